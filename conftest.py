@@ -1,0 +1,16 @@
+"""The surroundings of all tests: one thread, no settings of mlhooks from outside, no deadlines."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# Before anything imports torch or numpy: tests compare weights bit for bit, and small networks are faster so.
+os.environ["OMP_NUM_THREADS"] = "1"
+for name in [name for name in os.environ if name.startswith("MLHOOKS_")]:
+    del os.environ[name]
+
+settings.register_profile("mlhooks", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "mlhooks")
