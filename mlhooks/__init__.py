@@ -1,0 +1,25 @@
+"""mlhooks: reinforcement-learning training in which everything is a pluggy hook."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from mlhooks.api import load, train
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "hookimpl", "load", "train"]
+
+hookimpl = pluggy.HookimplMarker("mlhooks")
+"""Decorator that marks a function of a plugin as the implementation of the hook of the same name."""
+
+
+def __getattr__(name: str) -> Any:
+    # train and load need torch, which takes longer to import than a plugin or the command line may wait.
+    if name in {"train", "load"}:
+        from mlhooks import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'mlhooks' has no attribute {name!r}")

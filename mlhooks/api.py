@@ -1,0 +1,165 @@
+"""mlhooks from Python: `train` does what the command line does, and `load` uses the result."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mlhooks.errors import UsageError
+from mlhooks.example_configs import find_config
+from mlhooks.plugins import PluginManager, load_plugins
+from mlhooks.settings import RunOptions, SettingsRegistry, load_run_options
+from mlhooks.settings.support import refuse_unsupported
+from mlhooks.training.behavior_file import spec_from_dict
+from mlhooks.training.checkpoints import CheckpointFolder, read_state
+from mlhooks.training.environments import make_factory
+from mlhooks.training.prediction import LoadedPolicy
+from mlhooks.training.results import check_folder
+from mlhooks.training.run import Run
+from mlhooks.training.trainer import Trainer
+
+logger = logging.getLogger("mlhooks")
+
+SMALL = 256  # hidden units
+
+
+def train(
+    config: str | Path | Mapping[str, Any] | None = None,
+    *,
+    env: str | None = None,
+    run_id: str | None = None,
+    results_dir: str | Path | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    force: bool = False,
+    flags: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[object] = (),
+    plugin_names: Sequence[str] = (),
+    plugins_dir: Path | None = None,
+    strict_plugins: bool = False,
+    trace_hooks: bool = False,
+    episodes: int | None = None,
+) -> Run:
+    """Train as `mlhooks run` does, until `max_steps`, Ctrl-C or a failure.
+
+    Args:
+        config: a YAML file, the name of an example, or a mapping with the content of a file.
+        env: the environment, as `--env`.
+        run_id: name of the run, as `--run-id`.
+        results_dir: folder of all runs, as `--results-dir`.
+        seed: seed of all randomness, as `--seed`.
+        resume: go on with the run of this name, as `--resume`.
+        force: overwrite the run of this name, as `--force`.
+        flags: more settings by dotted key, such as `{"env_settings.num_areas": 8}`.
+        overrides: `KEY.PATH=VALUE` strings, as `--set`.
+        plugins: plugin objects to register besides the installed ones.
+        plugin_names: names as `-p` takes them.
+        plugins_dir: a folder of .py files to load as plugins, as `--plugins-dir`.
+        strict_plugins: let every failure of a plugin end the run, as `--strict-plugins`.
+        trace_hooks: write every hook call to stderr, as `--trace-hooks`.
+        episodes: with inference, how many episodes to run.
+
+    Returns:
+        The run: `run.outcome`, `run.path`, `run.trainers`, and `run.evaluation` with inference.
+
+    Raises:
+        SettingsError, UsageError: nothing was started.
+        MlhooksError: the run failed; what was learned until then is saved.
+    """
+    given = {
+        "env_settings.env_path": env,
+        "checkpoint_settings.run_id": run_id,
+        "checkpoint_settings.results_dir": None if results_dir is None else str(results_dir),
+        "env_settings.seed": seed,
+        "checkpoint_settings.resume": resume or None,
+        "checkpoint_settings.force": force or None,
+    }
+    flags = {key: value for key, value in given.items() if value is not None} | dict(flags or {})
+    manager = load_plugins(names=plugin_names, plugins_dir=plugins_dir, strict=strict_plugins, trace=trace_hooks)
+    for plugin in plugins:
+        manager.register(plugin)
+    source = find_config(config) if isinstance(config, str | Path) else config
+    options = _options(source, manager, flags, overrides)
+    make_factory(options, manager)  # refuses an unknown environment before anything is written
+    check_folder(options)
+    manager.configure(options)
+    run = Run(options, manager, episodes=episodes)
+    threads = torch.get_num_threads()
+    options.torch_settings.threads = options.torch_settings.threads or _threads(options, threads)
+    torch.set_num_threads(options.torch_settings.threads)
+    try:
+        run.execute()
+    finally:
+        torch.set_num_threads(threads)
+    return run
+
+
+def _threads(options: RunOptions, available: int) -> int:
+    """One thread where all networks are small: there, sharing out an operation costs more than it saves.
+
+    The choice is by size, never by timing, so that one seed gives the same weights on one machine every time.
+    """
+    behaviors = [*options.behaviors.values(), options.default_settings]
+    widest = max((entry.network_settings.hidden_units for entry in behaviors if entry is not None), default=0)
+    return 1 if widest <= SMALL else available
+
+
+def _options(
+    config: Path | Mapping[str, Any] | None, plugins: PluginManager, flags: Mapping[str, Any], overrides: Sequence[str]
+) -> RunOptions:
+    registry = SettingsRegistry(
+        plugins.collect_mapping("get_trainer_types"), plugins.collect_mapping("get_reward_signals")
+    )
+    loaded = load_run_options(config, registry, flags=flags, overrides=overrides)
+    for warning in [*loaded.warnings, *refuse_unsupported(loaded, registry)]:
+        logger.warning("%s", warning)
+    if loaded.options.env_settings.seed < 0:
+        loaded.options.env_settings.seed = int(np.random.default_rng().integers(0, 10_000))
+    return loaded.options
+
+
+def load(path: str | Path, behavior: str | None = None) -> LoadedPolicy:
+    """Load a trained policy to use it.
+
+    Args:
+        path: a run's folder, or a `.pt` file that a run wrote.
+        behavior: which behavior, where a folder holds several.
+
+    Raises:
+        CheckpointError: there is no checkpoint there, it is damaged, or another tool wrote it.
+        UsageError: the folder holds several behaviors and none or an unknown one is named.
+    """
+    path = Path(path)
+    if path.is_dir():
+        behaviors = CheckpointFolder(path).newest()["behaviors"]
+        if behavior is None and len(behaviors) == 1:
+            (behavior,) = behaviors
+        if behavior not in behaviors:
+            raise UsageError(f"{path} holds the behaviors {', '.join(behaviors)}: name one of them as `behavior`.")
+        path = behaviors[behavior]
+    state = read_state(Path(path))
+    header = state["mlhooks"]
+    spec = spec_from_dict(header["spec"])
+    manager = load_plugins()
+    settings = {"behaviors": {header["behavior"]: json.loads(header["settings"])}}
+    options = _options(settings, manager, {"torch_settings.device": "cpu"}, ())
+    trainer_type: type[Trainer] = manager.collect_mapping("get_trainer_types")[
+        options.settings_for(header["behavior"]).trainer_type
+    ]
+    trainer = trainer_type(
+        behavior_name=header["behavior"],
+        behavior_spec=spec,
+        settings=options.settings_for(header["behavior"]),
+        plugins=manager,
+        device=torch.device("cpu"),
+        seed=0,
+    )
+    trainer.load_modules(state["modules"])
+    return LoadedPolicy(header["behavior"], spec, trainer.policy)

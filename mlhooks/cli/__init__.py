@@ -1,0 +1,82 @@
+"""The command line: `mlhooks COMMAND`. Errors become messages and exit codes here, and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+
+import click
+
+from mlhooks.cli.group import build_cli
+from mlhooks.errors import MlhooksError
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 bad usage or configuration, 130 interrupted."""
+    arguments = list(sys.argv[1:] if args is None else args)
+    debug = _wants_debug(arguments)
+    with _log_to_stderr(logging.DEBUG if debug else logging.INFO):
+        try:
+            code = build_cli(arguments).main(args, prog_name="mlhooks", standalone_mode=False)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Python flushes stdout once more when it exits, and would complain about the closed pipe.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("Interrupted.", err=True)
+            return INTERRUPTED
+        except Exception as error:
+            return _report(error, debug)
+    return code or 0
+
+
+def _report(error: Exception, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, MlhooksError):
+        text, code = "\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code
+    else:
+        text, code = f"{type(error).__name__}: {error}".removesuffix(": "), 1
+        if not debug:
+            text += "\nThis is a defect of mlhooks or of a plugin. Say --debug to see where it comes from."
+    click.echo(f"Error: {text}", err=True)
+    return code
+
+
+def _wants_debug(arguments: list[str]) -> bool:
+    # Asked before click parses anything, because parsing may fail, too.
+    own = arguments[: arguments.index("--env-args")] if "--env-args" in arguments else arguments
+    return "--debug" in own or os.environ.get("MLHOOKS_DEBUG", "0") not in {"", "0"}
+
+
+@contextlib.contextmanager
+def _log_to_stderr(level: int) -> Iterator[None]:
+    logger = logging.getLogger("mlhooks")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter())
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.levelno == logging.INFO else f"{record.levelname.capitalize()}: {text}"

@@ -1,0 +1,94 @@
+"""`mlhooks plugins check`: the conformance tests of a plugin, run by pytest away from any other tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import click
+
+from mlhooks.errors import UsageError
+
+PLUGIN = "mlhooks.testing.plugin"
+EXIT_CODES = {0: 0, 1: 1, 2: 130, 3: 1, 4: 2, 5: 2}
+"""Ours for pytest's: passed, failed, interrupted, internal error, bad usage, no tests."""
+
+
+def _check(
+    targets: tuple[str, ...], environments: tuple[str, ...], keyword: str | None, first: bool, verbose: bool
+) -> int:
+    if importlib.util.find_spec("pytest") is None:
+        raise UsageError(
+            "The conformance tests run on pytest, which is not installed. Install it: pip install 'mlhooks[testing]'."
+        )
+    options, paths = ["--tb=short", "-p", "no:cacheprovider"], []
+    for text in targets:
+        found, needed = _absolute(text)
+        options += ["--mlhooks-plugin", found]
+        paths += needed
+    options += [option for name in environments for option in ("--mlhooks-env", name)]
+    options += [*(["-k", keyword] if keyword else []), *(["-x"] if first else []), *(["-v", "-rs"] if verbose else [])]
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "pytest.ini").write_text("[pytest]\n")  # so that none further up is found
+        code = subprocess.call(
+            [sys.executable, "-m", "pytest", "-p", _pytest_plugin(), "-c", "pytest.ini", *options, folder],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])])},
+        )
+    if code == 5:
+        raise UsageError(f"No conformance test was run: -k {keyword} chooses none.")
+    verdict = {0: "passed the conformance tests.", 1: "did not pass the conformance tests."}.get(code)
+    if verdict:
+        click.echo(f"{', '.join(targets)} {verdict}", err=code != 0)
+    return EXIT_CODES.get(code, 1)
+
+
+def _absolute(text: str) -> tuple[str, list[str]]:
+    """A target as it is called from another folder, and the folders that must be on the import path for it.
+
+    Raises:
+        UsageError: there is no such target.
+    """
+    from mlhooks.testing.target import resolve
+
+    found = resolve(text)
+    if Path(text).exists() and (found[0].importing[0] == "file" or found[0].paths):
+        return str(Path(text).resolve()), []
+    return text, [path for target in found for path in target.paths]
+
+
+def _pytest_plugin() -> str:
+    """What `-p` must be to load the pytest plugin once: its entry point, where mlhooks is installed with it."""
+    return "mlhooks" if any(point.value == PLUGIN for point in entry_points(group="pytest11")) else PLUGIN
+
+
+def _run(**arguments: object) -> None:
+    code = _check(**arguments)  # type: ignore[arg-type]
+    click.get_current_context().exit(code)
+
+
+check = click.Command(
+    "check",
+    callback=_run,
+    params=[
+        click.Argument(["targets"], nargs=-1, required=True, metavar="TARGET..."),
+        click.Option(
+            ["--env", "environments"],
+            multiple=True,
+            metavar="SCHEME:NAME",
+            help="An environment with which to try the environment kinds of the plugin. May be given many times.",
+        ),
+        click.Option(["-k", "keyword"], metavar="EXPRESSION", help="Run only the tests that it fits."),
+        click.Option(["-x", "--first", "first"], is_flag=True, help="Stop at the first test that fails."),
+        click.Option(["-v", "--verbose", "verbose"], is_flag=True, help="Name every test, and why one is skipped."),
+    ],
+    help=(
+        "Run the conformance tests on a plugin: TARGET is an installed plugin's name, a module, a .py file or a "
+        "folder. The exit code is 0 when all pass and 1 when one fails."
+    ),
+)

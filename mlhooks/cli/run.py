@@ -1,0 +1,225 @@
+"""`mlhooks run`: train, or run a trained policy. Takes every flag of `mlagents-learn` with its meaning."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from mlhooks.cli.options import SectionedCommand, SectionOption, plugin_options
+from mlhooks.example_configs import find_config
+
+EXIT_CODES = {"finished": 0, "failed": 1, "interrupted": 130}
+logger = logging.getLogger("mlhooks")
+
+
+def _flag(section: str, name: str, key: str | None, text: str, **attrs: Any) -> SectionOption:
+    return SectionOption([name], section=section, key=key, help=text, **attrs)
+
+
+def _switch(section: str, name: str, key: str | None, text: str, **attrs: Any) -> SectionOption:
+    return _flag(section, name, key, text, is_flag=True, **attrs)
+
+
+def _run_options() -> list[SectionOption]:
+    name = "checkpoint_settings"
+    return [
+        _flag("Run", "--run-id", f"{name}.run_id", "Name of the run and of its folder under the results. [ppo]"),
+        _switch("Run", "--resume", f"{name}.resume", "Go on with the run of this id from its newest checkpoint."),
+        _switch(
+            "Run", "--force", f"{name}.force", "Start anew although this run id has results; they are overwritten."
+        ),
+        _flag(
+            "Run",
+            "--initialize-from",
+            f"{name}.initialize_from",
+            "Start with the networks that another run has learned.",
+            metavar="RUN_ID",
+        ),
+        _switch("Run", "--inference", f"{name}.inference", "Act without learning; with --resume, what a run learned."),
+        _flag(
+            "Run",
+            "--episodes",
+            None,
+            "With --inference: end after N episodes and print their mean, deviation and minimum.",
+            metavar="N",
+            type=click.IntRange(min=1),
+        ),
+        _switch(
+            "Run",
+            "--deterministic",
+            "behaviors.*.network_settings.deterministic",
+            "Take the likeliest action instead of drawing one.",
+        ),
+        _flag("Run", "--seed", "env_settings.seed", "Seed of all random numbers; -1 draws one. [-1]", type=int),
+        _flag("Run", "--results-dir", f"{name}.results_dir", "Folder for the results. [results]", metavar="DIR"),
+        _flag(
+            "Run",
+            "--set",
+            None,
+            "Change one setting, as in --set behaviors.CartPole.max_steps=1e5. May be given many times.",
+            metavar="KEY.PATH=VALUE",
+            multiple=True,
+        ),
+        _switch("Run", "--debug", "debug", "Log more, and show a traceback with every error."),
+        _switch("Run", "--load", f"{name}.load_model", "", hidden=True),
+        _switch("Run", "--train", f"{name}.train_model", "", hidden=True),
+        _switch("Run", "--torch", None, "", hidden=True),
+        _switch("Run", "--tensorflow", None, "", hidden=True),
+    ]
+
+
+def _environment_options() -> list[SectionOption]:
+    def option(name: str, key: str, text: str, **attrs: Any) -> SectionOption:
+        return _flag("Environment", name, f"env_settings.{key}", text, **attrs)
+
+    return [
+        option(
+            "--env",
+            "env_path",
+            "What to train in: a Unity player's path, or SCHEME:NAME such as sim:3DBall or gymnasium:CartPole-v1.",
+            metavar="PATH",
+        ),
+        option("--num-envs", "num_envs", "How many environments, each a worker of its own. [1]", type=int),
+        option("--num-areas", "num_areas", "How many copies of the training area in each environment. [1]", type=int),
+        option(
+            "--base-port",
+            "base_port",
+            "First port of the connection to Unity players; the n-th player takes the n-th port after it. [5005]",
+            type=int,
+        ),
+        option("--timeout-wait", "timeout_wait", "Seconds to wait for an environment to answer. [60]", type=int),
+        option(
+            "--max-lifetime-restarts",
+            "max_lifetime_restarts",
+            "How often an environment may crash and be started again; -1 for no limit. [10]",
+            type=int,
+        ),
+        option(
+            "--restarts-rate-limit-n",
+            "restarts_rate_limit_n",
+            "How often it may do so within one period; -1 for no limit. [1]",
+            type=int,
+        ),
+        option(
+            "--restarts-rate-limit-period-s",
+            "restarts_rate_limit_period_s",
+            "Length of that period in seconds. [60]",
+            type=int,
+        ),
+        option(
+            "--env-args",
+            "env_args",
+            "Give everything that follows to the Unity player. Must be the last flag.",
+            metavar="...",
+        ),
+    ]
+
+
+def _engine_options() -> list[SectionOption]:
+    def option(name: str, text: str, **attrs: Any) -> SectionOption:
+        key = name.removeprefix("--").replace("-", "_")
+        return _flag("Engine (Unity players)", name, f"engine_settings.{key}", text, **attrs)
+
+    return [
+        option("--width", "Width of the player's window in pixels. [84]", type=int),
+        option("--height", "Height of the player's window in pixels. [84]", type=int),
+        option("--quality-level", "Rendering quality level of the player. [5]", type=int),
+        option("--time-scale", "How many times faster than the clock the simulation runs. [20]", type=float),
+        option("--target-frame-rate", "Frames per second that the player aims at; -1 for any. [-1]", type=int),
+        option("--capture-frame-rate", "Simulated frames per simulated second. [60]", type=int),
+        option("--no-graphics", "Start the player without its graphics; agents cannot use cameras.", is_flag=True),
+        option(
+            "--no-graphics-monitor",
+            "Start all players but the first one without their graphics.",
+            is_flag=True,
+        ),
+    ]
+
+
+def _other_options() -> list[SectionOption]:
+    return [
+        _flag("Torch", "--torch-device", "torch_settings.device", "Device to compute on, such as cpu or cuda:0."),
+        *plugin_options(),
+        _switch("Plugins", "--strict-plugins", None, "Stop the run when any hook of a plugin fails."),
+        _switch("Plugins", "--trace-hooks", None, "Write every call of a hook to stderr."),
+    ]
+
+
+class RunCommand(SectionedCommand):
+    """`run`, whose flag `--env-args` takes the rest of the command line."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what follows `--env-args` away from click."""
+        own, marker, rest = args, None, []
+        if "--env-args" in args:
+            at = args.index("--env-args")
+            own, marker, rest = args[:at], args[at], args[at + 1 :]
+        left = super().parse_args(ctx, own)
+        if marker:
+            ctx.params["env_args"] = rest
+            ctx.set_parameter_source("env_args", ParameterSource.COMMANDLINE)
+        return left
+
+
+def _run(**values: Any) -> None:
+    ctx = click.get_current_context()
+    flags = _given_flags(ctx, values)
+    from mlhooks.api import train
+
+    gc.freeze()  # what was imported stays: no need to look through it again and again while training
+    result = train(
+        values["config"],
+        flags=flags,
+        overrides=values["set"],
+        plugin_names=values["plugin_names"],
+        plugins_dir=values["plugins_dir"],
+        strict_plugins=values["strict_plugins"],
+        trace_hooks=values["trace_hooks"],
+        episodes=values["episodes"],
+    )
+    outcome = result.outcome
+    if result.evaluation is not None:
+        click.echo(result.evaluation)
+    if outcome.status == "failed" and isinstance(outcome.error, Exception):
+        raise outcome.error
+    ctx.exit(EXIT_CODES[outcome.status])
+
+
+def _given_flags(ctx: click.Context, values: dict[str, Any]) -> dict[str, Any]:
+    """The settings that the command line names, by dotted key; defaults stay with the configuration."""
+    given = {name for name in values if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    flags = {
+        param.key: values[param.name]
+        for param in ctx.command.params
+        if isinstance(param, SectionOption) and param.key and param.name in given
+    }
+    if "load" in given:
+        logger.warning("--load is an old spelling; say --resume")
+        flags["checkpoint_settings.resume"] = True
+    if "train" in given:
+        logger.warning("--train is no longer needed: a run trains unless --inference is given")
+    for name in sorted(given & {"torch", "tensorflow"}):
+        logger.warning("--%s was removed and does nothing", name)
+    return flags
+
+
+run = RunCommand(
+    "run",
+    callback=_run,
+    params=[
+        click.Argument(["config"], required=False, type=find_config),
+        *_run_options(),
+        *_environment_options(),
+        *_engine_options(),
+        *_other_options(),
+    ],
+    help=(
+        "Train agents as CONFIG says: a file in the YAML format of Unity ML-Agents, or the name of an example such as "
+        "3dball_ppo. Flags outrank the file."
+    ),
+    epilog="Exit codes: 0 done, 1 the run failed, 2 bad usage or configuration, 130 interrupted after saving.",
+)

@@ -1,0 +1,1 @@
+"""Environment plumbing: agent slots and the manager interface."""

@@ -1,0 +1,80 @@
+"""Slots: small stable indices for agents whose ids come and go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class SlotPool:
+    """Hands out slot numbers for one behavior; a freed slot is reused, the lowest first."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._free: list[int] = []
+
+    def take(self) -> int:
+        """A slot that nobody holds."""
+        if self._free:
+            return self._free.pop()
+        self.size += 1
+        return self.size - 1
+
+    def give_back(self, slots: list[int]) -> None:
+        """Return slots to the pool."""
+        self._free = sorted([*self._free, *slots], reverse=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for a checkpoint."""
+        return {"size": self.size, "free": list(self._free)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.size, self._free = state["size"], list(state["free"])
+
+
+class SlotMap:
+    """The slots of one worker's agents of one behavior id.
+
+    The common case, the same agents in the same order as last time, costs one comparison.
+    """
+
+    def __init__(self, pool: SlotPool) -> None:
+        self.pool = pool
+        self._slot_of: dict[int, int] = {}
+        self._last_ids = b""
+        self._last_slots = np.empty(0, np.int64)
+
+    def slots(self, agent_ids: np.ndarray) -> np.ndarray:
+        """Slots [agents] of agent ids [agents]; unknown agents get one. Unchanged ids give the same array again."""
+        ids = agent_ids.tobytes()
+        if ids == self._last_ids:
+            return self._last_slots
+        known, take = self._slot_of, self.pool.take
+        for agent in agent_ids.tolist():
+            if agent not in known:
+                known[agent] = take()
+        self._last_ids = ids
+        self._last_slots = np.array([known[agent] for agent in agent_ids.tolist()], dtype=np.int64)
+        return self._last_slots
+
+    def find(self, agent_ids: np.ndarray) -> np.ndarray:
+        """Slots [agents] of agent ids, -1 for those that hold none."""
+        return np.array([self._slot_of.get(agent, -1) for agent in agent_ids.tolist()], dtype=np.int64)
+
+    def release(self, agent_ids: np.ndarray) -> None:
+        """Free the slots of agents that are gone."""
+        if len(agent_ids) == 0:
+            return
+        self.pool.give_back([self._slot_of.pop(agent) for agent in agent_ids.tolist() if agent in self._slot_of])
+        self._last_ids = b""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for a checkpoint."""
+        return {"agents": list(self._slot_of), "slots": list(self._slot_of.values())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._slot_of = dict(zip(state["agents"], state["slots"], strict=True))
+        self._last_ids = b""

@@ -1,0 +1,48 @@
+"""The one exception tree of mlhooks; every error is a sentence that says what happened, where, and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlhooks.settings.findings import Finding
+
+
+class MlhooksError(Exception):
+    """Base of all errors that mlhooks raises on purpose; the command line prints it and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(MlhooksError):
+    """A command, argument or call that cannot be carried out as given.
+
+    `findings` holds the single findings of a configuration that was refused, warnings included.
+    """
+
+    exit_code = 2
+    findings: tuple[Finding, ...] = ()
+
+
+class SettingsError(UsageError):
+    """A configuration that does not validate; its text lists every finding with file, line and column."""
+
+
+class UnsupportedError(UsageError):
+    """A valid request that the installed code cannot honour, named instead of ignored."""
+
+
+class PluginError(MlhooksError):
+    """A plugin that does not load, does not fit the hook contract, or failed where failing is fatal."""
+
+
+class EnvironmentFailure(MlhooksError):
+    """An environment that does not start, crashed, or broke its contract."""
+
+
+class NonFiniteError(MlhooksError):
+    """A NaN or infinite observation, reward, loss or gradient; names its source."""
+
+
+class CheckpointError(MlhooksError):
+    """A checkpoint that is missing, damaged, or does not fit the settings and networks it is loaded into."""

@@ -1,0 +1,47 @@
+"""The example configurations that come with mlhooks, found by name from any folder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from mlhooks.errors import UsageError
+from mlhooks.plugin_sources import nearest
+
+logger = logging.getLogger("mlhooks")
+
+
+def examples_folder() -> Path:
+    """The folder of the examples: inside the package when it was built, beside it in a checkout."""
+    package = Path(__file__).parent
+    packaged = package / "configs"
+    return packaged if packaged.is_dir() else package.parent / "examples" / "configs"
+
+
+def example_names() -> list[str]:
+    """The names of all examples, without their suffix."""
+    return sorted(path.stem for path in examples_folder().glob("*.yaml"))
+
+
+def find_config(config: str | Path) -> Path:
+    """The configuration file that a person means: the file itself, or else the example of that name.
+
+    Args:
+        config: a path, or the name of an example with or without `.yaml`.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    path = Path(config)
+    if path.exists() and not path.is_dir():
+        return path
+    name = path.name.removesuffix(".yaml")
+    names = example_names()
+    if path.parent == Path() and name in names:
+        example = examples_folder() / f"{name}.yaml"
+        logger.info("Using the example configuration %s", example)
+        return example
+    raise UsageError(
+        f"There is no configuration file {str(config)!r}, and no example of that name{nearest(name, names)}. "
+        f"The examples are {', '.join(names)}."
+    )

@@ -1,0 +1,114 @@
+"""Stats writers written for ML-Agents, as plugins of mlhooks.
+
+ML-Agents calls the functions under the entry-point group `mlagents.stats_writer` with the run options and gets a list
+of writers. A function here becomes a plugin that does so when it is configured and registers each writer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mlhooks import hookimpl, plugin_sources
+from mlhooks.plugin_sources import Candidate, Origin
+
+if TYPE_CHECKING:
+    from mlhooks.plugins import PluginManager
+
+GROUP = "mlagents.stats_writer"
+logger = logging.getLogger("mlhooks")
+
+
+def from_entry_points() -> list[Candidate]:
+    """The stats writers of installed packages; a name that is taken gets its distribution in front."""
+    others = plugin_sources.builtins() + plugin_sources.from_entry_points()
+    taken = {candidate.origin.name: candidate.origin for candidate in others}
+    found = []
+    for candidate in plugin_sources.from_entry_points(GROUP):
+        origin = candidate.origin
+        # ML-Agents' own writers do what built-in plugins do; a package that offers both kinds means the other one.
+        if origin.distribution == "mlagents" or _same_package(taken.get(origin.name), origin):
+            continue
+        if origin.name in taken:
+            origin = replace(origin, name=f"{origin.distribution}.{origin.name}")
+        taken[origin.name] = origin
+        found.append(Candidate(origin, partial(_load, candidate, origin)))
+    return found
+
+
+def _same_package(other: Origin | None, origin: Origin) -> bool:
+    return other is not None and other.distribution == origin.distribution
+
+
+def _load(candidate: Candidate, origin: Origin) -> object:
+    try:
+        function = candidate.importer()
+    except ModuleNotFoundError as error:
+        if not _lacks_mlagents(error):
+            raise
+        return StatsWriters(origin, None)
+    if not callable(function):
+        raise TypeError(f"{GROUP} wants a function that takes the run options, not {function!r}")
+    return StatsWriters(origin, function)
+
+
+def _lacks_mlagents(error: ModuleNotFoundError) -> bool:
+    return error.name is not None and error.name.partition(".")[0] == "mlagents"
+
+
+class StatsWriters:
+    """The plugin that one entry point makes: asks its function for writers and registers them."""
+
+    def __init__(self, origin: Origin, function: Callable[[Any], Iterable[object]] | None) -> None:
+        self.origin = origin
+        self.function = function
+
+    @hookimpl
+    def configure(self, pluginmanager: PluginManager, options: object) -> None:
+        """Register what the function returns; without `mlagents`, warn that the writers are left out."""
+        try:
+            writers = None if self.function is None else self.function(options)
+        except ModuleNotFoundError as error:
+            if not _lacks_mlagents(error):
+                raise
+            self.function = None
+        if self.function is None:
+            logger.warning(
+                "%s is left out: it needs the Python package mlagents, which is not installed. "
+                "Training goes on without its statistics writers.",
+                self.origin,
+            )
+            return
+        if not isinstance(writers, Iterable) or isinstance(writers, str):
+            raise TypeError(f"the function returned {writers!r}, not a list of stats writers")
+        for index, writer in enumerate(writers):
+            pluginmanager.register(_adapt(writer), f"{self.origin.name}[{index}]")
+
+
+def _adapt(writer: Any) -> object:
+    if not callable(getattr(writer, "write_stats", None)):
+        raise TypeError(f"{writer!r} is no stats writer: it has no method write_stats")
+
+    class Adapter:
+        """Has the hooks that the writer has, so that a hook nobody implements stays free."""
+
+        @hookimpl
+        def write_stats(self, category: str, values: Any, step: int) -> None:
+            writer.write_stats(category, values, step)
+
+        if hasattr(writer, "on_add_stat"):
+
+            @hookimpl
+            def on_add_stat(self, category: str, key: str, value: float, aggregation: Any) -> None:
+                writer.on_add_stat(category, key, value, aggregation)
+
+        if hasattr(writer, "add_property"):
+
+            @hookimpl
+            def add_property(self, category: str, property_type: Any, value: Any) -> None:
+                writer.add_property(category, property_type, value)
+
+    return Adapter()

@@ -1,0 +1,24 @@
+"""File names for behaviors: a behavior may have any name, a file system allows fewer."""
+
+from __future__ import annotations
+
+_FORBIDDEN = frozenset('<>:"/\\|?*%')
+_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
+
+
+def file_name(behavior_name: str) -> str:
+    """Return the name of a behavior's folder and files: the behavior name itself where every file system allows it.
+
+    What Linux, macOS or Windows would refuse or take for a path is percent-encoded, so different behaviors keep
+    different names.
+    """
+    text = behavior_name
+    last = len(text) - 1
+    bad = [char in _FORBIDDEN or not char.isprintable() or (i == last and char in ". ") for i, char in enumerate(text)]
+    if text.partition(".")[0].lower() in _DEVICES:
+        bad[0] = True
+    return "".join(_encode(char) if is_bad else char for char, is_bad in zip(text, bad, strict=True)) or "%"
+
+
+def _encode(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))

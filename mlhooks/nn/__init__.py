@@ -1,0 +1,1 @@
+"""Networks and their parts: observation inputs, encoders, action heads, normalizer, schedules."""

@@ -1,0 +1,178 @@
+"""Action heads: from an encoding to distributions over hybrid actions, their log-probabilities and entropies."""
+
+from __future__ import annotations
+
+import math
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from mlagents_envs.base_env import ActionSpec
+from torch import Tensor, nn
+
+from mlhooks.nn.layers import linear
+
+MASKED_LOGIT = -1e9
+LOG_2PI = math.log(2.0 * math.pi)
+
+
+class ActionParameters(NamedTuple):
+    """Parameters of the distributions over one batch of actions; a part that a behavior lacks is None.
+
+    Attributes:
+        mean: [rows, continuous]
+        log_std: [continuous], one for all rows
+        logits: [rows, sum of branch sizes], unmasked
+    """
+
+    mean: Tensor | None
+    log_std: Tensor | None
+    logits: Tensor | None
+
+
+def branch_slices(action_spec: ActionSpec) -> list[slice]:
+    """The columns of each discrete branch in flat logits and masks."""
+    ends = list(accumulate(action_spec.discrete_branches, initial=0))
+    return [slice(a, b) for a, b in pairwise(ends)]
+
+
+class ActionHeads(nn.Module):
+    """A diagonal Gaussian over continuous actions and one categorical per discrete branch.
+
+    All parts are independent given the encoding, so joint log-probabilities and entropies are sums over them. The
+    standard deviation does not depend on the observation and starts at 1.
+    """
+
+    def __init__(self, inputs: int, action_spec: ActionSpec, initialization: str) -> None:
+        super().__init__()
+        branches = branch_slices(action_spec)
+        orthogonal = initialization == "orthogonal"
+        self.mean: nn.Linear | None = None
+        self.logits: nn.Linear | None = None
+        if action_spec.continuous_size:
+            gain = 0.01 if orthogonal else 0.2
+            self.mean = linear(inputs, action_spec.continuous_size, initialization=initialization, gain=gain)
+            self.log_std = nn.Parameter(torch.zeros(action_spec.continuous_size))
+        if branches:
+            gain = 0.01 if orthogonal else 0.1
+            self.logits = linear(inputs, branches[-1].stop, initialization=initialization, gain=gain)
+
+    def linear(self) -> list[nn.Linear]:
+        """The linear layers, that of the means first."""
+        return [layer for layer in (self.mean, self.logits) if layer is not None]
+
+    def from_outputs(self, outputs: list[np.ndarray]) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+        """What `ActionParameters` has, as arrays, from the outputs of `linear()`, on the CPU."""
+        if self.mean is None:
+            return None, None, outputs[0]
+        return outputs[0], self.log_std.detach().numpy(), outputs[1] if self.logits is not None else None
+
+    def forward(self, encoding: Tensor) -> ActionParameters:
+        """Distribution parameters for [rows, inputs]."""
+        return ActionParameters(
+            mean=None if self.mean is None else self.mean(encoding),
+            log_std=None if self.mean is None else self.log_std,
+            logits=None if self.logits is None else self.logits(encoding),
+        )
+
+
+def evaluate(
+    parameters: ActionParameters, continuous: Tensor, discrete: Tensor, mask: Tensor | None, branches: list[slice]
+) -> tuple[Tensor, Tensor]:
+    """Joint log-probabilities and entropies of actions, each [rows].
+
+    Args:
+        parameters: the distributions.
+        continuous: [rows, continuous] samples, before clipping and scaling.
+        discrete: [rows, branches] int64.
+        mask: [rows, sum of branch sizes], True where forbidden, or None.
+        branches: columns of each branch, as `branch_slices` gives them.
+    """
+    parts: list[tuple[Tensor, Tensor]] = []
+    if parameters.mean is not None and parameters.log_std is not None:
+        parts.append(gaussian(parameters.mean, parameters.log_std, continuous))
+    if parameters.logits is not None:
+        logits = parameters.logits if mask is None else parameters.logits.masked_fill(mask, MASKED_LOGIT)
+        for index, columns in enumerate(branches):
+            branch = logits if len(branches) == 1 else logits[:, columns]
+            parts.append(categorical(branch, discrete[:, index : index + 1]))
+    if len(parts) == 1:
+        return parts[0]
+    log_probs, entropies = zip(*parts, strict=True)
+    return torch.stack(log_probs).sum(0), torch.stack(entropies).sum(0)
+
+
+def gaussian(mean: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies, each [rows], of a diagonal Gaussian; `mean` and `actions` [rows, size]."""
+    log_std_sum, size = log_std.sum(), mean.shape[1]
+    z = (actions - mean) * torch.exp(-log_std)
+    log_prob = z.square().sum(1).mul(-0.5) - (log_std_sum + 0.5 * size * LOG_2PI)
+    entropy = log_std_sum + 0.5 * size * (1.0 + LOG_2PI)
+    return log_prob, entropy.expand(mean.shape[0])
+
+
+def categorical(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies, each [rows], of a categorical; `logits` [rows, size], `actions` [rows, 1]."""
+    log_probs = torch.log_softmax(logits, dim=1)
+    return log_probs.gather(1, actions).squeeze(1), -(log_probs.exp() * log_probs).sum(1)
+
+
+class SampledActions(NamedTuple):
+    """Actions of one batch: `continuous` [rows, size], `discrete` [rows, branches], joint `log_prob` [rows]."""
+
+    continuous: np.ndarray
+    discrete: np.ndarray
+    log_prob: np.ndarray
+
+
+def sample(
+    mean: np.ndarray | None,
+    log_std: np.ndarray | None,
+    logits: np.ndarray | None,
+    *,
+    branches: list[slice],
+    mask: np.ndarray | None,
+    rng: np.random.Generator,
+    deterministic: bool,
+) -> SampledActions:
+    """Draw actions from distribution parameters laid out as in `ActionParameters`, as numpy arrays.
+
+    Categories are drawn by the Gumbel-max trick, which unlike an inverse distribution function can never round its
+    way into a forbidden action. `mask` is [rows, sum of branch sizes], True where forbidden.
+    """
+    source = mean if mean is not None else logits
+    assert source is not None
+    rows = source.shape[0]
+    log_prob: np.ndarray | None = None
+    continuous = np.zeros((rows, 0), np.float32)
+    discrete = np.zeros((rows, len(branches)), np.int64)
+    if mean is not None and log_std is not None:
+        size = mean.shape[1]
+        if deterministic:
+            continuous = mean
+            log_prob = np.full(rows, -log_std.sum() - 0.5 * size * LOG_2PI, np.float32)
+        else:
+            noise = rng.standard_normal(mean.shape, np.float32)
+            continuous = mean + np.exp(log_std) * noise
+            log_prob = np.einsum("ij,ij->i", noise, noise) * np.float32(-0.5)
+            log_prob -= log_std.sum() + np.float32(0.5 * size * LOG_2PI)
+    if logits is not None:
+        if mask is not None:
+            logits = np.where(mask, np.float32(MASKED_LOGIT), logits)
+        scores = logits
+        if not deterministic:
+            noise = rng.standard_exponential(logits.shape, np.float32)
+            np.maximum(noise, 1e-30, out=noise)
+            np.log(noise, out=noise)
+            scores = np.subtract(logits, noise, out=noise)
+        index = np.arange(rows)
+        for branch, columns in enumerate(branches):
+            choice = scores[:, columns].argmax(1)
+            discrete[:, branch] = choice
+            weights = logits[:, columns] - np.maximum.reduce(logits[:, columns], axis=1, keepdims=True)
+            np.exp(weights, out=weights)
+            chosen = np.log(weights[index, choice] / np.add.reduce(weights, axis=1))
+            log_prob = chosen if log_prob is None else log_prob + chosen
+    assert log_prob is not None
+    return SampledActions(continuous, discrete, log_prob)

@@ -1,0 +1,67 @@
+"""Linear layers, their initialization, and the stack of them that every network here is built from."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "swish": functional.silu,
+    "tanh": torch.tanh,
+    "relu": functional.relu,
+    "elu": functional.elu,
+    "leaky_relu": functional.leaky_relu,
+    "gelu": functional.gelu,
+}
+
+
+def linear(inputs: int, outputs: int, *, initialization: str, gain: float) -> nn.Linear:
+    """A linear layer with zero bias.
+
+    Args:
+        inputs: features in.
+        outputs: features out.
+        initialization: `kaiming_he` (normal with variance 2 / inputs; He et al. 2015), `xavier_uniform` (Glorot and
+            Bengio 2010) or `orthogonal` (Saxe et al. 2014).
+        gain: factor on the initial weights.
+    """
+    layer = nn.Linear(inputs, outputs)
+    with torch.no_grad():
+        if initialization == "orthogonal":
+            nn.init.orthogonal_(layer.weight, gain)
+        elif initialization == "xavier_uniform":
+            nn.init.xavier_uniform_(layer.weight, gain)
+        else:
+            layer.weight.normal_(0.0, gain * math.sqrt(2.0 / inputs))
+        layer.bias.zero_()
+    return layer
+
+
+class MLP(nn.Module):
+    """`num_layers` linear layers of `hidden_units`, each followed by the activation; [rows, inputs] -> [rows, hidden].
+
+    Initial weights follow `network_settings.initialization`: `kaiming_he` as ML-Agents does, or `orthogonal` with gain
+    sqrt(2) as most published PPO results use (Andrychowicz et al. 2021, section 3.2).
+    """
+
+    def __init__(self, inputs: int, hidden_units: int, num_layers: int, activation: str, initialization: str) -> None:
+        super().__init__()
+        gain = math.sqrt(2.0) if initialization == "orthogonal" else 1.0
+        sizes = [inputs] + [hidden_units] * num_layers
+        self.activation = activation
+        self.output_size = sizes[-1]
+        self.layers = nn.ModuleList(
+            linear(a, b, initialization=initialization, gain=gain) for a, b in itertools.pairwise(sizes)
+        )
+        self._activate = ACTIVATIONS[activation]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Encode [rows, inputs] to [rows, hidden_units]."""
+        for layer in self.layers:
+            features = self._activate(layer(features))
+        return features

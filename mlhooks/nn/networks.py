@@ -1,0 +1,106 @@
+"""Actor and critic networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from mlagents_envs.base_env import ActionSpec
+from torch import Tensor, nn
+
+from mlhooks.nn.encoders import GoalEncoder, make_encoder
+from mlhooks.nn.features import FeatureLayout
+from mlhooks.nn.heads import ActionHeads, ActionParameters, branch_slices
+from mlhooks.nn.layers import MLP, linear
+
+if TYPE_CHECKING:
+    from mlhooks.settings import NetworkSettings
+
+Array = TypeVar("Array", Tensor, np.ndarray)
+
+
+class Actor(nn.Module):
+    """A policy network: an encoder and the action heads on it.
+
+    Args:
+        layout: layout of the input features.
+        action_spec: the behavior's actions.
+        settings: size, activation and initialization of the network.
+    """
+
+    def __init__(self, layout: FeatureLayout, action_spec: ActionSpec, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.encoder = make_encoder(layout, settings)
+        self.heads = ActionHeads(self.encoder.output_size, action_spec, settings.initialization)
+
+    def forward(self, features: Tensor) -> ActionParameters:
+        """Distribution parameters for features [rows, size]."""
+        parameters: ActionParameters = self.heads(self.encoder(features))
+        return parameters
+
+
+class Critic(nn.Module):
+    """A value network with one head per reward signal.
+
+    Args:
+        layout: layout of the input features.
+        settings: size, activation and initialization of the network.
+        signals: number of reward signals.
+        encoder: an encoder to share with the actor; by default the critic has its own.
+    """
+
+    def __init__(
+        self, layout: FeatureLayout, settings: NetworkSettings, signals: int, encoder: MLP | GoalEncoder | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder = make_encoder(layout, settings) if encoder is None else encoder
+        kind = "orthogonal" if settings.initialization == "orthogonal" else "xavier_uniform"
+        self.heads = linear(self.encoder.output_size, signals, initialization=kind, gain=1.0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Values [rows, signals] for features [rows, size]."""
+        values: Tensor = self.heads(self.encoder(features))
+        return values
+
+
+class QNetwork(nn.Module):
+    """Values of all actions of all branches.
+
+    Args:
+        layout: layout of the input features.
+        action_spec: the behavior's actions, all discrete.
+        settings: size, activation and initialization of the network.
+        dueling: whether a state's value has a head of its own (Wang et al. 2016).
+    """
+
+    def __init__(
+        self, layout: FeatureLayout, action_spec: ActionSpec, settings: NetworkSettings, *, dueling: bool
+    ) -> None:
+        super().__init__()
+        self.branches = branch_slices(action_spec)
+        self.encoder = make_encoder(layout, settings)
+        size, kind = self.encoder.output_size, settings.initialization
+        self.advantages = linear(size, sum(action_spec.discrete_branches), initialization=kind, gain=0.1)
+        self.value = linear(size, 1, initialization=kind, gain=0.1) if dueling else None
+
+    @property
+    def heads(self) -> list[nn.Linear]:
+        """The linear heads, in the order of `combine`'s arguments."""
+        return [self.advantages] if self.value is None else [self.advantages, self.value]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Values [rows, sum of branch sizes] for features [rows, size]."""
+        encoding = self.encoder(features)
+        outputs: list[Tensor] = [head(encoding) for head in self.heads]
+        return self.combine(*outputs)
+
+    def combine(self, advantages: Array, value: Array | None = None) -> Array:
+        """Values from the heads' outputs: with dueling heads, Wang et al., equation 9, in every branch."""
+        if value is None:
+            return advantages
+        parts = [advantages[:, columns] for columns in self.branches]
+        centered = [part - part.mean(1)[:, None] + value for part in parts]
+        if isinstance(advantages, np.ndarray):
+            return np.concatenate(centered, axis=1)
+        return torch.cat(centered, dim=1)

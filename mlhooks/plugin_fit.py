@@ -1,0 +1,82 @@
+"""Whether an object fits the hook contract; checked before registration, so that a refusal leaves no trace."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pluggy
+
+from mlhooks.errors import PluginError
+from mlhooks.plugin_sources import Origin, nearest
+
+_NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def check_fit(manager: pluggy.PluginManager, plugin: object, origin: Origin) -> None:
+    """Raise PluginError unless `plugin` implements hooks, all of them known and with arguments that they have."""
+    if plugin is None or inspect.isclass(plugin):
+        what = f"the class {plugin.__name__}; register an instance of it" if inspect.isclass(plugin) else "None"
+        raise PluginError(f"{origin} is {what}. {origin.advice}")
+    specs = known_hooks(manager)
+    found = False
+    for hook_name, function, options in _implementations(manager, plugin, origin):
+        found = True
+        if hook_name in specs:
+            problem = _misfit(specs[hook_name], hook_name, function, options)
+        elif options.get("optionalhook"):
+            continue
+        else:
+            guess = nearest(hook_name, specs) or "; `mlhooks plugins hooks` lists them"
+            problem = f"implements {hook_name}, which is no hook{guess}"
+        if problem:
+            raise PluginError(f"{origin} {problem}. {origin.advice}")
+    if not found:
+        raise PluginError(f"{origin} implements no hooks: {_why_empty(plugin, specs)}. {origin.advice}")
+
+
+def known_hooks(manager: pluggy.PluginManager) -> dict[str, pluggy.HookCaller]:
+    """The hooks that have a specification, by name."""
+    return {name: caller for name, caller in vars(manager.hook).items() if caller.has_spec()}
+
+
+def _implementations(
+    manager: pluggy.PluginManager, plugin: object, origin: Origin
+) -> Iterator[tuple[str, Callable[..., Any], Mapping[str, Any]]]:
+    for attribute in dir(plugin):
+        try:
+            options = manager.parse_hookimpl_opts(plugin, attribute)
+        except Exception as error:
+            raise PluginError(f"{origin}: its attribute {attribute} raises {error!r}. {origin.advice}") from error
+        if options is not None:
+            yield options.get("specname") or attribute, getattr(plugin, attribute), dict(options)
+
+
+def _misfit(
+    caller: pluggy.HookCaller, hook_name: str, function: Callable[..., Any], options: Mapping[str, Any]
+) -> str | None:
+    assert caller.spec is not None
+    known = caller.spec.argnames
+    for parameter in inspect.signature(function).parameters.values():
+        required = parameter.kind in _NAMED and parameter.default is parameter.empty
+        if required and parameter.name not in known:
+            return (
+                f"takes an argument {parameter.name!r} in {hook_name}, which the hook does not have"
+                f"{nearest(parameter.name, known) or '.'} It has: {', '.join(known) or 'no arguments'}"
+            )
+    if options.get("wrapper") or options.get("hookwrapper"):
+        if caller.is_historic():
+            return f"wraps {hook_name}, which cannot be wrapped, because it is called again for late plugins"
+        if not inspect.isgeneratorfunction(function):
+            return f"marks {hook_name} as a wrapper, but the function does not yield"
+    return None
+
+
+def _why_empty(plugin: object, specs: Mapping[str, object]) -> str:
+    unmarked = sorted(name for name in specs if callable(getattr(plugin, name, None)))
+    if unmarked:
+        return f"{', '.join(unmarked)} lacks the mark @hookimpl (from mlhooks import hookimpl)"
+    kind = "module" if isinstance(plugin, types.ModuleType) else f"object of type {type(plugin).__name__}"
+    return f"a plugin is a module or an object with functions marked @hookimpl, and this {kind} has none"

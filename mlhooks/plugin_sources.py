@@ -1,0 +1,174 @@
+"""Where plugins come from: built-in modules, entry points of installed packages, modules by name, files of a folder."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
+from pathlib import Path
+
+from mlhooks import __version__
+from mlhooks.errors import MlhooksError, PluginError, UsageError
+
+GROUP = "mlhooks"
+BUILTIN_PLUGINS = (
+    "builtin_plugins.extrinsic",
+    "builtin_plugins.ppo",
+    "builtin_plugins.a2c",
+    "builtin_plugins.dqn",
+    "builtin_plugins.inprocess",
+    "builtin_plugins.sim_env",
+    "builtin_plugins.gymnasium_env",
+    "builtin_plugins.console",
+    "builtin_plugins.tensorboard",
+    "builtin_plugins.jsonl",
+    "builtin_plugins.curve",
+    "builtin_plugins.policy_file",
+)
+"""Modules of the plugins that come with mlhooks, in the order of their registration: the last is called first."""
+
+
+# An error happens in a plugin, not in the machinery that imports and calls it.
+_MACHINERY = (str(Path(__file__).parent) + os.sep, str(Path(importlib.__file__).parent) + os.sep, "<")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose plugin this is: what every message about it names."""
+
+    name: str
+    distribution: str = ""
+    version: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        return f"plugin {self.name!r} ({f'{self.distribution} {self.version}' if self.distribution else self.source})"
+
+    @property
+    def advice(self) -> str:
+        """What the person who runs mlhooks can do about a plugin that fails."""
+        return f"Fix or update it, or run without it: -p no:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A plugin that is known and not yet imported."""
+
+    origin: Origin
+    importer: Callable[[], object]
+
+    def load(self) -> object:
+        """Import the plugin; an exception becomes a PluginError that names the culprit."""
+        try:
+            return self.importer()
+        except MlhooksError:
+            raise
+        except Exception as error:
+            raise PluginError(f"{self.origin} does not load: {describe(error)}. {self.origin.advice}") from error
+
+
+def describe(error: BaseException) -> str:
+    """An exception's type and text, and the line of the plugin that it came through."""
+    text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    step = error.__traceback__
+    while step is not None and step.tb_frame.f_code.co_filename.startswith(_MACHINERY):
+        step = step.tb_next
+    return text if step is None else f"{text} ({step.tb_frame.f_code.co_filename}:{step.tb_lineno})"
+
+
+def autoload_enabled() -> bool:
+    """Whether entry points are loaded unasked: not when MLHOOKS_DISABLE_PLUGIN_AUTOLOAD is set."""
+    return os.environ.get("MLHOOKS_DISABLE_PLUGIN_AUTOLOAD", "0") in {"", "0"}
+
+
+def builtins() -> list[Candidate]:
+    """The plugins that come with mlhooks, under the last part of their module names."""
+    return [
+        Candidate(
+            Origin(short_name(module), "mlhooks", __version__, "built-in"), partial(importlib.import_module, module)
+        )
+        for module in BUILTIN_PLUGINS
+    ]
+
+
+def short_name(name: str) -> str:
+    """The name of a built-in plugin without its package; any other name as it is."""
+    return name.rpartition(".")[2] if name in BUILTIN_PLUGINS else name
+
+
+def from_entry_points(group: str = GROUP) -> list[Candidate]:
+    """The plugins of installed packages, ordered by distribution and name so that the order is the same everywhere."""
+    found = [Candidate(_entry_point_origin(point), point.load) for point in entry_points(group=group)]
+    return sorted(found, key=lambda candidate: (candidate.origin.distribution, candidate.origin.name))
+
+
+def _entry_point_origin(point: EntryPoint) -> Origin:
+    source = f"entry point {point.name} = {point.value}"
+    if point.dist is None:
+        return Origin(point.name, source=source)
+    return Origin(point.name, point.dist.name, point.dist.version, source)
+
+
+def from_folder(folder: Path) -> list[Candidate]:
+    """One plugin per .py file of a folder, named as the file; names that begin with an underscore are left out."""
+    if not folder.is_dir():
+        raise UsageError(f"--plugins-dir {folder}: there is no such folder")
+    return [from_file(path) for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
+
+
+def from_file(path: Path) -> Candidate:
+    """The plugin in one .py file."""
+    return Candidate(Origin(path.stem, source=f"file {path}"), partial(_import_file, path.resolve()))
+
+
+def _import_file(path: Path) -> object:
+    # The prefix keeps a plugin file called json.py from taking the place of the module json.
+    name = f"mlhooks_plugin_files.{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their classes up here
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def from_name(name: str, known: Iterable[str]) -> Candidate:
+    """The plugin that `-p NAME` asks for, where NAME is a module or a .py file."""
+    if name.endswith(".py"):
+        return from_file(Path(name))
+    top = name.partition(".")[0]
+    try:
+        found = distribution(top)
+        origin = Origin(name, found.name, found.version, f"module {name}")
+    except (PackageNotFoundError, ValueError):
+        origin = Origin(name, source=f"module {name}")
+    return Candidate(origin, partial(_import_module, name, tuple(known)))
+
+
+def _import_module(name: str, known: tuple[str, ...]) -> object:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        if Path(f"{name}.py").is_file():
+            raise UsageError(f"-p {name}: no such module; to load the file of this folder say -p {name}.py") from error
+        raise UsageError(f"-p {name}: there is no plugin or module of that name{nearest(name, known)}") from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the known name that is most like a misspelt one, or nothing."""
+    from difflib import get_close_matches
+
+    matches = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""

@@ -1,0 +1,288 @@
+"""The plugin manager: registers plugins, calls their hooks, and says whose fault a failure is."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from mlhooks import hookspecs, mlagents_plugins, plugin_sources
+from mlhooks.containment import CONTAINED_COLLECT, DisabledPlugin, Guard
+from mlhooks.errors import PluginError
+from mlhooks.plugin_fit import check_fit, known_hooks
+from mlhooks.plugin_sources import BUILTIN_PLUGINS, Candidate, Origin, nearest, short_name
+
+__all__ = ["BUILTIN_PLUGINS", "DisabledPlugin", "Origin", "PluginInfo", "PluginManager", "find_plugins", "load_plugins"]
+
+logger = logging.getLogger("mlhooks")
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """One row of `mlhooks plugins`; `order` counts registrations from 1, and a blocked plugin has 0."""
+
+    name: str
+    distribution: str
+    version: str
+    hooks: tuple[str, ...]
+    order: int
+    blocked: bool
+    source: str
+
+
+class PluginManager(pluggy.PluginManager):
+    """Calls hooks as `manager.hook.NAME(...)`; every failure names hook, plugin, distribution and version.
+
+    Observers, `summary_stats` and `export_model` are contained: a failure is logged once, the other plugins still get
+    the call, and after three failures in a row the plugin is taken out and listed in `disabled`. With `strict` every
+    failure raises PluginError. KeyboardInterrupt and SystemExit pass.
+    """
+
+    def __init__(self, strict: bool = False, blocked: Iterable[str] = ()) -> None:
+        super().__init__("mlhooks")
+        self.strict = strict
+        self.disabled: list[DisabledPlugin] = []
+        self.active: Origin | None = None
+        self.answers: list[tuple[Origin, Any]] | None = None
+        self._origins: dict[str, Origin] = {}
+        self._conflicts: set[str] = set()
+        self._guarded: set[pluggy.HookImpl] = set()
+        self._implemented: frozenset[str] = frozenset()
+        self.add_hookspecs(hookspecs)
+        for name in blocked:
+            self.set_blocked(name)
+
+    def set_blocked(self, name: str) -> None:
+        """Keep a plugin out, or take it out; a built-in one goes by its short or its full name."""
+        super().set_blocked(short_name(name))
+
+    def register(self, plugin: object, name: str | None = None, *, origin: Origin | None = None) -> str | None:
+        """Register a module or object with hookimpls; returns its name, or None where that name is blocked.
+
+        Raises:
+            PluginError: it does not fit the hook contract, its name is taken, or its `configure` fails.
+        """
+        name = name or self._name_for(plugin)
+        origin = replace(origin or self._inherited_origin(), name=name)
+        if self.is_blocked(name):
+            self._origins[name] = origin
+            return None
+        if self.is_registered(plugin):
+            raise PluginError(f"{origin} is registered already, as {self.origin_of(plugin)}")
+        if self.has_plugin(name):
+            raise PluginError(
+                f"Two plugins claim the name {name!r}: {self._origins[name]} and {origin}. "
+                "Rename or uninstall one of them"
+            )
+        check_fit(self, plugin, origin)
+        self._origins[name] = origin
+        try:
+            super().register(plugin, name)
+        except BaseException as error:
+            if self.has_plugin(name):
+                self.unregister(name=name)
+            if not isinstance(error, pluggy.PluginValidationError):
+                raise
+            raise PluginError(f"{origin} does not fit the hook contract: {error}. {origin.advice}") from error
+        for caller in self.get_hookcallers(plugin) or ():
+            self._guard(caller.name, [impl for impl in caller.get_hookimpls() if impl.plugin is plugin])
+        self._note_implemented()
+        return name
+
+    def unregister(self, plugin: object | None = None, name: str | None = None) -> Any | None:
+        """Take a plugin out, by itself or by its name."""
+        removed = super().unregister(plugin, name)
+        self._note_implemented()
+        return removed
+
+    def add(self, candidate: Candidate) -> None:
+        """Import and register a plugin, unless it is blocked or already there; a blocked one is not even imported."""
+        origin = candidate.origin
+        if self.is_blocked(origin.name):
+            self._origins[origin.name] = origin
+            return
+        plugin = candidate.load()
+        if plugin is None or not self.is_registered(plugin):
+            self.register(plugin, origin.name, origin=origin)
+
+    def implemented(self, hook_name: str) -> bool:
+        """Whether any plugin implements a hook; cheap enough to ask before every statistic."""
+        return hook_name in self._implemented
+
+    def configure(self, options: object) -> None:
+        """Hand the run options to every plugin, those registered later included."""
+        self.hook.configure.call_historic(kwargs={"pluginmanager": self, "options": options})
+
+    def collect(self, hook_name: str, **kwargs: object) -> list[tuple[Origin, Any]]:
+        """Call a collect hook and return each answer with the plugin that gave it."""
+        outer, self.answers = self.answers, []
+        try:
+            results = getattr(self.hook, hook_name)(**kwargs)
+            owners = {id(answer): origin for origin, answer in self.answers}
+            return [(owners.get(id(result), Origin("wrapper", source="a hook wrapper")), result) for result in results]
+        finally:
+            self.answers = outer
+
+    def collect_mapping(self, hook_name: str, **kwargs: object) -> dict[str, Any]:
+        """Call a collect hook and merge the mappings that it answers.
+
+        Raises:
+            PluginError: two plugins claim one key. Where the hook is contained, the first answer stays and the other
+                is logged instead.
+        """
+        merged: dict[str, Any] = {}
+        claims: dict[str, Origin] = {}
+        for origin, mapping in self.collect(hook_name, **kwargs):
+            for key, value in mapping.items():
+                if key in claims:
+                    self._conflict(f"Two plugins claim {key!r} in {hook_name}: {claims[key]} and {origin}", hook_name)
+                    continue
+                merged[key], claims[key] = value, origin
+        return merged
+
+    def check_pending(self) -> None:
+        """Raise PluginError for a registered implementation of a hook that does not exist."""
+        for name, plugin in self.list_name_plugin():
+            if plugin is not None:
+                check_fit(self, plugin, self._origins[name])
+
+    def origin_of(self, plugin: object) -> Origin | None:
+        """Whose plugin this is, or None for one that is not registered."""
+        name = self.get_name(plugin)
+        return None if name is None else self._origins[name]
+
+    def describe(self) -> list[PluginInfo]:
+        """All plugins in the order of their registration, then the blocked ones."""
+        registered = [name for name, plugin in self.list_name_plugin() if plugin is not None]
+        blocked = [name for name, plugin in self.list_name_plugin() if plugin is None and name in self._origins]
+        rows = [self._info(name, order, self._hooks_of(name)) for order, name in enumerate(registered, start=1)]
+        return rows + [self._info(name, 0, ()) for name in blocked]
+
+    def take_out(self, disabled: DisabledPlugin) -> None:
+        """Unregister a plugin that failed too often, and remember why."""
+        self.disabled.append(disabled)
+        if self.has_plugin(disabled.origin.name):
+            self.unregister(name=disabled.origin.name)
+
+    def _hookexec(
+        self,
+        hook_name: str,
+        methods: Sequence[pluggy.HookImpl],
+        kwargs: Mapping[str, object],
+        firstresult: bool,
+    ) -> object | list[object]:
+        if hook_name == "configure":
+            # A late plugin gets this call while it is being registered, before register can guard it.
+            self._guard(hook_name, methods)
+        return self._inner_hookexec(hook_name, methods, kwargs, firstresult)
+
+    def _guard(self, hook_name: str, impls: Iterable[pluggy.HookImpl]) -> None:
+        caller = known_hooks(self).get(hook_name)
+        for impl in impls:
+            if caller is None or impl in self._guarded:
+                continue
+            guard = Guard(self, caller, self._origins[impl.plugin_name])
+            wraps = impl.wrapper or impl.hookwrapper
+            # pluggy calls what stands here; it has no other place where the failures of one plugin can be told apart.
+            impl.function = (guard.around_wrapper if wraps else guard.around)(impl.function)  # type: ignore[misc]
+            self._guarded.add(impl)
+
+    def _note_implemented(self) -> None:
+        callers = vars(self.hook).values()
+        self._implemented = frozenset(caller.name for caller in callers if caller.get_hookimpls())
+        self._guarded.intersection_update(impl for caller in callers for impl in caller.get_hookimpls())
+
+    def _name_for(self, plugin: object) -> str:
+        if hasattr(plugin, "__name__"):
+            return self.get_canonical_name(plugin)
+        kind = type(plugin).__name__
+        name = kind if self.active is None else f"{self.active.name}.{kind}"
+        later = (f"{name}-{count}" for count in itertools.count(2))
+        return name if not self.has_plugin(name) else next(other for other in later if not self.has_plugin(other))
+
+    def _inherited_origin(self) -> Origin:
+        if self.active is None:
+            return Origin("", source="registered in code")
+        return replace(self.active, source=f"registered by {self.active.name}")
+
+    def _hooks_of(self, name: str) -> tuple[str, ...]:
+        return tuple(sorted(caller.name for caller in self.get_hookcallers(self.get_plugin(name)) or ()))
+
+    def _info(self, name: str, order: int, hooks: tuple[str, ...]) -> PluginInfo:
+        origin = self._origins[name]
+        return PluginInfo(name, origin.distribution, origin.version, hooks, order, order == 0, origin.source)
+
+    def _conflict(self, message: str, hook_name: str) -> None:
+        if hook_name not in CONTAINED_COLLECT or self.strict:
+            raise PluginError(f"{message}. Uninstall one of them, or block it with -p no:NAME")
+        if message not in self._conflicts:
+            self._conflicts.add(message)
+            logger.error("%s. The first one counts.", message)
+
+
+def find_plugins(
+    *, names: Iterable[str] = (), plugins_dir: Path | None = None, autoload: bool | None = None
+) -> tuple[list[Candidate], list[str]]:
+    """All plugins that a run would load, in their order and without importing any, and the names that are blocked.
+
+    `names` are the values of `-p`: `NAME` or `no:NAME`, of which the last one about a name counts.
+    """
+    wanted: dict[str, bool] = {}
+    for text in names:
+        name = short_name(text.removeprefix("no:"))
+        wanted.pop(name, None)
+        wanted[name] = not text.startswith("no:")
+    installed = [*plugin_sources.from_entry_points(), *mlagents_plugins.from_entry_points()]
+    if autoload is None:
+        autoload = plugin_sources.autoload_enabled()
+    found = plugin_sources.builtins() + (installed if autoload else [])
+    known = {candidate.origin.name for candidate in [*found, *installed]}
+    for name in (name for name, load in wanted.items() if load):
+        if name not in {candidate.origin.name for candidate in found}:
+            named = [candidate for candidate in installed if candidate.origin.name == name]
+            found += named or [plugin_sources.from_name(name, known)]
+    if plugins_dir is not None:
+        found += plugin_sources.from_folder(plugins_dir)
+    return found, [name for name, load in wanted.items() if not load]
+
+
+def load_plugins(
+    *,
+    names: Iterable[str] = (),
+    plugins_dir: Path | None = None,
+    strict: bool = False,
+    autoload: bool | None = None,
+    trace: bool = False,
+) -> PluginManager:
+    """Return a manager with the built-in plugins, those of installed packages, and those asked for.
+
+    Args:
+        names: The values of `-p`: a plugin, module or .py file to load, or `no:NAME` to block one.
+        plugins_dir: A folder whose .py files are plugins.
+        strict: Whether the failure of an observer stops the run.
+        autoload: Whether entry points are loaded unasked; None asks MLHOOKS_DISABLE_PLUGIN_AUTOLOAD.
+        trace: Whether every hook call is written to stderr.
+
+    Raises:
+        PluginError: a plugin does not load or does not fit; names it and says how to block it.
+        UsageError: `names` or `plugins_dir` name something that does not exist.
+    """
+    candidates, blocked = find_plugins(names=names, plugins_dir=plugins_dir, autoload=autoload)
+    known = {candidate.origin.name for candidate in candidates}
+    for name in blocked:
+        if name not in known and (guess := nearest(name, known)):
+            logger.warning("-p no:%s blocks nothing that is installed%s", name, guess)
+    manager = PluginManager(strict, blocked)
+    if trace:
+        manager.trace.root.setwriter(sys.stderr.write)
+        manager.enable_tracing()
+    for candidate in candidates:
+        manager.add(candidate)
+    manager.check_pending()
+    return manager

@@ -1,0 +1,91 @@
+"""The configuration: pydantic models of ML-Agents' YAML, read with errors that name file, line and key."""
+
+from __future__ import annotations
+
+from mlhooks.settings.base import Problem, SettingsModel, derived, extension
+from mlhooks.settings.behaviors import BehavioralCloningSettings, SelfPlaySettings, TrainerSettings
+from mlhooks.settings.environment_parameters import (
+    CompletionCriteriaSettings,
+    ConstantSettings,
+    EnvironmentParameterSettings,
+    GaussianSettings,
+    Lesson,
+    MeasureType,
+    MultiRangeUniformSettings,
+    ParameterRandomizationSettings,
+    UniformSettings,
+)
+from mlhooks.settings.findings import Finding
+from mlhooks.settings.hyperparameters import (
+    HyperparameterSettings,
+    OffPolicyHyperparameters,
+    OnPolicyHyperparameters,
+    ScheduleType,
+)
+from mlhooks.settings.network import (
+    ActivationType,
+    ConditioningType,
+    EncoderType,
+    InitializationType,
+    MemorySettings,
+    NetworkSettings,
+)
+from mlhooks.settings.paths import PathText
+from mlhooks.settings.registry import SettingsRegistry
+from mlhooks.settings.resolve import LoadedOptions, load_run_options
+from mlhooks.settings.reward_signals import (
+    CuriositySettings,
+    GAILSettings,
+    RewardSignalSettings,
+    RNDSettings,
+)
+from mlhooks.settings.run_options import (
+    CheckpointSettings,
+    EngineSettings,
+    EnvironmentSettings,
+    RunOptions,
+    TorchSettings,
+)
+
+__all__ = [
+    "ActivationType",
+    "BehavioralCloningSettings",
+    "CheckpointSettings",
+    "CompletionCriteriaSettings",
+    "ConditioningType",
+    "ConstantSettings",
+    "CuriositySettings",
+    "EncoderType",
+    "EngineSettings",
+    "EnvironmentParameterSettings",
+    "EnvironmentSettings",
+    "Finding",
+    "GAILSettings",
+    "GaussianSettings",
+    "HyperparameterSettings",
+    "InitializationType",
+    "Lesson",
+    "LoadedOptions",
+    "MeasureType",
+    "MemorySettings",
+    "MultiRangeUniformSettings",
+    "NetworkSettings",
+    "OffPolicyHyperparameters",
+    "OnPolicyHyperparameters",
+    "ParameterRandomizationSettings",
+    "PathText",
+    "Problem",
+    "RNDSettings",
+    "RewardSignalSettings",
+    "RunOptions",
+    "ScheduleType",
+    "SelfPlaySettings",
+    "SettingsModel",
+    "SettingsRegistry",
+    "TorchSettings",
+    "TrainerSettings",
+    "UniformSettings",
+    "derived",
+    "extension",
+    "load_run_options",
+]

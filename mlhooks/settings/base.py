@@ -1,0 +1,103 @@
+"""The base of all settings models: strict about keys, lenient about spellings of numbers, dumped as ML-Agents does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from mlhooks.settings.findings import KeyPath, Severity
+from mlhooks.settings.reading import read_as
+
+_EXTENSION = "x-mlhooks-extension"
+_COLLECT = "collect problems"
+COLLECT_PROBLEMS = {_COLLECT: True}
+"""Validation context of a caller that asks `problems` itself, to report each at its own line."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Settings that do not fit each other; `key` is the path to the culprit below the model that says so."""
+
+    key: KeyPath
+    message: str
+    severity: Severity = "error"
+
+
+@dataclass(frozen=True)
+class _Derived:
+    compute: Callable[[Any], Any]
+
+
+def extension(default: Any, *, description: str, **constraints: Any) -> Any:
+    """Declare an optional setting that ML-Agents does not have; it is dumped only when it was set."""
+    return Field(default, description=description, json_schema_extra={_EXTENSION: True}, **constraints)
+
+
+def derived(compute: Callable[[Any], Any], *, description: str, **constraints: Any) -> Any:
+    """Declare a setting whose default comes from its siblings: `compute` gets the validated model.
+
+    `beta_schedule: ScheduleType = derived(lambda settings: settings.learning_rate_schedule, description=...)`.
+    """
+    return Field(default_factory=lambda: _Derived(compute), description=description, **constraints)
+
+
+def is_extension(field: FieldInfo) -> bool:
+    """Whether a field was declared with `extension`."""
+    return isinstance(field.json_schema_extra, dict) and _EXTENSION in field.json_schema_extra
+
+
+class SettingsModel(BaseModel):
+    """Base of the settings models.
+
+    Values are read as YAML people write them (`5e6` and `128.0` for whole numbers); non-finite numbers and unknown
+    keys are refused. Settings that must fit each other are checked in `problems`.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True, protected_namespaces=())
+    ignores_unknown_keys: ClassVar[bool] = False
+    """ML-Agents ignores unknown keys in a few sections; there they are warnings, and errors when asked to be strict."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what is wrong, or worth a warning, between settings that are valid each on its own."""
+        yield from ()
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read(cls, value: Any, info: ValidationInfo) -> Any:
+        return read_as(value, cls.model_fields[str(info.field_name)].annotation)
+
+    @model_validator(mode="after")
+    def _complete(self, info: ValidationInfo) -> Self:
+        for name, value in self.__dict__.items():
+            if isinstance(value, _Derived):
+                self.__dict__[name] = value.compute(self)
+        if not (info.context or {}).get(_COLLECT):
+            for problem in self.problems():
+                if problem.severity == "error":
+                    raise ValueError(problem.message)
+        return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values in ML-Agents' layout; extension keys appear only where they were set."""
+        return {
+            name: _plain(getattr(self, name))
+            for name, field in type(self).model_fields.items()
+            if name in self.model_fields_set or not is_extension(field)
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SettingsModel):
+        return value.as_dict()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

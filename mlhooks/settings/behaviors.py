@@ -1,0 +1,101 @@
+"""Settings of one behavior's training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
+
+from mlhooks.settings.base import Problem, SettingsModel, derived
+from mlhooks.settings.hyperparameters import HyperparameterSettings, OnPolicyHyperparameters
+from mlhooks.settings.network import NetworkSettings
+from mlhooks.settings.paths import PathText
+from mlhooks.settings.reward_signals import RewardSignalSettings
+
+DEFAULT_TRAINER_TYPE = "ppo"
+
+
+class SelfPlaySettings(SettingsModel):
+    """Training against past selves."""
+
+    ignores_unknown_keys: ClassVar[bool] = True
+
+    save_steps: int = Field(default=20000, ge=1, description="Trainer steps between snapshots of the policy.")
+    team_change: int = derived(
+        lambda settings: settings.save_steps * 5,
+        ge=1,
+        description="Trainer steps until another team learns; by default 5 * save_steps.",
+    )
+    swap_steps: int = Field(default=2000, ge=1, description="Ghost steps between changes of the opponent.")
+    window: int = Field(default=10, ge=1, description="Snapshots from which opponents are drawn.")
+    play_against_latest_model_ratio: float = Field(
+        default=0.5, ge=0, le=1, description="Probability that the opponent is the latest policy."
+    )
+    initial_elo: float = Field(default=1200.0, description="Rating at the start.")
+
+
+class BehavioralCloningSettings(SettingsModel):
+    """Imitating a demonstration beside learning from rewards."""
+
+    ignores_unknown_keys: ClassVar[bool] = True
+
+    demo_path: PathText = Field(description="A .demo file, or a folder of them.")
+    steps: int = Field(default=0, ge=0, description="Steps until imitation has faded out; 0 keeps it on.")
+    strength: float = Field(default=1.0, ge=0, description="Learning rate of imitation relative to the policy's.")
+    samples_per_update: int = Field(default=0, ge=0, description="Demonstration samples in each update; 0 for all.")
+    num_epoch: int | None = Field(
+        default=None, ge=1, description="Passes per update; null for the hyperparameters' own."
+    )
+    batch_size: int | None = Field(default=None, ge=1, description="Minibatch size; null for the hyperparameters' own.")
+
+
+class TrainerSettings(SettingsModel):
+    """How one behavior is trained; `hyperparameters` is an instance of its trainer type's own model."""
+
+    trainer_type: str = Field(default=DEFAULT_TRAINER_TYPE, description="The algorithm, as a plugin names it.")
+    hyperparameters: SerializeAsAny[HyperparameterSettings] = Field(
+        default_factory=OnPolicyHyperparameters, description="Settings of the algorithm."
+    )
+    checkpoint_interval: int = Field(default=500000, ge=1, description="Agent steps between checkpoints.")
+    network_settings: NetworkSettings = Field(default_factory=NetworkSettings, description="The policy's network.")
+    reward_signals: dict[str, SerializeAsAny[RewardSignalSettings]] = Field(
+        default_factory=lambda: {"extrinsic": RewardSignalSettings()}, description="Where rewards come from."
+    )
+    init_path: PathText | None = Field(default=None, description="Checkpoint file to start from.")
+    keep_checkpoints: int = Field(default=5, description="How many checkpoints to keep; 0 or less keeps all.")
+    even_checkpoints: bool = Field(
+        default=False, description="Spread keep_checkpoints checkpoints evenly over max_steps."
+    )
+    max_steps: int = Field(default=500000, ge=0, description="Agent steps after which training ends.")
+    time_horizon: int = Field(default=64, ge=1, description="Steps after which a trajectory is cut and bootstrapped.")
+    summary_freq: int = Field(default=50000, ge=1, description="Agent steps between summaries of the statistics.")
+    threaded: bool = Field(default=False, description="Let environments step during an update.")
+    self_play: SelfPlaySettings | None = Field(default=None, description="Train against past selves; null for no.")
+    behavioral_cloning: BehavioralCloningSettings | None = Field(
+        default=None, description="Imitate a demonstration; null for no."
+    )
+
+    @field_validator("init_path", mode="before")
+    @classmethod
+    def _unwrap_braces(cls, value: Any) -> Any:
+        # ML-Agents' documentation shows the value as {checkpoint_name.pt}, which YAML reads as a mapping.
+        if isinstance(value, Mapping) and len(value) == 1 and list(value.values()) == [None]:
+            return next(iter(value))
+        return value
+
+    @model_validator(mode="after")
+    def _spread_checkpoints(self) -> Self:
+        if self.even_checkpoints and self.keep_checkpoints > 0:
+            # Not by assignment, which would count as the file having said so.
+            self.__dict__["checkpoint_interval"] = max(1, self.max_steps // self.keep_checkpoints)
+        return self
+
+    def problems(self) -> Iterator[Problem]:
+        """Sequences must fit into a minibatch; checkpoints that are spread must be limited in number."""
+        memory, batch_size = self.network_settings.memory, self.hyperparameters.batch_size
+        if memory is not None and memory.sequence_length > batch_size:
+            message = f"sequence_length {memory.sequence_length} is larger than batch_size {batch_size}"
+            yield Problem(("network_settings", "memory", "sequence_length"), message)
+        if self.even_checkpoints and self.keep_checkpoints < 1:
+            yield Problem(("keep_checkpoints",), "even_checkpoints needs keep_checkpoints of at least 1")

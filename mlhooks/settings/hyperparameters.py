@@ -1,0 +1,64 @@
+"""Hyperparameters that algorithms share; a plugin's trainer subclasses one of these with its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+
+from pydantic import Field
+
+from mlhooks.settings.base import Problem, SettingsModel, derived, extension
+
+
+class ScheduleType(StrEnum):
+    """How a value changes over the run."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+
+
+class HyperparameterSettings(SettingsModel):
+    """What every trainer type has; ML-Agents' `HyperparamSettings`."""
+
+    batch_size: int = Field(default=1024, ge=1, description="Experiences in one gradient step.")
+    buffer_size: int = Field(
+        default=10240, ge=1, description="Experiences to collect before an update, or to keep for replay."
+    )
+    learning_rate: float = Field(
+        default=3e-4, ge=0, description="Step size of gradient descent at the start of the run."
+    )
+    learning_rate_schedule: ScheduleType = Field(
+        default=ScheduleType.CONSTANT, description="How the learning rate changes until max_steps."
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """A minibatch must fit into the buffer."""
+        if self.batch_size > self.buffer_size:
+            message = f"batch_size {self.batch_size} is larger than buffer_size {self.buffer_size}: no minibatch fills"
+            yield Problem(("batch_size",), message, "warning")
+
+
+class OnPolicyHyperparameters(HyperparameterSettings):
+    """Shared by algorithms that learn from what the current policy just did."""
+
+    learning_rate_schedule: ScheduleType = Field(
+        default=ScheduleType.LINEAR, description="How the learning rate changes until max_steps."
+    )
+    max_grad_norm: float | None = extension(
+        None, gt=0, description="Clip the norm of the gradient to this; null leaves it alone."
+    )
+
+
+class OffPolicyHyperparameters(HyperparameterSettings):
+    """Shared by algorithms that learn from a replay buffer."""
+
+    batch_size: int = Field(default=128, ge=1, description="Experiences in one gradient step.")
+    buffer_size: int = Field(default=50000, ge=1, description="Experiences that the replay buffer keeps.")
+    buffer_init_steps: int = Field(default=0, ge=0, description="Experiences to collect before the first update.")
+    steps_per_update: float = Field(default=1.0, gt=0, description="Agent steps per update of the policy, on average.")
+    save_replay_buffer: bool = Field(default=False, description="Save the replay buffer in checkpoints.")
+    reward_signal_steps_per_update: float = derived(
+        lambda settings: settings.steps_per_update,
+        gt=0,
+        description="Agent steps per update of the reward signals; by default steps_per_update.",
+    )

@@ -1,0 +1,65 @@
+"""Where each setting came from: a place in the file, or an option of the command line."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from mlhooks.settings.findings import KeyPath, dotted
+from mlhooks.settings.yaml_source import Document
+
+
+class Place(TypedDict, total=False):
+    """The part of a Finding that says where to look."""
+
+    key: str
+    file: str | None
+    option: str | None
+    line: int | None
+    column: int | None
+
+
+class Origin:
+    """The sources of one configuration.
+
+    Args:
+        file: the name of the file as the user gave it, if there is one.
+        document: its text with positions.
+    """
+
+    def __init__(self, file: str | None = None, document: Document | None = None) -> None:
+        self.file = file
+        self.document = document
+        self.options: dict[KeyPath, str] = {}
+
+    def place(self, path: KeyPath, *, of_key: bool = False) -> Place:
+        """Return the place of the value (or key) at `path`, or of the nearest section around it.
+
+        A behavior's setting that its entry lacks came from `default_settings`, and is placed there.
+        """
+        if not self._holds(path) and path[:1] == ("behaviors",):
+            inherited = ("default_settings", *path[2:])
+            if len(path) > 2 and self._holds(inherited):
+                path = inherited
+        if option := self._option(path):
+            return Place(key=dotted(path), option=option)
+        for length in range(len(path), -1, -1):
+            exact = length == len(path)
+            position = self.document and self.document.position(path[:length], of_key=of_key or not exact)
+            if position:
+                return Place(key=dotted(path), file=self.file, line=position.line, column=position.column)
+        return Place(key=dotted(path), file=self.file)
+
+    def _option(self, path: KeyPath) -> str | None:
+        """Return the option that brought the value at `path`, or the section there if the file has none."""
+        for length in range(len(path), 0, -1):
+            if option := self.options.get(path[:length]):
+                return option
+        if not path or self._in_file(path):
+            return None
+        return next((option for key, option in self.options.items() if key[: len(path)] == path), None)
+
+    def _in_file(self, path: KeyPath) -> bool:
+        return self.document is not None and self.document.position(path) is not None
+
+    def _holds(self, path: KeyPath) -> bool:
+        return self._option(path) is not None or self._in_file(path)

@@ -1,0 +1,53 @@
+"""What the installed plugins add to the schema: hyperparameters by trainer type, settings by reward signal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from mlhooks.errors import PluginError
+from mlhooks.settings.hyperparameters import HyperparameterSettings
+from mlhooks.settings.reward_signals import MLAGENTS_REWARD_SIGNALS, RewardSignalSettings
+
+if TYPE_CHECKING:
+    from mlhooks.plugins import PluginManager
+
+
+@dataclass(frozen=True)
+class SettingsRegistry:
+    """The trainer types and reward signals that a configuration may name.
+
+    Args:
+        trainer_types: `trainer_type` -> trainer class, which names its model as `hyperparameters_type`.
+        reward_signals: name -> class and settings model; ML-Agents' own signals are known without being installed.
+    """
+
+    trainer_types: Mapping[str, type]
+    reward_signals: Mapping[str, tuple[type, type[RewardSignalSettings]]] = field(default_factory=dict)
+
+    @classmethod
+    def from_plugins(cls, plugins: PluginManager) -> Self:
+        """Ask the plugins."""
+        return cls(plugins.collect_mapping("get_trainer_types"), plugins.collect_mapping("get_reward_signals"))
+
+    def hyperparameters(self, trainer_type: str) -> type[HyperparameterSettings] | None:
+        """Return the model of a trainer type's hyperparameters, or None if no plugin provides the type.
+
+        Raises:
+            PluginError: the trainer class names no such model.
+        """
+        if trainer_type not in self.trainer_types:
+            return None
+        trainer = self.trainer_types[trainer_type]
+        model = getattr(trainer, "hyperparameters_type", HyperparameterSettings)
+        if not (isinstance(model, type) and issubclass(model, HyperparameterSettings)):
+            raise PluginError(
+                f"The trainer class {trainer.__module__}.{trainer.__qualname__} of trainer_type {trainer_type} has "
+                f"hyperparameters_type = {model!r}; it must be a subclass of mlhooks.settings.HyperparameterSettings."
+            )
+        return model
+
+    def reward_signal_models(self) -> dict[str, type[RewardSignalSettings]]:
+        """Return the settings model of every reward signal that may be named."""
+        return {**MLAGENTS_REWARD_SIGNALS, **{name: model for name, (_, model) in self.reward_signals.items()}}

@@ -1,0 +1,143 @@
+"""Load a configuration: read the file, apply flags and overrides, and resolve every value as ML-Agents does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlhooks.errors import SettingsError
+from mlhooks.settings.behavior_sections import DefaultSettings, build_behavior, build_defaults
+from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
+from mlhooks.settings.findings import Finding, error_from, in_order, shown
+from mlhooks.settings.old_layout import HOW_TO_CONVERT, old_layout_key
+from mlhooks.settings.origin import Origin
+from mlhooks.settings.overrides import apply_flags, apply_overrides
+from mlhooks.settings.parameter_sections import build_parameter
+from mlhooks.settings.reading import copied
+from mlhooks.settings.registry import SettingsRegistry
+from mlhooks.settings.report import Report
+from mlhooks.settings.run_options import RunOptions
+from mlhooks.settings.sections import build, report_no_section
+from mlhooks.settings.yaml_source import Document, read_yaml
+
+
+@dataclass(frozen=True)
+class LoadedOptions:
+    """Valid options, and what is worth a warning."""
+
+    options: RunOptions
+    warnings: list[Finding]
+
+
+def load_run_options(
+    source: Path | str | Mapping[str, Any] | None,
+    registry: SettingsRegistry,
+    *,
+    flags: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+) -> LoadedOptions:
+    """Load and resolve a configuration.
+
+    Args:
+        source: a YAML file, its content as a mapping, or None for a run without a configuration.
+        registry: what the installed plugins add to the schema.
+        flags: settings by dotted key that were given as flags; `behaviors.*.KEY` means every behavior. They win over
+            the file.
+        overrides: `KEY.PATH=VALUE` texts, VALUE in YAML; they win over the flags.
+
+    Raises:
+        SettingsError: the configuration is not valid; lists every error, and has them as `findings`.
+    """
+    document, file = _read(source)
+    report = Report(Origin(file, document), registry)
+    report.findings.extend(document.findings)
+    raw = document.value
+    if not _is_configuration(raw, report):
+        raise error_from(SettingsError, report.findings)
+    # A section left empty means its defaults.
+    values = {
+        str(key): copied(value) for key, value in raw.items() if value is not None or key not in RunOptions.model_fields
+    }
+    apply_flags(values, flags or {}, report)
+    apply_overrides(values, overrides, report)
+    options = _build_run(values, registry, report)
+    if options is None or report.failed:
+        raise error_from(SettingsError, report.findings)
+    options._origin = report.origin
+    if source is None and options.default_settings is None and DEFAULT_TRAINER_TYPE in registry.trainer_types:
+        options._fallback = build_behavior({}, ("behaviors",), registry, report, None)
+    _choose_start(options, flags or {}, report)
+    _warn_of_unknown_measures(options, report)
+    return LoadedOptions(options, in_order(report.findings))
+
+
+def _read(source: Path | str | Mapping[str, Any] | None) -> tuple[Document, str | None]:
+    if isinstance(source, Path | str):
+        return read_yaml(Path(source)), str(source)
+    return Document({} if source is None else source, None), None
+
+
+def _is_configuration(raw: Any, report: Report) -> bool:
+    if raw is None:
+        report.add((), "the file is empty; a configuration needs at least the section behaviors")
+    elif not isinstance(raw, Mapping):
+        report_no_section(raw, (), report, RunOptions.model_fields)
+    elif (key := old_layout_key(raw)) is not None:
+        report.add((key,), HOW_TO_CONVERT, of_key=True)
+    else:
+        return True
+    return False
+
+
+def _build_run(values: dict[str, Any], registry: SettingsRegistry, report: Report) -> RunOptions | None:
+    ready: dict[str, Any] = {}
+    defaults: DefaultSettings | None = None
+    if "default_settings" in values:
+        defaults = build_defaults(values["default_settings"], registry, report)
+        ready["default_settings"] = defaults and defaults.settings
+    for section in ("behaviors", "environment_parameters"):
+        entries = values.get(section)
+        if section in values and not isinstance(entries, Mapping):
+            report.add((section,), "must be a section, with a name before each entry", found=shown(entries))
+            ready[section] = None
+        elif isinstance(entries, Mapping):
+            built = {
+                name: build_behavior(entry, (section, name), registry, report, defaults)
+                if section == "behaviors"
+                else build_parameter(name, entry, (section, name), report)
+                for name, entry in entries.items()
+            }
+            ready[section] = None if None in built.values() else built
+    return build(RunOptions, values, (), report, ready)
+
+
+def _choose_start(options: RunOptions, flags: Mapping[str, Any], report: Report) -> None:
+    """Resume or initialize, not both: a flag wins over the file, and resume wins otherwise, as in ML-Agents."""
+    settings = options.checkpoint_settings
+    if not settings.resume or settings.initialize_from is None:
+        return
+    resume_asked = "checkpoint_settings.resume" in flags
+    if "checkpoint_settings.initialize_from" in flags and not resume_asked:
+        settings.resume, ignored = False, "resume"
+    else:
+        settings.initialize_from, ignored = None, "initialize_from"
+    message = f"resume and initialize_from are both set, so {ignored} is ignored; remove one of them"
+    report.add(("checkpoint_settings", ignored), message, severity="warning")
+
+
+def _warn_of_unknown_measures(options: RunOptions, report: Report) -> None:
+    if not options.behaviors or options.default_settings is not None:
+        return
+    for name, parameter in (options.environment_parameters or {}).items():
+        for index, lesson in enumerate(parameter.curriculum):
+            criteria = lesson.completion_criteria
+            if criteria is not None and criteria.behavior not in options.behaviors:
+                report.add(
+                    ("environment_parameters", name, "curriculum", index, "completion_criteria", "behavior"),
+                    "the lesson never ends, because no behavior has this name",
+                    severity="warning",
+                    found=criteria.behavior,
+                    allowed=", ".join(options.behaviors),
+                )

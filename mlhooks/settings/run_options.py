@@ -1,0 +1,173 @@
+"""The options of a run: every section of the configuration, with ML-Agents' attribute names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, Field, PrivateAttr
+
+from mlhooks.errors import SettingsError
+from mlhooks.settings.base import Problem, SettingsModel, extension
+from mlhooks.settings.behaviors import TrainerSettings
+from mlhooks.settings.environment_parameters import EnvironmentParameterSettings
+from mlhooks.settings.findings import Finding, error_from, nearest
+from mlhooks.settings.origin import Origin
+from mlhooks.settings.paths import PathText
+from mlhooks.settings.yaml_source import dump_yaml
+
+
+def _storable(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    stack: list[Any] = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict | list):
+            stack.extend(item.values() if isinstance(item, dict) else item)
+        elif not isinstance(item, bool | int | float | str | None):
+            raise ValueError(f"holds a {type(item).__name__}, which configuration.yaml cannot store")  # noqa: TRY004
+    return value
+
+
+class EnvironmentSettings(SettingsModel):
+    """Which environment runs, how often, and what happens when it fails."""
+
+    env_path: PathText | None = Field(
+        default=None,
+        description="The environment: scheme:name, or the path of a Unity player; null for the Unity editor.",
+    )
+    env_args: list[str] | None = Field(default=None, description="Arguments for the Unity player.")
+    base_port: int = Field(default=5005, ge=0, le=65535, description="First port of the Unity protocol.")
+    num_envs: int = Field(default=1, ge=1, description="Worker processes, or Unity players.")
+    num_areas: int = Field(default=1, ge=1, description="Copies of the environment in each worker.")
+    timeout_wait: int = Field(default=60, ge=0, description="Seconds to wait for an environment.")
+    seed: int = Field(default=-1, description="Seed of everything random; -1 for a random one.")
+    max_lifetime_restarts: int = Field(
+        default=10, ge=-1, description="Restarts of a failed environment; -1 for no limit."
+    )
+    restarts_rate_limit_n: int = Field(default=1, ge=-1, description="Restarts within the period; -1 for no limit.")
+    restarts_rate_limit_period_s: int = Field(default=60, ge=0, description="Length of that period in seconds.")
+    env_kwargs: Annotated[dict[str, Any] | None, AfterValidator(_storable)] = extension(
+        None, description="Keyword arguments for the environment, such as gymnasium.make's."
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """The Unity editor is a single environment."""
+        if self.num_envs > 1 and self.env_path is None:
+            message = "num_envs must be 1 without env_path: the Unity editor is a single environment"
+            yield Problem(("num_envs",), message)
+
+
+class EngineSettings(SettingsModel):
+    """How a Unity player renders and keeps time."""
+
+    width: int = Field(default=84, ge=1, description="Width of the window in pixels.")
+    height: int = Field(default=84, ge=1, description="Height of the window in pixels.")
+    quality_level: int = Field(default=5, ge=0, description="Unity's quality level.")
+    time_scale: float = Field(default=20, ge=0, description="How many times faster than real time.")
+    target_frame_rate: int = Field(default=-1, ge=-1, description="Frames per second; -1 for no limit.")
+    capture_frame_rate: int = Field(
+        default=60, ge=0, description="Frames per second of simulated time; 0 for real time."
+    )
+    no_graphics: bool = Field(default=False, description="Run without a graphics device.")
+    no_graphics_monitor: bool = Field(default=False, description="Give only the first player a graphics device.")
+
+
+class CheckpointSettings(SettingsModel):
+    """Where a run is stored, and how it starts."""
+
+    run_id: str = Field(default="ppo", min_length=1, description="Name of the run, and of its folder.")
+    initialize_from: str | None = Field(default=None, description="Name of the run whose weights to start from.")
+    load_model: bool = Field(default=False, description="Deprecated and without effect: resume.")
+    resume: bool = Field(default=False, description="Continue the run of this name.")
+    force: bool = Field(default=False, description="Overwrite the run of this name.")
+    train_model: bool = Field(default=False, description="Deprecated and without effect: runs train anyway.")
+    inference: bool = Field(default=False, description="Act without learning.")
+    results_dir: PathText = Field(default="results", min_length=1, description="Folder of all runs.")
+
+    @property
+    def write_path(self) -> str:
+        """The folder of this run."""
+        return os.path.join(self.results_dir, self.run_id)  # noqa: PTH118 - text, as in ML-Agents
+
+    @property
+    def maybe_init_path(self) -> str | None:
+        """The folder of the run to start from, if there is one."""
+        return self.initialize_from and os.path.join(self.results_dir, self.initialize_from)  # noqa: PTH118
+
+    @property
+    def run_logs_dir(self) -> str:
+        """The folder of this run's logs."""
+        return os.path.join(self.write_path, "run_logs")  # noqa: PTH118
+
+    def problems(self) -> Iterator[Problem]:
+        """Flags that ML-Agents still reads and no longer heeds."""
+        if self.load_model:
+            yield Problem(("load_model",), "load_model is deprecated and has no effect; use resume", "warning")
+        if self.train_model:
+            message = "train_model is deprecated and has no effect; remove it, runs train unless inference is set"
+            yield Problem(("train_model",), message, "warning")
+
+
+class TorchSettings(SettingsModel):
+    """Where torch computes."""
+
+    ignores_unknown_keys: ClassVar[bool] = True
+
+    device: str | None = Field(default=None, description="Device, such as cpu or cuda:0; null for the best there is.")
+    threads: int | None = extension(None, ge=1, description="Threads of one torch operation; null leaves the choice.")
+
+
+class RunOptions(SettingsModel):
+    """All options of a run. Two are equal when they mean the same, wherever they came from."""
+
+    default_settings: TrainerSettings | None = Field(
+        default=None, description="Settings that every behavior starts from."
+    )
+    behaviors: dict[str, TrainerSettings] = Field(default_factory=dict, description="Settings by behavior name.")
+    env_settings: EnvironmentSettings = Field(default_factory=EnvironmentSettings, description="The environment.")
+    engine_settings: EngineSettings = Field(default_factory=EngineSettings, description="The Unity player.")
+    environment_parameters: dict[str, EnvironmentParameterSettings] | None = Field(
+        default=None, description="Parameters that the environment reads, by name."
+    )
+    checkpoint_settings: CheckpointSettings = Field(
+        default_factory=CheckpointSettings, description="Where the run is stored, and how it starts."
+    )
+    torch_settings: TorchSettings = Field(default_factory=TorchSettings, description="Where torch computes.")
+    debug: bool = Field(default=False, description="Say more while running.")
+
+    _fallback: TrainerSettings | None = PrivateAttr(default=None)
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    def settings_for(self, behavior_name: str) -> TrainerSettings:
+        """Return the settings of a behavior: its own entry, or the default settings.
+
+        Raises:
+            SettingsError: the configuration lists behaviors, but not this one, and has no default_settings.
+        """
+        fallback = self.default_settings or self._fallback
+        if behavior_name in self.behaviors or fallback is None:
+            try:
+                return self.behaviors[behavior_name]
+            except KeyError:
+                raise self._not_listed(behavior_name) from None
+        return fallback.model_copy(deep=True)
+
+    def _not_listed(self, behavior_name: str) -> SettingsError:
+        finding = Finding(
+            severity="error",
+            file=self._origin.file,
+            key="behaviors",
+            message="the environment shows a behavior that is not listed, and there are no default_settings",
+            found=behavior_name,
+            allowed=", ".join(self.behaviors) or "none is listed",
+            nearest=nearest(behavior_name, self.behaviors),
+        )
+        return error_from(SettingsError, [finding])
+
+    def to_yaml(self) -> str:
+        """Return the resolved options as YAML, which reads back equal."""
+        return dump_yaml(self.as_dict())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunOptions) and self.as_dict() == other.as_dict()

@@ -1,0 +1,138 @@
+"""Build a settings model from one section of the configuration, and report all that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from mlhooks.settings.allowed import allowed_values, choices
+from mlhooks.settings.base import COLLECT_PROBLEMS, SettingsModel
+from mlhooks.settings.findings import KeyPath, nearest, shown
+from mlhooks.settings.report import Report
+
+ModelT = TypeVar("ModelT", bound=SettingsModel)
+
+
+def build(
+    model: type[ModelT],
+    raw: Any,
+    path: KeyPath,
+    report: Report,
+    ready: Mapping[str, Any] | None = None,
+) -> ModelT | None:
+    """Return `raw` as `model`, or None if it has errors, which are then in the report.
+
+    Args:
+        model: what the section should be.
+        raw: what the configuration says.
+        path: where it says so.
+        report: where findings go.
+        ready: parts that the caller built already, with None for those that failed.
+    """
+    if not isinstance(raw, Mapping):
+        report_no_section(raw, path, report, model.model_fields)
+        return None
+    values, failed = dict(raw), set()
+    for key in raw:
+        if key not in model.model_fields:
+            _report_unknown_key(key, model, path, report)
+            del values[key]
+    for key, field in model.model_fields.items():
+        section = _section_model(field, raw[key]) if key in raw else None
+        if key in (ready := ready or {}):
+            values[key] = ready[key]
+        elif section is not None:
+            values[key] = build(section, raw[key], (*path, key), report)
+        else:
+            continue
+        if values[key] is None:
+            failed.add(key)
+            del values[key]
+    try:
+        settings = model.model_validate(values, context=COLLECT_PROBLEMS)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            if not details["loc"] or details["loc"][0] not in failed:
+                _report_details(details, model, raw, path, report)
+        return None
+    if failed:
+        return None
+    problems = list(settings.problems())
+    for problem in problems:
+        report.add((*path, *problem.key), problem.message, severity=problem.severity)
+    return None if any(problem.severity == "error" for problem in problems) else settings
+
+
+def report_no_section(raw: Any, path: KeyPath, report: Report, keys: Mapping[str, Any]) -> None:
+    """Report something that is not a mapping where one belongs."""
+    message = "must be a section, with keys below it"
+    if raw is None:
+        message = "is empty; remove it, or write {} for its defaults"
+    report.add(path, message, found=shown(raw), allowed=", ".join(keys) or None)
+
+
+def _section_model(field: FieldInfo, value: Any) -> type[SettingsModel] | None:
+    """Return the model of a field that is a section, unless it may be null and is."""
+    kinds = get_args(field.annotation) or (field.annotation,)
+    if value is None and type(None) in kinds:
+        return None
+    models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, SettingsModel)]
+    return models[0] if len(models) == 1 else None
+
+
+def _report_unknown_key(key: str, model: type[SettingsModel], path: KeyPath, report: Report) -> None:
+    message = "unknown key, which ML-Agents ignores here" if model.ignores_unknown_keys else "unknown key"
+    report.add(
+        (*path, key),
+        message,
+        severity="warning" if model.ignores_unknown_keys else "error",
+        of_key=True,
+        allowed=", ".join(model.model_fields),
+        nearest=report.home_of(key, path) or nearest(key, model.model_fields),
+    )
+
+
+def _report_details(
+    details: ErrorDetails, model: type[SettingsModel], raw: Mapping[str, Any], path: KeyPath, report: Report
+) -> None:
+    location, kind = details["loc"], details["type"]
+    if not location:
+        report.add(path, _reason(details))
+        return
+    name = str(location[0])
+    field = model.model_fields[name]
+    if kind == "missing" and len(location) == 1:
+        report.add(
+            (*path, name), "a required key is missing", allowed=allowed_values(field), at=path, of_key=bool(path)
+        )
+        return
+    location, found = _existing(raw, location)
+    if kind in {"value_error", "assertion_error"}:
+        report.add((*path, *location), _reason(details), found=shown(found))
+        return
+    report.add(
+        (*path, *location),
+        "not a finite number" if kind == "finite_number" else "not a valid value",
+        found=shown(found),
+        allowed=allowed_values(field),
+        nearest=nearest(found, choices(field.annotation)),
+    )
+
+
+def _reason(details: ErrorDetails) -> str:
+    error = details.get("ctx", {}).get("error")
+    return str(error) if error is not None else details["msg"]
+
+
+def _existing(raw: Any, location: KeyPath) -> tuple[KeyPath, Any]:
+    """Return the part of `location` that `raw` has, and the value there."""
+    for depth, part in enumerate(location):
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            return location[:depth], raw
+    return location, raw

@@ -1,0 +1,80 @@
+"""Refuse, before training, what a configuration asks for and the installed code cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mlhooks.errors import UnsupportedError
+from mlhooks.settings.behaviors import TrainerSettings
+from mlhooks.settings.findings import Finding, KeyPath, Severity, error_from, in_order
+from mlhooks.settings.registry import SettingsRegistry
+from mlhooks.settings.resolve import LoadedOptions
+from mlhooks.settings.run_options import RunOptions
+
+_Complaint = tuple[KeyPath, str, Severity]
+
+
+def unsupported_settings(
+    options: RunOptions, trainer_types: Mapping[str, type], reward_signals: Mapping[str, Any]
+) -> list[Finding]:
+    """Return what a run would refuse (errors) or do differently (warnings), with places where they are known.
+
+    Args:
+        options: valid options.
+        trainer_types: the installed trainer classes, whose `supports` says what they can do.
+        reward_signals: the installed reward signals.
+    """
+    findings = []
+    for path, message, severity in _complaints(options, trainer_types, reward_signals):
+        findings.append(Finding(severity=severity, message=message, **options._origin.place(path, of_key=True)))
+    return in_order(findings)
+
+
+def refuse_unsupported(loaded: LoadedOptions, registry: SettingsRegistry) -> list[Finding]:
+    """Return the warnings of `unsupported_settings`.
+
+    Raises:
+        UnsupportedError: there are errors among them; lists them all.
+    """
+    findings = unsupported_settings(loaded.options, registry.trainer_types, registry.reward_signals)
+    if any(finding.severity == "error" for finding in findings):
+        raise error_from(UnsupportedError, findings)
+    return findings
+
+
+def _complaints(
+    options: RunOptions, trainer_types: Mapping[str, type], reward_signals: Mapping[str, Any]
+) -> Iterator[_Complaint]:
+    entries: dict[KeyPath, TrainerSettings] = {("behaviors", name): entry for name, entry in options.behaviors.items()}
+    if options.default_settings is not None:
+        entries["default_settings",] = options.default_settings
+    for path, settings in entries.items():
+        yield from _of_behavior(settings, path, trainer_types, reward_signals)
+    for name in options.environment_parameters or {}:
+        message = "environment parameters and curricula are not supported yet; remove this section to run without them"
+        yield ("environment_parameters", name), message, "error"
+
+
+def _of_behavior(
+    settings: TrainerSettings, path: KeyPath, trainer_types: Mapping[str, type], reward_signals: Mapping[str, Any]
+) -> Iterator[_Complaint]:
+    kind = settings.trainer_type
+    supports = getattr(trainer_types.get(kind), "supports", None)
+    asked: dict[str, tuple[KeyPath, object]] = {
+        "memory": (("network_settings", "memory"), settings.network_settings.memory),
+        "self_play": (("self_play",), settings.self_play),
+        "behavioral_cloning": (("behavioral_cloning",), settings.behavioral_cloning),
+    }
+    for capability, (key, value) in asked.items():
+        if value is not None and not getattr(supports, capability, False):
+            message = f"the trainer type {kind} does not support {capability}; remove it, or set it to null"
+            yield (*path, *key), message, "error"
+    for name in settings.reward_signals:
+        if name not in reward_signals:
+            installed = ", ".join(sorted(reward_signals)) or "none"
+            message = f"no installed plugin provides the reward signal {name} (installed: {installed})"
+            yield (*path, "reward_signals", name), message, "error"
+    if settings.threaded:
+        message = "threaded has no effect: environments wait during an update, with the same results"
+        yield (*path, "threaded"), message, "warning"

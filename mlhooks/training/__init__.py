@@ -1,0 +1,1 @@
+"""The training loop, the trainer base classes, the experience store and checkpoints."""

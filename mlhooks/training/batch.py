@@ -1,0 +1,80 @@
+"""Batches: what losses and reward signals read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ABSENT: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Rows of experience as tensors; a column that the trainer does not fill is None.
+
+    Attributes:
+        features: [rows, features], normalized where the settings ask for it.
+        mask: [rows, sum of branch sizes], True where an action was forbidden; None where nothing was.
+        continuous: [rows, continuous] samples before clipping; discrete: [rows, branches] int64.
+        log_probs: [rows], joint log-probabilities under the policy that acted.
+        rewards, group_rewards: [rows], the environment's own.
+        values, returns: [rows, signals], estimates before the update and their targets.
+        advantages: [rows], over all reward signals.
+        next_features, next_mask: what follows, off-policy; as `features` and `mask`.
+        discounts: [rows], factor on the value of what follows; 0 where the episode ended.
+        loss_mask: [rows], True where a row counts; None where all do.
+    """
+
+    features: Tensor
+    continuous: Tensor
+    discrete: Tensor
+    mask: Tensor | None = None
+    log_probs: Tensor = ABSENT
+    rewards: Tensor = ABSENT
+    group_rewards: Tensor = ABSENT
+    values: Tensor = ABSENT
+    returns: Tensor = ABSENT
+    advantages: Tensor = ABSENT
+    next_features: Tensor = ABSENT
+    next_mask: Tensor | None = None
+    discounts: Tensor = ABSENT
+    loss_mask: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.features.shape[0]
+
+    def __getitem__(self, rows: slice | Tensor) -> Batch:
+        """Some of the rows."""
+        return self.map(lambda column: column[rows])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with a function applied to every column."""
+        columns = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return Batch(**{name: function(column) for name, column in columns if column is not None})
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean of [rows] or [rows, n] over the rows that count."""
+        if self.loss_mask is None:
+            return x.mean()
+        weights = self.loss_mask.to(x.dtype).reshape(-1, *[1] * (x.dim() - 1)).expand_as(x)
+        return (x * weights).sum() / weights.sum().clamp(min=1.0)
+
+    def standardize(self, x: Tensor) -> Tensor:
+        """[rows] shifted and scaled to mean 0 and deviation 1 over the rows that count."""
+        centered = x - self.mean(x)
+        return centered / (self.mean(centered.square()).sqrt() + 1e-8)
+
+    def minibatches(self, size: int, rng: np.random.Generator) -> Iterator[Batch]:
+        """All rows once, in random order, in near-equal parts of at least `size` rows (or one part of all)."""
+        rows = len(self)
+        order = torch.from_numpy(rng.permutation(rows)).to(self.features.device)
+        shuffled = self.map(lambda column: column.index_select(0, order))
+        bounds = np.linspace(0, rows, max(1, rows // size) + 1).astype(int).tolist()
+        for start, stop in itertools.pairwise(bounds):
+            yield shuffled[start:stop]

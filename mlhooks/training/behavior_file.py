@@ -1,0 +1,55 @@
+"""What a behavior's checkpoint says about itself, so that it can be used without the configuration that made it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mlagents_envs.base_env import ActionSpec, BehaviorSpec, DimensionProperty, ObservationSpec, ObservationType
+
+import mlhooks
+from mlhooks.training.trainer import Trainer
+
+
+def as_behavior_file(trainer: Trainer, state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state with a header that names behavior, spec, settings and version."""
+    header = {
+        "kind": "behavior",
+        "version": mlhooks.__version__,
+        "behavior": trainer.behavior_name,
+        "spec": spec_to_dict(trainer.behavior_spec),
+        "settings": json.dumps(trainer.settings.model_dump(mode="json")),
+    }
+    return {"mlhooks": header, **state}
+
+
+def spec_to_dict(spec: BehaviorSpec) -> dict[str, Any]:
+    """A behavior spec in plain values."""
+    return {
+        "continuous": spec.action_spec.continuous_size,
+        "branches": list(spec.action_spec.discrete_branches),
+        "observations": [
+            {
+                "shape": list(observation.shape),
+                "dimensions": [int(dimension) for dimension in observation.dimension_property],
+                "type": observation.observation_type.value,
+                "name": observation.name,
+            }
+            for observation in spec.observation_specs
+        ],
+    }
+
+
+def spec_from_dict(state: Mapping[str, Any]) -> BehaviorSpec:
+    """The inverse of `spec_to_dict`."""
+    observations = [
+        ObservationSpec(
+            tuple(observation["shape"]),
+            tuple(DimensionProperty(dimension) for dimension in observation["dimensions"]),
+            ObservationType(observation["type"]),
+            observation["name"],
+        )
+        for observation in state["observations"]
+    ]
+    return BehaviorSpec(observations, ActionSpec(state["continuous"], tuple(state["branches"])))

@@ -1,0 +1,262 @@
+"""Checkpoints: durable files, a manifest that vouches for them, and strict loading that never unpickles objects."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import mlhooks
+from mlhooks.errors import CheckpointError
+from mlhooks.names import file_name
+
+logger = logging.getLogger("mlhooks")
+
+MANIFEST = Path("run_logs", "training_status.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One saved state of one behavior; `path` is durable and named by the manifest."""
+
+    behavior_name: str
+    step: int
+    path: Path
+    mean_reward: float | None
+
+
+def load_modules(modules: Mapping[str, nn.Module], states: Mapping[str, Any], owner: str) -> None:
+    """Load module states strictly: every key must be there, known, and of the right shape.
+
+    Raises:
+        CheckpointError: names the module and the key that does not fit; nothing was loaded.
+    """
+    for name, module in modules.items():
+        if name not in states:
+            raise CheckpointError(f"{owner}: the checkpoint has no {name!r}; it has {', '.join(states)}.")
+        own = module.state_dict()
+        for key in sorted(own.keys() | states[name].keys()):
+            if key not in states[name] or key not in own:
+                where = "is missing in the checkpoint" if key in own else "is unknown to the network"
+                raise CheckpointError(f"{owner}: {name}.{key} {where}: they were made with different settings.")
+            if own[key].shape != states[name][key].shape:
+                raise CheckpointError(
+                    f"{owner}: {name}.{key} has shape {tuple(states[name][key].shape)} in the checkpoint and "
+                    f"{tuple(own[key].shape)} in the network: network_settings or the behavior's spec differ."
+                )
+    for name, module in modules.items():
+        module.load_state_dict(states[name])
+
+
+def pack(value: Any) -> Any:
+    """State made of tensors and plain values only, which loads without unpickling: arrays become marked tensors."""
+    if isinstance(value, np.ndarray):
+        return {"__array__": torch.from_numpy(np.ascontiguousarray(value))}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {pack(key): pack(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [pack(item) for item in value]
+    # equal texts as one object, because a pickle tells them apart otherwise
+    return sys.intern(value) if type(value) is str else value
+
+
+def unpack(value: Any) -> Any:
+    """The inverse of `pack`."""
+    if isinstance(value, dict):
+        if "__array__" in value:
+            return value["__array__"].numpy()
+        return {key: unpack(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [unpack(item) for item in value]
+    return value
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> bytes:
+    """Write a state durably and return its bytes, which depend on nothing but the state."""
+    buffer = io.BytesIO()
+    torch.save(pack(state), buffer)
+    write_durably(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read a state that `write_state` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not one of mlhooks'.
+    """
+    try:
+        state = unpack(torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        raise CheckpointError(f"There is no checkpoint at {path}.") from None
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} cannot be read as an mlhooks checkpoint: {str(error).splitlines()[0]} "
+            "Checkpoints of mlagents-learn and other tools cannot be loaded."
+        ) from error
+    if not isinstance(state, dict) or "mlhooks" not in state:
+        raise CheckpointError(f"{path} is not an mlhooks checkpoint; those of mlagents-learn cannot be loaded.")
+    return state
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    if os.name == "posix":  # make the rename itself durable
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+class CheckpointFolder:
+    """The checkpoints of one run folder.
+
+    The manifest is ML-Agents' `run_logs/training_status.json` with one more section, which names every file of a
+    checkpoint with size and SHA-256 once all of them are durable.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest: dict[str, Any] = {"metadata": {"mlhooks_version": mlhooks.__version__}, "mlhooks": []}
+        if self.exists():
+            self._read_manifest()
+
+    def exists(self) -> bool:
+        """Whether there is a manifest."""
+        return (self.path / MANIFEST).exists()
+
+    def _read_manifest(self) -> None:
+        try:
+            self.manifest = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self.path / MANIFEST} cannot be read: {error}.") from error
+        if "mlhooks" not in self.manifest:
+            raise CheckpointError(
+                f"{self.path} was written by mlagents-learn, whose checkpoints mlhooks cannot load. Train anew under "
+                "another --run-id, or overwrite the folder with --force."
+            )
+
+    def save(
+        self,
+        states: Mapping[str, Mapping[str, Any]],
+        run_state: Mapping[str, Any],
+        rewards: Mapping[str, float | None],
+        exported: Mapping[str, list[Path]],
+        keep: int,
+    ) -> dict[str, Checkpoint]:
+        """Write one checkpoint of all behaviors and of the run, then name it in the manifest.
+
+        Args:
+            states: state of each behavior, with its `step`.
+            run_state: what belongs to no behavior.
+            rewards: mean reward of each behavior.
+            exported: models exported beside it.
+            keep: how many checkpoints to keep, all where it is not positive; older ones are removed.
+        """
+        files: dict[str, dict[str, Any]] = {}
+        saved: dict[str, Checkpoint] = {}
+        total = sum(state["step"] for state in states.values())
+        for name, state in states.items():
+            folder = file_name(name)
+            path = self.path / folder / f"{folder}-{state['step']}.pt"
+            files[name] = self._write(path, state)
+            saved[name] = Checkpoint(name, state["step"], path, rewards[name])
+        run_file = self._write(self.path / "run_logs" / f"state-{total}.pt", run_state)
+        extra = [self._relative(path) for paths in exported.values() for path in paths]
+        entry = {"behaviors": files, "run": run_file, "exported": extra}
+        entries = [e for e in self.manifest["mlhooks"] if e["run"]["path"] != run_file["path"]] + [entry]
+        self._describe(saved, exported)
+        keep = keep if keep > 0 else len(entries)
+        self._drop(entries[:-keep], entries[-keep:])
+        return saved
+
+    def _write(self, path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
+        data = write_state(path, state)
+        return {"path": self._relative(path), "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self.path).as_posix()
+
+    def _describe(self, saved: Mapping[str, Checkpoint], exported: Mapping[str, list[Path]]) -> None:
+        """Keep the section of each behavior as ML-Agents' tools know it."""
+        for name, checkpoint in saved.items():
+            described = {
+                "steps": checkpoint.step,
+                "file_path": checkpoint.path.as_posix(),
+                "reward": checkpoint.mean_reward,
+                "creation_time": time.time(),
+                "auxillary_file_paths": [path.as_posix() for path in exported.get(name, [])],
+            }
+            section = self.manifest.setdefault(name, {"checkpoints": []})
+            section["checkpoints"] = [c for c in section["checkpoints"] if c["steps"] != checkpoint.step] + [described]
+            section["final_checkpoint"] = described
+
+    def _drop(self, old: list[dict[str, Any]], kept: list[dict[str, Any]]) -> None:
+        self.manifest["mlhooks"] = kept
+        kept_files = {path for entry in kept for path in _files(entry)}
+        dropped = {path for entry in old for path in _files(entry)} - kept_files
+        for section in self.manifest.values():
+            if isinstance(section, dict) and "checkpoints" in section:
+                gone = {(self.path / path).as_posix() for path in dropped}
+                section["checkpoints"] = [c for c in section["checkpoints"] if c["file_path"] not in gone]
+        write_durably(self.path / MANIFEST, json.dumps(self.manifest, indent=1).encode())
+        for path in dropped:
+            (self.path / path).unlink(missing_ok=True)
+
+    def newest(self) -> dict[str, Any]:
+        """The newest checkpoint whose files all verify: its `behaviors` and `run`, each with a verified path.
+
+        Raises:
+            CheckpointError: there is none; says what is wrong with each.
+        """
+        reasons = []
+        for entry in reversed(self.manifest["mlhooks"]):
+            damage = [f"{file['path']}: {d}" for file in _records(entry) if (d := self._damage(file))]
+            if not damage:
+                return {
+                    "behaviors": {name: self.path / file["path"] for name, file in entry["behaviors"].items()},
+                    "run": self.path / entry["run"]["path"],
+                }
+            logger.warning("Passing over a damaged checkpoint: %s.", "; ".join(damage))
+            reasons += damage
+        detail = f" Damaged: {'; '.join(reasons)}." if reasons else ""
+        raise CheckpointError(f"{self.path} holds no checkpoint to go on from.{detail}")
+
+    def _damage(self, file: Mapping[str, Any]) -> str | None:
+        try:
+            data = (self.path / file["path"]).read_bytes()
+        except OSError as error:
+            return error.strerror or "unreadable"
+        if len(data) != file["size"]:
+            return f"{len(data):,} bytes instead of {file['size']:,}"
+        return None if hashlib.sha256(data).hexdigest() == file["sha256"] else "its SHA-256 differs"
+
+
+def _records(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [*entry["behaviors"].values(), entry["run"]]
+
+
+def _files(entry: Mapping[str, Any]) -> list[str]:
+    return [*(file["path"] for file in _records(entry)), *entry["exported"]]

@@ -1,0 +1,75 @@
+"""Returns and lengths of the episodes that agents are in, and of those that they finished."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+RECENT = 100
+
+
+class Episodes:
+    """Running return and length per slot.
+
+    Attributes:
+        finished: number of finished episodes.
+        recent: returns of the last 100 of them.
+        listeners: called with slots and returns, each [agents], whenever episodes finish.
+    """
+
+    def __init__(self) -> None:
+        self._return = np.zeros(0)
+        self._length = np.zeros(0, np.int64)
+        self.finished = 0
+        self.recent: deque[float] = deque(maxlen=RECENT)
+        self.listeners: list[Callable[[np.ndarray, np.ndarray], None]] = []
+
+    @property
+    def mean_return(self) -> float | None:
+        """Mean return of the last 100 finished episodes, None before the first."""
+        return float(np.mean(self.recent)) if self.recent else None
+
+    def reserve(self, slots: int) -> None:
+        """Make room for slots."""
+        grow = slots - len(self._return)
+        if grow > 0:
+            self._return = np.concatenate([self._return, np.zeros(grow)])
+            self._length = np.concatenate([self._length, np.zeros(grow, np.int64)])
+
+    def decided(self, slots: np.ndarray, rewards: np.ndarray) -> None:
+        """Agents ask for a decision, after a reward for the last one."""
+        self._return[slots] += rewards
+        self._length[slots] += 1
+
+    def ended(self, slots: np.ndarray, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Agents' episodes end with a last reward; gives their returns and lengths in decisions, each [agents]."""
+        returns, lengths = self._return[slots] + rewards, self._length[slots].copy()
+        self._return[slots] = 0.0
+        self._length[slots] = 0
+        self.finished += len(slots)
+        self.recent.extend(returns.tolist())
+        for listener in self.listeners:
+            listener(slots, returns)
+        return returns, lengths
+
+    def abandon(self) -> None:
+        """Forget the unfinished episodes."""
+        self._return[:] = 0.0
+        self._length[:] = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for a checkpoint."""
+        return {
+            "return": self._return,
+            "length": self._length,
+            "finished": self.finished,
+            "recent": list(self.recent),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._return, self._length, self.finished = state["return"], state["length"], state["finished"]
+        self.recent = deque(state["recent"], maxlen=RECENT)

@@ -1,0 +1,137 @@
+"""The base of off-policy trainers: experience stays in a replay buffer, and updates sample it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlhooks.settings import OffPolicyHyperparameters, TrainerSettings
+from mlhooks.training.batch import Batch
+from mlhooks.training.replay import ReplayBuffer
+from mlhooks.training.trainer import Trainer
+
+
+class OffPolicyTrainer(Trainer):
+    """Samples a minibatch for every `steps_per_update` agent steps, once there are enough rows.
+
+    The buffer keeps the environment's rewards; reward signals are evaluated when it is sampled.
+    """
+
+    store: ReplayBuffer
+    store_type = ReplayBuffer
+
+    @classmethod
+    def store_rows(cls, settings: TrainerSettings) -> int:
+        """The whole buffer."""
+        rows: int = settings.hyperparameters.buffer_size
+        return rows
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        assert isinstance(self.settings.hyperparameters, OffPolicyHyperparameters)
+        self.hyperparameters = self.settings.hyperparameters
+        self._updated_at = 0.0  # the step up to which updates are done
+        self._normalized_at = 0  # the tick up to which observations are in the normalizer
+
+    @property
+    def n_step(self) -> int:
+        """Rewards in a return before the bootstrapped value."""
+        return int(getattr(self.hyperparameters, "n_step", 1))
+
+    @property
+    def gamma(self) -> float:
+        """The discount factor: the hyperparameter of that name, or else the first reward signal's."""
+        return float(getattr(self.hyperparameters, "gamma", self.reward_signals[0].gamma))
+
+    def ready_to_update(self) -> bool:
+        """Whether an update is due."""
+        rows, h = min(self.store.complete, self.store.filled), self.hyperparameters
+        if rows < h.batch_size or self.step < h.buffer_init_steps:
+            self._updated_at = self.step  # no updates to catch up on later
+            return False
+        return self.step - self._updated_at >= h.steps_per_update
+
+    def update(self) -> dict[str, float]:
+        """Do all updates that are due."""
+        count = int((self.step - self._updated_at) / self.hyperparameters.steps_per_update)
+        self._updated_at += count * self.hyperparameters.steps_per_update
+        self._update_normalizer()
+        self.optimizer.set_step(self.step)
+        reported = []
+        for _ in range(count):
+            batch = self.sample(self.hyperparameters.batch_size)
+            reported.append(self.optimizer.update(batch))
+            reported += [signal.update(batch) for signal in self.reward_signals]
+        self.policy.weights_changed()
+        self.updates += count
+        return self.report(reported)
+
+    def _update_normalizer(self) -> None:
+        if self.policy.inputs.normalizer is None:
+            return
+        store = self.store
+        new = np.flatnonzero(store.tick[: store.filled] >= self._normalized_at)
+        self._normalized_at = store.clock + 1
+        self.policy.inputs.update([obs[new] for obs in store.obs])
+
+    def sample(self, size: int) -> Batch:
+        """A minibatch of n-step transitions, the discounted rewards of all signals summed into `rewards`."""
+        store = self.store
+        rows = store.draw(size, self.rng)
+        path = store.transitions(rows, self.n_step)
+        follows = (path.next_rows >= 0) | (path.finals >= 0)
+        next_obs = [obs[path.next_rows] for obs in store.obs]
+        cut = np.flatnonzero(path.finals >= 0)
+        for obs, final in zip(next_obs, store.final_obs, strict=True):
+            obs[cut] = final[path.finals[cut]]
+        next_mask = None
+        if store.masked:
+            next_mask = store.mask[path.next_rows]
+            next_mask[path.next_rows < 0] = False
+        discounts = np.where(follows, self.gamma**path.lengths, 0.0).astype(np.float32)
+        batch = self._batch(rows)
+        return Batch(
+            **{name: getattr(batch, name) for name in ("features", "continuous", "discrete", "mask")},
+            rewards=self._returns(batch if self.n_step == 1 else self._batch(path.steps.ravel()), path.steps),
+            next_features=self.policy.features(next_obs),
+            next_mask=None if next_mask is None else torch.from_numpy(next_mask).to(self.device),
+            discounts=torch.from_numpy(discounts).to(self.device),
+        )
+
+    def _batch(self, rows: np.ndarray) -> Batch:
+        def column(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array[rows]).to(self.device)
+
+        store = self.store
+        return Batch(
+            features=self.policy.features([obs[rows] for obs in store.obs]),
+            continuous=column(store.continuous),
+            discrete=column(store.discrete),
+            mask=column(store.mask) if store.masked else None,
+            rewards=column(store.reward),
+            group_rewards=column(store.group_reward),
+        )
+
+    def _returns(self, batch: Batch, steps: np.ndarray) -> Tensor:
+        """Discounted sums [rows] of all signals' rewards along transitions; `batch` has the rows of `steps`."""
+        rewards = sum(signal.strength * signal.evaluate(batch) for signal in self.reward_signals)
+        assert isinstance(rewards, Tensor)
+        if steps.shape[1] == 1:
+            return rewards
+        weights = np.where(steps >= 0, self.gamma ** np.arange(steps.shape[1]), 0.0).astype(np.float32)
+        return (rewards.view(steps.shape) * torch.from_numpy(weights).to(self.device)).sum(1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resume needs; the experience itself only with `save_replay_buffer`."""
+        state = {**super().state_dict(), "updated_at": self._updated_at, "normalized_at": self._normalized_at}
+        if not self.hyperparameters.save_replay_buffer:
+            state["store"] = self.store.open_only().state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        super().load_state_dict(state)
+        self._updated_at, self._normalized_at = state["updated_at"], state["normalized_at"]

@@ -1,0 +1,112 @@
+"""The base of on-policy trainers: a rollout becomes one batch with values, advantages and returns."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlhooks.errors import NonFiniteError
+from mlhooks.settings import TrainerSettings
+from mlhooks.training.advantages import generalized_advantages, next_values
+from mlhooks.training.batch import Batch
+from mlhooks.training.optimizer import ActorCriticOptimizer
+from mlhooks.training.trainer import Trainer
+
+
+class OnPolicyTrainer(Trainer):
+    """Learns from each rollout of `buffer_size` complete rows once, then lets it go.
+
+    A rollout ends before its agents' next decision is made, so every row is acted by the policy that learns from it,
+    except open rows of agents that decide more rarely: those are carried into the next rollout.
+    """
+
+    optimizer: ActorCriticOptimizer
+
+    @classmethod
+    def store_rows(cls, settings: TrainerSettings) -> int:
+        """One rollout."""
+        rows: int = settings.hyperparameters.buffer_size
+        return rows
+
+    @property
+    def epochs(self) -> int:
+        """How often an update passes over the rollout."""
+        return int(getattr(self.settings.hyperparameters, "num_epoch", 1))
+
+    @property
+    def lambd(self) -> float:
+        """GAE's lambda."""
+        return float(getattr(self.settings.hyperparameters, "lambd", 1.0))
+
+    def ready_to_update(self) -> bool:
+        """Whether a rollout is complete."""
+        return self.store.complete >= self.store.rows
+
+    def update(self) -> dict[str, float]:
+        """Learn from the rollout in minibatches of `batch_size`, and hand its observations to the normalizer."""
+        batch = self.rollout()
+        self.optimizer.set_step(self.step)
+        size = self.settings.hyperparameters.batch_size
+        reported = [
+            self.optimizer.update(minibatch)
+            for _ in range(self.epochs)
+            for minibatch in batch.minibatches(size, self.rng)
+        ]
+        reported += [signal.update(batch) for signal in self.reward_signals]
+        rows = self.store.complete_rows()
+        self.policy.inputs.update([obs[rows] for obs in self.store.obs])
+        self.policy.weights_changed()
+        self.store.keep_open()
+        self.updates += 1
+        return self.report(reported)
+
+    def rollout(self) -> Batch:
+        """The complete rows with values, advantages and returns.
+
+        Raises:
+            NonFiniteError: a value estimate or a reward signal is NaN or infinite.
+        """
+        store, n = self.store, self.store.size
+        everything = Batch(
+            features=self.policy.features([obs[:n] for obs in store.obs]),
+            continuous=self._tensor(store.continuous),
+            discrete=self._tensor(store.discrete),
+            mask=self._tensor(store.mask) if store.masked else None,
+            log_probs=self._tensor(store.log_prob),
+            rewards=self._tensor(store.reward),
+            group_rewards=self._tensor(store.group_reward),
+        )
+        values = self.optimizer.values(everything.features).cpu().numpy()
+        finals = self.policy.features([obs[: store.finals] for obs in store.final_obs])
+        final_values = self.optimizer.values(finals).cpu().numpy()
+        signals = [signal.strength * signal.evaluate(everything).cpu().numpy() for signal in self.reward_signals]
+        rewards = np.stack(signals, axis=1)
+        gamma = np.array([signal.gamma for signal in self.reward_signals], np.float32)
+        following = next_values(store, values, final_values)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is named below
+            advantages = generalized_advantages(store, rewards, values, following, gamma, self.lambd)
+
+        rows = store.complete_rows()
+        for index, signal in enumerate(self.reward_signals):
+            parts = {"reward": rewards, "value estimate": values, "advantage": advantages}
+            self._check_finite_parts(signal.name, {what: part[rows, index] for what, part in parts.items()})
+            self.stats.add_stat(f"Policy/{signal.name.capitalize()} Value Estimate", float(values[rows, index].mean()))
+        batch = everything[rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.device)]
+        return Batch(
+            **{name: getattr(batch, name) for name in ("features", "continuous", "discrete", "mask", "log_probs")},
+            values=self._tensor(values[rows]),
+            returns=self._tensor(values[rows] + advantages[rows]),
+            advantages=self._tensor(advantages[rows].mean(axis=1)),
+        )
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array[: self.store.size]).to(self.device)
+
+    def _check_finite_parts(self, signal: str, parts: dict[str, np.ndarray]) -> None:
+        for what, values in parts.items():
+            if not np.isfinite(values).all():
+                raise NonFiniteError(
+                    f"Behavior {self.behavior_name!r}: the {what} of reward signal {signal!r} is NaN or infinite, at "
+                    f"step {self.step:,}. No parameter was changed by it."
+                )

@@ -1,0 +1,194 @@
+"""Optimizers: the learning half of a trainer, which owns losses, critics and the torch optimizer."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mlhooks.errors import CheckpointError, NonFiniteError
+from mlhooks.nn.networks import Actor, Critic
+from mlhooks.nn.schedules import Schedule
+from mlhooks.settings import TrainerSettings
+from mlhooks.training.adam import Adam, FlatParameters
+from mlhooks.training.batch import Batch
+from mlhooks.training.policy import ActorPolicy, Policy
+
+
+class GradientStepper(Protocol):
+    """What a torch optimizer must offer; every `torch.optim.Optimizer` does."""
+
+    param_groups: list[dict[str, Any]]
+
+    def step(self) -> Any:
+        """Apply the gradients."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `load_state_dict` needs."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state."""
+
+
+class Optimizer(ABC):
+    """What `create_optimizer` returns: it makes a policy better from batches of experience."""
+
+    @abstractmethod
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """Take one gradient step on a minibatch; returns scalars to report, by statistics key."""
+
+    @abstractmethod
+    def modules(self) -> dict[str, nn.Module]:
+        """All modules that a checkpoint holds besides the policy's, by name: critics, target networks and so on."""
+
+    def set_step(self, step: int) -> None:
+        """Told the agent steps so far, before each round of updates, for schedules."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All state that a resume needs beyond `modules()`."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+
+
+class TorchOptimizer(Optimizer):
+    """The base of optimizers whose algorithm is a loss: write `loss`, and `modules` where there are more networks.
+
+    Args:
+        policy: the policy to improve.
+        settings: the behavior's settings.
+
+    Attributes:
+        learning_rate: schedule of the learning rate.
+        step: agent steps at the last `set_step`; schedules are read at it.
+    """
+
+    def __init__(self, policy: Policy, settings: TrainerSettings) -> None:
+        self.policy = policy
+        self.settings = settings
+        self.step = 0
+        parameters = settings.hyperparameters
+        self.max_grad_norm: float | None = getattr(parameters, "max_grad_norm", None)
+        self.learning_rate = Schedule(
+            parameters.learning_rate_schedule, parameters.learning_rate, 1e-10, settings.max_steps
+        )
+        self._torch_optimizer: GradientStepper | None = None
+        self._flat: FlatParameters | None = None
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The algorithm: scalars by name, of which `"loss"` is minimized and the others are reported.
+
+        Names are statistics keys, such as `Losses/Policy Loss`.
+        """
+
+    def modules(self) -> dict[str, nn.Module]:
+        """None besides the policy's."""
+        return {}
+
+    def create_torch_optimizer(self, parameters: FlatParameters) -> GradientStepper:
+        """The torch optimizer: Adam by default.
+
+        Return another one over `parameters.parameters` (any `torch.optim.Optimizer`); its learning rate follows the
+        schedule.
+        """
+        return Adam(parameters, lr=self.learning_rate(0))
+
+    @property
+    def flat(self) -> FlatParameters:
+        """All trainable parameters of policy and learner, in one piece."""
+        if self._flat is None:
+            modules = {**self.policy.modules(), **self.modules()}.values()
+            self._flat = FlatParameters(p for module in modules for p in module.parameters())
+            self.policy.weights_changed()
+        return self._flat
+
+    @property
+    def torch_optimizer(self) -> GradientStepper:
+        """The torch optimizer, made when it is first needed, after all networks exist."""
+        if self._torch_optimizer is None:
+            self._torch_optimizer = self.create_torch_optimizer(self.flat)
+        return self._torch_optimizer
+
+    def set_step(self, step: int) -> None:
+        """Advance the schedules."""
+        self.step = step
+        for group in self.torch_optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One step of gradient descent on `loss`."""
+        losses = self.loss(batch)
+        self.flat.grad.zero_()
+        losses["loss"].backward()
+        self.gradients_ready(losses)
+        self.torch_optimizer.step()
+        return {name: value.detach() for name, value in losses.items() if name != "loss"}
+
+    def gradients_ready(self, losses: dict[str, Tensor]) -> None:
+        """Check and clip the gradients, right before the step.
+
+        Raises:
+            NonFiniteError: the loss or a gradient is NaN or infinite; nothing was changed.
+        """
+        norm = float(self.flat.grad.norm())
+        if not math.isfinite(norm) or not math.isfinite(float(losses["loss"].detach())):
+            raise NonFiniteError(self._name_non_finite(losses))
+        if self.max_grad_norm is not None and norm > self.max_grad_norm:
+            self.flat.grad.mul_(self.max_grad_norm / (norm + 1e-6))
+
+    def _name_non_finite(self, losses: dict[str, Tensor]) -> str:
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            source = "the loss became NaN or infinite: " + ", ".join(bad)
+        else:
+            modules = {**self.policy.modules(), **self.modules()}
+            named = ((f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters())
+            names = [name for name, p in named if p.grad is not None and not torch.isfinite(p.grad).all()]
+            source = "gradients became NaN or infinite in " + ", ".join(names)
+        return (
+            f"{source}, at step {self.step:,}. No parameter was changed by it. Try a lower learning_rate, set "
+            "hyperparameters.max_grad_norm, or normalize: true."
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The torch optimizer's state."""
+        return {"torch_optimizer": self.torch_optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the torch optimizer's state."""
+        try:
+            self.torch_optimizer.load_state_dict(state["torch_optimizer"])
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(f"the torch optimizer's state does not fit: {error}.") from error
+
+
+class ActorCriticOptimizer(TorchOptimizer):
+    """The base of optimizers with a value network: one head per reward signal, on its own or the actor's encoder.
+
+    Args:
+        policy: the policy to improve.
+        settings: the behavior's settings; `shared_critic` puts the value heads on the actor's encoder.
+    """
+
+    def __init__(self, policy: ActorPolicy, settings: TrainerSettings) -> None:
+        super().__init__(policy, settings)
+        actor, shared = policy.actor, getattr(settings.hyperparameters, "shared_critic", False)
+        encoder = actor.encoder if shared and isinstance(actor, Actor) else None
+        signals = len(settings.reward_signals)
+        self.critic = Critic(policy.layout, settings.network_settings, signals, encoder).to(policy.device)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The critic."""
+        return {"critic": self.critic}
+
+    @torch.no_grad()
+    def values(self, features: Tensor) -> Tensor:
+        """Values [rows, signals] of features [rows, size], without gradients."""
+        return torch.cat([self.critic(part) for part in features.split(16384)])

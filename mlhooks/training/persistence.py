@@ -1,0 +1,142 @@
+"""What a run writes to go on from, and how it goes on."""
+
+from __future__ import annotations
+
+import logging
+import random
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from mlhooks.errors import UsageError
+from mlhooks.names import file_name
+from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
+from mlhooks.training.checkpoints import MANIFEST, CheckpointFolder, read_state
+from mlhooks.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from mlhooks.training.run import Run
+
+logger = logging.getLogger("mlhooks")
+
+
+class Persistence:
+    """Saves a run's checkpoints when they are due, and restores a run from the newest one."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._saved_at: dict[str, int] = {}
+
+    @cached_property
+    def folder(self) -> CheckpointFolder:
+        """The run's checkpoints, as they were when they were first asked for."""
+        return CheckpointFolder(self.run.path)
+
+    def save_if_due(self) -> None:
+        """Save everything when any behavior has passed a multiple of its `checkpoint_interval`."""
+        for name, trainer in self.run.trainers.items():
+            interval = trainer.settings.checkpoint_interval
+            if trainer.training and trainer.step // interval > self._saved_at.setdefault(name, 0) // interval:
+                self.save()
+                return
+
+    def save(self) -> None:
+        """Write a checkpoint of everything, at a moment at which every action is still to be made."""
+        run = self.run
+        trainers, files = run.trainers, run.outcome.files
+        with run.timers("checkpoint"):
+            saved = self.folder.save(
+                {name: as_behavior_file(trainer, trainer.state_dict()) for name, trainer in trainers.items()},
+                self._run_state(),
+                {name: trainer.mean_reward for name, trainer in trainers.items()},
+                {name: self._export(trainer, self._stem(name, trainer.step)) for name, trainer in trainers.items()},
+                max(trainer.settings.keep_checkpoints for trainer in trainers.values()),
+            )
+            files["checkpoint"] = [checkpoint.path for checkpoint in saved.values()]
+            for name, checkpoint in saved.items():
+                self._saved_at[name] = checkpoint.step
+                run.plugins.hook.checkpoint_saved(trainer=trainers[name], checkpoint=checkpoint)
+        run.timers.write(run.path / "run_logs" / "timers.json")
+
+    def save_last(self) -> None:
+        """Write the last checkpoint and the models to use, and note all files for people."""
+        self.save()
+        run = self.run
+        models = [self._export(trainer, run.path / file_name(name)) for name, trainer in run.trainers.items()]
+        run.outcome.files["model"] = [path for files in models for path in files]
+        run.outcome.files["settings"] = [run.path / "configuration.yaml"]
+        run.outcome.files["status"] = [run.path / MANIFEST]
+
+    def _stem(self, name: str, step: int) -> Path:
+        return self.run.path / file_name(name) / f"{file_name(name)}-{step}"
+
+    def _export(self, trainer: Trainer, stem: Path) -> list[Path]:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        answers: list[Any] = self.run.plugins.hook.export_model(trainer=trainer, path=stem)
+        return [path for files in answers for path in files]
+
+    def _run_state(self) -> dict[str, Any]:
+        return {
+            "mlhooks": {"kind": "run"},
+            "step": sum(trainer.step for trainer in self.run.trainers.values()),
+            "environments": None if self.run.manager is None else self.run.manager.state_dict(),
+            "random": {
+                "python": random.getstate(),
+                "numpy": np.random.get_state(legacy=True),  # noqa: NPY002
+                "torch": torch.get_rng_state().numpy(),
+            },
+        }
+
+    def restore_trainers(self) -> None:
+        """Make the trainers of the newest checkpoint; with inference, only with what acting needs."""
+        for name, path in self.folder.newest()["behaviors"].items():
+            state = read_state(path)
+            trainer = self.run.make_trainer(name, spec_from_dict(state["mlhooks"]["spec"]))
+            if self.run.inference:
+                trainer.load_modules(state["modules"])
+                trainer.step = state["step"]
+            else:
+                trainer.load_state_dict(state)
+            self._saved_at[name] = trainer.step
+            self.run.add_trainer(trainer)
+
+    def restore_environments(self) -> None:
+        """Put environments and random states where they were; environments without a state begin anew."""
+        state = read_state(self.folder.newest()["run"])
+        if state["environments"] is None:
+            logger.warning(
+                "The environment offers no saved state: its episodes begin anew, so the resumed run will differ from "
+                "one that was never stopped."
+            )
+            for trainer in self.run.trainers.values():
+                trainer.environments_restarted()
+        elif self.run.manager is not None:
+            self.run.manager.load_state_dict(state["environments"])
+        version, internal, gauss = state["random"]["python"]
+        random.setstate((version, tuple(internal), gauss))
+        np.random.set_state(tuple(state["random"]["numpy"]))  # noqa: NPY002
+        torch.set_rng_state(torch.from_numpy(state["random"]["torch"]))
+
+    def initialize(self, trainer: Trainer) -> None:
+        """Begin with the weights of `init_path` or `--initialize-from`, where given."""
+        checkpoint, name = self.run.options.checkpoint_settings, trainer.behavior_name
+        if trainer.settings.init_path:
+            path = Path(trainer.settings.init_path.replace("\\", "/"))
+            if path.is_dir():  # a behavior's folder, in the folder of its run
+                path = CheckpointFolder(path.parent).newest()["behaviors"].get(path.name, path)
+        elif checkpoint.initialize_from:
+            source = CheckpointFolder(Path(checkpoint.results_dir, checkpoint.initialize_from))
+            behaviors = source.newest()["behaviors"]
+            if name not in behaviors:
+                raise UsageError(
+                    f"--initialize-from {checkpoint.initialize_from}: that run has no behavior {name!r}, only "
+                    f"{', '.join(behaviors)}."
+                )
+            path = behaviors[name]
+        else:
+            return
+        trainer.load_modules(read_state(path)["modules"])
+        logger.info("Behavior %r begins with the weights of %s.", name, path)

@@ -1,0 +1,130 @@
+"""Policies: the acting half of a trainer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mlagents_envs.base_env import ActionTuple, BehaviorSpec
+from torch import Tensor, nn
+
+from mlhooks.nn.features import FeatureInput, FeatureLayout
+from mlhooks.nn.heads import SampledActions, branch_slices, evaluate, sample
+from mlhooks.nn.mirror import Mirror
+from mlhooks.nn.networks import Actor
+from mlhooks.settings import TrainerSettings
+from mlhooks.training.batch import Batch
+
+
+class Policy(ABC):
+    """What decides for the agents of one behavior.
+
+    Args:
+        behavior_name: for messages.
+        behavior_spec: the behavior's observations and actions.
+        settings: the behavior's settings.
+        device: where its networks live.
+
+    Attributes:
+        inputs: turns observations into features, and holds the normalizer.
+        deterministic: whether the most likely action is taken instead of a random one.
+    """
+
+    def __init__(
+        self, behavior_name: str, behavior_spec: BehaviorSpec, settings: TrainerSettings, device: torch.device
+    ) -> None:
+        self.behavior_spec = behavior_spec
+        self.settings = settings
+        self.device = device
+        network = settings.network_settings
+        self.layout = FeatureLayout(behavior_name, behavior_spec)
+        self.inputs = FeatureInput(self.layout, normalize=network.normalize)
+        self.deterministic = network.deterministic
+
+    @abstractmethod
+    def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
+        """Decide for a batch of agents.
+
+        Args:
+            obs: a list of [agents, *shape].
+            mask: [agents, sum of branch sizes], True where forbidden, or None.
+            rng: the source of all randomness.
+        """
+
+    @abstractmethod
+    def modules(self) -> dict[str, nn.Module]:
+        """All modules that a checkpoint holds, by name."""
+
+    def action_tuple(self, actions: SampledActions) -> ActionTuple:
+        """What the environment gets: continuous actions clipped to [-3, 3] and divided by 3, as ML-Agents does."""
+        continuous = actions.continuous
+        if continuous.shape[1]:
+            continuous = np.minimum(np.maximum(continuous, -3.0), 3.0) / 3.0
+        return ActionTuple(continuous, actions.discrete)
+
+    def features(self, obs: Sequence[np.ndarray]) -> Tensor:
+        """Features [rows, size] of observations, on the policy's device."""
+        return torch.from_numpy(self.inputs.features(obs)).to(self.device)
+
+    def weights_changed(self) -> None:
+        """Called after every change of the weights from outside; drop what was derived from them."""
+
+
+class ActorPolicy(Policy):
+    """A policy that samples from an actor network's distributions.
+
+    Args:
+        actor: a network from features [rows, size] to `ActionParameters`; by default one made from the settings.
+    """
+
+    def __init__(
+        self,
+        behavior_name: str,
+        behavior_spec: BehaviorSpec,
+        settings: TrainerSettings,
+        device: torch.device,
+        actor: nn.Module | None = None,
+    ) -> None:
+        super().__init__(behavior_name, behavior_spec, settings, device)
+        made = Actor(self.layout, behavior_spec.action_spec, settings.network_settings) if actor is None else actor
+        self.actor = made.to(device)
+        self.branches = branch_slices(behavior_spec.action_spec)
+        self._mirror: Mirror | None = None
+
+    def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
+        """Sample actions and their log-probabilities in one batched forward pass without autograd."""
+        mean, log_std, logits = self._parameters(self.inputs.features(obs))
+        return sample(
+            mean,
+            log_std,
+            logits,
+            branches=self.branches,
+            mask=mask,
+            rng=rng,
+            deterministic=self.deterministic,
+        )
+
+    def _parameters(self, features: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+        """What `ActionParameters` has, as arrays."""
+        if self._mirror is None and isinstance(self.actor, Actor) and Mirror.supports(self.actor.encoder):
+            self._mirror = Mirror(self.actor.encoder, self.actor.heads.linear())
+        if self._mirror is not None and isinstance(self.actor, Actor):
+            return self.actor.heads.from_outputs(self._mirror(features))
+        with torch.no_grad():
+            parameters = self.actor(torch.from_numpy(features).to(self.device))
+        mean, log_std, logits = (None if p is None else p.detach().cpu().numpy() for p in parameters)
+        return mean, log_std, logits
+
+    def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Joint log-probabilities and entropies of a batch's actions, each [rows]."""
+        return evaluate(self.actor(batch.features), batch.continuous, batch.discrete, batch.mask, self.branches)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The actor and the normalizer."""
+        return {"actor": self.actor, "inputs": self.inputs}
+
+    def weights_changed(self) -> None:
+        """Read the new weights at the next act."""
+        self._mirror = None

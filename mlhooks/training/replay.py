@@ -1,0 +1,130 @@
+"""The replay buffer: the experience store as a ring that is sampled instead of handed over."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from mlagents_envs.base_env import BehaviorSpec, DecisionSteps
+
+from mlhooks.training.store import End, ExperienceStore
+
+
+class Transitions(NamedTuple):
+    """N-step transitions: the rows that lie on them, and what follows.
+
+    Attributes:
+        steps: [rows, n], the rows that they pass, in order; -1 after their end.
+        lengths: [rows], how many those are.
+        next_rows: [rows], the row that follows, or -1 where the episode ended on the way.
+        finals: [rows], the final observation that follows an interrupted episode, or -1.
+    """
+
+    steps: np.ndarray
+    lengths: np.ndarray
+    next_rows: np.ndarray
+    finals: np.ndarray
+
+
+class ReplayBuffer(ExperienceStore):
+    """Keeps the last rows of experience, at least `rows` of them, and samples complete ones.
+
+    New rows overwrite the oldest. A row that is still open when the whole ring has passed is overwritten, too, and its
+    agent begins a new trajectory. A subclass may draw rows by other weights than uniformly in `draw`.
+
+    Attributes:
+        filled: rows that were ever written; `size` is where the next one goes.
+    """
+
+    COUNTERS: ClassVar[tuple[str, ...]] = (*ExperienceStore.COUNTERS, "filled")
+
+    def __init__(self, spec: BehaviorSpec, rows: int, time_horizon: int) -> None:
+        super().__init__(spec, rows, time_horizon)
+        self.filled = 0
+        self._free_finals: list[int] = []
+
+    @property
+    def in_use(self) -> int:
+        """Rows of the arrays that hold anything."""
+        return self.filled
+
+    def open_rows(self, slots: np.ndarray, steps: DecisionSteps) -> None:
+        """As in the store; goes on at the front where the end of the ring is reached."""
+        if self.size >= self.rows and self.waiting == self.size:
+            self.size = self.waiting = 0
+        self._overwrite(slice(self.size, min(self.size + len(slots), self.filled)))
+        super().open_rows(slots, steps)
+        self.filled = max(self.filled, self.size)
+
+    def _overwrite(self, old: slice) -> None:
+        finals = self.final[old]
+        self._free_finals.extend(finals[finals >= 0].tolist())
+        slots = self.slot[old]
+        lost = self.open_row[slots] == np.arange(old.start, old.start + len(slots))
+        self.open_row[slots[lost]] = -1
+
+    def _add_finals(self, obs: list[np.ndarray]) -> np.ndarray:
+        reused = [self._free_finals.pop() for _ in range(min(len(obs[0]), len(self._free_finals)))]
+        for column, final in zip(self.final_obs, obs, strict=True):
+            column[reused] = final[: len(reused)]
+        added = super()._add_finals([final[len(reused) :] for final in obs])
+        return np.concatenate([np.array(reused, np.int64), added])
+
+    def is_complete(self, rows: np.ndarray) -> np.ndarray:
+        """Whether rows have their reward and what follows."""
+        complete: np.ndarray = (self.successor[rows] >= 0) | (self.end[rows] != End.NONE)
+        return complete
+
+    def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Complete rows, of which there must be one, uniformly and with replacement: [size]."""
+        rows = rng.integers(0, self.filled, size)
+        while len(again := np.flatnonzero(~self.is_complete(rows))):
+            rows[again] = rng.integers(0, self.filled, len(again))
+        return rows
+
+    def transitions(self, rows: np.ndarray, n: int) -> Transitions:
+        """Follow complete rows for up to n steps: to the end of the episode, or to a row that is still open."""
+        steps = np.full((len(rows), n), -1, np.int64)
+        finals = np.full(len(rows), -1, np.int64)
+        at = rows.copy()
+        for k in range(n):
+            going = np.flatnonzero((at >= 0) & self.is_complete(at))
+            passed = at[going]
+            steps[going, k] = passed
+            ended = self.end[passed]
+            finals[going] = np.where(ended == End.INTERRUPTED, self.final[passed], -1)
+            at[going] = self.successor[passed]
+        return Transitions(steps, (steps >= 0).sum(1), at, finals)
+
+    def keep_open(self) -> None:
+        """Let go of all complete rows; open rows move to the front in their order."""
+        super().keep_open()
+        self.filled = self.size
+        self._free_finals = []
+
+    def interrupt_open(self) -> None:
+        """End all trajectories here, as when an environment starts anew: open rows go, their values still count."""
+        next_row = self.size
+        super().interrupt_open()
+        self.filled = self.size
+        self.size = self.waiting = min(next_row, self.filled)
+
+    def open_only(self) -> ReplayBuffer:
+        """A buffer with the open rows alone, for a checkpoint without the experience."""
+        other = type(self)(self.spec, self.rows, self.time_horizon)
+        state = self.state_dict()
+        other.load_state_dict(
+            {name: value.copy() if hasattr(value, "copy") else value for name, value in state.items()}
+        )
+        other.obs = [column.copy() for column in other.obs]
+        other.keep_open()
+        return other
+
+    def state_dict(self) -> dict[str, Any]:
+        """All rows in use and the state of all slots."""
+        return {**super().state_dict(), "free_finals": list(self._free_finals)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        super().load_state_dict(state)
+        self._free_finals = list(state["free_finals"])

@@ -1,0 +1,41 @@
+"""Whether a run may use its results folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlhooks.errors import CheckpointError, UsageError
+from mlhooks.settings import RunOptions
+from mlhooks.training.checkpoints import CheckpointFolder
+
+
+def check_folder(options: RunOptions) -> None:
+    """Check the results folder against `--resume`, `--force`, `--inference` and `--initialize-from`.
+
+    Raises:
+        UsageError: there is something to go on from and no word what to do with it, or nothing where there must be.
+    """
+    checkpoint = options.checkpoint_settings
+    path = Path(checkpoint.results_dir, checkpoint.run_id)
+    if checkpoint.resume and checkpoint.force:
+        raise UsageError("--resume and --force exclude each other: one goes on with a run, the other overwrites it.")
+    if checkpoint.resume or checkpoint.inference:
+        flag = "--resume" if checkpoint.resume else "--inference"
+        if not path.is_dir():
+            raise UsageError(f"{flag}: there is no run {checkpoint.run_id!r} in {checkpoint.results_dir}{_runs(path)}")
+        CheckpointFolder(path).newest()
+    elif not checkpoint.force and CheckpointFolder(path).exists():
+        raise UsageError(
+            f"{path} holds the results of an earlier run. Go on with it by --resume, overwrite it by --force, or "
+            "choose another --run-id."
+        )
+    if checkpoint.initialize_from and not checkpoint.resume:
+        try:
+            CheckpointFolder(Path(checkpoint.results_dir, checkpoint.initialize_from)).newest()
+        except CheckpointError as error:
+            raise UsageError(f"--initialize-from {checkpoint.initialize_from}: {error}") from error
+
+
+def _runs(path: Path) -> str:
+    runs = sorted(entry.name for entry in path.parent.iterdir() if entry.is_dir()) if path.parent.is_dir() else []
+    return f"; there are {', '.join(runs[:10])}." if runs else "; it holds no runs yet."

@@ -1,0 +1,265 @@
+"""The training loop: environments, trainers and plugins together, from the first step to the last file."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from mlagents_envs.base_env import BehaviorSpec
+
+from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure
+from mlhooks.errors import MlhooksError, PluginError, UsageError
+from mlhooks.plugins import PluginManager
+from mlhooks.settings import RunOptions
+from mlhooks.timers import Timers
+from mlhooks.training.checkpoints import write_durably
+from mlhooks.training.environments import environment_name, make_factory
+from mlhooks.training.evaluation import Evaluation
+from mlhooks.training.persistence import Persistence
+from mlhooks.training.signals import StopRequest
+from mlhooks.training.trainer import Trainer
+
+logger = logging.getLogger("mlhooks")
+
+
+@dataclass
+class RunOutcome:
+    """How a run ended.
+
+    Attributes:
+        status: finished, interrupted (by Ctrl-C or a signal) or failed.
+        error: what it failed with.
+        elapsed: seconds.
+        files: what -> files, for people; plugins may add theirs in `run_finished`.
+    """
+
+    status: Literal["finished", "interrupted", "failed"] = "finished"
+    error: BaseException | None = None
+    elapsed: float = 0.0
+    files: dict[str, list[Path]] = field(default_factory=dict)
+
+
+class Run:
+    """One run of training or inference.
+
+    Args:
+        options: resolved options; `options.env_settings.seed` is the seed, not -1.
+        plugins: the plugins, configured.
+        episodes: with inference, the number of episodes after which the run ends.
+
+    Attributes:
+        path: the results folder of the run; run_id: its name; env_name: what `--env` names.
+        trainers: behavior name -> trainer, as behaviors appear.
+        manager: what steps the environments, once they run.
+        resumed, inference: whether the run goes on from a checkpoint, and whether it only acts.
+        evaluation: with inference, the returns of finished episodes.
+        stop: set its `requested` to end the run as Ctrl-C does.
+    """
+
+    def __init__(self, options: RunOptions, plugins: PluginManager, *, episodes: int | None = None) -> None:
+        checkpoint = options.checkpoint_settings
+        self.options, self.plugins = options, plugins
+        self.run_id = checkpoint.run_id
+        self.path = Path(checkpoint.results_dir, checkpoint.run_id)
+        self.inference = checkpoint.inference
+        self.resumed = checkpoint.resume and not self.inference
+        self.env_name = environment_name(options)
+        self.seed: int = options.env_settings.seed
+        self.trainers: dict[str, Trainer] = {}
+        self.manager: EnvManager | None = None
+        self.timers = Timers()
+        self.stop = StopRequest()
+        self.outcome = RunOutcome()
+        self.evaluation = Evaluation(episodes) if self.inference else None
+        self._trainer_types = plugins.collect_mapping("get_trainer_types")
+        self._device = _device(options.torch_settings.device)
+        self._persistence = Persistence(self)
+        self._summarized: dict[str, int] = {}
+
+    def execute(self) -> RunOutcome:
+        """Run to the end; whatever happens, save, close and tell the plugins.
+
+        Raises:
+            MlhooksError: the run failed; what was learned is saved.
+        """
+        started = time.perf_counter()
+        with self.stop:
+            try:
+                self._prepare()
+                self.plugins.hook.run_started(run=self)
+                self._start_environments()
+                self._loop()
+                self.outcome.status = "interrupted" if self.stop.requested else "finished"
+            except KeyboardInterrupt:
+                self.outcome.status = "interrupted"
+            except WorkerFailure as failure:
+                self.outcome.status, self.outcome.error = "failed", failure
+                self.plugins.hook.env_failed(worker=failure.worker, error=failure.error, will_restart=False)
+            except BaseException as error:
+                self.outcome.status, self.outcome.error = "failed", error
+            try:
+                self._finish()
+            except MlhooksError as error:
+                self.outcome.status, self.outcome.error = "failed", self.outcome.error or error
+            finally:
+                self.outcome.elapsed = time.perf_counter() - started
+                self.plugins.hook.run_finished(run=self, outcome=self.outcome)
+        for disabled in self.plugins.disabled:
+            logger.warning("%s", disabled)
+        if self.outcome.error is not None:
+            raise self.outcome.error
+        return self.outcome
+
+    def _prepare(self) -> None:
+        random.seed(self.seed)
+        np.random.seed(self.seed % 2**32)  # noqa: NPY002 - environments and plugins may use the global generator
+        torch.manual_seed(self.seed)
+        if self.inference:
+            return
+        if self.options.checkpoint_settings.force and self.path.exists():
+            shutil.rmtree(self.path)  # here, when nothing more can refuse to start
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._write_options()
+
+    def _write_options(self) -> None:
+        write_durably(self.path / "configuration.yaml", self.options.to_yaml().encode())
+
+    def _start_environments(self) -> None:
+        if self.resumed or self.inference:
+            self._persistence.restore_trainers()
+        make_env = make_factory(self.options, self.plugins)
+        self.manager = self.plugins.hook.create_env_manager(options=self.options, make_env=make_env)
+        if self.manager is None:
+            raise PluginError("No plugin answered create_env_manager; unblock the built-in one or install another.")
+        if self.resumed:
+            self._persistence.restore_environments()
+
+    def _trainer(self, behavior_id: str, spec: BehaviorSpec) -> Trainer:
+        name = behavior_id.partition("?")[0]
+        trainer = self.trainers.get(name)
+        if trainer is None:
+            trainer = self.make_trainer(name, spec)
+            self._persistence.initialize(trainer)
+            self.add_trainer(trainer)
+        return trainer
+
+    def make_trainer(self, name: str, spec: BehaviorSpec) -> Trainer:
+        """The trainer that the settings ask for."""
+        settings = self.options.settings_for(name)
+        trainer_type: type[Trainer] = self._trainer_types[settings.trainer_type]
+        return trainer_type(
+            behavior_name=name,
+            behavior_spec=spec,
+            settings=settings,
+            plugins=self.plugins,
+            device=self._device,
+            seed=self.seed,
+        )
+
+    def add_trainer(self, trainer: Trainer) -> None:
+        """Take a trainer into the run, and tell the plugins."""
+        name = trainer.behavior_name
+        self.trainers[name] = trainer
+        trainer.training = not self.inference and not trainer.done
+        self._summarized[name] = trainer.step
+        if self.evaluation is not None:
+            self.evaluation.watch(trainer)
+        elif name not in self.options.behaviors:
+            self.options.behaviors[name] = trainer.settings  # what default settings became belongs to the record
+            self._write_options()
+        self.plugins.hook.behavior_added(
+            run=self, behavior_name=name, behavior_spec=trainer.behavior_spec, trainer=trainer
+        )
+        if not self.inference:
+            trainer.report_properties()
+
+    def _loop(self) -> None:
+        assert self.manager is not None
+        manager, timers, trainers = self.manager, self.timers, self.trainers
+        named = False
+        while not self.stop.requested and not self._done():
+            with timers("act"):
+                for trainer in trainers.values():
+                    for worker, behavior_id, action in trainer.act():
+                        manager.send(Worker(worker), behavior_id, action)
+            with timers("env_step"):
+                for step in manager.ready():
+                    for behavior_id, (decisions, terminals) in step.steps.items():
+                        trainer = self._trainer(behavior_id, step.specs[behavior_id])
+                        trainer.observe(step.worker.index, behavior_id, decisions, terminals)
+            if not named:
+                self._name_missing_behaviors()
+                named = True
+            for trainer in trainers.values():
+                self._learn(trainer)
+            self._persistence.save_if_due()
+
+    def _done(self) -> bool:
+        if self.evaluation is not None:
+            return self.evaluation.complete(self.trainers.values())
+        return bool(self.trainers) and not any(trainer.training for trainer in self.trainers.values())
+
+    def _name_missing_behaviors(self) -> None:
+        missing = [name for name in self.options.behaviors if name not in self.trainers]
+        if missing:
+            logger.warning(
+                "The environment has not shown %s of the configuration; it shows %s. Behavior names must be equal.",
+                ", ".join(map(repr, missing)),
+                ", ".join(map(repr, self.trainers)) or "none",
+            )
+
+    def _learn(self, trainer: Trainer) -> None:
+        if not trainer.training:
+            trainer.discard()
+            return
+        if trainer.ready_to_update():
+            with self.timers("update"):
+                losses = trainer.update()
+            self.plugins.hook.update_finished(trainer=trainer, step=trainer.step, losses=losses)
+        name, frequency = trainer.behavior_name, trainer.settings.summary_freq
+        if trainer.step // frequency > self._summarized[name] // frequency:
+            self._summarize(trainer)
+        trainer.training = not trainer.done
+
+    def _summarize(self, trainer: Trainer) -> None:
+        with self.timers("summary"):
+            self._summarized[trainer.behavior_name] = trainer.step
+            extra = self.plugins.collect_mapping("summary_stats", trainer=trainer, step=trainer.step)
+            trainer.stats.write_stats(trainer.step, {"Is Training": 1.0, **extra})
+
+    def _finish(self) -> None:
+        """Save what the last checkpoint lacks, write what is left, close the environments."""
+        try:
+            if any(trainer.step for trainer in self.trainers.values()) and not self.inference:
+                if self.outcome.status == "failed":
+                    for trainer in self.trainers.values():
+                        trainer.environments_restarted()
+                for trainer in self.trainers.values():
+                    # an interrupted run keeps what is left of its summary period for the run that resumes it
+                    if self.outcome.status != "interrupted" and trainer.step > self._summarized[trainer.behavior_name]:
+                        self._summarize(trainer)
+                self._persistence.save_last()
+        finally:
+            if self.manager is not None:
+                self.manager.close()
+
+
+def _device(name: str | None) -> torch.device:
+    """The device of that name, or the best there is.
+
+    Raises:
+        UsageError: torch does not know it, or the machine does not have it.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"The device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return device

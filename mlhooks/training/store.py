@@ -1,0 +1,255 @@
+"""The experience store: one row per decision, in arrival order, in preallocated arrays."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, ClassVar
+
+import numpy as np
+from mlagents_envs.base_env import BehaviorSpec, DecisionSteps, TerminalSteps
+
+from mlhooks.nn.heads import SampledActions
+
+
+class End(IntEnum):
+    """How the trajectory of a row goes on after it."""
+
+    NONE = 0
+    TERMINAL = 1  # the episode ended: no value follows
+    INTERRUPTED = 2  # the episode was cut by a step limit: the final observation's value follows
+    HORIZON = 3  # the trajectory was cut at `time_horizon`: the successor row's value follows
+
+
+COLUMNS = (
+    *("mask", "continuous", "discrete", "log_prob", "reward", "group_reward", "end", "successor", "final"),
+    *("slot", "trajectory", "tick", "group"),
+)
+PER_SLOT = ("open_row", "slot_trajectory", "slot_length")
+
+
+class ExperienceStore:
+    """Rows of experience of all agents of one behavior.
+
+    A row is opened when an agent asks for a decision, and is complete when the agent's next decision or terminal step
+    arrives with the reward. Open rows stay where they are until `keep_open` moves them to the front, so that memory is
+    bounded by the rows that the trainer asks for plus the agents' open ones, however unevenly agents decide.
+
+    Args:
+        spec: the behavior's observations and actions.
+        rows: complete rows that the trainer will let accumulate; arrays grow with the number of agents on top.
+        time_horizon: decisions after which a trajectory is cut.
+
+    Attributes:
+        size: rows in use; those before `waiting` have their action, the others wait for it.
+        complete: number of complete rows.
+        obs: a list of [rows, *shape]; mask: [rows, sum of branch sizes], True where forbidden.
+        continuous: [rows, size], before clipping; discrete: [rows, branches]; log_prob: [rows], joint.
+        reward, group_reward: [rows], what the environment gave from the decision to the next one.
+        end: `End`; successor: row of the agent's next decision or -1; final: row in `final_obs` or -1.
+        slot, trajectory, tick, group: agent slot, trajectory number, act call and group id of each row.
+        final_obs: a list of [finals, *shape], the final observations of ended episodes.
+        masked: whether any row has a mask.
+    """
+
+    COUNTERS: ClassVar[tuple[str, ...]] = ("size", "waiting", "complete", "finals", "clock", "trajectories", "masked")
+
+    def __init__(self, spec: BehaviorSpec, rows: int, time_horizon: int) -> None:
+        self.spec, self.rows, self.time_horizon = spec, rows, time_horizon
+        self.size = self.waiting = self.complete = self.finals = self.clock = self.trajectories = 0
+        self.masked = False
+        action = spec.action_spec
+        self.obs = [np.zeros((0, *o.shape), np.float32) for o in spec.observation_specs]
+        self.final_obs = [np.zeros((0, *o.shape), np.float32) for o in spec.observation_specs]
+        self.mask = np.zeros((0, sum(action.discrete_branches)), np.bool_)
+        self.continuous = np.zeros((0, action.continuous_size), np.float32)
+        self.discrete = np.zeros((0, action.discrete_size), np.int64)
+        self.log_prob, self.reward, self.group_reward = (np.zeros(0, np.float32) for _ in range(3))
+        self.end = np.zeros(0, np.int8)
+        self.successor, self.final, self.slot = (np.zeros(0, np.int64) for _ in range(3))
+        self.trajectory, self.tick, self.group = (np.zeros(0, np.int64) for _ in range(3))
+        self.open_row, self.slot_trajectory, self.slot_length = (np.zeros(0, np.int64) for _ in range(3))
+
+    def open_rows(self, slots: np.ndarray, steps: DecisionSteps) -> None:
+        """Complete the agents' open rows with the rewards of their next decision, and open one row for each.
+
+        Args:
+            slots: [agents] their slots, all reserved, each at most once between two calls of `set_actions`.
+            steps: what the environment sent, in the same order.
+        """
+        agents = len(slots)
+        if self.size + agents > len(self.end):
+            self._grow(agents)
+        start, stop = self.size, self.size + agents
+        new = slice(start, stop)
+        rows = self.open_row[slots]
+        numbers = np.arange(start, stop)
+        if rows.min() < 0:
+            known, fresh = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
+            self._continue(rows[known], slots[known], steps, known, numbers[known])
+            self._begin_trajectories(slots[fresh])
+        else:
+            self._continue(rows, slots, steps, slice(None), numbers)
+        for column, obs in zip(self.obs, steps.obs, strict=True):
+            column[new] = obs
+        if steps.action_mask is not None:
+            self.masked = True
+            np.concatenate(steps.action_mask, axis=1, out=self.mask[new])
+        elif self.masked:
+            self.mask[new] = False
+        self.end[new] = End.NONE
+        self.successor[new] = -1
+        self.final[new] = -1
+        self.slot[new] = slots
+        self.trajectory[new] = self.slot_trajectory[slots]
+        self.tick[new] = self.clock
+        self.group[new] = steps.group_id
+        self.slot_length[slots] += 1
+        self.open_row[slots] = numbers
+        self.size = stop
+
+    def _continue(
+        self,
+        rows: np.ndarray,
+        slots: np.ndarray,
+        steps: DecisionSteps,
+        agents: np.ndarray | slice,
+        successors: np.ndarray,
+    ) -> None:
+        """Complete rows whose agents go on; `agents` are their places in `steps`."""
+        self.reward[rows] = steps.reward[agents]
+        self.group_reward[rows] = steps.group_reward[agents]
+        self.successor[rows] = successors
+        self.complete += len(rows)
+        cut = self.slot_length[slots] >= self.time_horizon
+        if cut.any():
+            self.end[rows[cut]] = End.HORIZON
+            self._begin_trajectories(slots[cut])
+
+    def _begin_trajectories(self, slots: np.ndarray) -> None:
+        self.slot_trajectory[slots] = np.arange(self.trajectories, self.trajectories + len(slots))
+        self.slot_length[slots] = 0
+        self.trajectories += len(slots)
+
+    def end_episodes(self, slots: np.ndarray, steps: TerminalSteps) -> None:
+        """Complete the open rows of agents whose episode ended; an agent that never decided has none.
+
+        Args:
+            slots: [agents] their slots, -1 for agents that hold none.
+            steps: what the environment sent, in the same order.
+        """
+        rows = np.where(slots < 0, -1, self.open_row[slots]) if len(self.open_row) else np.full(len(slots), -1)
+        known: np.ndarray | slice = slice(None)
+        if rows.min() < 0:
+            known = np.flatnonzero(rows >= 0)
+            rows, slots = rows[known], slots[known]
+        self.reward[rows] = steps.reward[known]
+        self.group_reward[rows] = steps.group_reward[known]
+        self.end[rows] = steps.interrupted[known] + End.TERMINAL  # INTERRUPTED is one more
+        self.final[rows] = self._add_finals([obs[known] for obs in steps.obs])
+        self.open_row[slots] = -1
+        self.complete += len(rows)
+
+    def _add_finals(self, obs: list[np.ndarray]) -> np.ndarray:
+        start, stop = self.finals, self.finals + len(obs[0])
+        if stop > len(self.final_obs[0]):
+            grow = max(stop, 2 * len(self.final_obs[0]), 64)
+            self.final_obs = [_grown(column, grow) for column in self.final_obs]
+        for column, final in zip(self.final_obs, obs, strict=True):
+            column[start:stop] = final
+        self.finals = stop
+        return np.arange(start, stop)
+
+    def set_actions(self, actions: SampledActions) -> None:
+        """Give the waiting rows their actions, and begin the next tick."""
+        new = slice(self.waiting, self.size)
+        self.continuous[new] = actions.continuous
+        self.discrete[new] = actions.discrete
+        self.log_prob[new] = actions.log_prob
+        self.waiting = self.size
+        self.clock += 1
+
+    def complete_rows(self) -> np.ndarray | slice:
+        """The complete rows: a slice where they lie together, as they do when all agents decide together."""
+        rows = self.open_row[self.open_row >= 0]
+        if len(rows) == 0 or rows.min() == self.complete:
+            return slice(0, self.complete)
+        is_complete = np.ones(self.size, np.bool_)
+        is_complete[rows] = False
+        return np.flatnonzero(is_complete)
+
+    @property
+    def in_use(self) -> int:
+        """Rows of the arrays that hold anything."""
+        return self.size
+
+    def keep_open(self) -> None:
+        """Let go of all complete rows; open rows move to the front in their order."""
+        self._keep(self._open())
+        self.complete = self.finals = 0
+
+    def _open(self) -> np.ndarray:
+        """The open rows, the oldest first."""
+        rows = np.sort(self.open_row[self.open_row >= 0])
+        return rows[np.argsort(self.tick[rows], kind="stable")]
+
+    def interrupt_open(self) -> None:
+        """End all trajectories here, as when an environment starts anew: open rows go, their values still count."""
+        is_open = np.zeros(self.in_use + 1, np.bool_)
+        is_open[self._open()] = True
+        successor = self.successor[: self.in_use]
+        last = np.flatnonzero((successor >= 0) & is_open[successor])
+        self.end[last] = End.INTERRUPTED
+        self.final[last] = self._add_finals([obs[successor[last]] for obs in self.obs])
+        successor[last] = -1
+        self._keep(np.flatnonzero(~is_open[:-1]))
+        self.open_row[:] = -1
+
+    def _keep(self, rows: np.ndarray) -> None:
+        """Move some rows to the front and forget the others."""
+        place = np.full(self.in_use + 1, -1, np.int64)  # the last entry serves row -1
+        place[rows] = np.arange(len(rows))
+        self.waiting = int((self.tick[rows] < self.clock).sum())
+        for column in (*self.obs, *(getattr(self, name) for name in COLUMNS)):
+            column[: len(rows)] = column[rows]
+        kept = slice(0, len(rows))
+        self.successor[kept] = place[self.successor[kept]]
+        self.open_row = place[self.open_row]
+        self.size = len(rows)
+
+    def reserve(self, slots: int) -> None:
+        """Make room for slots."""
+        if slots > len(self.open_row):
+            self.open_row = _grown(self.open_row, slots, -1)
+            self.slot_trajectory = _grown(self.slot_trajectory, slots)
+            self.slot_length = _grown(self.slot_length, slots)
+
+    def _grow(self, agents: int) -> None:
+        # the rows that may be complete, every agent's open row, and those that one tick more completes
+        rows = max(self.rows + 2 * len(self.open_row), self.size + agents)
+        self.obs = [_grown(column, rows) for column in self.obs]
+        for name in COLUMNS:
+            setattr(self, name, _grown(getattr(self, name), rows))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All rows in use and the state of all slots."""
+        state: dict[str, Any] = {name: getattr(self, name) for name in (*self.COUNTERS, *PER_SLOT)}
+        state |= {name: getattr(self, name)[: self.in_use] for name in COLUMNS}
+        state["obs"] = [column[: self.in_use] for column in self.obs]
+        state["final_obs"] = [column[: self.finals] for column in self.final_obs]
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        for name in (*self.COUNTERS, *PER_SLOT, *COLUMNS):
+            setattr(self, name, state[name])
+        self.obs, self.final_obs = list(state["obs"]), list(state["final_obs"])
+
+
+def _grown(array: np.ndarray, rows: int, fill: int = 0) -> np.ndarray:
+    grown = (
+        np.full((rows, *array.shape[1:]), fill, array.dtype)
+        if fill
+        else np.zeros((rows, *array.shape[1:]), array.dtype)
+    )
+    grown[: len(array)] = array
+    return grown

@@ -1,0 +1,285 @@
+"""The trainer of one behavior: what is common to all algorithms."""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
+from torch import Tensor, nn
+
+from mlhooks.envs.slots import SlotMap, SlotPool
+from mlhooks.errors import NonFiniteError, PluginError, UnsupportedError
+from mlhooks.settings import HyperparameterSettings, TrainerSettings
+from mlhooks.stats import StatsAggregationMethod, StatsPropertyType, StatsReporter
+from mlhooks.training.checkpoints import load_modules
+from mlhooks.training.episodes import Episodes
+from mlhooks.training.optimizer import Optimizer
+from mlhooks.training.policy import Policy
+from mlhooks.training.reward_signals import RewardSignal
+from mlhooks.training.store import ExperienceStore
+
+if TYPE_CHECKING:
+    from mlhooks.plugins import PluginManager
+
+
+@dataclass(frozen=True)
+class Supports:
+    """What a trainer type can do; what it cannot is refused before training, by name."""
+
+    continuous: bool = True
+    discrete: bool = True
+    memory: bool = False
+
+
+class Trainer(ABC):
+    """One behavior's learner: slots, experience, episodes, statistics and state; algorithms subclass it.
+
+    Args:
+        behavior_name: the behavior, without its team.
+        behavior_spec: its observations and actions.
+        settings: its settings.
+        plugins: the plugins of the run, which make policy and optimizer.
+        device: where the networks live.
+        seed: seed of the run; each behavior derives its own stream from it.
+
+    Attributes:
+        training: False where the policy is only used, as in inference and after `max_steps`.
+        step: agent steps trained on so far, that is, complete rows.
+        store: the experience; episodes: returns and lengths.
+        rng: source of all randomness in acting and in the order of minibatches.
+    """
+
+    hyperparameters_type: ClassVar[type[HyperparameterSettings]]
+    store_type: ClassVar[type[ExperienceStore]] = ExperienceStore
+    supports: ClassVar[Supports] = Supports()
+    conformance_settings: ClassVar[Mapping[str, Any]] = {}
+    """Settings of a behavior, as in YAML, under which the trainer learns small tasks fast; for conformance tests."""
+    _RESUMED = ("store", "pool", "episodes", "stats", "optimizer")
+
+    def __init__(
+        self,
+        *,
+        behavior_name: str,
+        behavior_spec: BehaviorSpec,
+        settings: TrainerSettings,
+        plugins: PluginManager,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self.behavior_name, self.behavior_spec, self.settings = behavior_name, behavior_spec, settings
+        self.plugins, self.device = plugins, device
+        self.training = True
+        self._refuse_unsupported_actions()
+        self.rng = np.random.default_rng([seed, zlib.crc32(behavior_name.encode())])
+        self.step = 0
+        self.updates = 0
+        self.store = self.store_type(behavior_spec, self.store_rows(settings), settings.time_horizon)
+        self.episodes = Episodes()
+        self.stats = StatsReporter(behavior_name, plugins)
+        self.pool = SlotPool()
+        self._maps: dict[tuple[int, str], SlotMap] = {}
+        self._waiting: list[tuple[int, str, int]] = []
+        signals = plugins.collect_mapping("get_reward_signals")
+        self.reward_signals: list[RewardSignal] = [
+            signals[name][0](name, behavior_spec, signal) for name, signal in settings.reward_signals.items()
+        ]
+        self.policy: Policy = self._created("create_policy", trainer=self, behavior_spec=behavior_spec)
+        self.optimizer: Optimizer = self._created("create_optimizer", trainer=self, policy=self.policy)
+
+    def _refuse_unsupported_actions(self) -> None:
+        action = self.behavior_spec.action_spec
+        asked = {"continuous": action.continuous_size, "discrete": action.discrete_size}
+        refused = [kind for kind, size in asked.items() if size and not getattr(self.supports, kind)]
+        if refused or not any(asked.values()):
+            kinds = " and ".join(kind for kind in asked if getattr(self.supports, kind))
+            raise UnsupportedError(
+                f"Behavior {self.behavior_name!r} has {action.continuous_size} continuous actions and the discrete "
+                f"branches {list(action.discrete_branches)}, and the trainer type {self.settings.trainer_type!r} takes "
+                f"{kinds} actions only. Choose another trainer_type, or change the behavior's actions."
+            )
+
+    def _created(self, hook: str, **arguments: Any) -> Any:
+        made = getattr(self.plugins.hook, hook)(**arguments)
+        if made is None:
+            raise PluginError(
+                f"No plugin answered {hook} for behavior {self.behavior_name!r} with trainer_type "
+                f"{self.settings.trainer_type!r}: the plugin that brings the trainer type must implement it."
+            )
+        return made
+
+    def report_properties(self) -> None:
+        """Tell the plugins what is being trained."""
+        hyperparameters = self.settings.hyperparameters.model_dump(mode="json")
+        self.stats.add_property(StatsPropertyType.HYPERPARAMETERS, hyperparameters)
+
+    @classmethod
+    @abstractmethod
+    def store_rows(cls, settings: TrainerSettings) -> int:
+        """Complete rows that the trainer lets accumulate."""
+
+    @abstractmethod
+    def ready_to_update(self) -> bool:
+        """Whether there is enough experience for an update."""
+
+    @abstractmethod
+    def update(self) -> dict[str, float]:
+        """Learn from the experience; returns the means of what was reported, by statistics key."""
+
+    @property
+    def mean_reward(self) -> float | None:
+        """Mean return of the last 100 finished episodes, None before the first."""
+        return self.episodes.mean_return
+
+    @property
+    def done(self) -> bool:
+        """Whether `max_steps` is reached."""
+        return self.step >= self.settings.max_steps
+
+    def observe(self, worker: int, behavior_id: str, decisions: DecisionSteps, terminals: TerminalSteps) -> None:
+        """Take in what one worker's environment sent for the agents of one behavior id.
+
+        Raises:
+            NonFiniteError: an observation or reward is NaN or infinite; nothing of the step was stored.
+        """
+        self._check_finite(worker, decisions)
+        slots = self._maps.get((worker, behavior_id))
+        if slots is None:
+            slots = self._maps[worker, behavior_id] = SlotMap(self.pool)
+        before = self.store.complete
+        if len(terminals):
+            self._check_finite(worker, terminals)
+            ended = self._end_episodes(slots, terminals)
+        if len(decisions):
+            where = slots.slots(decisions.agent_id)
+            self.store.reserve(self.pool.size)
+            self.episodes.reserve(self.pool.size)
+            self.episodes.decided(where, decisions.reward)
+            self.store.open_rows(where, decisions)
+            self._waiting.append((worker, behavior_id, len(decisions)))
+        if len(terminals):  # who did not begin a new episode at once is gone
+            slots.release(terminals.agent_id[(ended >= 0) & (self.store.open_row[ended] < 0)])
+        if self.training:
+            self.step += self.store.complete - before
+
+    def _end_episodes(self, slots: SlotMap, terminals: TerminalSteps) -> np.ndarray:
+        """Returns the slots of the agents, -1 for those that never decided."""
+        where = slots.find(terminals.agent_id)
+        self.store.end_episodes(where, terminals)
+        rewards, known = terminals.reward, where
+        if where.min() < 0:
+            rewards, known = rewards[where >= 0], where[where >= 0]
+        returns, lengths = self.episodes.ended(known, rewards)
+        self.stats.add_stats("Environment/Cumulative Reward", returns, StatsAggregationMethod.HISTOGRAM)
+        self.stats.add_stats("Environment/Episode Length", lengths)
+        self.stats.add_stats("Policy/Extrinsic Reward", returns)
+        return where
+
+    def _check_finite(self, worker: int, steps: DecisionSteps | TerminalSteps) -> None:
+        for index, values in enumerate((*steps.obs, steps.reward, steps.group_reward)):
+            finite = np.isfinite(values)
+            if np.count_nonzero(finite) == values.size:  # a fraction of the time of all() on few agents
+                continue
+            bad = ~finite.reshape(len(values), -1).all(axis=1)
+            specs = self.behavior_spec.observation_specs
+            names = [f"observation {i} ({spec.name or 'unnamed'})" for i, spec in enumerate(specs)]
+            raise NonFiniteError(
+                f"Behavior {self.behavior_name!r}: the {[*names, 'reward', 'group reward'][index]} of agents "
+                f"{steps.agent_id[bad][:5].tolist()} in worker {worker} is NaN or infinite, at step {self.step:,}. "
+                "The environment sent it; nothing was learned from it."
+            )
+
+    def act(self) -> Iterator[tuple[int, str, ActionTuple]]:
+        """Decide for all agents that wait, in one batch; yields each worker's and behavior id's actions."""
+        store = self.store
+        rows = slice(store.waiting, store.size)
+        if rows.start == rows.stop:
+            return
+        mask = store.mask[rows] if store.masked else None
+        actions = self.policy.act([obs[rows] for obs in store.obs], mask, self.rng)
+        store.set_actions(actions)
+        sent = self.policy.action_tuple(actions)
+        if len(self._waiting) == 1:
+            yield (*self._waiting[0][:2], sent)
+        else:
+            start = 0
+            for worker, behavior_id, agents in self._waiting:
+                part = slice(start, start + agents)
+                yield worker, behavior_id, ActionTuple(sent.continuous[part], sent.discrete[part])
+                start += agents
+        self._waiting.clear()
+
+    def report(self, reported: list[dict[str, Tensor]]) -> dict[str, float]:
+        """Means of reported scalars, with one transfer from the device, also given to the statistics."""
+        values: dict[str, list[Tensor]] = {}
+        for scalars in reported:
+            for name, value in scalars.items():
+                values.setdefault(name, []).append(value)
+        if not values:
+            return {}
+        means = torch.stack([torch.stack(column).mean() for column in values.values()]).tolist()
+        losses = dict(zip(values, means, strict=True))
+        for name, mean in losses.items():
+            self.stats.add_stat(name, mean)
+        return losses
+
+    def discard(self) -> None:
+        """Let go of complete rows that nothing will be learned from, when there are many."""
+        if self.store.complete >= self.store.rows:
+            self.store.keep_open()
+
+    def environments_restarted(self) -> None:
+        """All environments begin new episodes: what agents were in the middle of ends here, as an interruption."""
+        self.store.interrupt_open()
+        self.episodes.abandon()
+        self.pool, self._maps = SlotPool(), {}
+        self._waiting.clear()
+
+    def modules(self) -> dict[str, nn.Module]:
+        """All modules that a checkpoint holds, by name."""
+        modules = {f"policy.{name}": module for name, module in self.policy.modules().items()}
+        modules |= {f"optimizer.{name}": module for name, module in self.optimizer.modules().items()}
+        for signal in self.reward_signals:
+            modules |= {f"{signal.name}.{name}": module for name, module in signal.modules().items()}
+        return modules
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resume needs, besides what the environments hold."""
+        return {
+            "step": self.step,
+            "updates": self.updates,
+            "rng": self.rng.bit_generator.state,
+            "modules": {name: module.state_dict() for name, module in self.modules().items()},
+            "signals": {signal.name: signal.state_dict() for signal in self.reward_signals},
+            "waiting": [list(entry) for entry in self._waiting],
+            "slots": [[worker, name, slots.state_dict()] for (worker, name), slots in self._maps.items()],
+            **{name: getattr(self, name).state_dict() for name in self._RESUMED},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.load_modules(state["modules"])
+        self.step, self.updates = state["step"], state["updates"]
+        self.rng.bit_generator.state = state["rng"]
+        for signal in self.reward_signals:
+            signal.load_state_dict(state["signals"][signal.name])
+        for name in self._RESUMED:
+            getattr(self, name).load_state_dict(state[name])
+        self._waiting = [(worker, name, agents) for worker, name, agents in state["waiting"]]
+        for worker, name, slots in state["slots"]:
+            self._maps[worker, name] = SlotMap(self.pool)
+            self._maps[worker, name].load_state_dict(slots)
+
+    def load_modules(self, states: dict[str, Any]) -> None:
+        """Load weights and normalizers only, as to begin training from another run's.
+
+        Raises:
+            CheckpointError: a module or a key is missing, unknown, or of another shape.
+        """
+        load_modules(self.modules(), states, self.behavior_name)
+        self.policy.weights_changed()
