@@ -1,0 +1,111 @@
+"""Advantage actor-critic, the synchronous form of A3C (Mnih et al. 2016, https://arxiv.org/abs/1602.01783)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from mlagents_envs.base_env import BehaviorSpec
+from pydantic import Field
+from torch import Tensor
+
+from mlhooks import hookimpl
+from mlhooks.nn.schedules import Schedule
+from mlhooks.settings import OnPolicyHyperparameters, ScheduleType, TrainerSettings, derived, extension
+from mlhooks.training.batch import Batch
+from mlhooks.training.on_policy import OnPolicyTrainer
+from mlhooks.training.optimizer import ActorCriticOptimizer, Optimizer
+from mlhooks.training.policy import ActorPolicy, Policy
+from mlhooks.training.trainer import Trainer
+
+
+class A2CSettings(OnPolicyHyperparameters):
+    """Hyperparameters of `trainer_type: a2c`; names and defaults are those of ML-Agents' example trainer."""
+
+    beta: float = Field(5e-3, ge=0, description="Weight of the entropy bonus.")
+    lambd: float = Field(0.95, ge=0, le=1, description="GAE's lambda: 0 trusts the critic, 1 the returns.")
+    num_epoch: int = Field(1, ge=1, le=1, description="Passes over each rollout: one, as the gradient is on-policy.")
+    shared_critic: bool = Field(default=False, description="Put the value heads on the actor's encoder.")
+    normalize_advantages: bool = extension(
+        True, description="Shift and scale advantages to mean 0 and deviation 1, as ML-Agents does."
+    )
+    beta_schedule: ScheduleType = derived(
+        lambda settings: settings.learning_rate_schedule,
+        description="How beta changes until max_steps; by default as the learning rate.",
+    )
+
+
+class A2COptimizer(ActorCriticOptimizer):
+    """The policy gradient with a value baseline and an entropy bonus."""
+
+    policy: ActorPolicy
+
+    def __init__(self, policy: ActorPolicy, settings: TrainerSettings) -> None:
+        super().__init__(policy, settings)
+        h = settings.hyperparameters
+        assert isinstance(h, A2CSettings)
+        self.normalize_advantages = h.normalize_advantages
+        self.beta = Schedule(h.beta_schedule, h.beta, 1e-10, settings.max_steps)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss whose gradient the paper's algorithm S3 accumulates, averaged over rows."""
+        log_probs, entropies = self.policy.evaluate(batch)  # [rows]
+        advantages = batch.standardize(batch.advantages) if self.normalize_advantages else batch.advantages
+        policy_loss = -batch.mean(log_probs * advantages)
+        value_loss = batch.mean((batch.returns - self.critic(batch.features)).square())
+        entropy = batch.mean(entropies)
+        return {
+            "loss": policy_loss + 0.5 * value_loss - self.beta(self.step) * entropy,
+            "Losses/Policy Loss": policy_loss,
+            "Losses/Value Loss": value_loss,
+            "Policy/Entropy": entropy,
+        }
+
+
+class A2CTrainer(OnPolicyTrainer):
+    """One gradient step for each minibatch of a rollout, which by default is all of it."""
+
+    hyperparameters_type = A2CSettings
+    optimizer: A2COptimizer
+    conformance_settings: ClassVar[Mapping[str, Any]] = {
+        "hyperparameters": {
+            "batch_size": 64,
+            "buffer_size": 64,
+            "learning_rate": 0.005,
+            "learning_rate_schedule": "constant",
+            "beta": 0.001,
+            "max_grad_norm": 0.5,
+        },
+        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh"},
+    }
+
+
+@hookimpl
+def get_trainer_types() -> dict[str, type[Trainer]]:
+    """Offer `a2c`."""
+    return {"a2c": A2CTrainer}
+
+
+@hookimpl(trylast=True)
+def create_policy(trainer: Trainer, behavior_spec: BehaviorSpec) -> Policy | None:
+    """An actor network made from the behavior's `network_settings`."""
+    if isinstance(trainer, A2CTrainer):
+        return ActorPolicy(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)
+    return None
+
+
+@hookimpl(trylast=True)
+def create_optimizer(trainer: Trainer, policy: Policy) -> Optimizer | None:
+    """The optimizer above."""
+    if isinstance(trainer, A2CTrainer) and isinstance(policy, ActorPolicy):
+        return A2COptimizer(policy, trainer.settings)
+    return None
+
+
+@hookimpl
+def summary_stats(trainer: Trainer, step: int) -> dict[str, float]:
+    """Schedules."""
+    optimizer = trainer.optimizer
+    if not isinstance(optimizer, A2COptimizer):
+        return {}
+    return {"Policy/Learning Rate": optimizer.learning_rate(step), "Policy/Beta": optimizer.beta(step)}

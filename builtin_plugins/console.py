@@ -1,0 +1,214 @@
+"""Tells the person at the terminal, or the log that the output is piped to, how the run goes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlhooks import __version__, hookimpl
+
+if TYPE_CHECKING:
+    from mlagents_envs.base_env import BehaviorSpec
+    from rich.console import Console
+
+    from builtin_plugins.console_bars import ProgressBars
+    from mlhooks.plugins import PluginManager
+    from mlhooks.stats import StatsSummary
+    from mlhooks.training.run import Run, RunOutcome
+    from mlhooks.training.trainer import Trainer
+
+REWARD_KEY = "Environment/Cumulative Reward"
+FILES_SHOWN = 6
+
+Part = tuple[str, str]
+"""A piece of a line and its rich style; a terminal that is too narrow loses the last pieces first."""
+
+
+@hookimpl
+def configure(pluginmanager: PluginManager) -> None:
+    """Register the writer of this run."""
+    pluginmanager.register(ConsoleWriter())
+
+
+class ConsoleWriter:
+    """One line for each summary, progress bars on a terminal, and at the end where everything is.
+
+    Where standard output is no terminal, or `CI` is set, it writes whole plain lines only.
+    """
+
+    def __init__(self) -> None:
+        self._console: Console | None = None
+        self._bars: ProgressBars | None = None
+        self._quiet = False
+        self._started = time.monotonic()
+        self._marks: dict[str, tuple[float, int]] = {}  # when each behavior's last summary was, and at which step
+        self._had_episode: set[str] = set()
+
+    @hookimpl
+    def run_started(self, run: Run) -> None:
+        """Say what begins, and start the bars where there is a terminal."""
+        self._started = time.monotonic()
+        self._quiet = run.inference
+        if _is_live_terminal():
+            from rich.console import Console
+
+            self._console = Console(highlight=False)
+        doing = "runs the trained policy" if run.inference else "resumes training" if run.resumed else "trains"
+        self._say([(f"mlhooks {__version__} {doing}", "bold")])
+        facts = {"run": run.run_id, "environment": run.env_name, "results": shown_path(run.path)}
+        self._say_aligned([(name, text) for name, text in facts.items() if text])
+        if self._console is not None and not run.inference:
+            from builtin_plugins.console_bars import ProgressBars
+
+            self._bars = ProgressBars(self._console)
+            self._bars.start()
+
+    @hookimpl
+    def behavior_added(self, run: Run, behavior_name: str, behavior_spec: BehaviorSpec, trainer: Trainer) -> None:
+        """Say what the behavior sees and does, and for how long it is trained."""
+        parts = [(behavior_name, "bold cyan"), (trainer.settings.trainer_type, "")]
+        if not run.inference:
+            parts.append((f"to {trainer.settings.max_steps:,} steps", ""))
+            if trainer.step:
+                parts.append((f"from step {trainer.step:,}", ""))
+        self._say([*parts, *((text, "dim") for text in _spec_texts(behavior_spec))])
+        self._marks[behavior_name] = (time.monotonic(), trainer.step)
+        if self._bars is not None:
+            self._bars.add(behavior_name, trainer)
+
+    @hookimpl
+    def write_stats(self, category: str, values: Mapping[str, StatsSummary], step: int) -> None:
+        """Say where the behavior stands."""
+        if self._quiet:
+            return
+        now = time.monotonic()
+        marked, marked_step = self._marks.get(category, (self._started, step))
+        self._marks[category] = (now, step)
+        speed = max(0, step - marked_step) / max(now - marked, 1e-9)
+        self._say(
+            [
+                (category, "bold cyan"),
+                (f"step {step:,}", ""),
+                *self._reward_parts(category, values.get(REWARD_KEY)),
+                (f"{short_number(speed)} steps/s", ""),
+                (f"elapsed {clock(now - self._started)}", "dim"),
+            ]
+        )
+
+    def _reward_parts(self, category: str, rewards: StatsSummary | None) -> list[Part]:
+        if rewards is None or not rewards.num:
+            ever = category in self._had_episode
+            return [("no new episode finished" if ever else "no episode finished yet", "yellow")]
+        self._had_episode.add(category)
+        episodes = "1 episode" if rewards.num == 1 else f"{rewards.num:,} episodes"
+        mean = f"mean reward {decimal(rewards.mean)} ± {decimal(rewards.std)}"
+        return [(mean, "green"), (f"({episodes})", "")]
+
+    @hookimpl(trylast=True)  # by then the other plugins have added their files to the outcome
+    def run_finished(self, run: Run, outcome: RunOutcome) -> None:
+        """Give the terminal back and say how the run ended and where its files are."""
+        if self._bars is not None:
+            self._bars.stop()
+        elapsed = clock(outcome.elapsed)
+        if outcome.status == "finished":
+            self._say([(f"Finished after {elapsed}.", "bold green")])
+        elif outcome.status == "interrupted":
+            self._say([(f"Interrupted after {elapsed}.", "bold yellow")])
+            if not run.inference:
+                self._say([(f"To continue, run the same command with --resume --run-id {run.run_id}", "")], whole=True)
+        else:
+            kind = f" with {type(outcome.error).__name__}" if outcome.error is not None else ""
+            self._say([(f"Failed after {elapsed}{kind}.", "bold red")])
+        rows = [] if run.inference else [(name, _result(trainer)) for name, trainer in run.trainers.items()]
+        self._say_aligned([*rows, *_file_rows(outcome.files)])
+
+    def _say_aligned(self, rows: Sequence[tuple[str, str]]) -> None:
+        from rich.cells import cell_len, set_cell_size
+
+        width = max((cell_len(name) for name, _ in rows), default=0)
+        previous = None
+        for name, text in rows:
+            label = set_cell_size(name if name != previous else "", width)
+            self._say([(f"  {label}", "dim"), (text, "")], whole=True)
+            previous = name
+
+    def _say(self, parts: Sequence[Part], *, whole: bool = False) -> None:
+        """Write one line; a terminal drops the last parts that do not fit unless the line must stay `whole`."""
+        if self._console is None:
+            _write_plain("  ".join(text for text, _ in parts))
+            return
+        from rich.text import Text
+
+        lines = [Text("  ").join(Text(*part) for part in parts[:count]) for count in range(len(parts), 0, -1)]
+        fitting = (line for line in lines if line.cell_len <= self._console.width)
+        self._console.print(lines[0] if whole else next(fitting, lines[-1]), soft_wrap=True)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as a person at this working directory would type it."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # another drive
+        return str(path)
+    return min(str(path), relative, key=len)
+
+
+def short_number(value: float) -> str:
+    """Return a number in at most five characters: 3.4, 512, 12.3k, 4.0M."""
+    for limit, divisor, suffix in ((9.95, 1, ""), (999.5, 1, ""), (999_950, 1e3, "k")):
+        if value < limit:
+            return f"{value / divisor:.{0 if limit == 999.5 else 1}f}{suffix}"
+    return f"{value / 1e6:.1f}M"
+
+
+def decimal(value: float) -> str:
+    """Return a reward with two decimals, or with one significant digit where these would be zeros."""
+    return f"{value:.1g}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as hours, minutes and seconds: 0:01:23."""
+    return str(timedelta(seconds=int(seconds)))
+
+
+def _is_live_terminal() -> bool:
+    in_ci = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+    return sys.stdout.isatty() and not in_ci and os.environ.get("TERM") not in {"dumb", "unknown"}
+
+
+def _write_plain(line: str) -> None:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        line.encode(encoding)
+    except UnicodeEncodeError:
+        line = line.replace("±", "+/-").encode(encoding, "replace").decode(encoding)
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _spec_texts(spec: BehaviorSpec) -> list[str]:
+    shapes = [" x ".join(map(str, observation.shape)) for observation in spec.observation_specs]
+    actions = spec.action_spec
+    kinds = [f"{actions.continuous_size} continuous"] if actions.continuous_size else []
+    if actions.discrete_branches:
+        kinds.append(f"discrete {', '.join(map(str, actions.discrete_branches))}")
+    return [f"observations {', '.join(shapes)}", f"actions {' + '.join(kinds) or 'none'}"]
+
+
+def _result(trainer: Trainer) -> str:
+    text = f"{trainer.step:,} of {trainer.settings.max_steps:,} steps"
+    return text if trainer.mean_reward is None else f"{text}, mean reward {decimal(trainer.mean_reward)}"
+
+
+def _file_rows(files: Mapping[str, Sequence[Any]]) -> list[tuple[str, str]]:
+    rows = []
+    for what, paths in files.items():
+        rows += [(what, shown_path(path)) for path in paths[-FILES_SHOWN:]]
+        if len(paths) > FILES_SHOWN:
+            rows.append((what, f"and {len(paths) - FILES_SHOWN:,} more"))
+    return rows

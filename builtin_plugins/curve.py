@@ -1,0 +1,106 @@
+"""Draws the learning curve of a run, curve.png, when the run ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builtin_plugins.jsonl import FILE_NAME as STATS_NAME
+from builtin_plugins.jsonl import read_rows
+from mlhooks import hookimpl
+
+if TYPE_CHECKING:
+    from mlhooks.plugins import PluginManager
+    from mlhooks.stats import StatsSummary
+    from mlhooks.training.run import Run, RunOutcome
+    from mlhooks.training.trainer import Trainer
+
+REWARD_KEY = "Environment/Cumulative Reward"
+TIMEOUT_SECONDS = 120  # the very first import of matplotlib lists the fonts of the machine, which can take long
+
+logger = logging.getLogger("mlhooks")
+
+
+@hookimpl
+def configure(pluginmanager: PluginManager) -> None:
+    """Register the writer of this run."""
+    pluginmanager.register(CurveWriter())
+
+
+class CurveWriter:
+    """Keeps mean and deviation of the reward of each summary period and draws them over the steps.
+
+    A child process draws, so the run itself never loads matplotlib.
+    """
+
+    def __init__(self) -> None:
+        self._active = False
+        self._points: dict[str, list[tuple[int, float, float]]] = {}  # behavior -> (step, mean, std) of each summary
+
+    @hookimpl
+    def run_started(self, run: Run) -> None:
+        """Begin; a run that starts anew must not end with an older one's picture."""
+        self._active = not run.inference
+        if self._active and not run.resumed:
+            _picture(run).unlink(missing_ok=True)
+
+    @hookimpl
+    def behavior_added(self, run: Run, behavior_name: str, trainer: Trainer) -> None:
+        """On a resume, take over the part of the curve that leads up to the checkpoint."""
+        if not (self._active and run.resumed):
+            return
+        for row in read_rows(run.path / STATS_NAME):
+            reward = row["values"].get(REWARD_KEY)
+            if row["category"] == behavior_name and row["step"] <= trainer.step and reward:
+                self._add_point(behavior_name, row["step"], reward["mean"], reward["std"])
+
+    @hookimpl
+    def write_stats(self, category: str, values: Mapping[str, StatsSummary], step: int) -> None:
+        """Keep the point of this summary period, if an episode ended in it."""
+        reward = values.get(REWARD_KEY)
+        if self._active and reward is not None:
+            self._add_point(category, step, reward.mean, reward.std)
+
+    def _add_point(self, category: str, step: int, mean: float | None, std: float | None) -> None:
+        if mean is not None and std is not None and math.isfinite(mean) and math.isfinite(std):
+            self._points.setdefault(category, []).append((step, mean, std))
+
+    @hookimpl(tryfirst=True)  # before the console lists the files
+    def run_finished(self, run: Run, outcome: RunOutcome) -> None:
+        """Draw, if there is at least one line to draw."""
+        curves = {name: points for name, points in self._points.items() if len(points) > 1}
+        if curves and draw(curves, run.run_id, _picture(run)):
+            outcome.files.setdefault("curve", []).append(_picture(run))
+
+
+def draw(curves: Mapping[str, list[tuple[int, float, float]]], title: str, path: Path) -> bool:
+    """Draw curves to `path` in a child process; where that fails, log why and return False.
+
+    Args:
+        curves: Behavior name -> (step, mean reward, standard deviation) of its points.
+        title: What stands above the picture.
+        path: The PNG file, replaced only by a whole one.
+    """
+    job = json.dumps({"curves": curves, "title": title, "path": str(path.absolute())})
+    # -P keeps the folder of the script out of the child's import path, where its neighbours would hide other modules.
+    command = [sys.executable, "-P", str(Path(__file__).with_name("curve_plot.py"))]
+    try:
+        subprocess.run(command, input=job.encode(), capture_output=True, check=True, timeout=TIMEOUT_SECONDS)
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.decode(errors="replace").strip().splitlines()
+        logger.warning("The learning curve was not drawn: %s", lines[-1] if lines else error)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        logger.warning("The learning curve was not drawn: %s", error)
+    else:
+        return True
+    return False
+
+
+def _picture(run: Run) -> Path:
+    return Path(run.path, "curve.png")

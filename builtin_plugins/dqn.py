@@ -1,0 +1,215 @@
+"""Deep Q-learning (Mnih et al. 2015, https://doi.org/10.1038/nature14236) and what became usual with it.
+
+Double Q-learning (van Hasselt et al. 2016, https://arxiv.org/abs/1509.06461), dueling heads (Wang et al. 2016,
+https://arxiv.org/abs/1511.06581), n-step returns (Sutton 1988), and one value head per action branch (Tavakoli et al.
+2018, https://arxiv.org/abs/1711.08946).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from mlagents_envs.base_env import ActionTuple, BehaviorSpec
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlhooks import hookimpl
+from mlhooks.nn.heads import MASKED_LOGIT, SampledActions
+from mlhooks.nn.mirror import Mirror
+from mlhooks.nn.networks import QNetwork
+from mlhooks.nn.schedules import Schedule
+from mlhooks.settings import OffPolicyHyperparameters, ScheduleType, TrainerSettings, extension
+from mlhooks.training.batch import Batch
+from mlhooks.training.off_policy import OffPolicyTrainer
+from mlhooks.training.optimizer import Optimizer, TorchOptimizer
+from mlhooks.training.policy import Policy
+from mlhooks.training.trainer import Supports, Trainer
+
+
+class DQNSettings(OffPolicyHyperparameters):
+    """Hyperparameters of `trainer_type: dqn`; names and defaults are those of ML-Agents' example trainer."""
+
+    gamma: float = Field(0.99, ge=0, le=1, description="Discount factor; in place of the reward signals' own.")
+    exploration_schedule: ScheduleType = Field(ScheduleType.LINEAR, description="How epsilon changes.")
+    exploration_initial_eps: float = Field(0.1, ge=0, le=1, description="Share of random actions at the start.")
+    exploration_final_eps: float = Field(0.05, ge=0, le=1, description="Share of random actions in the end.")
+    target_update_interval: int = Field(10000, ge=1, description="Steps between copies to the target; if tau is 1.")
+    tau: float = Field(0.005, gt=0, le=1, description="How far the target network moves at each update.")
+    exploration_steps: int | None = extension(None, ge=1, description="Steps in which epsilon falls; null: max_steps.")
+    n_step: int = extension(1, ge=1, description="Rewards in a return before the bootstrapped value.")
+    double_q: bool = extension(False, description="Let the online network choose the action that the target values.")
+    dueling: bool = extension(False, description="Estimate a state's value apart from the actions' advantages.")
+    max_grad_norm: float | None = extension(
+        None, gt=0, description="Clip the norm of the gradient to this; null leaves it alone."
+    )
+
+
+class QPolicy(Policy):
+    """Takes the action of the highest value, or with probability `epsilon`, drawn for each agent, a random one."""
+
+    def __init__(self, trainer: Trainer, behavior_spec: BehaviorSpec) -> None:
+        super().__init__(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)
+        h = trainer.settings.hyperparameters
+        assert isinstance(h, DQNSettings)
+        network = trainer.settings.network_settings
+        self.network = QNetwork(self.layout, behavior_spec.action_spec, network, dueling=h.dueling).to(self.device)
+        self.epsilon = h.exploration_initial_eps
+        self._mirror: Mirror | None = None
+
+    def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
+        """Choose actions; `log_prob` is that of the choice between exploring and not, and of no use."""
+        scores = self._values(self.inputs.features(obs))
+        agents = len(scores)
+        if not self.deterministic:
+            explores = np.flatnonzero(rng.random(agents) < self.epsilon)
+            scores = scores.copy()
+            scores[explores] = rng.random((len(explores), scores.shape[1]), np.float32)
+        if mask is not None:
+            scores = np.where(mask, np.float32(MASKED_LOGIT), scores)
+        discrete = np.stack([scores[:, columns].argmax(1) for columns in self.network.branches], axis=1)
+        return SampledActions(np.zeros((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
+
+    def _values(self, features: np.ndarray) -> np.ndarray:
+        if self._mirror is None and Mirror.supports(self.network.encoder):
+            self._mirror = Mirror(self.network.encoder, self.network.heads)
+        if self._mirror is not None:
+            return self.network.combine(*self._mirror(features))
+        with torch.no_grad():
+            values: np.ndarray = self.network(torch.from_numpy(features).to(self.device)).cpu().numpy()
+        return values
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The network and the normalizer."""
+        return {"network": self.network, "inputs": self.inputs}
+
+    def weights_changed(self) -> None:
+        """Read the new weights at the next act."""
+        self._mirror = None
+
+
+class DQNOptimizer(TorchOptimizer):
+    """The Huber loss between Q values and bootstrapped targets, and the target network."""
+
+    policy: QPolicy
+
+    def __init__(self, policy: QPolicy, settings: TrainerSettings) -> None:
+        super().__init__(policy, settings)
+        h = settings.hyperparameters
+        assert isinstance(h, DQNSettings)
+        self.tau, self.interval, self.double_q = h.tau, h.target_update_interval, h.double_q
+        self.target = copy.deepcopy(policy.network).requires_grad_(False)
+        self.copied_at = 0
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The target network."""
+        return {"target": self.target}
+
+    def targets(self, batch: Batch) -> Tensor:
+        """Rewards plus the discounted value of what follows, the mean over branches (Tavakoli, eq. 5): [rows]."""
+        with torch.no_grad():
+            values = self.target(batch.next_features)
+            scores = self.policy.network(batch.next_features) if self.double_q else values
+            if batch.next_mask is not None:
+                scores = scores.masked_fill(batch.next_mask, MASKED_LOGIT)
+            branches = self.policy.network.branches
+            best = [values[:, c].gather(1, scores[:, c].argmax(1, keepdim=True)) for c in branches]
+            return batch.rewards + batch.discounts * torch.cat(best, 1).mean(1)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The error of the values of the actions that were taken."""
+        targets = self.targets(batch)
+        values = self.policy.network(batch.features)
+        starts = [columns.start for columns in self.policy.network.branches]
+        taken = values.gather(1, batch.discrete + torch.tensor(starts, device=values.device))  # [rows, branches]
+        errors = functional.smooth_l1_loss(taken, targets[:, None].expand_as(taken), reduction="none")
+        loss = batch.mean(errors)
+        return {"loss": loss, "Losses/Value Loss": loss, "Policy/Value Estimate": taken.mean()}
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """A step on the loss, then one of the target network: a blend by `tau`, or a copy at each interval."""
+        losses = super().update(batch)
+        if self.tau < 1.0 or self.step - self.copied_at >= self.interval:
+            self.copied_at = self.step
+            with torch.no_grad():
+                for target, online in zip(self.target.parameters(), self.policy.network.parameters(), strict=True):
+                    target.lerp_(online, self.tau)
+        return losses
+
+    def state_dict(self) -> dict[str, Any]:
+        """The torch optimizer's state and when the target was copied."""
+        return {**super().state_dict(), "copied_at": self.copied_at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.copied_at = state["copied_at"]
+
+
+class DQNTrainer(OffPolicyTrainer):
+    """Explores by a schedule of epsilon."""
+
+    hyperparameters_type = DQNSettings
+    supports = Supports(continuous=False)
+    policy: QPolicy
+    conformance_settings: ClassVar[Mapping[str, Any]] = {
+        "hyperparameters": {
+            "batch_size": 64,
+            "buffer_size": 5000,
+            "buffer_init_steps": 100,
+            "learning_rate": 0.002,
+            "steps_per_update": 4,
+            "exploration_initial_eps": 0.5,
+            "exploration_final_eps": 0.05,
+            "tau": 0.02,
+        },
+        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh"},
+    }
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        h = self.hyperparameters
+        assert isinstance(h, DQNSettings)
+        steps = h.exploration_steps or self.settings.max_steps
+        self.epsilon = Schedule(h.exploration_schedule, h.exploration_initial_eps, h.exploration_final_eps, steps)
+
+    def act(self) -> Iterator[tuple[int, str, ActionTuple]]:
+        """Decide for all agents that wait, with this step's epsilon."""
+        self.policy.epsilon = self.epsilon(self.step)
+        return super().act()
+
+
+@hookimpl
+def get_trainer_types() -> dict[str, type[Trainer]]:
+    """Offer `dqn`."""
+    return {"dqn": DQNTrainer}
+
+
+@hookimpl(trylast=True)
+def create_policy(trainer: Trainer, behavior_spec: BehaviorSpec) -> Policy | None:
+    """A network of Q values made from the behavior's `network_settings`."""
+    return QPolicy(trainer, behavior_spec) if isinstance(trainer, DQNTrainer) else None
+
+
+@hookimpl(trylast=True)
+def create_optimizer(trainer: Trainer, policy: Policy) -> Optimizer | None:
+    """The optimizer above."""
+    if isinstance(trainer, DQNTrainer) and isinstance(policy, QPolicy):
+        return DQNOptimizer(policy, trainer.settings)
+    return None
+
+
+@hookimpl
+def summary_stats(trainer: Trainer, step: int) -> dict[str, float]:
+    """Schedules and the fill of the replay buffer."""
+    if not isinstance(trainer, DQNTrainer) or not isinstance(trainer.optimizer, TorchOptimizer):
+        return {}
+    return {
+        "Policy/Learning Rate": trainer.optimizer.learning_rate(step),
+        "Policy/Epsilon": trainer.epsilon(step),
+        "Policy/Replay Fill": trainer.store.filled / trainer.store.rows,
+    }

@@ -1,0 +1,24 @@
+"""The reward that the environment itself gives."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mlhooks import hookimpl
+from mlhooks.settings import RewardSignalSettings
+from mlhooks.training.batch import Batch
+from mlhooks.training.reward_signals import RewardSignal
+
+
+class ExtrinsicReward(RewardSignal):
+    """The agent's own reward plus its group's."""
+
+    def evaluate(self, batch: Batch) -> Tensor:
+        """Rewards [rows]."""
+        return batch.rewards + batch.group_rewards
+
+
+@hookimpl
+def get_reward_signals() -> dict[str, tuple[type[RewardSignal], type[RewardSignalSettings]]]:
+    """Offer `extrinsic`."""
+    return {"extrinsic": (ExtrinsicReward, RewardSignalSettings)}

@@ -1,0 +1,147 @@
+"""The environment kind `gymnasium`: any registered Gymnasium environment, such as `gymnasium:CartPole-v1`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from mlhooks import hookimpl
+from mlhooks.errors import EnvironmentFailure, UsageError
+
+if TYPE_CHECKING:
+    from gymnasium.envs.registration import EnvSpec
+    from gymnasium.vector import VectorEnv
+    from mlagents_envs.base_env import BaseEnv
+    from mlagents_envs.side_channel.side_channel import SideChannel
+
+    from mlhooks.settings import RunOptions
+
+logger = logging.getLogger(__name__)
+
+_VERSION = re.compile(r"-v\d+$")
+NATIVE, SYNC = "vector_entry_point", "sync"
+OURS = {"num_envs": "env_settings.num_areas", "vector_kwargs": "vectorization_mode", "wrappers": "a registered id"}
+"""Arguments of `gymnasium.make_vec` that are not the user's to set, and what to use instead."""
+
+conformance_environments = ("gymnasium:CartPole-v1", "gymnasium:Pendulum-v1")
+"""The environments with which `mlhooks plugins check` tries this plugin."""
+
+
+@hookimpl
+def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
+    """Return the scheme `gymnasium`."""
+    return {"gymnasium": make}
+
+
+def make(
+    name: str,
+    *,
+    worker_id: int,
+    seed: int,
+    num_areas: int,
+    options: RunOptions,
+    side_channels: Sequence[SideChannel] = (),  # noqa: ARG001  (every factory gets them)
+) -> BaseEnv:
+    """Make `num_areas` copies of a Gymnasium environment, as one environment whose agents are the copies.
+
+    The keyword arguments of the environment come from `env_settings.env_kwargs`, among them those of `gymnasium.make`
+    such as `max_episode_steps`, and `vectorization_mode`: `vector_entry_point` is the environment's own vectorized
+    implementation, the default where there is one; `sync` steps single copies. `name` is a registered id, with or
+    without its version; `package:id` imports the package that registers it.
+
+    Raises:
+        UsageError: Gymnasium or a package that the environment needs is missing, there is no such id, or it does not
+            take an argument or has a space that cannot be used.
+        EnvironmentFailure: The environment does not start.
+    """
+    try:
+        gymnasium = importlib.import_module("gymnasium")
+    except ModuleNotFoundError as error:
+        if error.name != "gymnasium":
+            raise
+        raise UsageError(
+            f'"gymnasium:{name}" needs Gymnasium, which is not installed: pip install "mlhooks[gymnasium]"'
+        ) from error
+    from builtin_plugins.gymnasium_vector import GymnasiumEnv
+
+    spec = _find(gymnasium, name)
+    vector_env = _make_vector_env(gymnasium, spec, num_areas, dict(options.env_settings.env_kwargs or {}))
+    try:
+        return GymnasiumEnv(vector_env, spec.name, title=f"gymnasium:{spec.id}", seed=seed, worker_id=worker_id)
+    except Exception:
+        vector_env.close()
+        raise
+
+
+def _find(gymnasium: ModuleType, name: str) -> EnvSpec:
+    """Return the registered spec, of the newest version if the name has none."""
+    package, _, env_id = name.rpartition(":")
+    if package:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise UsageError(
+                f'"gymnasium:{name}" needs the package "{package}", which does not import: {error}'
+            ) from error
+    registry: dict[str, EnvSpec] = gymnasium.registry
+    family = _VERSION.sub("", env_id)
+    versions = [spec for known, spec in registry.items() if _VERSION.sub("", known) == family]
+    newest = max(versions, key=lambda spec: spec.version or 0, default=None)
+    spec = registry.get(env_id, newest if env_id == family else None)
+    if spec is not None and newest is not None:
+        if spec is not newest:
+            logger.warning("%s is out of date: there is %s.", spec.id, newest.id)
+        return spec
+    ids = {known.casefold(): known for known in sorted(registry)}
+    near = [ids[known] for known in difflib.get_close_matches(env_id.casefold(), ids, n=3)]
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise UsageError(
+        f'Gymnasium knows no environment "{env_id}".{hint} If another package registers it, install that package and '
+        f'name it, too: "gymnasium:PACKAGE:{env_id}".'
+    )
+
+
+def _make_vector_env(
+    gymnasium: ModuleType, spec: EnvSpec, copies: int, arguments: dict[str, Any]
+) -> VectorEnv[Any, Any]:
+    env = f'"gymnasium:{spec.id}"'
+    for argument, instead in OURS.items():
+        if argument in arguments:
+            raise UsageError(f'{env} cannot take "{argument}" from env_settings.env_kwargs; use {instead}.')
+    limit = arguments.get("max_episode_steps")
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        raise UsageError(f'"max_episode_steps" of {env} must be a whole number above 0, not {limit!r}.')
+    has_native = spec.vector_entry_point is not None and not spec.additional_wrappers
+    mode = arguments.pop("vectorization_mode", NATIVE if has_native else SYNC)
+    if mode not in (NATIVE, SYNC):
+        raise UsageError(
+            f'"vectorization_mode" of {env} must be "{NATIVE}" or "{SYNC}", not {mode!r}; for worker processes use '
+            "env_settings.num_envs."
+        )
+    ours: dict[str, Any] = {"vectorization_mode": mode}
+    if mode == SYNC:
+        # The final observations arrive as one batch, before a reset can change an array that an environment reuses.
+        ours["vector_kwargs"] = {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED, "copy": False}
+        ours["disable_env_checker"] = True
+    try:
+        with warnings.catch_warnings():
+            # Gymnasium's advice to authors of environments, of no use to who trains in them.
+            warnings.filterwarnings("ignore", module=r"gymnasium(\.|$)")
+            return gymnasium.make_vec(spec, num_envs=copies, **{**ours, **arguments})  # type: ignore[no-any-return]
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+        raise UsageError(f"{env} needs a package that is not installed: {error}") from error
+    except TypeError as error:
+        if not arguments:
+            raise EnvironmentFailure(f"{env} does not start: {error}") from error
+        hint = (
+            f'; its single copies may: add "vectorization_mode: {SYNC}"' if mode == NATIVE and spec.entry_point else ""
+        )
+        raise UsageError(f"{env} does not take the env_settings.env_kwargs {arguments}: {error}{hint}") from error
+    except Exception as error:
+        raise EnvironmentFailure(f"{env} does not start: {type(error).__name__}: {error}") from error

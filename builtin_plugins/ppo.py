@@ -1,0 +1,162 @@
+"""Proximal Policy Optimization (Schulman et al. 2017, https://arxiv.org/abs/1707.06347)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from mlagents_envs.base_env import BehaviorSpec
+from pydantic import Field
+from torch import Tensor
+
+from mlhooks import hookimpl
+from mlhooks.nn.schedules import Schedule
+from mlhooks.settings import OnPolicyHyperparameters, ScheduleType, TrainerSettings, derived, extension
+from mlhooks.training.batch import Batch
+from mlhooks.training.on_policy import OnPolicyTrainer
+from mlhooks.training.optimizer import ActorCriticOptimizer, Optimizer
+from mlhooks.training.policy import ActorPolicy, Policy
+from mlhooks.training.trainer import Trainer
+
+
+class PPOSettings(OnPolicyHyperparameters):
+    """Hyperparameters of `trainer_type: ppo`; names and defaults are ML-Agents'."""
+
+    beta: float = Field(5e-3, ge=0, description="Weight of the entropy bonus.")
+    epsilon: float = Field(0.2, gt=0, description="How far the probability ratio may move from 1 in one update.")
+    lambd: float = Field(0.95, ge=0, le=1, description="GAE's lambda: 0 trusts the critic, 1 the returns.")
+    num_epoch: int = Field(3, ge=1, description="Passes over each rollout.")
+    shared_critic: bool = Field(default=False, description="Put the value heads on the actor's encoder.")
+    value_clipping: bool = extension(True, description="Keep value estimates within epsilon of the old ones.")
+    beta_schedule: ScheduleType = derived(
+        lambda settings: settings.learning_rate_schedule,
+        description="How beta changes until max_steps; by default as the learning rate.",
+    )
+    epsilon_schedule: ScheduleType = derived(
+        lambda settings: settings.learning_rate_schedule,
+        description="How epsilon changes until max_steps; by default as the learning rate.",
+    )
+
+
+class PPOOptimizer(ActorCriticOptimizer):
+    """The clipped surrogate objective with a clipped value loss and an entropy bonus."""
+
+    policy: ActorPolicy
+
+    def __init__(self, policy: ActorPolicy, settings: TrainerSettings) -> None:
+        super().__init__(policy, settings)
+        h = settings.hyperparameters
+        assert isinstance(h, PPOSettings)
+        self.epsilon = Schedule(h.epsilon_schedule, h.epsilon, 0.1, settings.max_steps)
+        self.value_clipping = h.value_clipping
+        self.last: tuple[Batch, Tensor] | None = None  # the last minibatch and its ratios, for diagnostics
+        self.resumed_diagnostics: dict[str, float] = {}
+        self.beta = Schedule(h.beta_schedule, h.beta, 1e-5, settings.max_steps)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The negative of the paper's equation 9 on a minibatch."""
+        epsilon, beta = self.epsilon(self.step), self.beta(self.step)
+        log_probs, entropies = self.policy.evaluate(batch)  # [rows]
+        advantages = batch.standardize(batch.advantages)
+
+        # L^CLIP, equation 7
+        ratio = torch.exp(log_probs - batch.log_probs)
+        clipped = ratio.clamp(1.0 - epsilon, 1.0 + epsilon)
+        policy_loss = -batch.mean(torch.min(ratio * advantages, clipped * advantages))
+
+        # L^VF, equation 9, where clipped with the estimate kept near the old one as the ratio is
+        values = self.critic(batch.features)  # [rows, signals]
+        errors = (values - batch.returns).square()
+        if self.value_clipping:
+            near = batch.values + (values - batch.values).clamp(-epsilon, epsilon)
+            errors = torch.max(errors, (near - batch.returns).square())
+        value_loss = batch.mean(errors)
+
+        entropy = batch.mean(entropies)
+        self.last = batch, ratio.detach()
+        return {
+            "loss": policy_loss + 0.5 * value_loss - beta * entropy,
+            "Losses/Policy Loss": policy_loss,
+            "Losses/Value Loss": value_loss,
+            "Policy/Entropy": entropy,
+        }
+
+    def diagnostics(self) -> dict[str, float]:
+        """How far the last minibatch moved the policy, and how well the critic foretold its returns.
+
+        The KL estimate is Schulman's k3, http://joschu.net/blog/kl-approx.html.
+        """
+        if self.last is None:
+            return self.resumed_diagnostics
+        batch, ratio = self.last
+        unexplained = (batch.returns - batch.values).var(correction=0) / batch.returns.var(correction=0).clamp(min=1e-8)
+        return {
+            "Policy/Clip Fraction": float(((ratio - 1.0).abs() > self.epsilon(self.step)).float().mean()),
+            "Policy/KL Divergence": float((ratio - 1.0 - ratio.log()).mean()),
+            "Losses/Explained Variance": 1.0 - float(unexplained),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The torch optimizer's state and the diagnostics."""
+        return {**super().state_dict(), "diagnostics": self.diagnostics()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.last, self.resumed_diagnostics = None, state["diagnostics"]
+
+
+class PPOTrainer(OnPolicyTrainer):
+    """Several epochs of minibatches over each rollout."""
+
+    hyperparameters_type = PPOSettings
+    optimizer: PPOOptimizer
+    conformance_settings: ClassVar[Mapping[str, Any]] = {
+        "hyperparameters": {
+            "batch_size": 64,
+            "buffer_size": 256,
+            "learning_rate": 0.003,
+            "learning_rate_schedule": "constant",
+            "beta": 0.001,
+            "max_grad_norm": 0.5,
+            "value_clipping": False,
+        },
+        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh"},
+    }
+
+
+@hookimpl
+def get_trainer_types() -> dict[str, type[Trainer]]:
+    """Offer `ppo`."""
+    return {"ppo": PPOTrainer}
+
+
+@hookimpl(trylast=True)
+def create_policy(trainer: Trainer, behavior_spec: BehaviorSpec) -> Policy | None:
+    """An actor network made from the behavior's `network_settings`."""
+    if isinstance(trainer, PPOTrainer):
+        return ActorPolicy(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)
+    return None
+
+
+@hookimpl(trylast=True)
+def create_optimizer(trainer: Trainer, policy: Policy) -> Optimizer | None:
+    """The optimizer above."""
+    if isinstance(trainer, PPOTrainer) and isinstance(policy, ActorPolicy):
+        return PPOOptimizer(policy, trainer.settings)
+    return None
+
+
+@hookimpl
+def summary_stats(trainer: Trainer, step: int) -> dict[str, float]:
+    """Schedules and diagnostics."""
+    optimizer = trainer.optimizer
+    if not isinstance(optimizer, PPOOptimizer):
+        return {}
+    schedules = {
+        "Policy/Learning Rate": optimizer.learning_rate(step),
+        "Policy/Epsilon": optimizer.epsilon(step),
+        "Policy/Beta": optimizer.beta(step),
+    }
+    return schedules | optimizer.diagnostics()

@@ -1,0 +1,72 @@
+"""The environment kind `sim`: simulations in numpy, such as `sim:3DBall`, that need no installation."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlhooks import hookimpl
+from mlhooks.errors import UsageError
+
+if TYPE_CHECKING:
+    from mlagents_envs.base_env import BaseEnv
+    from mlagents_envs.side_channel.side_channel import SideChannel
+
+    from mlhooks.settings import RunOptions
+
+conformance_environments = ("sim:3DBall", "sim:Basic", "sim:GridWorld")
+"""The environments with which `mlhooks plugins check` tries this plugin."""
+
+
+@hookimpl
+def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
+    """Return the scheme `sim`."""
+    return {"sim": make}
+
+
+def make(
+    name: str,
+    *,
+    worker_id: int,
+    seed: int,
+    num_areas: int,
+    options: RunOptions,
+    side_channels: Sequence[SideChannel] = (),  # noqa: ARG001  (every factory gets them)
+) -> BaseEnv:
+    """Make the simulation called `name`, with the arguments in `env_settings.env_kwargs`.
+
+    Raises:
+        UsageError: There is no such simulation, or it does not take an argument or its value.
+    """
+    # Here, so that starting the command line does not wait for numpy.
+    from builtin_plugins.sims import SIMULATIONS
+
+    if name not in SIMULATIONS:
+        raise UsageError(f'There is no simulation "sim:{name}"; {_choices(name, SIMULATIONS)}')
+    simulation = SIMULATIONS[name]
+    arguments = dict(options.env_settings.env_kwargs or {})
+    taken = set(inspect.signature(simulation).parameters) - {"num_areas", "seed", "worker_id"}
+    for argument in arguments:
+        if argument not in taken:
+            raise UsageError(
+                f'"sim:{name}" does not take the argument "{argument}" of env_settings.env_kwargs; '
+                f"{_choices(argument, taken)}"
+            )
+    for argument, value in {**arguments, "num_areas": num_areas}.items():
+        if not _is_count(value):
+            raise UsageError(f'"{argument}" of "sim:{name}" must be a whole number above 0, not {value!r}.')
+    return simulation(num_areas=num_areas, seed=seed, worker_id=worker_id, **arguments)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _choices(given: str, names: Iterable[str]) -> str:
+    """Return the end of a sentence that lists the names, led by the one that is nearest to what was given."""
+    by_folded = {name.casefold(): name for name in sorted(names)}
+    near = difflib.get_close_matches(given.casefold(), by_folded, n=1)
+    meant = f'did you mean "{by_folded[near[0]]}"? ' if near else ""
+    return f"{meant}There are: {', '.join(by_folded.values())}."

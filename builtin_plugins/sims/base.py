@@ -1,0 +1,160 @@
+"""What all simulations share: episodes that begin and end per agent, seeds, and state that can be saved."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from mlagents_envs.base_env import (
+    ActionTuple,
+    BehaviorSpec,
+    DecisionSteps,
+    DimensionProperty,
+    ObservationSpec,
+    ObservationType,
+    TerminalSteps,
+)
+from mlagents_envs.exception import UnityEnvironmentException
+
+from builtin_plugins.single_behavior import SingleBehaviorEnv
+
+Rows = npt.NDArray[np.intp]
+"""Indices of agents."""
+
+
+def vector_spec(name: str, size: int, kind: ObservationType = ObservationType.DEFAULT) -> ObservationSpec:
+    """Return the spec of a vector observation."""
+    return ObservationSpec((size,), (DimensionProperty.NONE,), kind, name)
+
+
+def one_hot(index: npt.NDArray[np.intp], size: int) -> npt.NDArray[np.float32]:
+    """Return [len(index), size] zeros with a one at each index."""
+    out = np.zeros((len(index), size), dtype=np.float32)
+    out[np.arange(len(index)), index] = 1.0
+    return out
+
+
+class Simulation(SingleBehaviorEnv):
+    """A simulation in which every agent decides at every step.
+
+    When an episode ends, its terminal step and the first decision step of the agent's next episode arrive together. An
+    episode cut by `MAX_STEPS` is interrupted.
+
+    Subclasses name themselves and implement `_begin`, `_move`, `_observe` and, with masks, `_mask`.
+
+    Args:
+        num_agents: Agents in one area; None means the simulation's own number.
+        num_areas: Copies of the area.
+        seed: With `worker_id`, all that the course of the simulation depends on beside the actions.
+        worker_id: Workers with one seed draw from independent streams.
+    """
+
+    NAME: ClassVar[str]
+    SPEC: ClassVar[BehaviorSpec]
+    AGENTS: ClassVar[int]
+    MAX_STEPS: ClassVar[int]
+    STATE: ClassVar[tuple[str, ...]]
+    """Names of the attributes, arrays whose last axis is the agent's, that make up an agent's state."""
+
+    def __init__(self, *, num_agents: int | None = None, num_areas: int = 1, seed: int = 0, worker_id: int = 0) -> None:
+        per_area = self.AGENTS if num_agents is None else num_agents
+        super().__init__(self.NAME, self.SPEC, per_area * num_areas)
+        self._rng = np.random.default_rng([seed, worker_id])
+        self._all: Rows = np.arange(self.num_agents)
+        self._ages = np.zeros(self.num_agents, dtype=np.int64)
+
+    @abstractmethod
+    def _begin(self, rows: Rows) -> None:
+        """Put the agents at `rows` at the start of a new episode."""
+
+    @abstractmethod
+    def _move(self, action: ActionTuple) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Carry out one decision of every agent; return rewards and who reached a terminal state, both [agents]."""
+
+    @abstractmethod
+    def _observe(self, rows: Rows) -> list[npt.NDArray[np.float32]]:
+        """Return newly made observations of the agents at `rows`."""
+
+    def _mask(self) -> list[npt.NDArray[np.bool_]] | None:
+        """Return what is forbidden to each agent, per branch [agents, branch size]; None if everything is allowed."""
+        return None
+
+    def _restart(self) -> None:
+        self._begin(self._all)
+        self._ages[:] = 0
+        reward = np.zeros(self.num_agents, dtype=np.float32)
+        self._decisions = self._decide(self._observe(self._all), reward, mask=self._mask())
+        self._terminals = self._none_ended
+
+    def _advance(self, action: ActionTuple) -> None:
+        reward, terminated = self._move(action)
+        self._ages += 1
+        obs = self._observe(self._all)
+        self._terminals = self._none_ended
+        ended = terminated | (self._ages >= self.MAX_STEPS)
+        if np.count_nonzero(ended):
+            rows = np.flatnonzero(ended)
+            self._terminals = self._end([part[rows] for part in obs], reward[rows], ~terminated[rows], rows)
+            reward[rows] = 0.0
+            self._ages[rows] = 0
+            self._begin(rows)
+            for part, first in zip(obs, self._observe(rows), strict=True):
+                part[rows] = first
+        self._decisions = self._decide(obs, reward, mask=self._mask())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the whole state between two steps: agents, random generator, and the steps that wait.
+
+        Actions that were set but not yet carried out are not part of it.
+        """
+        return {
+            "agents": {name: getattr(self, name).copy() for name in self.STATE},
+            "ages": self._ages.copy(),
+            "random": deepcopy(self._rng.bit_generator.state),
+            "decisions": None if self._decisions is None else _arrays_of(self._decisions),
+            "terminals": _arrays_of(self._terminals),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where `state_dict()` was taken.
+
+        Raises:
+            UnityEnvironmentException: The state is of another number of agents.
+        """
+        saved = len(state["ages"])
+        if saved != self.num_agents:
+            raise UnityEnvironmentException(
+                f"The saved state is of {saved} agents of {self.NAME}, this environment has {self.num_agents}; "
+                "resume with the same num_agents and num_areas."
+            )
+        for name in self.STATE:
+            getattr(self, name)[...] = state["agents"][name]
+        self._ages[:] = state["ages"]
+        self._rng.bit_generator.state = state["random"]
+        self._action = None
+        self._decisions = None if state["decisions"] is None else self._decisions_from(state["decisions"])
+        self._terminals = self._terminals_from(state["terminals"])
+
+    def _decisions_from(self, saved: Mapping[str, Any]) -> DecisionSteps:
+        mask = saved["mask"]
+        copies = None if mask is None else [part.copy() for part in mask]
+        return self._decide([part.copy() for part in saved["obs"]], saved["reward"].copy(), mask=copies)
+
+    def _terminals_from(self, saved: Mapping[str, Any]) -> TerminalSteps:
+        if len(saved["agent_id"]) == 0:
+            return self._none_ended
+        obs = [part.copy() for part in saved["obs"]]
+        # Ids are rows.
+        return self._end(obs, saved["reward"].copy(), saved["interrupted"].copy(), saved["agent_id"].astype(np.intp))
+
+
+def _arrays_of(steps: DecisionSteps | TerminalSteps) -> dict[str, Any]:
+    arrays = {"obs": [part.copy() for part in steps.obs], "reward": steps.reward.copy()}
+    if isinstance(steps, TerminalSteps):
+        return {**arrays, "interrupted": steps.interrupted.copy(), "agent_id": steps.agent_id.copy()}
+    mask = steps.action_mask
+    return {**arrays, "mask": None if mask is None else [part.copy() for part in mask]}

@@ -1,0 +1,183 @@
+"""The part of a `BaseEnv` that all in-process environments share: one behavior, its actions and its steps."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from mlagents_envs.base_env import (
+    ActionTuple,
+    BaseEnv,
+    BehaviorMapping,
+    BehaviorSpec,
+    DecisionSteps,
+    TerminalSteps,
+)
+from mlagents_envs.exception import UnityActionException, UnityEnvironmentException
+
+
+class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no types
+    """An environment with one behavior whose agents keep their ids `0 .. agents - 1` over all episodes.
+
+    Subclasses implement `_restart` and `_advance`, which set `_decisions` and `_terminals` to newly made arrays: what
+    `get_steps` returned is never changed afterwards.
+
+    Args:
+        behavior_name: Name under which trainers know the behavior.
+        spec: Its observations and actions.
+        agents: How many agents there are.
+    """
+
+    def __init__(self, behavior_name: str, spec: BehaviorSpec, agents: int) -> None:
+        self.behavior_name = behavior_name
+        self.num_agents = agents
+        self._specs = BehaviorMapping({behavior_name: spec})
+        self._action_spec = spec.action_spec
+        self._branches = np.array(spec.action_spec.discrete_branches, dtype=np.uint32)
+        self._ids = np.arange(agents, dtype=np.int32)
+        self._no_groups = np.zeros(agents, dtype=np.int32)
+        # Handed out with every step: who holds the same array knows without looking that the agents are the same.
+        self._ids.flags.writeable = False
+        self._no_groups.flags.writeable = False
+        self._none_ended = TerminalSteps.empty(spec)
+        self._decisions: DecisionSteps | None = None
+        self._terminals: TerminalSteps = self._none_ended
+        self._action: ActionTuple | None = None
+        self._closed = False
+
+    @abstractmethod
+    def _restart(self) -> None:
+        """Start a new episode of every agent and set `_decisions` and `_terminals`."""
+
+    @abstractmethod
+    def _advance(self, action: ActionTuple) -> None:
+        """Carry out one action per agent of `_decisions`, in their order, and set the next steps."""
+
+    @property
+    def behavior_specs(self) -> Mapping[str, BehaviorSpec]:
+        """The one behavior; known from the start, before the first reset."""
+        return self._specs  # type: ignore[no-any-return]
+
+    def reset(self) -> None:
+        """Start a new episode of every agent; may be called at any time."""
+        self._require_open()
+        self._action = None
+        self._restart()
+
+    def step(self) -> None:
+        """Carry out the actions set since the last step; agents without one act zero, and the first step resets."""
+        self._require_open()
+        if self._decisions is None:
+            self._restart()
+            return
+        action = self._action
+        if action is None:
+            action = self._action_spec.empty_action(len(self._decisions))
+        self._action = None
+        self._advance(action)
+
+    def close(self) -> None:
+        """Release what the environment holds; further calls do nothing."""
+        self._closed = True
+
+    def get_steps(self, behavior_name: str) -> tuple[DecisionSteps, TerminalSteps]:
+        """Return the agents that need an action now, and those whose episode ended in the last step."""
+        self._require_behavior(behavior_name)
+        if self._decisions is None:
+            raise UnityEnvironmentException(
+                f"{self.behavior_name} has no steps before its first reset(); call it first."
+            )
+        return self._decisions, self._terminals
+
+    def set_actions(self, behavior_name: str, action: ActionTuple) -> None:
+        """Set the actions of all agents that wait for one, in the order of their decision steps.
+
+        Raises:
+            UnityActionException: The action has another shape than the behavior's, is not finite, or is no index of
+                its branch.
+        """
+        waiting, _ = self.get_steps(behavior_name)
+        self._check_action(action, waiting.agent_id)
+        self._action = action
+
+    def set_action_for_agent(self, behavior_name: str, agent_id: int, action: ActionTuple) -> None:
+        """Set the action, of one row, of one agent that waits for one; other agents keep theirs.
+
+        Raises:
+            UnityActionException: The agent does not wait for an action, or the action does not fit.
+        """
+        waiting, _ = self.get_steps(behavior_name)
+        rows = np.flatnonzero(waiting.agent_id == agent_id)
+        if len(rows) == 0:
+            raise UnityActionException(f"Agent {agent_id} of {behavior_name} does not wait for an action.")
+        self._check_action(action, waiting.agent_id[rows])
+        merged = self._action_spec.empty_action(len(waiting))
+        if self._action is not None:
+            # A copy: the arrays of set_actions() belong to the caller.
+            merged.continuous[:] = self._action.continuous
+            merged.discrete[:] = self._action.discrete
+        merged.continuous[rows] = action.continuous
+        merged.discrete[rows] = action.discrete
+        self._action = merged
+
+    def _decide(
+        self,
+        obs: list[npt.NDArray[np.float32]],
+        reward: npt.NDArray[np.float32],
+        rows: npt.NDArray[np.intp] | None = None,
+        mask: list[npt.NDArray[np.bool_]] | None = None,
+    ) -> DecisionSteps:
+        """Decision steps of all agents, or of the agents at `rows`; the arrays hold those agents only."""
+        ids = self._ids if rows is None else self._ids[rows]
+        agents = len(ids)
+        return DecisionSteps(obs, reward, ids, mask, self._no_groups[:agents], np.zeros(agents, dtype=np.float32))
+
+    def _end(
+        self,
+        obs: list[npt.NDArray[np.float32]],
+        reward: npt.NDArray[np.float32],
+        interrupted: npt.NDArray[np.bool_],
+        rows: npt.NDArray[np.intp],
+    ) -> TerminalSteps:
+        """Terminal steps of the agents at `rows`; the arrays hold those agents only."""
+        no_reward = np.zeros(len(rows), dtype=np.float32)
+        return TerminalSteps(obs, reward, interrupted, self._ids[rows], self._no_groups[: len(rows)], no_reward)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise UnityEnvironmentException(f"This {self.behavior_name} environment is closed; make a new one.")
+
+    def _require_behavior(self, behavior_name: str) -> None:
+        if behavior_name != self.behavior_name:
+            raise UnityActionException(
+                f'There is no behavior "{behavior_name}" here; the only one is "{self.behavior_name}".'
+            )
+
+    def _check_action(self, action: ActionTuple, agents: Sequence[int] | npt.NDArray[np.int32]) -> None:
+        spec = self._action_spec
+        continuous, discrete = action.continuous, action.discrete
+        for kind, given, size in (
+            ("continuous", continuous, spec.continuous_size),
+            ("discrete", discrete, spec.discrete_size),
+        ):
+            wanted = (len(agents), size)
+            if given is None or given.shape != wanted:
+                found = "there are none" if given is None else f"their shape is {given.shape}"
+                raise UnityActionException(
+                    f"{self.behavior_name} needs {kind} actions of shape {wanted} (agents, action size); {found}."
+                )
+        # count_nonzero takes a fraction of the time of all() and any() on few agents.
+        if spec.continuous_size and np.count_nonzero(np.isfinite(continuous)) < continuous.size:
+            bad = np.flatnonzero(~np.isfinite(continuous).all(axis=1))[0]
+            raise UnityActionException(
+                f"The action of agent {agents[bad]} of {self.behavior_name} is not finite: {continuous[bad]}."
+            )
+        # Seen as unsigned, a negative index is a huge one: a single comparison finds both kinds of bad index.
+        if spec.discrete_size and np.count_nonzero(discrete.view(np.uint32) >= self._branches):
+            bad = np.flatnonzero((discrete.view(np.uint32) >= self._branches).any(axis=1))[0]
+            raise UnityActionException(
+                f"The discrete action of agent {agents[bad]} of {self.behavior_name} is {discrete[bad]}, but its "
+                f"branches have the sizes {spec.discrete_branches}, counted from 0."
+            )

@@ -1,0 +1,140 @@
+"""Writes TensorBoard event files, with the keys and in the folders of ML-Agents."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlhooks import hookimpl
+from mlhooks.names import file_name
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.summary_pb2 import HistogramProto
+
+    from mlhooks.plugins import PluginManager
+    from mlhooks.stats import StatsPropertyType, StatsSummary
+    from mlhooks.training.run import Run, RunOutcome
+    from mlhooks.training.trainer import Trainer
+
+HISTOGRAM_BINS = 30
+FLOAT32_MAX = 3.4028234e38
+
+_file_numbers = count()
+
+
+@hookimpl
+def configure(pluginmanager: PluginManager) -> None:
+    """Register the writer of this run."""
+    pluginmanager.register(TensorBoardWriter())
+
+
+class TensorBoardWriter:
+    """Writes an event file in `results/<run_id>/<Behavior>/`; a resumed run adds another one.
+
+    It uses the synchronous event writer of tensorboardX: the package's `SummaryWriter` turns the spaces of
+    `Environment/Cumulative Reward` into underscores, flushes before its queue is empty and leaves a thread behind.
+    tensorboardX is imported with the first event, because that takes longer than the rest of a start.
+    """
+
+    def __init__(self) -> None:
+        self._run: Run | None = None
+        self._files: dict[str, tuple[Path, EventsWriter]] = {}
+
+    @hookimpl
+    def run_started(self, run: Run) -> None:
+        """Note where to write; an inference run writes nothing."""
+        self._run = None if run.inference else run
+
+    @hookimpl
+    def behavior_added(self, run: Run, behavior_name: str, trainer: Trainer) -> None:
+        """On a resume, let TensorBoard hide what was written after the checkpoint from which the run goes on."""
+        if run.resumed and not run.inference:
+            from tensorboardX.proto.event_pb2 import SessionLog
+
+            self._add_event(behavior_name, trainer.step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    @hookimpl
+    def write_stats(self, category: str, values: Mapping[str, StatsSummary], step: int) -> None:
+        """Write each key's aggregated value as a scalar; a histogram's values also as `<key>_hist`."""
+        if self._run is None:
+            return
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        items = []
+        for key, summary in values.items():
+            items.append(Summary.Value(tag=key, simple_value=summary.aggregated_value))
+            histogram = _histogram(summary.values) if summary.aggregation_method.name == "HISTOGRAM" else None
+            if histogram is not None:
+                items.append(Summary.Value(tag=f"{key}_hist", histo=histogram))
+        if items:
+            self._add_event(category, step, summary=Summary(value=items))
+
+    @hookimpl
+    def add_property(self, category: str, property_type: StatsPropertyType, value: Any) -> None:
+        """Write the hyperparameters as a text."""
+        if self._run is None or property_type.name != "HYPERPARAMETERS":
+            return
+        from tensorboardX.summary import text
+
+        plain = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+        lines = json.dumps(plain, indent=2, default=str, ensure_ascii=False).splitlines()
+        markdown = "\n".join(f"    {line}" for line in lines)  # indented by four: shown as it stands
+        self._add_event(category, 0, summary=text("Hyperparameters", markdown))
+
+    @hookimpl
+    def run_finished(self, outcome: RunOutcome) -> None:
+        """Close the files and name them in the outcome."""
+        for path, writer in self._files.values():
+            writer.close()
+            outcome.files.setdefault("events", []).append(path)
+        self._files.clear()
+
+    def _add_event(self, category: str, step: int, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        writer = self._writer(category)
+        writer.write_event(Event(wall_time=time.time(), step=step, **content))
+        writer.flush()
+
+    def _writer(self, category: str) -> EventsWriter:
+        if category not in self._files:
+            from tensorboardX.event_file_writer import EventsWriter
+
+            assert self._run is not None
+            folder = self._run.path / file_name(category)
+            folder.mkdir(parents=True, exist_ok=True)
+            if not self._run.resumed:
+                for old in folder.glob("events.out.tfevents.*"):
+                    old.unlink()
+            # Two files of one second would have the same name, and the second one would empty the first.
+            writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{next(_file_numbers)}")
+            self._files[category] = Path(writer._file_name), writer
+        return self._files[category][1]
+
+
+def _histogram(values: NDArray[np.float64]) -> HistogramProto | None:
+    """Return equal bins over the range of the finite values, None when there is none."""
+    import numpy as np
+    from tensorboardX.proto.summary_pb2 import HistogramProto
+
+    values = values[np.abs(values) < FLOAT32_MAX]
+    if not values.size:
+        return None
+    counts, edges = np.histogram(values, HISTOGRAM_BINS)
+    return HistogramProto(
+        min=values.min(),
+        max=values.max(),
+        num=values.size,
+        sum=values.sum(),
+        sum_squares=values @ values,
+        bucket_limit=edges[1:],
+        bucket=counts,
+    )
