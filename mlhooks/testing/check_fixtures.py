@@ -1,0 +1,103 @@
+"""What the conformance tests ask for: the target, a folder, and for trainers a trial of each trainer type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlhooks.testing.collection import CheckModule
+from mlhooks.testing.target import Target
+from mlhooks.testing.trial import Trial
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give every check of trainers each trainer type, and every check of environments each environment."""
+    module = metafunc.definition.getparent(CheckModule)
+    if module is None:
+        return
+    if "trainer_type" in metafunc.fixturenames:
+        names = sorted(trainer_types(module.target))
+        if "variant" in metafunc.fixturenames:
+            pairs = [(name, variant) for name in names for variant in variants(Trial(module.target, name))]
+            ids = [f"{name}-{'-'.join(f'{k}={v}' for k, v in variant.items()) or 'as_is'}" for name, variant in pairs]
+            metafunc.parametrize(("trainer_type", "variant"), pairs, ids=ids)
+        else:
+            metafunc.parametrize("trainer_type", names)
+    if "environment" in metafunc.fixturenames:
+        from mlhooks.testing.environments import environments_of
+
+        given: list[str] = metafunc.config.getoption("--mlhooks-env")
+        metafunc.parametrize("environment", environments_of(module.target, given))
+
+
+def variants(trial: Trial) -> list[dict[str, Any]]:
+    """Hyperparameters under which values are checked: as they are, each switch turned over, and n-step returns."""
+    given = trial.settings()["hyperparameters"]
+    found: list[dict[str, Any]] = [{}]
+    for name, model_field in trial.model.model_fields.items():
+        if model_field.annotation is bool and name != "save_replay_buffer":
+            found.append({name: not given.get(name, model_field.default)})
+    if trial.has("n_step"):
+        found.append({"n_step": 3})
+    if trial.has("tau", "target_update_interval"):
+        found.append({"tau": 1.0, "target_update_interval": 200})
+    return found
+
+
+def trainer_types(target: Target) -> dict[str, type]:
+    """The trainer types that a target offers; none where it cannot say."""
+    from mlhooks.testing.managers import offered
+
+    return offered(target.plugin, "get_trainer_types")
+
+
+def target_of(request: pytest.FixtureRequest) -> Target:
+    """The target to which the requesting check is applied."""
+    module: CheckModule | None = request.node.getparent(CheckModule)
+    assert module is not None
+    return module.target
+
+
+@pytest.fixture
+def mlhooks_target(request: pytest.FixtureRequest) -> Target:
+    """The plugin that is checked; skips a check from which it is exempt."""
+    target = target_of(request)
+    _skip_if_exempt(request, target)
+    return target
+
+
+def _skip_if_exempt(request: pytest.FixtureRequest, target: Target, *owners: object) -> None:
+    """Skip a check that the plugin, or the class that is tried, names in `conformance_exempt`, with its reason."""
+    if request.node.originalname == "test_it_imports":
+        return
+    try:
+        plugin = target.plugin
+    except Exception:
+        pytest.skip("it does not import")
+    for owner in (plugin, *owners):
+        reason = getattr(owner, "conformance_exempt", {}).get(request.node.originalname)
+        if reason:
+            pytest.skip(f"exempt: {reason}")
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder, which is the current one; torch computes in one thread, which is faster for small networks."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def trial(request: pytest.FixtureRequest, trainer_type: str, scratch: Path) -> Trial:  # noqa: ARG001
+    """One trainer type of the target, ready to be tried; skips a check from which it is exempt."""
+    trial = Trial(target_of(request), trainer_type)
+    _skip_if_exempt(request, trial.target, trial.kind)
+    return trial

@@ -1,0 +1,103 @@
+"""What is demanded of acting: forbidden actions, independent agents, determinism, and the rate of exploration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlhooks.testing.demands import demand
+from mlhooks.testing.playing import Play
+from mlhooks.testing.specs import make_behavior_spec
+from mlhooks.testing.tasks import OneStep, any_kind
+from mlhooks.testing.trial import Trial
+
+
+def test_never_takes_a_forbidden_action(trial: Trial) -> None:
+    """Neither exploring nor deterministic, before and after learning, does it take an action that the mask forbids."""
+    if not trial.kind.supports.discrete:
+        pytest.skip("it takes no discrete actions, so there are no masks")
+    env = any_kind(make_behavior_spec(branches=(3, 2)), masked=True)()
+    play = trial.play(env)
+    play.until(1000)
+    demand(env.audit.forbidden == 0, f"It took {env.audit.forbidden} actions that the mask forbids while it trained.")
+    play.trainer.policy.deterministic = True
+    play.until(1500)
+    demand(env.audit.forbidden == 0, f"Deterministic, it took {env.audit.forbidden} actions that the mask forbids.")
+
+
+def test_deterministic_policy_draws_nothing(trial: Trial) -> None:
+    """With `deterministic`, the same observations give the same actions, whatever the random generator."""
+    env = any_kind(make_behavior_spec((4,), **trial.any_actions))(agents=64)
+    policy = trial.play(env).updates(2).trainer.policy
+    policy.deterministic = True
+    decisions, _ = env.get_steps("Scripted")
+    first, second = (policy.act(decisions.obs, None, np.random.default_rng(seed)) for seed in (1, 2))
+    same = np.array_equal(first.continuous, second.continuous) and np.array_equal(first.discrete, second.discrete)
+    demand(same, "With policy.deterministic the actions depend on the random generator: take the most likely ones.")
+
+
+def test_agents_decide_independently(trial: Trial) -> None:
+    """Agents that see the same draw their actions independently, during the whole course of exploration."""
+    env = _Alike(trial)
+    env.audit.keep_actions = True
+    play = trial.play(env, learning=False, max_steps=256 * 160)
+    for _ in range(160):
+        play.tick()
+    actions = np.stack([tick[:, 0] for tick in env.audit.actions])  # [ticks, agents]
+    demand(
+        (actions.std(axis=1) > 0).mean() > 0.9,
+        "256 agents that see the same took the same action at almost every tick: draw for each agent anew.",
+    )
+    common = actions == actions[:1, :1] if trial.kind.supports.discrete else actions
+    halves = [np.diff(common[:, start::2].mean(axis=1)) for start in (0, 1)]
+    if min(half.std() for half in halves) > 0:
+        correlation = float(np.corrcoef(*halves)[0, 1])
+        demand(
+            correlation < 0.5,
+            f"What 128 agents choose goes along with what 128 others choose (correlation {correlation:.2f}), and all "
+            "see the same and nothing is learned: draw for each agent, such as whether to explore, not for the batch.",
+        )
+
+
+class _Alike(OneStep):
+    """256 agents that all see the same for ever."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.spec = make_behavior_spec((2,), **trial.any_actions)  # type: ignore[misc]
+        super().__init__(agents=256)
+
+    def observe(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Ones."""
+        return [np.ones((len(rows), 2))]
+
+    def play(self, rows: np.ndarray, action: Any) -> Any:  # noqa: ARG002
+        """Nothing happens."""
+        return np.zeros(len(rows), np.float32), np.zeros(len(rows), np.int64)
+
+
+def test_explores_as_often_as_it_is_told(trial: Trial) -> None:
+    """The share of random actions is that of exploration_initial_eps at the start, and of the schedule later."""
+    if not trial.has("exploration_initial_eps", "exploration_final_eps", "exploration_schedule"):
+        pytest.skip("it has no hyperparameters of an exploration schedule")
+    env = any_kind(make_behavior_spec((4,), branches=(4,)))(agents=256)
+    shares = {"exploration_initial_eps": 0.8, "exploration_final_eps": 0.2, "exploration_schedule": "linear"}
+    trainer = trial.trainer(env.spec, gamma=0.9, hyperparameters=shares, max_steps=100_000)
+    env.audit.keep_actions = True
+    play = Play(trainer, env, learning=False)
+    for step, share in ((0, 0.8), (50_000, 0.5), (99_990, 0.2)):
+        trainer.step, other = step, []
+        for _ in range(20):
+            decisions, _ = env.get_steps(play.behavior)
+            trainer.policy.deterministic = True
+            best = trainer.policy.act(decisions.obs, None, np.random.default_rng(0)).discrete[:, 0]
+            trainer.policy.deterministic = False
+            trainer.step = step
+            play.tick()
+            other.append(float((env.audit.actions[-1][:, 0] != best).mean()))
+        found = float(np.mean(other)) * 4 / 3  # a random one of four actions is the best one now and then
+        demand(
+            abs(found - share) < 0.06,
+            f"At step {step:,} of 100,000, a share of {found:.2f} of all actions is random, and it should be {share}.",
+        )

@@ -1,0 +1,142 @@
+"""What is demanded of every plugin: a quiet import, hooks that fit, and nothing left behind."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from mlhooks.errors import MlhooksError
+from mlhooks.plugins import PluginManager
+from mlhooks.testing.collection import ENVIRONMENT
+from mlhooks.testing.demands import demand, fail
+from mlhooks.testing.managers import ScriptedEnvs, train_in
+from mlhooks.testing.process_state import changes, process_state
+from mlhooks.testing.short_runs import PPO, STEPS, short_run
+from mlhooks.testing.side_effects import Belongings, import_changes
+from mlhooks.testing.target import OFFERS, Target
+
+IMPORT_CHANGES: pytest.StashKey[dict[str, dict[str, list[str]]]] = pytest.StashKey()
+
+
+def test_it_imports(mlhooks_target: Target) -> None:
+    """The plugin imports, and is a module or an object with hook implementations."""
+    try:
+        plugin = mlhooks_target.plugin
+    except Exception as error:
+        fail(f"{error}")
+    demand(plugin is not None, "The import gave None: the entry point must name a module or an object.")
+
+
+@pytest.mark.parametrize("aspect", ["torch", "random states", "warnings", "signals", "logging", "process"])
+def test_import_has_no_side_effects(mlhooks_target: Target, aspect: str, request: pytest.FixtureRequest) -> None:
+    """Importing the plugin leaves torch's settings, random states, warnings filters, signals and logging alone."""
+    found = _import_changes(mlhooks_target, request.config)[aspect]
+    demand(
+        not found,
+        f"Importing the plugin changes the process ({aspect}): {'; '.join(found)}. Do that in `configure` or where it "
+        "is needed, and undo it in `run_finished`: an import must not touch what belongs to others.",
+    )
+
+
+def test_hooks_fit_their_specifications(mlhooks_target: Target) -> None:
+    """Every hook exists under its name and takes arguments that the hook has."""
+    manager = PluginManager(strict=True)
+    try:
+        manager.add(mlhooks_target.candidate)
+        manager.check_pending()
+    except MlhooksError as error:
+        fail(f"{error}")
+    demand(manager.has_plugin(mlhooks_target.name), "The plugin was not registered.")
+
+
+def test_registers_in_two_managers(mlhooks_target: Target, scratch: Path) -> None:
+    """Two managers of one process each have the plugin, and runs in both succeed."""
+    first, second = (mlhooks_target.manager(ScriptedEnvs()) for _ in range(2))
+    offers = [_offers(manager) for manager in (first, second)]
+    demand(offers[0] == offers[1], f"The plugin offers other things to a second manager: {offers[0]} and {offers[1]}.")
+    for name, manager in (("first", first), ("second", second)):
+        short_run(mlhooks_target, scratch / name, manager)
+
+
+def test_survives_blocking(mlhooks_target: Target, scratch: Path) -> None:
+    """Blocked, the plugin gets no call at all, and runs go on without it."""
+    manager = PluginManager(strict=True, blocked=[mlhooks_target.name])
+    manager.add(mlhooks_target.candidate)
+    called = [name for name in vars(manager.hook) if manager.implemented(name)]
+    demand(not called, f"Blocked by -p no:{mlhooks_target.name}, the plugin still implements {', '.join(called)}.")
+    taken = mlhooks_target.manager(ScriptedEnvs())
+    taken.set_blocked(mlhooks_target.name)
+    demand(not taken.is_registered(mlhooks_target.plugin), "The plugin stays registered after it was blocked.")
+    if "ppo" in taken.collect_mapping("get_trainer_types") and taken.implemented("create_env_manager"):
+        train_in(scratch, taken, {**PPO, "max_steps": STEPS})
+
+
+def test_no_hook_raises_in_a_run(mlhooks_target: Target, scratch: Path) -> None:
+    """A run with updates, summaries and checkpoints, a resumed one and an inference run call no hook that raises."""
+    short_run(mlhooks_target, scratch)
+    short_run(mlhooks_target, scratch, max_steps=2 * STEPS, flags={"checkpoint_settings.resume": True})
+    short_run(mlhooks_target, scratch, flags={"checkpoint_settings.inference": True}, episodes=4)
+
+
+@pytest.mark.parametrize("what", ["threads", "processes", "files", "sockets"])
+def test_run_leaves_nothing_behind(mlhooks_target: Target, scratch: Path, what: str) -> None:
+    """After a run there are no more threads, processes, open files or sockets than before it."""
+    short_run(mlhooks_target, scratch / "warm")
+    gc.collect()
+    before = Belongings()
+    kept = short_run(mlhooks_target, scratch / "run")  # what only the manager's end would close is open still
+    left = Belongings().more_than(before)[what]
+    demand(not left, f"A run leaves {what} behind: {', '.join(left)}. Close them in `run_finished`.")
+    del kept
+
+
+def test_run_leaves_no_temporary_files(mlhooks_target: Target, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run puts into the folder for temporary files is gone when it ends."""
+    folder = scratch / "temporary"
+    folder.mkdir()
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    short_run(mlhooks_target, scratch / "run")
+    left = sorted(path.name for path in folder.rglob("*"))
+    demand(not left, f"A run leaves temporary files behind: {', '.join(left)}. Delete them in `run_finished`.")
+
+
+def test_run_leaves_the_process_as_it_was(mlhooks_target: Target, scratch: Path) -> None:
+    """A run changes no global setting of torch, no warnings filter, signal handler, logger or environment variable."""
+    short_run(mlhooks_target, scratch / "warm")
+    before = process_state(generators=False)
+    short_run(mlhooks_target, scratch / "run")
+    found = [text for texts in changes(before, process_state(generators=False)).values() for text in texts]
+    demand(not found, f"A run leaves the process changed: {'; '.join(found)}. Undo it in `run_finished`.")
+
+
+def test_run_does_not_reset_the_global_seeds(mlhooks_target: Target, scratch: Path) -> None:
+    """Runs with different seeds end with different states of the global generators: nothing seeded them anew."""
+    states = []
+    for seed in (1, 2):
+        short_run(mlhooks_target, scratch / str(seed), seed=seed)
+        states.append(process_state()["random states"])
+    same = sorted(name for name in states[0] if states[0][name] == states[1][name])
+    demand(
+        not same,
+        f"After runs with the seeds 1 and 2 the global generator of {', '.join(same)} is in the same state, so "
+        "something in the plugin seeds it. Use the trainer's `rng`, or a generator of your own.",
+    )
+
+
+def _offers(manager: PluginManager) -> dict[str, list[str]]:
+    return {hook: sorted(manager.collect_mapping(hook)) for hook in OFFERS}
+
+
+def _import_changes(target: Target, config: pytest.Config) -> dict[str, list[str]]:
+    found = config.stash.setdefault(IMPORT_CHANGES, {})
+    if target.name not in found:
+        try:
+            found[target.name] = import_changes(target, config.stash[ENVIRONMENT])
+        except RuntimeError as error:
+            fail(f"The plugin does not import in a fresh process: {error}")
+    return found[target.name]

@@ -1,0 +1,164 @@
+"""What is demanded of learning: small tasks within a budget, and values that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mlhooks.testing.demands import demand
+from mlhooks.testing.playing import Play, score
+from mlhooks.testing.scripted import ScriptedEnv
+from mlhooks.testing.tasks import Aim, Branches, Delayed, Masked, Mixed, OneStep, Process, TimeLimit
+from mlhooks.testing.trial import Trial
+from mlhooks.training.trainer import Trainer
+
+SEEDS = (1, 2, 3)
+PERIOD = 500
+IN_A_ROW = 4
+TOLERANCE = 0.08
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_learns_one_step(trial: Trial, seed: int) -> None:
+    """It learns which of three actions is rewarded in each of four situations."""
+    learns(trial, OneStep, seed, "Is the sign of the loss right, and the reward's?")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_learns_delayed_reward(trial: Trial, seed: int) -> None:
+    """It learns a decision whose reward comes three decisions later."""
+    learns(trial, Delayed, seed, "Does the reward reach earlier decisions: returns, advantages, bootstrapped targets?")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_learns_with_masked_actions(trial: Trial, seed: int) -> None:
+    """It does not value a place by an action that is forbidden to those who go there."""
+    learns(trial, Masked, seed, "Does the value of what follows leave forbidden actions out?")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_learns_several_branches(trial: Trial, seed: int) -> None:
+    """It learns two discrete actions at once, each from its own part of the reward."""
+    learns(trial, Branches, seed, "Does each branch learn from its own choice?")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_learns_hybrid_actions(trial: Trial, seed: int) -> None:
+    """It learns a continuous and a discrete action at once."""
+    learns(trial, Mixed, seed, "Are the log-probabilities of both kinds of action added?")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_learns_continuous_actions(trial: Trial, seed: int) -> None:
+    """It learns to hit two targets that an observation tells."""
+    learns(trial, Aim, seed, "Are log-probabilities those of the actions before clipping?")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_interruption_is_not_an_end(trial: Trial, seed: int) -> None:
+    """It prefers what is worth more without the step limit, and would be worth less if an interruption were an end."""
+    _skip_unless(trial, TimeLimit)
+
+    def learned(trainer: Trainer) -> bool:
+        return score(trainer, TimeLimit(seed=99)) < TimeLimit.right_below
+
+    demand(
+        _within_budget(trial, TimeLimit, seed, learned),
+        f"In {trial.budget:,} steps (seed {seed}) it did not come to prefer the action whose episodes are only cut by "
+        "a step limit. After an interrupted step the value of the final observation must count, and after a terminal "
+        "step no value at all.",
+    )
+
+
+def test_values_are_the_true_ones(trial: Trial, variant: dict[str, Any]) -> None:
+    """Its value estimates in a process with known rewards, ends and interruptions come to the true ones."""
+    _skip_unless(trial, Process)
+    if values_of(trial.trainer(Process.spec)) is None:
+        pytest.skip("it has no value estimates: neither optimizer.values(features) nor policy.network")
+    truth = Process.true_values(Process.gamma)
+    tolerance = 2 * TOLERANCE if variant else TOLERANCE  # where actor and critic share layers, values are noisier
+    last: list[np.ndarray] = []
+
+    def learned(trainer: Trainer) -> bool:
+        values = values_of(trainer)
+        assert values is not None
+        last.append(values)
+        return bool(np.abs(values - truth).max() < tolerance)
+
+    done = _within_budget(trial, Process, 1, learned, hyperparameters=variant, time_horizon=3)
+    worst = int(np.abs(last[-1] - truth).argmax())
+    demand(
+        done,
+        f"With gamma {Process.gamma} and {variant or 'conformance_settings'} its values are "
+        f"{_shown(last[-1])}, and the true ones {_shown(truth)}; the worst is that of place "
+        f"{worst}: {PLACES[worst]}. Look at the discount, at what follows ends and interruptions, and at which "
+        "observation a value belongs to.",
+    )
+
+
+def _shown(values: np.ndarray) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
+PLACES = (
+    "the start of the way to the end",
+    "one that is rewarded by 0.5",
+    "three before the end",
+    "two before the end",
+    "the last before the end, rewarded by 1",
+    "the one before the interruption",
+    "the last before the interruption, where the value of the final observation counts",
+)
+
+
+def learns(trial: Trial, task: type[ScriptedEnv], seed: int, hint: str) -> None:
+    """Demand that a task is learned within the budget."""
+    _skip_unless(trial, task)
+    scores: list[float] = []
+
+    def learned(trainer: Trainer) -> bool:
+        scores.append(score(trainer, task(agents=64, seed=99)))
+        return scores[-1] >= task.enough
+
+    demand(
+        _within_budget(trial, task, seed, learned),
+        f"In {trial.budget:,} steps (seed {seed}) its deterministic policy came to a mean return of {scores[-1]:.2f} "
+        f"in {task.__name__}, where {task.enough} is enough. {hint} If it is only slow: conformance_settings may name "
+        "a higher learning rate, or more max_steps.",
+    )
+
+
+def _within_budget(
+    trial: Trial, task: type[ScriptedEnv], seed: int, learned: Callable[[Trainer], bool], **settings: Any
+) -> bool:
+    """Whether it learns a task within the budget, and has still learned it some time later."""
+    play: Play = trial.play(task(seed=seed), seed=seed, **settings)
+    row = 0
+    for step in range(PERIOD, trial.budget + 1, PERIOD):
+        play.until(step)
+        row = row + 1 if learned(play.trainer) else 0
+        if row == IN_A_ROW and step >= trial.budget / 6:
+            return True
+    return row > 0
+
+
+def _skip_unless(trial: Trial, task: type[ScriptedEnv]) -> None:
+    if not trial.takes(task.spec):
+        pytest.skip(f"it does not take the actions of {task.__name__}")
+
+
+@torch.no_grad()
+def values_of(trainer: Trainer) -> np.ndarray | None:
+    """Estimated values of the places of `Process`, by a critic or by action values; None where there are none."""
+    features = trainer.policy.features([np.eye(7, dtype=np.float32)])
+    values: Any = getattr(trainer.optimizer, "values", None)
+    if callable(values):
+        return np.asarray(values(features).mean(dim=1).cpu().numpy())
+    network = getattr(trainer.policy, "network", None)
+    if isinstance(network, torch.nn.Module):
+        return np.asarray(network(features).max(dim=1).values.cpu().numpy())
+    return None

@@ -1,0 +1,275 @@
+"""What is demanded of the loss of a policy-gradient method, on batches whose right gradient is known.
+
+At the policy that acted, the gradient of every such loss is that of -advantage * log-probability, whatever the method
+makes of it further away; and a squared value error has the gradient of (value - return)^2, up to a factor.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mlhooks.testing.demands import demand, fail
+from mlhooks.testing.playing import Play, parameters
+from mlhooks.testing.specs import make_behavior_spec
+from mlhooks.testing.tasks import any_kind
+from mlhooks.testing.trial import Trial
+from mlhooks.training.batch import Batch
+from mlhooks.training.on_policy import OnPolicyTrainer
+from mlhooks.training.optimizer import ActorCriticOptimizer, TorchOptimizer
+from mlhooks.training.policy import ActorPolicy
+
+POLICY_LOSS, VALUE_LOSS = "Losses/Policy Loss", "Losses/Value Loss"
+
+
+class Hand:
+    """A trainer with one rollout, and its optimizer's loss on variations of it.
+
+    Attributes:
+        batch: the rollout, as the trainer hands it to its optimizer.
+        actor, critic: trainable parameters; the critic's are none without a critic, or where it shares the encoder.
+    """
+
+    def __init__(self, trial: Trial, **hyperparameters: Any) -> None:
+        kinds: dict[str, Any] = {"branches": (3,) if trial.kind.supports.discrete else (), "continuous": 2}
+        if not trial.kind.supports.continuous:
+            kinds["continuous"] = 0
+        env = any_kind(make_behavior_spec((5,), **kinds), masked=bool(kinds["branches"]))(agents=64)
+        trainer = trial.trainer(env.spec, gamma=0.9, hyperparameters=hyperparameters)
+        if not isinstance(trainer, OnPolicyTrainer) or not isinstance(trainer.policy, ActorPolicy):
+            pytest.skip("it is no policy gradient on OnPolicyTrainer and ActorPolicy")
+        if not isinstance(trainer.optimizer, TorchOptimizer):
+            pytest.skip("its optimizer is no TorchOptimizer")
+        self.trainer, self.policy, self.optimizer = trainer, trainer.policy, trainer.optimizer
+        self._scatter()
+        Play(trainer, env).until_ready()
+        self.optimizer.set_step(0)
+        self.batch: Batch = trainer.rollout()
+        self.actor = list(self.policy.actor.parameters())
+        shared = getattr(trainer.settings.hyperparameters, "shared_critic", False)
+        critic = self.optimizer.critic if isinstance(self.optimizer, ActorCriticOptimizer) and not shared else None
+        self.critic = [] if critic is None else list(critic.parameters())
+
+    @torch.no_grad()
+    def _scatter(self) -> None:
+        """Move the policy away from the uniform one with which networks begin: there, much is zero by symmetry."""
+        generator = torch.Generator().manual_seed(3)
+        for parameter in self.policy.actor.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+        self.policy.weights_changed()
+
+    def advantages(self) -> Tensor:
+        """As many 1 as -1, in random order: [rows]."""
+        signs = torch.ones(len(self.batch))
+        signs[: len(signs) // 2] = -1.0
+        return signs[torch.randperm(len(signs), generator=torch.Generator().manual_seed(4))]
+
+    def loss(self, batch: Batch, name: str) -> Tensor:
+        """One of the losses; skips where there is none of that name."""
+        losses = self.optimizer.loss(batch)
+        if name not in losses:
+            pytest.skip(f"its loss() reports no {name!r}")
+        if not losses[name].requires_grad:
+            fail(f"{name!r} of loss() has no gradient: report it before `detach()`.")
+        return losses[name]
+
+
+def gradient(value: Tensor, of: list[torch.nn.Parameter]) -> Tensor:
+    """The gradient with respect to parameters, as one vector; zero where it does not depend on one."""
+    parts = torch.autograd.grad(value, of, retain_graph=True, allow_unused=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(of, parts, strict=True)])
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    """How far two gradients point the same way: 1 the same, -1 the opposite."""
+    return float(torch.dot(a, b) / (a.norm() * b.norm()).clamp(min=1e-12))
+
+
+def test_log_probabilities_of_acting_equal_those_of_learning(trial: Trial) -> None:
+    """The policy gives the actions of a rollout the log-probabilities with which they were drawn."""
+    hand = Hand(trial)
+    with torch.no_grad():
+        now, _ = hand.policy.evaluate(hand.batch)
+    worst = float((now - hand.batch.log_probs).abs().max())
+    demand(
+        worst < 1e-3,
+        f"Log-probabilities differ by up to {worst:.3g} between acting and learning, with the same weights. Are the "
+        "observations those of the decision, the actions those before clipping, and the mask applied in both?",
+    )
+
+
+def test_policy_loss_has_the_policy_gradient(trial: Trial) -> None:
+    """At the policy that acted, the gradient of the policy loss is that of -advantage * log-probability."""
+    hand = Hand(trial)
+    batch = replace(hand.batch, advantages=hand.advantages())
+    log_probs, _ = hand.policy.evaluate(batch)
+    expected = gradient(-(log_probs * batch.advantages).mean(), hand.actor)
+    similar = cosine(gradient(hand.loss(batch, POLICY_LOSS), hand.actor), expected)
+    demand(
+        similar > 0.98,
+        f"The gradient of {POLICY_LOSS!r} points another way than that of -advantage * log-probability: cosine "
+        f"{similar:.2f}, where 1 is right and -1 is a wrong sign.",
+    )
+    total = cosine(gradient(hand.optimizer.loss(batch)["loss"], hand.actor), expected)
+    demand(total > 0.9, f"The policy's part of `loss` points another way than its policy loss: cosine {total:.2f}.")
+
+
+def test_policy_loss_does_not_train_the_critic(trial: Trial) -> None:
+    """The policy loss has no gradient for the critic, nor the value loss for the actor: advantages are constants."""
+    hand = Hand(trial)
+    if not hand.critic:
+        pytest.skip("it has no critic of its own")
+    # away from the policy that acted, where standardized advantages would cancel one another
+    moved = 0.1 * torch.randn(len(hand.batch), generator=torch.Generator().manual_seed(6))
+    batch = replace(hand.batch, log_probs=hand.batch.log_probs + moved)
+    losses = hand.optimizer.loss(batch)
+    for name, others in ((POLICY_LOSS, hand.critic), (VALUE_LOSS, hand.actor)):
+        if name not in losses:
+            continue
+        size = float(gradient(hand.loss(batch, name), others).norm())
+        whom = "critic" if name == POLICY_LOSS else "actor"
+        demand(size < 1e-6, f"{name!r} has a gradient for the {whom} (norm {size:.2g}): detach advantages and targets.")
+
+
+def test_value_loss_pulls_values_to_returns(trial: Trial) -> None:
+    """The gradient of the value loss is that of the squared distance between values and returns."""
+    hand = Hand(trial)
+    if not hand.critic:
+        pytest.skip("it has no critic of its own")
+    assert isinstance(hand.optimizer, ActorCriticOptimizer)
+    values = hand.optimizer.critic(hand.batch.features)
+    returns = values.detach() + 0.05 * hand.advantages()[:, None]
+    batch = replace(hand.batch, values=values.detach(), returns=returns)
+    expected = gradient((values - returns).square().mean(), hand.critic)
+    for name in {VALUE_LOSS, "loss"} & hand.optimizer.loss(batch).keys():
+        similar = cosine(gradient(hand.loss(batch, name), hand.critic), expected)
+        demand(
+            similar > 0.98,
+            f"The gradient of {name!r} for the critic points another way than that of (value - return)^2: cosine "
+            f"{similar:.2f}. Are `batch.returns` its target, and is it added to `loss` with a positive weight?",
+        )
+    far = replace(hand.batch, values=values.detach(), returns=values.detach() + 3.0)
+    down = gradient(hand.loss(far, "loss"), hand.critic)
+    demand(cosine(down, -gradient(values.mean(), hand.critic)) > 0.9, "Values below their returns are not raised.")
+
+
+def test_entropy_bonus_raises_the_entropy(trial: Trial) -> None:
+    """With `beta`, the loss falls where the policy's entropy rises, in proportion to beta."""
+    if not trial.has("beta"):
+        pytest.skip("it has no hyperparameter beta")
+    schedules = {"beta_schedule": "linear"} if trial.has("beta_schedule") else {}
+    for step, right in ((0, 1.0), (trial.budget, 0.0)) if schedules else ((0, 1.0),):
+        gradients = {}
+        for beta in (0.0, 1.0):
+            hand = Hand(trial, beta=beta, **schedules)
+            hand.optimizer.set_step(step)
+            gradients[beta] = gradient(hand.optimizer.loss(hand.batch)["loss"], hand.actor)
+        _, entropies = hand.policy.evaluate(hand.batch)
+        rise = gradient(entropies.mean(), hand.actor)
+        bonus = gradients[0.0] - gradients[1.0]
+        share = float(torch.dot(bonus, rise) / rise.square().sum())
+        demand(
+            abs(share - right) < 0.3,
+            f"With beta 1, gradient descent raises the mean entropy with weight {share:.2f} at step {step:,}, and "
+            f"should with weight {right:g}: is the entropy subtracted from the loss, multiplied by beta at that step?",
+        )
+
+
+def test_forbidden_actions_have_no_gradient(trial: Trial) -> None:
+    """The loss does not depend on the logits of actions that the mask forbids in every row."""
+    if not trial.kind.supports.discrete:
+        pytest.skip("it takes no discrete actions, so there are no masks")
+    hand = Hand(trial)
+    heads = getattr(hand.policy.actor, "heads", None)
+    logits = getattr(heads, "logits", None)
+    if not isinstance(logits, torch.nn.Linear) or hand.batch.mask is None:
+        pytest.skip("its actor has no linear layer heads.logits")
+    rows = torch.nonzero(hand.batch.mask[:, 0]).flatten()
+    losses = hand.optimizer.loss(hand.batch[rows])
+    (found,) = torch.autograd.grad(losses["loss"], [logits.bias])
+    demand(
+        float(found[0].abs()) < 1e-6 < float(found[1:].abs().max()),
+        f"Where action 0 is forbidden, the loss has a gradient of {float(found[0]):.2g} for its logit: give "
+        "`batch.mask` to the distributions, for log-probabilities and entropies.",
+    )
+
+
+def test_clips_the_ratio_on_both_sides(trial: Trial) -> None:
+    """With `epsilon`, an action that has become too likely is not pushed further, nor one that is too unlikely."""
+    if not trial.has("epsilon"):
+        pytest.skip("it has no hyperparameter epsilon, with which PPO clips the ratio")
+    hand = Hand(trial, epsilon=0.2)
+    advantages = hand.advantages()
+    log_probs, _ = hand.policy.evaluate(hand.batch)
+    now = log_probs.detach()
+    for ratio, sign, stops in ((2.0, 1, True), (0.5, -1, True), (0.5, 1, False), (2.0, -1, False)):
+        chosen = advantages == sign
+        batch = replace(hand.batch, advantages=advantages, log_probs=torch.where(chosen, now - math.log(ratio), now))
+        others = gradient(-(log_probs * advantages * ~chosen).mean(), hand.actor)
+        pushed = gradient(-(log_probs * advantages * chosen).mean(), hand.actor)
+        found = gradient(hand.loss(batch, POLICY_LOSS), hand.actor) - others
+        where = f"Where the probability ratio is {ratio} and the advantage {'positive' if sign > 0 else 'negative'}"
+        if stops:
+            small = float(found.norm() / pushed.norm())
+            demand(small < 0.1, f"{where}, the policy loss must have no gradient (Schulman et al. 2017, equation 7).")
+        else:
+            demand(cosine(found, pushed) > 0.9, f"{where}, the policy loss must push back (equation 7).")
+
+
+def test_clipping_follows_its_schedule(trial: Trial) -> None:
+    """With a linear epsilon_schedule the ratio is clipped at 1.2 in the beginning, and at 1.1 in the end."""
+    if not trial.has("epsilon", "epsilon_schedule"):
+        pytest.skip("it has no hyperparameters epsilon and epsilon_schedule")
+    hand = Hand(trial, epsilon=0.2, epsilon_schedule="linear")
+    advantages = hand.advantages()
+    now = hand.policy.evaluate(hand.batch)[0].detach()
+    batch = replace(hand.batch, advantages=advantages, log_probs=now - math.log(1.15) * (advantages > 0))
+    hand.optimizer.set_step(trial.budget)
+    log_probs, _ = hand.policy.evaluate(batch)
+    others = gradient(-(log_probs * advantages * (advantages < 0)).mean(), hand.actor)
+    end = gradient(hand.loss(batch, POLICY_LOSS), hand.actor)
+    demand(
+        cosine(end, others) > 0.98 and float((end - others).norm()) < 0.1 * float(others.norm()),
+        "At max_steps a ratio of 1.15 is not clipped, though a linear epsilon_schedule has come to 0.1 by then.",
+    )
+    hand.optimizer.set_step(0)
+    start = gradient(hand.loss(batch, POLICY_LOSS), hand.actor)
+    demand(
+        float((start - others).norm()) > 0.1 * float(start.norm()),
+        "At step 0 a ratio of 1.15 is clipped, though epsilon is 0.2.",
+    )
+
+
+def test_clips_value_estimates(trial: Trial) -> None:
+    """With `value_clipping`, an estimate that has moved by more than epsilon is moved no further, and may come back."""
+    if not trial.has("epsilon", "value_clipping"):
+        pytest.skip("it has no hyperparameters epsilon and value_clipping")
+    hand = Hand(trial, epsilon=0.2, value_clipping=True)
+    if not hand.critic:
+        pytest.skip("it has no critic of its own")
+    assert isinstance(hand.optimizer, ActorCriticOptimizer)
+    values = hand.optimizer.critic(hand.batch.features).detach()
+    for target, stops in ((values + 3.0, True), (values - 1.0, False)):
+        batch = replace(hand.batch, values=values - 1.0, returns=target)
+        size = float(gradient(hand.loss(batch, VALUE_LOSS), hand.critic).norm())
+        where = "further away" if stops else "back"
+        demand((size < 1e-6) == stops, f"An estimate that has moved by 1 has a value gradient of {size:.2g} {where}.")
+
+
+def test_update_moves_the_policy_towards_what_was_good(trial: Trial) -> None:
+    """One update makes actions with positive advantage more likely, and those with negative advantage less."""
+    hand = Hand(trial)
+    batch = replace(hand.batch, advantages=hand.advantages())
+    with torch.no_grad():
+        before, _ = hand.policy.evaluate(batch)
+    hand.optimizer.update(batch)
+    with torch.no_grad():
+        after, _ = hand.policy.evaluate(batch)
+    change = float(((after - before) * batch.advantages).mean())
+    demand(change > 0, f"An update changes the mean of log-probability * advantage by {change:.2g}; it must rise.")
+    demand(all(bool(p.isfinite().all()) for p in parameters(hand.trainer).values()), "Parameters became NaN.")

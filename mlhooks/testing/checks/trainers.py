@@ -1,0 +1,224 @@
+"""What is demanded of a trainer type's settings, of the behaviors that it takes, and of its gradients."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from mlhooks.errors import MlhooksError, SettingsError
+from mlhooks.settings import HyperparameterSettings, SettingsRegistry, load_run_options
+from mlhooks.testing.demands import demand, fail
+from mlhooks.testing.playing import Play, parameters
+from mlhooks.testing.specs import ACTION_KINDS, OBSERVATION_KINDS, make_behavior_spec, needed_actions
+from mlhooks.testing.tasks import any_kind
+from mlhooks.testing.trial import Trial
+from mlhooks.training.batch import Batch
+
+UPDATES = 4
+
+
+def test_settings_defaults_are_valid_and_survive_yaml(trial: Trial) -> None:
+    """`trainer_type` alone is a valid configuration, and what it resolves to reads back equal from YAML."""
+    model = trial.model
+    demand(
+        isinstance(model, type) and issubclass(model, HyperparameterSettings),
+        f"{trial.kind.__name__}.hyperparameters_type must be a subclass of mlhooks.settings.HyperparameterSettings.",
+    )
+    for what, settings in (("its defaults", {"trainer_type": trial.name}), ("conformance_settings", trial.settings())):
+        try:
+            options = _load(trial, settings)
+            again = load_run_options(yaml.safe_load(options.to_yaml()), _registry(trial)).options
+        except MlhooksError as error:
+            fail(f"The configuration with {what} is refused: {error}")
+        demand(
+            again == options, f"The configuration with {what} is another one after configuration.yaml was read back."
+        )
+    fields = model.model_fields.items()
+    undescribed = [name for name, field in fields if not field.description]
+    demand(not undescribed, f"Hyperparameters without a description, which people and editors see: {undescribed}.")
+
+
+def test_settings_refuse_typos(trial: Trial) -> None:
+    """A misspelt hyperparameter is an error that names it."""
+    for name in trial.model.model_fields:
+        typo = f"{name[:-1]}_" if f"{name}s" in trial.model.model_fields else f"{name}s"
+        try:
+            _load(trial, {"trainer_type": trial.name, "hyperparameters": {typo: 1}})
+        except SettingsError as error:
+            demand(typo in str(error), f"The error for the misspelt {typo!r} does not name it: {error}")
+        else:
+            fail(
+                f'The misspelt hyperparameter {typo!r} was accepted. Keep the model\'s `extra="forbid"`, which '
+                "HyperparameterSettings sets: a typo must not train with a default."
+            )
+
+
+@pytest.mark.parametrize("kind", ACTION_KINDS)
+def test_trains_on_every_action_kind_that_it_declares(trial: Trial, kind: str) -> None:
+    """It trains with finite losses on actions that `supports` declares, and refuses others by name, before training."""
+    spec = ACTION_KINDS[kind]
+    if trial.takes(spec):
+        _train(trial, any_kind(spec)(), kind)
+        if spec.action_spec.discrete_size:
+            _train(trial, any_kind(spec, masked=True)(), f"{kind}, masked")
+        return
+    missing = [action for action in needed_actions(spec) if not getattr(trial.kind.supports, action)]
+    asked = " and ".join(missing)
+    try:
+        trial.trainer(spec)
+    except MlhooksError as error:
+        demand(all(action in str(error) for action in missing), f"The refusal must name {asked} actions: {error}")
+    else:
+        fail(
+            f"`supports` does not declare {asked} actions, and a behavior that has them is not refused. Declare them, "
+            "or raise UnsupportedError in the trainer's constructor."
+        )
+
+
+@pytest.mark.parametrize("kind", OBSERVATION_KINDS)
+def test_trains_on_every_observation_kind(trial: Trial, kind: str) -> None:
+    """It trains on vectors, several of them and goal signals, and refuses by a clear error what it cannot read."""
+    spec = make_behavior_spec(**OBSERVATION_KINDS[kind], **trial.any_actions)
+    if kind != "image":
+        _train(trial, any_kind(spec)(), kind)
+        return
+    try:
+        trial.trainer(spec)
+    except MlhooksError as error:
+        demand("observation" in str(error), f"The refusal must name the observation, and says: {error}")
+    else:
+        _train(trial, any_kind(spec)(), kind)
+
+
+def test_trains_on_normalized_observations(trial: Trial) -> None:
+    """With `normalize: true` the normalizer sees every observation that is learned from."""
+    env = any_kind(make_behavior_spec(**trial.any_actions))()
+    play = trial.play(env, network_settings={"normalize": True}).updates(UPDATES)
+    normalizer = play.trainer.policy.inputs.normalizer
+    demand(
+        normalizer is None or float(normalizer.count) > 0,
+        "With network_settings.normalize the normalizer got no observations: update() must hand them to "
+        "`policy.inputs.update`.",
+    )
+
+
+def test_every_parameter_changes_by_training(trial: Trial) -> None:
+    """Updates change every trainable parameter that a checkpoint holds, and every tensor of a target network."""
+    spec = _widest(trial)
+    play = trial.play(any_kind(spec)())
+    before = {name: tensor.clone() for name, tensor in _learned(play).items()}
+    play.updates(3 * UPDATES)
+    same = [name for name, tensor in _learned(play).items() if tensor.equal(before[name])]
+    demand(
+        not same,
+        f"{3 * UPDATES} updates did not change {', '.join(same)}. Either the loss does not depend on it, or the torch "
+        "optimizer does not have it, or `modules()` holds what is not trained.",
+    )
+
+
+def test_gradients_reach_every_parameter(trial: Trial) -> None:
+    """Each trainable parameter gets a gradient that is finite and not zero."""
+    play = trial.play(any_kind(_widest(trial))())
+    reached: dict[str, float] = {}
+    named = parameters(play.trainer)
+    for name, parameter in named.items():
+        parameter.register_hook(lambda gradient, name=name: _note(reached, name, gradient))
+    play.updates(UPDATES)
+    bad = [name for name, size in reached.items() if not math.isfinite(size)]
+    demand(not bad, f"The gradients of {', '.join(bad)} are NaN or infinite.")
+    missed = [name for name in named if not reached.get(name)]
+    demand(
+        not missed,
+        f"No gradient reaches {', '.join(missed)}: something detaches it from the loss, or the loss does not use it. A "
+        "network that is not trained by gradients needs `requires_grad_(False)`.",
+    )
+
+
+def test_gradients_do_not_pile_up(trial: Trial) -> None:
+    """The gradient of an update is that of its own batch, without those of the updates before."""
+    play = trial.play(any_kind(_widest(trial))())
+    named = parameters(play.trainer)
+    own: dict[str, torch.Tensor] = {}
+    for name, parameter in named.items():
+        parameter.register_hook(lambda gradient, name=name: own.update({name: own.get(name, 0.0) + gradient.clone()}))
+    update = play.trainer.optimizer.update
+
+    def watched(batch: Batch) -> dict[str, torch.Tensor]:
+        own.clear()
+        return update(batch)
+
+    play.trainer.optimizer.update = watched  # type: ignore[method-assign]
+    play.updates(3 * UPDATES)
+    left = {name: p.grad for name, p in named.items() if name in own and p.grad is not None}
+    kept = [name for name, gradient in left.items() if bool(gradient.any())]
+    if not kept:
+        pytest.skip("its gradients are gone after an update")
+    applied = torch.cat([left[name].flatten() for name in kept])
+    fresh = torch.cat([own[name].flatten() for name in kept])
+    similar = float(torch.dot(applied, fresh) / (applied.norm() * fresh.norm()))
+    demand(similar > 0.99, f"An update applies another gradient than its batch's (cosine {similar:.2f}): zero it.")
+
+
+def test_losses_are_reported(trial: Trial) -> None:
+    """Each update returns its losses, finite and under statistics keys, and gives them to the statistics."""
+    play = trial.play(any_kind(_widest(trial))()).updates(UPDATES)
+    for losses in play.losses:
+        demand(losses, "update() returned no losses: return means by statistics key, such as `Losses/Policy Loss`.")
+        for key, value in losses.items():
+            demand("/" in key, f"The loss {key!r} needs a statistics key with a section, such as `Losses/{key}`.")
+            demand(math.isfinite(value), f"The loss {key!r} is {value}.")
+            summary = play.trainer.stats.get_stats_summaries(key)
+            demand(summary.num, f"The loss {key!r} is returned, and not given to `trainer.stats`; use `self.report`.")
+
+
+def test_gradient_norm_is_clipped(trial: Trial) -> None:
+    """With `max_grad_norm` the gradient is not longer than that when the torch optimizer gets it."""
+    if not trial.has("max_grad_norm"):
+        pytest.skip("it has no hyperparameter max_grad_norm")
+    limit = 1e-3
+    play = trial.play(any_kind(_widest(trial))(), hyperparameters={"max_grad_norm": limit}).updates(1)
+    gradients = [p.grad.flatten() for p in parameters(play.trainer).values() if p.grad is not None]
+    norm = float(torch.cat(gradients).norm()) if gradients else 0.0
+    demand(
+        norm <= 1.01 * limit, f"max_grad_norm is {limit}, and the gradient's norm is {norm:.3g} after it was applied."
+    )
+
+
+def _train(trial: Trial, env: Any, kind: str) -> None:
+    play = trial.play(env)
+    try:
+        play.updates(UPDATES)
+    except Exception as error:
+        error.add_note(f"This happened with {kind}, which the trainer type {trial.name!r} declares or must take.")
+        raise
+    bad = {key: value for losses in play.losses for key, value in losses.items() if not math.isfinite(value)}
+    demand(not bad, f"With {kind} the losses are not finite: {bad}.")
+    demand(env.audit.outside == 0, f"With {kind} it sent {env.audit.outside} actions that the behavior does not have.")
+    demand(env.audit.forbidden == 0, f"With {kind} it took {env.audit.forbidden} actions that the mask forbids.")
+
+
+def _note(reached: dict[str, float], name: str, gradient: torch.Tensor) -> None:
+    reached[name] = max(reached.get(name, 0.0), float(gradient.abs().max()))
+
+
+def _learned(play: Play) -> dict[str, torch.Tensor]:
+    """Every parameter of every module, target networks included."""
+    modules = play.trainer.modules().items()
+    return {f"{name}.{key}": p for name, module in modules for key, p in module.named_parameters()}
+
+
+def _widest(trial: Trial) -> Any:
+    kinds = [kind for kind in ("hybrid", "several branches", "several continuous") if trial.takes(ACTION_KINDS[kind])]
+    return ACTION_KINDS[kinds[0]]
+
+
+def _registry(trial: Trial) -> SettingsRegistry:
+    return SettingsRegistry.from_plugins(trial.manager())
+
+
+def _load(trial: Trial, settings: dict[str, Any]) -> Any:
+    return load_run_options({"behaviors": {"B": settings}}, _registry(trial)).options

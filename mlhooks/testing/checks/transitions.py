@@ -1,0 +1,182 @@
+"""What is demanded of the experience that a trainer learns from: compared with the steps that the environment sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mlhooks.testing.demands import demand
+from mlhooks.testing.playing import Play
+from mlhooks.testing.specs import make_behavior_spec
+from mlhooks.testing.tasks import any_kind
+from mlhooks.testing.trial import Trial
+from mlhooks.training.off_policy import OffPolicyTrainer
+from mlhooks.training.on_policy import OnPolicyTrainer
+from mlhooks.training.optimizer import ActorCriticOptimizer
+
+GAMMA, STRENGTH = 0.9, 0.5
+
+
+@dataclass
+class Link:
+    """What followed a decision: a reward, and another decision, an end, or nothing yet.
+
+    Attributes:
+        after: the first number of the observation that followed, or None after an end.
+        final: whether that observation was the final one of an interrupted episode.
+    """
+
+    reward: float
+    after: float | None
+    final: bool = False
+
+
+Links = dict[float, Link]
+"""By the first number of the observation at the decision; it is drawn from the normal distribution, so it names it."""
+
+
+def links_of(steps: list[Any]) -> Links:
+    """What followed each decision, from the decision and terminal steps that were sent."""
+    links: Links = {}
+    open_at: dict[int, float] = {}
+    for decisions, terminals in steps:
+        for i, agent in enumerate(terminals.agent_id.tolist()):
+            if agent in open_at:
+                final = bool(terminals.interrupted[i])
+                after = float(terminals.obs[0][i, 0]) if final else None
+                links[open_at.pop(agent)] = Link(_reward(terminals, i), after, final)
+        for i, agent in enumerate(decisions.agent_id.tolist()):
+            now = float(decisions.obs[0][i, 0])
+            if agent in open_at:
+                links[open_at[agent]] = Link(_reward(decisions, i), now)
+            open_at[agent] = now
+    return links
+
+
+def _reward(steps: Any, row: int) -> float:
+    """What the reward signal makes of an agent's reward and its group's."""
+    return STRENGTH * float(steps.reward[row] + steps.group_reward[row])
+
+
+def observed(steps: list[Any]) -> np.ndarray:
+    """Every observation that was sent: [all, size]."""
+    return np.concatenate([part.obs[0] for pair in steps for part in pair if len(part)])
+
+
+def _played(trial: Trial, *, step: int = 0, **arguments: Any) -> tuple[Play, Links]:
+    """A trainer that is ready to update, after `step`, and what followed each decision by then."""
+    env = any_kind(make_behavior_spec((4,), **trial.any_actions))(agents=8, renewed=True, lazy=True)
+    trainer = trial.trainer(env.spec, gamma=GAMMA, strength=STRENGTH, time_horizon=100_000, **arguments)
+    play = Play(trainer, env)
+    play.steps = [env.get_steps(play.behavior)]
+    play.until(step).until_ready()
+    return play, links_of(play.steps)
+
+
+def test_rollout_holds_every_transition_once(trial: Trial) -> None:
+    """A rollout has one row for each complete transition, with the observation at its decision."""
+    play, links = _played(trial)
+    if not isinstance(play.trainer, OnPolicyTrainer):
+        pytest.skip("it does not learn from rollouts")
+    names = play.trainer.rollout().features[:, 0].tolist()
+    demand(len(set(names)) == len(names), "rollout() holds rows twice.")
+    wrong = set(names) ^ links.keys()
+    demand(
+        not wrong,
+        f"{len(wrong)} of {len(links)} transitions are missing in rollout(), or have another observation than that of "
+        "their decision.",
+    )
+
+
+def test_advantages_are_those_of_gae(trial: Trial) -> None:
+    """Advantages and returns of a rollout are those of GAE with its `lambd`, worked out transition by transition."""
+    play, links = _played(trial)
+    trainer = play.trainer
+    if not isinstance(trainer, OnPolicyTrainer) or not isinstance(trainer.optimizer, ActorCriticOptimizer):
+        pytest.skip("it has no rollouts with a critic's values")
+    assert play.steps is not None
+    everything = observed(play.steps)
+    estimates = trainer.optimizer.values(torch.from_numpy(everything))[:, 0].tolist()
+    value: dict[float, float] = dict(zip(everything[:, 0].tolist(), estimates, strict=True))
+
+    def advantage(name: float) -> float:
+        total, weight, at = 0.0, 1.0, name
+        while True:
+            link = links[at]
+            total += weight * (link.reward + (GAMMA * value[link.after] if link.after is not None else 0.0) - value[at])
+            if link.after is None or link.final or link.after not in links:
+                return total
+            weight, at = weight * GAMMA * trainer.lambd, link.after
+
+    batch = trainer.rollout()
+    for name, found, returned in zip(
+        batch.features[:, 0].tolist(), batch.advantages.tolist(), batch.returns[:, 0].tolist(), strict=True
+    ):
+        right = advantage(name)
+        demand(
+            abs(found - right) < 1e-3,
+            f"A row has the advantage {found:.4f}, and by GAE with lambda {trainer.lambd:g} and gamma {GAMMA} it is "
+            f"{right:.4f}. Look at decay, ends, interruptions and rows that are still open.",
+        )
+        demand(
+            abs(returned - right - value[name]) < 1e-3,
+            f"A row has the return {returned:.4f}, and its value plus its advantage is {right + value[name]:.4f}.",
+        )
+
+
+@pytest.mark.parametrize("step", [0, 700], ids=["filling", "full"])
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_samples_are_the_transitions_that_happened(trial: Trial, n_step: int, step: int) -> None:
+    """Samples of a replay buffer are transitions that happened: rewards, what followed, and the discount."""
+    if n_step > 1 and not trial.has("n_step"):
+        pytest.skip("it has no hyperparameter n_step")
+    changed: dict[str, Any] = {"n_step": n_step} if n_step > 1 else {}
+    if step:
+        changed |= {"buffer_size": 150}  # by then, new rows have taken the place of old ones
+    play, links = _played(trial, step=step, hyperparameters=changed)
+    trainer = play.trainer
+    if not isinstance(trainer, OffPolicyTrainer):
+        pytest.skip("it does not learn from a replay buffer")
+    batch = trainer.sample(512)
+    columns = (batch.features[:, 0], batch.rewards, batch.next_features[:, 0], batch.discounts)
+    for name, reward, following, discount in zip(*(column.tolist() for column in columns), strict=True):
+        demand(
+            name in links, "sample() gives a row whose reward has not come, or another observation than its decision's."
+        )
+        total, steps, at = 0.0, 0, name
+        while steps < n_step and at in links:
+            link = links[at]
+            total += GAMMA**steps * link.reward
+            steps += 1
+            if link.after is None or link.final:
+                at = link.after if link.after is not None else float("nan")
+                break
+            at = link.after
+        ended = at != at
+        demand(abs(reward - total) < 1e-4, f"A sampled transition has the reward {reward:.4f}, and it was {total:.4f}.")
+        right = 0.0 if ended else GAMMA**steps
+        demand(
+            abs(discount - right) < 1e-5,
+            f"The value after a transition of {steps} steps that {'ends' if ended else 'goes on'} is discounted by "
+            f"{discount:.4f}, and must be by {right:.4f}.",
+        )
+        demand(ended or following == at, "The next observation of a sampled transition is not the one that followed.")
+
+
+def test_samples_cover_the_buffer(trial: Trial) -> None:
+    """Sampling reaches every complete transition, about equally often."""
+    play, links = _played(trial)
+    if not isinstance(play.trainer, OffPolicyTrainer):
+        pytest.skip("it does not learn from a replay buffer")
+    if type(play.trainer.store).draw is not OffPolicyTrainer.store_type.draw:
+        pytest.skip("its replay buffer draws by other weights")
+    drawn = play.trainer.sample(60 * len(links)).features[:, 0].tolist()
+    counts = dict.fromkeys(links, 0)
+    for name in drawn:
+        counts[name] = counts.get(name, 0) + 1
+    rare = [name for name, count in counts.items() if count < 20]
+    demand(not rare, f"{len(rare)} of {len(links)} transitions are hardly ever sampled.")

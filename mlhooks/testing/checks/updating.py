@@ -1,0 +1,184 @@
+"""What is demanded of when a trainer updates, and on what: schedules, minibatches, replay and target networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mlhooks.testing.demands import demand
+from mlhooks.testing.playing import Play, parameters
+from mlhooks.testing.scripted import ScriptedEnv
+from mlhooks.testing.specs import make_behavior_spec
+from mlhooks.testing.tasks import Aim, OneStep, any_kind
+from mlhooks.testing.trial import Trial
+from mlhooks.training.batch import Batch
+from mlhooks.training.off_policy import OffPolicyTrainer
+from mlhooks.training.on_policy import OnPolicyTrainer
+from mlhooks.training.trainer import Trainer
+
+
+def test_learning_rate_follows_its_schedule(trial: Trial) -> None:
+    """With a linear schedule, updates near max_steps move the parameters far less than with a constant one."""
+    rows = trial.kind.store_rows(trial.trainer(_task(trial).spec).settings)
+    max_steps = 12 * rows if rows <= 2048 else 3000
+    moved = {}
+    for schedule in ("constant", "linear"):
+        play = trial.play(_task(trial)(), hyperparameters={"learning_rate_schedule": schedule}, max_steps=max_steps)
+        moved[schedule] = [_movement(play)]
+        play.until(max_steps - max_steps // 12 - 1)
+        moved[schedule].append(_movement(play))
+    start, end = (moved["linear"][at] / max(moved["constant"][at], 1e-12) for at in (0, 1))
+    demand(
+        0.5 < start < 2.0 and end < 0.4,
+        f"With a linear schedule an update moves the parameters {start:.2f} times as far as with a constant one at the "
+        f"start, and {end:.2f} times as far near max_steps; that should be about 1 and 0. Read the learning rate for "
+        "each update anew, at the step that set_step tells.",
+    )
+
+
+def _movement(play: Play) -> float:
+    """How far the next update moves the parameters."""
+    play.until_ready()
+    before = {name: p.detach().clone() for name, p in parameters(play.trainer).items()}
+    play.trainer.update()
+    moved = [float((p.detach() - before[name]).norm()) for name, p in parameters(play.trainer).items()]
+    return float(np.linalg.norm(moved))
+
+
+def _watched(trainer: Trainer) -> list[tuple[int, Batch]]:
+    """The step and batch of every gradient step from now on."""
+    seen: list[tuple[int, Batch]] = []
+    update = trainer.optimizer.update
+
+    def watched(batch: Batch) -> dict[str, torch.Tensor]:
+        seen.append((trainer.step, batch))
+        return update(batch)
+
+    trainer.optimizer.update = watched  # type: ignore[method-assign]
+    return seen
+
+
+def test_every_row_of_a_rollout_is_learned_from_equally_often(trial: Trial) -> None:
+    """An update passes over the rollout `num_epoch` times, each time over every row once, in minibatches."""
+    env = any_kind(make_behavior_spec((4,), **trial.any_actions))(agents=8)
+    trainer = trial.trainer(env.spec)
+    if not isinstance(trainer, OnPolicyTrainer):
+        pytest.skip("it does not learn from rollouts")
+    play = Play(trainer, env).until_ready()
+    rows, seen = sorted(trainer.rollout().features[:, 0].tolist()), _watched(trainer)
+    play.trainer.update()
+    epochs = int(getattr(trainer.settings.hyperparameters, "num_epoch", 1))
+    learned = sorted(name for _, batch in seen for name in batch.features[:, 0].tolist())
+    demand(
+        learned == sorted(rows * epochs),
+        f"In one update, {len(learned)} rows went through optimizer.update, of a rollout of {len(rows)} rows with "
+        f"num_epoch {epochs}: every row must, once in each pass.",
+    )
+    size = trainer.settings.hyperparameters.batch_size
+    wrong = [len(batch) for _, batch in seen if not min(size, len(rows)) <= len(batch) < 2 * size]
+    demand(not wrong, f"With batch_size {size} there are minibatches of {wrong} rows.")
+    orders = [batch.features[:, 0].tolist() for _, batch in seen]
+    demand(len(seen) == 1 or orders[0] != orders[-1], "Minibatches are the same in every pass: shuffle the rows.")
+
+
+def test_replay_updates_as_often_as_told(trial: Trial) -> None:
+    """With `steps_per_update` there is one update in so many steps, and none before `buffer_init_steps`."""
+    if not trial.has("steps_per_update", "buffer_init_steps"):
+        pytest.skip("it has no hyperparameters steps_per_update and buffer_init_steps")
+    for every in (1, 5):
+        env = _task(trial)(agents=3)
+        changed = {"steps_per_update": every, "buffer_init_steps": 200, "batch_size": 32}
+        trainer = trial.trainer(env.spec, hyperparameters=changed)
+        seen = _watched(trainer)
+        Play(trainer, env).until(500)
+        early = [step for step, _ in seen if step < 200]
+        demand(not early, f"With buffer_init_steps 200 there was an update at step {min(early, default=0)}.")
+        right = 300 / every
+        demand(
+            abs(len(seen) - right) <= 0.05 * right + 2,
+            f"In the 300 steps after buffer_init_steps, with steps_per_update {every}, there were {len(seen)} updates.",
+        )
+        sizes = {len(batch) for _, batch in seen}
+        demand(sizes == {32}, f"With batch_size 32 there are minibatches of {sorted(sizes)} rows.")
+
+
+def test_target_network_follows_as_told(trial: Trial) -> None:
+    """A target network moves by `tau` at each update; with tau 1 it is copied every `target_update_interval` steps."""
+    env = _task(trial)(agents=2)
+    trainer = trial.trainer(env.spec)
+    if not trial.has("tau") or not isinstance(getattr(trainer.optimizer, "target", None), torch.nn.Module):
+        pytest.skip("it has no hyperparameter tau with a network optimizer.target")
+    assert isinstance(trainer, OffPolicyTrainer)
+    Play(trainer, env).until(300)
+    optimizer: Any = trainer.optimizer
+    batch, tau = trainer.sample(64), float(trainer.settings.hyperparameters.tau)  # type: ignore[attr-defined]
+    before = [p.detach().clone() for p in optimizer.target.parameters()]
+    optimizer.update(batch)
+    online = list(trainer.policy.network.parameters())  # type: ignore[attr-defined]
+    for old, new, now in zip(before, optimizer.target.parameters(), online, strict=True):
+        right = old + tau * (now.detach() - old)
+        demand(
+            torch.allclose(new, right, atol=1e-5), f"An update must move the target by tau {tau} towards the network."
+        )
+    if not trial.has("target_update_interval"):
+        return
+    hard = trial.trainer(env.spec, hyperparameters={"tau": 1.0, "target_update_interval": 100})
+    target: Any = hard.optimizer
+    changed_at, last = [], [p.detach().clone() for p in target.target.parameters()]
+    play = Play(hard, _task(trial)(agents=2))
+    while hard.step < 900:
+        play.tick()
+        now = [p.detach().clone() for p in target.target.parameters()]
+        if not all(map(torch.equal, last, now)):
+            changed_at.append(hard.step)
+        last = now
+    gaps = np.diff(changed_at)
+    demand(
+        len(gaps) >= 4 and bool((np.abs(gaps - 100) <= 10).all()),
+        f"With tau 1 and target_update_interval 100 the target network changed at the steps {changed_at}.",
+    )
+
+
+def test_bootstrapped_targets_are_right(trial: Trial) -> None:
+    """Where there are `targets(batch)` and a `target` network, targets have the value of the best allowed action."""
+    env = any_kind(make_behavior_spec((4,), branches=(3, 2)), masked=True)(agents=16)
+    for double in (False, True) if trial.has("double_q") else (False,):
+        if not trial.kind.supports.discrete:
+            pytest.skip("it takes no discrete actions")
+        changed = {"double_q": double} if trial.has("double_q") else {}
+        trainer = trial.trainer(env.spec, gamma=0.9, hyperparameters=changed)
+        optimizer: Any = trainer.optimizer
+        online, target = getattr(trainer.policy, "network", None), getattr(optimizer, "target", None)
+        if not callable(getattr(optimizer, "targets", None)) or online is None or target is None:
+            pytest.skip("its optimizer has no targets(batch) and target network")
+        assert isinstance(trainer, OffPolicyTrainer)
+        Play(trainer, env).until(400)
+        _disturb(target)
+        batch = trainer.sample(256)
+        with torch.no_grad():
+            found = optimizer.targets(batch)
+            values, scores = target(batch.next_features), (online if double else target)(batch.next_features)
+        scores = scores if batch.next_mask is None else torch.where(batch.next_mask, -torch.inf, scores)
+        best = [values[:, c].gather(1, scores[:, c].argmax(1, keepdim=True)) for c in (slice(0, 3), slice(3, 5))]
+        right = batch.rewards + batch.discounts * torch.cat(best, dim=1).mean(dim=1)
+        worst = float((found - right).abs().max())
+        demand(
+            worst < 1e-4,
+            f"With double_q {double} targets(batch) is off by up to {worst:.3g}. It is reward + discount * value, of "
+            "the action that is best by the target network (with double Q-learning by the online one) among those that "
+            "next_mask allows, valued by the target network, averaged over branches.",
+        )
+
+
+@torch.no_grad()
+def _disturb(network: torch.nn.Module) -> None:
+    generator = torch.Generator().manual_seed(5)
+    for parameter in network.parameters():
+        parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator))
+
+
+def _task(trial: Trial) -> type[ScriptedEnv]:
+    return OneStep if trial.kind.supports.discrete else Aim

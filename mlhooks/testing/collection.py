@@ -1,0 +1,93 @@
+"""Which conformance tests a target gets, and how pytest collects them without a file in the author's repository."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import ModuleType
+
+import pytest
+
+from mlhooks.errors import MlhooksError
+from mlhooks.testing.target import Target, resolve
+
+WRITER_HOOKS = ("write_stats", "on_add_stat", "add_property")
+OF_TRAINERS = ("trainers", "robustness", "acting", "updating", "policy_gradients", "transitions", "learning")
+CHECKS = ("every_plugin", "stats_writers", *OF_TRAINERS, "environments")
+"""The modules of `mlhooks.testing.checks`, in the order in which they run."""
+COSTS: pytest.StashKey[list[str]] = pytest.StashKey()
+ENVIRONMENT: pytest.StashKey[dict[str, str]] = pytest.StashKey()
+
+
+class CheckModule(pytest.Module):
+    """One module of checks, applied to one target."""
+
+    target: Target
+    checks: str
+
+    def _getobj(self) -> ModuleType:
+        return check_module(self.checks)
+
+    def funcnamefilter(self, name: str) -> bool:
+        """Whatever the author's configuration calls a test."""
+        return name.startswith("test_")
+
+
+def check_module(checks: str) -> ModuleType:
+    """The module of some checks."""
+    return importlib.import_module(f"mlhooks.testing.checks.{checks}")
+
+
+def applicable(target: Target) -> list[str]:
+    """The modules of checks that a target gets, by the hooks that it implements."""
+    try:
+        target.plugin  # noqa: B018 - imports it
+    except Exception:
+        return ["every_plugin"]  # whose first check says what is wrong
+    kinds = {"every_plugin"}
+    if target.implements("get_trainer_types"):
+        kinds |= set(OF_TRAINERS)
+    if target.implements("get_env_types"):
+        kinds.add("environments")
+    if target.implements(*WRITER_HOOKS) or (target.implements("configure") and kinds == {"every_plugin"}):
+        kinds.add("stats_writers")  # an object that `configure` registers may be one; the checks find out
+    return [checks for checks in CHECKS if checks in kinds]
+
+
+class Collection:
+    """Adds the conformance tests to what pytest collects, and their costs to what it reports."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        config.stash[COSTS] = []
+        config.stash[ENVIRONMENT] = dict(os.environ)  # before a target is imported
+        try:
+            texts: list[str] = config.getoption("--mlhooks-plugin")
+            self.targets = [target for text in texts for target in resolve(text)]
+        except MlhooksError as error:
+            raise pytest.UsageError(f"--mlhooks-plugin {error}") from error
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        """Add the tests, before `-k` and the like choose among all."""
+        for target in self.targets:
+            for checks in applicable(target):
+                file = check_module(checks).__file__
+                assert file is not None
+                name = f"mlhooks/{target.name}/{checks}"
+                module = CheckModule.from_parent(session, path=session.path / name, name=name, nodeid=name)
+                module.target, module.checks = target, checks
+                for item in session.genitems(module):
+                    item.location = (name, item.location[1], item.location[2])
+                    items.append(item)
+
+    def pytest_report_header(self) -> list[str]:
+        """Say what is checked."""
+        return [f"mlhooks conformance of {target.candidate.origin}" for target in self.targets]
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Report costs, which are no reason to fail."""
+        costs = terminalreporter.config.stash[COSTS]
+        if costs:
+            terminalreporter.section("cost of the plugin")
+            for line in costs:
+                terminalreporter.write_line(line)

@@ -1,0 +1,104 @@
+"""One trainer type under test: its settings, its trainers, and what it says about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from mlagents_envs.base_env import BehaviorSpec
+
+from mlhooks.plugins import PluginManager
+from mlhooks.settings import HyperparameterSettings
+from mlhooks.testing.playing import Play, make_trainer
+from mlhooks.testing.scripted import ScriptedEnv
+from mlhooks.testing.specs import needed_actions
+from mlhooks.testing.target import Target
+from mlhooks.training.trainer import Trainer
+
+BUDGET = 12_000
+"""Agent steps in which small tasks must be learned, unless `conformance_settings` has `max_steps`."""
+
+
+class Trial:
+    """Makes trainers of one type with its conformance settings.
+
+    Args:
+        target: the plugin.
+        name: the trainer type.
+
+    Attributes:
+        kind: the trainer class.
+    """
+
+    def __init__(self, target: Target, name: str) -> None:
+        self.target, self.name = target, name
+        self.kind: type[Trainer] = target.manager().collect_mapping("get_trainer_types")[name]
+
+    @property
+    def model(self) -> type[HyperparameterSettings]:
+        """The model of its hyperparameters."""
+        return self.kind.hyperparameters_type
+
+    @property
+    def budget(self) -> int:
+        """Agent steps in which small tasks must be learned."""
+        return int(self.kind.conformance_settings.get("max_steps", BUDGET))
+
+    def has(self, *names: str) -> bool:
+        """Whether it has these hyperparameters."""
+        return all(name in self.model.model_fields for name in names)
+
+    def takes(self, spec: BehaviorSpec) -> bool:
+        """Whether it declares the actions of a behavior."""
+        return all(getattr(self.kind.supports, kind) for kind in needed_actions(spec))
+
+    @cached_property
+    def any_actions(self) -> dict[str, Any]:
+        """Actions for a spec, where it does not matter which: discrete ones if it takes those."""
+        return {"branches": (3,)} if self.kind.supports.discrete else {"continuous": 2}
+
+    def manager(self, *plugins: object) -> PluginManager:
+        """A strict manager with the target."""
+        return self.target.manager(*plugins)
+
+    def settings(
+        self,
+        *,
+        gamma: float = 0.9,
+        strength: float = 1.0,
+        hyperparameters: Mapping[str, Any] | None = None,
+        **changes: Any,
+    ) -> dict[str, Any]:
+        """Its conformance settings, changed.
+
+        Args:
+            gamma: discount factor, wherever the trainer takes it from.
+            strength: factor on the environment's reward.
+            hyperparameters: changes of hyperparameters.
+            changes: other settings of the behavior; `network_settings` are merged.
+        """
+        base: dict[str, Any] = dict(self.kind.conformance_settings)
+        inner = {**base.get("hyperparameters", {}), **(hyperparameters or {})}
+        if self.has("gamma"):
+            inner["gamma"] = gamma
+        signal = {"gamma": gamma, "strength": strength}
+        network = {**base.get("network_settings", {}), **changes.pop("network_settings", {})}
+        return {
+            "reward_signals": {"extrinsic": signal},
+            "max_steps": self.budget,
+            "summary_freq": 1_000_000,
+            **base,
+            **changes,
+            "trainer_type": self.name,
+            "hyperparameters": inner,
+            "network_settings": network,
+        }
+
+    def trainer(self, spec: BehaviorSpec, *, seed: int = 1, **settings: Any) -> Trainer:
+        """A trainer for a behavior."""
+        return make_trainer(self.manager(), spec, self.settings(**settings), seed=seed)
+
+    def play(self, env: ScriptedEnv, *, seed: int = 1, learning: bool = True, **settings: Any) -> Play:
+        """A trainer in an environment, at its first decision."""
+        return Play(self.trainer(env.spec, seed=seed, gamma=env.gamma, **settings), env, learning=learning)
