@@ -1,0 +1,1 @@
+"""A plugin of mlhooks that writes statistics to SQLite and shows them."""

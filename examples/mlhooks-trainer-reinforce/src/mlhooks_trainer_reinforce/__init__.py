@@ -1,0 +1,112 @@
+"""REINFORCE with a learned baseline (Williams 1992, https://doi.org/10.1007/BF00992696).
+
+The whole trainer type stands here: its settings, its optimizer with the loss, its trainer, and the hooks that offer
+them. Equations are those of section 13.4 of Sutton and Barto, Reinforcement Learning: An Introduction, 2nd edition
+(2018), http://incompleteideas.net/book/the-book-2nd.html.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from mlagents_envs.base_env import BehaviorSpec
+from pydantic import Field
+from torch import Tensor
+
+from mlhooks import hookimpl
+from mlhooks.settings import OnPolicyHyperparameters, TrainerSettings
+from mlhooks.training.batch import Batch
+from mlhooks.training.on_policy import OnPolicyTrainer
+from mlhooks.training.optimizer import ActorCriticOptimizer, Optimizer
+from mlhooks.training.policy import ActorPolicy, Policy
+from mlhooks.training.trainer import Supports, Trainer
+
+
+class ReinforceSettings(OnPolicyHyperparameters):
+    """Hyperparameters of `trainer_type: reinforce`, besides those that all on-policy trainers share."""
+
+    entropy_bonus: float = Field(0.0, ge=0, description="Weight of the entropy, which keeps the policy exploring.")
+    baseline_weight: float = Field(0.5, gt=0, description="Weight of the baseline's error in the loss.")
+
+
+class ReinforceOptimizer(ActorCriticOptimizer):
+    """Makes actions more likely by how much more than the baseline followed them."""
+
+    policy: ActorPolicy
+
+    def __init__(self, policy: ActorPolicy, settings: TrainerSettings) -> None:
+        super().__init__(policy, settings)
+        assert isinstance(settings.hyperparameters, ReinforceSettings)
+        self.hyperparameters = settings.hyperparameters
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss whose negative gradient is, on average over the rows, the step of equation 13.11."""
+        log_probs, entropies = self.policy.evaluate(batch)  # [rows]: ln pi(A|S), H(pi(.|S))
+        offsets = batch.standardize(batch.advantages)  # [rows]: G - b(S), scaled; a constant in this gradient
+        policy_loss = -batch.mean(log_probs * offsets)
+
+        # the baseline b(S) learns the return G from S, as the box below equation 13.11 does
+        baseline_loss = batch.mean((batch.returns - self.critic(batch.features)).square())
+
+        entropy = batch.mean(entropies)
+        h = self.hyperparameters
+        return {
+            "loss": policy_loss + h.baseline_weight * baseline_loss - h.entropy_bonus * entropy,
+            "Losses/Policy Loss": policy_loss,
+            "Losses/Baseline Loss": baseline_loss,
+            "Policy/Entropy": entropy,
+        }
+
+
+class ReinforceTrainer(OnPolicyTrainer):
+    """Gives each decision the discounted sum of all rewards that followed it.
+
+    That is generalized advantage estimation with lambda 1. Where a trajectory is cut before its episode ends, by the
+    end of the rollout, the time horizon or a step limit, the baseline stands for the rewards that were not seen.
+    """
+
+    hyperparameters_type = ReinforceSettings
+    supports = Supports(continuous=True, discrete=True)
+    conformance_settings: ClassVar[Mapping[str, Any]] = {
+        "hyperparameters": {
+            "batch_size": 64,
+            "buffer_size": 64,
+            "learning_rate": 0.005,
+            "learning_rate_schedule": "constant",
+            "max_grad_norm": 0.5,
+        },
+        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh"},
+    }
+    epochs = 1  # the gradient is that of the policy which acted
+    lambd = 1.0
+
+
+@hookimpl
+def get_trainer_types() -> dict[str, type[Trainer]]:
+    """Offer `reinforce`."""
+    return {"reinforce": ReinforceTrainer}
+
+
+@hookimpl(trylast=True)
+def create_policy(trainer: Trainer, behavior_spec: BehaviorSpec) -> Policy | None:
+    """An actor network made from the behavior's `network_settings`; plugins may put another one in its place."""
+    if isinstance(trainer, ReinforceTrainer):
+        return ActorPolicy(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)
+    return None
+
+
+@hookimpl(trylast=True)
+def create_optimizer(trainer: Trainer, policy: Policy) -> Optimizer | None:
+    """The optimizer above."""
+    if isinstance(trainer, ReinforceTrainer) and isinstance(policy, ActorPolicy):
+        return ReinforceOptimizer(policy, trainer.settings)
+    return None
+
+
+@hookimpl
+def summary_stats(trainer: Trainer, step: int) -> dict[str, float]:
+    """The learning rate of the moment."""
+    if isinstance(trainer.optimizer, ReinforceOptimizer):
+        return {"Policy/Learning Rate": trainer.optimizer.learning_rate(step)}
+    return {}
