@@ -1,0 +1,213 @@
+"""What do the example configurations reach? Trains each over several seeds by the command line and scores the result.
+
+`python benchmarks/learning_results.py` measures all of them over seeds 1 to 5, two runs at a time, and takes about
+half an hour on two cores. It writes `learning_results.json` (every run) beside this file and the table of
+`docs/results.md`. `python benchmarks/learning_results.py cartpole_ppo --seeds 11 12 13 --output FOLDER` measures one
+configuration on other seeds and writes both into FOLDER instead.
+
+- training: mean return of the last 100 training episodes, actions drawn from the policy, as `mlhooks run CONFIG` prints
+  it at the end.
+- evaluation: mean return of 100 episodes of the final policy with its likeliest actions, as
+  `mlhooks run CONFIG --inference --deterministic --episodes 100` prints it; its seed is the run's plus 1000.
+- seconds: of the whole training command, from the start of the interpreter to its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from ppo_cartpole import machine
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "results.md"
+BEGIN, END = "<!-- the table -->", "<!-- end of the table -->"
+EPISODES = 100
+LIBRARIES = ("mlhooks", "torch", "numpy", "gymnasium")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a configuration must reach: `measure` in the median over seeds and in the worst of them."""
+
+    measure: str
+    median: float
+    worst: float
+    digits: int = 1
+
+    def text(self) -> str:
+        """For the table."""
+        if self.median == self.worst:
+            return f"at least {self.worst:g} on every seed"
+        return f"median at least {self.median:g}, none below {self.worst:g}"
+
+
+def grid_world_optimum() -> float:
+    """The mean of the best returns over all starts of `sim:GridWorld`, by shortest paths around the wrong mark."""
+    cells = {(x, y) for x in range(5) for y in range(5)}
+    lengths: list[int] = []
+    for goal in cells:
+        for wrong in cells - {goal}:
+            steps, edge = {goal: 0}, [goal]
+            for x, y in edge:
+                near = {(x + 1, y), (x - 1, y), (x, y + 1), (x, y - 1)} & cells - {wrong} - steps.keys()
+                steps.update(dict.fromkeys(near, steps[x, y] + 1))
+                edge.extend(near)
+            lengths.extend(length for length in steps.values() if length)
+    return 1.0 - 0.01 * sum(lengths) / len(lengths)
+
+
+TARGETS: dict[str, list[Target]] = {
+    "3dball_ppo": [Target("training", 95, 95), Target("evaluation", 95, 95)],
+    "cartpole_ppo": [Target("training", 475, 475)],
+    "acrobot_ppo": [Target("evaluation", -90, -90)],
+    "pendulum_ppo": [Target("evaluation", -200, -300)],
+    "basic_ppo": [Target("evaluation", 0.93, 0.93, digits=3)],
+    "gridworld_ppo": [Target("evaluation", *[round(0.95 * grid_world_optimum(), 3)] * 2, digits=3)],
+}
+
+
+def measure(config: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Train with one seed and score the final policy with another."""
+    run = ("--run-id", f"{config}-{seed}", "--results-dir", str(folder))
+    started = perf_counter()
+    trained = mlhooks(config, *run, "--seed", str(seed))
+    seconds = perf_counter() - started
+    steps, training = _found(r"([\d,]+) of [\d,]+ steps, mean reward (-?[\d.]+)", trained)
+    scoring = ("--inference", "--deterministic", "--episodes", str(EPISODES), "--seed", str(seed + 1000))
+    scored = mlhooks(config, *run, *scoring)
+    pattern = rf"{EPISODES} episodes: mean reward (-?[\d.]+), deviation ([\d.]+), minimum (-?[\d.]+)"
+    evaluation, deviation, minimum = _found(pattern, scored)
+    result = {
+        "seed": seed,
+        "steps": int(steps.replace(",", "")),
+        "training": float(training),
+        "evaluation": float(evaluation),
+        "deviation": float(deviation),
+        "minimum": float(minimum),
+        "seconds": round(seconds, 1),
+    }
+    print(f"{config}  {'  '.join(f'{key} {value:,}' for key, value in result.items())}", flush=True)
+    return result
+
+
+def mlhooks(*arguments: str) -> str:
+    """The output of `mlhooks run ARGUMENTS` on one thread."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mlhooks", "run", *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if ran.returncode:
+        raise SystemExit(f"`{' '.join(command)}` failed:\n{ran.stdout}{ran.stderr}")
+    return ran.stdout
+
+
+def _found(pattern: str, text: str) -> tuple[str, ...]:
+    found = re.search(pattern, text)
+    if found is None:
+        raise SystemExit(f"The output has nothing like {pattern!r}:\n{text}")
+    return found.groups()
+
+
+def measure_all(config: str, seeds: Sequence[int], jobs: int) -> dict[str, Any]:
+    """The runs of a configuration over all seeds, with date, machine and versions."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        runs = list(pool.map(lambda seed: measure(config, seed, Path(folder)), seeds))
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{machine()}, {jobs} runs at a time, no GPU",
+        "versions": {name: version(name) for name in LIBRARIES},
+        "runs": runs,
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    """One row for each target, and below them when, where and with what they were measured."""
+    lines = [
+        "| configuration | steps | measured | on each seed | median | worst | target | met | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [row(config, results[config], target) for config in results for target in TARGETS[config]]
+    lines.append("")
+    facts: dict[str, list[str]] = {}
+    for config, result in results.items():
+        libraries = ", ".join(f"{name} {text}" for name, text in result["versions"].items())
+        facts.setdefault(f"{result['date']}, on {result['machine']}, with {libraries}", []).append(config)
+    lines += [f"Measured on {fact}: {', '.join(configs)}." for fact, configs in facts.items()]
+    return "\n".join(lines)
+
+
+def row(config: str, result: dict[str, Any], target: Target) -> str:
+    """One line of the table."""
+    runs = result["runs"]
+    values = [run[target.measure] for run in runs]
+    met = median(values) >= target.median and min(values) >= target.worst
+    cells = [
+        f"`{config}`",
+        f"{max(run['steps'] for run in runs):,}",
+        target.measure,
+        ", ".join(f"{value:.{target.digits}f}" for value in values),
+        f"{median(values):.{target.digits}f}",
+        f"{min(values):.{target.digits}f}",
+        target.text(),
+        "yes" if met else "no",
+        f"{median(run['seconds'] for run in runs):.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def write(results: dict[str, Any], output: Path | None) -> None:
+    """Add the results to those that are there, and renew the table."""
+    file = (output or HERE) / "learning_results.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    known |= results
+    known = {config: known[config] for config in TARGETS if config in known}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    if output:
+        (output / "learning_results.md").write_text(table(known) + "\n", encoding="utf-8")
+        return
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    PAGE.write_text(f"{before}{BEGIN}\n{table(known)}\n{END}{after}", encoding="utf-8")
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="*", metavar="CONFIG", help=f"any of {', '.join(TARGETS)} (default: all)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="default: 1 2 3 4 5")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write here instead of benchmarks/ and docs/")
+    args = parser.parse_args()
+    unknown = set(args.configs) - TARGETS.keys()
+    if unknown:
+        parser.error(f"no target is known for {', '.join(sorted(unknown))}; choose from {', '.join(TARGETS)}")
+    return args
+
+
+def main() -> None:
+    """Measure, write after each configuration, print."""
+    args = arguments()
+    results: dict[str, Any] = {}
+    for config in args.configs or TARGETS:
+        results[config] = measure_all(config, args.seeds, args.jobs)
+        write({config: results[config]}, args.output)
+    print(f"\n{table(results)}")
+
+
+if __name__ == "__main__":
+    main()

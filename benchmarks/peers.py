@@ -1,0 +1,81 @@
+"""Peers of a benchmark: each in a virtual environment of its own, each run in a process measured from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+CONSTRAINTS = ROOT / "constraints.txt"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One of the programs that are compared.
+
+    Attributes:
+        name: how it is called in results.
+        script: the script under `benchmarks/` that makes one run; it takes a JSON object of settings as its first
+            argument and writes a JSON object to the file that its second argument names.
+        requirements: what pip installs for it, besides torch.
+    """
+
+    name: str
+    script: str
+    requirements: tuple[str, ...]
+
+    def python(self) -> Path:
+        """The interpreter of the peer's virtual environment, made on first use and anew when requirements change."""
+        folder = HERE / ".venvs" / self.name
+        python = folder / "bin" / "python"
+        files = (CONSTRAINTS, ROOT / "pyproject.toml") if "--editable" in self.requirements else (CONSTRAINTS,)
+        wanted = "\n".join([sys.version, *self.requirements, *(file.read_text(encoding="utf-8") for file in files)])
+        installed = folder / "installed.txt"
+        if not installed.exists() or installed.read_text(encoding="utf-8") != wanted:
+            print(f"Installing {self.name} in {folder}", flush=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            # torch first: a peer that asks for any torch would otherwise bring the newest one with it.
+            for packages in (("torch",), self.requirements):
+                command = [python, "-m", "pip", "install", "--quiet", "--constraint", CONSTRAINTS, *packages]
+                subprocess.run(command, check=True, cwd=ROOT)
+            installed.write_text(wanted, encoding="utf-8")
+        return python
+
+    def run(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Make one run in a new process with one thread.
+
+        Returns:
+            What the script reports, with `process_seconds` (from the start of the interpreter to its end) and
+            `peak_mib` (the resident memory of its largest process at its peak).
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            report, log = Path(folder, "report.json"), Path(folder, "log")
+            command = [str(self.python()), str(HERE / self.script), json.dumps(settings), str(report)]
+            environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "1")
+            with log.open("wb") as output:
+                started = time.perf_counter()
+                process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
+                seconds, peak_mib = _wait(process, started)
+            if process.returncode != 0:
+                raise SystemExit(f"{self.name} failed:\n{log.read_text(errors='replace')}")
+            result: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+        return result | {"process_seconds": seconds, "peak_mib": peak_mib}
+
+
+def _wait(process: subprocess.Popen[bytes], started: float) -> tuple[float, float]:
+    # wait4 gives this process' own peak; getrusage(RUSAGE_CHILDREN) would give the greatest of all until now.
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return seconds, usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
