@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import io
+import logging
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from builtin_plugins import console, console_bars
+from mlhooks.stats import StatsAggregationMethod as Method
+
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+    def lines(self):
+        """Everything that was ever shown, the bars included, without colors and cursor movements."""
+        return [line.rstrip() for line in re.split(r"[\r\n]+", CONTROL.sub("", self.getvalue())) if line.strip()]
+
+
+@pytest.fixture(autouse=True)
+def no_outer_settings(monkeypatch):
+    for name in ("CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+@pytest.fixture
+def open_terminal(monkeypatch):
+    def open_terminal():  # in the test itself: pytest sets its own stdout between set-up and test
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stdout", terminal)
+        monkeypatch.setenv("COLUMNS", "60")
+        return terminal
+
+    return open_terminal
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(console, "time", clock)
+    return clock
+
+
+def write(trainer, step, rewards):
+    trainer.step = step
+    trainer.stats.add_stats("Environment/Cumulative Reward", np.array(rewards, float), Method.HISTOGRAM)
+    trainer.stats.write_stats(step)
+
+
+def test_piped_run_reads_as_plain_lines(start_run, capsys, clock, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run = start_run(console)
+    trainer = run.add_behavior("3DBall")
+    clock.now += 1
+    write(trainer, 12_000, [4.0, 6.0])
+    clock.now += 11
+    write(trainer, 23_000, [])
+    clock.now += 2
+    write(trainer, 24_000, [7.5])
+    trainer.mean_reward = 98.765
+    model, checkpoints = run.path / "3DBall.onnx", [run.path / "3DBall" / f"3DBall-{n}.pt" for n in (1, 2)]
+    run.finish(files={"model": [model], "checkpoints": checkpoints})
+
+    assert capsys.readouterr().out.splitlines() == [
+        f"mlhooks {console.__version__} trains",
+        "  run          first",
+        "  environment  sim:3DBall",
+        f"  results      {Path('results', 'first')}",
+        "3DBall  ppo  to 50,000 steps  observations 8, 3 x 84 x 84  actions 2 continuous + discrete 3, 2",
+        "3DBall  step 12,000  mean reward 5.00 ± 1.00  (2 episodes)  12.0k steps/s  elapsed 0:00:01",
+        "3DBall  step 23,000  no new episode finished  1.0k steps/s  elapsed 0:00:12",
+        "3DBall  step 24,000  mean reward 7.50 ± 0.00  (1 episode)  500 steps/s  elapsed 0:00:14",
+        "Finished after 0:01:23.",
+        "  3DBall       24,000 of 50,000 steps, mean reward 98.77",
+        f"  model        {Path('results', 'first', '3DBall.onnx')}",
+        f"  checkpoints  {Path('results', 'first', '3DBall', '3DBall-1.pt')}",
+        f"               {Path('results', 'first', '3DBall', '3DBall-2.pt')}",
+    ]
+
+
+def test_period_before_the_first_end_of_an_episode_says_so(start_run, capsys):
+    run = start_run(console)
+    write(run.add_behavior("3DBall"), 1000, [])
+    assert "3DBall  step 1,000  no episode finished yet" in capsys.readouterr().out
+
+
+def test_category_that_was_never_added_is_shown_too(start_run, capsys):
+    run = start_run(console)
+    run.plugins.hook.write_stats(category="Other", values={}, step=7)
+    assert "Other  step 7  no episode finished yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("variable", [("CI", "true"), ("TERM", "dumb")])
+def test_terminal_in_ci_or_without_abilities_gets_plain_lines(start_run, open_terminal, monkeypatch, variable):
+    terminal = open_terminal()
+    monkeypatch.setenv(*variable)
+    run = start_run(console)
+    write(run.add_behavior("3DBall"), 1000, [1.0])
+    run.finish()
+    assert "\x1b" not in terminal.getvalue()
+    assert "\r" not in terminal.getvalue()
+    assert "3DBall  step 1,000  mean reward 1.00" in terminal.getvalue()
+
+
+def test_output_that_cannot_hold_a_character_gets_a_substitute(start_run, monkeypatch):
+    ascii_pipe = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", ascii_pipe)
+    run = start_run(console)
+    write(run.add_behavior("Läufer"), 1000, [1.0])
+    assert b"L?ufer  step 1,000  mean reward 1.00 +/- 0.00" in ascii_pipe.buffer.getvalue()
+
+
+def test_lines_of_a_narrow_terminal_lose_their_last_parts(start_run, open_terminal, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    terminal = open_terminal()
+    run = start_run(console)
+    trainer = run.add_behavior("3DBall", max_steps=500_000)
+    write(trainer, 120_000, [5.31])
+    write(trainer, 130_000, [1105.0, 1095.0])
+    run.finish()
+    assert max(map(len, terminal.lines())) <= 60
+    assert "3DBall  step 120,000  mean reward 5.31 ± 0.00  (1 episode)" in terminal.lines()
+    assert "3DBall  step 130,000  mean reward 1100.00 ± 5.00" in terminal.lines()
+
+
+def test_terminal_is_given_back_as_it_was(start_run, open_terminal, monkeypatch):
+    terminal = open_terminal()
+    errors = Terminal()
+    monkeypatch.setattr(sys, "stderr", errors)
+    handler = logging.StreamHandler(errors)
+    logger = logging.getLogger("mlhooks.test_console")
+    logger.propagate = False
+    logger.addHandler(handler)
+    run = start_run(console)
+    run.add_behavior("3DBall")
+    assert sys.stdout is not terminal
+    logger.warning("a worker was started again")
+    run.finish(status="failed", error=ValueError("x"))
+
+    assert (sys.stdout, sys.stderr, handler.stream) == (terminal, errors, errors)
+    assert "a worker was started again" in terminal.lines()
+    assert errors.getvalue() == ""
+    shown = terminal.getvalue()
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+    assert "Failed after 0:01:23 with ValueError." in terminal.lines()
+
+
+def test_errors_that_go_to_a_file_stay_out_of_the_terminal(start_run, open_terminal, monkeypatch):
+    terminal = open_terminal()
+    file = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", file)
+    run = start_run(console)
+    sys.stderr.write("trouble\n")
+    run.finish()
+    assert file.getvalue() == "trouble\n"
+    assert "trouble" not in terminal.getvalue()
+
+
+def test_no_color_is_respected(start_run, open_terminal, monkeypatch):
+    terminal = open_terminal()
+    monkeypatch.setenv("NO_COLOR", "1")
+    run = start_run(console)
+    write(run.add_behavior("3DBall"), 1000, [1.0])
+    run.finish()
+    assert re.findall(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", terminal.getvalue()) == []
+
+
+def test_interrupted_run_says_how_to_go_on(start_run, capsys):
+    start_run(console, run_id="ball7").finish(status="interrupted")
+    assert "Interrupted after 0:01:23." in capsys.readouterr().out.splitlines()[-2]
+    start_run(console, run_id="ball7").finish(status="interrupted")
+    assert capsys.readouterr().out.endswith("--resume --run-id ball7\n")
+
+
+def test_resumed_run_says_where_it_goes_on(start_run, capsys):
+    start_run(console, resumed=True).add_behavior("3DBall", step=12_000)
+    out = capsys.readouterr().out
+    assert "resumes training" in out
+    assert "from step 12,000" in out
+
+
+def test_inference_does_not_speak_of_training(start_run, open_terminal):
+    terminal = open_terminal()
+    run = start_run(console, inference=True, resumed=True)
+    write(run.add_behavior("3DBall", step=50_000), 50_000, [1.0])
+    run.finish(status="interrupted")
+    assert terminal.lines() == [
+        f"mlhooks {console.__version__} runs the trained policy",
+        "  run          first",
+        "  environment  sim:3DBall",
+        *[line for line in terminal.lines() if line.startswith("  results")],
+        "3DBall  ppo  observations 8, 3 x 84 x 84",
+        "Interrupted after 0:01:23.",
+    ]
+    assert "\x1b[?25l" not in terminal.getvalue()
+
+
+def test_many_files_are_shortened(start_run, capsys):
+    run = start_run(console)
+    run.finish(files={"checkpoints": [Path(f"c-{n}.pt") for n in range(9)]})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-7:] == [
+        "  checkpoints  c-3.pt",
+        *(f"               c-{n}.pt" for n in range(4, 9)),
+        "               and 3 more",
+    ]
+
+
+def bars_at(width, *behaviors):
+    screen = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    bars = console_bars.ProgressBars(screen)
+    for name, step, reward in behaviors:
+        trainer = SimpleNamespace(step=step, mean_reward=reward, settings=SimpleNamespace(max_steps=500_000))
+        bars.add(name, trainer)
+    screen.print(bars.render())
+    return CONTROL.sub("", screen.file.getvalue()).splitlines()
+
+
+@pytest.mark.parametrize("width", [1, 10, 20, 40, 59, 60, 80, 120, 200])
+def test_every_behavior_has_one_line_that_fits(width):
+    lines = bars_at(width, ("3DBall", 60_000, 5.31), ("A behavior with a very long name", 500_001, -1234.5))
+    assert len(lines) == 2
+    assert all(len(line) <= width for line in lines)
+
+
+def test_bar_at_sixty_columns_shows_what_matters():
+    (line,) = bars_at(60, ("3DBall", 60_000, 5.31))
+    for text in ("3DBall ━", "12%", "reward 5.31", "left"):
+        assert text in line
+    (wide,) = bars_at(120, ("3DBall", 60_000, None))
+    assert "60,000/500,000" in wide
+    assert "no episode yet" in wide
+
+
+def test_bar_estimates_from_the_steps_it_saw(monkeypatch):
+    times = iter([100.0, 110.0])
+    monkeypatch.setattr(console_bars, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    screen = Console(file=io.StringIO(), width=120, color_system=None)
+    bars = console_bars.ProgressBars(screen)
+    trainer = SimpleNamespace(step=200_000, mean_reward=1.0, settings=SimpleNamespace(max_steps=500_000))
+    bars.add("3DBall", trainer)
+    screen.print(bars.render())
+    trainer.step = 240_000
+    screen.print(bars.render())
+    first, second = screen.file.getvalue().splitlines()
+    assert "-:--:-- left" in first
+    assert "4.0k/s" in second
+    assert "0:01:05 left" in second
+    assert "48%" in second
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0.0"), (3.44, "3.4"), (9.96, "10"), (512, "512"), (999.6, "1.0k"), (12_345, "12.3k"), (4e6, "4.0M")],
+)
+def test_short_number(value, text):
+    assert console.short_number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0.00"), (5.309, "5.31"), (-0.93, "-0.93"), (0.0004, "0.0004"), (float("nan"), "nan")]
+)
+def test_decimal(value, text):
+    assert console.decimal(value) == text
+
+
+def test_path_is_shown_the_shorter_way(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a")
+    assert console.shown_path(tmp_path / "a" / "results") == "results"
+    monkeypatch.chdir(tmp_path / "a" / "b" / "c")
+    assert console.shown_path(Path(tmp_path.anchor) / "x") == str(Path(tmp_path.anchor) / "x")

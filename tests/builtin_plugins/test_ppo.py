@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from mlagents_envs.base_env import BehaviorSpec
+
+from builtin_plugins.ppo import PPOOptimizer, PPOSettings
+from mlhooks.errors import NonFiniteError
+from mlhooks.settings import TrainerSettings
+from mlhooks.training.batch import Batch
+from mlhooks.training.policy import ActorPolicy
+from tests.steps import make_spec
+
+ROWS = 12
+
+
+def make_optimizer(spec: BehaviorSpec, signals: int = 1, **hyperparameters: object) -> PPOOptimizer:
+    torch.manual_seed(0)
+    settings = TrainerSettings(
+        trainer_type="ppo",
+        hyperparameters=PPOSettings(batch_size=4, buffer_size=12, beta=0.01, epsilon=0.2, **hyperparameters),
+        network_settings={"hidden_units": 8, "num_layers": 1, "activation": "tanh"},
+        reward_signals={f"signal{i}": {"gamma": 0.9} for i in range(signals)},
+        max_steps=1000,
+    )
+    return PPOOptimizer(ActorPolicy("B", spec, settings, torch.device("cpu")), settings)
+
+
+def make_batch(spec: BehaviorSpec, signals: int, *, masked: bool) -> Batch:
+    g = torch.Generator().manual_seed(1)
+    action = spec.action_spec
+    mask = torch.zeros(ROWS, sum(action.discrete_branches), dtype=torch.bool)
+    mask[::2, 1:2] = True
+    return Batch(
+        features=torch.randn(ROWS, 3, generator=g),
+        continuous=torch.randn(ROWS, action.continuous_size, generator=g),
+        discrete=torch.zeros(ROWS, len(action.discrete_branches), dtype=torch.int64),
+        mask=mask if masked else None,
+        log_probs=torch.randn(ROWS, generator=g) - 2.0,
+        values=torch.randn(ROWS, signals, generator=g),
+        returns=torch.randn(ROWS, signals, generator=g),
+        advantages=torch.randn(ROWS, generator=g),
+    )
+
+
+def scalar_loss(optimizer: PPOOptimizer, batch: Batch, spec: BehaviorSpec, *, clip_values: bool) -> torch.Tensor:
+    """PPO's loss row by row and number by number, from the paper's formulas in double precision."""
+    actor, critic = optimizer.policy.actor.double(), optimizer.critic.double()
+    epsilon, beta = 0.2, 0.01
+    advantages = batch.advantages.double().tolist()
+    mean = sum(advantages) / ROWS
+    deviation = math.sqrt(sum((a - mean) ** 2 for a in advantages) / ROWS)
+    policy_terms, value_terms, entropy_terms = [], [], []
+    for i in range(ROWS):
+        parameters = actor(batch.features[i : i + 1].double())
+        log_prob, entropy = torch.zeros(()).double(), torch.zeros(()).double()
+        for j in range(spec.action_spec.continuous_size):
+            mu, log_std, a = parameters.mean[0, j], parameters.log_std[j], batch.continuous[i, j].double()
+            log_prob = log_prob - (a - mu) ** 2 / (2 * torch.exp(log_std) ** 2) - log_std - math.log(2 * math.pi) / 2
+            entropy = entropy + 0.5 * math.log(2 * math.pi * math.e) + log_std
+        start = 0
+        for branch, size in enumerate(spec.action_spec.discrete_branches):
+            allowed = [c for c in range(start, start + size) if batch.mask is None or not bool(batch.mask[i, c])]
+            weights = {c: torch.exp(parameters.logits[0, c]) for c in allowed}
+            total = sum(weights.values())
+            log_prob = log_prob + torch.log(weights[start + int(batch.discrete[i, branch])] / total)
+            entropy = entropy - sum(w / total * torch.log(w / total) for w in weights.values())
+            start += size
+        ratio = torch.exp(log_prob - batch.log_probs[i].double())
+        advantage = (advantages[i] - mean) / (deviation + 1e-8)
+        surrogate = ratio * advantage
+        if (advantage > 0 and ratio > 1 + epsilon) or (advantage < 0 and ratio < 1 - epsilon):
+            surrogate = torch.tensor((1 + epsilon if advantage > 0 else 1 - epsilon) * advantage)
+        policy_terms.append(surrogate)
+        values = critic(batch.features[i : i + 1].double())[0]
+        for s in range(batch.values.shape[1]):
+            target, old = batch.returns[i, s].double(), batch.values[i, s].double()
+            error = (values[s] - target) ** 2
+            if clip_values:
+                near = old + max(min(values[s] - old, epsilon), -epsilon)
+                error = max(error, (near - target) ** 2)
+            value_terms.append(error)
+        entropy_terms.append(entropy)
+    policy_loss = -sum(policy_terms) / ROWS
+    value_loss = sum(value_terms) / len(value_terms)
+    return policy_loss + 0.5 * value_loss - beta * sum(entropy_terms) / ROWS
+
+
+@pytest.mark.parametrize("clip_values", [True, False])
+@pytest.mark.parametrize(
+    ("continuous", "branches", "masked", "signals"),
+    [(2, (), False, 1), (0, (3,), True, 1), (0, (3, 2), False, 2), (2, (3, 2), True, 2)],
+    ids=["continuous", "masked", "branches", "hybrid"],
+)
+def test_loss_and_gradient_equal_an_independent_calculation(
+    continuous: int, branches: tuple[int, ...], masked: bool, signals: int, clip_values: bool
+) -> None:
+    spec = make_spec(observation=3, continuous=continuous, branches=branches)
+    optimizer = make_optimizer(spec, signals, value_clipping=clip_values)
+    batch = make_batch(spec, signals, masked=masked)
+    losses = optimizer.loss(batch)
+    optimizer.flat.grad.zero_()
+    losses["loss"].backward()
+    ours = {
+        name: p.grad.clone()
+        for module in (optimizer.policy.actor, optimizer.critic)
+        for name, p in ((f"{id(module)}.{n}", p) for n, p in module.named_parameters())
+    }
+    other = make_optimizer(spec, signals, value_clipping=clip_values)
+    expected = scalar_loss(other, batch, spec, clip_values=clip_values)
+    expected.backward()
+    assert float(losses["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+    theirs = [p.grad for module in (other.policy.actor, other.critic) for p in module.parameters()]
+    for a, b in zip(ours.values(), theirs, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-3, atol=1e-5)
+    assert any(bool(gradient.abs().max() > 1e-3) for gradient in theirs)
+
+
+def test_gradient_ascends_what_was_better_than_expected() -> None:
+    spec = make_spec(observation=3, continuous=0, branches=(2,))
+    optimizer = make_optimizer(spec, learning_rate=0.05)
+    features = torch.zeros(4, 3)
+    batch = Batch(
+        features=features,
+        continuous=torch.zeros(4, 0),
+        discrete=torch.tensor([[0], [1], [0], [1]]),
+        log_probs=torch.full((4,), math.log(0.5)),
+        values=torch.zeros(4, 1),
+        returns=torch.tensor([[1.0], [-1.0], [1.0], [-1.0]]),
+        advantages=torch.tensor([1.0, -1.0, 1.0, -1.0]),
+    )
+    before = torch.softmax(optimizer.policy.actor(features[:1]).logits, 1)[0, 0].item()
+    optimizer.set_step(0)
+    optimizer.update(batch)
+    after = torch.softmax(optimizer.policy.actor(features[:1]).logits, 1)[0, 0].item()
+    assert after > before + 0.005
+
+
+def test_schedules_fall_linearly_to_their_minima() -> None:
+    optimizer = make_optimizer(make_spec(observation=3), learning_rate=1e-3)
+    optimizer.set_step(500)
+    assert optimizer.torch_optimizer.param_groups[0]["lr"] == pytest.approx(0.5e-3, rel=1e-6)
+    assert optimizer.epsilon(500) == pytest.approx(0.15)
+    assert optimizer.beta(1000) == pytest.approx(1e-5)
+    assert optimizer.epsilon(5000) == pytest.approx(0.1)
+
+
+def test_shared_critic_reads_the_encoder_of_the_actor() -> None:
+    optimizer = make_optimizer(make_spec(observation=3), shared_critic=True)
+    assert optimizer.critic.encoder is optimizer.policy.actor.encoder
+    separate = make_optimizer(make_spec(observation=3))
+    assert separate.flat.data.numel() > optimizer.flat.data.numel()
+    actor = list(separate.policy.actor.parameters())
+    assert not any(p is q for p in separate.critic.parameters() for q in actor)
+
+
+def test_non_finite_loss_stops_before_the_step_and_names_its_source() -> None:
+    spec = make_spec(observation=3, continuous=1)
+    optimizer = make_optimizer(spec)
+    batch = make_batch(spec, 1, masked=False)
+    batch.returns[3, 0] = math.nan
+    before = optimizer.flat.data.clone()
+    optimizer.set_step(77)
+    with pytest.raises(NonFiniteError, match=r"Losses/Value Loss = nan.*at step 77"):
+        optimizer.update(batch)
+    assert torch.equal(before, optimizer.flat.data)
+
+
+def test_minibatches_hold_every_row_once() -> None:
+    batch = make_batch(make_spec(observation=3), 1, masked=False)
+    parts = list(batch.minibatches(5, np.random.default_rng(0)))
+    assert [len(part) for part in parts] == [6, 6]
+    seen = torch.cat([part.advantages for part in parts]).sort().values
+    torch.testing.assert_close(seen, batch.advantages.sort().values)
+    both = torch.cat([part.features for part in parts])
+    order = [int((batch.features == row).all(1).nonzero()) for row in both]
+    torch.testing.assert_close(torch.cat([part.advantages for part in parts]), batch.advantages[order])

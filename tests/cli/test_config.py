@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import yaml
+
+from mlhooks.cli import main
+
+GOOD = """\
+behaviors:
+  A:
+    trainer_type: ppo
+    hyperparameters: {batch_size: 64, learning_rate_schedule: constant}
+    max_steps: 5e4
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_check_accepts_a_valid_file(write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (write / "good.yaml").write_text(GOOD)
+    assert main(["config", "check", "good.yaml"]) == 0
+    assert capsys.readouterr().out == "good.yaml is valid: 0 errors, 0 warnings.\n"
+
+
+def test_check_lists_all_findings_and_exits_with_2(write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (write / "bad.yaml").write_text(
+        GOOD + "    max_step: 3\n    network_settings: {normalise: true}\n    threaded: 7\n"
+    )
+    assert main(["config", "check", "bad.yaml"]) == 2
+    first, second, third, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("bad.yaml:6:5: error: behaviors.A.max_step: unknown key;")
+    assert first.endswith("did you mean max_steps?")
+    assert second.startswith("bad.yaml:7:24: warning: behaviors.A.network_settings.normalise: unknown key")
+    assert third.startswith("bad.yaml:8:15: error: behaviors.A.threaded: not a valid value; found 7")
+    assert last == "bad.yaml is not valid: 2 errors, 1 warning."
+
+
+def test_check_strict_counts_warnings_as_errors(write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (write / "odd.yaml").write_text(GOOD + "    network_settings: {normalise: true}\n")
+    assert main(["config", "check", "odd.yaml"]) == 0
+    assert main(["config", "check", "--strict", "odd.yaml"]) == 2
+    assert "odd.yaml is not valid: 0 errors, 1 warning." in capsys.readouterr().out
+
+
+def test_check_tells_what_a_run_would_refuse(write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (write / "plugin.py").write_text(
+        dedent("""\
+        from mlhooks import hookimpl
+        from mlhooks.settings import HyperparameterSettings
+
+
+        class Plain:
+            hyperparameters_type = HyperparameterSettings
+
+
+        @hookimpl
+        def get_trainer_types():
+            return {"plain": Plain}
+        """)
+    )
+    (write / "far.yaml").write_text("behaviors:\n  A:\n    trainer_type: plain\n    self_play: {}\n")
+    assert main(["config", "check", "far.yaml", "-p", "plugin.py"]) == 0
+    out = capsys.readouterr().out
+    assert "far.yaml:4:5: warning: behaviors.A.self_play: a run will refuse this: the trainer type plain" in out
+    assert main(["config", "check", "far.yaml"]) == 2
+    assert "did you mean" not in capsys.readouterr().out
+
+
+def test_check_json_is_for_machines(write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (write / "bad.yaml").write_text("behaviors:\n  A: {max_step: 3}\n")
+    assert main(["config", "check", "--json", "bad.yaml"]) == 2
+    result = json.loads(capsys.readouterr().out)
+    assert result["valid"] is False
+    (finding,) = result["findings"]
+    assert finding["allowed"].startswith("trainer_type, ")
+    del finding["allowed"]
+    assert finding == {
+        "severity": "error",
+        "message": "unknown key",
+        "key": "behaviors.A.max_step",
+        "file": "bad.yaml",
+        "line": 2,
+        "column": 7,
+        "option": None,
+        "found": None,
+        "nearest": "max_steps",
+    }
+
+
+def test_a_missing_file_is_named(write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("check", "show"):
+        assert main(["config", command, "none.yaml"]) == 2
+        assert "Error: There is no configuration file 'none.yaml'" in capsys.readouterr().err
+
+
+def test_an_example_is_found_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "check", "3dball_ppo"]) == 0
+    assert "is valid: 0 errors, 0 warnings." in capsys.readouterr().out
+
+
+def test_show_json_is_sorted_with_every_value_resolved(write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (write / "good.yaml").write_text(GOOD)
+    assert main(["config", "show", "--json", "good.yaml", "--set", "behaviors.A.time_horizon=7"]) == 0
+    out = capsys.readouterr().out
+    values = json.loads(out)
+    assert out == json.dumps(values, indent=1, sort_keys=True) + "\n"
+    behavior = values["behaviors"]["A"]
+    assert (behavior["max_steps"], behavior["time_horizon"], behavior["keep_checkpoints"]) == (50000, 7, 5)
+    assert behavior["hyperparameters"] == {
+        "batch_size": 64,
+        "beta": 0.005,
+        "beta_schedule": "constant",
+        "buffer_size": 10240,
+        "epsilon": 0.2,
+        "epsilon_schedule": "constant",
+        "lambd": 0.95,
+        "learning_rate": 0.0003,
+        "learning_rate_schedule": "constant",
+        "num_epoch": 3,
+        "shared_critic": False,
+    }
+
+
+def test_show_prints_yaml_that_means_the_same(write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (write / "good.yaml").write_text(GOOD)
+    assert main(["config", "show", "good.yaml"]) == 0
+    shown = capsys.readouterr().out
+    (write / "again.yaml").write_text(shown)
+    assert main(["config", "show", "again.yaml"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(shown)
+
+
+def test_show_warns_on_stderr(write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (write / "odd.yaml").write_text(GOOD + "    framework: pytorch\n")
+    assert main(["config", "show", "odd.yaml"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith("Warning: odd.yaml:6:5: behaviors.A.framework: framework is deprecated")
+    assert "framework" not in captured.out
+
+
+def test_schema_knows_the_installed_trainer_types(write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert "ppo" in schema["$defs"]["TrainerSettings"]["properties"]["trainer_type"]["enum"]
+    silent = [
+        f"{name}.{key}"
+        for name, model in schema["$defs"].items()
+        for key, part in model.get("properties", {}).items()
+        if "description" not in part and "$ref" not in part and "const" not in part
+    ]
+    assert silent == []
+    assert main(["config", "schema", "-p", "no:ppo"]) == 0
+    assert (
+        "ppo"
+        not in json.loads(capsys.readouterr().out)["$defs"]["TrainerSettings"]["properties"]["trainer_type"]["enum"]
+    )

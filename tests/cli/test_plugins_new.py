@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import mlhooks
+from mlhooks.cli import main
+from mlhooks.cli.new import OFFERS, TEMPLATES, names_for
+from mlhooks.errors import UsageError
+from mlhooks.plugins import load_plugins
+from mlhooks.settings import SettingsRegistry, load_run_options
+from tests.scripted import QUIET, config
+
+LONG = "mlhooks-a-name-of-forty-eight-letters-and-hyphens"
+TEMPLATE_NAMES = ("my-distribution", "my_module", "my-plugin", "MyPlugin")
+
+
+@pytest.fixture
+def generate(tmp_path, monkeypatch, install):
+    """Write a package and install it as `pip install -e` does, until the test ends."""
+    monkeypatch.chdir(tmp_path)
+
+    def generate(name: str, kind: str) -> Path:
+        assert main(["plugins", "new", name, "--kind", kind]) == 0
+        folder = tmp_path / names_for(name)["my-distribution"]
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        install(project["name"], project["entry-points"]["mlhooks"], version=project["version"])
+        monkeypatch.syspath_prepend(folder / "src")
+        return folder
+
+    return generate
+
+
+@pytest.mark.parametrize("name", ["mlhooks-tried", LONG])
+@pytest.mark.parametrize("kind", OFFERS)
+def test_package_is_clean_and_carries_its_own_names(generate, kind, name):
+    folder = generate(name, kind)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files) + str(files)
+    assert not [word for word in TEMPLATE_NAMES if word in text]
+    assert not [path for path in files if path.suffix == ".tmpl"]
+    for command in (["check"], ["format", "--check", "--diff"]):
+        result = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "."], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stdout
+
+
+def test_trainer_package_trains_by_its_configuration(generate, tmp_path):
+    folder = generate("mlhooks-tried", "trainer")
+    settings = {"max_steps": 1200, "summary_freq": 600, "hyperparameters.buffer_size": 600}
+    changes = [f"behaviors.3DBall.{key}={value}" for key, value in settings.items()]
+    run = mlhooks.train(
+        folder / "example.yaml", plugin_names=QUIET, strict_plugins=True, overrides=changes, run_id="tried"
+    )
+    assert type(run.trainers["3DBall"]).__name__ == "TriedTrainer"
+    assert run.trainers["3DBall"].updates == 2
+    assert mlhooks.load(run.path).predict([0.0] * 8).shape == (2,)
+
+
+def test_environment_package_trains_by_its_configuration(generate):
+    folder = generate("mlhooks-tried", "env")
+    changes = ["behaviors.Line.max_steps=1200"]
+    run = mlhooks.train(
+        folder / "example.yaml", plugin_names=QUIET, strict_plugins=True, overrides=changes, run_id="tried"
+    )
+    assert run.trainers["Line"].episodes.finished > 10
+
+
+def test_stats_writer_package_writes(generate):
+    generate("mlhooks-tried", "stats-writer")
+    run = mlhooks.train(
+        config("Basic", "sim:Basic"), plugin_names=QUIET, strict_plugins=True, run_id="tried", results_dir="results"
+    )
+    assert run.outcome.files["tried"] == [run.path / "tried.csv"]
+    header, *rows = (run.path / "tried.csv").read_text(encoding="utf-8").splitlines()
+    assert header == "behavior,step,key,value,count"
+    assert [row.split(",")[1] for row in rows if "Policy/Entropy" in row] == ["200", "400", "600"]
+
+
+@pytest.mark.parametrize("kind", ["trainer", "env"])
+def test_example_configuration_is_valid(generate, kind):
+    folder = generate("mlhooks-tried", kind)
+    loaded = load_run_options(folder / "example.yaml", SettingsRegistry.from_plugins(load_plugins()))
+    assert loaded.warnings == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", OFFERS)
+def test_package_passes_its_tests_and_the_conformance_run(generate, kind):
+    folder = generate("mlhooks-tried", kind)
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "pytest", "--mlhooks-plugin", "tried"]
+    result = subprocess.run(
+        command, cwd=folder, env=os.environ | paths, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert result.returncode == 0, result.stdout
+
+
+def test_it_says_what_to_do_next(generate, capsys):
+    generate("mlhooks-tried", "trainer")
+    out = capsys.readouterr().out
+    assert "  src/mlhooks_tried/__init__.py\n" in out
+    for step in (
+        "cd mlhooks-tried\n",
+        "pip install -e '.[dev]'\n",
+        "pytest --mlhooks-plugin tried ",
+        "mlhooks run exa",
+    ):
+        assert f"  {step}" in out
+
+
+def test_existing_folder_is_left_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tried").mkdir()
+    assert main(["plugins", "new", "tried", "--kind", "env"]) == 2
+    assert "tried exists already" in capsys.readouterr().err
+    assert list((tmp_path / "tried").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("9lives", "no name for a package"),
+        ("a b", "no name for a package"),
+        ("../up", "no name for a package"),
+        ("tail-", "no name for a package"),
+        ("", "no name for a package"),
+        ("json", "a module or a word 'json' already"),
+        ("class", "a module or a word 'class' already"),
+        ("mlhooks", "a module or a word 'mlhooks' already"),
+        ("mlhooks-ppo", r"there is a plugin 'ppo' already, of plugin 'ppo' \(mlhooks "),
+    ],
+)
+def test_unfit_name_is_refused(name, reason):
+    with pytest.raises(UsageError, match=reason):
+        names_for(name)
+
+
+def test_name_is_written_as_packages_are():
+    assert names_for("MLHooks_Soft.Actor") == {
+        "my-distribution": "mlhooks-soft-actor",
+        "my_module": "mlhooks_soft_actor",
+        "my-plugin": "soft-actor",
+        "MyPlugin": "SoftActor",
+    }
+
+
+def test_unknown_kind_is_refused_with_the_kinds(capsys):
+    assert main(["plugins", "new", "tried", "--kind", "writer"]) == 2
+    message = capsys.readouterr().err
+    assert all(kind in message for kind in OFFERS)
+
+
+def test_every_kind_has_a_whole_package():
+    for kind in OFFERS:
+        files = {path.relative_to(TEMPLATES / kind).as_posix() for path in (TEMPLATES / kind).rglob("*")}
+        assert {"pyproject.toml.tmpl", "README.md.tmpl", "tests/test_my_module.py.tmpl"} <= files

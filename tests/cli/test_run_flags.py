@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mlhooks.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _no_autoload(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLHOOKS_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("MLHOOKS_DEBUG", raising=False)
+
+
+class Api:
+    """Stands in for mlhooks.api and keeps what `train` was called with."""
+
+    def __init__(self):
+        self.outcome = SimpleNamespace(status="finished", error=None)
+
+    def train(self, config, **arguments):
+        self.config = config
+        self.arguments = arguments
+        return SimpleNamespace(outcome=self.outcome, evaluation=None)
+
+    @property
+    def flags(self):
+        return self.arguments["flags"]
+
+
+@pytest.fixture
+def api(monkeypatch):
+    api = Api()
+    monkeypatch.setitem(sys.modules, "mlhooks.api", api)
+    return api
+
+
+def test_without_flags_the_configuration_decides_everything(api, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.touch()
+    assert main(["run", str(config)]) == 0
+    assert api.config == config
+    assert api.arguments == {
+        "flags": {},
+        "overrides": (),
+        "plugin_names": (),
+        "plugins_dir": None,
+        "strict_plugins": False,
+        "trace_hooks": False,
+        "episodes": None,
+    }
+
+
+def test_configuration_is_optional(api):
+    assert main(["run", "--env", "sim:3DBall"]) == 0
+    assert api.config is None
+    assert api.flags == {"env_settings.env_path": "sim:3DBall"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "value"),
+    [
+        ("--env players/ball.x86_64", "env_settings.env_path", "players/ball.x86_64"),
+        ("--seed 7", "env_settings.seed", 7),
+        ("--base-port 6000", "env_settings.base_port", 6000),
+        ("--num-envs 4", "env_settings.num_envs", 4),
+        ("--num-areas 8", "env_settings.num_areas", 8),
+        ("--timeout-wait 30", "env_settings.timeout_wait", 30),
+        ("--max-lifetime-restarts -1", "env_settings.max_lifetime_restarts", -1),
+        ("--restarts-rate-limit-n 3", "env_settings.restarts_rate_limit_n", 3),
+        ("--restarts-rate-limit-period-s 90", "env_settings.restarts_rate_limit_period_s", 90),
+        ("--env-args --level 3", "env_settings.env_args", ["--level", "3"]),
+        ("--run-id first", "checkpoint_settings.run_id", "first"),
+        ("--initialize-from other", "checkpoint_settings.initialize_from", "other"),
+        ("--resume", "checkpoint_settings.resume", True),
+        ("--force", "checkpoint_settings.force", True),
+        ("--inference", "checkpoint_settings.inference", True),
+        ("--results-dir out", "checkpoint_settings.results_dir", "out"),
+        ("--width 100", "engine_settings.width", 100),
+        ("--height 200", "engine_settings.height", 200),
+        ("--quality-level 1", "engine_settings.quality_level", 1),
+        ("--time-scale 2.5", "engine_settings.time_scale", 2.5),
+        ("--target-frame-rate 30", "engine_settings.target_frame_rate", 30),
+        ("--capture-frame-rate 30", "engine_settings.capture_frame_rate", 30),
+        ("--no-graphics", "engine_settings.no_graphics", True),
+        ("--no-graphics-monitor", "engine_settings.no_graphics_monitor", True),
+        ("--torch-device cuda:0", "torch_settings.device", "cuda:0"),
+        ("--deterministic", "behaviors.*.network_settings.deterministic", True),
+        ("--debug", "debug", True),
+    ],
+)
+def test_each_flag_of_mlagents_learn_sets_its_setting_and_no_other(api, arguments, key, value):
+    assert main(["run", *arguments.split()]) == 0
+    assert api.flags == {key: value}
+    assert type(api.flags[key]) is type(value)
+
+
+def test_value_that_equals_the_default_still_counts_as_given(api):
+    assert main(["run", "--num-envs", "1"]) == 0
+    assert api.flags == {"env_settings.num_envs": 1}
+
+
+def test_env_args_take_the_rest_of_the_line_whatever_it_looks_like(api):
+    assert main(["run", "--seed", "1", "--env-args", "--seed", "2", "--debug", "--", "x", "--env-args"]) == 0
+    assert api.flags == {
+        "env_settings.seed": 1,
+        "env_settings.env_args": ["--seed", "2", "--debug", "--", "x", "--env-args"],
+    }
+
+
+def test_debug_among_the_env_args_is_the_players(api, capsys, monkeypatch):
+    monkeypatch.setattr(api, "train", lambda *args, **kwargs: 1 / 0)
+    assert main(["run", "--env-args", "--debug"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_options_of_mlhooks_itself(api, tmp_path):
+    line = f"--set a.b=1 --set c=[1,2] -p one -p no:two --plugins-dir {tmp_path} --strict-plugins --trace-hooks"
+    assert main(["run", "--inference", "--episodes", "5", *line.split()]) == 0
+    assert api.flags == {"checkpoint_settings.inference": True}
+    assert api.arguments["overrides"] == ("a.b=1", "c=[1,2]")
+    assert api.arguments["plugin_names"] == ("one", "no:two")
+    assert api.arguments["plugins_dir"] == Path(tmp_path)
+    assert api.arguments["strict_plugins"]
+    assert api.arguments["trace_hooks"]
+    assert api.arguments["episodes"] == 5
+
+
+def test_deprecated_load_resumes_with_a_warning(api, capsys):
+    assert main(["run", "--load"]) == 0
+    assert api.flags == {"checkpoint_settings.load_model": True, "checkpoint_settings.resume": True}
+    assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "flags"), [("--train", {"checkpoint_settings.train_model": True}), ("--torch", {}), ("--tensorflow", {})]
+)
+def test_flag_without_meaning_is_accepted_with_a_warning(api, capsys, flag, flags):
+    assert main(["run", flag]) == 0
+    assert api.flags == flags
+    assert f"Warning: {flag}" in capsys.readouterr().err
+
+
+def test_missing_configuration_is_bad_usage(api, capsys):
+    assert main(["run", "nowhere.yaml"]) == 2
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["--num-envs many", "--episodes 0", "--width"])
+def test_bad_value_is_bad_usage(api, line):
+    assert main(["run", *line.split()]) == 2
+
+
+@pytest.mark.parametrize(("status", "code"), [("finished", 0), ("interrupted", 130), ("failed", 1)])
+def test_exit_code_is_the_outcome(api, status, code):
+    api.outcome.status = status
+    assert main(["run"]) == code
+
+
+def test_failed_run_prints_its_error(api, capsys):
+    api.outcome = SimpleNamespace(status="failed", error=RuntimeError("the environment is gone"))
+    assert main(["run"]) == 1
+    assert "Error: RuntimeError: the environment is gone" in capsys.readouterr().err
+
+
+def test_help_has_sections(capsys):
+    assert main(["run", "--help"]) == 0
+    out = capsys.readouterr().out
+    for title in ("Run:", "Environment:", "Engine (Unity players):", "Torch:", "Plugins:"):
+        assert f"\n{title}\n" in out
+    assert "--tensorflow" not in out

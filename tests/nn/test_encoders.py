@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from mlagents_envs.base_env import ActionSpec, BehaviorSpec, DimensionProperty, ObservationSpec, ObservationType
+
+from mlhooks.errors import UnsupportedError
+from mlhooks.nn.encoders import GoalEncoder, make_encoder
+from mlhooks.nn.features import FeatureInput, FeatureLayout
+from mlhooks.nn.layers import MLP, linear
+from mlhooks.settings import NetworkSettings
+
+
+def vector(size: int, kind: ObservationType = ObservationType.DEFAULT) -> ObservationSpec:
+    return ObservationSpec((size,), (DimensionProperty.NONE,), kind, f"v{size}")
+
+
+SPEC = BehaviorSpec([vector(3), vector(2, ObservationType.GOAL_SIGNAL), vector(1)], ActionSpec(1, ()))
+
+
+def test_layout_tells_goal_signals_from_other_features() -> None:
+    layout = FeatureLayout("B", SPEC)
+    assert layout.size == 6
+    assert layout.plain.tolist() == [0, 1, 2, 5]
+    assert layout.goal.tolist() == [3, 4]
+
+
+def test_observations_are_concatenated_in_their_order_and_normalized_together() -> None:
+    inputs = FeatureInput(FeatureLayout("B", SPEC), normalize=True)
+    obs = [np.full((4, size), value, np.float32) for size, value in ((3, 1.0), (2, 2.0), (1, 3.0))]
+    assert inputs.features(obs)[0].tolist() == [1, 1, 1, 2, 2, 3]
+    inputs.update([part * np.array([[0], [2], [0], [2]], np.float32) for part in obs])  # means 1, 2, 3
+    np.testing.assert_allclose(inputs.features([2 * part for part in obs]), 1.0, rtol=1e-6)
+
+
+def test_behavior_without_observations_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="'B' has no observations"):
+        FeatureLayout("B", BehaviorSpec([], ActionSpec(1, ())))
+
+
+@pytest.mark.parametrize(("conditioning", "kind"), [("hyper", GoalEncoder), ("none", MLP)])
+def test_goal_conditioning_type_chooses_the_encoder(conditioning: str, kind: type) -> None:
+    settings = NetworkSettings(hidden_units=8, goal_conditioning_type=conditioning)
+    encoder = make_encoder(FeatureLayout("B", SPEC), settings)
+    assert type(encoder) is kind
+    assert encoder(torch.randn(5, 6)).shape == (5, 8)
+    without_goal = BehaviorSpec([vector(3)], ActionSpec(1, ()))
+    assert type(make_encoder(FeatureLayout("B", without_goal), settings)) is MLP
+
+
+@pytest.mark.parametrize("rows", [3, 40])  # a few goals, and many
+def test_goal_makes_the_weights_of_the_last_layer_row_by_row(rows: int) -> None:
+    torch.manual_seed(0)
+    settings = NetworkSettings(hidden_units=4, num_layers=2, activation="tanh")
+    encoder = make_encoder(FeatureLayout("B", SPEC), settings)
+    assert isinstance(encoder, GoalEncoder)
+    features = torch.randn(rows, 6)
+    features[1, 3:5] = features[0, 3:5]
+    encoded = encoder(features)
+    for row in range(rows):
+        body = torch.tanh(encoder.body.layers[0](features[row, [0, 1, 2, 5]]))
+        weights = encoder.conditional.weights(features[row : row + 1, 3:5])[0].view(4, 4)
+        torch.testing.assert_close(encoded[row], torch.tanh(body @ weights + encoder.conditional.bias))
+    encoded.sum().backward()
+    assert all(bool(p.grad.any()) for p in encoder.parameters())
+
+
+@pytest.mark.parametrize(
+    ("initialization", "expected"), [("kaiming_he", 0.5 * (2 / 400) ** 0.5), ("xavier_uniform", 0.5 * (2 / 500) ** 0.5)]
+)
+def test_initial_weights_have_the_variance_of_their_scheme(initialization: str, expected: float) -> None:
+    torch.manual_seed(0)
+    layer = linear(400, 100, initialization=initialization, gain=0.5)
+    assert layer.weight.std().item() == pytest.approx(expected, rel=0.02)
+    assert not layer.bias.any()
+
+
+def test_orthogonal_weights_have_orthogonal_rows_of_the_gain() -> None:
+    layer = linear(20, 10, initialization="orthogonal", gain=0.01)
+    torch.testing.assert_close(layer.weight @ layer.weight.T, 1e-4 * torch.eye(10), rtol=0, atol=1e-8)

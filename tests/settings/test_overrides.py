@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.settings.conftest import Load, Refuse
+
+FILE = """\
+behaviors:
+  A: {max_steps: 1}
+  My.Agent: {max_steps: 2}
+environment_parameters:
+  wall:
+    curriculum:
+      - {name: a, value: 1}
+engine_settings:
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("behaviors.A.max_steps=5e3", ("behaviors", "A", "max_steps"), 5000),
+        ('behaviors."My.Agent".max_steps=3', ("behaviors", "My.Agent", "max_steps"), 3),
+        ("behaviors.'My.Agent'.max_steps=3", ("behaviors", "My.Agent", "max_steps"), 3),
+        ("behaviors.A.network_settings.hidden_units=7", ("behaviors", "A", "network_settings", "hidden_units"), 7),
+        ("behaviors.A.network_settings={hidden_units: 7}", ("behaviors", "A", "network_settings", "hidden_units"), 7),
+        ("behaviors.A.init_path=C:\\runs\\a=b.pt", ("behaviors", "A", "init_path"), "C:\\runs\\a=b.pt"),
+        ("env_settings.env_path=gymnasium:CartPole-v1", ("env_settings", "env_path"), "gymnasium:CartPole-v1"),
+        ("env_settings.env_kwargs.size=4", ("env_settings", "env_kwargs", "size"), 4),
+        ("engine_settings.width=100", ("engine_settings", "width"), 100),
+        ("torch_settings.device=", ("torch_settings", "device"), None),
+        (
+            "environment_parameters.wall.curriculum.0.name=b",
+            ("environment_parameters", "wall", "curriculum", 0, "name"),
+            "b",
+        ),
+        ("debug=true", ("debug",), True),
+    ],
+)
+def test_a_setting_is_changed(load: Load, text: str, path: tuple[str | int, ...], value: Any) -> None:
+    loaded = load(FILE, overrides=[text])
+    assert loaded.warnings == []
+    result: Any = loaded.options.as_dict()
+    for part in path:
+        result = result[part]
+    assert result == value
+
+
+def test_a_star_means_every_behavior_and_the_defaults(load: Load) -> None:
+    text = FILE + "default_settings: {max_steps: 3}\n"
+    options = load(text, overrides=["behaviors.*.max_steps=9"]).options
+    assert [options.settings_for(name).max_steps for name in ("A", "My.Agent", "unlisted")] == [9, 9, 9]
+
+
+def test_a_star_without_any_behavior_means_those_of_the_environment(load: Load) -> None:
+    options = load("debug: true\n", flags={"behaviors.*.network_settings.deterministic": True}).options
+    assert options.settings_for("Any").network_settings.deterministic
+
+
+def test_later_overrides_win_over_earlier_ones_and_over_flags_and_those_over_the_file(load: Load) -> None:
+    settings = {"flags": {"env_settings.seed": 1, "env_settings.base_port": 6000}}
+    options = load("env_settings: {seed: 0, base_port: 7000, num_areas: 3}", **settings).options
+    assert (options.env_settings.seed, options.env_settings.base_port, options.env_settings.num_areas) == (1, 6000, 3)
+    changed = load("debug: false", overrides=["env_settings.seed=2", "env_settings.seed=3"], **settings).options
+    assert changed.env_settings.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("behaviors.A.max_steps", "KEY.PATH=VALUE"),
+        ("=3", "KEY.PATH=VALUE"),
+        ("behaviors..x=3", "KEY.PATH=VALUE"),
+        ("behaviors.A.max_steps=[1", "not valid YAML"),
+        ("behaviors.A.max_steps=-1", "at least 0"),
+        ("behaviors.A.max_step=1", "did you mean max_steps?"),
+        ("behaviors.A.network_settings={hidden_units: 0}", "hidden_units: not a valid value"),
+        ("behaviors.A.max_steps.x=1", "behaviors.A.max_steps has no keys below it"),
+        ("environment_parameters.wall.curriculum.1.name=b", "is a list of 1"),
+        ("environment_parameters.wall.curriculum.first.name=b", "is a list of 1"),
+        ("a.b.c=1", "unknown key"),
+        ("engine_settings={width: 1, width: 2}", "twice"),
+    ],
+)
+def test_errors_name_the_option(refuse: Refuse, text: str, words: str) -> None:
+    (finding,) = refuse(FILE, overrides=[text])
+    assert finding.option == f"--set {text}"
+    assert finding.line is None or "YAML" in finding.message or "twice" in finding.message
+    assert str(finding).startswith(f"--set {text}: ")
+    assert words in str(finding)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "flag"),
+    [
+        ("env_settings.num_envs", 0, "--num-envs"),
+        ("env_settings.env_path", 3.5j, "--env"),
+        ("torch_settings.device", True, "--torch-device"),
+        ("behaviors.*.network_settings.deterministic", "maybe", "--deterministic"),
+    ],
+)
+def test_errors_name_the_flag(refuse: Refuse, key: str, value: Any, flag: str) -> None:
+    findings = refuse(FILE, flags={key: value})
+    assert {finding.option for finding in findings} == {flag}
+
+
+def test_a_behavior_that_the_file_lacks_is_added_with_a_warning(load: Load) -> None:
+    loaded = load(FILE, overrides=["behaviors.a.max_steps=4"])
+    assert loaded.options.behaviors["a"].max_steps == 4
+    (warning,) = loaded.warnings
+    assert (warning.found, warning.allowed, warning.nearest) == ("a", "A, My.Agent", "A")

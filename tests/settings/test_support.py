@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from mlhooks.errors import UnsupportedError
+from mlhooks.settings import Finding, LoadedOptions, SettingsRegistry
+from mlhooks.settings.support import refuse_unsupported, unsupported_settings
+from tests.settings.conftest import PPO, Load
+
+
+@dataclass(frozen=True)
+class Abilities:
+    memory: bool = True
+    self_play: bool = True
+    behavioral_cloning: bool = True
+
+
+class AblePPO(PPO):
+    supports: ClassVar[Abilities] = Abilities()
+
+
+ALL = """\
+behaviors:
+  A:
+    network_settings:
+      memory: {memory_size: 64}
+    reward_signals:
+      extrinsic: {}
+      gail: {demo_path: d}
+    self_play: {}
+    behavioral_cloning: {demo_path: d}
+    threaded: true
+    keep_checkpoints: 3
+    even_checkpoints: true
+    init_path: a.pt
+environment_parameters:
+  mass: 3
+"""
+
+
+def unsupported(loaded: LoadedOptions, registry: SettingsRegistry) -> list[Finding]:
+    return unsupported_settings(loaded.options, registry.trainer_types, registry.reward_signals)
+
+
+def test_all_that_cannot_be_done_is_named_with_its_place(load: Load, registry: SettingsRegistry) -> None:
+    findings = unsupported(load(ALL), registry)
+    assert [(finding.severity, finding.line, finding.key) for finding in findings] == [
+        ("error", 4, "behaviors.A.network_settings.memory"),
+        ("error", 7, "behaviors.A.reward_signals.gail"),
+        ("error", 8, "behaviors.A.self_play"),
+        ("error", 9, "behaviors.A.behavioral_cloning"),
+        ("warning", 10, "behaviors.A.threaded"),
+        ("error", 15, "environment_parameters.mass"),
+    ]
+
+
+def test_a_run_refuses_all_of_it_at_once(load: Load, registry: SettingsRegistry) -> None:
+    with pytest.raises(UnsupportedError, match="5 errors") as caught:
+        refuse_unsupported(load(ALL), registry)
+    text = str(caught.value)
+    assert "config.yaml:4:7: behaviors.A.network_settings.memory: the trainer type ppo does not support memory" in text
+    assert "no installed plugin provides the reward signal gail (installed: extrinsic, wonder)" in text
+    assert "threaded" not in text
+
+
+def test_what_trainer_type_and_plugins_support_passes(load: Load, registry: SettingsRegistry) -> None:
+    able = SettingsRegistry({"ppo": AblePPO}, {**registry.reward_signals, "gail": registry.reward_signals["extrinsic"]})
+    findings = refuse_unsupported(load(ALL.partition("environment")[0]), able)
+    assert [finding.key for finding in findings] == ["behaviors.A.threaded"]
+
+
+def test_plain_settings_raise_no_complaint(load: Load, registry: SettingsRegistry) -> None:
+    assert (
+        refuse_unsupported(load("behaviors: {A: {self_play: null, network_settings: {memory: null}}}"), registry) == []
+    )
+
+
+def test_what_behaviors_inherit_is_named_once_where_it_stands(load: Load, registry: SettingsRegistry) -> None:
+    loaded = load("behaviors: {A: {}, B: {}}\ndefault_settings:\n  network_settings:\n    memory: {}\n")
+    (finding,) = unsupported(loaded, registry)
+    assert (finding.line, finding.key) == (4, "default_settings.network_settings.memory")
+
+
+def test_a_setting_from_an_option_is_named_by_the_option(load: Load, registry: SettingsRegistry) -> None:
+    loaded = load("behaviors: {A: {}}", overrides=["behaviors.A.self_play={}"])
+    (finding,) = unsupported(loaded, registry)
+    assert finding.place == "--set behaviors.A.self_play={}"

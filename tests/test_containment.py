@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from mlhooks import hookimpl
+from mlhooks.errors import MlhooksError, PluginError, UnsupportedError
+from mlhooks.plugins import Origin, PluginManager
+
+ORIGIN = Origin("flaky", "mlhooks-flaky", "3.1", "entry point")
+
+
+class Flaky:
+    """Writes statistics; fails as often as told, one entry of `plan` per call."""
+
+    def __init__(self, *plan):
+        self.plan = list(plan)
+        self.calls = 0
+
+    @hookimpl
+    def write_stats(self, step):
+        self.calls += 1
+        error = self.plan.pop(0) if self.plan else None
+        if error is not None:
+            raise error
+
+
+class Steady:
+    def __init__(self):
+        self.steps = []
+
+    @hookimpl
+    def write_stats(self, step):
+        self.steps.append(step)
+
+
+def flaky_manager(*plan, strict=False):
+    manager, flaky, steady = PluginManager(strict=strict), Flaky(*plan), Steady()
+    manager.register(steady, "steady")
+    manager.register(flaky, "flaky", origin=ORIGIN)  # registered last, so called first
+    return manager, flaky, steady
+
+
+def write(manager, times=1):
+    for step in range(times):
+        manager.hook.write_stats(category="ball", values={}, step=step)
+
+
+def test_failing_observer_is_logged_with_its_culprit_and_the_others_get_the_call(caplog):
+    manager, _, steady = flaky_manager(ValueError("disk is full"))
+    write(manager)
+    assert steady.steps == [0]
+    (record,) = caplog.records
+    assert record.name == "mlhooks"
+    assert record.levelno == logging.ERROR
+    for word in ("'flaky'", "mlhooks-flaky", "3.1", "write_stats", "ValueError: disk is full", "test_containment.py"):
+        assert word in record.getMessage()
+    assert manager.disabled == []
+
+
+def test_observer_is_logged_once_although_it_fails_again_and_again(caplog):
+    manager, flaky, _ = flaky_manager(ValueError(), None, ValueError(), ValueError(), None, OSError())
+    write(manager, 6)
+    assert flaky.calls == 6
+    assert len(caplog.records) == 1
+
+
+def test_three_failures_in_a_row_take_the_plugin_out(caplog):
+    manager, flaky, steady = flaky_manager(*[ValueError("boom")] * 9)
+    write(manager, 5)
+    assert flaky.calls == 3
+    assert steady.steps == [0, 1, 2, 3, 4]
+    assert not manager.is_registered(flaky)
+    (disabled,) = manager.disabled
+    assert (disabled.origin, disabled.hook) == (ORIGIN, "write_stats")
+    assert "'flaky' (mlhooks-flaky 3.1) was taken out" in str(disabled)
+    assert [record.getMessage() for record in caplog.records][-1] == str(disabled)
+
+
+def test_success_forgives_earlier_failures():
+    manager, flaky, _ = flaky_manager(ValueError(), ValueError(), None, ValueError(), ValueError(), None)
+    write(manager, 6)
+    assert manager.is_registered(flaky)
+
+
+def test_streaks_of_different_hooks_do_not_add_up():
+    class FailsEverywhere:
+        @hookimpl
+        def write_stats(self):
+            raise ValueError
+
+        @hookimpl
+        def run_started(self):
+            raise ValueError
+
+    manager, plugin = PluginManager(), FailsEverywhere()
+    manager.register(plugin)
+    write(manager, 2)
+    manager.hook.run_started(run=None)
+    assert manager.is_registered(plugin)
+    write(manager)
+    assert not manager.is_registered(plugin)
+    assert not manager.implemented("run_started")
+
+
+def test_strict_mode_makes_an_observers_failure_fatal():
+    manager, _, _ = flaky_manager(ValueError("boom"), strict=True)
+    with pytest.raises(PluginError, match=r"'flaky' \(mlhooks-flaky 3\.1\).*write_stats.*ValueError: boom") as caught:
+        write(manager)
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_strict_mode_names_the_plugin_of_an_expected_error_too():
+    manager, _, _ = flaky_manager(UnsupportedError("no such thing"), strict=True)
+    with pytest.raises(PluginError, match=r"'flaky'.*no such thing"):
+        write(manager)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
+def test_interrupt_passes_through_an_observer(exception, strict):
+    manager, flaky, _ = flaky_manager(*[exception()] * 4, strict=strict)
+    for _ in range(4):
+        with pytest.raises(exception):
+            write(manager)
+    assert manager.is_registered(flaky)
+
+
+def test_traceback_is_logged_when_debugging(caplog):
+    manager, _, _ = flaky_manager(ValueError("boom"))
+    with caplog.at_level(logging.DEBUG, logger="mlhooks"):
+        write(manager)
+    assert "Traceback" in caplog.text
+
+
+def test_expected_error_of_a_fatal_hook_keeps_its_type_and_names_the_plugin():
+    class Refuses:
+        @hookimpl
+        def create_policy(self):
+            raise UnsupportedError("visual observations are not supported")
+
+    manager = PluginManager()
+    manager.register(Refuses(), "flaky", origin=ORIGIN)
+    with pytest.raises(UnsupportedError) as caught:
+        manager.hook.create_policy(trainer=None, behavior_spec=None)
+    assert str(caught.value) == "visual observations are not supported"
+    assert caught.value.__notes__ == [f"Raised by {ORIGIN} in its hook create_policy."]
+
+
+def test_registering_a_bad_object_while_observing_is_contained(caplog):
+    class Registers:
+        @hookimpl
+        def run_started(self, run):
+            run.register(object(), "bad")
+
+    manager = PluginManager()
+    manager.register(Registers(), "registers", origin=ORIGIN)
+    manager.hook.run_started(run=manager)
+    assert "'bad' (mlhooks-flaky 3.1)" in caplog.text
+    assert [row.name for row in manager.describe()] == ["registers"]
+
+
+def summary(manager):
+    return manager.collect_mapping("summary_stats", trainer=None, step=1)
+
+
+class Summary:
+    def __init__(self, answer):
+        self.answer = answer
+
+    @hookimpl
+    def summary_stats(self):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize("bad", [ValueError("boom"), [1, 2], "text"], ids=repr)
+def test_failing_summary_is_contained(bad, caplog):
+    manager = PluginManager()
+    manager.register(Summary({"Losses/KL": 1.0}), "good")
+    manager.register(Summary(bad), "bad")
+    assert summary(manager) == {"Losses/KL": 1.0}
+    assert "'bad'" in caplog.text
+
+
+def test_two_claims_to_one_summary_key_keep_the_first_and_are_logged_once(caplog):
+    manager = PluginManager()
+    manager.register(Summary({"Losses/KL": 1.0}), "called second")
+    manager.register(Summary({"Losses/KL": 2.0}), "called first")
+    assert summary(manager) == {"Losses/KL": 2.0}
+    assert summary(manager) == {"Losses/KL": 2.0}
+    (record,) = caplog.records
+    assert "'called first'" in record.getMessage()
+    assert "'called second'" in record.getMessage()
+
+
+def test_two_claims_to_one_summary_key_are_fatal_in_strict_mode():
+    manager = PluginManager(strict=True)
+    manager.register(Summary({"Losses/KL": 1.0}), "one")
+    manager.register(Summary({"Losses/KL": 2.0}), "two")
+    with pytest.raises(PluginError, match="'Losses/KL'"):
+        summary(manager)
+
+
+def test_export_that_fails_halfway_through_its_files_is_contained(tmp_path, caplog):
+    class Exports:
+        @hookimpl
+        def export_model(self, path):
+            yield path.with_suffix(".one")
+            raise OSError("disk is full")
+
+    class Other:
+        @hookimpl
+        def export_model(self, path):
+            yield path.with_suffix(".two")
+
+    manager = PluginManager()
+    manager.register(Exports(), "exports")
+    manager.register(Other(), "other")
+    assert manager.hook.export_model(trainer=None, path=tmp_path / "m") == [[tmp_path / "m.two"]]
+    assert "disk is full" in caplog.text
+
+
+def test_answers_are_not_kept_after_a_direct_call():
+    manager = PluginManager()
+    manager.register(Summary({"a": 1.0}))
+    manager.hook.summary_stats(trainer=None, step=1)
+    assert manager.answers is None
+
+
+class Policy:
+    def __init__(self, error=None):
+        self.error = error
+
+    @hookimpl
+    def create_policy(self):
+        if self.error:
+            raise self.error
+        return "policy"
+
+
+def create_policy(manager):
+    return manager.hook.create_policy(trainer=None, behavior_spec=None)
+
+
+def test_wrapper_of_either_kind_works():
+    class New:
+        @hookimpl(wrapper=True)
+        def create_policy(self):
+            return f"new({(yield)})"
+
+    class Old:
+        @hookimpl(hookwrapper=True)
+        def create_policy(self):
+            outcome = yield
+            outcome.force_result(f"old({outcome.get_result()})")
+
+    manager = PluginManager()
+    for plugin in (Policy(), New(), Old()):
+        manager.register(plugin)
+    assert create_policy(manager) == "old(new(policy))"
+
+
+def test_wrapper_sees_and_may_replace_the_failure_of_what_it_wraps():
+    class Rescues:
+        @hookimpl(wrapper=True)
+        def create_policy(self):
+            try:
+                return (yield)
+            except PluginError as error:
+                return f"rescued from {error.__cause__!r}"
+
+    manager = PluginManager()
+    manager.register(Policy(ValueError("boom")))
+    manager.register(Rescues())
+    assert create_policy(manager) == "rescued from ValueError('boom')"
+
+
+def test_failure_that_a_wrapper_lets_pass_stays_its_culprits():
+    class Passes:
+        @hookimpl(wrapper=True)
+        def create_policy(self):
+            return (yield)
+
+    manager = PluginManager()
+    manager.register(Policy(ValueError("boom")), "culprit")
+    manager.register(Passes(), "innocent")
+    with pytest.raises(PluginError, match="'culprit'") as caught:
+        create_policy(manager)
+    assert "innocent" not in str(caught.value)
+
+
+def failing_wrapper(hook, where, **options):
+    def before(self):
+        raise ValueError("boom")
+        yield
+
+    def after(self):
+        yield
+        raise ValueError("boom")
+
+    def twice(self):
+        yield
+        yield
+
+    def never(self):
+        return
+        yield
+
+    body = {"before": before, "after": after, "twice": twice, "never": never}[where]
+    return type("Wrapper", (), {hook: hookimpl(**options)(body)})()
+
+
+@pytest.mark.filterwarnings("ignore::pluggy.PluggyTeardownRaisedWarning")
+@pytest.mark.parametrize("options", [{"wrapper": True}, {"hookwrapper": True}], ids=["new", "old"])
+@pytest.mark.parametrize("where", ["before", "after", "twice", "never"])
+def test_failing_wrapper_of_an_observer_stands_aside(where, options, caplog):
+    manager, steady = PluginManager(), Steady()
+    manager.register(steady)
+    wrapper = failing_wrapper("write_stats", where, **options)
+    manager.register(wrapper, "flaky", origin=ORIGIN)
+    write(manager, 4)
+    assert steady.steps == [0, 1, 2, 3]
+    assert not manager.is_registered(wrapper)
+    assert "'flaky' (mlhooks-flaky 3.1) failed" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::pluggy.PluggyTeardownRaisedWarning")
+@pytest.mark.parametrize("options", [{"wrapper": True}, {"hookwrapper": True}], ids=["new", "old"])
+@pytest.mark.parametrize("where", ["before", "after", "twice", "never"])
+def test_failing_wrapper_of_a_fatal_hook_names_its_culprit(where, options):
+    manager = PluginManager()
+    manager.register(Policy())
+    manager.register(failing_wrapper("create_policy", where, **options), "flaky", origin=ORIGIN)
+    with pytest.raises(MlhooksError, match=r"'flaky' \(mlhooks-flaky 3\.1\)"):
+        create_policy(manager)
+
+
+def test_interrupt_passes_through_a_wrapper():
+    class Passes:
+        @hookimpl(wrapper=True)
+        def write_stats(self):
+            return (yield)
+
+    manager, _, _ = flaky_manager(KeyboardInterrupt())
+    manager.register(Passes())
+    with pytest.raises(KeyboardInterrupt):
+        write(manager)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlhooks import example_configs
+from mlhooks.cli import main
+from mlhooks.errors import UsageError
+from mlhooks.example_configs import example_names, find_config
+
+
+@pytest.fixture
+def examples(tmp_path, monkeypatch):
+    """A package folder with two examples beside it, and an empty current folder."""
+    folder = tmp_path / "checkout" / "examples" / "configs"
+    folder.mkdir(parents=True)
+    for name in ("walker_ppo", "ball_ppo"):
+        (folder / f"{name}.yaml").touch()
+    monkeypatch.setattr(example_configs, "__file__", str(tmp_path / "checkout" / "mlhooks" / "example_configs.py"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["ball_ppo", "ball_ppo.yaml", Path("ball_ppo.yaml")])
+def test_example_is_found_by_name_from_any_folder(examples, name):
+    assert find_config(name) == examples / "ball_ppo.yaml"
+
+
+def test_file_of_the_current_folder_outranks_the_example(examples):
+    Path("ball_ppo.yaml").touch()
+    assert find_config("ball_ppo.yaml") == Path("ball_ppo.yaml")
+
+
+def test_folder_is_no_configuration(examples):
+    Path("ball_ppo").mkdir()
+    assert find_config("ball_ppo") == examples / "ball_ppo.yaml"
+
+
+def test_examples_inside_the_package_outrank_those_beside_it(examples):
+    packaged = examples.parents[1] / "mlhooks" / "configs"
+    packaged.mkdir(parents=True)
+    (packaged / "only_ppo.yaml").touch()
+    assert example_names() == ["only_ppo"]
+    assert find_config("only_ppo") == packaged / "only_ppo.yaml"
+
+
+def test_path_of_a_missing_file_is_not_taken_for_an_example(examples):
+    with pytest.raises(UsageError, match=r"no configuration file 'old/ball_ppo\.yaml'"):
+        find_config("old/ball_ppo.yaml")
+
+
+def test_unknown_name_lists_the_examples_and_the_nearest(examples, capsys):
+    assert main(["run", "walkr_ppo"]) == 2
+    message = capsys.readouterr().err
+    assert "'walkr_ppo'" in message
+    assert "did you mean walker_ppo?" in message
+    assert "ball_ppo, walker_ppo" in message

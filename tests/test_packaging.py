@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import click
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from mlhooks import example_configs
+from mlhooks.cli.group import COMMANDS
+from mlhooks.cli.run import run
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PACKAGES = ("mlhooks", "builtin_plugins")
+
+
+def requirements(*extras):
+    texts = PROJECT["project"]["dependencies"] if not extras else []
+    for extra in extras:
+        texts = texts + PROJECT["project"]["optional-dependencies"][extra]
+    return {canonicalize_name(Requirement(text).name): Requirement(text) for text in texts}
+
+
+PART_OF = {"pydantic-core": "pydantic"}  # distributions that another one always brings along, in a fixed version
+
+
+def third_party_imports():
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    names = [node.module]
+                for name in names:
+                    top = name.partition(".")[0]
+                    if top not in sys.stdlib_module_names and top not in PACKAGES:
+                        yield top, path
+
+
+def test_every_import_belongs_to_a_declared_dependency():
+    distributions = packages_distributions()
+    core, gymnasium, testing = requirements(), requirements("gymnasium"), requirements("testing")
+    undeclared = {
+        f"{path.relative_to(ROOT)} imports {module}"
+        for module, path in third_party_imports()
+        if not {PART_OF.get(name := canonicalize_name(found), name) for found in distributions.get(module, [])}
+        & (
+            core.keys()
+            | (gymnasium.keys() if path.name.startswith("gymnasium") else set())
+            | (testing.keys() if path.is_relative_to(ROOT / "mlhooks" / "testing") else set())
+        )
+    }
+    assert undeclared == set()
+
+
+def test_constraints_pin_every_direct_dependency_to_an_allowed_version():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    pins = {canonicalize_name(name): version for name, version in pins.items()}
+    direct = requirements() | requirements("gymnasium", "dev")
+    assert direct.keys() <= pins.keys()
+    assert [name for name, requirement in direct.items() if pins[name] not in requirement.specifier] == []
+
+
+def test_dev_extra_holds_every_other_extra():
+    extras = requirements(*(PROJECT["project"]["optional-dependencies"].keys() - {"dev"}))
+    assert extras.keys() <= requirements("dev").keys()
+
+
+def test_wheel_gets_the_examples_where_they_are_looked_for():
+    wheel = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert tuple(wheel["packages"]) == PACKAGES
+    assert wheel["force-include"] == {"examples/configs": "mlhooks/configs"}
+    assert example_configs.examples_folder() in {ROOT / "examples" / "configs", ROOT / "mlhooks" / "configs"}
+    assert "3dball_ppo" in example_configs.example_names()
+    assert all((ROOT / package / "py.typed").exists() for package in PACKAGES)
+
+
+def test_readme_has_exactly_one_test_command_for_ci():
+    (command,) = re.findall(r"<!-- the test command -->\n```bash\n(.*)\n```\n<!-- end of the test command -->", README)
+    assert "-c constraints.txt -e '.[dev]'" in command
+    assert command.endswith("&& pytest")
+
+
+def test_readme_names_every_command():
+    assert [name for name in COMMANDS if f"`mlhooks {name}" not in README] == []
+
+
+def test_readme_names_every_flag_of_run():
+    flags = [max(param.opts, key=len) for param in run.params if isinstance(param, click.Option)]
+    assert [flag for flag in flags if not re.search(rf"`{flag}\b", README)] == []
+
+
+def test_readme_links_lead_to_files():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_readme_plugin_writes_every_summary(tmp_path):
+    (source,) = re.findall(r"```python\n(from mlhooks import hookimpl\n.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "table.py").write_text(source, encoding="utf-8")
+    settings = {"max_steps": 600, "hyperparameters.buffer_size": 240, "summary_freq": 240}
+    changes = [f"--set=behaviors.3DBall.{key}={value}" for key, value in settings.items()]
+    blocked = ["-pno:tensorboard", "-pno:curve"]
+    command = [sys.executable, "-m", "mlhooks", "run", "3dball_ppo", "-p", "table.py", "--strict-plugins"]
+    result = subprocess.run(
+        [*command, *changes, *blocked], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    rows = [row.split(",") for row in (tmp_path / "stats.csv").read_text(encoding="utf-8").splitlines()]
+    assert [(name, step) for name, step, key, _ in rows if key == "Policy/Learning Rate"] == [
+        ("3DBall", "240"),
+        ("3DBall", "480"),
+        ("3DBall", "600"),
+    ]
+    assert all(float(value) > 0 for _, _, key, value in rows if key == "Policy/Entropy")

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlhooks.cli import main
+
+GOOD = "from mlhooks import hookimpl\n\n\n@hookimpl\ndef write_stats(category, values, step): ...\n"
+MISSPELT = GOOD.replace("write_stats", "write_stat")
+QUICK = "imports or fit_their or empty_summary"
+
+
+def test_right_plugin_passes_with_exit_code_0(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "good.py").write_text(GOOD)
+    assert main(["plugins", "check", str(tmp_path / "good.py"), "-k", QUICK, "-v"]) == 0
+    out = capfd.readouterr().out
+    assert "mlhooks/good/every_plugin::test_hooks_fit_their_specifications PASSED" in out
+    assert "mlhooks/good/stats_writers::test_survives_an_empty_summary PASSED" in out
+    assert out.endswith("good.py passed the conformance tests.\n")
+
+
+def test_wrong_plugin_fails_with_exit_code_1_and_says_what_to_change(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.py").write_text(MISSPELT)
+    assert main(["plugins", "check", str(tmp_path / "bad.py"), "-k", QUICK]) == 1
+    captured = capfd.readouterr()
+    assert "implements write_stat, which is no hook; did you mean write_stats?" in captured.out
+    assert "Traceback" not in captured.out
+    assert "did not pass the conformance tests" in captured.err
+
+
+def test_unknown_target_and_no_test_are_bad_usage(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugins", "check", "tensorbord"]) == 2
+    assert "did you mean tensorboard?" in capfd.readouterr().err
+    (tmp_path / "good.py").write_text(GOOD)
+    assert main(["plugins", "check", str(tmp_path / "good.py"), "-k", "nothing"]) == 2
+    assert "-k nothing chooses none" in capfd.readouterr().err
+
+
+def test_missing_pytest_is_said_with_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main(["plugins", "check", "ppo"]) == 2
+    assert "pip install 'mlhooks[testing]'" in capsys.readouterr().err
+
+
+def test_option_of_pytest_adds_to_the_tests_of_a_repository(tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text(GOOD)
+    (tmp_path / "test_own.py").write_text("def test_own(): ...\n")
+    command = [sys.executable, "-m", "pytest", "--mlhooks-plugin", "good.py", "-k", "own or it_imports", "-q", "-rA"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert "PASSED test_own.py::test_own" in result.stdout
+    assert "PASSED mlhooks/good/every_plugin::test_it_imports" in result.stdout
+    unknown = subprocess.run(
+        [*command[:4], "nowhere.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert unknown.returncode == 4
+    assert "there is no such file or folder" in unknown.stderr
+
+
+def test_pytest_plugin_imports_nothing_that_takes_time() -> None:
+    slow = {"torch", "numpy", "pydantic", "mlagents_envs"}
+    code = f"import sys, mlhooks.testing.plugin; print(*{slow} & sys.modules.keys())"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.strip() == ""

@@ -1,0 +1,109 @@
+"""Plugins that put their own optimizer and network into PPO, without a trainer of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from builtin_plugins.ppo import PPOOptimizer, PPOTrainer
+from mlhooks import hookimpl
+from mlhooks.nn.heads import ActionHeads
+from mlhooks.training.policy import ActorPolicy
+from tests.scripted import Env, config, train
+
+
+class Linear(nn.Module):
+    """A network that none of mlhooks' own code knows."""
+
+    def __init__(self, inputs, action_spec):
+        super().__init__()
+        self.encoder = nn.Linear(inputs, 8)
+        self.heads = ActionHeads(8, action_spec, "orthogonal")
+
+    def forward(self, features):
+        return self.heads(self.encoder(features))
+
+
+class OwnNetwork:
+    @hookimpl
+    def create_policy(self, trainer, behavior_spec):
+        actor = Linear(behavior_spec.observation_specs[0].shape[0], behavior_spec.action_spec)
+        return ActorPolicy(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device, actor)
+
+
+class DecayOptimizer(PPOOptimizer):
+    def loss(self, batch):
+        losses = super().loss(batch)
+        term = batch.mean(self.critic(batch.features).square())
+        return {**losses, "loss": losses["loss"] + 0.1 * term, "Losses/Value Size": term}
+
+    def create_torch_optimizer(self, parameters):
+        return torch.optim.AdamW(parameters.parameters, lr=self.learning_rate(0), weight_decay=0.1)
+
+
+class OwnOptimizer:
+    @hookimpl
+    def create_optimizer(self, trainer, policy):
+        return DecayOptimizer(policy, trainer.settings) if isinstance(trainer, PPOTrainer) else None
+
+
+class Losses:
+    def __init__(self):
+        self.keys = set()
+
+    @hookimpl
+    def update_finished(self, losses):
+        self.keys |= losses.keys()
+
+
+class StopAtUpdate:
+    """Asks the run to stop, as Ctrl-C does."""
+
+    @hookimpl
+    def run_started(self, run):
+        self.run = run
+
+    @hookimpl
+    def update_finished(self, trainer):
+        self.run.stop.requested = trainer.updates == 2
+
+
+def test_plugin_replaces_loss_and_torch_optimizer(tmp_path: Path) -> None:
+    losses = Losses()
+    run = train(config("Corridor", "test:x"), tmp_path, Env(), OwnOptimizer(), losses)
+    trainer = run.trainers["Corridor"]
+    assert type(trainer) is PPOTrainer
+    assert isinstance(trainer.optimizer.torch_optimizer, torch.optim.AdamW)
+    assert "Losses/Value Size" in losses.keys
+    rates = {group["lr"] for group in trainer.optimizer.torch_optimizer.param_groups}
+    assert rates == {trainer.optimizer.learning_rate(trainer.step)}
+
+
+def test_network_of_a_plugin_learns(tmp_path: Path) -> None:
+    fast = {"learning_rate": 0.02}
+    run = train(config("Corridor", "test:x", max_steps=4000, hyperparameters=fast), tmp_path, Env(), OwnNetwork())
+    assert isinstance(run.trainers["Corridor"].policy.actor, Linear)
+    assert run.trainers["Corridor"].mean_reward > 4.5
+
+
+def test_run_with_both_goes_on_exactly_where_it_stopped(tmp_path: Path) -> None:
+    plugins = [OwnNetwork(), OwnOptimizer()]
+    balls = config("3DBall", "sim:3DBall")  # continuous actions: the deviation is a parameter beside the network
+    whole = train(balls, tmp_path, *plugins, run_id="whole")
+    stopped = train(balls, tmp_path, *plugins, StopAtUpdate(), run_id="parts")
+    assert stopped.trainers["3DBall"].step < 600
+    parts = train(balls, tmp_path, *plugins, run_id="parts", resume=True)
+    weights = [run.trainers["3DBall"].optimizer.flat.data for run in (whole, parts)]
+    assert torch.equal(*weights)
+
+
+def test_plugin_that_was_loaded_later_answers_first(tmp_path: Path) -> None:
+    class Later(OwnOptimizer):
+        @hookimpl
+        def create_optimizer(self, trainer, policy):
+            return PPOOptimizer(policy, trainer.settings)
+
+    run = train(config("Corridor", "test:x", max_steps=100), tmp_path, Env(), OwnOptimizer(), Later())
+    assert type(run.trainers["Corridor"].optimizer) is PPOOptimizer

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlhooks.nn.heads import SampledActions
+from mlhooks.training.replay import ReplayBuffer
+from tests.steps import decisions, make_spec, terminals
+
+
+def make(rows: int, agents: int = 1) -> ReplayBuffer:
+    buffer = ReplayBuffer(make_spec(continuous=0, branches=(2,)), rows, 10_000)
+    buffer.reserve(agents)
+    return buffer
+
+
+def act(buffer: ReplayBuffer) -> None:
+    n = buffer.size - buffer.waiting
+    buffer.set_actions(SampledActions(np.zeros((n, 0)), np.zeros((n, 1), np.int64), np.zeros(n, np.float32)))
+
+
+def decide(buffer: ReplayBuffer, values: dict[int, float], rewards: list[float] | None = None) -> None:
+    agents = list(values)
+    rewards = [0.0] * len(agents) if rewards is None else rewards
+    buffer.open_rows(np.array(agents), decisions(agents, list(values.values()), rewards))
+    act(buffer)
+
+
+def end(buffer: ReplayBuffer, agent: int, value: float, reward: float, *, interrupted: bool) -> None:
+    buffer.end_episodes(np.array([agent]), terminals([agent], [value], [reward], [interrupted]))
+
+
+def episode(buffer: ReplayBuffer) -> None:
+    """Observations 0, 1, 2 with rewards 1, 2, 4, then an interruption at 3; then 10, 11 and a terminal end at 12."""
+    for t, reward in enumerate([0.0, 1.0, 2.0]):
+        decide(buffer, {0: float(t)}, [reward])
+    end(buffer, 0, 3.0, 4.0, interrupted=True)
+    decide(buffer, {0: 10.0})
+    decide(buffer, {0: 11.0}, [8.0])
+    end(buffer, 0, 12.0, 16.0, interrupted=False)
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"),
+    [
+        # rows passed, row that follows, final observation that follows
+        (1, [([0], 1, None), ([1], 2, None), ([2], -1, 3.0), ([3], 4, None), ([4], -1, None)]),
+        (2, [([0, 1], 2, None), ([1, 2], -1, 3.0), ([2], -1, 3.0), ([3, 4], -1, None), ([4], -1, None)]),
+        (9, [([0, 1, 2], -1, 3.0), ([1, 2], -1, 3.0), ([2], -1, 3.0), ([3, 4], -1, None), ([4], -1, None)]),
+    ],
+)
+def test_transitions_stop_where_the_episode_does(n: int, expected: list[tuple[list[int], int, float | None]]) -> None:
+    buffer = make(100)
+    episode(buffer)
+    path = buffer.transitions(np.arange(5), n)
+    for row, (steps, next_row, final) in enumerate(expected):
+        assert [step for step in path.steps[row].tolist() if step >= 0] == steps
+        assert path.lengths[row] == len(steps)
+        assert path.next_rows[row] == next_row
+        found = None if path.finals[row] < 0 else buffer.final_obs[0][path.finals[row], 0]
+        assert found == final
+
+
+def test_transition_ends_at_a_row_that_is_still_open() -> None:
+    buffer = make(100)
+    for t in range(3):
+        decide(buffer, {0: float(t)}, [float(t)])
+    path = buffer.transitions(np.array([0, 1]), 5)
+    assert path.steps[:, :2].tolist() == [[0, 1], [1, -1]]
+    assert path.next_rows.tolist() == [2, 2]  # its observation is there to bootstrap from
+
+
+def test_ring_keeps_the_last_rows_and_frees_final_observations() -> None:
+    buffer = make(rows=50, agents=3)
+    rng = np.random.default_rng(0)
+    serial = 0
+    alive: set[int] = set()
+    for _ in range(2000):
+        for agent in sorted(alive):
+            if rng.random() < 0.2:
+                end(buffer, agent, -1.0, 1.0, interrupted=bool(rng.random() < 0.5))
+                alive.discard(agent)
+        deciding = [agent for agent in range(3) if rng.random() < 0.8]
+        if deciding:
+            decide(buffer, {agent: float(serial + i) for i, agent in enumerate(deciding)})
+            serial += len(deciding)
+            alive |= set(deciding)
+    assert len(buffer.end) <= 50 + 2 * 3
+    assert buffer.filled <= len(buffer.end)
+    kept = sorted(buffer.obs[0][: buffer.filled, 0].tolist())
+    assert kept[-50:] == [float(i) for i in range(serial - 50, serial)]
+    assert len(buffer.final_obs[0]) <= 64
+    used = buffer.final[: buffer.filled]
+    used = used[used >= 0]
+    assert len(set(used.tolist())) == len(used)
+    # successors are the next decision of the same agent, never a row that was overwritten since
+    rows = np.flatnonzero(buffer.successor[: buffer.filled] >= 0)
+    after = buffer.successor[rows]
+    assert (buffer.slot[after] == buffer.slot[rows]).all()
+    assert (buffer.tick[after] > buffer.tick[rows]).all()
+
+
+def test_row_that_stays_open_while_the_ring_passes_is_given_up() -> None:
+    buffer = make(rows=6, agents=2)
+    decide(buffer, {0: 0.0, 1: 100.0})
+    for t in range(1, 30):
+        decide(buffer, {0: float(t)}, [1.0])
+    assert buffer.open_row[1] == -1
+    before = buffer.complete
+    decide(buffer, {1: 101.0}, [5.0])
+    assert buffer.complete == before  # the row that the reward belonged to is gone
+    decide(buffer, {1: 102.0}, [7.0])
+    row = int(np.flatnonzero(buffer.obs[0][: buffer.filled, 0] == 101.0)[0])
+    assert buffer.reward[row] == 7.0
+
+
+def test_every_complete_row_is_drawn_equally_often_and_open_ones_never() -> None:
+    buffer = make(rows=20, agents=2)
+    for t in range(10):
+        decide(buffer, {0: float(t), 1: 100.0 + t})
+    counts = np.bincount(buffer.draw(90_000, np.random.default_rng(0)), minlength=buffer.filled)
+    complete = buffer.is_complete(np.arange(buffer.filled))
+    assert complete.sum() == 18
+    assert (counts[~complete] == 0).all()
+    np.testing.assert_allclose(counts[complete], 5000, atol=5 * 70)
+
+
+def test_restored_buffer_draws_and_goes_on_the_same() -> None:
+    buffer = make(rows=20)
+    for _ in range(7):
+        episode(buffer)
+    other = make(rows=20)
+    other.load_state_dict(buffer.state_dict())
+    for part in (buffer, other):
+        episode(part)
+    assert buffer.draw(50, np.random.default_rng(3)).tolist() == other.draw(50, np.random.default_rng(3)).tolist()
+    for name, value in buffer.state_dict().items():
+        np.testing.assert_equal(other.state_dict()[name], value, err_msg=name)
+
+
+def test_checkpoint_without_experience_keeps_open_rows_and_leaves_the_buffer_alone() -> None:
+    buffer = make(rows=10, agents=2)
+    for t in range(20):
+        decide(buffer, {0: float(t), 1: 100.0 + t})
+    before = {name: np.copy(value) for name, value in buffer.state_dict().items() if isinstance(value, np.ndarray)}
+    small = make(rows=10, agents=2)
+    small.load_state_dict(buffer.open_only().state_dict())
+    assert small.filled == small.size == 2
+    assert small.obs[0][:2, 0].tolist() == [19.0, 119.0]
+    for name, value in before.items():
+        np.testing.assert_equal(buffer.state_dict()[name], value)
+    decide(small, {0: 20.0, 1: 120.0}, [3.0, 4.0])
+    assert small.reward[:2].tolist() == [3.0, 4.0]
+
+
+def test_restarted_environments_leave_complete_rows_with_their_values() -> None:
+    buffer = make(rows=10, agents=2)
+    for t in range(4):
+        decide(buffer, {0: float(t), 1: 100.0 + t}, [1.0, 1.0])
+    buffer.interrupt_open()
+    assert buffer.filled == 6
+    path = buffer.transitions(np.array([4, 5]), 3)
+    assert buffer.final_obs[0][path.finals, 0].tolist() == [3.0, 103.0]
+    decide(buffer, {0: 50.0})
+    assert buffer.obs[0][: buffer.filled, 0].tolist()[-1] == 50.0

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlhooks.nn.heads import SampledActions
+from mlhooks.training.store import End, ExperienceStore
+from tests.steps import decisions, make_spec, terminals
+
+
+def act(store: ExperienceStore) -> None:
+    n = store.size - store.waiting
+    first = store.obs[0][store.waiting : store.size, :1]
+    store.set_actions(SampledActions(first * 10, np.zeros((n, 0), np.int64), np.arange(n, dtype=np.float32)))
+
+
+def slots(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.int64)
+
+
+def test_row_is_complete_with_the_reward_of_the_next_decision() -> None:
+    store = ExperienceStore(make_spec(), rows=4, time_horizon=99)
+    store.reserve(6)
+    store.open_rows(slots(0, 1), decisions([5, 6], [1.0, 2.0], [0.0, 0.0]))
+    act(store)
+    assert store.complete == 0
+    store.open_rows(slots(1), decisions([6], [3.0], [0.5]))
+    assert store.complete == 1
+    assert store.reward[1] == 0.5
+    assert store.successor[:3].tolist() == [-1, 2, -1]
+    assert store.continuous[:2, 0].tolist() == [10.0, 20.0]
+    assert store.complete_rows().tolist() == [1]  # type: ignore[union-attr]
+
+
+def test_fleet_that_decides_together_is_a_view_of_time_by_slot() -> None:
+    store = ExperienceStore(make_spec(), rows=6, time_horizon=99)
+    store.reserve(6)
+    for t in range(4):
+        store.open_rows(slots(0, 1), decisions([0, 1], [t, 10 + t], [t, t]))
+        act(store)
+    rows = store.complete_rows()
+    assert rows == slice(0, 6)
+    view = store.obs[0][rows].reshape(3, 2)
+    assert np.shares_memory(view, store.obs[0])
+    assert view.tolist() == [[0, 10], [1, 11], [2, 12]]
+    assert store.reward[rows].reshape(3, 2).tolist() == [[1, 1], [2, 2], [3, 3]]
+
+
+def test_terminal_step_completes_the_row_and_keeps_the_final_observation() -> None:
+    store = ExperienceStore(make_spec(), rows=4, time_horizon=99)
+    store.reserve(6)
+    store.open_rows(slots(0, 1), decisions([0, 1], [1.0, 2.0], [0.0, 0.0]))
+    act(store)
+    store.end_episodes(slots(1, 0), terminals([1, 0], [20.0, 10.0], [2.0, 1.0], [True, False]))
+    assert store.complete == 2
+    assert store.end[:2].tolist() == [End.TERMINAL, End.INTERRUPTED]
+    assert store.reward[:2].tolist() == [1.0, 2.0]
+    assert [store.final_obs[0][store.final[row], 0] for row in (0, 1)] == [10.0, 20.0]
+
+
+def test_end_of_an_agent_that_never_decided_is_ignored() -> None:
+    store = ExperienceStore(make_spec(), rows=4, time_horizon=99)
+    store.reserve(6)
+    store.end_episodes(slots(-1), terminals([7], [1.0], [1.0], [False]))
+    assert (store.size, store.complete, store.finals) == (0, 0, 0)
+
+
+def test_trajectory_is_cut_at_the_time_horizon() -> None:
+    store = ExperienceStore(make_spec(), rows=10, time_horizon=2)
+    store.reserve(6)
+    for t in range(6):
+        store.open_rows(slots(0), decisions([0], [t], [0.0]))
+        act(store)
+    assert store.end[:5].tolist() == [End.NONE, End.HORIZON, End.NONE, End.HORIZON, End.NONE]
+    assert store.trajectory[:6].tolist() == [0, 0, 1, 1, 2, 2]
+    assert store.successor[:5].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_open_rows_carry_over_and_complete_in_the_next_rollout() -> None:
+    store = ExperienceStore(make_spec(), rows=3, time_horizon=99)
+    store.reserve(6)
+    store.open_rows(slots(0, 1), decisions([0, 1], [0.0, 100.0], [0.0, 0.0]))
+    act(store)
+    for t in range(1, 4):  # agent 1 decides once, agent 0 three times more
+        store.open_rows(slots(0), decisions([0], [t], [t]))
+        if t < 3:
+            act(store)
+    assert store.complete == 3
+    assert store.complete_rows().tolist() == [0, 2, 3]  # type: ignore[union-attr]
+    store.keep_open()
+    assert (store.size, store.waiting, store.complete) == (2, 1, 0)
+    assert store.obs[0][:2, 0].tolist() == [100.0, 3.0]
+    assert store.continuous[0, 0] == 1000.0  # the action that agent 1 is still carrying out
+    act(store)
+    store.open_rows(slots(0, 1), decisions([0, 1], [4.0, 101.0], [4.0, 9.0]))
+    assert store.complete == 2
+    assert store.reward[:2].tolist() == [9.0, 4.0]
+    assert store.successor[:2].tolist() == [3, 2]
+
+
+def test_every_transition_is_handed_over_exactly_once_however_unevenly_agents_decide() -> None:
+    rng = np.random.default_rng(0)
+    store = ExperienceStore(make_spec(), rows=16, time_horizon=5)
+    store.reserve(6)
+    sent: list[tuple[float, float]] = []
+    taken: list[tuple[float, float]] = []
+    serial = 0
+    last: dict[int, float] = {}
+    for _ in range(500):
+        ending = [a for a in last if rng.random() < 0.1]
+        if ending:
+            rewards = rng.normal(size=len(ending)).astype(np.float32)
+            sent += [(last.pop(a), float(r)) for a, r in zip(ending, rewards, strict=True)]
+            store.end_episodes(slots(*ending), terminals(ending, [0.0] * len(ending), rewards, [False] * len(ending)))
+        deciding = [a for a in range(6) if rng.random() < (0.9 if a < 2 else 0.2)]
+        if deciding:
+            rewards = rng.normal(size=len(deciding)).astype(np.float32)
+            sent += [(last[a], float(r)) for a, r in zip(deciding, rewards, strict=True) if a in last]
+            numbers = list(range(serial, serial + len(deciding)))
+            serial += len(deciding)
+            store.open_rows(slots(*deciding), decisions(deciding, numbers, rewards))
+            last |= dict(zip(deciding, map(float, numbers), strict=True))
+        if store.complete >= 16:
+            rows = store.complete_rows()
+            taken += list(zip(store.obs[0][rows, 0].tolist(), store.reward[rows].tolist(), strict=True))
+            store.keep_open()
+        act(store)
+        assert store.size <= 16 + 2 * 6
+        assert len(store.end) <= 16 + 2 * 6
+    rows = store.complete_rows()
+    taken += list(zip(store.obs[0][rows, 0].tolist(), store.reward[rows].tolist(), strict=True))
+    assert sorted(taken) == sorted(sent)
+    assert len(sent) > 1000
+
+
+def test_agent_that_vanishes_and_returns_goes_on_with_its_open_row() -> None:
+    store = ExperienceStore(make_spec(), rows=8, time_horizon=99)
+    store.reserve(6)
+    store.open_rows(slots(0, 1), decisions([0, 1], [0.0, 1.0], [0.0, 0.0]))
+    act(store)
+    for t in range(3):
+        store.open_rows(slots(0), decisions([0], [t], [0.0]))
+        act(store)
+    store.open_rows(slots(1), decisions([1], [2.0], [7.0]))
+    assert store.reward[1] == 7.0
+    assert store.successor[1] == 5
+
+
+def test_masks_reset_for_decisions_without_one() -> None:
+    store = ExperienceStore(make_spec(continuous=0, branches=(2, 3)), rows=8, time_horizon=99)
+    store.reserve(6)
+    mask = [np.array([[True, False]]), np.array([[False, True, True]])]
+    store.open_rows(slots(0), decisions([0], [0.0], [0.0], mask))
+    assert store.masked
+    assert store.mask[0].tolist() == [True, False, False, True, True]
+    store.mask[1] = True  # what an earlier rollout may have left there
+    store.open_rows(slots(0), decisions([0], [0.0], [0.0]))
+    assert not store.mask[1].any()
+
+
+def test_interrupting_open_rows_keeps_the_value_of_what_follows() -> None:
+    store = ExperienceStore(make_spec(), rows=8, time_horizon=99)
+    store.reserve(6)
+    for t in range(3):
+        store.open_rows(slots(0, 1), decisions([0, 1], [t, 10.0 + t], [t, t]))
+        act(store)
+    store.interrupt_open()
+    assert (store.size, store.complete) == (4, 4)
+    assert store.end[:4].tolist() == [End.NONE, End.NONE, End.INTERRUPTED, End.INTERRUPTED]
+    assert store.final_obs[0][store.final[2:4], 0].tolist() == [2.0, 12.0]
+    assert (store.open_row == -1).all()
+    assert store.complete_rows() == slice(0, 4)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_restored_store_goes_on_as_if_never_stopped(steps: int) -> None:
+    def feed(store: ExperienceStore, start: int, stop: int) -> None:
+        for t in range(start, stop):
+            if t == 2:
+                store.end_episodes(slots(1), terminals([1], [5.0], [1.0], [True]))
+            store.open_rows(slots(0, 1), decisions([0, 1], [t, -t], [t, 2 * t]))
+            act(store)
+
+    whole = ExperienceStore(make_spec(), rows=6, time_horizon=3)
+    whole.reserve(6)
+    feed(whole, 0, 6)
+    first = ExperienceStore(make_spec(), rows=6, time_horizon=3)
+    first.reserve(6)
+    feed(first, 0, steps)
+    second = ExperienceStore(make_spec(), rows=6, time_horizon=3)
+    second.reserve(6)
+    second.load_state_dict(first.state_dict())
+    feed(second, steps, 6)
+    a, b = whole.state_dict(), second.state_dict()
+    for name, value in a.items():
+        np.testing.assert_equal(b[name], value, err_msg=name)
