@@ -31,7 +31,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from ppo_cartpole import machine
+from speed import machine
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
