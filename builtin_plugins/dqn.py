@@ -75,7 +75,7 @@ class QPolicy(Policy):
         return SampledActions(np.zeros((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
 
     def _values(self, features: np.ndarray) -> np.ndarray:
-        if self._mirror is None and Mirror.supports(self.network.encoder):
+        if (self._mirror is None or not self._mirror.is_current) and Mirror.supports(self.network.encoder):
             self._mirror = Mirror(self.network.encoder, self.network.heads)
         if self._mirror is not None:
             return self.network.combine(*self._mirror(features))
@@ -86,10 +86,6 @@ class QPolicy(Policy):
     def modules(self) -> dict[str, nn.Module]:
         """The network and the normalizer."""
         return {"network": self.network, "inputs": self.inputs}
-
-    def weights_changed(self) -> None:
-        """Read the new weights at the next act."""
-        self._mirror = None
 
 
 class DQNOptimizer(TorchOptimizer):
@@ -104,6 +100,7 @@ class DQNOptimizer(TorchOptimizer):
         self.tau, self.interval, self.double_q = h.tau, h.target_update_interval, h.double_q
         self.target = copy.deepcopy(policy.network).requires_grad_(False)
         self.copied_at = 0
+        self.starts = torch.tensor([columns.start for columns in policy.network.branches], device=policy.device)
 
     def modules(self) -> dict[str, nn.Module]:
         """The target network."""
@@ -118,14 +115,13 @@ class DQNOptimizer(TorchOptimizer):
                 scores = scores.masked_fill(batch.next_mask, MASKED_LOGIT)
             branches = self.policy.network.branches
             best = [values[:, c].gather(1, scores[:, c].argmax(1, keepdim=True)) for c in branches]
-            return batch.rewards + batch.discounts * torch.cat(best, 1).mean(1)
+            return torch.addcmul(batch.rewards, batch.discounts, torch.cat(best, 1).mean(1))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The error of the values of the actions that were taken."""
         targets = self.targets(batch)
         values = self.policy.network(batch.features)
-        starts = [columns.start for columns in self.policy.network.branches]
-        taken = values.gather(1, batch.discrete + torch.tensor(starts, device=values.device))  # [rows, branches]
+        taken = values.gather(1, batch.discrete + self.starts)  # [rows, branches]
         errors = functional.smooth_l1_loss(taken, targets[:, None].expand_as(taken), reduction="none")
         loss = batch.mean(errors)
         return {"loss": loss, "Losses/Value Loss": loss, "Policy/Value Estimate": taken.mean()}

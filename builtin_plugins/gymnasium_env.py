@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _VERSION = re.compile(r"-v\d+$")
 NATIVE, SYNC = "vector_entry_point", "sync"
+WORTH_A_VECTOR = 4  # copies from which array code is faster than a loop over scalar code
 OURS = {"num_envs": "env_settings.num_areas", "vector_kwargs": "vectorization_mode", "wrappers": "a registered id"}
 """Arguments of `gymnasium.make_vec` that are not the user's to set, and what to use instead."""
 
@@ -52,8 +53,8 @@ def make(
 
     The keyword arguments of the environment come from `env_settings.env_kwargs`, among them those of `gymnasium.make`
     such as `max_episode_steps`, and `vectorization_mode`: `vector_entry_point` is the environment's own vectorized
-    implementation, the default where there is one; `sync` steps single copies. `name` is a registered id, with or
-    without its version; `package:id` imports the package that registers it.
+    implementation, the default for several copies where there is one; `sync` steps single copies. `name` is a
+    registered id, with or without its version; `package:id` imports the package that registers it.
 
     Raises:
         UsageError: Gymnasium or a package that the environment needs is missing, there is no such id, or it does not
@@ -118,7 +119,8 @@ def _make_vector_env(
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise UsageError(f'"max_episode_steps" of {env} must be a whole number above 0, not {limit!r}.')
     has_native = spec.vector_entry_point is not None and not spec.additional_wrappers
-    mode = arguments.pop("vectorization_mode", NATIVE if has_native else SYNC)
+    worth_it = has_native and (copies >= WORTH_A_VECTOR or spec.entry_point is None)
+    mode = arguments.pop("vectorization_mode", NATIVE if worth_it else SYNC)
     if mode not in (NATIVE, SYNC):
         raise UsageError(
             f'"vectorization_mode" of {env} must be "{NATIVE}" or "{SYNC}", not {mode!r}; for worker processes use '

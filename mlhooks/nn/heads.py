@@ -70,11 +70,13 @@ class ActionHeads(nn.Module):
 
     def forward(self, encoding: Tensor) -> ActionParameters:
         """Distribution parameters for [rows, inputs]."""
-        return ActionParameters(
-            mean=None if self.mean is None else self.mean(encoding),
-            log_std=None if self.mean is None else self.log_std,
-            logits=None if self.logits is None else self.logits(encoding),
-        )
+        return self.parameters_of([layer(encoding) for layer in self.linear()])
+
+    def parameters_of(self, outputs: list[Tensor]) -> ActionParameters:
+        """Distribution parameters from the outputs of `linear()`."""
+        if self.mean is None:
+            return ActionParameters(None, None, outputs[0])
+        return ActionParameters(outputs[0], self.log_std, outputs[1] if self.logits is not None else None)
 
 
 def evaluate(

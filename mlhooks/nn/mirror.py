@@ -1,42 +1,102 @@
-"""The forward pass of small networks in plain numpy, for acting without torch's dispatch.
+"""Small networks in plain numpy: what torch computes, without what it costs to ask torch.
 
-At the batch sizes of acting, torch spends most of a forward pass on dispatch: numpy computes the same affine maps in a
-fraction of the time. The mirror reads the very memory of the torch parameters, so it never holds stale weights.
+At the sizes of reinforcement learning's networks, most of a forward or backward pass in torch is dispatch, and its
+tanh takes longer than the matrix products around it. A `Mirror` computes the same affine maps and activations, and
+their gradients, on the very memory of the torch parameters, so it never holds stale weights. Acting uses it directly;
+learning through a `GradientTape`, which leaves the loss to autograd and takes over where the networks begin.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeGuard
+from contextvars import ContextVar, Token
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from mlhooks.nn.layers import MLP
 
-Layer = tuple[np.ndarray, np.ndarray]
+LARGE = 2**20  # activations of one layer, [rows, hidden_units], beyond which torch's threads win
 
 
-def _swish(x: np.ndarray) -> np.ndarray:
-    swished: np.ndarray = x / (1.0 + np.exp(-np.maximum(x, -80.0)))
-    return swished
+class Activation(NamedTuple):
+    """An activation and its derivative.
+
+    Attributes:
+        forward: from x, which it may overwrite, to the result and what `backward` needs to know.
+        backward: from the gradient of the result, which it may overwrite, and that knowledge, to the gradient of x.
+    """
+
+    forward: Callable[[np.ndarray], tuple[np.ndarray, Any]]
+    backward: Callable[[np.ndarray, Any], np.ndarray]
 
 
-ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "swish": _swish,
-    "tanh": lambda x: np.tanh(x, out=x),
-    "relu": lambda x: np.maximum(x, 0.0, out=x),
-    "leaky_relu": lambda x: np.maximum(x, 0.01 * x),
-    "elu": lambda x: np.where(x > 0.0, x, np.expm1(np.minimum(x, 0.0))),
+def _swish(x: np.ndarray) -> tuple[np.ndarray, Any]:
+    sigmoid = 1.0 / (1.0 + np.exp(-np.maximum(x, -80.0)))
+    x *= sigmoid
+    return x, (x, sigmoid)
+
+
+def _swish_backward(gradient: np.ndarray, known: Any) -> np.ndarray:
+    swished, sigmoid = known
+    gradient *= sigmoid + swished * (1.0 - sigmoid)
+    return gradient
+
+
+def _of_result(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], tuple[np.ndarray, Any]]:
+    def forward(x: np.ndarray) -> tuple[np.ndarray, Any]:
+        y = function(x)
+        return y, y
+
+    return forward
+
+
+def _scaled_by(derivative: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray, Any], np.ndarray]:
+    def backward(gradient: np.ndarray, y: Any) -> np.ndarray:
+        gradient *= derivative(y)
+        return gradient
+
+    return backward
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "swish": Activation(_swish, _swish_backward),
+    "tanh": Activation(_of_result(lambda x: np.tanh(x, out=x)), _scaled_by(lambda y: 1.0 - y * y)),
+    "relu": Activation(_of_result(lambda x: np.maximum(x, 0.0, out=x)), _scaled_by(lambda y: y > 0.0)),
+    "leaky_relu": Activation(
+        _of_result(lambda x: np.maximum(x, np.float32(0.01) * x)),
+        _scaled_by(lambda y: np.where(y > 0.0, np.float32(1.0), np.float32(0.01))),
+    ),
+    "elu": Activation(
+        _of_result(lambda x: np.where(x > 0.0, x, np.expm1(np.minimum(x, 0.0)))),
+        _scaled_by(lambda y: np.where(y > 0.0, np.float32(1.0), y + np.float32(1.0))),
+    ),
 }
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().numpy()
+class _Layer:
+    """A linear layer's weight, transposed for rows of features, and bias, as arrays on the parameters' memory."""
 
+    def __init__(self, layer: nn.Linear) -> None:
+        self.parameters = layer.weight, layer.bias
+        self.weight, self.bias = layer.weight.detach().numpy().T, layer.bias.detach().numpy()  # [in, out], [out]
 
-def _layer(layer: nn.Linear) -> Layer:
-    return _array(layer.weight).T, _array(layer.bias)
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        y: np.ndarray = x @ self.weight
+        y += self.bias
+        return y
+
+    def backward(self, x: np.ndarray, gradient: np.ndarray) -> None:
+        """Add to the parameters' `.grad`; x: [rows, in], gradient: [rows, out]."""
+        weight, bias = self.parameters
+        if weight.requires_grad and weight.grad is not None:
+            grad = weight.grad.numpy()
+            grad += gradient.T @ x
+        if bias.requires_grad and bias.grad is not None:
+            grad = bias.grad.numpy()
+            grad += np.ones(len(gradient), np.float32) @ gradient  # a third of the time of a sum over rows
 
 
 class Mirror:
@@ -48,21 +108,108 @@ class Mirror:
     """
 
     def __init__(self, encoder: MLP, heads: Sequence[nn.Linear]) -> None:
-        self.hidden = [_layer(layer) for layer in encoder.layers if isinstance(layer, nn.Linear)]
-        self.activate = ACTIVATIONS[encoder.activation]
-        self.heads = [_layer(head) for head in heads]
+        self.hidden = [_Layer(layer) for layer in encoder.layers if isinstance(layer, nn.Linear)]
+        self.activation = ACTIVATIONS[encoder.activation]
+        self.heads = [_Layer(head) for head in heads]
+        self._weight, self._address = heads[0].weight, heads[0].weight.data_ptr()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the parameters are still where they were; values may have changed, the memory may not."""
+        return self._weight.data_ptr() == self._address
 
     @staticmethod
     def supports(encoder: nn.Module) -> TypeGuard[MLP]:
         """Whether an encoder is one that can be mirrored: plain layers on the CPU."""
-        on_cpu = all(parameter.device.type == "cpu" for parameter in encoder.parameters())
-        return on_cpu and isinstance(encoder, MLP) and encoder.activation in ACTIVATIONS
+        if not isinstance(encoder, MLP) or encoder.activation not in ACTIVATIONS:
+            return False
+        return all(parameter.device.type == "cpu" for parameter in encoder.parameters())
 
     def __call__(self, features: np.ndarray) -> list[np.ndarray]:
         """The output of each head, for float32 features [rows, size]."""
         x = features
-        for weight, bias in self.hidden:
-            x = x @ weight
-            x += bias
-            x = self.activate(x)
-        return [x @ weight + bias for weight, bias in self.heads]
+        for layer in self.hidden:
+            x, _ = self.activation.forward(layer(x))
+        return [head(x) for head in self.heads]
+
+    def record(self, features: np.ndarray) -> tuple[list[np.ndarray], list[tuple[np.ndarray, Any]], np.ndarray]:
+        """As a call, with what `backward` needs: each layer's input and activation, and the encoding."""
+        x, passed = features, []
+        for layer in self.hidden:
+            y, known = self.activation.forward(layer(x))
+            passed.append((x, known))
+            x = y
+        return [head(x) for head in self.heads], passed, x
+
+    def backward(
+        self, passed: list[tuple[np.ndarray, Any]], encoding: np.ndarray, gradients: Sequence[np.ndarray | None]
+    ) -> None:
+        """Add to all parameters' `.grad` what follows from the gradients of the heads' outputs; None where unused."""
+        above = None
+        for head, gradient in zip(self.heads, gradients, strict=True):
+            if gradient is not None:
+                head.backward(encoding, gradient)
+                below = gradient @ head.weight.T
+                above = below if above is None else above + below
+        if above is None:
+            return
+        for layer, (x, known) in zip(reversed(self.hidden), reversed(passed), strict=True):
+            above = self.activation.backward(above, known)
+            layer.backward(x, above)
+            if layer is not self.hidden[0]:
+                above = above @ layer.weight.T
+
+
+class GradientTape:
+    """While it is entered, networks made of plain layers run as mirrors, and `backward` goes through them.
+
+    Autograd sees their outputs as leaves. So a loss is written in plain torch, and gets its gradients as from
+    `loss.backward()`; the networks must have no inputs that need gradients themselves.
+    """
+
+    _active: ContextVar[GradientTape | None] = ContextVar("active", default=None)
+
+    def __init__(self) -> None:
+        self._mirrors: dict[tuple[nn.Module, ...], Mirror | None] = {}
+        self._records: list[tuple[Mirror, list[tuple[np.ndarray, Any]], np.ndarray, list[Tensor]]] = []
+        self._token: Token[GradientTape | None] | None = None
+
+    def __enter__(self) -> GradientTape:
+        self._records = []
+        self._token = self._active.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._token is not None
+        self._active.reset(self._token)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of the loss to all parameters' `.grad`, which must exist."""
+        loss.backward()
+        with np.errstate(all="ignore"):  # what is not finite is found and named before the step
+            for mirror, passed, encoding, outputs in reversed(self._records):
+                mirror.backward(passed, encoding, [None if o.grad is None else o.grad.numpy() for o in outputs])
+        self._records = []
+
+    @classmethod
+    def outputs(cls, encoder: nn.Module, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor]:
+        """Each head's output on the encoder's for features [rows, size]: by the active tape, or else by torch."""
+        tape = cls._active.get()
+        mirror = None if tape is None or features.requires_grad else tape._mirror(encoder, heads, len(features))
+        if tape is None or mirror is None:
+            encoding = encoder(features)
+            return [head(encoding) for head in heads]
+        with np.errstate(all="ignore"):
+            if not torch.is_grad_enabled():
+                return [torch.from_numpy(output) for output in mirror(features.numpy())]
+            arrays, passed, encoding = mirror.record(features.numpy())
+        outputs = [torch.from_numpy(array).requires_grad_() for array in arrays]
+        tape._records.append((mirror, passed, encoding, outputs))
+        return outputs
+
+    def _mirror(self, encoder: nn.Module, heads: Sequence[nn.Linear], rows: int) -> Mirror | None:
+        key = (encoder, *heads)
+        mirror = self._mirrors.get(key)
+        if key not in self._mirrors or (mirror is not None and not mirror.is_current):
+            mirror = self._mirrors[key] = Mirror(encoder, heads) if Mirror.supports(encoder) else None
+        return mirror if mirror is not None and rows * len(mirror.heads[0].weight) <= LARGE else None

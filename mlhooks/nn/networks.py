@@ -13,6 +13,7 @@ from mlhooks.nn.encoders import GoalEncoder, make_encoder
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.heads import ActionHeads, ActionParameters, branch_slices
 from mlhooks.nn.layers import MLP, linear
+from mlhooks.nn.mirror import GradientTape
 
 if TYPE_CHECKING:
     from mlhooks.settings import NetworkSettings
@@ -36,8 +37,7 @@ class Actor(nn.Module):
 
     def forward(self, features: Tensor) -> ActionParameters:
         """Distribution parameters for features [rows, size]."""
-        parameters: ActionParameters = self.heads(self.encoder(features))
-        return parameters
+        return self.heads.parameters_of(GradientTape.outputs(self.encoder, self.heads.linear(), features))
 
 
 class Critic(nn.Module):
@@ -60,8 +60,7 @@ class Critic(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Values [rows, signals] for features [rows, size]."""
-        values: Tensor = self.heads(self.encoder(features))
-        return values
+        return GradientTape.outputs(self.encoder, [self.heads], features)[0]
 
 
 class QNetwork(nn.Module):
@@ -91,9 +90,7 @@ class QNetwork(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Values [rows, sum of branch sizes] for features [rows, size]."""
-        encoding = self.encoder(features)
-        outputs: list[Tensor] = [head(encoding) for head in self.heads]
-        return self.combine(*outputs)
+        return self.combine(*GradientTape.outputs(self.encoder, self.heads, features))
 
     def combine(self, advantages: Array, value: Array | None = None) -> Array:
         """Values from the heads' outputs: with dueling heads, Wang et al., equation 9, in every branch."""

@@ -60,9 +60,9 @@ class OffPolicyTrainer(Trainer):
         self._updated_at += count * self.hyperparameters.steps_per_update
         self._update_normalizer()
         self.optimizer.set_step(self.step)
-        reported = []
+        reported, size = [], self.hyperparameters.batch_size
         for _ in range(count):
-            batch = self.sample(self.hyperparameters.batch_size)
+            batch = self.sample(size)
             reported.append(self.optimizer.update(batch))
             reported += [signal.update(batch) for signal in self.reward_signals]
         self.policy.weights_changed()
@@ -85,8 +85,9 @@ class OffPolicyTrainer(Trainer):
         follows = (path.next_rows >= 0) | (path.finals >= 0)
         next_obs = [obs[path.next_rows] for obs in store.obs]
         cut = np.flatnonzero(path.finals >= 0)
-        for obs, final in zip(next_obs, store.final_obs, strict=True):
-            obs[cut] = final[path.finals[cut]]
+        if len(cut):
+            for obs, final in zip(next_obs, store.final_obs, strict=True):
+                obs[cut] = final[path.finals[cut]]
         next_mask = None
         if store.masked:
             next_mask = store.mask[path.next_rows]

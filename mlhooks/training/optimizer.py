@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mlhooks.errors import CheckpointError, NonFiniteError
+from mlhooks.nn.mirror import GradientTape
 from mlhooks.nn.networks import Actor, Critic
 from mlhooks.nn.schedules import Schedule
 from mlhooks.settings import TrainerSettings
@@ -79,6 +80,7 @@ class TorchOptimizer(Optimizer):
         )
         self._torch_optimizer: GradientStepper | None = None
         self._flat: FlatParameters | None = None
+        self._tape = GradientTape()
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -123,9 +125,10 @@ class TorchOptimizer(Optimizer):
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One step of gradient descent on `loss`."""
-        losses = self.loss(batch)
         self.flat.grad.zero_()
-        losses["loss"].backward()
+        with self._tape:
+            losses = self.loss(batch)
+        self._tape.backward(losses["loss"])
         self.gradients_ready(losses)
         self.torch_optimizer.step()
         return {name: value.detach() for name, value in losses.items() if name != "loss"}
@@ -191,4 +194,5 @@ class ActorCriticOptimizer(TorchOptimizer):
     @torch.no_grad()
     def values(self, features: Tensor) -> Tensor:
         """Values [rows, signals] of features [rows, size], without gradients."""
-        return torch.cat([self.critic(part) for part in features.split(16384)])
+        with self._tape:
+            return torch.cat([self.critic(part) for part in features.split(16384)])

@@ -108,10 +108,12 @@ class ActorPolicy(Policy):
 
     def _parameters(self, features: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
         """What `ActionParameters` has, as arrays."""
-        if self._mirror is None and isinstance(self.actor, Actor) and Mirror.supports(self.actor.encoder):
-            self._mirror = Mirror(self.actor.encoder, self.actor.heads.linear())
-        if self._mirror is not None and isinstance(self.actor, Actor):
-            return self.actor.heads.from_outputs(self._mirror(features))
+        actor = self.actor
+        if isinstance(actor, Actor):
+            if (self._mirror is None or not self._mirror.is_current) and Mirror.supports(actor.encoder):
+                self._mirror = Mirror(actor.encoder, actor.heads.linear())
+            if self._mirror is not None:
+                return actor.heads.from_outputs(self._mirror(features))
         with torch.no_grad():
             parameters = self.actor(torch.from_numpy(features).to(self.device))
         mean, log_std, logits = (None if p is None else p.detach().cpu().numpy() for p in parameters)
@@ -124,7 +126,3 @@ class ActorPolicy(Policy):
     def modules(self) -> dict[str, nn.Module]:
         """The actor and the normalizer."""
         return {"actor": self.actor, "inputs": self.inputs}
-
-    def weights_changed(self) -> None:
-        """Read the new weights at the next act."""
-        self._mirror = None

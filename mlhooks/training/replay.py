@@ -84,6 +84,9 @@ class ReplayBuffer(ExperienceStore):
 
     def transitions(self, rows: np.ndarray, n: int) -> Transitions:
         """Follow complete rows for up to n steps: to the end of the episode, or to a row that is still open."""
+        if n == 1:
+            finals = np.where(self.end[rows] == End.INTERRUPTED, self.final[rows], -1)
+            return Transitions(rows[:, None], np.ones(len(rows), np.int64), self.successor[rows], finals)
         steps = np.full((len(rows), n), -1, np.int64)
         finals = np.full(len(rows), -1, np.int64)
         at = rows.copy()

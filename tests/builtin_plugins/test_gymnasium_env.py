@@ -122,12 +122,12 @@ def test_lone_copy_decides_at_every_step_under_next_step_too():
 
 
 def test_native_cartpole_gives_the_transitions_of_its_vector_environment():
-    env = make("CartPole-v1", num_areas=3, seed=2)
+    env = make("CartPole-v1", num_areas=4, seed=2)
     assert type(env._env.unwrapped).__name__ == "CartPoleVectorEnv"
     noted = transitions(env, 150)
     ends = 0
     single = gymnasium.make("CartPole-v1").unwrapped
-    for agent in range(3):
+    for agent in range(4):
         obs = None
         for before, action, reward, after, how in noted[agent]:
             # The next observation follows from this one by CartPole's own dynamics: no reset in between.
@@ -272,7 +272,12 @@ def test_name_without_version_is_the_newest_and_an_old_version_is_said(caplog):
 )
 def test_unfit_requests_say_what_to_do(name, env_kwargs, message):
     with pytest.raises(UsageError, match=message):
-        make(name, env_kwargs)
+        make(name, env_kwargs, num_areas=4)
+
+
+@pytest.mark.parametrize(("copies", "kind"), [(1, "SyncVectorEnv"), (4, "CartPoleVectorEnv")])
+def test_few_copies_are_stepped_one_by_one_where_that_is_faster(copies, kind):
+    assert type(make("CartPole-v1", num_areas=copies)._env.unwrapped).__name__ == kind
 
 
 def test_missing_gymnasium_says_how_to_install_it(monkeypatch):
@@ -292,5 +297,5 @@ def test_failures_of_the_environment_name_it():
 
 def test_vector_environment_that_hides_when_it_resets_is_refused():
     with pytest.raises(EnvironmentFailure, match=r"vectorization_mode: sync"):
-        make("mlhooks-tests/Silent-v0")
+        make("mlhooks-tests/Silent-v0", num_areas=4)
     make("mlhooks-tests/Silent-v0", {"vectorization_mode": "sync"})

@@ -85,7 +85,7 @@ def test_network_of_a_plugin_learns(tmp_path: Path) -> None:
     fast = {"learning_rate": 0.02}
     run = train(config("Corridor", "test:x", max_steps=4000, hyperparameters=fast), tmp_path, Env(), OwnNetwork())
     assert isinstance(run.trainers["Corridor"].policy.actor, Linear)
-    assert run.trainers["Corridor"].mean_reward > 4.5
+    assert run.trainers["Corridor"].mean_reward > 4.2  # 2.5 by chance, 5 at best
 
 
 def test_run_with_both_goes_on_exactly_where_it_stopped(tmp_path: Path) -> None:
