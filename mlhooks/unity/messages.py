@@ -1,0 +1,100 @@
+"""The envelope of the protocol: what both sides put around observations and actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mlhooks.unity.schema import FIELDS
+from mlhooks.unity.wire import BYTES, WireError, read_fields, write_bytes, write_varint
+
+_MESSAGE, _OUTPUT, _RL_OUTPUT = FIELDS["UnityMessageProto"], FIELDS["UnityOutputProto"], FIELDS["UnityRLOutputProto"]
+OK, STOPPED = 200, 400
+
+
+def _header(status: int) -> bytes:
+    return write_bytes(_MESSAGE["header"], write_varint(FIELDS["HeaderProto"]["status"] << 3) + write_varint(status))
+
+
+_OK_HEADER = _header(OK)
+STOP = _header(STOPPED)
+"""The answer that ends a player."""
+
+
+def wrap_input(unity_input: bytes) -> bytes:
+    """A message to the player, from a serialized UnityInputProto."""
+    return _OK_HEADER + write_bytes(_MESSAGE["unity_input"], unity_input)
+
+
+def wrap_rl_input(rl_input: bytes) -> bytes:
+    """A serialized UnityInputProto, from a serialized UnityRLInputProto."""
+    return write_bytes(FIELDS["UnityInputProto"]["rl_input"], rl_input)
+
+
+@dataclass
+class PlayerMessage:
+    """What a player sent, taken apart down to the list of each behavior's agents.
+
+    Attributes:
+        data: the serialized message.
+        status: of its header: 200, or 400 when the player says goodbye.
+        output: the serialized UnityOutputProto.
+        initialization: its serialized UnityRLInitializationOutputProto; empty in most messages.
+        agents: behavior id -> where its serialized ListAgentInfoProto lies in `data`.
+        side_channel: the messages of all side channels.
+    """
+
+    data: bytes
+    status: int = OK
+    output: slice = slice(0, 0)
+    initialization: slice = slice(0, 0)
+    agents: dict[str, slice] = field(default_factory=dict)
+    side_channel: bytes = b""
+
+
+def read_message(data: bytes) -> PlayerMessage:
+    """Take a player's message apart.
+
+    Raises:
+        WireError: it is none.
+    """
+    message = PlayerMessage(data, status=0)
+    for number, value in _parts(data, slice(0, len(data))):
+        if number == _MESSAGE["header"]:
+            for part in read_fields(data, value.start, value.stop):
+                if part.number == FIELDS["HeaderProto"]["status"]:
+                    message.status = part.value
+        elif number == _MESSAGE["unity_output"]:
+            message.output = value
+            _read_output(message)
+    return message
+
+
+def _read_output(message: PlayerMessage) -> None:
+    for number, value in _parts(message.data, message.output):
+        if number == _OUTPUT["rl_initialization_output"]:
+            message.initialization = value
+        elif number == _OUTPUT["rl_output"]:
+            _read_rl_output(message, value)
+
+
+def _read_rl_output(message: PlayerMessage, place: slice) -> None:
+    for number, value in _parts(message.data, place):
+        if number == _RL_OUTPUT["agentInfos"]:
+            entry = dict(_parts(message.data, value))  # of a map: 1 is the key, 2 the value; what is empty may lack
+            behavior_id = _text(message.data, entry.get(1, slice(0, 0)))
+            message.agents[behavior_id] = entry.get(2, slice(0, 0))
+        elif number == _RL_OUTPUT["side_channel"]:
+            message.side_channel = message.data[value]
+
+
+def _text(data: bytes, place: slice) -> str:
+    try:
+        return data[place].decode()
+    except UnicodeDecodeError as error:
+        raise WireError(f"a behavior's name is not text: {error}") from error
+
+
+def _parts(data: bytes, place: slice) -> list[tuple[int, slice]]:
+    """The fields of a message that are bytes, text or messages, and where their values lie."""
+    fields = read_fields(data, place.start, place.stop)
+    return [(part.number, slice(part.start, part.stop)) for part in fields if part.kind == BYTES]
