@@ -18,7 +18,7 @@ logger = logging.getLogger("mlhooks")
 
 
 class LazyCommand(NamedTuple):
-    """A command that lives in `module` under its own name, with the line that `mlhooks --help` shows for it."""
+    """A command that lives in `module` under its own name, - as _, with the line that `mlhooks --help` shows for it."""
 
     module: str
     help: str
@@ -28,6 +28,7 @@ COMMANDS = {
     "run": LazyCommand("mlhooks.cli.run", "Train agents, or watch trained ones."),
     "config": LazyCommand("mlhooks.cli.config", "Check, show and describe configuration files."),
     "plugins": LazyCommand("mlhooks.cli.plugins", "List plugins and the hooks they can implement."),
+    "sim-player": LazyCommand("mlhooks.cli.sim_player", "Play a simulation as a Unity player would."),
 }
 
 
@@ -115,7 +116,7 @@ class RootGroup(click.Group):
 
 
 def _import_command(name: str) -> click.Command:
-    command: click.Command = copy.copy(getattr(import_module(COMMANDS[name].module), name))
+    command: click.Command = copy.copy(getattr(import_module(COMMANDS[name].module), name.replace("-", "_")))
     command.params = list(command.params)  # what a plugin adds belongs to this command line, not to the module
     return command
 

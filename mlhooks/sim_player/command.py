@@ -1,0 +1,82 @@
+"""The player stand-in as a process: its log, its exit code, and what it does with its arguments."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mlhooks import __version__
+from mlhooks.errors import MlhooksError
+from mlhooks.sim_player.options import log_path, parse, port_of
+
+logger = logging.getLogger("mlhooks.sim_player")
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Play until the trainer says to leave; return the exit code.
+
+    0: played to the end, or there is no trainer. 1: failed. 2: bad usage. 130: interrupted.
+    """
+    with _log_to(log_path(arguments)):
+        try:
+            _run(arguments)
+        except MlhooksError as error:
+            logger.error("%s", error)  # noqa: TRY400  # a sentence for the user, who needs no traceback
+            return error.exit_code
+        except KeyboardInterrupt:
+            logger.info("Interrupted.")
+            return INTERRUPTED
+        except SystemExit as stop:
+            return stop.code if isinstance(stop.code, int) else 0
+        except Exception:
+            logger.exception("The player stand-in failed.")
+            return 1
+    return 0
+
+
+def _run(arguments: Sequence[str]) -> None:
+    options, unknown = parse(arguments)
+    if options.write_executable is not None:
+        from mlhooks.sim_player.executable import write_executable
+
+        path = write_executable(options.write_executable, arguments)
+        logger.info("Wrote %s; a trainer starts it as a player: --env %s", path, options.write_executable)
+        return
+    port = port_of(options)
+    logger.info("Player stand-in of mlhooks %s: %s, port %s", __version__, options.world, port)
+    if unknown:
+        logger.info("Arguments that mean nothing to it: %s", " ".join(unknown))
+    if port is None:
+        logger.info("Without --mlagents-port there is no trainer to play for: nothing to do.")
+        return
+    # After the arguments are known to be right: grpc and numpy take most of the start.
+    from mlhooks.sim_player.player import play
+
+    play(options, port)
+
+
+@contextlib.contextmanager
+def _log_to(path: str | None) -> Iterator[None]:
+    handler: logging.Handler
+    if path is None or path == "-":
+        handler = logging.StreamHandler(sys.stderr if path is None else sys.stdout)
+    else:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+        handler.close()

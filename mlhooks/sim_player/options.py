@@ -1,0 +1,117 @@
+"""The command line of the player stand-in: a Unity player's own arguments, and those that say what to play."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from mlhooks.errors import UsageError
+
+WORLDS = ("3DBall", "Basic", "GridWorld", "scripted")
+OBSERVATIONS = ("buffer", "goal", "gray", "png", "stack", "tensor")
+ACTIONS = ("continuous", "discrete", "branches", "hybrid")
+TRAITS = (*OBSERVATIONS, *ACTIONS, "mask", "group", "skip")
+FAULTS = ("crash", "exit", "hang", "stall", "slow-start", "quit", "nan", "nan-reward", "shape", "version", "close")
+AT_START = ("slow-start", "version")
+CURRENT = "1.5.0"
+
+EPILOG = f"""\
+--behavior gives a behavior's name, which may end in ?team=T. For a simulation it replaces the simulation's own name.
+For `scripted` it may be given many times and go on with traits and the step at which the behavior appears, as in
+Walker, Striker?team=1:discrete+mask+group or Late:hybrid+png@50. The traits are
+  {", ".join(OBSERVATIONS)}: more sensors;
+  {", ".join(ACTIONS)}: the kind of actions, one of them;
+  mask, group, skip: forbidden actions, groups with group rewards, agents that do not decide at every step.
+Every scripted behavior has the sensors "clock" (seed, agent, episode, step) and "action" (the agent's last one).
+
+A fault happens just before message --fault-step, counted from 1; 0 is before the player connects. Unity's own arguments
+are accepted; -logFile PATH is honoured and the others change nothing.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[:1].upper()}{message[1:]}. Say --help for the arguments of the player stand-in.")
+
+
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return the options among the arguments, and the others, which a Unity player may understand.
+
+    Raises:
+        UsageError: The world is unknown, or an option has a value that it cannot have.
+    """
+    options, others = _parser().parse_known_args(list(arguments))
+    if options.fault_step is None:
+        options.fault_step = 0 if options.fault in AT_START else 1
+    return options, others
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        "sim-player",
+        description="Play a simulation as a Unity player would: connect to a trainer's port and obey it.",
+        epilog=EPILOG,
+        add_help=False,  # -h is the beginning of other players' arguments
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("world", metavar="NAME", choices=WORLDS, help=f"what to play: {', '.join(WORLDS)}")
+    add("--help", action="help", help="show this message and exit")
+    add("--mlagents-port", nargs="?", metavar="PORT", help="the trainer's port; the last one given counts")
+    add("-logFile", "-logfile", dest="log_file", metavar="PATH", help="where to write the log; - is standard output")
+    add("--write-executable", type=Path, metavar="PATH", help="write a file that starts this player, and exit")
+    add("--behavior", action="append", default=[], dest="behaviors", metavar="NAME", help="see below")
+    add("--agents", type=_positive, metavar="N", help="agents in one area, of each behavior")
+    add("--areas", type=_positive, metavar="N", help="areas, in place of the number that the trainer asks for")
+    add("--agent-ids", choices=("stay", "change"), default="stay", help="whether an episode brings a new agent id")
+    add("--episode-length", type=_positive, default=10, metavar="N", help="least steps of a scripted episode")
+    add(
+        "--image-size", type=_positive, default=36, metavar="N", help="height of scripted images, 4 less than the width"
+    )
+    add(
+        "--stats", action="store_true", help="send stats: scripted episodes, and environment parameters when one begins"
+    )
+    add("--echo-channel", action="append", default=[], metavar="UUID", help="a side channel that is sent back")
+    add("--prepared", type=_positive, metavar="N", help="record N messages first, and send only those, in turn")
+    add("--communication-version", default=CURRENT, metavar="V", help="protocol version to speak, from 1.0.0")
+    add("--package-version", metavar="V", help="Unity package; images of those before 3 have their channels last")
+    add("--fault", choices=FAULTS, help="what goes wrong")
+    add(
+        "--fault-step", type=_natural, metavar="N", help="at which message; default 1, or 0 where only that makes sense"
+    )
+    add("--fault-seconds", type=float, metavar="S", help="how long a stall (5), slow start (5) or hang (3600) lasts")
+    add("--fault-worker", type=_natural, metavar="I", help="only in the player on port BASE + I")
+    add("--base-port", type=_natural, default=5005, metavar="BASE", help="port of worker 0, for --fault-worker")
+    add("--fault-once", type=Path, metavar="PATH", help="only if this file does not exist; the fault creates it")
+    return parser
+
+
+def port_of(options: argparse.Namespace) -> int | None:
+    """Return the trainer's port; None, as for a player, if there is none or it is not a number."""
+    try:
+        return int(options.mlagents_port)
+    except (TypeError, ValueError):
+        return None
+
+
+def log_path(arguments: Sequence[str]) -> str | None:
+    """Return the value of the last -logFile, whether or not the other arguments make sense."""
+    places = [i for i, text in enumerate(arguments[:-1]) if text.lower() == "-logfile"]
+    return arguments[places[-1] + 1] if places else None
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value

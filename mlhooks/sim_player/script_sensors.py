@@ -1,0 +1,103 @@
+"""The sensors of scripted behaviors; each shows which episode and step it is of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mlhooks.sim_player.behavior import NONE, TRANSLATIONAL, VARIABLE, Floats, Ints, Sensor
+
+BUFFER_ROWS = 4
+GOALS = 3
+TENSOR_CHANNELS = 2
+STACK_MAPPING = (0, 1, 2, 3, -1, -1)
+GRAY_MAPPING = (0, 0, 0)
+RGB_MAPPING = (0, 1, 2)
+IMAGE = (NONE, TRANSLATIONAL, TRANSLATIONAL)
+
+Images = npt.NDArray[np.uint8]
+
+
+class Moment(NamedTuple):
+    """Where some agents of a behavior are: their numbers, episodes and steps, and last actions, all [agents, ...]."""
+
+    seed: int
+    agent: Ints
+    episode: Ints
+    step: Ints
+    action: Floats
+
+
+See = Callable[[Moment], npt.NDArray[Any]]
+
+
+def clock(moment: Moment) -> Floats:
+    """Seed, agent, episode and step, [agents, 4]."""
+    columns = (np.full_like(moment.agent, moment.seed), moment.agent, moment.episode, moment.step)
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def buffer(moment: Moment) -> Floats:
+    """One to four rows of (episode, step, number of the row from 1), the others zero, [agents, 4, 3]."""
+    number = np.arange(1, BUFFER_ROWS + 1, dtype=np.float32)
+    out = np.empty((len(moment.agent), BUFFER_ROWS, 3), dtype=np.float32)
+    out[..., 0], out[..., 1], out[..., 2] = moment.episode[:, None], moment.step[:, None], number
+    out[number[None] > 1 + moment.step[:, None] % BUFFER_ROWS] = 0.0
+    return out
+
+
+def goal(moment: Moment) -> Floats:
+    """One-hot of the episode modulo 3, [agents, 3]."""
+    return np.eye(GOALS, dtype=np.float32)[moment.episode % GOALS]
+
+
+def frame(moment: Moment, size: int) -> Images:
+    """Episode and step, modulo 256, and a slope (x + 2 y) % 256 as red, green and blue, [agents, size, size + 4, 3]."""
+    out = np.empty((len(moment.agent), size, size + 4, 3), dtype=np.uint8)
+    out[..., 0] = (moment.episode % 256)[:, None, None]
+    out[..., 1] = (moment.step % 256)[:, None, None]
+    out[..., 2] = (np.arange(size + 4) + 2 * np.arange(size)[:, None]) % 256
+    return out
+
+
+def stack(moment: Moment, size: int) -> Images:
+    """The frame, and one whose red is the agent's number; the rest of that one belongs to no channel."""
+    other = np.zeros((len(moment.agent), size, size + 4, 3), dtype=np.uint8)
+    other[..., 0] = (moment.agent % 256)[:, None, None]
+    return np.concatenate([frame(moment, size), other], axis=-1)
+
+
+def tensor(moment: Moment, size: int) -> Floats:
+    """Episode plus the slope x / width, and step plus y / height, [agents, 2, size, size + 4]."""
+    out = np.empty((len(moment.agent), TENSOR_CHANNELS, size, size + 4), dtype=np.float32)
+    out[:, 0] = moment.episode[:, None, None] + np.arange(size + 4, dtype=np.float32) / (size + 4)
+    out[:, 1] = moment.step[:, None, None] + np.arange(size, dtype=np.float32)[:, None] / size
+    return out
+
+
+def sensors(traits: frozenset[str], actions: int, size: int) -> list[tuple[Sensor, See]]:
+    """Return the sensors of a behavior with these traits, sorted by name, and what each of them sees.
+
+    Args:
+        traits: Names of the optional sensors, among others.
+        actions: How many values an action has.
+        size: Height of images, 4 less than their width.
+    """
+    plane = (size, size + 4)
+    optional: dict[str, tuple[Sensor, See]] = {
+        "buffer": (Sensor("buffer", (BUFFER_ROWS, 3), (VARIABLE, NONE)), buffer),
+        "goal": (Sensor("goal", (GOALS,), (NONE,), goal=True), goal),
+        "gray": (Sensor("gray", (1, *plane), IMAGE, mapping=GRAY_MAPPING), lambda now: frame(now, size)),
+        "png": (Sensor("png", (3, *plane), IMAGE, mapping=RGB_MAPPING), lambda now: frame(now, size)),
+        "stack": (Sensor("stack", (4, *plane), IMAGE, mapping=STACK_MAPPING), lambda now: stack(now, size)),
+        "tensor": (Sensor("tensor", (TENSOR_CHANNELS, *plane), IMAGE), lambda now: tensor(now, size)),
+    }
+    found: list[tuple[Sensor, See]] = [
+        (Sensor("action", (actions,), (NONE,)), lambda now: now.action),
+        (Sensor("clock", (4,), (NONE,)), clock),
+        *(made for name, made in optional.items() if name in traits),
+    ]
+    return sorted(found, key=lambda made: made[0].name)

@@ -1,0 +1,145 @@
+"""What a player sends at each step, and what it does with the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from mlagents_envs.communicator_objects.command_pb2 import QUIT, RESET
+from mlagents_envs.communicator_objects.unity_rl_initialization_output_pb2 import UnityRLInitializationOutputProto
+
+from mlhooks.sim_player.behavior import Actions, Behavior, Infos, World
+from mlhooks.sim_player.channels import MOST_RECENT, Channels
+from mlhooks.sim_player.dialect import Dialect
+from mlhooks.sim_player.lists import brain_parameters, encoder
+from mlhooks.sim_player.replies import read_actions
+from mlhooks.sim_player.wire import output_message
+
+
+class Stage(Protocol):
+    """A source of messages."""
+
+    def message(self) -> bytes:
+        """Return the next UnityMessageProto, serialized."""
+
+    def answer(self, rl_input: Any) -> bool:
+        """Obey a UnityRLInputProto; return False if it says to quit."""
+
+
+class Live:
+    """Plays a world, from a reset on.
+
+    Args:
+        world: What to play.
+        channels: The side channels; they may have been read from already.
+        dialect: How to speak.
+        stats: Whether to send stats.
+    """
+
+    def __init__(self, world: World, channels: Channels, dialect: Dialect, *, stats: bool = False) -> None:
+        self._world, self._channels, self._dialect, self._stats = world, channels, dialect, stats
+        self._encode = {name: encoder(behavior, dialect) for name, behavior in world.behaviors.items()}
+        self._introduced: set[str] = set()
+        self._sent: Mapping[str, Sequence[Infos]] = {}
+        self._parameters: dict[str, float] = {}
+        self._begun = False  # whether all agents have just begun an episode
+        self._reset()
+
+    def message(self) -> bytes:
+        """Return what the agents say now, or at the next step at which one of them says something."""
+        sent = self._world.infos()
+        while not any(sent.values()):
+            self._world.act({})
+            sent = self._world.infos()
+        self._sent = sent
+        if self._stats:
+            self._report()
+        lists = {name: self._encode[name](infos) for name, infos in sent.items()}
+        return output_message(lists, self._channels.take(), self._introduction())
+
+    def answer(self, rl_input: Any) -> bool:
+        """Read the side channels, then obey the command."""
+        if rl_input.side_channel:
+            self._channels.receive(rl_input.side_channel)
+        if rl_input.command == QUIT:
+            return False
+        if rl_input.command == RESET:
+            self._reset()
+            return True
+        self._draw_parameters()
+        self._world.act(read_actions(rl_input.agent_actions, self._world.behaviors, self._sent, self._dialect))
+        return True
+
+    def random_actions(self, source: np.random.Generator) -> dict[str, Actions]:
+        """Return actions for those who asked in the last message."""
+        asked = {
+            name: sum(len(infos) for infos in lists if not infos.done) for name, lists in self._sent.items() if lists
+        }
+        return {name: _random(self._world.behaviors[name], count, source) for name, count in asked.items() if count}
+
+    def act(self, actions: Mapping[str, Actions]) -> None:
+        """Go on without a trainer."""
+        self._world.act(actions)
+
+    def _reset(self) -> None:
+        self._draw_parameters()
+        self._world.reset()
+        self._begun = True
+
+    def _draw_parameters(self) -> None:
+        # At every step, since the world begins episodes at any of them.
+        self._parameters = self._channels.parameters()
+        if self._parameters:
+            self._world.set_parameters(self._parameters)
+
+    def _report(self) -> None:
+        """Send the world's stats and, when an episode begins, the environment parameters."""
+        for stat in self._world.stats():
+            self._channels.stat(*stat)
+        if self._begun or any(infos.done for lists in self._sent.values() for infos in lists):
+            for key, value in self._parameters.items():
+                self._channels.stat(f"Parameter/{key}", value, MOST_RECENT)
+        self._begun = False
+
+    def _introduction(self) -> bytes:
+        new = [name for name, lists in self._sent.items() if lists and name not in self._introduced]
+        if not new:
+            return b""
+        self._introduced.update(new)
+        proto = UnityRLInitializationOutputProto()
+        for name in new:
+            proto.brain_parameters.append(brain_parameters(self._world.behaviors[name], self._dialect))
+        return bytes(proto.SerializeToString())
+
+
+class Prepared:
+    """Messages recorded beforehand, with random actions: the first one, then the others in turn, whatever the answers.
+
+    Args:
+        live: What to record.
+        count: Number of messages, at least 2.
+    """
+
+    def __init__(self, live: Live, count: int) -> None:
+        source = np.random.default_rng(0)
+        self._messages = [live.message()]
+        for _ in range(max(1, count - 1)):
+            live.act(live.random_actions(source))
+            self._messages.append(live.message())
+        self._next = 0
+
+    def message(self) -> bytes:
+        """Return the next message of the record."""
+        data = self._messages[self._next]
+        self._next = self._next % (len(self._messages) - 1) + 1
+        return data
+
+    def answer(self, rl_input: Any) -> bool:
+        """Heed nothing but the command to quit."""
+        return bool(rl_input.command != QUIT)
+
+
+def _random(behavior: Behavior, agents: int, source: np.random.Generator) -> Actions:
+    continuous = source.uniform(-1.0, 1.0, (agents, behavior.continuous)).astype(np.float32)
+    return Actions(continuous, source.integers(0, behavior.branches, (agents, len(behavior.branches)), dtype=np.int32))
