@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mlhooks.testing.collection import CheckModule
+from mlhooks.testing.demands import works
 from mlhooks.testing.target import Target
 from mlhooks.testing.trial import Trial
+
+if TYPE_CHECKING:
+    from mlhooks.testing.writing import Start
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -101,3 +105,28 @@ def trial(request: pytest.FixtureRequest, trainer_type: str, scratch: Path) -> T
     trial = Trial(target_of(request), trainer_type)
     _skip_if_exempt(request, trial.target, trial.kind)
     return trial
+
+
+@pytest.fixture
+def start(mlhooks_target: Target, scratch: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Start]:
+    """Starts runs of a stats writer; those that a check leaves open are finished after it."""
+    from mlhooks.testing.writing import WriterRun
+
+    runs: list[WriterRun] = []
+    parts: list[str] = []
+
+    def printed() -> str:
+        parts.append(capfd.readouterr().out)
+        return "".join(parts)
+
+    def start(folder: str = "results", **arguments: Any) -> WriterRun:
+        with works("a run started"):
+            runs.append(WriterRun(mlhooks_target, scratch / folder, printed=printed, **arguments))
+        if not runs[-1].writes:
+            pytest.skip("the plugin registers nothing that implements write_stats, on_add_stat or add_property")
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.manager.strict = False
+        run.finish()

@@ -13,7 +13,8 @@ from mlhooks.testing.target import Target, resolve
 
 WRITER_HOOKS = ("write_stats", "on_add_stat", "add_property")
 OF_TRAINERS = ("trainers", "robustness", "acting", "updating", "policy_gradients", "transitions", "learning")
-CHECKS = ("every_plugin", "stats_writers", *OF_TRAINERS, "environments")
+OF_WRITERS = ("stats_writers", "writer_runs")
+CHECKS = ("every_plugin", *OF_WRITERS, *OF_TRAINERS, "environments")
 """The modules of `mlhooks.testing.checks`, in the order in which they run."""
 COSTS: pytest.StashKey[list[str]] = pytest.StashKey()
 ENVIRONMENT: pytest.StashKey[dict[str, str]] = pytest.StashKey()
@@ -50,7 +51,7 @@ def applicable(target: Target) -> list[str]:
     if target.implements("get_env_types"):
         kinds.add("environments")
     if target.implements(*WRITER_HOOKS) or (target.implements("configure") and kinds == {"every_plugin"}):
-        kinds.add("stats_writers")  # an object that `configure` registers may be one; the checks find out
+        kinds |= set(OF_WRITERS)  # an object that `configure` registers may be one; the checks find out
     return [checks for checks in CHECKS if checks in kinds]
 
 
