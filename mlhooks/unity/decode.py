@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from mlagents_envs.base_env import BehaviorSpec, DecisionSteps, TerminalSteps
 from numpy.typing import NDArray
 
@@ -14,7 +15,7 @@ from mlhooks.unity import schema
 from mlhooks.unity.images import ImageError, decode_images
 from mlhooks.unity.layout import Layout, Rows, learn, read_floats, split
 from mlhooks.unity.specs import UnitySpec
-from mlhooks.unity.wire import read_varint
+from mlhooks.unity.wire import WireError, read_varint
 
 schema.install()
 
@@ -81,35 +82,37 @@ class Decoder:
                 # if the first record's form is everyone's, then each one does end where the next begins
                 if layout.fits(rows).all():
                     return self._steps(self._read(layout, rows))
-        return self._steps(self._gather(data, buffer, split(data, start, stop)))
+        return self._steps(self._gather(data, buffer, start, stop))
 
-    def _gather(self, data: bytes, buffer: Rows, ends: list[tuple[int, int]]) -> _Columns:
+    def _gather(self, data: bytes, buffer: Rows, start: int, stop: int) -> _Columns:
         """Read records of several forms, those of one form together."""
-        starts = np.array([start for start, _ in ends])
-        sizes = np.array([end - start for start, end in ends])
-        columns = self._columns(len(ends))
-        for size in np.unique(sizes).tolist():
-            open_rows = np.flatnonzero(sizes == size)
-            rows = buffer[starts[open_rows][:, None] + np.arange(size)]
-            for layout in self._layouts.get(size, ()):
+        starts, by_size = split(data, start, stop)
+        columns = self._columns(len(starts))
+        at = np.array(starts)
+        for size, members in by_size.items():
+            left = np.array(members)  # the records of this size that are not read yet
+            rows = buffer[at[left][:, None] + np.arange(size)]
+            known = iter(tuple(self._layouts.get(size, ())))
+            while len(left):
+                first = starts[left[0]]
+                layout = next(known, None) or self._learn(data[first : first + size])
+                if layout is None:
+                    self._read_slowly(columns, left[0], data[first : first + size])
+                    left, rows = left[1:], rows[1:]
+                    continue
                 fitting = layout.fits(rows)
+                if fitting.all():
+                    _put(columns, left, self._read(layout, rows))
+                    break
                 if fitting.any():
-                    _put(columns, open_rows[fitting], self._read(layout, rows[fitting]))
-                    open_rows, rows = open_rows[~fitting], rows[~fitting]
-            while len(open_rows):
-                learned = self._learn(data[slice(*ends[open_rows[0]])])
-                if learned is None:
-                    self._read_slowly(columns, int(open_rows[0]), data, ends)
-                    open_rows, rows = open_rows[1:], rows[1:]
-                else:
-                    fitting = learned.fits(rows)
-                    _put(columns, open_rows[fitting], self._read(learned, rows[fitting]))
-                    open_rows, rows = open_rows[~fitting], rows[~fitting]
+                    _put(columns, left[fitting], self._read(layout, rows[fitting]))
+                    left, rows = left[~fitting], rows[~fitting]
         return columns
 
     def _learn(self, record: bytes) -> Layout | None:
         if self.unity_spec.compressed:
             return None
+        _parse(record)  # what protobuf refuses is refused
         layout = learn(record, self._shapes)
         if layout is not None:
             if sum(map(len, self._layouts.values())) >= _MOST_LAYOUTS:
@@ -147,10 +150,8 @@ class Decoder:
             ],
         )
 
-    def _read_slowly(self, columns: _Columns, row: int, data: bytes, ends: list[tuple[int, int]]) -> None:
-        start, stop = ends[row]
-        _, body = read_varint(data, start + 1)
-        agent = AgentInfoProto.FromString(data[body:stop])
+    def _read_slowly(self, columns: _Columns, row: int, record: bytes) -> None:
+        agent = _parse(record)
         columns.done[row], columns.interrupted[row] = agent.done, agent.max_step_reached
         columns.agent_id[row], columns.group_id[row] = agent.id, agent.group_id
         columns.reward[row], columns.group_reward[row] = agent.reward, agent.group_reward
@@ -236,10 +237,18 @@ class Decoder:
         return f"sensor {self.spec.observation_specs[sensor].name!r} (observation {sensor})"
 
 
+def _parse(record: bytes) -> AgentInfoProto:
+    """An agent from its record, with key and length in front."""
+    try:
+        return AgentInfoProto.FromString(record[read_varint(record, 1)[1] :])
+    except DecodeError as error:
+        raise WireError(f"an agent cannot be read: {error}") from error
+
+
 def _put(columns: _Columns, rows: NDArray[np.intp], read: _Columns) -> None:
-    for name, column in vars(columns).items():
-        if name == "obs":
-            for into, values in zip(columns.obs, read.obs, strict=True):
-                into[rows] = values
-        else:
-            column[rows] = getattr(read, name)
+    columns.done[rows], columns.interrupted[rows] = read.done, read.interrupted
+    columns.agent_id[rows], columns.reward[rows] = read.agent_id, read.reward
+    columns.group_id[rows], columns.group_reward[rows] = read.group_id, read.group_reward
+    columns.mask[rows] = read.mask
+    for into, values in zip(columns.obs, read.obs, strict=True):
+        into[rows] = values

@@ -12,6 +12,7 @@ from mlhooks.unity.schema import FIELDS
 from mlhooks.unity.wire import write_bytes, write_varint
 
 _INPUT, _ACTION = FIELDS["UnityRLInputProto"], FIELDS["AgentActionProto"]
+_RESET = 1  # in CommandProto
 _SMALL = 0x7F  # the largest number that is one byte as a varint
 
 
@@ -31,6 +32,12 @@ def encode_step(actions: Mapping[str, ActionTuple], side_channel: bytes) -> byte
     if side_channel:
         parts.append(write_bytes(_INPUT["side_channel"], side_channel))
     return b"".join(parts)
+
+
+def encode_reset(side_channel: bytes) -> bytes:
+    """A serialized UnityRLInputProto with the command RESET."""
+    command = write_varint(_INPUT["command"] << 3) + write_varint(_RESET)
+    return command + (write_bytes(_INPUT["side_channel"], side_channel) if side_channel else b"")
 
 
 def encode_actions(action: ActionTuple) -> bytes:
@@ -67,7 +74,7 @@ def _record(both: bytes, continuous: bytes, discrete: bytes) -> bytes:
 
 
 def _bytes_of(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)
+    return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), 4 * values.shape[1])
 
 
 def _encode_int32(value: int) -> bytes:

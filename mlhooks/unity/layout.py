@@ -30,6 +30,7 @@ _SCALARS = {
     _AGENT["group_reward"]: ("group_reward", FIXED32),
 }
 _NOT_SIMPLE = frozenset(_OBSERVATION.values())  # compressed, or written in an unusual way
+_RECORD = 1 << 3 | BYTES  # key of the one field of ListAgentInfoProto
 _FLOATS = 1  # number of the field `data` in ObservationProto.FloatData
 _WIDE = 512  # bytes from which on most of a record is values, so that looking at structure alone is faster
 
@@ -70,10 +71,11 @@ class Layout:
 
     def integers(self, rows: Rows, name: str) -> NDArray[np.int32]:
         """A varint of each row, as int32: [rows]."""
+        if name not in self.places:
+            return np.zeros(len(rows), np.int32)
         result = np.zeros(len(rows), np.uint64)
-        if name in self.places:
-            for power, column in enumerate(range(*self.places[name].indices(len(self.template)))):
-                result |= (rows[:, column] & np.uint8(0x7F)).astype(np.uint64) << np.uint64(7 * power)
+        for power, column in enumerate(range(self.places[name].start, self.places[name].stop)):
+            result |= (rows[:, column] & 0x7F).astype(np.uint64) << (7 * power)
         return result.astype(np.int32)
 
     def flag(self, name: str) -> bool:
@@ -144,19 +146,28 @@ def _learn_observation(record: bytes, place: slice, shape: tuple[int, ...]) -> s
     return floats
 
 
-def split(data: bytes, start: int, stop: int) -> list[tuple[int, int]]:
-    """Where each element of a repeated message field lies, key and length included.
+def split(data: bytes, start: int, stop: int) -> tuple[list[int], dict[int, list[int]]]:
+    """Take a list of records apart.
+
+    Returns:
+        Where each record starts, its key and length included; and by size which records have it.
 
     Raises:
         WireError: the bytes are no list.
     """
-    ends, at = [], start
-    while at < stop:
-        if data[at] != 1 << 3 | BYTES:
-            raise WireError(f"there is no agent at byte {at}")
-        length, body = read_varint(data, at + 1)
-        ends.append((at, body + length))
-        at = body + length
+    starts: list[int] = []
+    by_size: dict[int, list[int]] = {}
+    at = start
+    try:
+        while at < stop:
+            if data[at] != _RECORD:
+                raise WireError(f"there is no agent at byte {at}")
+            length, body = read_varint(data, at + 1) if data[at + 1] > 0x7F else (data[at + 1], at + 2)
+            by_size.setdefault(body + length - at, []).append(len(starts))
+            starts.append(at)
+            at = body + length
+    except IndexError:
+        at = stop + 1
     if at != stop:
-        raise WireError(f"the agent that ends at byte {at} is longer than its list")
-    return ends
+        raise WireError("the last agent is longer than its list")
+    return starts, by_size

@@ -1,0 +1,45 @@
+"""What can go wrong with a player, each with its true cause.
+
+They are errors of mlhooks and of `mlagents_envs` at once, so that code written for either of them can tell them apart.
+"""
+
+from __future__ import annotations
+
+from mlagents_envs.exception import (
+    UnityCommunicationException,
+    UnityCommunicatorStoppedException,
+    UnityEnvironmentException,
+    UnityTimeOutException,
+    UnityWorkerInUseException,
+)
+
+from mlhooks.errors import EnvironmentFailure
+
+
+class PlayerNotFound(EnvironmentFailure, UnityEnvironmentException):  # type: ignore[misc]
+    """There is no player at that path, or it cannot be executed."""
+
+    exit_code = 2
+
+
+class PlayerExited(EnvironmentFailure, UnityEnvironmentException):  # type: ignore[misc]
+    """The player's process ended by itself."""
+
+
+class PlayerSilent(EnvironmentFailure, UnityTimeOutException):  # type: ignore[misc]
+    """The player runs and sends nothing for longer than the timeout."""
+
+
+class PlayerStopped(EnvironmentFailure, UnityCommunicatorStoppedException):  # type: ignore[misc]
+    """The player said goodbye or closed the connection, as the Editor does when its Play button is pressed again."""
+
+
+class ProtocolBroken(EnvironmentFailure, UnityCommunicationException):  # type: ignore[misc]
+    """The player sent what the protocol does not allow, or speaks another version of it."""
+
+
+class PortTaken(EnvironmentFailure, UnityWorkerInUseException):  # type: ignore[misc]
+    """Another process listens on the port."""
+
+    def __init__(self, message: str) -> None:
+        Exception.__init__(self, message)  # the base wants the number of a worker

@@ -1,0 +1,139 @@
+"""Start a player's executable, and tell why it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from mlagents_envs.env_utils import validate_environment_path
+
+from mlhooks.unity.errors import PlayerExited, PlayerNotFound
+
+logger = logging.getLogger("mlhooks")
+
+_TAIL_LINES, _TAIL_BYTES = 15, 16_384
+
+
+def find_player(path: str) -> str:
+    """The executable that a path means: of the player itself, or without the ending of this platform.
+
+    Raises:
+        PlayerNotFound: there is none, or the file may not be executed.
+    """
+    found = path if Path(path).is_file() else validate_environment_path(path)
+    if found is None:
+        folder, name = Path(path).parent, Path(path).stem
+        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"There is no folder {folder}." if not folder.is_dir() else f"The folder {folder} holds no such player."
+        if near:
+            hint = f"Did you mean {' or '.join(str(folder / other) for other in near)}?"
+        raise PlayerNotFound(f"There is no Unity player at {path}. {hint} Build it in Unity for this platform.")
+    if not os.access(found, os.X_OK):
+        raise PlayerNotFound(f"The player {found} is not executable. Allow it with: chmod +x {found}")
+    return found
+
+
+class PlayerProcess:
+    """A running player; what it prints is kept for messages.
+
+    Args:
+        path: of the player.
+        args: its arguments.
+        log: the log file that the arguments ask the player to write, if they do.
+
+    Raises:
+        PlayerNotFound: there is no player at the path, or this system cannot execute it.
+    """
+
+    def __init__(self, path: str, args: Sequence[str], log: Path | None = None) -> None:
+        self._log = log
+        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        executable = find_player(path)
+        try:
+            self._process = subprocess.Popen(
+                [executable, *args],
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the trainer, which then ends the player
+            )
+        except OSError as error:
+            self._output.close()
+            raise PlayerNotFound(
+                f"The player {executable} cannot be executed here: {error.strerror}. Was it built for this platform?"
+            ) from error
+        self.pid = self._process.pid
+
+    def check(self) -> None:
+        """Look whether the player still runs.
+
+        Raises:
+            PlayerExited: it does not; the message has its exit code and the end of its log.
+        """
+        code = self._process.poll()
+        if code is not None:
+            raise PlayerExited(f"The player exited with {_describe(code)}.{self._last_words()}")
+
+    def wait(self, timeout: float) -> bool:
+        """Whether the player ends by itself within a time in seconds."""
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def close(self, timeout: float) -> None:
+        """Give the player `timeout` seconds to end, then end it."""
+        if not self.wait(timeout):
+            if timeout:
+                logger.warning("The player (pid %d) did not quit within %g seconds and was ended.", self.pid, timeout)
+            with contextlib.suppress(ProcessLookupError):
+                self._kill()
+            self._process.wait()
+        self._output.close()
+
+    def _kill(self) -> None:
+        if sys.platform == "win32":
+            self._process.kill()
+        else:
+            os.killpg(self.pid, signal.SIGKILL)  # it leads its own session, so this reaches what it started
+
+    def _last_words(self) -> str:
+        for source, text in ((f"its log, {self._log}", _tail_of(self._log)), ("its output", self._printed())):
+            lines = [line for line in text.splitlines() if line.strip()][-_TAIL_LINES:]
+            if lines:
+                return "\n".join([f" The end of {source}:", *(f"    {line}" for line in lines)])
+        return " It left no log."
+
+    def _printed(self) -> str:
+        size = self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, size - _TAIL_BYTES))
+        return self._output.read().decode(errors="replace")
+
+
+def _tail_of(log: Path | None) -> str:
+    if log is None:
+        return ""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _describe(code: int) -> str:
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"signal {signal.Signals(-code).name}"
+    return f"code {code}" if 0 <= code < 256 else f"code {code} (0x{code & 0xFFFFFFFF:08X})"
