@@ -64,14 +64,16 @@ class QPolicy(Policy):
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
         """Choose actions; `log_prob` is that of the choice between exploring and not, and of no use."""
         scores = self._values(self.inputs.features(obs))
-        agents = len(scores)
-        if not self.deterministic:
-            explores = np.flatnonzero(rng.random(agents) < self.epsilon)
+        agents, branches = len(scores), self.network.branches
+        explores = () if self.deterministic else np.flatnonzero(rng.random(agents) < self.epsilon)
+        if len(explores):
             scores = scores.copy()
             scores[explores] = rng.random((len(explores), scores.shape[1]), np.float32)
         if mask is not None:
             scores = np.where(mask, np.float32(MASKED_LOGIT), scores)
-        discrete = np.stack([scores[:, columns].argmax(1) for columns in self.network.branches], axis=1)
+        discrete = np.empty((agents, len(branches)), np.int64)
+        for branch, columns in enumerate(branches):
+            discrete[:, branch] = scores[:, columns].argmax(1)
         return SampledActions(np.zeros((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
 
     def _values(self, features: np.ndarray) -> np.ndarray:
@@ -115,7 +117,8 @@ class DQNOptimizer(TorchOptimizer):
                 scores = scores.masked_fill(batch.next_mask, MASKED_LOGIT)
             branches = self.policy.network.branches
             best = [values[:, c].gather(1, scores[:, c].argmax(1, keepdim=True)) for c in branches]
-            return torch.addcmul(batch.rewards, batch.discounts, torch.cat(best, 1).mean(1))
+            following = best[0].squeeze(1) if len(best) == 1 else torch.cat(best, 1).mean(1)
+            return torch.addcmul(batch.rewards, batch.discounts, following)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The error of the values of the actions that were taken."""
@@ -124,7 +127,7 @@ class DQNOptimizer(TorchOptimizer):
         taken = values.gather(1, batch.discrete + self.starts)  # [rows, branches]
         errors = functional.smooth_l1_loss(taken, targets[:, None].expand_as(taken), reduction="none")
         loss = batch.mean(errors)
-        return {"loss": loss, "Losses/Value Loss": loss, "Policy/Value Estimate": taken.mean()}
+        return {"loss": loss, "Losses/Value Loss": loss, "Policy/Value Estimate": taken.detach().mean()}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """A step on the loss, then one of the target network: a blend by `tau`, or a copy at each interval."""

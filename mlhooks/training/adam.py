@@ -49,18 +49,29 @@ class Adam:
         self.exp_avg = torch.zeros_like(parameters.data)
         self.exp_avg_sq = torch.zeros_like(parameters.data)
         self.steps = 0
+        self._count = torch.zeros((), device=parameters.data.device)
 
     @torch.no_grad()
     def step(self) -> None:
         """Apply the gradients."""
         group = self.param_groups[0]
-        (beta1, beta2), grad = group["betas"], self.parameters.grad
         self.steps += 1
-        self.exp_avg.lerp_(grad, 1.0 - beta1)
-        self.exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1.0 - beta2)
-        scale = (1.0 - beta2**self.steps) ** 0.5
-        denominator = self.exp_avg_sq.sqrt().add_(group["eps"] * scale)
-        self.parameters.data.addcdiv_(self.exp_avg, denominator, value=-group["lr"] * scale / (1.0 - beta1**self.steps))
+        # the kernel of torch.optim.Adam(fused=True): one pass over memory instead of seven
+        torch._fused_adam_(
+            [self.parameters.data],
+            [self.parameters.grad],
+            [self.exp_avg],
+            [self.exp_avg_sq],
+            [],
+            [self._count.fill_(self.steps)],
+            lr=group["lr"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=0.0,
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Moments, step count and options."""

@@ -95,7 +95,10 @@ class OffPolicyTrainer(Trainer):
         discounts = np.where(follows, self.gamma**path.lengths, 0.0).astype(np.float32)
         batch = self._batch(rows)
         return Batch(
-            **{name: getattr(batch, name) for name in ("features", "continuous", "discrete", "mask")},
+            features=batch.features,
+            continuous=batch.continuous,
+            discrete=batch.discrete,
+            mask=batch.mask,
             rewards=self._returns(batch if self.n_step == 1 else self._batch(path.steps.ravel()), path.steps),
             next_features=self.policy.features(next_obs),
             next_mask=None if next_mask is None else torch.from_numpy(next_mask).to(self.device),

@@ -139,8 +139,8 @@ class TorchOptimizer(Optimizer):
         Raises:
             NonFiniteError: the loss or a gradient is NaN or infinite; nothing was changed.
         """
-        norm = float(self.flat.grad.norm())
-        if not math.isfinite(norm) or not math.isfinite(float(losses["loss"].detach())):
+        norm = torch.linalg.vector_norm(self.flat.grad).item()
+        if not math.isfinite(norm) or not math.isfinite(losses["loss"].item()):
             raise NonFiniteError(self._name_non_finite(losses))
         if self.max_grad_norm is not None and norm > self.max_grad_norm:
             self.flat.grad.mul_(self.max_grad_norm / (norm + 1e-6))

@@ -222,7 +222,8 @@ class Trainer(ABC):
                 values.setdefault(name, []).append(value)
         if not values:
             return {}
-        means = torch.stack([torch.stack(column).mean() for column in values.values()]).tolist()
+        columns = [column[0] if len(column) == 1 else torch.stack(column).mean() for column in values.values()]
+        means = torch.stack(columns).tolist()
         losses = dict(zip(values, means, strict=True))
         for name, mean in losses.items():
             self.stats.add_stat(name, mean)
