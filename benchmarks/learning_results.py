@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import subprocess
@@ -29,8 +30,9 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
+import peers
 from speed import machine
 
 HERE = Path(__file__).parent
@@ -42,18 +44,35 @@ LIBRARIES = ("mlhooks", "torch", "numpy", "gymnasium")
 
 @dataclass(frozen=True)
 class Target:
-    """What a configuration must reach: `measure` in the median over seeds and in the worst of them."""
+    """What a configuration must reach: `measure` in the median over seeds and in the worst of them.
+
+    `beside` names what must be no worse than with Stable-Baselines3, on the same settings and seeds.
+    """
 
     measure: str
-    median: float
-    worst: float
+    median: float = -math.inf
+    worst: float = -math.inf
     digits: int = 1
+    beside: Literal["median", "worst"] | None = None
 
     def text(self) -> str:
         """For the table."""
-        if self.median == self.worst:
-            return f"at least {self.worst:g} on every seed"
-        return f"median at least {self.median:g}, none below {self.worst:g}"
+        parts = []
+        if self.median == self.worst > -math.inf:
+            parts.append(f"at least {self.worst:g} on every seed")
+        elif self.median > -math.inf:
+            parts.append(f"median at least {self.median:g}")
+            if self.worst > -math.inf:
+                parts.append(f"none below {self.worst:g}")
+        if self.beside:
+            parts.append(f"{self.beside} at least SB3's")
+        return ", ".join(parts)
+
+    def met(self, values: list[float], peer: list[float]) -> bool:
+        """Whether our values over the seeds suffice, beside the peer's."""
+        beside = {"median": median, "worst": min, None: None}[self.beside]
+        as_good = beside is None or (bool(peer) and beside(values) >= beside(peer))
+        return as_good and median(values) >= self.median and min(values) >= self.worst
 
 
 def grid_world_optimum() -> float:
@@ -78,18 +97,26 @@ TARGETS: dict[str, list[Target]] = {
     "pendulum_ppo": [Target("evaluation", -200, -300)],
     "basic_ppo": [Target("evaluation", 0.93, 0.93, digits=3)],
     "gridworld_ppo": [Target("evaluation", *[round(0.95 * grid_world_optimum(), 3)] * 2, digits=3)],
+    "lunarlander_ppo": [Target("evaluation", beside="median")],
+    "cartpole_a2c": [Target("evaluation", 500, 475)],
+    "3dball_a2c": [Target("evaluation", 95, 95)],
+    "cartpole_dqn": [Target("evaluation", 490, beside="worst")],
+    "acrobot_dqn": [Target("evaluation", -90)],
+    "lunarlander_dqn": [Target("evaluation", beside="median")],
+    "basic_dqn": [Target("evaluation", 0.93, 0.93, digits=3)],
 }
+SB3 = peers.Peer("stable-baselines3", "learning_sb3.py", peers.SB3)
 
 
 def measure(config: str, seed: int, folder: Path) -> dict[str, Any]:
     """Train with one seed and score the final policy with another."""
     run = ("--run-id", f"{config}-{seed}", "--results-dir", str(folder))
     started = perf_counter()
-    trained = mlhooks(config, *run, "--seed", str(seed))
+    trained = mlhooks("run", config, *run, "--seed", str(seed))
     seconds = perf_counter() - started
     steps, training = _found(r"([\d,]+) of [\d,]+ steps, mean reward (-?[\d.]+)", trained)
     scoring = ("--inference", "--deterministic", "--episodes", str(EPISODES), "--seed", str(seed + 1000))
-    scored = mlhooks(config, *run, *scoring)
+    scored = mlhooks("run", config, *run, *scoring)
     pattern = rf"{EPISODES} episodes: mean reward (-?[\d.]+), deviation ([\d.]+), minimum (-?[\d.]+)"
     evaluation, deviation, minimum = _found(pattern, scored)
     result = {
@@ -105,10 +132,18 @@ def measure(config: str, seed: int, folder: Path) -> dict[str, Any]:
     return result
 
 
+def measure_sb3(config: str, seed: int) -> dict[str, Any]:
+    """Train Stable-Baselines3 with the settings of a configuration, and score it in the same way."""
+    options = json.loads(mlhooks("config", "show", config, "--json"))
+    result = SB3.run({"options": options, "seed": seed, "episodes": EPISODES})
+    print(f"{config}  SB3  {'  '.join(f'{key} {value}' for key, value in result.items())}", flush=True)
+    return result
+
+
 def mlhooks(*arguments: str) -> str:
-    """The output of `mlhooks run ARGUMENTS` on one thread."""
+    """The output of `mlhooks ARGUMENTS` on one thread."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "mlhooks", "run", *arguments]
+    command = [sys.executable, "-m", "mlhooks", *arguments]
     ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if ran.returncode:
         raise SystemExit(f"`{' '.join(command)}` failed:\n{ran.stdout}{ran.stderr}")
@@ -125,12 +160,18 @@ def _found(pattern: str, text: str) -> tuple[str, ...]:
 def measure_all(config: str, seeds: Sequence[int], jobs: int) -> dict[str, Any]:
     """The runs of a configuration over all seeds, with date, machine and versions."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        beside = any(target.beside for target in TARGETS[config])
+        if beside:
+            SB3.python()  # installed before the runs that are timed
+        sb3 = [pool.submit(measure_sb3, config, seed) for seed in seeds if beside]
         runs = list(pool.map(lambda seed: measure(config, seed, Path(folder)), seeds))
+        peer = {"sb3": [run.result() for run in sb3]} if beside else {}
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{machine()}, {jobs} runs at a time, no GPU",
         "versions": {name: version(name) for name in LIBRARIES},
         "runs": runs,
+        **peer,
     }
 
 
@@ -140,7 +181,11 @@ def table(results: dict[str, Any]) -> str:
         "| configuration | steps | measured | on each seed | median | worst | target | met | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    lines += [row(config, results[config], target) for config in results for target in TARGETS[config]]
+    for config, result in results.items():
+        for target in TARGETS[config]:
+            lines.append(row(config, result["runs"], target, result.get("sb3", [])))
+            if target.beside:
+                lines.append(row(f"{config}, SB3", result["sb3"], target))
     lines.append("")
     facts: dict[str, list[str]] = {}
     for config, result in results.items():
@@ -150,20 +195,20 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def row(config: str, result: dict[str, Any], target: Target) -> str:
-    """One line of the table."""
-    runs = result["runs"]
+def row(name: str, runs: list[dict[str, Any]], target: Target, sb3: list[dict[str, Any]] | None = None) -> str:
+    """One line of the table; a target is for mlhooks' own runs, which `sb3` accompany."""
     values = [run[target.measure] for run in runs]
-    met = median(values) >= target.median and min(values) >= target.worst
+    wanted = ["", ""]
+    if sb3 is not None:
+        wanted = [target.text(), "yes" if target.met(values, [run[target.measure] for run in sb3]) else "no"]
     cells = [
-        f"`{config}`",
+        f"`{name}`",
         f"{max(run['steps'] for run in runs):,}",
         target.measure,
         ", ".join(f"{value:.{target.digits}f}" for value in values),
         f"{median(values):.{target.digits}f}",
         f"{min(values):.{target.digits}f}",
-        target.text(),
-        "yes" if met else "no",
+        *wanted,
         f"{median(run['seconds'] for run in runs):.0f}",
     ]
     return f"| {' | '.join(cells)} |"

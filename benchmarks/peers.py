@@ -16,6 +16,7 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 CONSTRAINTS = ROOT / "constraints.txt"
+SB3 = ("stable-baselines3==2.9.2", "gymnasium[box2d]")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 

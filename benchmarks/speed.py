@@ -24,10 +24,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import peers
 from peers import HERE, Peer
 
 MLHOOKS = Peer("mlhooks", "speed_mlhooks.py", ("--editable", ".[gymnasium]"))
-SB3 = Peer("stable-baselines3", "speed_sb3.py", ("stable-baselines3==2.9.2", "gymnasium"))
+SB3 = Peer("stable-baselines3", "speed_sb3.py", peers.SB3)
 PEERS = (MLHOOKS, SB3)
 ACTOR_CRITIC = {"environment": "CartPole-v1", "environments": 8, "hidden_units": 64, "activation": "tanh"}
 WORKLOADS: dict[str, dict[str, Any]] = {
@@ -79,13 +80,13 @@ WARM_UP_STEPS = 4096
 Results = dict[str, list[dict[str, Any]]]
 
 
-def measure(work: dict[str, Any], rounds: int, peers: Sequence[Peer]) -> Results:
+def measure(work: dict[str, Any], rounds: int, chosen: Sequence[Peer]) -> Results:
     """Run every peer `rounds` times, a different one first each time, after a short run that warms the disk up."""
-    results: Results = {peer.name: [] for peer in peers}
-    for peer in peers:
+    results: Results = {peer.name: [] for peer in chosen}
+    for peer in chosen:
         peer.run(work | {"steps": WARM_UP_STEPS, "seed": 0})
     for number in range(rounds):
-        for peer in peers if number % 2 == 0 else reversed(peers):
+        for peer in chosen if number % 2 == 0 else reversed(chosen):
             result = peer.run(work | {"seed": number + 1})
             result["steps_per_second"] = result["steps"] / result["loop_seconds"]
             results[peer.name].append(result)

@@ -130,14 +130,19 @@ class DQNOptimizer(TorchOptimizer):
         return {"loss": loss, "Losses/Value Loss": loss, "Policy/Value Estimate": taken.detach().mean()}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """A step on the loss, then one of the target network: a blend by `tau`, or a copy at each interval."""
-        losses = super().update(batch)
-        if self.tau < 1.0 or self.step - self.copied_at >= self.interval:
+        """A step on the loss, and one of the target network: a blend by `tau` after it, or at each interval a copy."""
+        if self.tau == 1.0 and self.step - self.copied_at >= self.interval:
             self.copied_at = self.step
-            with torch.no_grad():
-                for target, online in zip(self.target.parameters(), self.policy.network.parameters(), strict=True):
-                    target.lerp_(online, self.tau)
+            self._move_target()
+        losses = super().update(batch)
+        if self.tau < 1.0:
+            self._move_target()
         return losses
+
+    @torch.no_grad()
+    def _move_target(self) -> None:
+        for target, online in zip(self.target.parameters(), self.policy.network.parameters(), strict=True):
+            target.lerp_(online, self.tau)
 
     def state_dict(self) -> dict[str, Any]:
         """The torch optimizer's state and when the target was copied."""

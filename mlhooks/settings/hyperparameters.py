@@ -56,6 +56,9 @@ class OffPolicyHyperparameters(HyperparameterSettings):
     buffer_size: int = Field(default=50000, ge=1, description="Experiences that the replay buffer keeps.")
     buffer_init_steps: int = Field(default=0, ge=0, description="Experiences to collect before the first update.")
     steps_per_update: float = Field(default=1.0, gt=0, description="Agent steps per update of the policy, on average.")
+    update_interval: int = extension(
+        1, ge=1, description="Agent steps between rounds of updates; a round does all updates that are due."
+    )
     save_replay_buffer: bool = Field(default=False, description="Save the replay buffer in checkpoints.")
     reward_signal_steps_per_update: float = derived(
         lambda settings: settings.steps_per_update,

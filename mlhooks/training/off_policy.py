@@ -52,7 +52,7 @@ class OffPolicyTrainer(Trainer):
         if rows < h.batch_size or self.step < h.buffer_init_steps:
             self._updated_at = self.step  # no updates to catch up on later
             return False
-        return self.step - self._updated_at >= h.steps_per_update
+        return self.step - self._updated_at >= max(h.steps_per_update, h.update_interval)
 
     def update(self) -> dict[str, float]:
         """Do all updates that are due."""
