@@ -12,9 +12,13 @@ from mlhooks.errors import MlhooksError
 from mlhooks.testing.target import Target, resolve
 
 WRITER_HOOKS = ("write_stats", "on_add_stat", "add_property")
-OF_TRAINERS = ("trainers", "robustness", "acting", "updating", "policy_gradients", "transitions", "learning")
+OF_TRAINERS = (
+    *("trainers", "robustness", "answering", "acting", "updating"),
+    *("policy_gradients", "transitions", "learning"),
+)
 OF_WRITERS = ("stats_writers", "writer_runs")
-CHECKS = ("every_plugin", *OF_WRITERS, *OF_TRAINERS, "environments")
+OF_ENVIRONMENTS = ("environments", "episodes")
+CHECKS = ("every_plugin", *OF_WRITERS, *OF_TRAINERS, *OF_ENVIRONMENTS)
 """The modules of `mlhooks.testing.checks`, in the order in which they run."""
 COSTS: pytest.StashKey[list[str]] = pytest.StashKey()
 ENVIRONMENT: pytest.StashKey[dict[str, str]] = pytest.StashKey()
@@ -49,7 +53,7 @@ def applicable(target: Target) -> list[str]:
     if target.implements("get_trainer_types"):
         kinds |= set(OF_TRAINERS)
     if target.implements("get_env_types"):
-        kinds.add("environments")
+        kinds |= set(OF_ENVIRONMENTS)
     if target.implements(*WRITER_HOOKS) or (target.implements("configure") and kinds == {"every_plugin"}):
         kinds |= set(OF_WRITERS)  # an object that `configure` registers may be one; the checks find out
     return [checks for checks in CHECKS if checks in kinds]

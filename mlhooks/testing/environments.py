@@ -40,21 +40,35 @@ def look(env: BaseEnv) -> Steps:
     return {name: env.get_steps(name) for name in env.behavior_specs}
 
 
-def random_actions(spec: BehaviorSpec, decisions: DecisionSteps, rng: np.random.Generator) -> ActionTuple:
-    """An allowed action for each agent that asks for one."""
+def random_actions(
+    spec: BehaviorSpec, decisions: DecisionSteps, rng: np.random.Generator, *, idle: float = 0.0
+) -> ActionTuple:
+    """An allowed action for each agent that asks for one.
+
+    Args:
+        spec: the behavior's.
+        decisions: of the agents.
+        rng: source of the actions.
+        idle: the share of agents, by their ids, that get zeros, or the first allowed choice, instead.
+    """
     agents, action = len(decisions), spec.action_spec
     continuous = rng.uniform(-1, 1, (agents, action.continuous_size)).astype(np.float32)
     discrete = np.zeros((agents, action.discrete_size), np.int32)
+    resting = (decisions.agent_id % 10) / 10 >= 1.0 - idle
+    continuous[resting] = 0.0
     for branch, size in enumerate(action.discrete_branches):
-        scores = rng.random((agents, size))
+        scores = np.where(resting[:, None], 1.0, rng.random((agents, size)))
         if decisions.action_mask is not None:
             scores = np.where(decisions.action_mask[branch], -1.0, scores)
         discrete[:, branch] = scores.argmax(axis=1)
     return ActionTuple(continuous, discrete)
 
 
-def walk(env: BaseEnv, ticks: int, *, seed: int = 0) -> Iterator[Steps]:
-    """Reset the environment and play it at random; yields what it shows after the reset and after each step."""
+def walk(env: BaseEnv, ticks: int, *, seed: int = 0, idle: float = 0.0) -> Iterator[Steps]:
+    """Reset the environment and play it at random; yields what it shows after the reset and after each step.
+
+    A share of agents, `idle`, does nothing.
+    """
     rng = np.random.default_rng(seed)
     env.reset()
     shown = look(env)
@@ -62,7 +76,7 @@ def walk(env: BaseEnv, ticks: int, *, seed: int = 0) -> Iterator[Steps]:
     for _ in range(ticks):
         for name, (decisions, _) in shown.items():
             if len(decisions):
-                env.set_actions(name, random_actions(env.behavior_specs[name], decisions, rng))
+                env.set_actions(name, random_actions(env.behavior_specs[name], decisions, rng, idle=idle))
         env.step()
         shown = look(env)
         yield shown

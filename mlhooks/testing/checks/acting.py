@@ -81,12 +81,21 @@ def test_explores_as_often_as_it_is_told(trial: Trial) -> None:
     """The share of random actions is that of exploration_initial_eps at the start, and of the schedule later."""
     if not trial.has("exploration_initial_eps", "exploration_final_eps", "exploration_schedule"):
         pytest.skip("it has no hyperparameters of an exploration schedule")
+    shares: dict[str, Any] = {"exploration_initial_eps": 0.8, "exploration_final_eps": 0.2}
+    _demand_shares(trial, {**shares, "exploration_schedule": "linear"}, {0: 0.8, 50_000: 0.5, 99_990: 0.2})
+    _demand_shares(trial, {**shares, "exploration_schedule": "constant"}, {0: 0.8, 99_990: 0.8})
+    if trial.has("exploration_steps"):
+        sooner = {**shares, "exploration_schedule": "linear", "exploration_steps": 40_000}
+        _demand_shares(trial, sooner, {20_000: 0.5, 60_000: 0.2})
+
+
+def _demand_shares(trial: Trial, hyperparameters: dict[str, Any], shares: dict[int, float]) -> None:
+    """Demand that at some steps of 100,000 some share of all actions is random."""
     env = any_kind(make_behavior_spec((4,), branches=(4,)))(agents=256)
-    shares = {"exploration_initial_eps": 0.8, "exploration_final_eps": 0.2, "exploration_schedule": "linear"}
-    trainer = trial.trainer(env.spec, gamma=0.9, hyperparameters=shares, max_steps=100_000)
+    trainer = trial.trainer(env.spec, gamma=0.9, hyperparameters=hyperparameters, max_steps=100_000)
     env.audit.keep_actions = True
     play = Play(trainer, env, learning=False)
-    for step, share in ((0, 0.8), (50_000, 0.5), (99_990, 0.2)):
+    for step, share in shares.items():
         trainer.step, other = step, []
         for _ in range(20):
             decisions, _ = env.get_steps(play.behavior)
@@ -99,5 +108,6 @@ def test_explores_as_often_as_it_is_told(trial: Trial) -> None:
         found = float(np.mean(other)) * 4 / 3  # a random one of four actions is the best one now and then
         demand(
             abs(found - share) < 0.06,
-            f"At step {step:,} of 100,000, a share of {found:.2f} of all actions is random, and it should be {share}.",
+            f"At step {step:,} of 100,000, a share of {found:.2f} of all actions is random, and it should be {share}, "
+            f"with {hyperparameters}.",
         )

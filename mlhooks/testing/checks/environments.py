@@ -13,7 +13,7 @@ from mlagents_envs.base_env import BaseEnv, BehaviorSpec, DecisionSteps, Termina
 
 from mlhooks.errors import MlhooksError, UnsupportedError
 from mlhooks.testing.demands import demand, fail
-from mlhooks.testing.environments import DEFAULT_NAME, arrays, difference, look, make, walk
+from mlhooks.testing.environments import DEFAULT_NAME, arrays, difference, look, make, random_actions, walk
 from mlhooks.testing.managers import train_in
 from mlhooks.testing.short_runs import PPO
 from mlhooks.testing.side_effects import Belongings
@@ -22,10 +22,10 @@ from mlhooks.testing.target import Target
 TICKS = 300
 
 
-@pytest.fixture
-def env(mlhooks_target: Target, environment: str, scratch: Path) -> Iterator[BaseEnv]:  # noqa: ARG001
-    """One worker's environment."""
-    made = _make(mlhooks_target, environment)
+@pytest.fixture(params=[1, 6], ids=["one_area", "six_areas"])
+def env(mlhooks_target: Target, environment: str, scratch: Path, request: pytest.FixtureRequest) -> Iterator[BaseEnv]:  # noqa: ARG001
+    """One worker's environment, with one area and with several."""
+    made = _make(mlhooks_target, environment, num_areas=request.param)
     yield made
     made.close()
 
@@ -167,6 +167,23 @@ def test_reset_begins_anew_whenever_it_is_called(env: BaseEnv) -> None:
     demand(counts == wanted, f"After a reset() in the middle {counts} agents ask for decisions, and at first {wanted}.")
     ended = sum(len(terminals) for _, terminals in shown.values())
     demand(not ended, f"After a reset() in the middle there are {ended} terminal steps.")
+    rewarded = any(decisions.reward.any() for decisions, _ in shown.values())
+    demand(not rewarded, "After a reset() in the middle agents have a reward of the episode before.")
+
+
+def test_reset_goes_on_with_the_random_numbers(mlhooks_target: Target, environment: str, scratch: Path) -> None:  # noqa: ARG001
+    """Where seeds make episodes begin in other ways, a second reset() does not begin the first episode anew."""
+    begins = []
+    for seed in (1, 2):
+        env = _make(mlhooks_target, environment, seed=seed)
+        for _ in range(4):
+            env.reset()
+            begins.append(arrays(look(env)))
+        env.close()
+    first, *later = begins[:4]
+    if difference(first, begins[4]):
+        same = all(difference(first, each) is None for each in later)
+        demand(not same, "Every reset() begins the same episode: seed the random generator once, not at each reset.")
 
 
 def test_close_works_twice_and_leaves_nothing(mlhooks_target: Target, environment: str, scratch: Path) -> None:  # noqa: ARG001
@@ -221,28 +238,29 @@ def test_num_areas_are_copies(mlhooks_target: Target, environment: str, scratch:
     )
 
 
-def test_saved_state_is_the_whole_state(mlhooks_target: Target, environment: str, env: BaseEnv) -> None:
+@pytest.mark.parametrize("areas", [1, 6])
+def test_saved_state_is_the_whole_state(mlhooks_target: Target, environment: str, areas: int, scratch: Path) -> None:  # noqa: ARG001
     """Where it offers state_dict() and load_state_dict(), a restored environment goes on exactly as the saved one."""
+    env = _make(mlhooks_target, environment, num_areas=areas)
     if not hasattr(env, "state_dict"):
         pytest.skip("it offers no state_dict(), so resumed runs begin new episodes")
-    list(walk(env, 25))
+    list(walk(env, 25, idle=0.5))
     state = deepcopy(env.state_dict())
-    other = _make(mlhooks_target, environment, seed=9)
+    other = _make(mlhooks_target, environment, seed=9, num_areas=areas)
     other.reset()
     other.load_state_dict(state)
     found = difference(arrays(look(env)), arrays(look(other)))
     demand(found is None, f"After load_state_dict() the {found} differ.")
-    for tick in range(60):
+    for tick in range(TICKS // 2):
         for name, (decisions, _) in look(env).items():
-            from mlhooks.testing.environments import random_actions
-
-            action = random_actions(env.behavior_specs[name], decisions, np.random.default_rng(tick))
+            action = random_actions(env.behavior_specs[name], decisions, np.random.default_rng(tick), idle=0.5)
             for each in (env, other):
                 each.set_actions(name, action)
         env.step()
         other.step()
         found = difference(arrays(look(env)), arrays(look(other)))
         demand(found is None, f"{tick + 1} steps after load_state_dict() the {found} differ: something is not saved.")
+    env.close()
     other.close()
 
 

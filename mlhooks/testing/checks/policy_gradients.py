@@ -7,6 +7,7 @@ makes of it further away; and a squared value error has the gradient of (value -
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +25,7 @@ from mlhooks.training.on_policy import OnPolicyTrainer
 from mlhooks.training.optimizer import ActorCriticOptimizer, TorchOptimizer
 from mlhooks.training.policy import ActorPolicy
 
-POLICY_LOSS, VALUE_LOSS = "Losses/Policy Loss", "Losses/Value Loss"
+POLICY_LOSS, VALUE_LOSS, ENTROPY = "Losses/Policy Loss", "Losses/Value Loss", "Policy/Entropy"
 
 
 class Hand:
@@ -159,24 +160,62 @@ def test_value_loss_pulls_values_to_returns(trial: Trial) -> None:
 
 
 def test_entropy_bonus_raises_the_entropy(trial: Trial) -> None:
-    """With `beta`, the loss falls where the policy's entropy rises, in proportion to beta."""
-    if not trial.has("beta"):
-        pytest.skip("it has no hyperparameter beta")
-    schedules = {"beta_schedule": "linear"} if trial.has("beta_schedule") else {}
-    for step, right in ((0, 1.0), (trial.budget, 0.0)) if schedules else ((0, 1.0),):
-        gradients = {}
-        for beta in (0.0, 1.0):
-            hand = Hand(trial, beta=beta, **schedules)
-            hand.optimizer.set_step(step)
-            gradients[beta] = gradient(hand.optimizer.loss(hand.batch)["loss"], hand.actor)
-        _, entropies = hand.policy.evaluate(hand.batch)
-        rise = gradient(entropies.mean(), hand.actor)
-        bonus = gradients[0.0] - gradients[1.0]
-        share = float(torch.dot(bonus, rise) / rise.square().sum())
+    """With `beta`, or a weight that has entropy in its name, the loss falls where the policy's entropy rises, by it."""
+    weights = [name for name in trial.model.model_fields if name == "beta" or _WEIGHT_OF_ENTROPY.search(name)]
+    if not weights:
+        pytest.skip("it has no hyperparameter beta, entropy_bonus or the like")
+    for name in weights:
+        schedules = {f"{name}_schedule": "linear"} if trial.has(f"{name}_schedule") else {}
+        for step, right in ((0, 1.0), (trial.budget, 0.0)) if schedules else ((0, 1.0),):
+            share = _entropy_share(trial, name, schedules, step)
+            demand(
+                abs(share - right) < 0.3,
+                f"With {name} 1, gradient descent raises the mean entropy with weight {share:.2f} at step {step:,}, "
+                f"and should with weight {right:g}: is the entropy subtracted from the loss, multiplied by {name} at "
+                "that step?",
+            )
+
+
+_WEIGHT_OF_ENTROPY = re.compile(r"^ent(ropy)?_(bonus|coef\w*|weight|beta)$")
+
+
+def _entropy_share(trial: Trial, name: str, schedules: dict[str, str], step: int) -> float:
+    """How strongly the gradient of the loss follows that of the entropy, when a hyperparameter rises from 0 to 1."""
+    gradients = {}
+    for weight in (0.0, 1.0):
+        hand = Hand(trial, **{name: weight}, **schedules)
+        hand.optimizer.set_step(step)
+        gradients[weight] = gradient(hand.optimizer.loss(hand.batch)["loss"], hand.actor)
+    _, entropies = hand.policy.evaluate(hand.batch)
+    rise = gradient(entropies.mean(), hand.actor)
+    return float(torch.dot(gradients[0.0] - gradients[1.0], rise) / rise.square().sum())
+
+
+def test_reported_entropy_is_the_policys(trial: Trial) -> None:
+    """Where loss() reports `Policy/Entropy`, that is the mean entropy of the policy in the batch."""
+    hand = Hand(trial)
+    losses = hand.optimizer.loss(hand.batch)
+    if ENTROPY not in losses:
+        pytest.skip(f"its loss() reports no {ENTROPY!r}")
+    found, right = float(losses[ENTROPY].detach()), float(hand.policy.evaluate(hand.batch)[1].mean().detach())
+    demand(abs(found - right) < 0.01 * abs(right) + 1e-4, f"{ENTROPY!r} is {found:.4f}, and the entropy {right:.4f}.")
+
+
+def test_advantages_are_scaled_as_told(trial: Trial) -> None:
+    """With `normalize_advantages` the policy loss does not depend on their scale and mean; without, it does."""
+    if not trial.has("normalize_advantages"):
+        pytest.skip("it has no hyperparameter normalize_advantages")
+    for normalize in (True, False):
+        hand = Hand(trial, normalize_advantages=normalize)
+        plain, scaled = (
+            gradient(hand.loss(replace(hand.batch, advantages=advantages), POLICY_LOSS), hand.actor)
+            for advantages in (hand.batch.advantages, 3.0 * hand.batch.advantages + 1.0)
+        )
+        same = float((scaled - plain).norm()) < 0.05 * float(plain.norm())
         demand(
-            abs(share - right) < 0.3,
-            f"With beta 1, gradient descent raises the mean entropy with weight {share:.2f} at step {step:,}, and "
-            f"should with weight {right:g}: is the entropy subtracted from the loss, multiplied by beta at that step?",
+            same == normalize,
+            f"With normalize_advantages {normalize}, the gradient of the policy loss {'stays' if same else 'changes'} "
+            "when advantages are multiplied and shifted.",
         )
 
 

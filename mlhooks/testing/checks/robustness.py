@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from mlhooks import hookimpl
+from mlhooks.testing.check_fixtures import variants
 from mlhooks.testing.demands import demand
 from mlhooks.testing.managers import ScriptedEnvs, train_in
 from mlhooks.testing.playing import Play, differing, weights
@@ -27,7 +29,7 @@ UPDATES = 6
 def test_same_seed_gives_the_same_weights(trial: Trial) -> None:
     """Two trainers with one seed end with the same weights bit for bit, and with another seed with others."""
     first, second, other = (
-        weights(trial.play(_task(trial)(seed=7), seed=s).updates(UPDATES).trainer) for s in (1, 1, 2)
+        weights(trial.play(_endless(trial)(seed=7), seed=s).updates(UPDATES).trainer) for s in (1, 1, 2)
     )
     differ = differing(first, second)
     demand(
@@ -42,10 +44,10 @@ def test_same_seed_gives_the_same_weights(trial: Trial) -> None:
     )
 
 
-def test_saved_state_goes_on_as_if_never_saved(trial: Trial, scratch: Path) -> None:
+def test_saved_state_goes_on_as_if_never_saved(trial: Trial, variant: dict[str, Any], scratch: Path) -> None:
     """A trainer that loads another one's saved state has its weights, and learns on exactly as that one does."""
-    keep = {"save_replay_buffer": True} if trial.has("save_replay_buffer") else {}
-    env = _task(trial)(seed=7)
+    keep = {**variant, **({"save_replay_buffer": True} if trial.has("save_replay_buffer") else {})}
+    env = _endless(trial)(seed=7)
     play = trial.play(env, hyperparameters=keep).updates(UPDATES)
     write_state(scratch / "state.pt", {"mlhooks": {}, **play.trainer.state_dict()})
     saved, place = weights(play.trainer), env.state_dict()
@@ -75,7 +77,7 @@ def test_resumed_run_equals_one_that_was_never_stopped(trial: Trial, scratch: Pa
     settings = {**trial.settings(hyperparameters=keep), "max_steps": 1500}
 
     def train(folder: Path, *plugins: object, **flags: Any) -> dict[str, torch.Tensor]:
-        manager = trial.manager(ScriptedEnvs({"task": _task(trial)}), *plugins)
+        manager = trial.manager(ScriptedEnvs({"task": _endless(trial)}), *plugins)
         run = train_in(folder, manager, settings, env="scripted:task", flags=flags)
         return weights(run.trainers["Scripted"])
 
@@ -167,6 +169,33 @@ def test_network_settings_are_used(trial: Trial) -> None:
         )
 
 
+def test_every_hyperparameter_is_read(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each hyperparameter that the trainer type adds to mlhooks' is read by something that trains with it."""
+    inherited = {name for kind in trial.model.__mro__ if _is_of_mlhooks(kind) for name in kind.model_fields}  # type: ignore[attr-defined]
+    read: set[str] = set()
+
+    def noting(self: object, name: str) -> Any:
+        reader = sys._getframe(1).f_globals.get("__name__", "")
+        if not reader.startswith(("mlhooks.settings.", "pydantic.")):  # which dump and compare, and train nothing
+            read.add(name)
+        return object.__getattribute__(self, name)
+
+    for variant in variants(trial):
+        monkeypatch.setattr(trial.model, "__getattribute__", noting)
+        trial.play(_task(trial)(), hyperparameters=variant).updates(2).trainer.state_dict()
+        monkeypatch.undo()
+    unread = sorted(trial.model.model_fields.keys() - inherited - read)
+    demand(
+        not unread,
+        f"Nothing reads the hyperparameters {', '.join(unread)} in training: a setting that has no effect must not be "
+        "offered. Read it, or take it out of the settings.",
+    )
+
+
+def _is_of_mlhooks(kind: type) -> bool:
+    return hasattr(kind, "model_fields") and kind.__module__.partition(".")[0] == "mlhooks"
+
+
 def test_memory_does_not_grow(trial: Trial) -> None:
     """50 updates keep nothing for ever: no tensors, graphs or list entries that pile up."""
     env = _task(trial)(agents=64)
@@ -194,3 +223,8 @@ def _objects() -> int:
 
 def _task(trial: Trial) -> type[ScriptedEnv]:
     return OneStep if trial.kind.supports.discrete else Aim
+
+
+def _endless(trial: Trial) -> type[ScriptedEnv]:
+    """Episodes of many decisions, so that what follows a decision is learned from, too."""
+    return any_kind(make_behavior_spec((4,), **trial.any_actions))

@@ -16,7 +16,7 @@ import pytest
 
 from mlhooks.stats import StatsAggregationMethod, StatsSummary
 from mlhooks.testing.collection import COSTS
-from mlhooks.testing.demands import demand, works
+from mlhooks.testing.demands import demand, fail, works
 from mlhooks.testing.sinks import Sink
 from mlhooks.testing.writing import (
     HISTOGRAM,
@@ -82,11 +82,17 @@ def test_steps_and_keys_are_stored(start: Start) -> None:
         run.finish()
     sink = run.sink()
     places = seen(sink, steps)
-    pairs = {(step, sink.records[place].count(step * STEP) > 0) for (step, _), at in places.items() for place in at}
-    lost = sorted({step * STEP for step, beside in pairs if not beside})
-    if not any(beside for _, beside in pairs):  # perhaps in records of their own
+    beside = {
+        (step, other)
+        for (step, _), at in places.items()
+        for place in at
+        for other in steps
+        if sink.records[place].count(other * STEP)
+    }
+    lost = [step * STEP for step in steps if (step, step) not in beside]
+    if not beside:  # perhaps in records of their own
         files = {sink.records[place].path for at in places.values() for place in at}
-        records = [record for record in sink.records if record.path in files and not record.blob]
+        records = [record for record in sink.records if record.path in files and record.numbers]
         lost = [step * STEP for step in steps if records and not any(r.count(step * STEP) for r in records)]
     demand(not lost, f"The steps {lost} of summaries do not stand beside their values: store the `step` that you get.")
     data = b"".join(path.read_bytes() for path in sink.files)
@@ -95,28 +101,28 @@ def test_steps_and_keys_are_stored(start: Start) -> None:
 
 
 def test_aggregation_is_respected(start: Start) -> None:
-    """What is stored of a key is its aggregated value: the sum under SUM, the last under MOST_RECENT."""
+    """What is stored of a key is its aggregated value: the mean, or the sum under SUM, the last under MOST_RECENT."""
     run = start()
-    sums, last = number_for(3, 4), number_for(3, 5)
+    sums, last, middle = number_for(3, 4), number_for(3, 5), number_for(3, 6)
     with works("values with other aggregations were written"):
         write(run, range(1, 2))
         run.summary(2 * STEP, {"Some/Sum": [sums - 700.25, 700.25]}, SUM)
         run.summary(3 * STEP, {"Some/Last": [7.0, last]}, MOST_RECENT)
+        run.summary(4 * STEP, {"Some/Distribution": [middle - 1.5, middle - 0.25, middle + 1.75]}, HISTOGRAM)
         run.finish()
     sink = run.sink()
+    if sink.places(3 * number_for(1, 0)) and not sink.places(number_for(1, 0)):
+        fail("Of a key that is averaged the sum was shown: use StatsSummary.aggregated_value.")
     seen(sink, range(1, 2))
     if not sink.files:
         pytest.skip("it prints some keys only")
-    places = sink.places(sums)
-    demand(places, "Of a key that is summed the sum was not stored: use StatsSummary.aggregated_value.")
-    means = max(sink.records[place].count(sums / 2) for place in places)
+    for what, number in (("the sum", sums), ("the last", last), ("the mean of a distribution", middle)):
+        demand(sink.places(number), f"Of a key {what} counts, and was not stored: use StatsSummary.aggregated_value.")
+    means = max(sink.records[place].count(sums / 2) for place in sink.places(sums))
     demand(
         means < 2,
         "Of a key that is summed the mean is stored twice, so one of them cannot be its aggregated value: use "
         "StatsSummary.aggregated_value.",
-    )
-    demand(
-        sink.places(last), "Of a key whose last value counts that was not stored: use StatsSummary.aggregated_value."
     )
 
 

@@ -39,6 +39,37 @@ def test_learning_rate_follows_its_schedule(trial: Trial) -> None:
     )
 
 
+REPORTED = {
+    "Policy/Learning Rate": ("learning_rate", "learning_rate_schedule"),
+    "Policy/Beta": ("beta", "beta_schedule"),
+    "Policy/Epsilon": ("epsilon", "epsilon_schedule"),
+}
+EXPLORATION = ("exploration_initial_eps", "exploration_schedule")
+
+
+@pytest.mark.parametrize("key", REPORTED)
+def test_reported_schedules_are_those_in_force(trial: Trial, key: str) -> None:
+    """What summary_stats reports of a schedule begins at its hyperparameter, and falls evenly where it is linear."""
+    name, schedule = EXPLORATION if key == "Policy/Epsilon" and trial.has(*EXPLORATION) else REPORTED[key]
+    if not trial.has(name, schedule):
+        pytest.skip(f"it has no hyperparameters {name} and {schedule}")
+    begin = 0.37
+    trainer = trial.trainer(_task(trial).spec, hyperparameters={name: begin, schedule: "linear"})
+    reported = []
+    for step in (0, trial.budget // 2, trial.budget):
+        trainer.step = step
+        stats = trial.target.manager().collect_mapping("summary_stats", trainer=trainer, step=step)
+        if key not in stats:
+            pytest.skip(f"it does not report {key}")
+        reported.append(float(stats[key]))
+    first, middle, last = reported
+    demand(
+        abs(first - begin) < 1e-6 and last < 0.5 * begin and abs(middle - (first + last) / 2) < 0.01 * begin,
+        f"With a linear {schedule} from {name} {begin}, {key!r} is reported as {first:.4g} at step 0, {middle:.4g} in "
+        f"the middle and {last:.4g} at max_steps.",
+    )
+
+
 def _movement(play: Play) -> float:
     """How far the next update moves the parameters."""
     play.until_ready()
@@ -112,8 +143,10 @@ def test_target_network_follows_as_told(trial: Trial) -> None:
     if not trial.has("tau") or not isinstance(getattr(trainer.optimizer, "target", None), torch.nn.Module):
         pytest.skip("it has no hyperparameter tau with a network optimizer.target")
     assert isinstance(trainer, OffPolicyTrainer)
-    Play(trainer, env).until(300)
     optimizer: Any = trainer.optimizer
+    networks = zip(optimizer.target.parameters(), trainer.policy.network.parameters(), strict=True)  # type: ignore[attr-defined]
+    demand(all(map(torch.equal, *zip(*networks, strict=True))), "At the start optimizer.target must be a copy.")
+    Play(trainer, env).until(300)
     batch, tau = trainer.sample(64), float(trainer.settings.hyperparameters.tau)  # type: ignore[attr-defined]
     before = [p.detach().clone() for p in optimizer.target.parameters()]
     optimizer.update(batch)
@@ -171,6 +204,34 @@ def test_bootstrapped_targets_are_right(trial: Trial) -> None:
             "the action that is best by the target network (with double Q-learning by the online one) among those that "
             "next_mask allows, valued by the target network, averaged over branches.",
         )
+
+
+def test_loss_pulls_taken_actions_to_their_targets(trial: Trial) -> None:
+    """With `targets(batch)` and `policy.network`, the loss moves the values of the taken actions to their targets."""
+    if not trial.kind.supports.discrete:
+        pytest.skip("it takes no discrete actions")
+    env = any_kind(make_behavior_spec((4,), branches=(3, 2)))(agents=16)
+    trainer = trial.trainer(env.spec)
+    optimizer: Any = trainer.optimizer
+    network: Any = getattr(trainer.policy, "network", None)
+    if not callable(getattr(optimizer, "targets", None)) or network is None:
+        pytest.skip("its optimizer has no targets(batch), or its policy no network")
+    assert isinstance(trainer, OffPolicyTrainer)
+    Play(trainer, env).until(400)
+    _disturb(network)
+    batch, outputs = trainer.sample(256), []
+    handle = network.register_forward_hook(lambda _, __, output: outputs.append(output))
+    loss = optimizer.loss(batch)["loss"]
+    handle.remove()
+    values = next(output for output in outputs if output.requires_grad and len(output) == len(batch))
+    (slope,) = torch.autograd.grad(loss, [values])
+    columns = batch.discrete + torch.tensor([0, 3])
+    taken = torch.zeros_like(slope, dtype=torch.bool).scatter(1, columns, True)
+    errors = values.gather(1, columns) - optimizer.targets(batch)[:, None]
+    clear = errors.abs() > 1e-3
+    wrong = float((slope.gather(1, columns).sign() != errors.sign())[clear].float().mean())
+    demand(not wrong, f"The loss moves {wrong:.0%} of the values of taken actions away from targets(batch).")
+    demand(not slope[~taken].any(), "The loss changes values of actions that were not taken.")
 
 
 @torch.no_grad()
