@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import grpc  # type: ignore[import-untyped]
+from mlagents_envs.communicator_objects.unity_message_pb2 import UnityMessageProto
 
 from mlhooks.errors import UsageError
 from mlhooks.sim_player.behavior import World
@@ -18,14 +19,8 @@ from mlhooks.sim_player.channels import Channels
 from mlhooks.sim_player.dialect import Dialect, dialect
 from mlhooks.sim_player.faults import Faults, Quit
 from mlhooks.sim_player.script import parts, with_team
+from mlhooks.sim_player.stage import Live, Prepared, Stage
 from mlhooks.sim_player.wire import OK_HEADER, STOP
-from mlhooks.unity import schema
-
-schema.install()
-
-from mlagents_envs.communicator_objects.unity_message_pb2 import UnityMessageProto  # noqa: E402
-
-from mlhooks.sim_player.stage import Live, Prepared, Stage  # noqa: E402
 
 logger = logging.getLogger("mlhooks.sim_player")
 
@@ -110,6 +105,7 @@ def _shake_hands(connection: _Connection, speech: Dialect, channels: Channels, f
     for name in speech.capabilities:
         setattr(about.capabilities, name, True)
     trainer = connection.exchange(hello.SerializeToString()).unity_input.rl_initialization_input
+    first = connection.exchange(OK_HEADER).unity_input.rl_input
     ours, theirs = about.communication_version.split(".")[0], trainer.communication_version.split(".")[0]
     if ours != theirs:
         raise _Over(
@@ -117,7 +113,6 @@ def _shake_hands(connection: _Connection, speech: Dialect, channels: Channels, f
             f"{about.communication_version}: they do not fit."
         )
     logger.info("Connected to a trainer of version %s.", trainer.package_version)
-    first = connection.exchange(OK_HEADER).unity_input.rl_input
     # Of the first input, a player heeds the side channels only: it resets of its own accord.
     channels.receive(first.side_channel)
     return trainer
