@@ -196,6 +196,6 @@ class PlayerCommunicator(Communicator):  # type: ignore[misc]  # mlagents_envs s
 
 def _parse(message: PlayerMessage) -> UnityOutputProto:
     try:
-        return UnityOutputProto.FromString(message.data[message.output])
+        return UnityOutputProto.FromString(message.output.of(message.data))
     except DecodeError as error:
         raise ProtocolBroken(f"What the player sent is no message of the protocol: {error}.") from error

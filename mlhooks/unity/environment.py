@@ -17,15 +17,14 @@ from mlhooks.unity.decode import Decoder
 from mlhooks.unity.encode import encode_reset, encode_step
 from mlhooks.unity.errors import PlayerSilent, PlayerStopped, ProtocolBroken
 from mlhooks.unity.launch import PlayerProcess
-from mlhooks.unity.layout import split
 from mlhooks.unity.messages import PlayerMessage
+from mlhooks.unity.records import parse_agent, split
 from mlhooks.unity.side_channels import PlayerChannels
 from mlhooks.unity.specs import read_spec
-from mlhooks.unity.wire import WireError, read_varint
+from mlhooks.unity.wire import NOWHERE, Span, WireError
 
 schema.install()
 
-from mlagents_envs.communicator_objects.agent_info_pb2 import AgentInfoProto  # noqa: E402
 from mlagents_envs.communicator_objects.unity_rl_initialization_output_pb2 import (  # noqa: E402
     UnityRLInitializationOutputProto,
 )
@@ -171,13 +170,12 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
         if not isinstance(output, PlayerMessage):
             return  # the player's first words, which name no behavior
         if output.initialization.stop > output.initialization.start:
-            brains = UnityRLInitializationOutputProto.FromString(output.data[output.initialization]).brain_parameters
+            brains = UnityRLInitializationOutputProto.FromString(output.initialization.of(output.data)).brain_parameters
             self._announced.update((brain.brain_name, brain) for brain in brains)
         for behavior_id in [name for name in self._announced if _any(output.agents.get(name))]:
             place = output.agents[behavior_id]
-            starts, _ = split(output.data, place.start, place.stop)
-            length, body = read_varint(output.data, starts[0] + 1)
-            agent = AgentInfoProto.FromString(output.data[body : body + length])
+            starts, sizes = split(output.data, place.start, place.stop)
+            agent = parse_agent(output.data[starts[0] : starts[0] + sizes[0]])
             unity_spec = read_spec(self._announced.pop(behavior_id), agent, self._package_version)
             if self._env_specs.get(behavior_id, unity_spec.spec) != unity_spec.spec:
                 raise ProtocolBroken(f"The player announced the behavior {behavior_id!r} again, with another shape.")
@@ -186,7 +184,7 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
 
     def _update_state(self, output: PlayerMessage) -> None:
         for behavior_id, decoder in self._decoders.items():
-            place = output.agents.get(behavior_id, slice(0, 0))
+            place = output.agents.get(behavior_id, NOWHERE)
             self._env_state[behavior_id] = decoder.decode(output.data, place.start, place.stop)
         self.channels.process_side_channel_message(output.side_channel)
 
@@ -248,5 +246,5 @@ def _compatible(theirs: str, ours: str) -> bool:
     return (major, minor) == known if major == 0 else major == known[0]
 
 
-def _any(place: slice | None) -> bool:
+def _any(place: Span | None) -> bool:
     return place is not None and place.stop > place.start

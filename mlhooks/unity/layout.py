@@ -1,133 +1,146 @@
-"""Where the values lie in an agent's serialized record, so that numpy can read all records of that form at once.
+"""Where the values lie in an agent's serialized record.
 
-A player serializes its agents one like the other: between two records of a behavior only the values differ, not what
+A player serializes its agents one like the other: between two records of a behavior mostly the values differ, not what
 stands where. A layout is learned from one record. Another record has it if it agrees in every byte that is structure:
-keys, lengths, shapes, names, and the continuation bits of varints. That is checked for every record of every message,
-and a record that no layout fits is read by protobuf's own parser.
+keys, lengths, shapes, names, and the continuation bits of varints. `LayoutTable` checks that for every record of every
+message, and reads all records at once; a record without a layout is left to protobuf's own parser.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlhooks.unity.schema import FIELDS
-from mlhooks.unity.wire import BYTES, FIXED32, VARINT, WireError, read_fields, read_varint
+from mlhooks.unity.wire import BYTES, FIXED32, VARINT, Span, read_fields, read_varint
 
 _AGENT, _OBSERVATION = FIELDS["AgentInfoProto"], FIELDS["ObservationProto"]
-_SCALARS = {
-    _AGENT["reward"]: ("reward", FIXED32),
-    _AGENT["done"]: ("done", VARINT),
-    _AGENT["max_step_reached"]: ("max_step_reached", VARINT),
-    _AGENT["id"]: ("id", VARINT),
-    _AGENT["action_mask"]: ("action_mask", BYTES),
-    _AGENT["group_id"]: ("group_id", VARINT),
-    _AGENT["group_reward"]: ("group_reward", FIXED32),
+_KINDS = {
+    "reward": FIXED32,
+    "done": VARINT,
+    "max_step_reached": VARINT,
+    "id": VARINT,
+    "action_mask": BYTES,
+    "group_id": VARINT,
+    "group_reward": FIXED32,
 }
+_NAMES = {_AGENT[name]: name for name in _KINDS}
 _NOT_SIMPLE = frozenset(_OBSERVATION.values())  # compressed, or written in an unusual way
-_RECORD = 1 << 3 | BYTES  # key of the one field of ListAgentInfoProto
 _FLOATS = 1  # number of the field `data` in ObservationProto.FloatData
-_WIDE = 512  # bytes from which on most of a record is values, so that looking at structure alone is faster
 
-Rows = NDArray[np.uint8]
+FLAGS = ("done", "max_step_reached")
+"""Booleans, which take part in the structure: where they are absent they are false."""
+
+BIG = 1024
+"""Bytes of an observation from which on it is copied record by record."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the records of a behavior hold: shapes of the observations, and the number of all discrete actions."""
+
+    shapes: tuple[tuple[int, ...], ...]
+    actions: int
+
+    def columns(self) -> dict[str, int]:
+        """The values that are read together, by name or number of the observation, and the bytes that each takes."""
+        scalars = {"reward": 4, "group_reward": 4, "id": 10, "group_id": 10, "action_mask": self.actions}
+        return scalars | {str(sensor): size for sensor, size in enumerate(self.sizes()) if size < BIG}
+
+    def sizes(self) -> list[int]:
+        """Bytes of each observation."""
+        return [4 * math.prod(shape) for shape in self.shapes]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The form of a record, with its key and length in front: [size] bytes.
+    """The layout of a record that begins with its key and length.
 
     Attributes:
-        template: a record of this form: [size].
-        structure: the bits that every such record shares: [size].
-        places: field name -> the bytes of its value; absent fields have the value 0.
-        observations: the bytes of each observation's floats.
+        checked, bits, expected: the bytes that tell whether a record has this layout, which of their bits count, and
+            what those must be: [checked bytes].
+        index, kept: the bytes of the values that are read together, and their bits that are the value; where a value
+            is absent no bit is kept: [bytes of all columns].
+        flags: each of `FLAGS`.
+        observations: where the floats of each observation are.
     """
 
-    template: Rows
-    structure: Rows
-    places: dict[str, slice]
-    observations: tuple[slice, ...]
-
-    @cached_property
-    def _checked(self) -> tuple[NDArray[np.intp] | slice, Rows, Rows]:
-        columns = np.flatnonzero(self.structure) if len(self.structure) > _WIDE else slice(None)
-        return columns, self.template[columns], self.structure[columns]
-
-    def fits(self, rows: Rows) -> NDArray[np.bool_]:
-        """Which rows have this layout: [rows, size] -> [rows]."""
-        columns, template, structure = self._checked
-        return np.asarray(~((rows[:, columns] ^ template) & structure).any(axis=1))
-
-    def floats(self, rows: Rows, name: str) -> NDArray[np.float32]:
-        """A 32-bit float of each row: [rows]."""
-        if name not in self.places:
-            return np.zeros(len(rows), np.float32)
-        return read_floats(rows, self.places[name])[:, 0]
-
-    def integers(self, rows: Rows, name: str) -> NDArray[np.int32]:
-        """A varint of each row, as int32: [rows]."""
-        if name not in self.places:
-            return np.zeros(len(rows), np.int32)
-        result = np.zeros(len(rows), np.uint64)
-        for power, column in enumerate(range(self.places[name].start, self.places[name].stop)):
-            result |= (rows[:, column] & 0x7F).astype(np.uint64) << (7 * power)
-        return result.astype(np.int32)
-
-    def flag(self, name: str) -> bool:
-        """A boolean, which is structure."""
-        return name in self.places and bool(self.template[self.places[name]].any())
+    checked: NDArray[np.intp]
+    bits: NDArray[np.uint8]
+    expected: NDArray[np.uint8]
+    index: NDArray[np.intp]
+    kept: NDArray[np.uint8]
+    flags: tuple[bool, ...]
+    observations: tuple[int, ...]
 
 
-def read_floats(rows: Rows, place: slice) -> NDArray[np.float32]:
-    """Packed little-endian floats of each row, in memory of their own: [rows, bytes] -> [rows, floats]."""
-    return rows[:, place].copy().view("<f4").astype(np.float32, copy=False)
+def learn(record: bytes, form: Form) -> Layout | None:
+    """The layout of a record, or None if it is not of that form, or not written in the usual way.
 
-
-def learn(record: bytes, shapes: Sequence[tuple[int, ...]]) -> Layout | None:
-    """The layout of a record with its key and length in front, or None if it has no simple one.
-
-    Args:
-        record: an AgentInfoProto as an element of a repeated field.
-        shapes: the shapes that its observations should have; another, or a compressed one, is not simple.
+    Raises:
+        WireError: it is no record.
     """
-    structure = np.full(len(record), 0xFF, np.uint8)
-    places: dict[str, slice] = {}
-    observations: list[slice] = []
+    places: dict[str, Span] = {}
+    sensor = 0
     _, start = read_varint(record, 1)
     for field in read_fields(record, start, len(record)):
-        place = slice(field.start, field.stop)
-        name, kind = _SCALARS.get(field.number, ("", 0))
-        if field.number == _AGENT["observations"] and field.kind == BYTES and len(observations) < len(shapes):
-            floats = _learn_observation(record, place, shapes[len(observations)])
+        name = _NAMES.get(field.number, "")
+        if field.number == _AGENT["observations"] and field.kind == BYTES and sensor < len(form.shapes):
+            floats = _learn_observation(record, field.start, field.stop, form.shapes[sensor])
             if floats is None:
                 return None
-            structure[floats] = 0
-            observations.append(floats)
-        elif not name or field.kind != kind or name in places:
-            return None
+            places[str(sensor)] = floats
+            sensor += 1
+        elif name and field.kind == _KINDS[name] and name not in places:
+            places[name] = Span(field.start, field.stop)
         else:
-            places[name] = place
-            if kind == FIXED32:
-                structure[place] = 0
-            elif name not in ("done", "max_step_reached"):
-                structure[place] = 0x80
-    if len(observations) != len(shapes):
+            return None
+    mask = places.get("action_mask", Span(0, 0)).of(record)
+    if sensor != len(form.shapes) or max(mask, default=0) > 0x7F:
         return None
-    if "action_mask" in places and max(record[places["action_mask"]], default=0) > 0x7F:  # not one byte per boolean
-        return None
-    return Layout(np.frombuffer(record, np.uint8), structure, places, tuple(observations))
+    if len(mask) != form.actions:  # the player masks nothing in that way
+        places["other mask"] = places.pop("action_mask", Span(0, 0))
+    return _lay_out(record, form, places)
 
 
-def _learn_observation(record: bytes, place: slice, shape: tuple[int, ...]) -> slice | None:
-    """The bytes of an uncompressed observation's floats, if it has that shape."""
+def _lay_out(record: bytes, form: Form, places: dict[str, Span]) -> Layout:
+    structure = np.full(len(record), 0xFF, np.uint8)
+    for name, place in places.items():
+        if name not in FLAGS:
+            structure[place.start : place.stop] = _structure_of(name)
+    index: list[int] = []
+    kept: list[int] = []
+    for name, width in form.columns().items():
+        place = places.get(name, Span(0, 0))
+        absent = [0] * (width - (place.stop - place.start))
+        index += [*range(*place), *absent]
+        kept += [0xFF ^ _structure_of(name)] * (place.stop - place.start) + absent
+    data = np.frombuffer(record, np.uint8)
+    checked = np.flatnonzero(structure)
+    return Layout(
+        checked=checked,
+        bits=structure[checked],
+        expected=data[checked] & structure[checked],
+        index=np.array(index, np.intp),
+        kept=np.array(kept, np.uint8),
+        flags=tuple(any(places.get(name, Span(0, 0)).of(record)) for name in FLAGS),
+        observations=tuple(places[str(sensor)].start for sensor in range(len(form.shapes))),
+    )
+
+
+def _structure_of(name: str) -> int:
+    """The bits of each byte of a value that are not the value: none of a float, the continuation bit of a varint."""
+    return 0x80 if "mask" in name or _KINDS.get(name) == VARINT else 0
+
+
+def _learn_observation(record: bytes, start: int, stop: int, shape: tuple[int, ...]) -> Span | None:
+    """Where an uncompressed observation's floats are, if it has that shape."""
     found: list[int] = []
-    floats: slice | None = None
-    for field in read_fields(record, place.start, place.stop):
+    floats: Span | None = None
+    for field in read_fields(record, start, stop):
         if field.number == _OBSERVATION["shape"] and field.kind == BYTES:
             at = field.start
             while at < field.stop:
@@ -136,38 +149,9 @@ def _learn_observation(record: bytes, place: slice, shape: tuple[int, ...]) -> s
         elif field.number == _OBSERVATION["float_data"] and floats is None:
             packed = list(read_fields(record, field.start, field.stop))
             if len(packed) == 1 and (packed[0].number, packed[0].kind) == (_FLOATS, BYTES):
-                floats = slice(packed[0].start, packed[0].stop)
-            elif not packed:
-                floats = slice(field.start, field.start)
+                floats = Span(packed[0].start, packed[0].stop)
         elif field.number in _NOT_SIMPLE:
             return None
     if tuple(found) != shape or floats is None or floats.stop - floats.start != 4 * math.prod(shape):
         return None
     return floats
-
-
-def split(data: bytes, start: int, stop: int) -> tuple[list[int], dict[int, list[int]]]:
-    """Take a list of records apart.
-
-    Returns:
-        Where each record starts, its key and length included; and by size which records have it.
-
-    Raises:
-        WireError: the bytes are no list.
-    """
-    starts: list[int] = []
-    by_size: dict[int, list[int]] = {}
-    at = start
-    try:
-        while at < stop:
-            if data[at] != _RECORD:
-                raise WireError(f"there is no agent at byte {at}")
-            length, body = read_varint(data, at + 1) if data[at + 1] > 0x7F else (data[at + 1], at + 2)
-            by_size.setdefault(body + length - at, []).append(len(starts))
-            starts.append(at)
-            at = body + length
-    except IndexError:
-        at = stop + 1
-    if at != stop:
-        raise WireError("the last agent is longer than its list")
-    return starts, by_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mlhooks.unity.schema import FIELDS
-from mlhooks.unity.wire import BYTES, WireError, read_fields, write_bytes, write_varint
+from mlhooks.unity.wire import BYTES, NOWHERE, Span, WireError, read_fields, write_bytes, write_varint
 
 _MESSAGE, _OUTPUT, _RL_OUTPUT = FIELDS["UnityMessageProto"], FIELDS["UnityOutputProto"], FIELDS["UnityRLOutputProto"]
 OK, STOPPED = 200, 400
@@ -15,14 +15,15 @@ def _header(status: int) -> bytes:
     return write_bytes(_MESSAGE["header"], write_varint(FIELDS["HeaderProto"]["status"] << 3) + write_varint(status))
 
 
-_OK_HEADER = _header(OK)
+EMPTY = _header(OK)
+"""A message without contents, which is the second one of every player."""
 STOP = _header(STOPPED)
 """The answer that ends a player."""
 
 
 def wrap_input(unity_input: bytes) -> bytes:
     """A message to the player, from a serialized UnityInputProto."""
-    return _OK_HEADER + write_bytes(_MESSAGE["unity_input"], unity_input)
+    return EMPTY + write_bytes(_MESSAGE["unity_input"], unity_input)
 
 
 def wrap_rl_input(rl_input: bytes) -> bytes:
@@ -37,17 +38,17 @@ class PlayerMessage:
     Attributes:
         data: the serialized message.
         status: of its header: 200, or 400 when the player says goodbye.
-        output: the serialized UnityOutputProto.
-        initialization: its serialized UnityRLInitializationOutputProto; empty in most messages.
-        agents: behavior id -> where its serialized ListAgentInfoProto lies in `data`.
+        output: where in `data` the UnityOutputProto is.
+        initialization: where its UnityRLInitializationOutputProto is; most messages have none.
+        agents: behavior id -> where its ListAgentInfoProto is.
         side_channel: the messages of all side channels.
     """
 
     data: bytes
-    status: int = OK
-    output: slice = slice(0, 0)
-    initialization: slice = slice(0, 0)
-    agents: dict[str, slice] = field(default_factory=dict)
+    status: int = 0
+    output: Span = NOWHERE
+    initialization: Span = NOWHERE
+    agents: dict[str, Span] = field(default_factory=dict)
     side_channel: bytes = b""
 
 
@@ -57,8 +58,8 @@ def read_message(data: bytes) -> PlayerMessage:
     Raises:
         WireError: it is none.
     """
-    message = PlayerMessage(data, status=0)
-    for number, value in _parts(data, slice(0, len(data))):
+    message = PlayerMessage(data)
+    for number, value in _parts(data, Span(0, len(data))):
         if number == _MESSAGE["header"]:
             for part in read_fields(data, value.start, value.stop):
                 if part.number == FIELDS["HeaderProto"]["status"]:
@@ -77,24 +78,24 @@ def _read_output(message: PlayerMessage) -> None:
             _read_rl_output(message, value)
 
 
-def _read_rl_output(message: PlayerMessage, place: slice) -> None:
+def _read_rl_output(message: PlayerMessage, place: Span) -> None:
     for number, value in _parts(message.data, place):
         if number == _RL_OUTPUT["agentInfos"]:
             entry = dict(_parts(message.data, value))  # of a map: 1 is the key, 2 the value; what is empty may lack
-            behavior_id = _text(message.data, entry.get(1, slice(0, 0)))
-            message.agents[behavior_id] = entry.get(2, slice(0, 0))
+            behavior_id = _text(message.data, entry.get(1, NOWHERE))
+            message.agents[behavior_id] = entry.get(2, NOWHERE)
         elif number == _RL_OUTPUT["side_channel"]:
-            message.side_channel = message.data[value]
+            message.side_channel = value.of(message.data)
 
 
-def _text(data: bytes, place: slice) -> str:
+def _text(data: bytes, place: Span) -> str:
     try:
-        return data[place].decode()
+        return place.of(data).decode()
     except UnicodeDecodeError as error:
         raise WireError(f"a behavior's name is not text: {error}") from error
 
 
-def _parts(data: bytes, place: slice) -> list[tuple[int, slice]]:
+def _parts(data: bytes, place: Span) -> list[tuple[int, Span]]:
     """The fields of a message that are bytes, text or messages, and where their values lie."""
     fields = read_fields(data, place.start, place.stop)
-    return [(part.number, slice(part.start, part.stop)) for part in fields if part.kind == BYTES]
+    return [(part.number, Span(part.start, part.stop)) for part in fields if part.kind == BYTES]

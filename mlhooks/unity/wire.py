@@ -16,6 +16,20 @@ class WireError(ValueError):
     """Bytes that are not a protobuf message."""
 
 
+class Span(NamedTuple):
+    """Part of some bytes, such as the value of a field."""
+
+    start: int
+    stop: int
+
+    def of(self, data: bytes) -> bytes:
+        """The part itself."""
+        return data[self.start : self.stop]
+
+
+NOWHERE = Span(0, 0)
+
+
 class Field(NamedTuple):
     """One field of a message; its value is `data[start:stop]`, and is `value` as well where it is a varint."""
 

@@ -54,6 +54,7 @@ class RandomPlayer:
             observation(self.rng.normal(size=(3, 2)).astype(np.float32), "buffer", (4, 1)),
             observation(self.rng.normal(size=2).astype(np.float32), "goal", (1,), kind=1),
             observation(self.rng.random((4, 5, 3), np.float32), "grid", HEIGHT_WIDTH_CHANNELS),
+            observation(self.rng.random((12, 11, 3), np.float32), "large grid", HEIGHT_WIDTH_CHANNELS),
         ]
         if self.compressed:
             sensors += [
@@ -116,7 +117,7 @@ def test_equal_records_are_read_without_protobuf(monkeypatch: pytest.MonkeyPatch
     agents = [agent(i, [vector(i, -i)], reward=0.25 * i, mask=(i % 2 == 1, False)) for i in range(1, 100)]
     ours = decoder(agents, brain(branches=(2,)))
     ours.decode(serialized(agents[:1]))
-    monkeypatch.setattr("mlhooks.unity.decode.AgentInfoProto", None)
+    monkeypatch.setattr("mlhooks.unity.records.AgentInfoProto", None)
     decisions, terminals = ours.decode(serialized(agents))
     ids = np.arange(1, 100)
     np.testing.assert_array_equal(decisions.agent_id, ids)
@@ -287,7 +288,7 @@ def test_memory_for_layouts_is_bounded() -> None:
     ours = decoder([agent(1, [vector(1)])])
     for length in range(600):
         ours.decode(serialized([agent(1, [observation(np.ones(1), "n" * length)])]))
-    assert 0 < sum(map(len, ours._layouts.values())) <= 256
+    assert len(ours._table._layouts) == 256
 
 
 def test_steps_do_not_share_memory_with_the_message() -> None:
