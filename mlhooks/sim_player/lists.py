@@ -24,8 +24,8 @@ def encoder(behavior: Behavior, dialect: Dialect) -> Callable[[Sequence[Infos]],
     """Return a function that encodes what agents of the behavior send as a ListAgentInfoProto."""
     if any(sensor.mapping is not None for sensor in behavior.sensors):
         return lambda lists: b"".join(encode_rows(behavior, dialect, infos) for infos in lists)
-    ended, deciding = Packer(behavior, dialect), Packer(behavior, dialect)
-    return lambda lists: b"".join((ended if infos.done else deciding)(infos) for infos in lists if len(infos))
+    packers = {done: Packer(behavior, dialect, done=done) for done in (True, False)}
+    return lambda lists: b"".join(packers[infos.done](infos) for infos in lists)
 
 
 def encode_rows(behavior: Behavior, dialect: Dialect, infos: Infos) -> bytes:

@@ -51,13 +51,18 @@ def _text(text: str) -> bytes:
 
 
 class Packer:
-    """Encodes the lists of one behavior, none of whose sensors is compressed; call it with infos.
+    """Encodes infos of one behavior, none of whose sensors is compressed; call it with them.
 
-    The layout is kept while the agents stay the same, so an instance serves one list of agents best.
+    The layout is kept while the agents stay the same.
+
+    Args:
+        behavior: Whose agents send.
+        dialect: How they speak.
+        done: Whether the infos are of ended episodes, or ask for decisions.
     """
 
-    def __init__(self, behavior: Behavior, dialect: Dialect) -> None:
-        self._sensors = behavior.sensors
+    def __init__(self, behavior: Behavior, dialect: Dialect, *, done: bool) -> None:
+        self._done = done
         self._channels_last = not dialect.channels_first
         self._groups = "multiAgentGroups" in dialect.capabilities
         width = sum(behavior.branches)
@@ -92,10 +97,9 @@ class Packer:
         rows[:, _REWARD.start + 1 : _REWARD.stop] = _bytes(infos.reward)
         keep[:, _REWARD] = rewarded[:, None]
         sizes: Sizes = self._sizes + 5 * rewarded
-        if infos.done:
+        if self._done:
             keep[:, _INTERRUPTED] = infos.interrupted[:, None]
-            sizes += 2 + 2 * infos.interrupted
-        keep[:, _DONE] = infos.done
+            sizes += 2 * infos.interrupted
         if self._mask.stop > _MASK:
             masked = self._put_mask(infos)
             sizes += (self._mask.stop - _MASK) * masked
@@ -116,13 +120,15 @@ class Packer:
         self._rows = rows = np.tile(self._template, (len(infos), 1))
         self._keep = keep = np.zeros(rows.shape, dtype=np.bool_)
         keep[:, 0] = True
+        keep[:, _DONE] = self._done
         keep[:, self._mask.stop : self._group.start] = True
-        self._sizes = self._body + _put_number(rows, keep, _ID.start, infos.ids)
+        self._sizes = self._body + 2 * self._done + _put_number(rows, keep, _ID.start, infos.ids)
         if self._groups:
             self._sizes += _put_number(rows, keep, self._group.start, infos.group_ids)
 
     def _put_mask(self, infos: Infos) -> Bools:
-        masked = np.full(len(infos), infos.mask is not None) if infos.masked is None else infos.masked
+        nobody = infos.mask is None
+        masked = np.full(len(infos), not nobody) if nobody or infos.masked is None else infos.masked
         self._keep[:, self._mask] = masked[:, None]
         if infos.mask is not None:
             self._rows[:, self._mask_values] = infos.mask

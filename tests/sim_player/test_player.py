@@ -200,7 +200,6 @@ def test_player_of_a_trainer_that_breaks_the_side_channel_fails_and_says_why(tmp
     assert "a message of 99 bytes is cut short" in (tmp_path / "Player-0.log").read_text()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows starts no scripts as programs")
 def test_executable_starts_where_paths_have_spaces(tmp_path):
     arguments = ["Basic", "--behavior", "It's one", "--write-executable", "ignored", "--agents", "2"]
     path = write_executable(tmp_path / "My Game" / "Player", arguments)
