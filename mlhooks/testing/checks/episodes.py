@@ -14,7 +14,7 @@ from mlhooks.testing.demands import demand
 from mlhooks.testing.environments import Steps, make, walk
 from mlhooks.testing.target import Target
 
-AREAS = 4
+AREAS = 12
 TICKS = 300
 LONG = 20
 """Ticks from which on it is no accident that all episodes have one length."""
@@ -76,18 +76,20 @@ def test_interrupted_are_those_that_a_step_limit_cuts(env: BaseEnv) -> None:
         )
 
 
-def test_rewards_belong_to_their_own_episode(env: BaseEnv) -> None:
+def test_rewards_belong_to_their_own_episode(mlhooks_target: Target, environment: str, env: BaseEnv) -> None:
     """The first reward of an episode does not depend on whether another episode ended before it."""
     fresh: list[float] = []
-    for round_ in range(10):
-        fresh += _first_rewards(walk(env, 1, seed=round_))[0]
+    for seed in range(4):
+        new = make(mlhooks_target, environment, num_areas=AREAS, seed=seed)
+        fresh += _first_rewards(walk(new, 2, seed=seed))[0]
+        new.close()
     after, later = _first_rewards(walk(env, TICKS))[1:]
     if min(len(fresh), len(after)) < ENOUGH:
         pytest.skip("too few episodes began to tell")
     apart = _distance(np.array(fresh), np.array(after))
     demand(
         apart <= APART,
-        f"The first rewards of episodes after a reset() have a mean of {np.mean(fresh):.3g}, and of episodes that "
+        f"The first rewards in new environments have a mean of {np.mean(fresh):.3g}, and those of episodes that "
         f"follow another one {np.mean(after):.3g}: does the last reward of an episode arrive one tick late?",
     )
     demand(

@@ -36,19 +36,23 @@ class Hand:
         actor, critic: trainable parameters; the critic's are none without a critic, or where it shares the encoder.
     """
 
-    def __init__(self, trial: Trial, **hyperparameters: Any) -> None:
+    def __init__(self, trial: Trial, *, normalize: bool = False, **hyperparameters: Any) -> None:
         kinds: dict[str, Any] = {"branches": (3,) if trial.kind.supports.discrete else (), "continuous": 2}
         if not trial.kind.supports.continuous:
             kinds["continuous"] = 0
         env = any_kind(make_behavior_spec((5,), **kinds), masked=bool(kinds["branches"]))(agents=64)
-        trainer = trial.trainer(env.spec, gamma=0.9, hyperparameters=hyperparameters)
+        network = {"normalize": normalize}
+        trainer = trial.trainer(env.spec, gamma=0.9, hyperparameters=hyperparameters, network_settings=network)
         if not isinstance(trainer, OnPolicyTrainer) or not isinstance(trainer.policy, ActorPolicy):
             pytest.skip("it is no policy gradient on OnPolicyTrainer and ActorPolicy")
         if not isinstance(trainer.optimizer, TorchOptimizer):
             pytest.skip("its optimizer is no TorchOptimizer")
         self.trainer, self.policy, self.optimizer = trainer, trainer.policy, trainer.optimizer
         self._scatter()
-        Play(trainer, env).until_ready()
+        play = Play(trainer, env)
+        if normalize:
+            play.updates(1)
+        play.until_ready()
         self.optimizer.set_step(0)
         self.batch: Batch = trainer.rollout()
         self.actor = list(self.policy.actor.parameters())
@@ -91,9 +95,10 @@ def cosine(a: Tensor, b: Tensor) -> float:
     return float(torch.dot(a, b) / (a.norm() * b.norm()).clamp(min=1e-12))
 
 
-def test_log_probabilities_of_acting_equal_those_of_learning(trial: Trial) -> None:
+@pytest.mark.parametrize("normalize", [False, True], ids=["plain", "normalized"])
+def test_log_probabilities_of_acting_equal_those_of_learning(trial: Trial, normalize: bool) -> None:
     """The policy gives the actions of a rollout the log-probabilities with which they were drawn."""
-    hand = Hand(trial)
+    hand = Hand(trial, normalize=normalize)
     with torch.no_grad():
         now, _ = hand.policy.evaluate(hand.batch)
     worst = float((now - hand.batch.log_probs).abs().max())
