@@ -24,6 +24,7 @@ BUILTIN_PLUGINS = (
     "builtin_plugins.inprocess",
     "builtin_plugins.sim_env",
     "builtin_plugins.gymnasium_env",
+    "builtin_plugins.unity_env",
     "builtin_plugins.console",
     "builtin_plugins.tensorboard",
     "builtin_plugins.jsonl",

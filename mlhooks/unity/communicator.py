@@ -73,7 +73,7 @@ class PlayerCommunicator(Communicator):  # type: ignore[misc]  # mlagents_envs s
         self.port, self.timeout_wait, self.connected = port, timeout_wait, False
         self._calls: SimpleQueue[_Call] = SimpleQueue()
         self._call: _Call | None = None  # the one that waits for its answer
-        self._lock = Lock()
+        self._lock, self._closed = Lock(), False
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="player")
         self._server = grpc.server(self._threads, options=_OPTIONS)
         handler = grpc.unary_unary_rpc_method_handler(self._handle)  # no serializers: bytes in, bytes out
@@ -111,9 +111,13 @@ class PlayerCommunicator(Communicator):  # type: ignore[misc]  # mlagents_envs s
     def _handle(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         call = _Call(request, context)
         with self._lock:
+            if self._closed:
+                return messages.STOP
             pending = self._call
-            if pending is not None and pending.context.is_active():
-                context.abort(grpc.StatusCode.ALREADY_EXISTS, "another player is connected to this port")
+            if pending is not None:
+                if pending.context.is_active():
+                    context.abort(grpc.StatusCode.ALREADY_EXISTS, "another player is connected to this port")
+                pending.answer.put(messages.STOP)  # to nobody, so that its thread ends
             self._call = call
         self.connected = True
         self._calls.put(call)
@@ -158,9 +162,10 @@ class PlayerCommunicator(Communicator):  # type: ignore[misc]  # mlagents_envs s
             call, self._call = self._call, None
         if call is None:
             raise PlayerStopped("No player is connected.")
-        if not call.context.is_active():
-            raise PlayerStopped("The player closed the connection while it waited for actions.")
+        gone = not call.context.is_active()
         call.answer.put(data)
+        if gone:
+            raise PlayerStopped("The player closed the connection while it waited for actions.")
 
     def _receive(self, poll_callback: PollCallback | None) -> PlayerMessage:
         call = self._wait(poll_callback)
@@ -187,6 +192,7 @@ class PlayerCommunicator(Communicator):  # type: ignore[misc]  # mlagents_envs s
     def close(self) -> None:
         """Tell the player to quit, and free the port; may be called more than once."""
         with self._lock:
+            self._closed = True
             call, self._call = self._call, None
         if call is not None:
             call.answer.put(messages.STOP)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+_SHORT = [bytes((value,)) for value in range(0x80)]
 
 
 class WireError(ValueError):
@@ -46,6 +47,8 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
     Raises:
         WireError: the data end within it, or it is longer than 64 bits.
     """
+    if at < len(data) and data[at] < 0x80:  # nearly always
+        return data[at], at + 1
     value = shift = 0
     for index in range(at, min(at + 10, len(data))):
         byte = data[index]
@@ -83,6 +86,8 @@ def read_fields(data: bytes, start: int, stop: int) -> Iterator[Field]:
 
 def write_varint(value: int) -> bytes:
     """A number from 0 up as a varint."""
+    if value < 0x80:
+        return _SHORT[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -1,0 +1,71 @@
+"""The environment kind `unity`: a Unity player, named by its path, or the Unity Editor where none is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlhooks import hookimpl
+from mlhooks.errors import UsageError
+
+if TYPE_CHECKING:
+    from mlagents_envs.base_env import BaseEnv
+    from mlagents_envs.side_channel.side_channel import SideChannel
+
+    from mlhooks.settings import RunOptions
+    from mlhooks.unity.environment import UnityPlayer
+
+
+@hookimpl
+def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
+    """Return the scheme `unity`."""
+    return {"unity": make}
+
+
+def make(
+    name: str | None,
+    *,
+    worker_id: int,
+    seed: int,
+    num_areas: int,
+    options: RunOptions,
+    side_channels: Sequence[SideChannel] = (),
+) -> UnityPlayer:
+    """Start the player at the path `name` and wait for it to connect; without a name, wait for the Editor.
+
+    A player gets the port `env_settings.base_port` + `worker_id`, the Editor 5004. The player's log is
+    `run_logs/Player-<worker_id>.log` in the folder of the run. `env_settings.env_kwargs` may hold `bind`, the address
+    to listen on in place of the loopback address.
+
+    Raises:
+        UsageError: `env_kwargs` holds something else, or the address is none of this machine.
+        EnvironmentFailure: the player does not start, or does not connect.
+    """
+    # Here, so that grpc and protobuf are imported by who uses Unity only.
+    from mlhooks.unity.environment import EDITOR_PORT, UnityPlayer
+    from mlhooks.unity.side_channels import PlayerChannels, first_lessons
+
+    env, engine = options.env_settings, options.engine_settings
+    arguments = dict(env.env_kwargs or {})
+    bind = arguments.pop("bind", None)
+    if arguments or not isinstance(bind, str | None):
+        raise UsageError(
+            f"env_settings.env_kwargs of a Unity player may hold bind, an address; it is {env.env_kwargs}. Arguments "
+            "for the player itself belong to env_args."
+        )
+    channels = PlayerChannels(side_channels)
+    channels.configure_engine(engine)
+    channels.set_parameters(first_lessons(options.environment_parameters, seed))
+    return UnityPlayer(
+        name,
+        port=EDITOR_PORT if name is None else env.base_port + worker_id,
+        seed=seed + worker_id,
+        num_areas=num_areas,
+        timeout_wait=env.timeout_wait,
+        args=env.env_args or (),
+        no_graphics=engine.no_graphics or (engine.no_graphics_monitor and worker_id > 0),
+        log=Path(options.checkpoint_settings.run_logs_dir, f"Player-{worker_id}.log"),
+        channels=channels,
+        bind=bind,
+    )
