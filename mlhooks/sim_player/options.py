@@ -15,6 +15,7 @@ ACTIONS = ("continuous", "discrete", "branches", "hybrid")
 TRAITS = (*OBSERVATIONS, *ACTIONS, "mask", "group", "skip")
 FAULTS = ("crash", "exit", "hang", "stall", "slow-start", "quit", "nan", "nan-reward", "shape", "version", "close")
 AT_START = ("slow-start", "version")
+IN_MESSAGE = ("nan", "nan-reward", "shape", "close")
 CURRENT = "1.5.0"
 
 EPILOG = f"""\
@@ -26,8 +27,9 @@ Walker, Striker?team=1:discrete+mask+group or Late:hybrid+png@50. The traits are
   mask, group, skip: forbidden actions, groups with group rewards, agents that do not decide at every step.
 Every scripted behavior has the sensors "clock" (seed, agent, episode, step) and "action" (the agent's last one).
 
-A fault happens just before message --fault-step, counted from 1; 0 is before the player connects. Unity's own arguments
-are accepted; -logFile PATH is honoured and the others change nothing.
+A fault happens just before message --fault-step, counted from 1 after the handshake; 0 is before the player connects.
+`hang` at message 1 is a player whose agents never ask for a decision. Unity's own arguments are accepted; -logFile PATH
+is honoured and the others change nothing.
 """
 
 
@@ -45,6 +47,10 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     options, others = _parser().parse_known_args(list(arguments))
     if options.fault_step is None:
         options.fault_step = 0 if options.fault in AT_START else 1
+    if options.fault_step == 0 and options.fault in IN_MESSAGE:
+        raise UsageError(f"--fault {options.fault} spoils a message, so its --fault-step is 1 or more.")
+    if options.fault_step > 0 and options.fault == "version":
+        raise UsageError("A player names its version at the start: --fault version has no --fault-step.")
     return options, others
 
 

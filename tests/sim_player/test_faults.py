@@ -54,12 +54,13 @@ def until_fault(env: UnityEnvironment) -> None:
         ("shape", UnityObservationException, r"Expected shape \(8,\) but got \(9,\)", 0),
     ],
 )
-def test_fault_happens_at_its_message(start, fault, error, text, code):
+def test_fault_happens_at_its_message(start, tmp_path, fault, error, text, code):
     with start(fault) as env:
         until_fault(env)
         with pytest.raises(error, match=text):
             env.step()
     assert env.player.returncode == code
+    assert f"Fault at message {STEP}: {fault}\n" in log(tmp_path)
 
 
 def test_hanging_player_stays_and_says_nothing(start, tmp_path):

@@ -64,6 +64,8 @@ def test_fault_step_has_a_default_that_fits_the_fault(arguments, step):
         (["Basic", "--agents", "0"], "0 is less than 1"),
         (["Basic", "--fault", "explode"], "explode"),
         (["Basic", "--fault-step", "-1"], "-1"),
+        (["Basic", "--fault", "nan", "--fault-step", "0"], "1 or more"),
+        (["Basic", "--fault", "version", "--fault-step", "3"], "no --fault-step"),
     ],
 )
 def test_wrong_arguments_are_bad_usage_in_the_log(tmp_path, arguments, text):
