@@ -31,7 +31,7 @@ def mutate(mutant: Mutant, folder: Path) -> None:
     count = source.count(mutant.old)
     assert count == 1, f"The patch of {mutant.name} stands {count} times in {mutant.file}: adapt it to the source."
     for package in ("mlhooks", "builtin_plugins", "examples"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "results"))
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("results"))
     (folder / mutant.file).write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
 
 
@@ -47,11 +47,19 @@ def try_out(mutant: Mutant, folder: Path) -> Result:
 def results(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[str, Future[Result]]]:
-    """What comes of the mutants that are tried, some at a time."""
+    """What comes of the mutants and right plugins that are tried, some at a time."""
     items = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    chosen = [item.callspec.params["mutant"] for item in items if item.originalname == "test_mutant_is_caught"]
     with ThreadPoolExecutor(WORKERS) as pool:
-        yield {mutant.name: pool.submit(try_out, mutant, tmp_path_factory.mktemp(mutant.name)) for mutant in chosen}
+        found: dict[str, Future[Result]] = {}
+        for item in items:
+            if item.originalname == "test_mutant_is_caught":
+                mutant: Mutant = item.callspec.params["mutant"]
+                found[mutant.name] = pool.submit(try_out, mutant, tmp_path_factory.mktemp(mutant.name))
+            elif item.originalname == "test_right_plugin_passes_whole":
+                target: str = item.callspec.params["target"]
+                folder = tmp_path_factory.mktemp("right") / "empty"
+                found[target] = pool.submit(check, target, ROOT, folder, "-W", "error")
+        yield found
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -63,7 +71,7 @@ def test_mutant_is_caught(mutant: Mutant, results: Mapping[str, Future[Result]])
 
 
 @pytest.mark.parametrize("target", [*RIGHT, *EXAMPLES])
-def test_right_plugin_passes_whole(target: str, tmp_path: Path) -> None:
-    result = check(target, ROOT, tmp_path / "empty", "-W", "error")
+def test_right_plugin_passes_whole(target: str, results: Mapping[str, Future[Result]]) -> None:
+    result = results[target].result()
     assert result.code == 0, result.output[-5000:]
     assert " passed" in result.output

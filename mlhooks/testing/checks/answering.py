@@ -16,7 +16,7 @@ from mlhooks.testing.tasks import OneStep
 from mlhooks.testing.trial import Trial
 from mlhooks.training.trainer import Trainer
 
-OTHERS = ("ppo", "dqn")
+OTHERS = ("ppo", "a2c", "dqn")
 
 
 @pytest.mark.parametrize("other", OTHERS)

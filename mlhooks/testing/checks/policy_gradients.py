@@ -188,7 +188,8 @@ def _entropy_share(trial: Trial, name: str, schedules: dict[str, str], step: int
     """How strongly the gradient of the loss follows that of the entropy, when a hyperparameter rises from 0 to 1."""
     gradients = {}
     for weight in (0.0, 1.0):
-        hand = Hand(trial, **{name: weight}, **schedules)
+        weighted: dict[str, Any] = {name: weight, **schedules}
+        hand = Hand(trial, **weighted)
         hand.optimizer.set_step(step)
         gradients[weight] = gradient(hand.optimizer.loss(hand.batch)["loss"], hand.actor)
     _, entropies = hand.policy.evaluate(hand.batch)
