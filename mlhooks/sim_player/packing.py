@@ -11,22 +11,16 @@ import numpy.typing as npt
 
 from mlhooks.sim_player.behavior import Behavior, Bools, Infos, Ints, Sensor
 from mlhooks.sim_player.dialect import Dialect
-from mlhooks.sim_player.wire import field, packed, varint
+from mlhooks.sim_player.wire import field, packed
 
 Bytes = npt.NDArray[np.uint8]
 Sizes = npt.NDArray[np.intp]
 
-_ENTRY = slice(0, 6)  # tag, and up to five bytes that say how long the info is
+_LENGTH = 1  # after the tag of the list's entry
+_VARINT = 5  # bytes, at most, of a number
 _REWARD, _DONE, _INTERRUPTED, _ID, _MASK = slice(6, 11), slice(11, 13), slice(13, 15), slice(15, 21), 21
-_VARINT = 5
-_REWARD_TAG, _DONE_FIELD, _INTERRUPTED_FIELD, _ID_TAG, _GROUP_TAG, _GROUP_REWARD_TAG = (
-    0x3D,
-    (0x40, 1),
-    (0x48, 1),
-    0x50,
-    0x70,
-    0x7D,
-)
+_ENTRY_TAG, _REWARD_TAG, _ID_TAG, _GROUP_TAG, _GROUP_REWARD_TAG = 0x0A, 0x3D, 0x50, 0x70, 0x7D
+_DONE_FIELD, _INTERRUPTED_FIELD = b"\x40\x01", b"\x48\x01"
 
 
 def wire_shape(sensor: Sensor, dialect: Dialect) -> tuple[int, ...]:
@@ -43,11 +37,7 @@ def description(sensor: Sensor, dialect: Dialect) -> bytes:
     properties = sensor.properties
     if len(properties) == 3 and not dialect.channels_first:
         properties = (*properties[1:], properties[0])
-    return field(6, packed(properties)) + (b"\x38\x01" if sensor.goal else b"") + b"\x42" + _text(sensor.name)
-
-
-def _text(text: str) -> bytes:
-    return varint(len(text.encode())) + text.encode()
+    return field(6, packed(properties)) + (b"\x38\x01" if sensor.goal else b"") + field(8, sensor.name.encode())
 
 
 class Packer:
@@ -74,14 +64,15 @@ class Packer:
         for sensor in behavior.sensors:
             data = field(4, field(1, bytes(4 * sensor.size)))
             start = field(1, packed(wire_shape(sensor, dialect)))
-            template += field(13, start + data + description(sensor, dialect))
-            end = len(template) - len(description(sensor, dialect))
+            about = description(sensor, dialect)
+            template += field(13, start + data + about)
+            end = len(template) - len(about)
             self._values.append(slice(end - 4 * sensor.size, end))
         self._group = slice(len(template), len(template) + 1 + _VARINT)
         self._group_reward = slice(self._group.stop, self._group.stop + 5)
         template += bytes(self._group_reward.stop - len(template))
-        template[0], template[_REWARD.start], template[_ID.start] = 0x0A, _REWARD_TAG, _ID_TAG
-        template[_DONE], template[_INTERRUPTED] = bytes(_DONE_FIELD), bytes(_INTERRUPTED_FIELD)
+        template[0], template[_REWARD.start], template[_ID.start] = _ENTRY_TAG, _REWARD_TAG, _ID_TAG
+        template[_DONE], template[_INTERRUPTED] = _DONE_FIELD, _INTERRUPTED_FIELD
         template[self._group.start], template[self._group_reward.start] = _GROUP_TAG, _GROUP_REWARD_TAG
         self._template = np.frombuffer(bytes(template), dtype=np.uint8)
         self._body = self._group.start - self._mask.stop
@@ -112,7 +103,7 @@ class Packer:
             rows[:, self._group_reward.start + 1 : self._group_reward.stop] = _bytes(infos.group_reward)
             keep[:, self._group_reward] = shared[:, None]
             sizes += 5 * shared
-        _put_varint(rows, keep, _ENTRY.start + 1, sizes)
+        _put_varint(rows, keep, _LENGTH, sizes)
         return rows[keep].tobytes()
 
     def _lay_out(self, infos: Infos) -> None:
