@@ -66,7 +66,7 @@ class Target:
                 parts.append(f"none below {self.worst:g}")
         if self.beside:
             parts.append(f"{self.beside} at least SB3's")
-        return ", ".join(parts)
+        return ", ".join(parts) or "none"
 
     def met(self, values: list[float], peer: list[float]) -> bool:
         """Whether our values over the seeds suffice, beside the peer's."""
@@ -100,6 +100,7 @@ TARGETS: dict[str, list[Target]] = {
     "lunarlander_ppo": [Target("evaluation", beside="median")],
     "cartpole_a2c": [Target("evaluation", 500, 475)],
     "3dball_a2c": [Target("evaluation", 95, 95)],
+    "3dball_a2c_mlagents": [Target("evaluation")],
     "cartpole_dqn": [Target("evaluation", 490, beside="worst")],
     "acrobot_dqn": [Target("evaluation", -90)],
     "lunarlander_dqn": [Target("evaluation", beside="median")],
@@ -111,12 +112,14 @@ SB3 = peers.Peer("stable-baselines3", "learning_sb3.py", peers.SB3)
 def measure(config: str, seed: int, folder: Path) -> dict[str, Any]:
     """Train with one seed and score the final policy with another."""
     run = ("--run-id", f"{config}-{seed}", "--results-dir", str(folder))
+    own = HERE / f"{config}.yaml"  # one that is no example
+    file = str(own) if own.exists() else config
     started = perf_counter()
-    trained = mlhooks("run", config, *run, "--seed", str(seed))
+    trained = mlhooks("run", file, *run, "--seed", str(seed))
     seconds = perf_counter() - started
     steps, training = _found(r"([\d,]+) of [\d,]+ steps, mean reward (-?[\d.]+)", trained)
     scoring = ("--inference", "--deterministic", "--episodes", str(EPISODES), "--seed", str(seed + 1000))
-    scored = mlhooks("run", config, *run, *scoring)
+    scored = mlhooks("run", file, *run, *scoring)
     pattern = rf"{EPISODES} episodes: mean reward (-?[\d.]+), deviation ([\d.]+), minimum (-?[\d.]+)"
     evaluation, deviation, minimum = _found(pattern, scored)
     result = {

@@ -20,17 +20,22 @@ ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 
 
 def model(options: dict[str, Any], seed: int) -> BaseAlgorithm:
-    """The algorithm with the settings of the configuration's one behavior; those that it takes constant must be so."""
+    """The algorithm with the settings of the configuration's one behavior.
+
+    Raises:
+        ValueError: a setting has no equal there.
+    """
     (behavior,) = options["behaviors"].values()
     h, network = behavior["hyperparameters"], behavior["network_settings"]
-    changing = [name for name, kind in h.items() if kind == "linear" and name != "exploration_schedule"]
-    if network["normalize"] or changing:
-        raise ValueError(f"not the same settings: normalize {network['normalize']}, linear {changing}")
+    linear = {name for name, kind in h.items() if kind == "linear"} - {"exploration_schedule", "learning_rate_schedule"}
+    if network["normalize"] or linear:
+        raise ValueError(f"not the same settings: normalize {network['normalize']}, linear {sorted(linear)}")
+    rate, falls = h["learning_rate"], h["learning_rate_schedule"] == "linear"
     areas = options["env_settings"]["num_areas"]
     common = {
         "policy": "MlpPolicy",
         "env": make_vec_env(environment(options), n_envs=areas, seed=seed),
-        "learning_rate": h["learning_rate"],
+        "learning_rate": (lambda remaining: rate * remaining) if falls else rate,
         "batch_size": h["batch_size"],
         "max_grad_norm": h["max_grad_norm"],
         "seed": seed,
