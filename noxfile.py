@@ -105,8 +105,8 @@ def min_versions(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
-    """Measure the speed of PPO beside Stable-Baselines3; what follows `--` goes to the script."""
-    session.run(sys.executable, "benchmarks/ppo_cartpole.py", *session.posargs)
+    """Measure the speed of the workloads named after `--`, or of all, beside Stable-Baselines3."""
+    session.run(sys.executable, "benchmarks/speed.py", *session.posargs)
 
 
 def install(session: nox.Session, *packages: str) -> None:
