@@ -44,7 +44,7 @@ def make(
     """
     # Here, so that grpc and protobuf are imported by who uses Unity only.
     from mlhooks.unity.environment import EDITOR_PORT, UnityPlayer
-    from mlhooks.unity.side_channels import PlayerChannels, first_lessons
+    from mlhooks.unity.side_channels import INT32, PlayerChannels, seeded_lessons
 
     env, engine = options.env_settings, options.engine_settings
     arguments = dict(env.env_kwargs or {})
@@ -56,11 +56,12 @@ def make(
         )
     channels = PlayerChannels(side_channels)
     channels.configure_engine(engine)
-    channels.set_parameters(first_lessons(options.environment_parameters, seed))
+    lessons = seeded_lessons(options.environment_parameters, seed)
+    channels.set_parameters({parameter: values[0] for parameter, values in lessons.items()})
     return UnityPlayer(
         name,
         port=EDITOR_PORT if name is None else env.base_port + worker_id,
-        seed=seed + worker_id,
+        seed=(seed + worker_id) % INT32,
         num_areas=num_areas,
         timeout_wait=env.timeout_wait,
         args=env.env_args or (),

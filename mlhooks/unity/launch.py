@@ -31,16 +31,18 @@ def find_player(path: str) -> str:
     """
     found = path if Path(path).is_file() else validate_environment_path(path)
     if found is None:
-        folder, name = Path(path).parent, Path(path).stem
-        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        hint = f"There is no folder {folder}." if not folder.is_dir() else f"The folder {folder} holds no such player."
-        if near:
-            hint = f"Did you mean {' or '.join(str(folder / other) for other in near)}?"
-        raise PlayerNotFound(f"There is no Unity player at {path}. {hint} Build it in Unity for this platform.")
+        raise PlayerNotFound(f"There is no Unity player for this platform at {path}.{_near(Path(path))}")
     if not os.access(found, os.X_OK):
         raise PlayerNotFound(f"The player {found} is not executable. Allow it with: chmod +x {found}")
     return found
+
+
+def _near(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f" There is no folder {path.parent}."
+    names = {other.name.casefold(): other for other in path.parent.iterdir()}
+    near = difflib.get_close_matches(path.name.casefold(), names, n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(str(names[name]) for name in near)}?" if near else ""
 
 
 class PlayerProcess:
@@ -56,9 +58,9 @@ class PlayerProcess:
     """
 
     def __init__(self, path: str, args: Sequence[str], log: Path | None = None) -> None:
+        executable = find_player(path)
         self._log = log
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        executable = find_player(path)
         try:
             self._process = subprocess.Popen(
                 [executable, *args],

@@ -35,6 +35,9 @@ logger = logging.getLogger("mlhooks")
 Stat = tuple[str, float, StatsAggregationMethod]
 
 ANALYTICS = UUID("b664a4a9-d86f-5a5f-95cb-e8353a7e8356")
+INT32 = 2**31
+"""Seeds of players are below this."""
+
 _FRAME = struct.Struct("<16si")  # id of the channel, length of the message that follows
 
 
@@ -139,18 +142,19 @@ class PlayerChannels:
             )
 
 
-def first_lessons(
+def seeded_lessons(
     parameters: Mapping[str, EnvironmentParameterSettings] | None, seed: int
-) -> dict[str, ParameterRandomizationSettings]:
-    """The first lesson of each environment parameter; a sampler without a seed gets one that follows from the run's.
+) -> dict[str, list[ParameterRandomizationSettings]]:
+    """The value of every lesson of each environment parameter, with a seed for those that have none.
 
-    Every lesson of every parameter counts on from the run's seed, as in ML-Agents.
+    Those count on from the run's seed, over all lessons of all parameters, as in ML-Agents.
     """
-    lessons: dict[str, ParameterRandomizationSettings] = {}
+    lessons: dict[str, list[ParameterRandomizationSettings]] = {}
     for name, parameter in (parameters or {}).items():
+        lessons[name] = []
         for lesson in parameter.curriculum:
             value = lesson.value
             if value.seed == -1:
-                value, seed = value.model_copy(update={"seed": seed}), seed + 1
-            lessons.setdefault(name, value)
+                value, seed = value.model_copy(update={"seed": seed % INT32}), seed + 1
+            lessons[name].append(value)
     return lessons

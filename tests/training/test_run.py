@@ -24,7 +24,7 @@ from mlhooks.errors import (
     UsageError,
 )
 from mlhooks.training.run import Run
-from tests.scripted import Corridor, Env, config, train
+from tests.scripted import QUIET, Corridor, Env, config, train
 
 
 class Recorder:
@@ -295,7 +295,7 @@ def test_settings_that_cannot_be_honoured_are_refused_before_anything_is_written
 )
 def test_environment_that_no_plugin_brings_is_refused(tmp_path: Path, env: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        train(config("Corridor", env), tmp_path, Env())
+        train(config("Corridor", env), tmp_path, Env(), plugin_names=(*QUIET, "no:unity_env"))
     assert not list(tmp_path.iterdir())
 
 

@@ -1,0 +1,170 @@
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from builtin_plugins import unity_env
+from mlhooks.errors import UsageError
+from mlhooks.settings import SettingsRegistry, load_run_options
+from mlhooks.unity.environment import UnityPlayer
+from mlhooks.unity.errors import PlayerNotFound
+from tests.unity.client import ScriptedPlayer, empty, free_port, hello, output
+from tests.unity.messages import agent, brain, observation
+
+BALL = "3DBall?team=0"
+
+
+def options(tmp_path: Path, **sections: Any) -> Any:
+    sections.setdefault("checkpoint_settings", {})["results_dir"] = str(tmp_path)
+    return load_run_options(sections, registry=SettingsRegistry())
+
+
+def test_scheme_is_unity() -> None:
+    assert unity_env.get_env_types() == {"unity": unity_env.make}
+
+
+def test_importing_the_plugin_needs_no_grpc() -> None:
+    code = "import sys, builtin_plugins.unity_env; print('grpc' in sys.modules, 'google.protobuf' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False False"
+
+
+def test_settings_reach_the_player(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setattr("mlhooks.unity.environment.PlayerProcess", Launched)
+    agents = [agent(1, [observation(np.zeros(2))])]
+    player = ScriptedPlayer(port, [hello(), empty(), output({BALL: agents}, [brain(BALL, continuous=1)])])
+    env = unity_env.make(
+        "Build/Game",
+        worker_id=2,
+        seed=40,
+        num_areas=5,
+        options=options(
+            tmp_path,
+            env_settings={"base_port": port - 2, "env_args": ["--x", "1"], "timeout_wait": 5},
+            engine_settings={"time_scale": 7, "no_graphics_monitor": True},
+            environment_parameters={"gravity": 9.5},
+        ),
+    )
+    env.reset()
+    env.close()
+    player.finish()
+    log = tmp_path / "ppo" / "run_logs" / "Player-2.log"
+    expected = ["-logFile", str(log), "-nographics", "-batchmode", "--mlagents-port", str(port), "--x", "1"]
+    assert Launched.last == ("Build/Game", expected, log)
+    told = player.answers[0].unity_input.rl_initialization_input
+    assert (told.seed, told.num_areas) == (42, 5)
+    side_channel = player.answers[1].unity_input.rl_input.side_channel
+    assert struct.pack("<if", 2, 7.0) in side_channel
+    assert b"gravity" + struct.pack("<if", 0, 9.5) in side_channel
+
+
+class Launched:
+    """Takes the place of a process."""
+
+    last: tuple[Any, ...] = ()
+
+    def __init__(self, *arguments: Any) -> None:
+        type(self).last = arguments
+
+    def check(self) -> None: ...
+
+    def close(self, timeout: float) -> None: ...
+
+
+def test_without_a_name_the_editor_is_awaited_on_its_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: dict[str, Any] = {}
+    monkeypatch.setattr("mlhooks.unity.environment.UnityPlayer", lambda name, **arguments: made.update(arguments))
+    unity_env.make(None, worker_id=0, seed=1, num_areas=1, options=options(tmp_path))
+    assert (made["port"], made["bind"]) == (5004, None)
+
+
+def test_address_to_listen_on_is_taken_from_the_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: dict[str, Any] = {}
+    monkeypatch.setattr("mlhooks.unity.environment.UnityPlayer", lambda name, **arguments: made.update(arguments))
+    settings = options(tmp_path, env_settings={"env_kwargs": {"bind": "0.0.0.0"}})
+    unity_env.make(None, worker_id=0, seed=1, num_areas=1, options=settings)
+    assert made["bind"] == "0.0.0.0"
+
+
+@pytest.mark.parametrize("arguments", [{"port": 3}, {"bind": 3}])
+def test_other_arguments_are_refused(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    settings = options(tmp_path, env_settings={"env_kwargs": arguments})
+    with pytest.raises(UsageError, match=r"may hold bind.*belong to env_args"):
+        unity_env.make("x", worker_id=0, seed=1, num_areas=1, options=settings)
+
+
+def test_player_that_is_not_there_leaves_its_port_free(tmp_path: Path) -> None:
+    port = free_port()
+    settings = options(tmp_path, env_settings={"base_port": port})
+    for _ in range(2):
+        with pytest.raises(PlayerNotFound, match="no Unity player for this platform at Build/Gane"):
+            unity_env.make("Build/Gane", worker_id=0, seed=1, num_areas=1, options=settings)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the player stand-in is a shell script")
+def test_every_kind_of_sensor_and_action_arrives_as_in_the_reference_client(tmp_path: Path) -> None:
+    from mlagents_envs.environment import UnityEnvironment
+
+    from mlhooks.sim_player.executable import write_executable
+
+    traits = "buffer+goal+gray+png+stack+tensor+mask+group+skip"
+    arguments = [
+        *("scripted", "--agents", "3", "--episode-length", "6", "--package-version", "2.3.0"),
+        *("--behavior", f"Walker:hybrid+{traits}", "--behavior", f"Late?team=1:branches+{traits}@4"),
+    ]
+    game = str(write_executable(tmp_path / "Game", arguments))
+    port = free_port()
+    reference: list[Any] = []
+
+    def open_reference() -> None:
+        reference.append(UnityEnvironment(game, base_port=free_port(), seed=3, timeout_wait=60))
+
+    opening = threading.Thread(target=open_reference)
+    opening.start()
+    settings = options(tmp_path, env_settings={"base_port": port})
+    ours: UnityPlayer = unity_env.make(game, worker_id=0, seed=3, num_areas=1, options=settings)
+    opening.join()
+    theirs = reference[0]
+    try:
+        compared = 0
+        for _ in range(25):
+            ours.step()
+            theirs.step()
+            compared += compare(ours, theirs)
+        assert set(ours.behavior_specs) == {"Walker?team=0", "Late?team=1"}
+        assert compared > 1000
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def compare(ours: Any, theirs: Any) -> int:
+    """Compare what two environments show, and give both the same actions; returns how many arrays were compared."""
+    count = 0
+    assert list(ours.behavior_specs) == list(theirs.behavior_specs)
+    rng = np.random.default_rng(0)
+    for name, spec in theirs.behavior_specs.items():
+        assert ours.behavior_specs[name].action_spec == spec.action_spec
+        for a, e in zip(ours.get_steps(name), theirs.get_steps(name), strict=True):
+            for key in ("agent_id", "reward", "group_id", "group_reward"):
+                np.testing.assert_array_equal(getattr(a, key), getattr(e, key))
+            for obs, expected in zip(a.obs, e.obs, strict=True):
+                channels_first = np.moveaxis(expected, 3, 1) if expected.ndim == 4 else expected
+                np.testing.assert_allclose(obs, channels_first, atol=1e-6)
+                count += 1
+        decisions, terminals = theirs.get_steps(name)
+        np.testing.assert_array_equal(ours.get_steps(name)[1].interrupted, terminals.interrupted)
+        if len(decisions):
+            mask = ours.get_steps(name)[0].action_mask
+            np.testing.assert_array_equal(np.concatenate(mask, 1), np.concatenate(decisions.action_mask, 1))
+        action = spec.action_spec.empty_action(len(decisions))
+        action.continuous[:] = rng.uniform(-1, 1, action.continuous.shape)
+        for env in (ours, theirs):
+            env.set_actions(name, action)
+    return count
