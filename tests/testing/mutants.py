@@ -100,7 +100,7 @@ MUTANTS = [
     Mutant("normalizer_changes_before_learning", "ppo", ON_POLICY, "        batch = self.rollout()\n        self.optimizer", "        self.policy.inputs.update([obs[: self.store.size] for obs in self.store.obs])\n        batch = self.rollout()\n        self.optimizer", "test_log_probabilities_of_acting_equal_those_of_learning"),
     Mutant("random_state_not_restored", "ppo", TRAINER, '        self.rng.bit_generator.state = state["rng"]\n', "", "test_saved_state_goes_on_as_if_never_saved"),
     Mutant("reward_of_another_agent", "a2c", STORE, "        self.reward[rows] = steps.reward[agents]\n", "        self.reward[rows] = np.roll(steps.reward[agents], 1)\n", "test_advantages_are_those_of_gae"),
-    Mutant("gae_goes_on_past_interruptions", "ppo", ADVANTAGES, "continues = (store.end[:n] == End.NONE)", "continues = (store.end[:n] != End.TERMINAL)", "test_advantages_are_those_of_gae"),
+    Mutant("gae_goes_on_past_the_horizon", "ppo", ADVANTAGES, "continues = (store.end[:n] == End.NONE)", "continues = (store.end[:n] != End.TERMINAL)", "test_advantages_are_those_of_gae"),
     Mutant("final_observation_of_another_episode", "ppo", ON_POLICY, "finals = self.policy.features([obs[: store.finals] for obs in store.final_obs])", "finals = self.policy.features([np.roll(obs[: store.finals], 1, 0) for obs in store.final_obs])", "test_advantages_are_those_of_gae"),
     # advantages, rollouts and policies
     Mutant("interruption_is_an_end", "ppo", ADVANTAGES, "following[interrupted] = final_values[store.final[interrupted]]", "following[interrupted] = 0.0", "test_interruption_is_not_an_end"),

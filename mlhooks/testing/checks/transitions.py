@@ -19,6 +19,7 @@ from mlhooks.training.on_policy import OnPolicyTrainer
 from mlhooks.training.optimizer import ActorCriticOptimizer
 
 GAMMA, STRENGTH = 0.9, 0.5
+ENDLESS = 100_000
 
 
 @dataclass
@@ -28,32 +29,39 @@ class Link:
     Attributes:
         after: the first number of the observation that followed, or None after an end.
         final: whether that observation was the final one of an interrupted episode.
+        cut: whether the decision was the last one of its time horizon.
     """
 
     reward: float
     after: float | None
     final: bool = False
+    cut: bool = False
 
 
 Links = dict[float, Link]
 """By the first number of the observation at the decision; it is drawn from the normal distribution, so it names it."""
 
 
-def links_of(steps: list[Any]) -> Links:
+def links_of(steps: list[Any], horizon: int) -> Links:
     """What followed each decision, from the decision and terminal steps that were sent."""
     links: Links = {}
     open_at: dict[int, float] = {}
+    lengths: dict[int, int] = {}
     for decisions, terminals in steps:
         for i, agent in enumerate(terminals.agent_id.tolist()):
             if agent in open_at:
                 final = bool(terminals.interrupted[i])
                 after = float(terminals.obs[0][i, 0]) if final else None
                 links[open_at.pop(agent)] = Link(_reward(terminals, i), after, final)
+                lengths[agent] = 0
         for i, agent in enumerate(decisions.agent_id.tolist()):
             now = float(decisions.obs[0][i, 0])
             if agent in open_at:
-                links[open_at[agent]] = Link(_reward(decisions, i), now)
+                cut = lengths[agent] == horizon
+                links[open_at[agent]] = Link(_reward(decisions, i), now, cut=cut)
+                lengths[agent] *= not cut
             open_at[agent] = now
+            lengths[agent] = lengths.get(agent, 0) + 1
     return links
 
 
@@ -67,14 +75,14 @@ def observed(steps: list[Any]) -> np.ndarray:
     return np.concatenate([part.obs[0] for pair in steps for part in pair if len(part)])
 
 
-def _played(trial: Trial, *, step: int = 0, **arguments: Any) -> tuple[Play, Links]:
+def _played(trial: Trial, *, step: int = 0, horizon: int = ENDLESS, **arguments: Any) -> tuple[Play, Links]:
     """A trainer that is ready to update, after `step`, and what followed each decision by then."""
     env = any_kind(make_behavior_spec((4,), **trial.any_actions))(agents=8, renewed=True, lazy=True)
-    trainer = trial.trainer(env.spec, gamma=GAMMA, strength=STRENGTH, time_horizon=100_000, **arguments)
+    trainer = trial.trainer(env.spec, gamma=GAMMA, strength=STRENGTH, time_horizon=horizon, **arguments)
     play = Play(trainer, env)
     play.steps = [env.get_steps(play.behavior)]
     play.until(step).until_ready()
-    return play, links_of(play.steps)
+    return play, links_of(play.steps, horizon)
 
 
 def test_rollout_holds_every_transition_once(trial: Trial) -> None:
@@ -92,9 +100,10 @@ def test_rollout_holds_every_transition_once(trial: Trial) -> None:
     )
 
 
-def test_advantages_are_those_of_gae(trial: Trial) -> None:
+@pytest.mark.parametrize("horizon", [ENDLESS, 3], ids=["whole", "cut"])
+def test_advantages_are_those_of_gae(trial: Trial, horizon: int) -> None:
     """Advantages and returns of a rollout are those of GAE with its `lambd`, worked out transition by transition."""
-    play, links = _played(trial)
+    play, links = _played(trial, horizon=horizon)
     trainer = play.trainer
     if not isinstance(trainer, OnPolicyTrainer) or not isinstance(trainer.optimizer, ActorCriticOptimizer):
         pytest.skip("it has no rollouts with a critic's values")
@@ -108,7 +117,7 @@ def test_advantages_are_those_of_gae(trial: Trial) -> None:
         while True:
             link = links[at]
             total += weight * (link.reward + (GAMMA * value[link.after] if link.after is not None else 0.0) - value[at])
-            if link.after is None or link.final or link.after not in links:
+            if link.after is None or link.final or link.cut or link.after not in links:
                 return total
             weight, at = weight * GAMMA * trainer.lambd, link.after
 
@@ -120,7 +129,7 @@ def test_advantages_are_those_of_gae(trial: Trial) -> None:
         demand(
             abs(found - right) < 1e-3,
             f"A row has the advantage {found:.4f}, and by GAE with lambda {trainer.lambd:g} and gamma {GAMMA} it is "
-            f"{right:.4f}. Look at decay, ends, interruptions and rows that are still open.",
+            f"{right:.4f}. Look at decay, ends, interruptions, the time horizon and rows that are still open.",
         )
         demand(
             abs(returned - right - value[name]) < 1e-3,
