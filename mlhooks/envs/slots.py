@@ -63,6 +63,10 @@ class SlotMap:
         """Slots [agents] of agent ids, -1 for those that hold none."""
         return np.array([self._slot_of.get(agent, -1) for agent in agent_ids.tolist()], dtype=np.int64)
 
+    def all(self) -> np.ndarray:
+        """Slots [agents] of all agents that hold one."""
+        return np.array(list(self._slot_of.values()), dtype=np.int64)
+
     def release(self, agent_ids: np.ndarray) -> None:
         """Free the slots of agents that are gone."""
         if len(agent_ids) == 0:

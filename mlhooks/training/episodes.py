@@ -55,10 +55,10 @@ class Episodes:
             listener(slots, returns)
         return returns, lengths
 
-    def abandon(self) -> None:
-        """Forget the unfinished episodes."""
-        self._return[:] = 0.0
-        self._length[:] = 0
+    def abandon(self, slots: np.ndarray | slice = slice(None)) -> None:
+        """Forget the unfinished episodes, all or those of some agents."""
+        self._return[slots] = 0.0
+        self._length[slots] = 0
 
     def state_dict(self) -> dict[str, Any]:
         """State for a checkpoint."""

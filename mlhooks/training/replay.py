@@ -105,12 +105,11 @@ class ReplayBuffer(ExperienceStore):
         self.filled = self.size
         self._free_finals = []
 
-    def interrupt_open(self) -> None:
-        """End all trajectories here, as when an environment starts anew: open rows go, their values still count."""
-        next_row = self.size
-        super().interrupt_open()
-        self.filled = self.size
-        self.size = self.waiting = min(next_row, self.filled)
+    def _remove(self, gone: np.ndarray) -> None:
+        """As in the store; the ring goes on at the same place, before its oldest rows."""
+        size, waiting = (int(np.count_nonzero(~gone[:place])) for place in (self.size, self.waiting))
+        super()._remove(gone)
+        self.filled, self.size, self.waiting = self.size, size, waiting
 
     def open_only(self) -> ReplayBuffer:
         """A buffer with the open rows alone, for a checkpoint without the experience."""

@@ -194,15 +194,31 @@ class ExperienceStore:
 
     def interrupt_open(self) -> None:
         """End all trajectories here, as when an environment starts anew: open rows go, their values still count."""
-        is_open = np.zeros(self.in_use + 1, np.bool_)
-        is_open[self._open()] = True
+        gone = np.zeros(self.in_use, np.bool_)
+        gone[self._open()] = True
+        self._remove(gone)
+
+    def drop_trajectories(self, slots: np.ndarray) -> None:
+        """Remove all rows of trajectories that agents are in the middle of, as when their environment fails.
+
+        What came before them and was cut at the time horizon is interrupted there.
+
+        Args:
+            slots: [agents] their slots.
+        """
+        unfinished = slots[self.open_row[slots] >= 0]
+        gone = np.isin(self.trajectory[: self.in_use], self.slot_trajectory[unfinished])
+        self.complete -= int(gone.sum()) - len(unfinished)
+        self._remove(gone)
+
+    def _remove(self, gone: np.ndarray) -> None:
+        """Remove rows where `gone` [rows in use]; rows before them are interrupted and keep what they observed."""
         successor = self.successor[: self.in_use]
-        last = np.flatnonzero((successor >= 0) & is_open[successor])
+        last = np.flatnonzero((successor >= 0) & ~gone & gone[successor])
         self.end[last] = End.INTERRUPTED
         self.final[last] = self._add_finals([obs[successor[last]] for obs in self.obs])
         successor[last] = -1
-        self._keep(np.flatnonzero(~is_open[:-1]))
-        self.open_row[:] = -1
+        self._keep(np.flatnonzero(~gone))
 
     def _keep(self, rows: np.ndarray) -> None:
         """Move some rows to the front and forget the others."""

@@ -241,6 +241,18 @@ class Trainer(ABC):
         self.pool, self._maps = SlotPool(), {}
         self._waiting.clear()
 
+    def worker_failed(self, worker: int) -> None:
+        """Drop whole what a failed worker's agents were in the middle of, and forget these agents.
+
+        Steps that were counted stay counted.
+        """
+        for key in [key for key in self._maps if key[0] == worker]:
+            slots = self._maps.pop(key).all()
+            self.store.drop_trajectories(slots)
+            self.episodes.abandon(slots)
+            self.pool.give_back(slots.tolist())
+        self._waiting = [waiting for waiting in self._waiting if waiting[0] != worker]
+
     def modules(self) -> dict[str, nn.Module]:
         """All modules that a checkpoint holds, by name."""
         modules = {f"policy.{name}": module for name, module in self.policy.modules().items()}
