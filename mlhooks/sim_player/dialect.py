@@ -48,11 +48,12 @@ def dialect(communication: str, package: str | None = None) -> Dialect:
     found = re.match(r"(\d+)\.(\d+)", communication)
     version = (int(found[1]), int(found[2])) if found else (1, 5)
     package = package or ("3.0.0" if version >= (1, 5) else "1.0.8")
+    major = re.match(r"\d+", package)
     return Dialect(
         communication,
         package,
         frozenset(name for name, since in CAPABILITIES.items() if version >= since),
         action_spec=version >= (1, 3),
         described=version >= (1, 5),
-        channels_first=int(package.partition(".")[0]) >= 3,
+        channels_first=major is None or int(major[0]) >= 3,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -18,9 +18,9 @@ from mlhooks.sim_player.behavior import World
 from mlhooks.sim_player.channels import Channels
 from mlhooks.sim_player.dialect import Dialect, dialect
 from mlhooks.sim_player.faults import Faults, Quit
-from mlhooks.sim_player.script import parts, with_team
 from mlhooks.sim_player.stage import Live, Prepared, Stage
 from mlhooks.sim_player.wire import OK_HEADER, STOP
+from mlhooks.sim_player.worlds import world_maker
 
 logger = logging.getLogger("mlhooks.sim_player")
 
@@ -46,7 +46,7 @@ def play(options: argparse.Namespace, port: int) -> None:
         PlayerError: The trainer answered what a player cannot make sense of.
     """
     speech = dialect(options.communication_version, options.package_version)
-    behaviors = _behaviors(options, speech)
+    make_world = world_maker(options, speech)
     channels = Channels(_uuid(text) for text in options.echo_channel)
     faults = Faults(options, port)
     try:
@@ -54,7 +54,7 @@ def play(options: argparse.Namespace, port: int) -> None:
         with _connection(faults.target) as connection:
             trainer = _shake_hands(connection, speech, channels, faults)
             speech = speech.with_trainer(trainer.capabilities)
-            world = _world(options, behaviors, trainer.seed, options.areas or max(1, trainer.num_areas))
+            world = make_world(trainer.seed, options.areas or max(1, trainer.num_areas))
             _play(connection, _stage(options, world, channels, speech), faults)
     except _Over as end:
         logger.info("%s", end)
@@ -129,49 +129,6 @@ def _play(connection: _Connection, stage: Stage, faults: Faults) -> None:
 def _stage(options: argparse.Namespace, world: World, channels: Channels, speech: Dialect) -> Stage:
     live = Live(world, channels, speech, stats=options.stats)
     return live if options.prepared is None else Prepared(live, options.prepared)
-
-
-def _behaviors(options: argparse.Namespace, speech: Dialect) -> Sequence[Any]:
-    """Read --behavior: the parts of a script, or the one name for a simulation's behavior."""
-    if options.world != "scripted":
-        names = options.behaviors or [options.world]
-        if len(names) > 1:
-            raise UsageError(f"{options.world} has one behavior, so --behavior can be given once only.")
-        return [with_team(names[0])]
-    found = parts(options.behaviors)
-    for part in found:
-        if not speech.action_spec and all(part.actions):
-            raise UsageError(
-                f"Players of protocol {speech.communication} have no hybrid actions, which {part.name} has; give the "
-                "behaviors with --behavior."
-            )
-    return found
-
-
-def _world(options: argparse.Namespace, behaviors: Sequence[Any], seed: int, areas: int) -> World:
-    change = options.agent_ids == "change"
-    if options.world != "scripted":
-        from mlhooks.sim_player.simulated import Simulated
-
-        return Simulated(
-            options.world,
-            behavior_name=behaviors[0],
-            agents=options.agents,
-            areas=areas,
-            seed=seed,
-            change_ids=change,
-        )
-    from mlhooks.sim_player.scripted import Scripted
-
-    return Scripted(
-        behaviors,
-        agents=options.agents,
-        areas=areas,
-        seed=seed,
-        episode_length=options.episode_length,
-        image_size=options.image_size,
-        change_ids=change,
-    )
 
 
 def _uuid(text: str) -> UUID:
