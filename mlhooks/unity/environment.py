@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mlhooks")
 
+logging.getLogger(UnityEnvironment.__module__).setLevel(logging.WARNING)  # it speaks of the Editor to every player
+
 EDITOR_PORT: int = UnityEnvironment.DEFAULT_EDITOR_PORT
 _CRASH_SHOWS = 1.0  # seconds within which a process that closed its connection because it crashes has ended
 

@@ -95,9 +95,9 @@ class _Messages(Loader):
         if serialized is None:
             raise SchemaError(_misfit(f"{module.__name__} holds no file descriptor in a known form"))
         try:
-            contents = _build(serialized)
+            contents = _build(serialized, module.__name__)
         except ImportError as error:
-            raise SchemaError(f"The Unity protocol needs protobuf 4.22 or later: {error}") from error
+            raise SchemaError(f"The Unity protocol needs protobuf 3.20 or later: {error}") from error
         except SchemaError:
             raise
         except Exception as error:  # protobuf's errors share no base below this
@@ -122,11 +122,13 @@ def _descriptor_bytes(source: str) -> bytes | None:
     return None
 
 
-def _build(serialized: bytes) -> dict[str, Any]:
-    """Register a file, after those it depends on, and return what its module should contain."""
+def _build(serialized: bytes, module_name: str) -> dict[str, Any]:
+    """Register a file, after those it depends on, and return what its module should contain.
+
+    The builder is what the modules of current generators call.
+    """
     from google.protobuf import descriptor_pb2, descriptor_pool  # type: ignore[import-untyped]
-    from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper  # type: ignore[import-untyped]
-    from google.protobuf.message_factory import GetMessageClass  # type: ignore[import-untyped]
+    from google.protobuf.internal import builder  # type: ignore[import-untyped]
 
     file_proto = descriptor_pb2.FileDescriptorProto.FromString(serialized)
     for dependency in file_proto.dependency:
@@ -136,11 +138,8 @@ def _build(serialized: bytes) -> dict[str, Any]:
     file = pool.FindFileByName(file_proto.name)
     _check(file)
     contents: dict[str, Any] = {"DESCRIPTOR": file}
-    for name, message in file.message_types_by_name.items():
-        contents[name] = GetMessageClass(message)
-    for name, enum in file.enum_types_by_name.items():
-        contents[name] = EnumTypeWrapper(enum)
-        contents.update((value.name, value.number) for value in enum.values)
+    builder.BuildMessageAndEnumDescriptors(file, contents)
+    builder.BuildTopDescriptorsAndMessages(file, module_name, contents)
     return contents
 
 
