@@ -53,10 +53,11 @@ def results(
         found: dict[str, Future[Result]] = {}
         for item in items:
             if item.originalname == "test_mutant_is_caught":
-                mutant: Mutant = item.callspec.params["mutant"]
+                mutant = item.callspec.params["mutant"]
+                assert isinstance(mutant, Mutant)
                 found[mutant.name] = pool.submit(try_out, mutant, tmp_path_factory.mktemp(mutant.name))
             elif item.originalname == "test_right_plugin_passes_whole":
-                target: str = item.callspec.params["target"]
+                target = str(item.callspec.params["target"])
                 folder = tmp_path_factory.mktemp("right") / "empty"
                 found[target] = pool.submit(check, target, ROOT, folder, "-W", "error")
         yield found
