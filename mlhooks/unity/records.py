@@ -50,5 +50,5 @@ def parse_agent(record: bytes) -> AgentInfoProto:
     """
     try:
         return AgentInfoProto.FromString(record[read_varint(record, 1)[1] :])
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:  # the latter from protobuf without its C part
         raise WireError(f"an agent cannot be read: {error}") from error

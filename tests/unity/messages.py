@@ -74,7 +74,7 @@ def agent(
         reward=reward,
         done=done,
         max_step_reached=interrupted,
-        action_mask=mask,
+        action_mask=[bool(forbidden) for forbidden in mask],
         group_id=group,
         group_reward=group_reward,
     )
