@@ -2,66 +2,110 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from mlagents_envs.base_env import ActionTuple, BaseEnv
 
 from mlhooks import hookimpl
-from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerStep
+from mlhooks.envs.manager import EnvManager, Worker, WorkerLost, WorkerStep, stats_of
+from mlhooks.envs.restarts import RestartPolicy
 from mlhooks.settings import RunOptions
+
+logger = logging.getLogger("mlhooks")
 
 
 class InProcessManager(EnvManager):
-    """`num_envs` workers without processes: a worker steps when the loop asks what is ready."""
+    """Workers without processes: a worker steps when the loop asks what is ready.
 
-    def __init__(self, envs: list[BaseEnv]) -> None:
-        self.envs = envs
-        self._fresh = [True] * len(envs)  # a fresh worker's first step waits already
-        for env in envs:
-            env.reset()
+    Args:
+        make_env: makes the environment of a worker.
+        count: how many workers there are.
+        restarts: decides whether an environment that failed is made anew.
+    """
 
-    def ready(self) -> Iterator[WorkerStep]:
+    def __init__(self, make_env: Callable[[int], BaseEnv], count: int, restarts: RestartPolicy) -> None:
+        self._make_env, self._restarts = make_env, restarts
+        self.envs: list[BaseEnv | None] = [make_env(index) for index in range(count)]
+        self._fresh = [True] * count  # a fresh worker's first step waits already
+        for index in range(count):
+            self.reset(Worker(index))
+
+    def ready(self) -> Iterator[WorkerStep | WorkerLost]:
         """Step every worker and give what it sent; all decisions were made by now."""
-        for index, env in enumerate(self.envs):
+        for index in range(len(self.envs)):
+            worker = Worker(index)
             try:
-                if not self._fresh[index]:
-                    env.step()
-                specs = env.behavior_specs
-                steps = {name: env.get_steps(name) for name in specs}
+                step = self._step(worker)
             except Exception as error:
-                raise WorkerFailure(Worker(index), error) from error
-            self._fresh[index] = False
-            yield WorkerStep(Worker(index), specs, steps)
+                yield self.fail(worker, error)
+            else:
+                yield step
+
+    def _step(self, worker: Worker) -> WorkerStep:
+        index = worker.index
+        env = self.envs[index]
+        if env is None:
+            env = self.envs[index] = self._make_env(index)
+            self.reset(worker)
+        if not self._fresh[index]:
+            env.step()
+        specs = env.behavior_specs
+        steps = {name: env.get_steps(name) for name in specs}
+        self._fresh[index] = False
+        return WorkerStep(worker, specs, steps, stats_of(env))
+
+    def fail(self, worker: Worker, error: Exception) -> WorkerLost:
+        """Close an environment that failed; the next call of `ready` makes it anew.
+
+        Raises:
+            WorkerFailure: the limits of restarts are reached.
+        """
+        lost = self._restarts.restart(worker, error)
+        env, self.envs[worker.index] = self.envs[worker.index], None
+        if env is not None:
+            try:
+                env.close()
+            except Exception as also:
+                logger.warning("The environment that failed could not be closed either: %s", also)
+        return lost
 
     def send(self, worker: Worker, behavior_id: str, action: ActionTuple) -> None:
         """Hand the actions to the environment."""
-        self.envs[worker.index].set_actions(behavior_id, action)
+        env = self.envs[worker.index]
+        assert env is not None
+        env.set_actions(behavior_id, action)
 
     def reset(self, worker: Worker) -> None:
         """Reset the environment."""
-        self.envs[worker.index].reset()
+        env = self.envs[worker.index]
+        assert env is not None
+        env.reset()
         self._fresh[worker.index] = True
 
     def close(self) -> None:
         """Close the environments."""
         for env in self.envs:
-            env.close()
+            if env is not None:
+                env.close()
 
     def state_dict(self) -> dict[str, Any] | None:
         """The states of all environments, where all of them offer one."""
         if not all(hasattr(env, "state_dict") for env in self.envs):
             return None
-        return {"envs": [env.state_dict() for env in self.envs]}
+        return {"envs": [env.state_dict() for env in self.envs if env is not None]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the environments; their last steps were already taken in."""
         for env, env_state in zip(self.envs, state["envs"], strict=True):
+            assert env is not None
             env.load_state_dict(env_state)
         self._fresh = [False] * len(self.envs)
 
 
 @hookimpl(trylast=True)
 def create_env_manager(options: RunOptions, make_env: Callable[[int], BaseEnv]) -> EnvManager:
-    """Run `num_envs` workers in process."""
-    return InProcessManager([make_env(index) for index in range(options.env_settings.num_envs)])
+    """Run the workers in process."""
+    settings = options.env_settings
+    return InProcessManager(make_env, settings.num_envs, RestartPolicy.from_settings(settings))

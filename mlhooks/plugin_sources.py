@@ -16,11 +16,14 @@ from mlhooks import __version__
 from mlhooks.errors import MlhooksError, PluginError, UsageError
 
 GROUP = "mlhooks"
+FILES = "mlhooks_plugin_files"
+"""The package that modules of plugin files seem to be in."""
 BUILTIN_PLUGINS = (
     "builtin_plugins.extrinsic",
     "builtin_plugins.ppo",
     "builtin_plugins.a2c",
     "builtin_plugins.dqn",
+    "builtin_plugins.processes",
     "builtin_plugins.inprocess",
     "builtin_plugins.sim_env",
     "builtin_plugins.gymnasium_env",
@@ -129,7 +132,7 @@ def from_file(path: Path) -> Candidate:
 
 def _import_file(path: Path) -> object:
     # The prefix keeps a plugin file called json.py from taking the place of the module json.
-    name = f"mlhooks_plugin_files.{path.stem}"
+    name = f"{FILES}.{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")

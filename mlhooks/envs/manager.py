@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
+from mlagents_envs.base_env import ActionTuple, BaseEnv, BehaviorSpec, DecisionSteps, TerminalSteps
 
 from mlhooks.errors import EnvironmentFailure, MlhooksError
+from mlhooks.stats import StatsAggregationMethod
+
+Stat = tuple[str, float, StatsAggregationMethod]
+"""A statistic that an environment adds by itself: key, value, aggregation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,28 +25,50 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStep:
-    """What one worker sent: the specs of its behaviors, and the steps of each behavior id."""
+    """What one worker sent: the specs of its behaviors, the steps of each behavior id, and its own statistics."""
 
     worker: Worker
     specs: Mapping[str, BehaviorSpec]
     steps: Mapping[str, tuple[DecisionSteps, TerminalSteps]]
+    stats: Sequence[Stat] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker whose environment failed and is being started anew; its agents' episodes will never be finished."""
+
+    worker: Worker
+    error: Exception
+
+    def __str__(self) -> str:
+        text = f"The environment of worker {self.worker.index} failed: {described(self.error)}"
+        if "\n" in text:  # such as the end of a player's log
+            return f"{text}\n"
+        return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 class WorkerFailure(EnvironmentFailure):
-    """A worker whose environment failed and that cannot go on."""
+    """A worker whose environment failed and that cannot go on; `why_final` says why it is not started anew."""
 
-    def __init__(self, worker: Worker, error: BaseException) -> None:
-        what = str(error) if isinstance(error, MlhooksError) else f"{type(error).__name__}: {error}"
-        super().__init__(f"The environment of worker {worker.index} failed: {what}")
+    def __init__(self, worker: Worker, error: Exception, why_final: str = "") -> None:
+        super().__init__(f"{WorkerLost(worker, error)} {why_final}".rstrip())
         self.worker, self.error = worker, error
+
+
+def described(error: BaseException) -> str:
+    """The text of an error, after its type where the text is not written for people."""
+    return str(error) if isinstance(error, MlhooksError) else f"{type(error).__name__}: {error}"
 
 
 class EnvManager(ABC):
     """Decides where and how workers run: in process, in subprocesses, on a cluster."""
 
     @abstractmethod
-    def ready(self) -> Iterable[WorkerStep]:
-        """The workers whose steps wait; blocks until there is at least one.
+    def ready(self) -> Iterable[WorkerStep | WorkerLost]:
+        """The workers whose steps wait, and those that were lost; blocks until there is at least one.
+
+        The arrays of a step may be views of memory that changes after the worker was sent actions: copy what is to
+        last.
 
         Raises:
             WorkerFailure: a worker failed for good.
@@ -56,6 +82,14 @@ class EnvManager(ABC):
     def reset(self, worker: Worker) -> None:
         """Begin new episodes in a worker; its next step is ready after that."""
 
+    def fail(self, worker: Worker, error: Exception) -> WorkerLost:
+        """Start a worker's environment anew, because what it sent cannot be used.
+
+        Raises:
+            WorkerFailure: it is not to be started anew, which is what a manager without restarts always says.
+        """
+        raise WorkerFailure(worker, error) from error
+
     @abstractmethod
     def close(self) -> None:
         """End all workers; may be called more than once."""
@@ -67,3 +101,9 @@ class EnvManager(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, in place of a reset."""
         raise NotImplementedError(f"{type(self).__name__} offers no state_dict, so there is none to load.")
+
+
+def stats_of(env: BaseEnv) -> Sequence[Stat]:
+    """The statistics that an environment added by itself since the last call, where it has a `take_stats`."""
+    take = getattr(env, "take_stats", None)
+    return () if take is None else take()

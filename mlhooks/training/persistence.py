@@ -106,15 +106,16 @@ class Persistence:
     def restore_environments(self) -> None:
         """Put environments and random states where they were; environments without a state begin anew."""
         state = read_state(self.folder.newest()["run"])
-        if state["environments"] is None:
+        manager = self.run.manager
+        if state["environments"] is None or manager is None or manager.state_dict() is None:
             logger.warning(
                 "The environment offers no saved state: its episodes begin anew, so the resumed run will differ from "
                 "one that was never stopped."
             )
             for trainer in self.run.trainers.values():
                 trainer.environments_restarted()
-        elif self.run.manager is not None:
-            self.run.manager.load_state_dict(state["environments"])
+        else:
+            manager.load_state_dict(state["environments"])
         version, internal, gauss = state["random"]["python"]
         random.setstate((version, tuple(internal), gauss))
         np.random.set_state(tuple(state["random"]["numpy"]))  # noqa: NPY002

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from mlagents_envs.base_env import BehaviorSpec
 
-from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure
-from mlhooks.errors import MlhooksError, PluginError, UsageError
+from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep
+from mlhooks.envs.restarts import restart_report
+from mlhooks.errors import MlhooksError, NonFiniteError, PluginError, UsageError
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import RunOptions
+from mlhooks.stats import StatsAggregationMethod
 from mlhooks.timers import Timers
 from mlhooks.training.checkpoints import write_durably
 from mlhooks.training.environments import environment_name, make_factory
@@ -38,12 +40,14 @@ class RunOutcome:
         error: what it failed with.
         elapsed: seconds.
         files: what -> files, for people; plugins may add theirs in `run_finished`.
+        restarts: the failures after which a worker was started anew, in order.
     """
 
     status: Literal["finished", "interrupted", "failed"] = "finished"
     error: BaseException | None = None
     elapsed: float = 0.0
     files: dict[str, list[Path]] = field(default_factory=dict)
+    restarts: list[WorkerLost] = field(default_factory=list)
 
 
 class Run:
@@ -101,6 +105,8 @@ class Run:
                 self.outcome.status = "interrupted"
             except WorkerFailure as failure:
                 self.outcome.status, self.outcome.error = "failed", failure
+                for trainer in self.trainers.values():
+                    trainer.worker_failed(failure.worker.index)
                 self.plugins.hook.env_failed(worker=failure.worker, error=failure.error, will_restart=False)
             except BaseException as error:
                 self.outcome.status, self.outcome.error = "failed", error
@@ -113,6 +119,8 @@ class Run:
                 self.plugins.hook.run_finished(run=self, outcome=self.outcome)
         for disabled in self.plugins.disabled:
             logger.warning("%s", disabled)
+        if self.outcome.restarts:
+            logger.warning("%s", restart_report(self.outcome.restarts))
         if self.outcome.error is not None:
             raise self.outcome.error
         return self.outcome
@@ -190,23 +198,45 @@ class Run:
                     for worker, behavior_id, action in trainer.act():
                         manager.send(Worker(worker), behavior_id, action)
             with timers("env_step"):
-                for step in manager.ready():
-                    for behavior_id, (decisions, terminals) in step.steps.items():
-                        trainer = self._trainer(behavior_id, step.specs[behavior_id])
-                        trainer.observe(step.worker.index, behavior_id, decisions, terminals)
-            if not named:
-                self._name_missing_behaviors()
-                named = True
+                for event in manager.ready():
+                    if isinstance(event, WorkerLost):
+                        self._lose(event)
+                    else:
+                        self._observe(event, manager)
+                        named = named or self._name_missing_behaviors()
             for trainer in trainers.values():
                 self._learn(trainer)
             self._persistence.save_if_due()
+
+    def _observe(self, step: WorkerStep, manager: EnvManager) -> None:
+        """Hand what a worker sent to the trainers; a worker that sends what is no number is started anew."""
+        for behavior_id, (decisions, terminals) in step.steps.items():
+            trainer = self._trainer(behavior_id, step.specs[behavior_id])
+            try:
+                trainer.observe(step.worker.index, behavior_id, decisions, terminals)
+            except NonFiniteError as error:
+                self._lose(manager.fail(step.worker, error))
+                return
+        for key, value, aggregation in step.stats:
+            # of values that replace each other, one environment's count, as in ML-Agents
+            if aggregation is not StatsAggregationMethod.MOST_RECENT or step.worker.index == 0:
+                for trainer in self.trainers.values():
+                    trainer.stats.add_stat(key, value, aggregation)
+
+    def _lose(self, lost: WorkerLost) -> None:
+        """Drop what a worker that is being started anew leaves unfinished."""
+        logger.warning("%s It is started anew, and the run goes on.", lost)
+        for trainer in self.trainers.values():
+            trainer.worker_failed(lost.worker.index)
+        self.outcome.restarts.append(lost)
+        self.plugins.hook.env_failed(worker=lost.worker, error=lost.error, will_restart=True)
 
     def _done(self) -> bool:
         if self.evaluation is not None:
             return self.evaluation.complete(self.trainers.values())
         return bool(self.trainers) and not any(trainer.training for trainer in self.trainers.values())
 
-    def _name_missing_behaviors(self) -> None:
+    def _name_missing_behaviors(self) -> bool:
         missing = [name for name in self.options.behaviors if name not in self.trainers]
         if missing:
             logger.warning(
@@ -214,6 +244,7 @@ class Run:
                 ", ".join(map(repr, missing)),
                 ", ".join(map(repr, self.trainers)) or "none",
             )
+        return True
 
     def _learn(self, trainer: Trainer) -> None:
         if not trainer.training:

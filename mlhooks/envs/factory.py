@@ -1,0 +1,105 @@
+"""What makes the environment of a worker, in this process or, pickled, in another one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from mlhooks.errors import PluginError
+
+if TYPE_CHECKING:
+    from mlagents_envs.base_env import BaseEnv
+    from mlagents_envs.side_channel.side_channel import SideChannel
+
+    from mlhooks.plugins import PluginManager
+    from mlhooks.settings import RunOptions
+
+
+@dataclass
+class EnvironmentFactory:
+    """Makes environments: `factory(worker_id)`.
+
+    Pickled, it holds what another process needs and no more: instead of the plugins their functions that make side
+    channels, and options without the settings of behaviors, whose classes would import torch.
+
+    Args:
+        make: the factory of the environment kind, as plugins give it.
+        name: what `--env` says behind the scheme.
+        options: the options of the run.
+        channels: makes all plugins' side channels, with whose they are.
+    """
+
+    make: Callable[..., BaseEnv]
+    name: str | None
+    options: RunOptions
+    channels: Callable[[RunOptions], list[tuple[Any, Sequence[SideChannel]]]]
+
+    def __call__(self, worker_id: int) -> BaseEnv:
+        """Make the environment of a worker.
+
+        Raises:
+            PluginError: two plugins open the same side channel.
+        """
+        return self.make(
+            self.name,
+            worker_id=worker_id,
+            seed=self.options.env_settings.seed,
+            num_areas=self.options.env_settings.num_areas,
+            options=self.options,
+            side_channels=self._side_channels(),
+        )
+
+    def _side_channels(self) -> list[SideChannel]:
+        channels: dict[UUID, tuple[Any, SideChannel]] = {}
+        for origin, made in self.channels(self.options):
+            for channel in made:
+                if channel.channel_id in channels:
+                    raise PluginError(
+                        f"Two plugins open the side channel {channel.channel_id}: {channels[channel.channel_id][0]} "
+                        f"and {origin}. Block one of them with -p no:NAME."
+                    )
+                channels[channel.channel_id] = origin, channel
+        return [channel for _, channel in channels.values()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        options = self.options.model_copy(update={"behaviors": {}, "default_settings": None})
+        options._fallback, options._origin = None, type(options._origin)()
+        return {**self.__dict__, "options": options}
+
+
+class PluginChannels:
+    """Collects the side channels of plugins; pickled, it holds the plugins' functions alone."""
+
+    def __init__(self, plugins: PluginManager) -> None:
+        self._plugins = plugins
+
+    def __call__(self, options: RunOptions) -> list[tuple[Any, Sequence[SideChannel]]]:
+        """New side channels for one worker."""
+        return [(origin, made) for origin, made in self._plugins.collect("register_side_channels", options=options)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        makers = [
+            (str(self._plugins.origin_of(impl.plugin)), inspect.unwrap(impl.function), impl.argnames)
+            for impl in reversed(self._plugins.hook.register_side_channels.get_hookimpls())
+            if not (impl.wrapper or impl.hookwrapper)
+        ]
+        return CollectedChannels, (makers,)
+
+
+class CollectedChannels:
+    """Makes side channels by functions that were taken from their plugins.
+
+    Args:
+        makers: of each plugin what it is called, the function, and the names of its arguments.
+    """
+
+    def __init__(self, makers: list[tuple[str, Callable[..., Any], Sequence[str]]]) -> None:
+        self._makers = makers
+
+    def __call__(self, options: RunOptions) -> list[tuple[Any, Sequence[SideChannel]]]:
+        """New side channels for one worker."""
+        given = {"options": options}
+        return [(origin, list(make(*(given[name] for name in names)) or ())) for origin, make, names in self._makers]

@@ -1,0 +1,82 @@
+"""Whether a failed environment is started again: ML-Agents' limits, the same wherever environments run."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from mlhooks.envs.manager import Worker, WorkerFailure, WorkerLost, described
+from mlhooks.errors import MlhooksError, UsageError
+
+if TYPE_CHECKING:
+    from mlhooks.settings.run_options import EnvironmentSettings
+
+UNLIMITED = -1
+
+
+class RestartPolicy:
+    """Counts the restarts of each worker against their limits, of which -1 is none.
+
+    Args:
+        lifetime: restarts of one worker in all.
+        rate: restarts of one worker within any period.
+        period: the length of that period in seconds.
+        clock: the time in seconds.
+    """
+
+    def __init__(self, lifetime: int, rate: int, period: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.lifetime, self.rate, self.period, self._clock = lifetime, rate, period, clock
+        self._restarts: dict[int, list[float]] = defaultdict(list)
+
+    @classmethod
+    def from_settings(cls, settings: EnvironmentSettings) -> RestartPolicy:
+        """The policy of `max_lifetime_restarts`, `restarts_rate_limit_n` and `restarts_rate_limit_period_s`."""
+        return cls(
+            settings.max_lifetime_restarts, settings.restarts_rate_limit_n, settings.restarts_rate_limit_period_s
+        )
+
+    def restart(self, worker: Worker, error: Exception) -> WorkerLost:
+        """Count a restart after a failure.
+
+        Raises:
+            WorkerFailure: a restart would pass a limit.
+            MlhooksError: the failure itself, where what was asked for cannot be done, however often it is tried.
+        """
+        if isinstance(error, MlhooksError) and error.exit_code == UsageError.exit_code:
+            raise error
+        reached = self._limit_reached(worker)
+        if reached:
+            raise WorkerFailure(worker, error, reached) from error
+        self._restarts[worker.index].append(self._clock())
+        return WorkerLost(worker, error)
+
+    def _limit_reached(self, worker: Worker) -> str:
+        now, restarts = self._clock(), self._restarts[worker.index]
+        recent = sum(now - at < self.period for at in restarts)
+        if UNLIMITED < self.lifetime <= len(restarts):
+            return f"It was restarted {times(len(restarts))} before, and --max-lifetime-restarts is {self.lifetime}."
+        if UNLIMITED < self.rate <= recent:
+            return (
+                f"It was restarted {times(recent)} in the last {self.period:g} seconds, and --restarts-rate-limit-n is "
+                f"{self.rate}."
+            )
+        return ""
+
+
+def times(count: int) -> str:
+    """How often something happened, in words."""
+    return "once" if count == 1 else f"{count} times"
+
+
+def restart_report(restarts: Sequence[WorkerLost]) -> str:
+    """What to say at the end of a run about the workers that were started anew, and why."""
+    workers: dict[int, list[WorkerLost]] = defaultdict(list)
+    for lost in restarts:
+        workers[lost.worker.index].append(lost)
+    lines = [
+        f"    worker {index}, {times(len(losses))}, at last because: {described(losses[-1].error)}"
+        for index, losses in sorted(workers.items())
+    ]
+    return "\n".join([f"Environments were started anew {times(len(restarts))}:", *lines])

@@ -1,0 +1,137 @@
+"""Steps and actions as arrays in shared memory; what lies where follows from specs and numbers of agents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
+
+from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter, Field
+from mlhooks.errors import EnvironmentFailure
+
+Specs = Mapping[str, BehaviorSpec]
+Steps = dict[str, tuple[DecisionSteps, TerminalSteps]]
+
+
+class StepCount(NamedTuple):
+    """How many agents of a behavior id decide and end, and whether the deciding ones have masks."""
+
+    behavior_id: str
+    decisions: int
+    masked: bool
+    terminals: int
+
+
+class ActionCount(NamedTuple):
+    """How many agents of a behavior id act."""
+
+    behavior_id: str
+    agents: int
+
+
+class Message(NamedTuple):
+    """What a reader needs to know of what was written: the block, and what is in it."""
+
+    block: str
+    counts: tuple[StepCount, ...] | tuple[ActionCount, ...]
+
+
+def write_steps(writer: ArrayWriter, specs: Specs, steps: Steps) -> Message:
+    """Write what an environment sent.
+
+    Raises:
+        EnvironmentFailure: an array has another shape than its spec and the number of agents say.
+    """
+    counts = tuple(
+        StepCount(behavior_id, len(decisions), decisions.action_mask is not None, len(terminals))
+        for behavior_id, (decisions, terminals) in steps.items()
+    )
+    arrays = iter(writer.arrays(_step_layout(specs, counts)))
+    for count in counts:
+        spec = specs[count.behavior_id]
+        decisions, terminals = steps[count.behavior_id]
+        names = [f"observation {index}" for index in range(len(spec.observation_specs))]
+        masks = decisions.action_mask or []
+        _fill(arrays, decisions.obs, names, count.behavior_id)
+        _fill(arrays, [*masks], ["action mask"] * len(masks), count.behavior_id)
+        _fill(arrays, [getattr(decisions, name) for name, _ in _DECISION], [*dict(_DECISION)], count.behavior_id)
+        _fill(arrays, terminals.obs, [f"final {name}" for name in names], count.behavior_id)
+        _fill(arrays, [getattr(terminals, name) for name, _ in _TERMINAL], [*dict(_TERMINAL)], count.behavior_id)
+    return Message(writer.block, counts)
+
+
+def read_steps(reader: ArrayReader, specs: Specs, message: Message) -> Steps:
+    """Read in place what an environment sent."""
+    steps: Steps = {}
+    arrays = iter(reader.arrays(message.block, _step_layout(specs, message.counts)))  # type: ignore[arg-type]
+    for count in message.counts:
+        assert isinstance(count, StepCount)
+        spec = specs[count.behavior_id]
+        seen, branches = len(spec.observation_specs), len(spec.action_spec.discrete_branches)
+        obs = _take(arrays, seen)
+        mask = _take(arrays, branches) if count.masked else None
+        reward, agent_id, group_id, group_reward = _take(arrays, len(_DECISION))
+        decisions = DecisionSteps(obs, reward, agent_id, mask, group_id, group_reward)
+        steps[count.behavior_id] = decisions, TerminalSteps(_take(arrays, seen), *_take(arrays, len(_TERMINAL)))
+    return steps
+
+
+def write_actions(writer: ArrayWriter, specs: Specs, actions: Mapping[str, ActionTuple]) -> Message:
+    """Write the actions of the agents that decided."""
+    counts = tuple(
+        ActionCount(behavior_id, max(len(action.continuous), len(action.discrete)))
+        for behavior_id, action in actions.items()
+    )
+    arrays = iter(writer.arrays(_action_layout(specs, counts)))
+    for behavior_id, action in actions.items():
+        _fill(arrays, [action.continuous, action.discrete], ["continuous actions", "discrete actions"], behavior_id)
+    return Message(writer.block, counts)
+
+
+def read_actions(reader: ArrayReader, specs: Specs, message: Message) -> dict[str, ActionTuple]:
+    """Read actions; copies, which an environment may keep."""
+    arrays = iter(reader.arrays(message.block, _action_layout(specs, message.counts)))  # type: ignore[arg-type]
+    return {count.behavior_id: ActionTuple(next(arrays).copy(), next(arrays).copy()) for count in message.counts}
+
+
+_DECISION = (("reward", "f4"), ("agent_id", "i4"), ("group_id", "i4"), ("group_reward", "f4"))
+_TERMINAL = (("reward", "f4"), ("interrupted", "?"), ("agent_id", "i4"), ("group_id", "i4"), ("group_reward", "f4"))
+
+
+def _step_layout(specs: Specs, counts: tuple[StepCount, ...]) -> list[Field]:
+    layout: list[Field] = []
+    for count in counts:
+        spec, n, ended = specs[count.behavior_id], count.decisions, count.terminals
+        shapes = [tuple(observation.shape) for observation in spec.observation_specs]
+        layout += [((n, *shape), "f4") for shape in shapes]
+        if count.masked:
+            layout += [((n, size), "?") for size in spec.action_spec.discrete_branches]
+        layout += [((n,), dtype) for _, dtype in _DECISION]
+        layout += [((ended, *shape), "f4") for shape in shapes]
+        layout += [((ended,), dtype) for _, dtype in _TERMINAL]
+    return layout
+
+
+def _action_layout(specs: Specs, counts: tuple[ActionCount, ...]) -> list[Field]:
+    layout: list[Field] = []
+    for behavior_id, agents in counts:
+        spec = specs[behavior_id].action_spec
+        layout += [((agents, spec.continuous_size), "f4"), ((agents, spec.discrete_size), "i4")]
+    return layout
+
+
+def _fill(arrays: Iterator[np.ndarray], values: list[np.ndarray], names: list[str], behavior_id: str) -> None:
+    for value, name in zip(values, names, strict=True):
+        array = next(arrays)
+        if np.shape(value) != array.shape:
+            raise EnvironmentFailure(
+                f"Behavior {behavior_id!r}: the {name} has the shape {np.shape(value)}, and not {array.shape} as its "
+                "spec and the number of its agents say."
+            )
+        np.copyto(array, value, casting="unsafe")
+
+
+def _take(arrays: Iterator[np.ndarray], count: int) -> list[np.ndarray]:
+    return [next(arrays) for _ in range(count)]

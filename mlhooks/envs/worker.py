@@ -1,0 +1,150 @@
+"""A worker process: makes one environment, steps it as it is told, and ends with whoever started it."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, NoReturn
+
+import cloudpickle  # type: ignore[import-untyped]
+import numpy as np
+from mlagents_envs.base_env import BaseEnv
+
+from mlhooks.envs import messages, players
+from mlhooks.envs.manager import stats_of
+from mlhooks.envs.messages import Act, Close, Failed, Logged, Made, Player, Reset, Sent
+from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter
+from mlhooks.envs.shared_steps import Specs, read_actions, write_steps
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a worker process is made from.
+
+    Args:
+        factory: what makes its environment, by the worker's number; pickled by cloudpickle.
+        index: the worker's number.
+        seed: with the number, the seed of the process's global random generators.
+        log_level: of the records that are of interest.
+    """
+
+    factory: bytes
+    index: int
+    seed: int
+    log_level: int
+
+
+def run(connection: Connection[Any, Any], recipe: Recipe) -> None:
+    """The whole life of a worker process."""
+    parent = _Parent(connection)
+    players.listen(parent.learn_of_player)
+    threading.Thread(target=parent.end_with_it, daemon=True).start()
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):  # a handler, since children of this process would inherit that a signal is ignored
+            signal.signal(getattr(signal, name), _leave_it_to_the_parent)
+    logging.getLogger().addHandler(_LogToParent(parent))
+    logging.getLogger("mlhooks").setLevel(recipe.log_level)
+    seeds = np.random.SeedSequence([recipe.seed, recipe.index]).generate_state(2).tolist()
+    random.seed(seeds[0])
+    np.random.seed(seeds[1])  # noqa: NPY002 - environments may use the global generator
+    env: BaseEnv | None = None
+    try:
+        env = cloudpickle.loads(recipe.factory)(recipe.index)
+        parent.tell(Made())
+        _Loop(env, parent).run()
+    except Exception as error:
+        logging.getLogger("mlhooks").debug("It failed like this:", exc_info=True)
+        parent.tell(Failed.by(error))
+    if env is not None:
+        env.close()
+
+
+class _Loop:
+    def __init__(self, env: BaseEnv, parent: _Parent) -> None:
+        self._env, self._parent = env, parent
+        self._steps, self._actions = ArrayWriter(), ArrayReader()
+        self._known: dict[str, Any] = {}  # the specs that were sent
+
+    def run(self) -> None:
+        """Step until told to close."""
+        env = self._env
+        env.reset()
+        self._send_steps()
+        while True:
+            match self._parent.hear():
+                case Act(actions):
+                    for behavior_id, action in read_actions(self._actions, self._known, actions).items():
+                        env.set_actions(behavior_id, action)
+                    env.step()
+                case Reset():
+                    env.reset()
+                case Close():
+                    break
+            self._send_steps()
+        self._steps.close()
+        self._actions.close()
+
+    def _send_steps(self) -> None:
+        specs: Specs = self._env.behavior_specs
+        new = {name: spec for name, spec in specs.items() if name not in self._known}
+        self._known |= new
+        steps = write_steps(self._steps, self._known, {name: self._env.get_steps(name) for name in specs})
+        self._parent.tell(Sent(steps, new, stats_of(self._env)))
+
+
+class _Parent:
+    """The process that started this one. When it is gone, this process ends at once, and what it started, too."""
+
+    def __init__(self, connection: Connection[Any, Any]) -> None:
+        self._connection, self._lock = connection, threading.Lock()
+        self._players: list[int] = []
+
+    def tell(self, message: Any) -> None:
+        """Send a message, from any thread."""
+        try:
+            with self._lock:
+                messages.send(self._connection, message)
+        except OSError:
+            self._end()
+
+    def hear(self) -> Any:
+        """Wait for a message."""
+        try:
+            return messages.receive(self._connection)
+        except (EOFError, OSError):
+            self._end()
+
+    def learn_of_player(self, pid: int) -> None:
+        """Remember a player, and let the parent know that it must be ended if this process cannot."""
+        self._players.append(pid)
+        self.tell(Player(pid))
+
+    def end_with_it(self) -> None:
+        """Wait for the parent's end."""
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        wait([parent.sentinel])
+        self._end()
+
+    def _end(self) -> NoReturn:
+        players.kill(self._players)
+        os._exit(1)
+
+
+class _LogToParent(logging.Handler):
+    def __init__(self, parent: _Parent) -> None:
+        super().__init__()
+        self._parent = parent
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._parent.tell(Logged(record.name, record.levelno, self.format(record)))
+
+
+def _leave_it_to_the_parent(*_: object) -> None:
+    """Ctrl-C in a terminal reaches every process; the parent saves first and then tells this one to end."""

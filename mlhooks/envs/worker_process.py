@@ -1,0 +1,215 @@
+"""The training process's side of one worker process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from mlagents_envs.base_env import ActionTuple, BehaviorSpec
+
+from mlhooks.envs import messages, players, worker
+from mlhooks.envs.manager import Worker, WorkerStep
+from mlhooks.envs.messages import Act, Close, Failed, Logged, Made, Player, Reset, Sent
+from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter
+from mlhooks.envs.shared_steps import read_steps, write_actions
+from mlhooks.errors import EnvironmentFailure
+
+GRACE = 10.0
+"""Seconds beyond the environment's own timeout in which a worker may tell what went wrong."""
+_LEAVE = 10.0
+"""Seconds that a worker gets to close its environment."""
+
+
+class WorkerProcess:
+    """One worker process at a time; it is started anew after a failure.
+
+    Args:
+        recipe: what it is made from.
+        timeout: seconds in which its environment must be made, and answer each step.
+
+    Attributes:
+        stepping: whether an answer of its environment is awaited.
+        came_up: whether its environment ever sent a step.
+        leaving: whether the process was told to end.
+    """
+
+    def __init__(self, recipe: worker.Recipe, timeout: float) -> None:
+        self.recipe, self.timeout = recipe, timeout
+        self.stepping = self.leaving = self.came_up = False
+        self.deadline = float("inf")
+        self._process: Any = None
+        self._connection: Connection[Any, Any] | None = None
+        self._reset = False
+
+    def start(self) -> None:
+        """Start the process; its first step will be the environment's first."""
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._steps, self._actions = ArrayReader(), ArrayWriter()
+        self._specs: dict[str, BehaviorSpec] = {}
+        self._given: dict[str, ActionTuple] = {}
+        self._players: list[int] = []
+        name = f"mlhooks worker {self.recipe.index}"
+        self._process = context.Process(target=worker.run, args=(theirs, self.recipe), name=name)
+        with _main_module_hidden():
+            self._process.start()
+        theirs.close()
+        self.leaving = self._reset = False
+        self._await()
+
+    def _await(self) -> None:
+        self.stepping, self.deadline = True, time.monotonic() + self.timeout + GRACE
+
+    @property
+    def waitable(self) -> Any:
+        """What becomes ready when there is something to do, for `multiprocessing.connection.wait`; or None."""
+        if self.leaving:
+            return self._process.sentinel
+        return self._connection if self.stepping else None
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the process had its time."""
+        return time.monotonic() > self.deadline
+
+    def give(self, behavior_id: str, action: ActionTuple) -> None:
+        """Set the actions of one behavior id for the next step."""
+        self._given[behavior_id] = action
+
+    def reset(self) -> None:
+        """Begin new episodes in place of the next step."""
+        self._reset = True
+
+    def go_on(self) -> None:
+        """Let the environment step with the actions that were given, unless it does already."""
+        if self.stepping or self.leaving:
+            return
+        assert self._connection is not None
+        message = Reset() if self._reset else Act(write_actions(self._actions, self._specs, self._given))
+        self._given, self._reset = {}, False
+        self._await()
+        with contextlib.suppress(OSError):  # the end of the process shows when its answer is awaited
+            messages.send(self._connection, message)
+
+    def answer(self) -> WorkerStep | None:
+        """What the environment sent, or None as long as it has not.
+
+        Raises:
+            Exception: what the environment or its process failed with.
+        """
+        for message in self._messages():
+            match message:
+                case Sent() if self._reset:
+                    self._specs |= message.specs
+                    self.stepping = False
+                    self.go_on()
+                case Sent():
+                    return self._step(message)
+                case Failed():
+                    raise message.exception()
+                case Made():
+                    self._await()
+                case Player(pid):
+                    self._players.append(pid)
+                case Logged(logger, level, text):
+                    logging.getLogger(logger).log(level, "Worker %d: %s", self.recipe.index, text)
+        if self.overdue:
+            raise EnvironmentFailure(
+                f"It did not answer within {self.timeout:g} seconds (--timeout-wait)."
+                if self._process.is_alive()
+                else self._how_it_ended()
+            )
+        return None
+
+    def _messages(self) -> Iterator[NamedTuple]:
+        assert self._connection is not None
+        while True:
+            try:
+                if not self._connection.poll():
+                    return
+                message = messages.receive(self._connection)
+            except (EOFError, OSError) as error:
+                raise EnvironmentFailure(self._how_it_ended()) from error
+            yield message
+
+    def _step(self, sent: Sent) -> WorkerStep:
+        self.stepping, self.came_up, self.deadline = False, True, float("inf")
+        self._specs |= sent.specs
+        steps = read_steps(self._steps, self._specs, sent.steps)
+        return WorkerStep(Worker(self.recipe.index), self._specs, steps, sent.stats)
+
+    def _how_it_ended(self) -> str:
+        self._process.join(1)
+        code = self._process.exitcode
+        if code is None:
+            return "Its process closed the connection."
+        how = f"code {code}"
+        if code < 0:
+            with contextlib.suppress(ValueError):
+                how = f"signal {signal.Signals(-code).name}"
+        return f"Its process ended with {how}."
+
+    def leave(self) -> None:
+        """Tell the process to close its environment and end, for which it gets some seconds, unless it hangs."""
+        assert self._connection is not None
+        patience = 0.0 if self.overdue else _LEAVE
+        self.leaving, self.stepping = True, False
+        self.deadline = time.monotonic() + patience
+        with contextlib.suppress(OSError):
+            messages.send(self._connection, Close())
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process to end."""
+        return self._process is not None
+
+    @property
+    def gone(self) -> bool:
+        """Whether the process has ended."""
+        return not self._process.is_alive()
+
+    def end(self) -> None:
+        """End the process, with its player, and free all that it held; does nothing where there is none."""
+        if self._process is None:
+            return
+        process = self._process
+        process.kill()
+        process.join()
+        self._drain()
+        self._process = None
+        if process.exitcode:
+            players.kill(self._players)
+        process.close()
+        assert self._connection is not None
+        self._connection.close()
+        self._steps.close()
+        self._actions.close()
+        self.stepping = self.leaving = False
+
+    def _drain(self) -> None:
+        """Read what it still said, for a player that it started last."""
+        with contextlib.suppress(EnvironmentFailure):
+            self._players += [message.pid for message in self._messages() if isinstance(message, Player)]
+
+
+@contextlib.contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Keep a new process from running the user's script again: nothing in it is needed there.
+
+    Otherwise every script that trains would need `if __name__ == "__main__"`, and what it imports would be imported by
+    every worker.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
