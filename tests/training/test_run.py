@@ -157,10 +157,11 @@ def test_non_finite_input_stops_the_run_saves_and_names_its_source(
 ) -> None:
     recorder = Recorder()
     env = Env(lambda: Corridor(corrupt=spoil(at, **spoiled)))
-    with pytest.raises(NonFiniteError, match=source):
+    with pytest.raises(EnvironmentFailure, match=source):
         train(config("Corridor", "test:x"), tmp_path, env, recorder)
     assert recorder.calls[-1] == "run_finished failed"
-    assert isinstance(recorder.outcome.error, NonFiniteError)
+    assert isinstance(recorder.outcome.error.error, NonFiniteError)
+    assert [restarts for _, _, restarts in recorder.failures] == [True, False]  # the new one sends the same
     resumed = train(config("Corridor", "test:x"), tmp_path, Env(), resume=True)
     assert resumed.trainers["Corridor"].step == 600
 
@@ -173,16 +174,41 @@ def test_non_finite_loss_saves_the_weights_from_before(tmp_path: Path) -> None:
     assert policy.predict(np.zeros(3)) in (0, 1)
 
 
-def test_failing_environment_is_reported_saved_and_ends_the_run(tmp_path: Path) -> None:
+def exploding(at: int) -> Any:
     def crash(step: int, *_: Any) -> None:
-        if step == 60:
+        if step == at:
             raise RuntimeError("the simulation exploded")
 
+    return crash
+
+
+def test_environment_that_fails_is_made_anew_and_the_run_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = []
+
+    def make() -> Corridor:
+        made.append(Corridor(corrupt=None if made else exploding(63)))
+        return made[-1]
+
     recorder = Recorder()
-    with pytest.raises(EnvironmentFailure, match=r"worker 0 failed: RuntimeError: the simulation exploded"):
-        train(config("Corridor", "test:x"), tmp_path, Env(lambda: Corridor(corrupt=crash)), recorder)
-    assert recorder.failures == [(0, "the simulation exploded", False)]
-    assert "checkpoint_saved 236" in recorder.calls
+    run = train(config("Corridor", "test:x"), tmp_path, Env(make), recorder)
+    assert run.outcome.status == "finished"
+    assert run.trainers["Corridor"].step == 600
+    assert recorder.failures == [(0, "the simulation exploded", True)]
+    # 62 steps were taken in, and 4 agents begin anew: one step of theirs more until all 600 rows are complete
+    assert [env.steps for env in made] == [63, 600 // 4 - 62]
+    assert [lost.worker.index for lost in run.outcome.restarts] == [0]
+    assert "worker 0, once, at last because: RuntimeError: the simulation exploded" in caplog.text
+
+
+def test_failing_environment_is_reported_saved_and_ends_the_run(tmp_path: Path) -> None:
+    recorder = Recorder()
+    message = r"worker 0 failed: RuntimeError: the simulation exploded\. It was restarted once in the last 60 seconds"
+    with pytest.raises(EnvironmentFailure, match=message):
+        train(config("Corridor", "test:x"), tmp_path, Env(lambda: Corridor(corrupt=exploding(30))), recorder)
+    assert recorder.failures == [(0, "the simulation exploded", True), (0, "the simulation exploded", False)]
+    assert "checkpoint_saved 232" in recorder.calls  # twice 29 steps of 4 agents
     assert mlhooks.load(tmp_path / "run").behavior_name == "Corridor"
 
 
@@ -194,7 +220,8 @@ def test_several_workers_fill_one_rollout(tmp_path: Path) -> None:
         return made[-1]
 
     flags = {"env_settings.num_envs": 3}
-    run = train(config("Corridor", "test:x", max_steps=600), tmp_path, Env(make), flags=flags)
+    names = [*QUIET, "no:processes"]
+    run = train(config("Corridor", "test:x", max_steps=600), tmp_path, Env(make), flags=flags, plugin_names=names)
     assert [env.steps for env in made] == [50, 50, 50]  # 3 workers of 4 agents
     assert run.trainers["Corridor"].pool.size == 12
     assert run.trainers["Corridor"].updates == 5  # a rollout ends at the first tick with 100 rows: 108
