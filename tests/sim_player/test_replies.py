@@ -50,6 +50,18 @@ def test_nobody_asked():
     assert read_actions(UnityRLInputProto().agent_actions, HYBRID, asked(0, ended=2), dialect("1.5.0")) == {}
 
 
+@pytest.mark.parametrize(("continuous", "branches", "sent"), [(2, (), [0.5, -0.5]), (0, (3, 2), [2.0, 1.0])])
+def test_older_players_read_the_deprecated_field_only(continuous, branches, sent):
+    proto = UnityRLInputProto()
+    action = proto.agent_actions["H?team=0"].value.add()
+    action.vector_actions_deprecated.extend(sent)
+    action.continuous_actions.extend([9.0, 9.0])
+    action.discrete_actions.extend([9, 9])
+    behaviors = {"H?team=0": Behavior("H?team=0", (), continuous, branches)}
+    found = read_actions(proto.agent_actions, behaviors, asked(1), dialect("1.2.0"))["H?team=0"]
+    assert [*found.continuous[0], *found.discrete[0]] == sent
+
+
 def test_wrong_number_of_actions_is_an_error():
     with pytest.raises(PlayerError, match=r"2 agents of .* and the trainer sent 1"):
         read_actions(reply(([1, 2], [0])), HYBRID, asked(2), dialect("1.5.0"))
