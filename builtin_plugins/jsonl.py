@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -64,8 +66,12 @@ class JsonlWriter:
             "time": round(time.time(), 3),
             "values": {key: _plain(summary) for key, summary in values.items()},
         }
-        with self._path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
+        line = (json.dumps(row, allow_nan=False) + "\n").encode()
+        with self._path.open("ab", buffering=0) as file:
+            start = file.seek(0, os.SEEK_END)
+            if file.write(line) < len(line):  # no half line stays, to which the next one would be glued
+                file.truncate(start)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
     @hookimpl
     def run_finished(self, outcome: RunOutcome) -> None:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
 
 from builtin_plugins import jsonl
+from mlhooks.errors import PluginError
 from mlhooks.stats import StatsAggregationMethod as Method
 
 
@@ -139,3 +141,21 @@ def test_inference_leaves_the_file_of_the_training_alone(start_run):
 
 def test_run_without_a_summary_has_no_file(start_run):
     assert start_run(jsonl).finish(status="failed").files == {}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on the size of files is POSIX")
+def test_line_that_does_not_fit_on_the_disk_leaves_no_half(start_run):
+    import resource
+
+    run = start_run(jsonl)
+    trainer, path = run.add_behavior("3DBall"), run.path / "stats.jsonl"
+    write(trainer, 100, 1.0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, before[1]))
+    try:
+        with pytest.raises(PluginError, match="No space left"):
+            run.plugins.hook.write_stats(category="3DBall", values={}, step=200)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    write(trainer, 300, 1.0)
+    assert steps(path) == [("3DBall", 100), ("3DBall", 300)]
