@@ -56,13 +56,18 @@ class RestartPolicy:
         now, restarts = self._clock(), self._restarts[worker.index]
         recent = sum(now - at < self.period for at in restarts)
         if UNLIMITED < self.lifetime <= len(restarts):
-            return f"It was restarted {times(len(restarts))} before, and --max-lifetime-restarts is {self.lifetime}."
+            return f"It was {restarted(len(restarts))} before, and --max-lifetime-restarts is {self.lifetime}."
         if UNLIMITED < self.rate <= recent:
             return (
-                f"It was restarted {times(recent)} in the last {self.period:g} seconds, and --restarts-rate-limit-n is "
+                f"It was {restarted(recent)} in the last {self.period:g} seconds, and --restarts-rate-limit-n is "
                 f"{self.rate}."
             )
         return ""
+
+
+def restarted(count: int) -> str:
+    """How often something was restarted, in words."""
+    return f"restarted {times(count)}" if count else "not restarted"
 
 
 def times(count: int) -> str:

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pytest
+from mlagents_envs.base_env import ActionTuple
+
+from mlhooks.envs import players
+from mlhooks.envs.manager import Worker, WorkerFailure, WorkerLost, WorkerStep
+from mlhooks.envs.processes import ProcessManager
+from mlhooks.envs.restarts import RestartPolicy
+from mlhooks.envs.worker import Recipe
+from mlhooks.errors import EnvironmentFailure, UsageError
+from tests.envs.numbered import Make, Numbered, Plan
+
+Manage = Callable[..., ProcessManager]
+UNHURRIED = 60  # seconds, for what ends when it works
+
+
+@pytest.fixture
+def manage() -> Iterator[Manage]:
+    with contextlib.ExitStack() as stack:
+
+        def make(factory: Any, count: int, lifetime: int = -1) -> ProcessManager:
+            pickled = cloudpickle.dumps(factory)
+            recipes = [Recipe(pickled, index, 1, 30) for index in range(count)]
+            manager = ProcessManager(recipes, timeout=UNHURRIED, restarts=RestartPolicy(lifetime, -1, 60))
+            stack.callback(manager.close)
+            return manager
+
+        yield make
+
+
+def act(manager: ProcessManager, step: WorkerStep) -> None:
+    for behavior_id, (decisions, _) in step.steps.items():
+        n = len(decisions)
+        action = ActionTuple(decisions.obs[0].reshape(n, -1)[:, 1:2] * 0.5, np.ones((n, 2), np.int32))
+        manager.send(step.worker, behavior_id, action)
+
+
+def play(
+    manager: ProcessManager, steps: int, take: Callable[[WorkerStep], Any] = lambda step: None
+) -> list[WorkerLost]:
+    """Let the workers make so many steps together; returns which were lost."""
+    lost = []
+    while steps > 0:
+        for event in manager.ready():
+            if isinstance(event, WorkerLost):
+                lost.append(event)
+            else:
+                take(event)
+                act(manager, event)
+                steps -= 1
+    return lost
+
+
+def assert_equal(got: Any, wanted: Any) -> None:
+    for (name, value), same in zip(vars(wanted).items(), vars(got).values(), strict=True):
+        if name != "_agent_id_to_index":
+            np.testing.assert_equal(same, value, err_msg=name)
+
+
+def test_steps_arrive_as_the_environment_made_them(manage: Manage) -> None:
+    """With agents that become more and more, a behavior that appears late, and masks."""
+    plans = [Plan(growth=2), Plan(late=7, masked=True)]
+    here = [Numbered(index, plan) for index, plan in enumerate(plans)]
+    for env in here:
+        env.reset()
+    counts, views = [0, 0], []
+
+    def compare(step: WorkerStep) -> None:
+        index = step.worker.index
+        if counts[index]:
+            here[index].step()
+        counts[index] += 1
+        assert step.specs == here[index].behavior_specs
+        assert step.steps.keys() == step.specs.keys()
+        for behavior_id, (decisions, terminals) in step.steps.items():
+            wanted_decisions, wanted_terminals = here[index].get_steps(behavior_id)
+            assert_equal(decisions, wanted_decisions)
+            assert_equal(terminals, wanted_terminals)
+            views.append(decisions.obs[0].base is not None)
+
+    assert play(manage(Make(plans), 2), 120, compare) == []
+    assert min(counts) > 7
+    assert all(views)
+
+
+class Echo(Numbered):
+    """Adds the actions that it gets to its statistics."""
+
+    def take_stats(self) -> list[tuple[str, Any, str]]:
+        return [(name, (a.continuous.tolist(), a.discrete.tolist()), "") for name, a in self.actions.items()]
+
+
+def test_actions_arrive_and_statistics_come_back(manage: Manage) -> None:
+    stats: list[Any] = []
+    play(manage(Echo, 1), 2, lambda step: stats.extend(step.stats))
+    assert stats == [("Numbers", ([[0.0], [0.5], [1.0]], [[1, 1]] * 3), "")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("raise", "RuntimeError: it exploded"),
+        ("connection", "ConnectionResetError: the robot hung up"),
+        ("crash", "Its process ended with code 7."),
+    ],
+)
+def test_failed_worker_is_started_anew_while_the_others_go_on(
+    manage: Manage, tmp_path: Path, fault: str, message: str
+) -> None:
+    manager = manage(Make([Plan(), Plan({4: fault}, lives=1, folder=str(tmp_path))]), 2)
+    lost: list[WorkerLost] = []
+    meanwhile = 0
+    lives: list[int] = []
+    while len(lives) < 10 or lives[-1] == 0:
+        for event in manager.ready():
+            if isinstance(event, WorkerLost):
+                lost.append(event)
+                continue
+            if event.worker.index == 1:
+                lives.append(int(event.steps["Numbers"][0].obs[0][0, 0]) // 100)
+            elif lost and max(lives) == 0:
+                meanwhile += 1
+            act(manager, event)
+    assert [str(event) for event in lost] == [f"The environment of worker 1 failed: {message.rstrip('.')}."]
+    assert lives == [0] * 4 + [1] * (len(lives) - 4)
+    assert meanwhile > 0
+
+
+def test_worker_that_hangs_is_ended_and_none_waits_for_it(manage: Manage, tmp_path: Path) -> None:
+    manager = manage(Make([Plan(), Plan({2: "hang"}, lives=1, folder=str(tmp_path))]), 2)
+    seen = {0: 0, 1: 0}
+
+    def count(step: WorkerStep) -> None:
+        seen[step.worker.index] += 1
+
+    while seen[1] < 2:
+        assert play(manager, 1, count) == []
+    before = seen[0]
+    assert play(manager, 50, count) == []
+    assert seen == {0: before + 50, 1: 2}
+    manager._workers[1].deadline = 0.0  # as if the time were over
+    lost = play(manager, 1, count)
+    assert [str(event) for event in lost] == [
+        "The environment of worker 1 failed: It did not answer within 60 seconds (--timeout-wait)."
+    ]
+    while seen[1] < 4:
+        play(manager, 1, count)
+
+
+def test_limit_of_restarts_ends_in_a_failure_that_says_so(manage: Manage) -> None:
+    manager = manage(Make([Plan({2: "raise"}), Plan()]), 2, lifetime=1)
+    with pytest.raises(WorkerFailure, match=r"worker 0 failed.*it exploded\. It was restarted once before, and --max"):
+        play(manager, 1_000_000)
+
+
+def test_worker_whose_steps_cannot_be_used_is_started_anew(manage: Manage, tmp_path: Path) -> None:
+    manager = manage(Make([Plan(folder=str(tmp_path))]), 1)
+    lives: list[float] = []
+    play(manager, 3, lambda step: lives.append(step.steps["Numbers"][0].obs[0][0, 0]))
+    error = ValueError("no numbers")
+    assert manager.fail(Worker(0), error) == WorkerLost(Worker(0), error)
+    play(manager, 2, lambda step: lives.append(step.steps["Numbers"][0].obs[0][0, 0]))
+    assert lives == [0, 0, 0, 100, 100]
+
+
+def test_reset_passes_over_the_step_that_is_under_way(manage: Manage) -> None:
+    manager = manage(Make([Plan()]), 1)
+    seen: list[list[float]] = []
+
+    def note(step: WorkerStep) -> None:
+        seen.append(step.steps["Numbers"][0].obs[0][0, 2:].tolist())
+
+    play(manager, 3, note)
+    manager.reset(Worker(0))
+    play(manager, 2, note)
+    assert seen == [[1, 0], [1, 1], [1, 2], [2, 0], [2, 1]]
+
+
+def fails(worker_id: int, failing: Sequence[int], error: Exception, folder: str) -> Numbered:
+    env = Numbered(worker_id, Plan(folder=folder))
+    if worker_id in failing and env.life == 0:
+        raise error
+    return env
+
+
+def test_start_that_fails_in_one_worker_is_tried_again(manage: Manage, tmp_path: Path) -> None:
+    error = EnvironmentFailure("no display")
+    manager = manage(lambda index: fails(index, [1], error, str(tmp_path)), 2)
+    seen: set[int] = set()
+    lost: list[WorkerLost] = []
+    while seen != {0, 1}:
+        lost += play(manager, 1, lambda step: seen.add(step.worker.index))
+    assert [str(event) for event in lost] == ["The environment of worker 1 failed: no display."]
+
+
+@pytest.mark.parametrize("error", [EnvironmentFailure("no display"), UsageError("no such thing")])
+def test_start_that_fails_in_all_workers_is_not(manage: Manage, tmp_path: Path, error: Exception) -> None:
+    manager = manage(lambda index: fails(index, [0, 1], error, str(tmp_path)), 2)
+    with pytest.raises(type(error), match=str(error)):
+        manager.ready()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + UNHURRIED
+    while not condition():
+        assert time.monotonic() < until, "it never came about"
+        time.sleep(0.02)
+
+
+class WithPlayer(Numbered):
+    """Starts a process, as a Unity player is, and notes its own and that one's number."""
+
+    def __init__(self, worker: int, folder: str) -> None:
+        super().__init__(worker, Plan(folder=folder))
+        command = [sys.executable, "-S", "-c", "import time; time.sleep(1000)"]
+        self.player = subprocess.Popen(command, start_new_session=True)
+        players.announce(self.player.pid)
+        Path(folder, f"pids-{worker}-{self.life}").write_text(f"{os.getpid()} {self.player.pid}")
+
+    def close(self) -> None:
+        self.player.kill()
+        self.player.wait()
+
+
+def pids(folder: Path, name: str = "pids-*") -> list[int]:
+    return [int(pid) for path in sorted(folder.glob(name)) for pid in path.read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_player_ends_with_its_worker_however_that_ends(manage: Manage, tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    manager = manage(lambda index: WithPlayer(index, folder), 1)
+    play(manager, 1)
+    worker, player = pids(tmp_path)
+    os.kill(worker, signal.SIGKILL)
+    lost = play(manager, 1)
+    assert [str(event) for event in lost] == [
+        "The environment of worker 0 failed: Its process ended with signal SIGKILL."
+    ]
+    wait_until(lambda: not is_running(player))
+    manager.close()
+    manager.close()
+    assert not any(is_running(pid) for pid in pids(tmp_path))

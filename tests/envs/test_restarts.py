@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+
+from mlhooks.envs.manager import Worker, WorkerFailure, WorkerLost
+from mlhooks.envs.restarts import RestartPolicy, restart_report
+from mlhooks.errors import UsageError
+from mlhooks.settings.run_options import EnvironmentSettings
+
+ERROR = RuntimeError("it exploded")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def count_restarts(policy: RestartPolicy, worker: int = 0, most: int = 50) -> int:
+    for restarts in range(most):
+        try:
+            policy.restart(Worker(worker), ERROR)
+        except WorkerFailure:
+            return restarts
+    return most
+
+
+def test_lifetime_limit_counts_each_worker_for_itself() -> None:
+    policy = RestartPolicy(3, -1, 60)
+    assert [count_restarts(policy, worker) for worker in (0, 1, 0)] == [3, 3, 0]
+
+
+def test_rate_limit_counts_restarts_within_the_period() -> None:
+    clock = Clock()
+    policy = RestartPolicy(-1, 2, 60, clock)
+    assert count_restarts(policy) == 2
+    clock.now = 59.9
+    assert count_restarts(policy) == 0
+    clock.now = 60.0
+    assert count_restarts(policy) == 2
+
+
+def test_minus_one_is_no_limit() -> None:
+    assert count_restarts(RestartPolicy(-1, -1, 60)) == 50
+
+
+def test_defaults_are_one_restart_a_minute_and_ten_in_all() -> None:
+    policy = RestartPolicy.from_settings(EnvironmentSettings())
+    assert (policy.lifetime, policy.rate, policy.period) == (10, 1, 60)
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "rate", "message"),
+    [
+        (0, -1, r"worker 2 failed: RuntimeError: it exploded\. It was not restarted before, and --max-lifetime"),
+        (-1, 0, r"It was not restarted in the last 60 seconds, and --restarts-rate-limit-n is 0\."),
+    ],
+)
+def test_message_says_what_failed_and_which_limit_is_reached(lifetime: int, rate: int, message: str) -> None:
+    with pytest.raises(WorkerFailure, match=message) as caught:
+        RestartPolicy(lifetime, rate, 60).restart(Worker(2), ERROR)
+    assert caught.value.error is ERROR
+
+
+def test_what_cannot_be_done_is_not_tried_again() -> None:
+    with pytest.raises(UsageError, match="no such simulation"):
+        RestartPolicy(-1, -1, 60).restart(Worker(0), UsageError("no such simulation"))
+
+
+def test_report_names_each_worker_how_often_and_why() -> None:
+    lost = [WorkerLost(Worker(2), ERROR), WorkerLost(Worker(0), UsageError("First.")), WorkerLost(Worker(2), ERROR)]
+    assert restart_report(lost).splitlines() == [
+        "Environments were started anew 3 times:",
+        "    worker 0, once, at last because: First.",
+        "    worker 2, 2 times, at last because: RuntimeError: it exploded",
+    ]
