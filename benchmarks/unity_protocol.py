@@ -87,8 +87,8 @@ def ours(port: int) -> Any:
     return UnityPlayer(None, port=port)
 
 
-def measure(kind: str, agents: int, seconds: float) -> float:
-    """Agent-steps per second of one environment."""
+def measure(kind: str, agents: int, seconds: float) -> tuple[float, float]:
+    """Agent-steps per second of one environment, and per second of its own processor time."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -96,17 +96,18 @@ def measure(kind: str, agents: int, seconds: float) -> float:
     env = {"mlagents_envs": theirs, "mlhooks": ours}[kind](port)
     env.reset()
     spec = env.behavior_specs[BEHAVIOR].action_spec
-    steps = 0
+    steps, elapsed, busy = 0, 0.0, 0.0
     for budget in (seconds / 5, seconds):  # the first is for warming up
-        steps, started = 0, time.perf_counter()
+        steps, started, busy = 0, time.perf_counter(), time.process_time()
         while (elapsed := time.perf_counter() - started) < budget:
             decisions, _ = env.get_steps(BEHAVIOR)
             env.set_actions(BEHAVIOR, spec.random_action(len(decisions)))
             env.step()
             steps += len(decisions)
+        busy = time.process_time() - busy
     env.close()
     player.wait(10)
-    return steps / elapsed
+    return steps / elapsed, steps / busy
 
 
 def main() -> None:
@@ -120,14 +121,18 @@ def main() -> None:
     if options.play:
         play(options.play, options.agents[0])
         return
-    print("agents  mlagents_envs        mlhooks   ratio   (agent-steps per second, medians)")
+    print("Agent-steps per second, and per second of processor time of the trainer's side; medians.")
+    print("agents   mlagents_envs  mlhooks  ratio   mlagents_envs  mlhooks  ratio")
     for agents in options.agents:
-        rates: dict[str, list[float]] = {"mlagents_envs": [], "mlhooks": []}
+        rates: dict[str, list[tuple[float, float]]] = {"mlagents_envs": [], "mlhooks": []}
         for _ in range(options.turns):
             for kind, found in rates.items():
                 found.append(measure(kind, agents, options.seconds))
-        old, new = (statistics.median(found) for found in rates.values())
-        print(f"{agents:6} {old:14,.0f} {new:14,.0f} {new / old:7.2f}", flush=True)
+        line = f"{agents:6}"
+        for which in (0, 1):
+            old, new = (statistics.median(pair[which] for pair in found) for found in rates.values())
+            line += f" {old:15,.0f} {new:8,.0f} {new / old:6.2f}"
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not shared
+    ("grpc.minimal_stack", 1),  # no compression, tracing and the like, which cost time in every call
+    ("grpc.enable_channelz", 0),
 )
 _GLANCE = 0.1  # seconds between two looks at the player's process
 _GOODBYE = 2.0  # seconds for the last answer to leave
