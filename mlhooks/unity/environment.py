@@ -224,9 +224,13 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
             )
         return f"The player stopped answering: it sent nothing {waited}."
 
-    def close(self) -> None:
-        """Tell the player to quit, end it if it does not, and free the port; may be called more than once."""
-        self._close()
+    def close(self, timeout: float | None = None) -> None:
+        """Tell the player to quit, end it if it does not, and free the port; may be called more than once.
+
+        Args:
+            timeout: seconds for it to quit by itself, such as 0 for one that hangs; `timeout_wait` unless given.
+        """
+        self._close(timeout)
 
     def _close(self, timeout: float | None = None) -> None:
         atexit.unregister(self._close)
