@@ -42,16 +42,16 @@ class WorkerLost:
 
     def __str__(self) -> str:
         text = f"The environment of worker {self.worker.index} failed: {described(self.error)}"
-        if "\n" in text:  # such as the end of a player's log
-            return f"{text}\n"
-        return text if text.endswith((".", "!", "?")) else f"{text}."
+        return text if text.endswith((".", "!", "?")) or "\n" in text else f"{text}."
 
 
 class WorkerFailure(EnvironmentFailure):
     """A worker whose environment failed and that cannot go on; `why_final` says why it is not started anew."""
 
     def __init__(self, worker: Worker, error: Exception, why_final: str = "") -> None:
-        super().__init__(f"{WorkerLost(worker, error)} {why_final}".rstrip())
+        text = str(WorkerLost(worker, error))
+        between = "\n" if "\n" in text else " "  # lines are such as the end of a player's log
+        super().__init__(f"{text}{between}{why_final}".rstrip())
         self.worker, self.error = worker, error
 
 

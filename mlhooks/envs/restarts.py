@@ -81,7 +81,11 @@ def restart_report(restarts: Sequence[WorkerLost]) -> str:
     for lost in restarts:
         workers[lost.worker.index].append(lost)
     lines = [
-        f"    worker {index}, {times(len(losses))}, at last because: {described(losses[-1].error)}"
+        f"    worker {index}, {times(len(losses))}, at last because: {_first_line(losses[-1].error)}"
         for index, losses in sorted(workers.items())
     ]
     return "\n".join([f"Environments were started anew {times(len(restarts))}:", *lines])
+
+
+def _first_line(error: Exception) -> str:
+    return described(error).partition("\n")[0]

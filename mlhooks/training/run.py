@@ -225,7 +225,7 @@ class Run:
 
     def _lose(self, lost: WorkerLost) -> None:
         """Drop what a worker that is being started anew leaves unfinished."""
-        logger.warning("%s It is started anew, and the run goes on.", lost)
+        logger.warning("Worker %d is started anew, and the run goes on. %s", lost.worker.index, lost)
         for trainer in self.trainers.values():
             trainer.worker_failed(lost.worker.index)
         self.outcome.restarts.append(lost)
