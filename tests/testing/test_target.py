@@ -34,7 +34,7 @@ def test_file_is_a_target(tmp_path: Path) -> None:
     (tmp_path / "table.py").write_text(WRITER)
     target = only(str(tmp_path / "table.py"))
     assert (target.name, target.importing[0]) == ("table", "file")
-    assert applicable(target) == ["every_plugin", "stats_writers"]
+    assert applicable(target) == ["every_plugin", "stats_writers", "writer_runs"]
     assert target.manager().is_registered(target.plugin)
 
 
