@@ -35,11 +35,10 @@ def make(
     """Start the player at the path `name` and wait for it to connect; without a name, wait for the Editor.
 
     A player gets the port `env_settings.base_port` + `worker_id`, the Editor 5004. The player's log is
-    `run_logs/Player-<worker_id>.log` in the folder of the run. `env_settings.env_kwargs` may hold `bind`, the address
-    to listen on in place of the loopback address.
+    `run_logs/Player-<worker_id>.log` in the folder of the run.
 
     Raises:
-        UsageError: `env_kwargs` holds something else, or the address is none of this machine.
+        UsageError: there are `env_kwargs`, or `bind` is no address of this machine.
         EnvironmentFailure: the player does not start, or does not connect.
     """
     # Here, so that grpc and protobuf are imported by who uses Unity only.
@@ -47,12 +46,9 @@ def make(
     from mlhooks.unity.side_channels import INT32, PlayerChannels, seeded_lessons
 
     env, engine = options.env_settings, options.engine_settings
-    arguments = dict(env.env_kwargs or {})
-    bind = arguments.pop("bind", None)
-    if arguments or not isinstance(bind, str | None):
+    if env.env_kwargs:
         raise UsageError(
-            f"env_settings.env_kwargs of a Unity player may hold bind, an address; it is {env.env_kwargs}. Arguments "
-            "for the player itself belong to env_args."
+            f"A Unity player takes no env_settings.env_kwargs; found {env.env_kwargs}. Arguments for it go to env_args."
         )
     channels = PlayerChannels(side_channels)
     channels.configure_engine(engine)
@@ -68,5 +64,5 @@ def make(
         no_graphics=engine.no_graphics or (engine.no_graphics_monitor and worker_id > 0),
         log=Path(options.checkpoint_settings.run_logs_dir, f"Player-{worker_id}.log"),
         channels=channels,
-        bind=bind,
+        bind=env.bind,
     )

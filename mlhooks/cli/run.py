@@ -83,13 +83,20 @@ def _environment_options() -> list[SectionOption]:
             "What to train in: a Unity player's path, or SCHEME:NAME such as sim:3DBall or gymnasium:CartPole-v1.",
             metavar="PATH",
         ),
-        option("--num-envs", "num_envs", "How many environments, each a worker of its own. [1]", type=int),
+        option("--num-envs", "num_envs", "How many environments, each in a process of its own if there are several. [1]", type=int),
         option("--num-areas", "num_areas", "How many copies of the training area in each environment. [1]", type=int),
         option(
             "--base-port",
             "base_port",
             "First port of the connection to Unity players; the n-th player takes the n-th port after it. [5005]",
             type=int,
+        ),
+        option(
+            "--bind",
+            "bind",
+            "Listen on this address, such as 0.0.0.0, for players in containers or on other machines; the protocol has "
+            "no authentication. [loopback only]",
+            metavar="ADDRESS",
         ),
         option("--timeout-wait", "timeout_wait", "Seconds to wait for an environment to answer. [60]", type=int),
         option(

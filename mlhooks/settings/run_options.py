@@ -50,6 +50,9 @@ class EnvironmentSettings(SettingsModel):
     env_kwargs: Annotated[dict[str, Any] | None, AfterValidator(_storable)] = extension(
         None, description="Keyword arguments for the environment, such as gymnasium.make's."
     )
+    bind: str | None = extension(
+        None, description="Address on which Unity players are awaited; null for this machine's loopback address."
+    )
 
     def problems(self) -> Iterator[Problem]:
         """The Unity editor is a single environment."""

@@ -88,15 +88,15 @@ def test_without_a_name_the_editor_is_awaited_on_its_port(tmp_path: Path, monkey
 def test_address_to_listen_on_is_taken_from_the_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: dict[str, Any] = {}
     monkeypatch.setattr("mlhooks.unity.environment.UnityPlayer", lambda name, **arguments: made.update(arguments))
-    settings = options(tmp_path, env_settings={"env_kwargs": {"bind": "0.0.0.0"}})
+    settings = options(tmp_path, env_settings={"bind": "0.0.0.0"})
     unity_env.make(None, worker_id=0, seed=1, num_areas=1, options=settings)
     assert made["bind"] == "0.0.0.0"
 
 
-@pytest.mark.parametrize("arguments", [{"port": 3}, {"bind": 3}])
+@pytest.mark.parametrize("arguments", [{"port": 3}, {"bind": "0.0.0.0"}])
 def test_other_arguments_are_refused(tmp_path: Path, arguments: dict[str, Any]) -> None:
     settings = options(tmp_path, env_settings={"env_kwargs": arguments})
-    with pytest.raises(UsageError, match=r"may hold bind.*belong to env_args"):
+    with pytest.raises(UsageError, match=r"takes no env_settings.env_kwargs.*env_args"):
         unity_env.make("x", worker_id=0, seed=1, num_areas=1, options=settings)
 
 
