@@ -9,6 +9,7 @@ from typing import Any
 from mlagents_envs.base_env import ActionTuple, BaseEnv
 
 from mlhooks import hookimpl
+from mlhooks.envs import players
 from mlhooks.envs.manager import EnvManager, Worker, WorkerLost, WorkerStep, stats_of
 from mlhooks.envs.restarts import RestartPolicy
 from mlhooks.settings import RunOptions
@@ -27,10 +28,18 @@ class InProcessManager(EnvManager):
 
     def __init__(self, make_env: Callable[[int], BaseEnv], count: int, restarts: RestartPolicy) -> None:
         self._make_env, self._restarts = make_env, restarts
-        self.envs: list[BaseEnv | None] = [make_env(index) for index in range(count)]
+        self._players: list[list[int]] = [[] for _ in range(count)]
+        self.envs: list[BaseEnv | None] = [None] * count
+        for index in range(count):
+            self._make(index)
         self._fresh = [True] * count  # a fresh worker's first step waits already
         for index in range(count):
             self.reset(Worker(index))
+
+    def _make(self, index: int) -> BaseEnv:
+        with players.noticed() as self._players[index]:
+            env = self.envs[index] = self._make_env(index)
+        return env
 
     def ready(self) -> Iterator[WorkerStep | WorkerLost]:
         """Step every worker and give what it sent; all decisions were made by now."""
@@ -47,7 +56,7 @@ class InProcessManager(EnvManager):
         index = worker.index
         env = self.envs[index]
         if env is None:
-            env = self.envs[index] = self._make_env(index)
+            env = self._make(index)
             self.reset(worker)
         if not self._fresh[index]:
             env.step()
@@ -65,6 +74,7 @@ class InProcessManager(EnvManager):
         lost = self._restarts.restart(worker, error)
         env, self.envs[worker.index] = self.envs[worker.index], None
         if env is not None:
+            players.kill(self._players[worker.index])  # closing the environment would wait for them
             try:
                 env.close()
             except Exception as also:

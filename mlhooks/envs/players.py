@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 _listeners: list[Callable[[int], None]] = []
 
@@ -23,6 +23,17 @@ def announce(pid: int) -> None:
 def listen(listener: Callable[[int], None]) -> None:
     """Be told of the processes that environments of this process start."""
     _listeners.append(listener)
+
+
+@contextlib.contextmanager
+def noticed() -> Iterator[list[int]]:
+    """Within it, note the processes that environments of this process start."""
+    pids: list[int] = []
+    listen(pids.append)
+    try:
+        yield pids
+    finally:
+        _listeners.pop()
 
 
 def kill(pids: Iterable[int]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from mlagents_envs.base_env import BaseEnv
 
 from mlhooks.envs import messages, players
-from mlhooks.envs.manager import stats_of
+from mlhooks.envs.manager import described, stats_of
 from mlhooks.envs.messages import Act, Close, Failed, Logged, Made, Player, Reset, Sent
 from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter
 from mlhooks.envs.shared_steps import Specs, read_actions, write_steps
@@ -61,8 +61,17 @@ def run(connection: Connection[Any, Any], recipe: Recipe) -> None:
     except Exception as error:
         logging.getLogger("mlhooks").debug("It failed like this:", exc_info=True)
         parent.tell(Failed.by(error))
+        parent.kill_players()  # closing the environment would wait for them
     if env is not None:
+        _close(env)
+
+
+def _close(env: BaseEnv) -> None:
+    try:
         env.close()
+    except Exception as error:
+        logging.getLogger("mlhooks").warning("The environment could not be closed: %s", described(error))
+        raise SystemExit(1) from None
 
 
 class _Loop:
@@ -132,8 +141,12 @@ class _Parent:
         wait([parent.sentinel])
         self._end()
 
-    def _end(self) -> NoReturn:
+    def kill_players(self) -> None:
+        """End what the environment started."""
         players.kill(self._players)
+
+    def _end(self) -> NoReturn:
+        self.kill_players()
         os._exit(1)
 
 

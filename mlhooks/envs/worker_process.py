@@ -47,7 +47,7 @@ class WorkerProcess:
         self.deadline = float("inf")
         self._process: Any = None
         self._connection: Connection[Any, Any] | None = None
-        self._reset = False
+        self._reset = self._hangs = False
 
     def start(self) -> None:
         """Start the process; its first step will be the environment's first."""
@@ -62,7 +62,7 @@ class WorkerProcess:
         with _main_module_hidden():
             self._process.start()
         theirs.close()
-        self.leaving = self._reset = False
+        self.leaving = self._reset = self._hangs = False
         self._await()
 
     def _await(self) -> None:
@@ -122,6 +122,7 @@ class WorkerProcess:
                 case Logged(logger, level, text):
                     logging.getLogger(logger).log(level, "Worker %d: %s", self.recipe.index, text)
         if self.overdue:
+            self._hangs = True
             raise EnvironmentFailure(
                 f"It did not answer within {self.timeout:g} seconds (--timeout-wait)."
                 if self._process.is_alive()
@@ -160,9 +161,8 @@ class WorkerProcess:
     def leave(self) -> None:
         """Tell the process to close its environment and end, for which it gets some seconds, unless it hangs."""
         assert self._connection is not None
-        patience = 0.0 if self.overdue else _LEAVE
         self.leaving, self.stepping = True, False
-        self.deadline = time.monotonic() + patience
+        self.deadline = time.monotonic() + (0.0 if self._hangs else _LEAVE)
         with contextlib.suppress(OSError):
             messages.send(self._connection, Close())
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +19,7 @@ import pytest
 
 from mlhooks import hookimpl
 from mlhooks.errors import UsageError
+from mlhooks.sim_player.executable import write_executable
 from mlhooks.training.run import Run
 from mlhooks.training.store import End
 from tests.envs.numbered import Numbered, Plan
@@ -107,6 +111,88 @@ def test_run_in_processes_trains_saves_and_resumes(tmp_path: Path, caplog: pytes
 def test_environment_that_cannot_be_made_is_refused_as_in_process(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r'no simulation "sim:4DBall"; did you mean "3DBall"'):
         train(config("4DBall", "sim:4DBall"), tmp_path, flags={"env_settings.num_envs": 2})
+
+
+class Patient(Numbers):
+    """Waits at the first summary, as a long update does, until a player that hangs must have been noticed."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(Plan())
+        self.seconds = seconds
+
+    @hookimpl
+    def write_stats(self) -> None:
+        time.sleep(self.seconds)
+        self.seconds = 0.0
+
+
+def free_ports(count: int) -> int:
+    """The first of some ports in a row that nobody listens on now."""
+    for port in range(20000 + os.getpid() % 10000, 60000, count):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for number in range(port, port + count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", number))
+            return port
+    raise AssertionError("no ports are free")
+
+
+def mentioning(text: str) -> list[str]:
+    """The command lines of running processes that hold a text."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_bytes().decode(errors="replace"))
+    return [line for line in lines if text in line]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in of a player is a shell script")
+@pytest.mark.parametrize(
+    ("fault", "seconds", "cause"),
+    [
+        ("crash", 0, "SIGABRT"),
+        ("exit", 0, "exited with code 1"),
+        ("quit", 0, "ended the connection|exited with code 0"),
+        ("hang", 0, r"it sent nothing within 15 seconds \(--timeout-wait\)"),
+        ("stall", 2, None),
+        ("slow-start", 2, None),
+        ("nan", 0, "sensor .* the player sent nan"),
+        ("nan-reward", 0, "reward: the player sent nan"),
+        ("shape", 0, "has the shape"),
+        ("version", 0, "speaks version 99.0.0"),
+        ("close", 0, "exited with code 0|closed the connection|no message of the protocol"),
+    ],
+)
+def test_run_with_four_players_survives_the_fault_of_one(
+    tmp_path: Path, fault: str, seconds: int, cause: str | None
+) -> None:
+    port = free_ports(4)
+    step = 0 if fault in ("slow-start", "version") else int(np.random.default_rng().integers(2, 20))
+    options = f"scripted --agents 3 --behavior Numbers:hybrid --fault {fault} --fault-step {step} --fault-worker 2"
+    more = ["--base-port", str(port), "--fault-once", str(tmp_path / "once"), "--fault-seconds", str(seconds or 1000)]
+    player = write_executable(tmp_path / "player", [*options.split(), *more])
+    settings = config("Numbers", str(player), max_steps=2500, time_horizon=4, hyperparameters={"buffer_size": 10000})
+    settings["behaviors"]["Numbers"]["summary_freq"] = 400
+    settings["env_settings"] |= {"num_envs": 4, "base_port": port, "timeout_wait": 15}
+    patient = Patient(17.0 if fault == "hang" else 4.0)
+    run = train(settings, tmp_path / "results", patient)
+    assert (tmp_path / "once").exists(), f"no fault at message {step}"
+    assert run.trainers["Numbers"].step >= 2500
+    assert [lost.worker.index for lost in run.outcome.restarts] == ([] if cause is None else [2])
+    assert cause is None or re.search(cause, str(run.outcome.restarts[0]))
+    store = run.trainers["Numbers"].store
+    clock = next(i for i, o in enumerate(store.spec.observation_specs) if o.name == "clock")
+    assert_clock_goes_on(store, store.obs[clock], store.final_obs[clock])
+    wait_until(lambda: not mentioning(str(tmp_path)))
+
+
+def assert_clock_goes_on(store: Any, clock: np.ndarray, final: np.ndarray) -> None:
+    """The players' clock shows seed, agent, episode and step: the next observation is of the same episode's next."""
+    end, successor = store.end[: store.size], store.successor[: store.size]
+    follows = np.flatnonzero(successor >= 0)
+    ended = np.flatnonzero((end == End.TERMINAL) | (end == End.INTERRUPTED))
+    for rows, after in ((follows, clock[successor[follows]]), (ended, final[store.final[ended]])):
+        np.testing.assert_array_equal(after, clock[rows] + [0, 0, 0, 1])
 
 
 PLUGIN = """
