@@ -58,9 +58,10 @@ class WorkerProcess:
         self._given: dict[str, ActionTuple] = {}
         self._players: list[int] = []
         name = f"mlhooks worker {self.recipe.index}"
-        self._process = context.Process(target=worker.run, args=(theirs, self.recipe), name=name)
+        process = context.Process(target=worker.run, args=(theirs, self.recipe), name=name)
         with _main_module_hidden():
-            self._process.start()
+            process.start()
+        self._process = process
         theirs.close()
         self.leaving = self._reset = self._hangs = False
         self._await()

@@ -239,6 +239,10 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def pids_in(folder: Path) -> list[int]:
+    return [int(pid) for path in folder.glob("*.pids") for pid in path.read_text().split()]
+
+
 def shared_memory() -> set[str]:
     return {path.name for path in Path("/dev/shm").glob("psm_*")}
 
@@ -254,14 +258,18 @@ def test_nothing_is_left_of_a_run_that_is_stopped(tmp_path: Path, number: signal
     before = shared_memory()
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     environ = {**os.environ, "PIDS": str(tmp_path)}
-    with subprocess.Popen(command, **streams, env=environ, start_new_session=True) as run:
+    with (
+        subprocess.Popen(command, **streams, env=environ, start_new_session=True) as run,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(run.kill)  # it would train on where something fails here
         assert run.stdout is not None
         said = []
         while b"updated\n" not in said:
             said.append(run.stdout.readline())
             assert said[-1], said
-        pids = [int(pid) for path in tmp_path.glob("*.pids") for pid in path.read_text().split()]
-        assert len(pids) == 4, said
+        wait_until(lambda: len(pids_in(tmp_path)) == 4)  # a worker may start later than the other one trains
+        pids = pids_in(tmp_path)
         if number == signal.SIGINT:
             os.killpg(run.pid, number)  # as a terminal does: the workers get it, too
         else:
