@@ -84,6 +84,7 @@ def get_reward_signals() -> Mapping[str, tuple[type[RewardSignal], type[RewardSi
 def create_env_manager(options: RunOptions, make_env: Callable[[int], BaseEnv]) -> EnvManager | None:
     """Return the manager that decides where and how environment workers run; `make_env(worker_id)` makes one.
 
+    `make_env` can be sent to another process by cloudpickle; the options that it holds there lack the behaviors.
     Called once when the run starts; the first answer wins and the built-in manager answers last. A failure stops the
     run before training.
     """
@@ -184,7 +185,8 @@ def checkpoint_saved(trainer: Trainer, checkpoint: Checkpoint) -> None:
 def register_side_channels(options: RunOptions) -> Sequence[SideChannel]:
     """Return side channels to open to every player, beside the built-in ones.
 
-    Collected once per worker, before it starts. A failure, or two plugins that claim one channel id, stops the run.
+    Collected once per worker, before it starts; with several workers in each one's process. A failure, or two plugins
+    that claim one channel id, stops the run.
     """
 
 
