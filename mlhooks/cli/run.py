@@ -83,7 +83,12 @@ def _environment_options() -> list[SectionOption]:
             "What to train in: a Unity player's path, or SCHEME:NAME such as sim:3DBall or gymnasium:CartPole-v1.",
             metavar="PATH",
         ),
-        option("--num-envs", "num_envs", "How many environments, each in a process of its own if there are several. [1]", type=int),
+        option(
+            "--num-envs",
+            "num_envs",
+            "How many environments, each in a process of its own if there are several. [1]",
+            type=int,
+        ),
         option("--num-areas", "num_areas", "How many copies of the training area in each environment. [1]", type=int),
         option(
             "--base-port",

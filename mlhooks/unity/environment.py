@@ -19,7 +19,7 @@ from mlhooks.unity.errors import PlayerSilent, PlayerStopped, ProtocolBroken
 from mlhooks.unity.launch import PlayerProcess
 from mlhooks.unity.messages import PlayerMessage
 from mlhooks.unity.records import parse_agent, split
-from mlhooks.unity.side_channels import PlayerChannels
+from mlhooks.unity.side_channels import PlayerChannels, Stat
 from mlhooks.unity.specs import read_spec
 from mlhooks.unity.wire import NOWHERE, Span, WireError
 
@@ -189,6 +189,10 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
             place = output.agents.get(behavior_id, NOWHERE)
             self._env_state[behavior_id] = decoder.decode(output.data, place.start, place.stop)
         self.channels.process_side_channel_message(output.side_channel)
+
+    def take_stats(self) -> list[Stat]:
+        """What the player has added to its statistics since the last call."""
+        return self.channels.take_stats()
 
     def _poll_process(self) -> None:
         if self._process is not None:

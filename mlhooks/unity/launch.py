@@ -16,6 +16,7 @@ from typing import IO
 
 from mlagents_envs.env_utils import validate_environment_path
 
+from mlhooks.envs import players
 from mlhooks.unity.errors import PlayerExited, PlayerNotFound
 
 logger = logging.getLogger("mlhooks")
@@ -75,6 +76,7 @@ class PlayerProcess:
                 f"The player {executable} cannot be executed here: {error.strerror}. Was it built for this platform?"
             ) from error
         self.pid = self._process.pid
+        players.announce(self.pid)
 
     def check(self) -> None:
         """Look whether the player still runs.
