@@ -169,6 +169,11 @@ def test_registered_environments_run_without_warnings(name):
         pytest.skip("not in this version of Gymnasium")
     env = make(name, num_areas=2)
     env.reset()
+    (behavior,) = env.behavior_specs
+    shapes = [(2, *spec.shape) for spec in env.behavior_specs[behavior].observation_specs]
     for _ in range(5):
         env.step()
+        decisions, _ = env.get_steps(behavior)
+        assert [obs.shape for obs in decisions.obs] == shapes
+        assert all(np.isfinite(obs).all() for obs in decisions.obs)
     env.close()

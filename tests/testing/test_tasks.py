@@ -65,10 +65,7 @@ def test_masked_task_punishes_who_values_a_forbidden_action() -> None:
 def test_time_limit_is_worth_more_to_who_stays() -> None:
     stay, end = (play(TimeLimit(), discrete(lambda obs, a=a: [np.full(len(obs), a)])) for a in (0, 1))
     assert (stay, end) == pytest.approx((0.3, 1.0))
-    gamma = TimeLimit.gamma
-    worth_of_staying = 0.3 / (1 - gamma)
-    assert worth_of_staying > 1.0 > 0.3  # with the limit, and without it
-    assert 1.0 + gamma * 1.0 > 0.3 + gamma * 1.0  # who goes on after an end prefers it
+    assert stay / (1 - TimeLimit.gamma) > end > stay  # without the limit, and for who takes the limit for an end
 
 
 def test_true_values_of_the_process_are_those_worked_out_by_hand() -> None:
