@@ -16,10 +16,10 @@ import torch
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mlhooks import hookimpl
 from mlhooks.nn.heads import MASKED_LOGIT, SampledActions
+from mlhooks.nn.losses import huber
 from mlhooks.nn.mirror import Mirror
 from mlhooks.nn.networks import QNetwork
 from mlhooks.nn.schedules import Schedule
@@ -115,19 +115,22 @@ class DQNOptimizer(TorchOptimizer):
             scores = self.policy.network(batch.next_features) if self.double_q else values
             if batch.next_mask is not None:
                 scores = scores.masked_fill(batch.next_mask, MASKED_LOGIT)
-            branches = self.policy.network.branches
-            best = [values[:, c].gather(1, scores[:, c].argmax(1, keepdim=True)) for c in branches]
-            following = best[0].squeeze(1) if len(best) == 1 else torch.cat(best, 1).mean(1)
+            best = [
+                values[:, c].gather(1, scores[:, c].argmax(1, keepdim=True)).squeeze(1)
+                if self.double_q
+                else scores[:, c].amax(1)
+                for c in self.policy.network.branches
+            ]
+            following = best[0] if len(best) == 1 else torch.stack(best, 1).mean(1)
             return torch.addcmul(batch.rewards, batch.discounts, following)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The error of the values of the actions that were taken."""
         targets = self.targets(batch)
         values = self.policy.network(batch.features)
-        taken = values.gather(1, batch.discrete + self.starts)  # [rows, branches]
-        errors = functional.smooth_l1_loss(taken, targets[:, None].expand_as(taken), reduction="none")
-        loss = batch.mean(errors)
-        return {"loss": loss, "Losses/Value Loss": loss, "Policy/Value Estimate": taken.detach().mean()}
+        index = batch.discrete if len(self.starts) == 1 else batch.discrete + self.starts
+        loss, taken = huber(values, index, targets[:, None], batch.loss_mask)
+        return {"loss": loss, "Losses/Value Loss": loss, "Policy/Value Estimate": taken.mean()}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """A step on the loss, and one of the target network: a blend by `tau` after it, or at each interval a copy."""

@@ -15,7 +15,7 @@ class ExtrinsicReward(RewardSignal):
 
     def evaluate(self, batch: Batch) -> Tensor:
         """Rewards [rows]."""
-        return batch.rewards + batch.group_rewards
+        return batch.rewards if batch.group_rewards is None else batch.rewards + batch.group_rewards
 
 
 @hookimpl

@@ -3,19 +3,18 @@
 At the sizes of reinforcement learning's networks, most of a forward or backward pass in torch is dispatch, and its
 tanh takes longer than the matrix products around it. A `Mirror` computes the same affine maps and activations, and
 their gradients, on the very memory of the torch parameters, so it never holds stale weights. Acting uses it directly;
-learning through a `GradientTape`, which leaves the loss to autograd and takes over where the networks begin.
+learning through a `GradientTape` (`tape.py`), which leaves the loss to autograd and takes over where the networks
+begin.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar, Token
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mlhooks.nn.layers import MLP
 
@@ -164,58 +163,3 @@ class Mirror:
             layer.backward(x, above)
             if layer is not self.hidden[0]:
                 above = above @ layer.weight.T
-
-
-class GradientTape:
-    """While it is entered, networks made of plain layers run as mirrors, and `backward` goes through them.
-
-    Autograd sees their outputs as leaves. So a loss is written in plain torch, and gets its gradients as from
-    `loss.backward()`; the networks must have no inputs that need gradients themselves.
-    """
-
-    _active: ContextVar[GradientTape | None] = ContextVar("active", default=None)
-
-    def __init__(self) -> None:
-        self._mirrors: dict[tuple[nn.Module, ...], Mirror | None] = {}
-        self._records: list[tuple[Mirror, list[tuple[np.ndarray, Any]], np.ndarray, list[Tensor]]] = []
-        self._token: Token[GradientTape | None] | None = None
-
-    def __enter__(self) -> GradientTape:
-        self._records = []
-        self._token = self._active.set(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._token is not None
-        self._active.reset(self._token)
-
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of the loss to all parameters' `.grad`, which must exist."""
-        loss.backward()
-        with np.errstate(all="ignore"):  # what is not finite is found and named before the step
-            for mirror, passed, encoding, outputs in reversed(self._records):
-                mirror.backward(passed, encoding, [None if o.grad is None else o.grad.numpy() for o in outputs])
-        self._records = []
-
-    @classmethod
-    def outputs(cls, encoder: nn.Module, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor]:
-        """Each head's output on the encoder's for features [rows, size]: by the active tape, or else by torch."""
-        tape = cls._active.get()
-        mirror = None if tape is None or features.requires_grad else tape._mirror(encoder, heads, len(features))
-        if tape is None or mirror is None:
-            encoding = encoder(features)
-            return [head(encoding) for head in heads]
-        with np.errstate(all="ignore"):
-            if not torch.is_grad_enabled():
-                return [torch.from_numpy(output) for output in mirror(features.numpy())]
-            arrays, passed, encoding = mirror.record(features.numpy())
-        outputs = [torch.from_numpy(array).requires_grad_() for array in arrays]
-        tape._records.append((mirror, passed, encoding, outputs))
-        return outputs
-
-    def _mirror(self, encoder: nn.Module, heads: Sequence[nn.Linear], rows: int) -> Mirror | None:
-        key = (encoder, *heads)
-        mirror = self._mirrors.get(key)
-        if key not in self._mirrors or (mirror is not None and not mirror.is_current):
-            mirror = self._mirrors[key] = Mirror(encoder, heads) if Mirror.supports(encoder) else None
-        return mirror if mirror is not None and rows * len(mirror.heads[0].weight) <= LARGE else None

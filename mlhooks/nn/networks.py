@@ -13,7 +13,7 @@ from mlhooks.nn.encoders import GoalEncoder, make_encoder
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.heads import ActionHeads, ActionParameters, branch_slices
 from mlhooks.nn.layers import MLP, linear
-from mlhooks.nn.mirror import GradientTape
+from mlhooks.nn.tape import GradientTape
 
 if TYPE_CHECKING:
     from mlhooks.settings import NetworkSettings

@@ -23,7 +23,7 @@ class Batch:
         mask: [rows, sum of branch sizes], True where an action was forbidden; None where nothing was.
         continuous: [rows, continuous] samples before clipping; discrete: [rows, branches] int64.
         log_probs: [rows], joint log-probabilities under the policy that acted.
-        rewards, group_rewards: [rows], the environment's own.
+        rewards, group_rewards: [rows], the environment's own; group rewards are None where there never were any.
         values, returns: [rows, signals], estimates before the update and their targets.
         advantages: [rows], over all reward signals.
         next_features, next_mask: what follows, off-policy; as `features` and `mask`.
@@ -37,7 +37,7 @@ class Batch:
     mask: Tensor | None = None
     log_probs: Tensor = ABSENT
     rewards: Tensor = ABSENT
-    group_rewards: Tensor = ABSENT
+    group_rewards: Tensor | None = None
     values: Tensor = ABSENT
     returns: Tensor = ABSENT
     advantages: Tensor = ABSENT

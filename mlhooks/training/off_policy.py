@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mlhooks.settings import OffPolicyHyperparameters, TrainerSettings
@@ -33,6 +32,7 @@ class OffPolicyTrainer(Trainer):
         super().__init__(**arguments)
         assert isinstance(self.settings.hyperparameters, OffPolicyHyperparameters)
         self.hyperparameters = self.settings.hyperparameters
+        self._powers = (self.gamma ** np.arange(self.n_step + 1)).astype(np.float32)  # of the discount factor
         self._updated_at = 0.0  # the step up to which updates are done
         self._normalized_at = 0  # the tick up to which observations are in the normalizer
 
@@ -82,8 +82,8 @@ class OffPolicyTrainer(Trainer):
         store = self.store
         rows = store.draw(size, self.rng)
         path = store.transitions(rows, self.n_step)
-        follows = (path.next_rows >= 0) | (path.finals >= 0)
-        next_obs = [obs[path.next_rows] for obs in store.obs]
+        follows = np.maximum(path.next_rows, path.finals) >= 0
+        next_obs = [obs.take(path.next_rows, 0) for obs in store.obs]
         cut = np.flatnonzero(path.finals >= 0)
         if len(cut):
             for obs, final in zip(next_obs, store.final_obs, strict=True):
@@ -92,7 +92,7 @@ class OffPolicyTrainer(Trainer):
         if store.masked:
             next_mask = store.mask[path.next_rows]
             next_mask[path.next_rows < 0] = False
-        discounts = np.where(follows, self.gamma**path.lengths, 0.0).astype(np.float32)
+        discounts = self._powers[path.lengths] * follows
         batch = self._batch(rows)
         return Batch(
             features=batch.features,
@@ -101,32 +101,32 @@ class OffPolicyTrainer(Trainer):
             mask=batch.mask,
             rewards=self._returns(batch if self.n_step == 1 else self._batch(path.steps.ravel()), path.steps),
             next_features=self.policy.features(next_obs),
-            next_mask=None if next_mask is None else torch.from_numpy(next_mask).to(self.device),
-            discounts=torch.from_numpy(discounts).to(self.device),
+            next_mask=None if next_mask is None else self.tensor(next_mask),
+            discounts=self.tensor(discounts),
         )
 
     def _batch(self, rows: np.ndarray) -> Batch:
         def column(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(array[rows]).to(self.device)
+            return self.tensor(array.take(rows, 0))
 
         store = self.store
         return Batch(
-            features=self.policy.features([obs[rows] for obs in store.obs]),
+            features=self.policy.features([obs.take(rows, 0) for obs in store.obs]),
             continuous=column(store.continuous),
             discrete=column(store.discrete),
             mask=column(store.mask) if store.masked else None,
             rewards=column(store.reward),
-            group_rewards=column(store.group_reward),
+            group_rewards=column(store.group_reward) if store.grouped else None,
         )
 
     def _returns(self, batch: Batch, steps: np.ndarray) -> Tensor:
         """Discounted sums [rows] of all signals' rewards along transitions; `batch` has the rows of `steps`."""
-        rewards = sum(signal.strength * signal.evaluate(batch) for signal in self.reward_signals)
-        assert isinstance(rewards, Tensor)
+        first, *others = (signal.rewards(batch) for signal in self.reward_signals)
+        rewards = sum(others, first)
         if steps.shape[1] == 1:
             return rewards
-        weights = np.where(steps >= 0, self.gamma ** np.arange(steps.shape[1]), 0.0).astype(np.float32)
-        return (rewards.view(steps.shape) * torch.from_numpy(weights).to(self.device)).sum(1)
+        weights = self._powers[:-1] * (steps >= 0)
+        return (rewards.view(steps.shape) * self.tensor(weights)).sum(1)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resume needs; the experience itself only with `save_replay_buffer`."""

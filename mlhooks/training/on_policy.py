@@ -75,12 +75,12 @@ class OnPolicyTrainer(Trainer):
             mask=self._tensor(store.mask) if store.masked else None,
             log_probs=self._tensor(store.log_prob),
             rewards=self._tensor(store.reward),
-            group_rewards=self._tensor(store.group_reward),
+            group_rewards=self._tensor(store.group_reward) if store.grouped else None,
         )
         values = self.optimizer.values(everything.features).cpu().numpy()
         finals = self.policy.features([obs[: store.finals] for obs in store.final_obs])
         final_values = self.optimizer.values(finals).cpu().numpy()
-        signals = [signal.strength * signal.evaluate(everything).cpu().numpy() for signal in self.reward_signals]
+        signals = [signal.rewards(everything).cpu().numpy() for signal in self.reward_signals]
         rewards = np.stack(signals, axis=1)
         gamma = np.array([signal.gamma for signal in self.reward_signals], np.float32)
         following = next_values(store, values, final_values)
@@ -101,7 +101,7 @@ class OnPolicyTrainer(Trainer):
         )
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array[: self.store.size]).to(self.device)
+        return self.tensor(array[: self.store.size])
 
     def _check_finite_parts(self, signal: str, parts: dict[str, np.ndarray]) -> None:
         for what, values in parts.items():

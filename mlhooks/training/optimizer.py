@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mlhooks.errors import CheckpointError, NonFiniteError
-from mlhooks.nn.mirror import GradientTape
 from mlhooks.nn.networks import Actor, Critic
 from mlhooks.nn.schedules import Schedule
+from mlhooks.nn.tape import GradientTape
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.adam import Adam, FlatParameters
 from mlhooks.training.batch import Batch

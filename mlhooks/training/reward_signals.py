@@ -30,6 +30,11 @@ class RewardSignal(ABC):
     def evaluate(self, batch: Batch) -> Tensor:
         """Rewards [rows] of a batch, before `strength`."""
 
+    def rewards(self, batch: Batch) -> Tensor:
+        """Rewards [rows] of a batch, times `strength`."""
+        rewards = self.evaluate(batch)
+        return rewards if self.strength == 1.0 else self.strength * rewards
+
     def update(self, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002
         """Learn from a batch, where the signal learns; returns scalars to report, by statistics key."""
         return {}

@@ -48,15 +48,17 @@ class ExperienceStore:
         end: `End`; successor: row of the agent's next decision or -1; final: row in `final_obs` or -1.
         slot, trajectory, tick, group: agent slot, trajectory number, act call and group id of each row.
         final_obs: a list of [finals, *shape], the final observations of ended episodes.
-        masked: whether any row has a mask.
+        masked: whether any row has a mask; grouped: whether there ever was a group reward.
     """
 
-    COUNTERS: ClassVar[tuple[str, ...]] = ("size", "waiting", "complete", "finals", "clock", "trajectories", "masked")
+    COUNTERS: ClassVar[tuple[str, ...]] = (
+        *("size", "waiting", "complete", "finals", "clock", "trajectories", "masked", "grouped"),
+    )
 
     def __init__(self, spec: BehaviorSpec, rows: int, time_horizon: int) -> None:
         self.spec, self.rows, self.time_horizon = spec, rows, time_horizon
         self.size = self.waiting = self.complete = self.finals = self.clock = self.trajectories = 0
-        self.masked = False
+        self.masked = self.grouped = False
         action = spec.action_spec
         self.obs = [np.zeros((0, *o.shape), np.float32) for o in spec.observation_specs]
         self.final_obs = [np.zeros((0, *o.shape), np.float32) for o in spec.observation_specs]
@@ -116,14 +118,19 @@ class ExperienceStore:
         successors: np.ndarray,
     ) -> None:
         """Complete rows whose agents go on; `agents` are their places in `steps`."""
-        self.reward[rows] = steps.reward[agents]
-        self.group_reward[rows] = steps.group_reward[agents]
+        self._reward(rows, steps, agents)
         self.successor[rows] = successors
         self.complete += len(rows)
         cut = self.slot_length[slots] >= self.time_horizon
         if cut.any():
             self.end[rows[cut]] = End.HORIZON
             self._begin_trajectories(slots[cut])
+
+    def _reward(self, rows: np.ndarray, steps: DecisionSteps | TerminalSteps, agents: np.ndarray | slice) -> None:
+        self.reward[rows] = steps.reward[agents]
+        self.grouped = self.grouped or bool(np.count_nonzero(steps.group_reward))
+        if self.grouped:
+            self.group_reward[rows] = steps.group_reward[agents]
 
     def _begin_trajectories(self, slots: np.ndarray) -> None:
         self.slot_trajectory[slots] = np.arange(self.trajectories, self.trajectories + len(slots))
@@ -142,8 +149,7 @@ class ExperienceStore:
         if rows.min() < 0:
             known = np.flatnonzero(rows >= 0)
             rows, slots = rows[known], slots[known]
-        self.reward[rows] = steps.reward[known]
-        self.group_reward[rows] = steps.group_reward[known]
+        self._reward(rows, steps, known)
         self.end[rows] = steps.interrupted[known] + End.TERMINAL  # INTERRUPTED is one more
         self.final[rows] = self._add_finals([obs[known] for obs in steps.obs])
         self.open_row[slots] = -1

@@ -131,6 +131,11 @@ class Trainer(ABC):
     def update(self) -> dict[str, float]:
         """Learn from the experience; returns the means of what was reported, by statistics key."""
 
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """The array on the trainer's device; on the CPU the same memory."""
+        tensor = torch.from_numpy(array)
+        return tensor if self.device.type == "cpu" else tensor.to(self.device)
+
     @property
     def mean_reward(self) -> float | None:
         """Mean return of the last 100 finished episodes, None before the first."""
@@ -223,7 +228,7 @@ class Trainer(ABC):
         if not values:
             return {}
         columns = [column[0] if len(column) == 1 else torch.stack(column).mean() for column in values.values()]
-        means = torch.stack(columns).tolist()
+        means = [c.item() for c in columns] if self.device.type == "cpu" else torch.stack(columns).tolist()
         losses = dict(zip(values, means, strict=True))
         for name, mean in losses.items():
             self.stats.add_stat(name, mean)

@@ -10,8 +10,9 @@ from mlagents_envs.base_env import ActionSpec
 
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.layers import MLP
-from mlhooks.nn.mirror import ACTIVATIONS, LARGE, GradientTape, Mirror
+from mlhooks.nn.mirror import ACTIVATIONS, LARGE, Mirror
 from mlhooks.nn.networks import Actor, Critic
+from mlhooks.nn.tape import GradientTape
 from tests.steps import make_spec
 
 LAYOUT = FeatureLayout("B", make_spec(observation=6))
