@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from mlhooks.nn.tape import GradientTape
+from mlhooks.nn.tape import GradientTape, add_gradient
 
 
 def huber(values: Tensor, index: Tensor, targets: Tensor, loss_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -28,4 +30,23 @@ def huber(values: Tensor, index: Tensor, targets: Tensor, loss_mask: Tensor | No
             weighted = clipped * loss_mask[:, None] / (loss_mask.sum() * error.shape[1]).clamp(min=1)
         loss = torch.vdot(weighted.view(-1), error.sub(clipped, alpha=0.5).view(-1))
         gradient = torch.zeros_like(values).scatter_(1, index, weighted)
-    return GradientTape.known(loss, values, gradient), chosen
+    tape = GradientTape.active()
+    if tape is None:
+        traced: Tensor = _Known.apply(values, loss, gradient)  # type: ignore[no-untyped-call]
+        return traced, chosen
+    if values.requires_grad:
+        tape.cut([loss], lambda factors: add_gradient(values, gradient * factors[0]))  # type: ignore[operator]
+    return loss, chosen
+
+
+class _Known(torch.autograd.Function):
+    """A loss with a known gradient, for autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        ctx.save_for_backward(gradient)
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *factors: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.saved_tensors[0] * factors[0], None, None
