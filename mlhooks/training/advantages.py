@@ -13,7 +13,7 @@ def next_values(store: ExperienceStore, values: np.ndarray, final_values: np.nda
     Args:
         store: the rows.
         values: [rows, signals], of all rows in use.
-        final_values: [finals, signals], of the final observations.
+        final_values: [finals, signals], of the final observations; may be empty where nothing is interrupted.
 
     Returns:
         [rows, signals]; 0 for open rows.

@@ -51,6 +51,8 @@ class Batch:
 
     def __getitem__(self, rows: slice | Tensor) -> Batch:
         """Some of the rows."""
+        if isinstance(rows, slice) and rows == slice(0, len(self)):
+            return self
         return self.map(lambda column: column[rows])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
@@ -71,10 +73,13 @@ class Batch:
         return centered / (self.mean(centered.square()).sqrt() + 1e-8)
 
     def minibatches(self, size: int, rng: np.random.Generator) -> Iterator[Batch]:
-        """All rows once, in random order, in near-equal parts of at least `size` rows (or one part of all)."""
+        """All rows once, in random order, in near-equal parts of at least `size` rows; or one part of all, as it is."""
         rows = len(self)
+        if rows < 2 * size:
+            yield self
+            return
         order = torch.from_numpy(rng.permutation(rows)).to(self.features.device)
         shuffled = self.map(lambda column: column.index_select(0, order))
-        bounds = np.linspace(0, rows, max(1, rows // size) + 1).astype(int).tolist()
+        bounds = np.linspace(0, rows, rows // size + 1).astype(int).tolist()
         for start, stop in itertools.pairwise(bounds):
             yield shuffled[start:stop]

@@ -11,6 +11,7 @@ from mlhooks.settings import TrainerSettings
 from mlhooks.training.advantages import generalized_advantages, next_values
 from mlhooks.training.batch import Batch
 from mlhooks.training.optimizer import ActorCriticOptimizer
+from mlhooks.training.store import End
 from mlhooks.training.trainer import Trainer
 
 
@@ -78,8 +79,10 @@ class OnPolicyTrainer(Trainer):
             group_rewards=self._tensor(store.group_reward) if store.grouped else None,
         )
         values = self.optimizer.values(everything.features).cpu().numpy()
-        finals = self.policy.features([obs[: store.finals] for obs in store.final_obs])
-        final_values = self.optimizer.values(finals).cpu().numpy()
+        final_values = values[:0]
+        if np.count_nonzero(store.end[:n] == End.INTERRUPTED):
+            finals = self.policy.features([obs[: store.finals] for obs in store.final_obs])
+            final_values = self.optimizer.values(finals).cpu().numpy()
         signals = [signal.rewards(everything).cpu().numpy() for signal in self.reward_signals]
         rewards = np.stack(signals, axis=1)
         gamma = np.array([signal.gamma for signal in self.reward_signals], np.float32)

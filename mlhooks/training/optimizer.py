@@ -19,6 +19,10 @@ from mlhooks.training.batch import Batch
 from mlhooks.training.policy import ActorPolicy, Policy
 
 
+CHUNK = 16384
+"""Rows whose values are estimated at once."""
+
+
 class GradientStepper(Protocol):
     """What a torch optimizer must offer; every `torch.optim.Optimizer` does."""
 
@@ -195,4 +199,5 @@ class ActorCriticOptimizer(TorchOptimizer):
     def values(self, features: Tensor) -> Tensor:
         """Values [rows, signals] of features [rows, size], without gradients."""
         with self._tape:
-            return torch.cat([self.critic(part) for part in features.split(16384)])
+            parts: list[Tensor] = [self.critic(part) for part in features.split(CHUNK)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
