@@ -18,7 +18,6 @@ from mlhooks.training.adam import Adam, FlatParameters
 from mlhooks.training.batch import Batch
 from mlhooks.training.policy import ActorPolicy, Policy
 
-
 CHUNK = 16384
 """Rows whose values are estimated at once."""
 
