@@ -1,0 +1,95 @@
+"""Which of ML-Agents' own configuration files train here, and what do the others ask for that is missing?
+
+`python benchmarks/mlagents_configs.py ml-agents/config` takes every .yaml file below a folder, such as `config` of a
+clone of https://github.com/Unity-Technologies/ml-agents, and runs it by the command line against the stand-in of a
+Unity player that shows the file's behaviors, for `--steps` steps of each with rollouts of 256 steps, so that every
+behavior learns. It prints a table in Markdown and exits with 1 when a run fails for another reason than a refusal.
+
+The stand-in's agents have vector sensors and continuous actions. A file whose scene has cameras is tried with those.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+REFUSED = re.compile(r"\.yaml:\d+:\d+: (?:error: )?([^:]+): (.*)")  # warnings say so before the key
+
+
+class Tried(NamedTuple):
+    """What came of a file.
+
+    Attributes:
+        outcome: "trains", "refused" or "failed".
+        detail: mean reward and steps, what is missing, or the end of the output.
+    """
+
+    outcome: str
+    detail: str
+
+
+def mlhooks(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `mlhooks ARGUMENTS` on one thread."""
+    command = [sys.executable, "-m", "mlhooks", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def attempt(file: Path, folder: Path, steps: int, port: int) -> Tried:
+    """Run one file against a player made for it."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    names = list(content.get("behaviors") or {})
+    player = folder / "Player"
+    behaviors = [argument for name in names for argument in ("--behavior", name)]
+    made = mlhooks("sim-player", "scripted", *behaviors, "--agents", "4", "--write-executable", player)
+    if made.returncode:
+        return Tried("failed", made.stderr)
+    # as few steps as possible: what is asked is whether it starts to learn
+    small = {"max_steps": steps, "summary_freq": steps // 2}
+    rollout = {"batch_size": 64, "buffer_size": 256}
+    changes = [f"behaviors.{name}.{key}={value}" for name in names for key, value in small.items()]
+    changes += [f"behaviors.{name}.hyperparameters.{key}={value}" for name in names for key, value in rollout.items()]
+    flags = [argument for change in changes for argument in ("--set", change)]
+    where = ("--run-id", "tried", "--force", "--results-dir", folder, "--base-port", str(port))
+    ran = mlhooks("run", file, "--env", player, "--no-graphics", *where, *flags)
+    refusals = [f"`{key}`: {why}" for key, why in REFUSED.findall(ran.stderr) if key != "warning"]
+    if ran.returncode and refusals:
+        return Tried("refused", "; ".join(dict.fromkeys(refusals)))
+    finished = re.findall(r"([\w ]+?) +([\d,]+) of [\d,]+ steps, mean reward (\S+)", ran.stdout)
+    if ran.returncode or len(finished) < len(names):
+        return Tried("failed", (ran.stdout + ran.stderr)[-2000:])
+    return Tried("trains", "; ".join(f"{name.strip()}: {done} steps" for name, done, _ in finished))
+
+
+def main() -> None:
+    """Try all files and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="with .yaml files, at any depth")
+    parser.add_argument("--steps", type=int, default=1000, help="of each behavior (default 1000)")
+    parser.add_argument("--base-port", type=int, default=5405)
+    args = parser.parse_args()
+    files = sorted(args.folder.rglob("*.yaml"))
+    if not files:
+        parser.error(f"there is no .yaml file below {args.folder}")
+    outcomes = []
+    print("| file | | |\n| --- | --- | --- |")
+    for file in files:
+        with tempfile.TemporaryDirectory() as folder:
+            tried = attempt(file, Path(folder), args.steps, args.base_port)
+        outcomes.append(tried.outcome)
+        detail = tried.detail.replace("\n", " ").replace("|", "\\|")
+        print(f"| `{file.relative_to(args.folder)}` | {tried.outcome} | {detail} |", flush=True)
+    print(f"\n{outcomes.count('trains')} train, {outcomes.count('refused')} are refused, of {len(outcomes)}.")
+    sys.exit(1 if "failed" in outcomes else 0)
+
+
+if __name__ == "__main__":
+    main()
