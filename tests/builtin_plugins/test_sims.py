@@ -17,8 +17,9 @@ from mlhooks.errors import UsageError
 from tests.builtin_plugins.sim_play import act, random_actions
 
 
-def make(name, env_kwargs=None, num_areas=1):
-    options = SimpleNamespace(env_settings=SimpleNamespace(env_kwargs=env_kwargs or {}))
+def make(name, env_kwargs=None, num_areas=1, parameters=None):
+    settings = SimpleNamespace(env_kwargs=env_kwargs or {})
+    options = SimpleNamespace(env_settings=settings, environment_parameters=parameters)
     (factory,) = sim_env.get_env_types().values()
     return factory(name, worker_id=0, seed=0, num_areas=num_areas, options=options, side_channels=())
 
