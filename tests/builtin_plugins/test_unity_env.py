@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from builtin_plugins import unity_env
+from mlhooks.envs.parameters import set_parameters
 from mlhooks.errors import UsageError
 from mlhooks.settings import RunOptions
-from mlhooks.settings.environment_parameters import ConstantSettings, EnvironmentParameterSettings, Lesson
+from mlhooks.settings.environment_parameters import ConstantSettings
 from mlhooks.unity.environment import UnityPlayer
 from mlhooks.unity.errors import PlayerNotFound
 from tests.unity.client import ScriptedPlayer, empty, free_port, hello, output
 from tests.unity.messages import agent, brain, observation
 
 BALL = "3DBall?team=0"
-GRAVITY = EnvironmentParameterSettings(curriculum=[Lesson(name="gravity", value=ConstantSettings(value=9.5))])
 
 
 def options(tmp_path: Path, **sections: Any) -> RunOptions:
@@ -49,9 +49,9 @@ def test_settings_reach_the_player(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             tmp_path,
             env_settings={"base_port": port - 2, "env_args": ["--x", "1"], "timeout_wait": 5},
             engine_settings={"time_scale": 7, "no_graphics_monitor": True},
-            environment_parameters={"gravity": GRAVITY},
         ),
     )
+    set_parameters(env, {"gravity": ConstantSettings(value=9.5)}, 2)
     env.reset()
     env.close()
     player.finish()

@@ -181,7 +181,9 @@ def test_doubtful_settings_are_warned_of(load: Load, text: str, line: int, words
     assert words in warning.message
 
 
-def test_a_lesson_that_waits_for_an_unknown_behavior_is_warned_of(load: Load) -> None:
-    (first, second) = load("behaviors: {B: {}}\nenvironment_parameters:\n" + CURRICULUM).warnings
-    assert (first.line, first.found, first.allowed) == (6, "A", "B")
+def test_a_lesson_that_waits_for_an_unknown_behavior_is_refused(load: Load, refuse: Refuse) -> None:
+    (first, second) = refuse("behaviors: {B: {}, A2: {}}\nenvironment_parameters:\n" + CURRICULUM)
+    assert (first.line, first.found, first.allowed, first.nearest) == (6, "A", "B, A2", "A2")
     assert second.line == 9
+    with_defaults = "default_settings: {}\nbehaviors: {B: {}}\nenvironment_parameters:\n" + CURRICULUM
+    assert load(with_defaults).warnings == []
