@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from mlagents_envs.base_env import ActionTuple
 
 from mlhooks.envs import players
 from mlhooks.envs.manager import Worker, WorkerFailure, WorkerLost, WorkerStep
+from mlhooks.envs.parameters import Sampler
 from mlhooks.envs.processes import ProcessManager
 from mlhooks.envs.restarts import RestartPolicy
 from mlhooks.envs.worker import Recipe
 from mlhooks.errors import EnvironmentFailure, UsageError
+from mlhooks.settings.environment_parameters import ConstantSettings
 from tests.envs.numbered import Make, Numbered, Plan
 
 Manage = Callable[..., ProcessManager]
@@ -187,6 +189,48 @@ def test_reset_passes_over_the_step_that_is_under_way(manage: Manage) -> None:
     manager.reset(Worker(0))
     play(manager, 2, note)
     assert seen == [[1, 0], [1, 1], [1, 2], [2, 0], [2, 1]]
+
+
+class Weighed(Numbered):
+    """Adds its weight to its statistics at every step."""
+
+    weight = 0.0
+
+    def set_parameters(self, parameters: Mapping[str, Sampler]) -> None:
+        self.weight = float(parameters["weight"].draw()[0])
+
+    def take_stats(self) -> list[tuple[str, float, str]]:
+        return [("weight", self.weight, "")]
+
+
+def test_parameters_reach_all_workers_and_those_that_are_started_anew(manage: Manage, tmp_path: Path) -> None:
+    plans = [Plan(folder=str(tmp_path)), Plan({4: "crash"}, lives=1, folder=str(tmp_path))]
+    manager = manage(lambda index: Weighed(index, plans[index]), 2)
+    seen: dict[int, list[float]] = {0: [], 1: []}
+
+    def note(step: WorkerStep) -> None:
+        ((_, weight, _),) = step.stats
+        seen[step.worker.index].append(weight)
+
+    while min(map(len, seen.values())) < 2:
+        assert play(manager, 1, note) == []
+    manager.set_parameters({"weight": ConstantSettings(value=2)})
+    lost = []
+    while not lost or len(seen[1]) < 8 or 2 not in seen[0]:
+        lost += play(manager, 1, note)
+    assert set(seen[0]) == {0, 2}
+    assert seen[0] == sorted(seen[0])
+    assert seen[1] in ([0, 0, 2, 2] + [2] * (len(seen[1]) - 4), [0, 0, 0, 2] + [2] * (len(seen[1]) - 4))
+    manager.set_parameters({"weight": ConstantSettings(value=3)}, reset=True)
+    fresh: dict[int, tuple[float, float]] = {}
+
+    def note_first(step: WorkerStep) -> None:
+        ((_, weight, _),) = step.stats
+        fresh.setdefault(step.worker.index, (weight, float(step.steps["Numbers"][0].obs[0][0, 3])))
+
+    while len(fresh) < 2:
+        play(manager, 1, note_first)
+    assert fresh == {0: (3, 0), 1: (3, 0)}  # the first step of an episode, with the new weight
 
 
 def fails(worker_id: int, failing: Sequence[int], error: Exception, folder: str) -> Numbered:
