@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
+from builtin_plugins.inprocess import InProcessManager
+from mlhooks.envs.manager import WorkerLost
 from mlhooks.envs.parameters import Sampler, set_parameters
+from mlhooks.envs.restarts import RestartPolicy
 from mlhooks.errors import UsageError
 from mlhooks.settings.environment_parameters import (
     ConstantSettings,
@@ -12,7 +17,7 @@ from mlhooks.settings.environment_parameters import (
     ParameterRandomizationSettings,
     UniformSettings,
 )
-from tests.envs.numbered import Numbered
+from tests.envs.numbered import Numbered, Plan
 
 MANY = 20_000
 
@@ -58,3 +63,30 @@ def test_environment_that_takes_none_is_left_alone_where_there_are_none() -> Non
     set_parameters(Numbered(), {}, 0)
     with pytest.raises(UsageError, match=r"gymnasium:X takes no environment parameters.*environment_parameters.*mass"):
         set_parameters(Numbered(), {"mass": ConstantSettings(value=1)}, 0, "gymnasium:X")
+
+
+class Weighed(Numbered):
+    """Knows its weight."""
+
+    weight = 0.0
+
+    def set_parameters(self, parameters: Mapping[str, Sampler]) -> None:
+        self.weight = float(parameters["weight"].draw()[0])
+
+
+def test_environment_that_is_made_anew_in_process_gets_the_parameters_of_now() -> None:
+    manager = InProcessManager(lambda index: Weighed(index, Plan({2: "raise"})), 2, RestartPolicy(-1, -1, 60))
+
+    def weights() -> list[float]:
+        return [env.weight for env in manager.envs if isinstance(env, Weighed)]
+
+    list(manager.ready())
+    list(manager.ready())
+    assert weights() == [0, 0]
+    assert all(isinstance(event, WorkerLost) for event in manager.ready())
+    manager.set_parameters({"weight": ConstantSettings(value=2)}, reset=True)
+    assert weights() == []
+    list(manager.ready())
+    assert weights() == [2, 2]
+    manager.set_parameters({"weight": ConstantSettings(value=3)})
+    assert weights() == [3, 3]
