@@ -11,13 +11,9 @@ from mlhooks.envs.manager import EnvManager
 from mlhooks.errors import UnsupportedError
 from mlhooks.settings.environment_parameters import (
     CompletionCriteriaSettings,
-    ConstantSettings,
     EnvironmentParameterSettings,
-    GaussianSettings,
     MeasureType,
-    MultiRangeUniformSettings,
     ParameterRandomizationSettings,
-    UniformSettings,
 )
 
 if TYPE_CHECKING:
@@ -172,7 +168,7 @@ class Curriculum:
 
     def _announce(self, name: str, verb: str) -> None:
         number, lessons = self.lessons[name], self._parameters[name].curriculum
-        value = described(lessons[number].value)
+        value = lessons[number].value
         if len(lessons) == 1:
             logger.info("Parameter %r is %s.", name, value)
         else:
@@ -215,18 +211,3 @@ def seeded_lessons(
                 value, seed = value.model_copy(update={"seed": seed % SEEDS}), seed + 1
             lessons[name].append(value)
     return lessons
-
-
-def described(value: ParameterRandomizationSettings) -> str:
-    """Say what a parameter's value is or is drawn from."""
-    match value:
-        case ConstantSettings():
-            return f"{value.value:g}"
-        case UniformSettings():
-            return f"uniform from {value.min_value:g} to {value.max_value:g}"
-        case GaussianSettings():
-            return f"gaussian with mean {value.mean:g} and deviation {value.st_dev:g}"
-        case MultiRangeUniformSettings():
-            ranges = " or ".join(f"{low:g} to {high:g}" for low, high in value.intervals)
-            return f"uniform from {ranges}"
-    return str(value)

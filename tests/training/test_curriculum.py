@@ -22,11 +22,9 @@ from mlhooks.settings.environment_parameters import (
     EnvironmentParameterSettings,
     GaussianSettings,
     Lesson,
-    MultiRangeUniformSettings,
-    ParameterRandomizationSettings,
     UniformSettings,
 )
-from mlhooks.training.curriculum import Curriculum, described, seeded_lessons
+from mlhooks.training.curriculum import Curriculum, seeded_lessons
 from mlhooks.training.episodes import Episodes
 from tests.scripted import Corridor, Env, config, train
 from tests.training.test_resume import StopAfter, digest
@@ -185,19 +183,6 @@ def test_samplers_without_a_seed_count_on_from_that_of_the_run() -> None:
     assert seeds == {"curriculum": [2**31 - 2, 3], "constant": [2**31 - 1], "sampler": [0]}
     assert settings["sampler"].curriculum[0].value.seed == -1
     assert seeded_lessons(None, 1) == {}
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (ConstantSettings(value=2.5), "2.5"),
-        (UniformSettings(min_value=0.5, max_value=10), "uniform from 0.5 to 10"),
-        (GaussianSettings(mean=1, st_dev=2), "gaussian with mean 1 and deviation 2"),
-        (MultiRangeUniformSettings(intervals=[(1, 2), (7, 8.5)]), "uniform from 1 to 2 or 7 to 8.5"),
-    ],
-)
-def test_values_are_said_in_words(value: ParameterRandomizationSettings, text: str) -> None:
-    assert described(value) == text
 
 
 PARAMETERS = {
