@@ -11,6 +11,7 @@ from mlagents_envs.base_env import ActionTuple, BaseEnv
 from mlhooks import hookimpl
 from mlhooks.envs import players
 from mlhooks.envs.manager import EnvManager, Worker, WorkerLost, WorkerStep, stats_of
+from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.restarts import RestartPolicy
 from mlhooks.settings import RunOptions
 
@@ -28,6 +29,7 @@ class InProcessManager(EnvManager):
 
     def __init__(self, make_env: Callable[[int], BaseEnv], count: int, restarts: RestartPolicy) -> None:
         self._make_env, self._restarts = make_env, restarts
+        self._parameters: Parameters = {}  # those since the start
         self._players: list[list[int]] = [[] for _ in range(count)]
         self.envs: list[BaseEnv | None] = [None] * count
         for index in range(count):
@@ -39,6 +41,7 @@ class InProcessManager(EnvManager):
     def _make(self, index: int) -> BaseEnv:
         with players.noticed() as self._players[index]:
             env = self.envs[index] = self._make_env(index)
+        set_parameters(env, self._parameters, index)
         return env
 
     def ready(self) -> Iterator[WorkerStep | WorkerLost]:
@@ -94,6 +97,15 @@ class InProcessManager(EnvManager):
         env.reset()
         self._fresh[worker.index] = True
 
+    def set_parameters(self, parameters: Parameters, *, reset: bool = False) -> None:
+        """Hand the parameters to all environments."""
+        self._parameters = parameters
+        for index, env in enumerate(self.envs):
+            if env is not None:  # what failed is made anew with them
+                set_parameters(env, parameters, index)
+                if reset:
+                    self.reset(Worker(index))
+
     def close(self) -> None:
         """Close the environments."""
         for env in self.envs:
@@ -104,14 +116,14 @@ class InProcessManager(EnvManager):
         """The states of all environments, where all of them offer one."""
         if not all(hasattr(env, "state_dict") for env in self.envs):
             return None
-        return {"envs": [env.state_dict() for env in self.envs if env is not None]}
+        return {"envs": [env.state_dict() for env in self.envs if env is not None], "fresh": list(self._fresh)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the environments; their last steps were already taken in."""
+        """Restore the environments; their last steps were taken in already, but for those that were just reset."""
         for env, env_state in zip(self.envs, state["envs"], strict=True):
             assert env is not None
             env.load_state_dict(env_state)
-        self._fresh = [False] * len(self.envs)
+        self._fresh = list(state["fresh"])
 
 
 @hookimpl(trylast=True)

@@ -38,7 +38,8 @@ def make(
     """Make the simulation called `name`, with the arguments in `env_settings.env_kwargs`.
 
     Raises:
-        UsageError: There is no such simulation, or it does not take an argument or its value.
+        UsageError: There is no such simulation, or it does not take an argument or its value, or an environment
+            parameter.
     """
     # Here, so that starting the command line does not wait for numpy.
     from builtin_plugins.sims import SIMULATIONS
@@ -57,6 +58,12 @@ def make(
     for argument, value in {**arguments, "num_areas": num_areas}.items():
         if not _is_count(value):
             raise UsageError(f'"{argument}" of "sim:{name}" must be a whole number above 0, not {value!r}.')
+    for parameter in options.environment_parameters or {}:
+        if parameter not in simulation.PARAMETERS:
+            raise UsageError(
+                f'"sim:{name}" has no environment parameter "{parameter}", which environment_parameters of the '
+                f"configuration sets; {_choices(parameter, simulation.PARAMETERS)}"
+            )
     return simulation(num_areas=num_areas, seed=seed, worker_id=worker_id, **arguments)
 
 
@@ -69,4 +76,4 @@ def _choices(given: str, names: Iterable[str]) -> str:
     by_folded = {name.casefold(): name for name in sorted(names)}
     near = difflib.get_close_matches(given.casefold(), by_folded, n=1)
     meant = f'did you mean "{by_folded[near[0]]}"? ' if near else ""
-    return f"{meant}There are: {', '.join(by_folded.values())}."
+    return f"{meant}There are: {', '.join(by_folded.values()) or 'none'}."

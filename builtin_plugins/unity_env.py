@@ -43,7 +43,7 @@ def make(
     """
     # Here, so that grpc and protobuf are imported by who uses Unity only.
     from mlhooks.unity.environment import EDITOR_PORT, UnityPlayer
-    from mlhooks.unity.side_channels import INT32, PlayerChannels, seeded_lessons
+    from mlhooks.unity.side_channels import INT32, PlayerChannels
 
     env, engine = options.env_settings, options.engine_settings
     if env.env_kwargs:
@@ -52,8 +52,6 @@ def make(
         )
     channels = PlayerChannels(side_channels)
     channels.configure_engine(engine)
-    lessons = seeded_lessons(options.environment_parameters, seed)
-    channels.set_parameters({parameter: values[0] for parameter, values in lessons.items()})
     return UnityPlayer(
         name,
         port=EDITOR_PORT if name is None else env.base_port + worker_id,

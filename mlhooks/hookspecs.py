@@ -58,7 +58,8 @@ def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
     """Return environment kinds: scheme -> factory, as `gymnasium` in `--env gymnasium:CartPole-v1`.
 
     A factory is called as `make(name, *, worker_id, seed, num_areas, options, side_channels)` with the text behind
-    the scheme and returns a `BaseEnv`. Collected once before the run starts; a failure, or two plugins that claim one
+    the scheme and returns a `BaseEnv`, which may offer more: `set_parameters` for environment parameters, `take_stats`,
+    `state_dict` and `load_state_dict`. Collected once before the run starts; a failure, or two plugins that claim one
     scheme, stops the run.
     """
 
@@ -84,7 +85,8 @@ def get_reward_signals() -> Mapping[str, tuple[type[RewardSignal], type[RewardSi
 def create_env_manager(options: RunOptions, make_env: Callable[[int], BaseEnv]) -> EnvManager | None:
     """Return the manager that decides where and how environment workers run; `make_env(worker_id)` makes one.
 
-    `make_env` can be sent to another process by cloudpickle; the options that it holds there lack the behaviors.
+    `make_env` can be sent to another process by cloudpickle; the options that it holds there lack the behaviors. A
+    manager without `set_parameters` is refused where a curriculum would change environment parameters.
     Called once when the run starts; the first answer wins and the built-in manager answers last. A failure stops the
     run before training.
     """

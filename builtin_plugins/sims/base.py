@@ -1,11 +1,11 @@
-"""What all simulations share: episodes that begin and end per agent, seeds, and state that can be saved."""
+"""What all simulations share: episodes per agent, seeds, environment parameters, and state that can be saved."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,13 @@ Rows = npt.NDArray[np.intp]
 """Indices of agents."""
 
 
+class Sampler(Protocol):
+    """Where the values of an environment parameter come from."""
+
+    def draw(self, count: int, /) -> npt.NDArray[np.float64]:
+        """Draw values for so many episodes."""
+
+
 def vector_spec(name: str, size: int, kind: ObservationType = ObservationType.DEFAULT) -> ObservationSpec:
     """Return the spec of a vector observation."""
     return ObservationSpec((size,), (DimensionProperty.NONE,), kind, name)
@@ -44,6 +51,9 @@ class Simulation(SingleBehaviorEnv):
     When an episode ends, its terminal step and the first decision step of the agent's next episode arrive together. An
     episode cut by `MAX_STEPS` is interrupted.
 
+    An environment parameter is drawn anew for each episode that begins. Those that were never set have their defaults,
+    and those that the simulation does not know are ignored, as a Unity player ignores them.
+
     Subclasses name themselves and implement `_begin`, `_move`, `_observe` and, with masks, `_mask`.
 
     Args:
@@ -59,6 +69,8 @@ class Simulation(SingleBehaviorEnv):
     MAX_STEPS: ClassVar[int]
     STATE: ClassVar[tuple[str, ...]]
     """Names of the attributes, arrays whose last axis is the agent's, that make up an agent's state."""
+    PARAMETERS: ClassVar[Mapping[str, float]] = {}
+    """Environment parameters and their defaults."""
 
     def __init__(self, *, num_agents: int | None = None, num_areas: int = 1, seed: int = 0, worker_id: int = 0) -> None:
         per_area = self.AGENTS if num_agents is None else num_agents
@@ -66,10 +78,22 @@ class Simulation(SingleBehaviorEnv):
         self._rng = np.random.default_rng([seed, worker_id])
         self._all: Rows = np.arange(self.num_agents)
         self._ages = np.zeros(self.num_agents, dtype=np.int64)
+        self.parameters = {name: np.full(self.num_agents, value) for name, value in self.PARAMETERS.items()}
+        """The environment parameters of each agent's episode, each [agents]."""
+        self._samplers: dict[str, Any] = {}
+
+    def set_parameters(self, parameters: Mapping[str, Sampler]) -> None:
+        """Draw environment parameters from these in the episodes that begin from now on."""
+        self._samplers = {name: sampler for name, sampler in parameters.items() if name in self.PARAMETERS}
+
+    def _start(self, rows: Rows) -> None:
+        for name, sampler in self._samplers.items():
+            self.parameters[name][rows] = sampler.draw(len(rows))
+        self._begin(rows)
 
     @abstractmethod
     def _begin(self, rows: Rows) -> None:
-        """Put the agents at `rows` at the start of a new episode."""
+        """Put the agents at `rows` at the start of a new episode, whose environment parameters are in `parameters`."""
 
     @abstractmethod
     def _move(self, action: ActionTuple) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
@@ -84,7 +108,7 @@ class Simulation(SingleBehaviorEnv):
         return None
 
     def _restart(self) -> None:
-        self._begin(self._all)
+        self._start(self._all)
         self._ages[:] = 0
         reward = np.zeros(self.num_agents, dtype=np.float32)
         self._decisions = self._decide(self._observe(self._all), reward, mask=self._mask())
@@ -101,26 +125,29 @@ class Simulation(SingleBehaviorEnv):
             self._terminals = self._end([part[rows] for part in obs], reward[rows], ~terminated[rows], rows)
             reward[rows] = 0.0
             self._ages[rows] = 0
-            self._begin(rows)
+            self._start(rows)
             for part, first in zip(obs, self._observe(rows), strict=True):
                 part[rows] = first
         self._decisions = self._decide(obs, reward, mask=self._mask())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the whole state between two steps: agents, random generator, and the steps that wait.
+        """Return the whole state between two steps: agents, random generators, and the steps that wait.
 
-        Actions that were set but not yet carried out are not part of it.
+        Actions that were set but not yet carried out are not part of it, and neither is what `set_parameters` was given
+        but for how far it was drawn from.
         """
         return {
             "agents": {name: getattr(self, name).copy() for name in self.STATE},
             "ages": self._ages.copy(),
+            "parameters": {name: values.copy() for name, values in self.parameters.items()},
+            "samplers": {name: deepcopy(sampler.state_dict()) for name, sampler in self._samplers.items()},
             "random": deepcopy(self._rng.bit_generator.state),
             "decisions": None if self._decisions is None else _arrays_of(self._decisions),
             "terminals": _arrays_of(self._terminals),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state_dict()` was taken.
+        """Continue exactly where `state_dict()` was taken; environment parameters are to be set before.
 
         Raises:
             UnityEnvironmentException: The state is of another number of agents.
@@ -134,6 +161,10 @@ class Simulation(SingleBehaviorEnv):
         for name in self.STATE:
             getattr(self, name)[...] = state["agents"][name]
         self._ages[:] = state["ages"]
+        for name, values in state["parameters"].items():
+            self.parameters[name][:] = values
+        for name in self._samplers.keys() & state["samplers"].keys():
+            self._samplers[name].load_state_dict(state["samplers"][name])
         self._rng.bit_generator.state = state["random"]
         self._action = None
         self._decisions = None if state["decisions"] is None else self._decisions_from(state["decisions"])

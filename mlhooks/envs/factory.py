@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.errors import PluginError
 
 if TYPE_CHECKING:
@@ -30,20 +31,23 @@ class EnvironmentFactory:
         name: what `--env` says behind the scheme.
         options: the options of the run.
         channels: makes all plugins' side channels, with whose they are.
+        parameters: the environment parameters with which an environment starts.
     """
 
     make: Callable[..., BaseEnv]
     name: str | None
     options: RunOptions
     channels: Callable[[RunOptions], list[tuple[Any, Sequence[SideChannel]]]]
+    parameters: Parameters = field(default_factory=dict)
 
     def __call__(self, worker_id: int) -> BaseEnv:
         """Make the environment of a worker.
 
         Raises:
             PluginError: two plugins open the same side channel.
+            UsageError: there are environment parameters, and it takes none.
         """
-        return self.make(
+        env = self.make(
             self.name,
             worker_id=worker_id,
             seed=self.options.env_settings.seed,
@@ -51,6 +55,12 @@ class EnvironmentFactory:
             options=self.options,
             side_channels=self._side_channels(),
         )
+        try:
+            set_parameters(env, self.parameters, worker_id, self.options.env_settings.env_path or "The environment")
+        except BaseException:
+            env.close()
+            raise
+        return env
 
     def _side_channels(self) -> list[SideChannel]:
         channels: dict[UUID, tuple[Any, SideChannel]] = {}

@@ -9,6 +9,7 @@ from typing import Any
 
 from mlagents_envs.base_env import ActionTuple, BaseEnv, BehaviorSpec, DecisionSteps, TerminalSteps
 
+from mlhooks.envs.parameters import Parameters
 from mlhooks.errors import EnvironmentFailure, MlhooksError
 from mlhooks.stats import StatsAggregationMethod
 
@@ -81,6 +82,18 @@ class EnvManager(ABC):
     @abstractmethod
     def reset(self, worker: Worker) -> None:
         """Begin new episodes in a worker; its next step is ready after that."""
+
+    def set_parameters(self, parameters: Parameters, *, reset: bool = False) -> None:
+        """Give all environments, also those that are made anew later, other environment parameters.
+
+        With which ones environments start, `make_env` sees to. A manager without this method cannot run a curriculum,
+        whose lessons change them, and is refused with one before training.
+
+        Args:
+            parameters: all of them, for the episodes that begin from now on.
+            reset: let all workers begin new episodes; steps that are under way are not given any more.
+        """
+        raise NotImplementedError(f"{type(self).__name__} offers no set_parameters.")
 
     def fail(self, worker: Worker, error: Exception) -> WorkerLost:
         """Start a worker's environment anew, because what it sent cannot be used.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from mlagents_envs.base_env import BehaviorSpec
 
 from mlhooks.envs.manager import Stat, described
+from mlhooks.envs.parameters import Parameters
 from mlhooks.envs.shared_steps import Message
 from mlhooks.errors import EnvironmentFailure
 
@@ -23,6 +24,12 @@ class Act(NamedTuple):
 
 class Reset(NamedTuple):
     """To a worker: begin new episodes."""
+
+
+class SetParameters(NamedTuple):
+    """To a worker: give the environment these parameters; there is no answer."""
+
+    parameters: Parameters
 
 
 class Close(NamedTuple):

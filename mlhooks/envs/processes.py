@@ -10,6 +10,7 @@ from multiprocessing.connection import wait
 from mlagents_envs.base_env import ActionTuple
 
 from mlhooks.envs.manager import EnvManager, Worker, WorkerLost, WorkerStep
+from mlhooks.envs.parameters import Parameters
 from mlhooks.envs.restarts import RestartPolicy
 from mlhooks.envs.worker import Recipe
 from mlhooks.envs.worker_process import WorkerProcess
@@ -110,6 +111,13 @@ class ProcessManager(EnvManager):
     def reset(self, worker: Worker) -> None:
         """Begin new episodes; the answer to a step that is under way is passed over."""
         self._workers[worker.index].reset()
+
+    def set_parameters(self, parameters: Parameters, *, reset: bool = False) -> None:
+        """Hand the parameters to all workers, each of which takes them when its step is done."""
+        for worker in self._workers:
+            worker.set_parameters(parameters)
+            if reset:
+                worker.reset()
 
     def close(self) -> None:
         """End all workers, with some seconds for all of them together to close their environments."""

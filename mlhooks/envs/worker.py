@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, NoReturn
 
@@ -18,7 +18,8 @@ from mlagents_envs.base_env import BaseEnv
 
 from mlhooks.envs import messages, players
 from mlhooks.envs.manager import described, stats_of
-from mlhooks.envs.messages import Act, Close, Failed, Logged, Made, Player, Reset, Sent
+from mlhooks.envs.messages import Act, Close, Failed, Logged, Made, Player, Reset, Sent, SetParameters
+from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter
 from mlhooks.envs.shared_steps import Specs, read_actions, write_steps
 
@@ -32,12 +33,14 @@ class Recipe:
         index: the worker's number.
         seed: with the number, the seed of the process's global random generators.
         log_level: of the records that are of interest.
+        parameters: environment parameters in place of those that the factory gives.
     """
 
     factory: bytes
     index: int
     seed: int
     log_level: int
+    parameters: Parameters = field(default_factory=dict)
 
 
 def run(connection: Connection[Any, Any], recipe: Recipe) -> None:
@@ -57,7 +60,8 @@ def run(connection: Connection[Any, Any], recipe: Recipe) -> None:
     try:
         env = cloudpickle.loads(recipe.factory)(recipe.index)
         parent.tell(Made())
-        _Loop(env, parent).run()
+        set_parameters(env, recipe.parameters, recipe.index)
+        _Loop(env, parent, recipe.index).run()
     except Exception as error:
         logging.getLogger("mlhooks").debug("It failed like this:", exc_info=True)
         parent.tell(Failed.by(error))
@@ -75,8 +79,8 @@ def _close(env: BaseEnv) -> None:
 
 
 class _Loop:
-    def __init__(self, env: BaseEnv, parent: _Parent) -> None:
-        self._env, self._parent = env, parent
+    def __init__(self, env: BaseEnv, parent: _Parent, index: int) -> None:
+        self._env, self._parent, self._index = env, parent, index
         self._steps, self._actions = ArrayWriter(), ArrayReader()
         self._known: dict[str, Any] = {}  # the specs that were sent
 
@@ -93,6 +97,9 @@ class _Loop:
                     env.step()
                 case Reset():
                     env.reset()
+                case SetParameters(parameters):
+                    set_parameters(env, parameters, self._index)
+                    continue
                 case Close():
                     break
             self._send_steps()

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -17,7 +18,8 @@ from mlagents_envs.base_env import ActionTuple, BehaviorSpec
 
 from mlhooks.envs import messages, players, worker
 from mlhooks.envs.manager import Worker, WorkerStep
-from mlhooks.envs.messages import Act, Close, Failed, Logged, Made, Player, Reset, Sent
+from mlhooks.envs.messages import Act, Close, Failed, Logged, Made, Player, Reset, Sent, SetParameters
+from mlhooks.envs.parameters import Parameters
 from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter
 from mlhooks.envs.shared_steps import read_steps, write_actions
 from mlhooks.errors import EnvironmentFailure
@@ -88,6 +90,14 @@ class WorkerProcess:
     def reset(self) -> None:
         """Begin new episodes in place of the next step."""
         self._reset = True
+
+    def set_parameters(self, parameters: Parameters) -> None:
+        """Give the environment, and those that follow it, other parameters; it takes them when its step is done."""
+        self.recipe = replace(self.recipe, parameters=parameters)
+        if self.running and not self.leaving:
+            assert self._connection is not None
+            with contextlib.suppress(OSError):  # the end of the process shows when its answer is awaited
+                messages.send(self._connection, SetParameters(parameters))
 
     def go_on(self) -> None:
         """Let the environment step with the actions that were given, unless it does already."""

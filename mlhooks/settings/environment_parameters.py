@@ -12,7 +12,7 @@ from mlhooks.settings.base import Problem, SettingsModel
 
 
 class ParameterRandomizationSettings(SettingsModel):
-    """Base of the samplers, from which the environment draws a parameter's value."""
+    """Base of the samplers, from which the environment draws a parameter's value; their text is for people."""
 
     sampler_type: ClassVar[str]
 
@@ -30,6 +30,9 @@ class ConstantSettings(ParameterRandomizationSettings):
 
     value: float = Field(default=0.0, description="The value.")
 
+    def __str__(self) -> str:
+        return f"{self.value:g}"
+
 
 class UniformSettings(ParameterRandomizationSettings):
     """Values between two bounds."""
@@ -44,6 +47,9 @@ class UniformSettings(ParameterRandomizationSettings):
         if self.min_value > self.max_value:
             yield Problem(("min_value",), f"min_value {self.min_value} is greater than max_value {self.max_value}")
 
+    def __str__(self) -> str:
+        return f"uniform from {self.min_value:g} to {self.max_value:g}"
+
 
 class GaussianSettings(ParameterRandomizationSettings):
     """Normally distributed values."""
@@ -52,6 +58,9 @@ class GaussianSettings(ParameterRandomizationSettings):
 
     mean: float = Field(default=1.0, description="Mean.")
     st_dev: float = Field(default=1.0, ge=0, description="Standard deviation.")
+
+    def __str__(self) -> str:
+        return f"gaussian with mean {self.mean:g} and deviation {self.st_dev:g}"
 
 
 class MultiRangeUniformSettings(ParameterRandomizationSettings):
@@ -68,6 +77,9 @@ class MultiRangeUniformSettings(ParameterRandomizationSettings):
         for index, (low, high) in enumerate(self.intervals):
             if low > high:
                 yield Problem(("intervals", index), f"the lower bound {low} is greater than the upper bound {high}")
+
+    def __str__(self) -> str:
+        return f"uniform from {' or '.join(f'{low:g} to {high:g}' for low, high in self.intervals)}"
 
 
 SAMPLERS: Mapping[str, type[ParameterRandomizationSettings]] = {

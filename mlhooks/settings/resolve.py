@@ -10,7 +10,7 @@ from typing import Any
 from mlhooks.errors import SettingsError
 from mlhooks.settings.behavior_sections import DefaultSettings, build_behavior, build_defaults
 from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
-from mlhooks.settings.findings import Finding, error_from, in_order, shown
+from mlhooks.settings.findings import Finding, error_from, in_order, nearest, shown
 from mlhooks.settings.old_layout import HOW_TO_CONVERT, old_layout_key
 from mlhooks.settings.origin import Origin
 from mlhooks.settings.overrides import apply_flags, apply_overrides
@@ -69,7 +69,9 @@ def load_run_options(
     if source is None and options.default_settings is None and DEFAULT_TRAINER_TYPE in registry.trainer_types:
         options._fallback = build_behavior({}, ("behaviors",), registry, report, None)
     _choose_start(options, flags or {}, report)
-    _warn_of_unknown_measures(options, report)
+    _refuse_unknown_measures(options, report)
+    if report.failed:
+        raise error_from(SettingsError, report.findings)
     return LoadedOptions(options, in_order(report.findings))
 
 
@@ -127,7 +129,8 @@ def _choose_start(options: RunOptions, flags: Mapping[str, Any], report: Report)
     report.add(("checkpoint_settings", ignored), message, severity="warning")
 
 
-def _warn_of_unknown_measures(options: RunOptions, report: Report) -> None:
+def _refuse_unknown_measures(options: RunOptions, report: Report) -> None:
+    """A lesson that waits for a behavior that cannot appear, because the file lists all there are, never ends."""
     if not options.behaviors or options.default_settings is not None:
         return
     for name, parameter in (options.environment_parameters or {}).items():
@@ -137,7 +140,7 @@ def _warn_of_unknown_measures(options: RunOptions, report: Report) -> None:
                 report.add(
                     ("environment_parameters", name, "curriculum", index, "completion_criteria", "behavior"),
                     "the lesson never ends, because no behavior has this name",
-                    severity="warning",
                     found=criteria.behavior,
                     allowed=", ".join(options.behaviors),
+                    nearest=nearest(criteria.behavior, options.behaviors),
                 )

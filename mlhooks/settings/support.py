@@ -51,9 +51,6 @@ def _complaints(
         entries["default_settings",] = options.default_settings
     for path, settings in entries.items():
         yield from _of_behavior(settings, path, trainer_types, reward_signals)
-    for name in options.environment_parameters or {}:
-        message = "environment parameters and curricula are not supported yet; remove this section to run without them"
-        yield ("environment_parameters", name), message, "error"
 
 
 def _of_behavior(

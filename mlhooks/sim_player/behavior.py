@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mlhooks.sim_player.samplers import Sampler
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
@@ -108,5 +110,5 @@ class World(Protocol):
     def stats(self) -> Sequence[tuple[str, float, int]]:
         """Key, value and aggregation of what happened since the last call."""
 
-    def set_parameters(self, values: Mapping[str, float]) -> None:
-        """Take note of the environment parameters."""
+    def set_parameters(self, samplers: Mapping[str, Sampler]) -> None:
+        """Draw the environment parameters of episodes that begin from now on from these."""

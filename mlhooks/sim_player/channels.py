@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import random
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from uuid import UUID
 
 from mlhooks.sim_player.replies import PlayerError
+from mlhooks.sim_player.samplers import Sampler, read_parameter
 
 logger = logging.getLogger("mlhooks.sim_player")
 
@@ -27,8 +27,6 @@ ENGINE_SETTINGS = (
     ("target frame rate", "<i"),
     ("capture frame rate", "<i"),
 )
-_FLOAT, _SAMPLER = 0, 1
-_UNIFORM, _GAUSSIAN, _MULTIRANGE = range(3)
 
 
 class Channels:
@@ -36,11 +34,14 @@ class Channels:
 
     Args:
         echo: Channels whose messages are sent back as they came.
+
+    Attributes:
+        samplers: The environment parameters that the trainer has set.
     """
 
     def __init__(self, echo: Iterable[UUID] = ()) -> None:
         self._echo = frozenset(echo)
-        self._samplers: dict[str, Callable[[], float]] = {}
+        self.samplers: dict[str, Sampler] = {}
         self._outgoing = bytearray()
 
     def receive(self, data: bytes) -> None:
@@ -70,53 +71,21 @@ class Channels:
         data, self._outgoing = bytes(self._outgoing), bytearray()
         return data
 
-    def parameters(self) -> dict[str, float]:
-        """Return a value of each environment parameter, newly drawn where it has a sampler."""
-        return {key: draw() for key, draw in self._samplers.items()}
-
     def _read(self, channel: UUID, payload: bytes) -> None:
         if channel == ENGINE:
             name, layout = ENGINE_SETTINGS[struct.unpack_from("<i", payload)[0]]
             values = " x ".join(f"{value:g}" for value in struct.unpack_from(layout, payload, 4))
             logger.info("Engine configuration: %s %s", name, values)
         elif channel == PARAMETERS:
-            self._read_parameter(payload)
+            key, sampler = read_parameter(payload)
+            self.samplers[key] = sampler
         elif channel in self._echo:
             self._send(channel, payload)
         elif channel != ANALYTICS:
             logger.warning("Unknown side channel %s, %d bytes.", channel, len(payload))
 
-    def _read_parameter(self, payload: bytes) -> None:
-        (size,) = struct.unpack_from("<i", payload)
-        key, rest = payload[4 : 4 + size].decode("ascii"), payload[4 + size :]
-        (kind,) = struct.unpack_from("<i", rest)
-        if kind == _FLOAT:
-            (value,) = struct.unpack_from("<f", rest, 4)
-            self._samplers[key] = lambda: value
-        elif kind == _SAMPLER:
-            self._samplers[key] = _sampler(rest[4:])
-        else:
-            raise ValueError(f"environment parameter {key!r} is of the unknown kind {kind}")
-
     def _send(self, channel: UUID, payload: bytes) -> None:
         self._outgoing += channel.bytes_le + struct.pack("<i", len(payload)) + payload
-
-
-def _sampler(payload: bytes) -> Callable[[], float]:
-    seed, kind = struct.unpack_from("<2i", payload)
-    source = random.Random(seed)
-    if kind == _MULTIRANGE:
-        (count,) = struct.unpack_from("<i", payload, 8)
-        flat = struct.unpack_from(f"<{count}f", payload, 12)
-        ranges = list(zip(flat[::2], flat[1::2], strict=True))
-        widths = [high - low for low, high in ranges]
-        return lambda: source.uniform(*source.choices(ranges, widths)[0])
-    first, second = struct.unpack_from("<2f", payload, 8)
-    if kind == _UNIFORM:
-        return lambda: source.uniform(first, second)
-    if kind == _GAUSSIAN:
-        return lambda: source.gauss(first, second)
-    raise ValueError(f"there is no sampler of the kind {kind}")
 
 
 def _text(text: str) -> bytes:

@@ -20,6 +20,7 @@ import numpy as np
 
 from mlhooks.sim_player.behavior import Actions, Behavior, Bools, Infos, Ints
 from mlhooks.sim_player.channels import AVERAGE, HISTOGRAM, MOST_RECENT, SUM
+from mlhooks.sim_player.samplers import Sampler
 from mlhooks.sim_player.script import Part
 from mlhooks.sim_player.script_sensors import Moment, sensors
 
@@ -60,15 +61,18 @@ class Scripted:
         ]
         self.behaviors: Mapping[str, Behavior] = {cast.behavior.name: cast.behavior for cast in self._casts}
         self._step = 0
+        self._samplers: Mapping[str, Sampler] = {}
 
     def reset(self) -> None:
         """Begin new episodes of all agents that have appeared."""
+        self._draw_parameters()
         for cast in self._casts:
             cast.reset(self._step)
 
     def act(self, actions: Mapping[str, Actions]) -> None:
         """Go on by one step."""
         self._step += 1
+        self._draw_parameters()  # at every step, since episodes begin at any of them
         for cast in self._casts:
             cast.act(actions.get(cast.behavior.name), self._step)
 
@@ -80,8 +84,12 @@ class Scripted:
         """What happened since the last call."""
         return [stat for cast in self._casts for stat in cast.take_stats()]
 
-    def set_parameters(self, values: Mapping[str, float]) -> None:
+    def set_parameters(self, samplers: Mapping[str, Sampler]) -> None:
         """Let `episode_length` count for the episodes that begin from now on."""
+        self._samplers = samplers
+
+    def _draw_parameters(self) -> None:
+        values = {key: float(sampler.draw(1)[0]) for key, sampler in self._samplers.items()}
         if "episode_length" in values:
             for cast in self._casts:
                 cast.base = max(1, round(values["episode_length"]))

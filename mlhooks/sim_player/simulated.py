@@ -9,6 +9,7 @@ from mlagents_envs.base_env import ActionTuple, ObservationSpec, ObservationType
 
 from builtin_plugins.sims import SIMULATIONS
 from mlhooks.sim_player.behavior import Actions, Behavior, Bools, Infos, Ints, Sensor
+from mlhooks.sim_player.samplers import Sampler
 
 
 class Simulated:
@@ -93,8 +94,9 @@ class Simulated:
         """Nothing: training sees what it sees in process."""
         return ()
 
-    def set_parameters(self, values: Mapping[str, float]) -> None:
-        """Ignore them; the simulations have none."""
+    def set_parameters(self, samplers: Mapping[str, Sampler]) -> None:
+        """Hand them to the simulation, which draws each agent's when its episode begins."""
+        self._simulation.set_parameters(samplers)
 
 
 def _sensor(spec: ObservationSpec) -> Sensor:

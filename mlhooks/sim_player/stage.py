@@ -42,8 +42,8 @@ class Live:
         self._encode = {name: encoder(behavior, dialect) for name, behavior in world.behaviors.items()}
         self._introduced: set[str] = set()
         self._sent: Mapping[str, Sequence[Infos]] = {}
-        self._parameters: dict[str, float] = {}
         self._begun = False  # whether all agents have just begun an episode
+        world.set_parameters(channels.samplers)
         self._reset()
 
     def message(self) -> bytes:
@@ -62,12 +62,12 @@ class Live:
         """Read the side channels, then obey the command."""
         if rl_input.side_channel:
             self._channels.receive(rl_input.side_channel)
+            self._world.set_parameters(self._channels.samplers)
         if rl_input.command == QUIT:
             return False
         if rl_input.command == RESET:
             self._reset()
             return True
-        self._draw_parameters()
         self._world.act(read_actions(rl_input.agent_actions, self._world.behaviors, self._sent, self._dialect))
         return True
 
@@ -83,23 +83,17 @@ class Live:
         self._world.act(actions)
 
     def _reset(self) -> None:
-        self._draw_parameters()
         self._world.reset()
         self._begun = True
 
-    def _draw_parameters(self) -> None:
-        # At every step, since the world begins episodes at any of them.
-        self._parameters = self._channels.parameters()
-        if self._parameters:
-            self._world.set_parameters(self._parameters)
-
     def _report(self) -> None:
-        """Send the world's stats and, when an episode begins, the environment parameters."""
+        """Send the world's stats and, when an episode begins, the environment parameters as they were drawn last."""
         for stat in self._world.stats():
             self._channels.stat(*stat)
         if self._begun or any(infos.done for lists in self._sent.values() for infos in lists):
-            for key, value in self._parameters.items():
-                self._channels.stat(f"Parameter/{key}", value, MOST_RECENT)
+            for key, sampler in self._channels.samplers.items():
+                if sampler.last is not None:
+                    self._channels.stat(f"Parameter/{key}", sampler.last, MOST_RECENT)
         self._begun = False
 
     def _introduction(self) -> bytes:

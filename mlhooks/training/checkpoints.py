@@ -192,6 +192,11 @@ class CheckpointFolder:
         self._drop(entries[:-keep], entries[-keep:])
         return saved
 
+    def note_lessons(self, lessons: Mapping[str, int]) -> None:
+        """Let the next manifest say in which lesson each environment parameter is, as ML-Agents' does."""
+        for name, lesson in lessons.items():
+            self.manifest.setdefault(name, {})["lesson_num"] = lesson
+
     def _write(self, path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
         data = write_state(path, state)
         return {"path": self._relative(path), "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -209,8 +214,9 @@ class CheckpointFolder:
                 "creation_time": time.time(),
                 "auxillary_file_paths": [path.as_posix() for path in exported.get(name, [])],
             }
-            section = self.manifest.setdefault(name, {"checkpoints": []})
-            section["checkpoints"] = [c for c in section["checkpoints"] if c["steps"] != checkpoint.step] + [described]
+            section = self.manifest.setdefault(name, {})
+            earlier = [c for c in section.get("checkpoints", []) if c["steps"] != checkpoint.step]
+            section["checkpoints"] = [*earlier, described]
             section["final_checkpoint"] = described
 
     def _drop(self, old: list[dict[str, Any]], kept: list[dict[str, Any]]) -> None:

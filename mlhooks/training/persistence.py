@@ -47,6 +47,7 @@ class Persistence:
         """Write a checkpoint of everything, at a moment at which every action is still to be made."""
         run = self.run
         trainers, files = run.trainers, run.outcome.files
+        self.folder.note_lessons(run.curriculum.lessons)
         with run.timers("checkpoint"):
             saved = self.folder.save(
                 {name: as_behavior_file(trainer, trainer.state_dict()) for name, trainer in trainers.items()},
@@ -82,6 +83,7 @@ class Persistence:
         return {
             "mlhooks": {"kind": "run"},
             "step": sum(trainer.step for trainer in self.run.trainers.values()),
+            "curriculum": self.run.curriculum.state_dict(),
             "environments": None if self.run.manager is None else self.run.manager.state_dict(),
             "random": {
                 "python": random.getstate(),
@@ -102,6 +104,10 @@ class Persistence:
                 trainer.load_state_dict(state)
             self._saved_at[name] = trainer.step
             self.run.add_trainer(trainer)
+
+    def restore_curriculum(self) -> None:
+        """Put the environment parameters into their lessons."""
+        self.run.curriculum.load_state_dict(read_state(self.folder.newest()["run"])["curriculum"])
 
     def restore_environments(self) -> None:
         """Put environments and random states where they were; environments without a state begin anew."""

@@ -22,6 +22,7 @@ from mlhooks.settings import RunOptions
 from mlhooks.stats import StatsAggregationMethod
 from mlhooks.timers import Timers
 from mlhooks.training.checkpoints import write_durably
+from mlhooks.training.curriculum import Curriculum
 from mlhooks.training.environments import environment_name, make_factory
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.persistence import Persistence
@@ -62,6 +63,7 @@ class Run:
         path: the results folder of the run; run_id: its name; env_name: what `--env` names.
         trainers: behavior name -> trainer, as behaviors appear.
         manager: what steps the environments, once they run.
+        curriculum: the environment parameters and their lessons.
         resumed, inference: whether the run goes on from a checkpoint, and whether it only acts.
         evaluation: with inference, the returns of finished episodes.
         stop: set its `requested` to end the run as Ctrl-C does.
@@ -78,6 +80,7 @@ class Run:
         self.seed: int = options.env_settings.seed
         self.trainers: dict[str, Trainer] = {}
         self.manager: EnvManager | None = None
+        self.curriculum = Curriculum(options.environment_parameters, self.seed)
         self.timers = Timers()
         self.stop = StopRequest()
         self.outcome = RunOutcome()
@@ -142,10 +145,15 @@ class Run:
     def _start_environments(self) -> None:
         if self.resumed or self.inference:
             self._persistence.restore_trainers()
+            self._persistence.restore_curriculum()
+        self.curriculum.announce()
         make_env = make_factory(self.options, self.plugins)
+        make_env.parameters = self.curriculum.values
         self.manager = self.plugins.hook.create_env_manager(options=self.options, make_env=make_env)
         if self.manager is None:
             raise PluginError("No plugin answered create_env_manager; unblock the built-in one or install another.")
+        if not self.inference:
+            self.curriculum.refuse_unable(self.manager)
         if self.resumed:
             self._persistence.restore_environments()
 
@@ -177,6 +185,7 @@ class Run:
         self.trainers[name] = trainer
         trainer.training = not self.inference and not trainer.done
         self._summarized[name] = trainer.step
+        self.curriculum.watch(trainer)
         if self.evaluation is not None:
             self.evaluation.watch(trainer)
         elif name not in self.options.behaviors:
@@ -197,15 +206,19 @@ class Run:
                 for trainer in trainers.values():
                     for worker, behavior_id, action in trainer.act():
                         manager.send(Worker(worker), behavior_id, action)
+            steps = 0
             with timers("env_step"):
                 for event in manager.ready():
                     if isinstance(event, WorkerLost):
                         self._lose(event)
                     else:
                         self._observe(event, manager)
+                        steps += 1
                         named = named or self._name_missing_behaviors()
             for trainer in trainers.values():
                 self._learn(trainer)
+            if not self.inference:  # which stays in the lesson that was saved
+                self.curriculum.teach(trainers, manager, steps)
             self._persistence.save_if_due()
 
     def _observe(self, step: WorkerStep, manager: EnvManager) -> None:
@@ -244,6 +257,8 @@ class Run:
                 ", ".join(map(repr, missing)),
                 ", ".join(map(repr, self.trainers)) or "none",
             )
+        for name, behavior in self.curriculum.unmeasured(self.trainers).items():
+            logger.warning("The lesson of parameter %r waits for behavior %r, which has not appeared.", name, behavior)
         return True
 
     def _learn(self, trainer: Trainer) -> None:
@@ -263,7 +278,8 @@ class Run:
         with self.timers("summary"):
             self._summarized[trainer.behavior_name] = trainer.step
             extra = self.plugins.collect_mapping("summary_stats", trainer=trainer, step=trainer.step)
-            trainer.stats.write_stats(trainer.step, {"Is Training": 1.0, **extra})
+            lessons = {f"Environment/Lesson Number/{name}": n for name, n in self.curriculum.lessons.items()}
+            trainer.stats.write_stats(trainer.step, {"Is Training": 1.0, **lessons, **extra})
 
     def _finish(self) -> None:
         """Save what the last checkpoint lacks, write what is left, close the environments."""

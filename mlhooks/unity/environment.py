@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from mlagents_envs.communicator_objects.unity_output_pb2 import UnityOutputProto
     from mlagents_envs.communicator_objects.unity_rl_initialization_input_pb2 import UnityRLInitializationInputProto
 
+    from mlhooks.envs.parameters import Sampler
+
 logger = logging.getLogger("mlhooks")
 
 logging.getLogger(UnityEnvironment.__module__).setLevel(logging.WARNING)  # it speaks of the Editor to every player
@@ -193,6 +195,10 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
     def take_stats(self) -> list[Stat]:
         """What the player has added to its statistics since the last call."""
         return self.channels.take_stats()
+
+    def set_parameters(self, parameters: Mapping[str, Sampler]) -> None:
+        """Let the player draw its environment parameters from these; it gets them with the next message."""
+        self.channels.set_parameters({name: sampler.settings for name, sampler in parameters.items()})
 
     def _poll_process(self) -> None:
         if self._process is not None:

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from mlhooks.settings.environment_parameters import (
     ConstantSettings,
-    EnvironmentParameterSettings,
     GaussianSettings,
     MultiRangeUniformSettings,
     ParameterRandomizationSettings,
@@ -140,21 +139,3 @@ class PlayerChannels:
             logger.warning(
                 "The player sends messages on the side channel %s, which no plugin opens; they are ignored.", channel_id
             )
-
-
-def seeded_lessons(
-    parameters: Mapping[str, EnvironmentParameterSettings] | None, seed: int
-) -> dict[str, list[ParameterRandomizationSettings]]:
-    """The value of every lesson of each environment parameter, with a seed for those that have none.
-
-    Those count on from the run's seed, over all lessons of all parameters, as in ML-Agents.
-    """
-    lessons: dict[str, list[ParameterRandomizationSettings]] = {}
-    for name, parameter in (parameters or {}).items():
-        lessons[name] = []
-        for lesson in parameter.curriculum:
-            value = lesson.value
-            if value.seed == -1:
-                value, seed = value.model_copy(update={"seed": seed % INT32}), seed + 1
-            lessons[name].append(value)
-    return lessons

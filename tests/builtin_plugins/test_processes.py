@@ -108,6 +108,59 @@ def test_run_in_processes_trains_saves_and_resumes(tmp_path: Path, caplog: pytes
     assert resumed.trainers["3DBall"].step >= 600
 
 
+class Taught(Numbered):
+    """Takes parameters."""
+
+    def set_parameters(self, parameters: Mapping[str, Any]) -> None:
+        self.parameters = parameters
+
+
+@pytest.mark.parametrize("names", [[*QUIET, "no:processes"], QUIET], ids=["in process", "processes"])
+def test_lesson_that_demands_a_reset_interrupts_what_agents_were_in_the_middle_of(
+    tmp_path: Path, names: list[str]
+) -> None:
+    class Offer:
+        @hookimpl
+        def get_env_types(self) -> Mapping[str, Any]:
+            return {"test": lambda name, *, worker_id, **_: Taught(worker_id)}
+
+    criteria = {"behavior": "Numbers", "measure": "progress", "require_reset": True}
+    lessons = [
+        {"name": str(index), "value": index, "completion_criteria": {**criteria, "threshold": 0.1 * (index + 1)}}
+        for index in range(8)
+    ]
+    settings = config("Numbers", "test:x", max_steps=400, time_horizon=2, hyperparameters={"buffer_size": 10000})
+    settings["environment_parameters"] = {"x": {"curriculum": [*lessons, {"name": "last", "value": 9}]}}
+    run = train(settings, tmp_path, Offer(), flags={"env_settings.num_envs": 2}, plugin_names=names)
+    assert run.curriculum.lessons == {"x": 8}
+    assert run.outcome.restarts == []
+    assert assert_no_two_episodes_are_mixed(run) > 0
+
+
+def test_curriculum_of_a_simulation_runs_in_processes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = config("3DBall", "sim:3DBall", max_steps=600)
+    criteria = {"behavior": "3DBall", "measure": "progress", "threshold": 0.3, "require_reset": True}
+    lessons = [{"name": "small", "value": 0.75, "completion_criteria": criteria}, {"name": "big", "value": 3}]
+    settings["environment_parameters"] = {"scale": {"curriculum": lessons}}
+    heights: list[float] = []
+
+    class Look:
+        @hookimpl
+        def run_started(self, run: Run) -> None:
+            self.run = run
+
+        @hookimpl
+        def update_finished(self, trainer: Any) -> None:
+            heights.append(float(trainer.store.obs[0][: trainer.store.size, 3].mean()))
+
+    with caplog.at_level("INFO", "mlhooks"):
+        train(settings, tmp_path, Look(), flags={"env_settings.num_envs": 2})
+    assert "Parameter 'scale' begins lesson 'big' (2 of 2): 3." in caplog.text
+    # centres of the balls over the point of turning: 2.5 and a radius, somewhat more or less on a tilted plate
+    assert heights[0] == pytest.approx(2.875, abs=0.4)
+    assert heights[-1] == pytest.approx(4.0, abs=0.4)
+
+
 def test_environment_that_cannot_be_made_is_refused_as_in_process(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r'no simulation "sim:4DBall"; did you mean "3DBall"'):
         train(config("4DBall", "sim:4DBall"), tmp_path, flags={"env_settings.num_envs": 2})

@@ -54,6 +54,48 @@ def test_ball_on_a_resting_plate_rolls_as_a_solid_sphere_down_a_slope():
         np.testing.assert_allclose(obs[:, :2], start[:, :2], atol=1e-6)
 
 
+class Given:
+    """A parameter with the given values."""
+
+    def __init__(self, *values):
+        self.values = list(values)
+
+    def draw(self, count):
+        drawn, self.values = self.values[:count], self.values[count:]
+        return np.array(drawn)
+
+
+def test_gravity_scale_and_mass_of_each_ball_count_as_in_closed_form():
+    scale, gravity = np.array([0.75, 1, 3, 2]), np.array([1.6, 3.7, 9.81, 24.8])
+    env = Ball3D(num_agents=4, seed=3)
+    env.set_parameters({"scale": Given(*scale), "gravity": Given(*gravity), "mass": Given(1, 2, 3, 50)})
+    env.reset()
+    start = env.get_steps("3DBall")[0].obs[0].astype(float)
+    normal = rotations(start)[:, :, 1]
+    # The centre is half a plate and a radius from the point of turning, along the plate's normal.
+    np.testing.assert_allclose((normal * start[:, 2:5]).sum(axis=1), 2.5 + scale / 2, atol=1e-5)
+    slope = 5 / 7 * gravity[:, None] * (normal[:, 1:2] * normal - [0, 1, 0])
+    for decision in range(1, 4):
+        steps, ended = act(env, np.zeros((4, 2)))
+        seconds, obs = 0.1 * decision, steps.obs[0]
+        assert len(ended) == 0
+        np.testing.assert_allclose(obs[:, 2:5], start[:, 2:5] + slope * seconds**2 / 2, atol=1e-5)
+        np.testing.assert_allclose(obs[:, 5:8], slope * seconds, atol=1e-5)
+
+
+def test_parameters_count_from_an_agent_s_next_episode_on():
+    env = Ball3D(num_agents=12, seed=5)
+    env.reset()
+    env.set_parameters({"scale": Given(*[3.0] * 99), "unknown": Given()})
+    changed = np.zeros(12, dtype=bool)
+    while not changed.all():
+        steps, ended = act(env, np.ones((12, 2)))
+        changed[ended.agent_id] = True
+        obs = steps.obs[0].astype(float)
+        distance = (rotations(obs)[:, :, 1] * obs[:, 2:5]).sum(axis=1)
+        np.testing.assert_allclose(distance, np.where(changed, 4.0, 3.0), atol=1e-4)
+
+
 def test_ball_stays_in_the_plane_of_a_moving_plate():
     env = Ball3D(num_agents=40, seed=1)
     env.reset()

@@ -13,12 +13,15 @@ from mlagents_envs.exception import UnityActionException, UnityEnvironmentExcept
 
 from builtin_plugins import sim_env
 from builtin_plugins.sims import SIMULATIONS, Ball3D, Basic
+from mlhooks.envs.parameters import Sampler
 from mlhooks.errors import UsageError
+from mlhooks.settings.environment_parameters import GaussianSettings, UniformSettings
 from tests.builtin_plugins.sim_play import act, random_actions
 
 
-def make(name, env_kwargs=None, num_areas=1):
-    options = SimpleNamespace(env_settings=SimpleNamespace(env_kwargs=env_kwargs or {}))
+def make(name, env_kwargs=None, num_areas=1, parameters=None):
+    settings = SimpleNamespace(env_kwargs=env_kwargs or {})
+    options = SimpleNamespace(env_settings=settings, environment_parameters=parameters)
     (factory,) = sim_env.get_env_types().values()
     return factory(name, worker_id=0, seed=0, num_areas=num_areas, options=options, side_channels=())
 
@@ -260,6 +263,29 @@ def test_unknown_simulation_names_the_nearest_and_all():
 def test_unfit_arguments_are_refused_by_name(env_kwargs, message):
     with pytest.raises(UsageError, match=message):
         make("Basic", env_kwargs)
+
+
+def test_unknown_environment_parameters_are_refused_by_name():
+    with pytest.raises(UsageError, match=r'"sim:3DBall" has no environment parameter "mas".*did you mean "mass"'):
+        make("3DBall", parameters={"scale": None, "mas": None})
+    with pytest.raises(UsageError, match=r'"sim:Basic" has no environment parameter "mass".*There are: none\.'):
+        make("Basic", parameters={"mass": None})
+
+
+def test_restored_simulation_draws_parameters_as_the_saved_one():
+    envs = [Ball3D(num_agents=6, seed=seed) for seed in (1, 2)]
+    for env in envs:
+        env.set_parameters({"mass": Sampler(UniformSettings(seed=4)), "scale": Sampler(GaussianSettings(seed=5))})
+        env.reset()
+    envs[0].reset()
+    act(envs[0], np.ones((6, 2)))
+    envs[1].load_state_dict(envs[0].state_dict())
+    for _ in range(40):
+        for name in ("mass", "scale", "gravity"):
+            np.testing.assert_array_equal(*(env.parameters[name] for env in envs))
+        for env in envs:
+            act(env, np.ones((6, 2)))
+    assert len(set(envs[0].parameters["mass"])) == 6
 
 
 def test_simulations_import_neither_torch_nor_mlhooks():

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from builtin_plugins import unity_env
+from mlhooks import hookimpl
+from mlhooks.envs.parameters import set_parameters
 from mlhooks.errors import UsageError
 from mlhooks.settings import RunOptions
-from mlhooks.settings.environment_parameters import ConstantSettings, EnvironmentParameterSettings, Lesson
+from mlhooks.settings.environment_parameters import ConstantSettings
 from mlhooks.unity.environment import UnityPlayer
 from mlhooks.unity.errors import PlayerNotFound
+from tests.scripted import config, train
 from tests.unity.client import ScriptedPlayer, empty, free_port, hello, output
 from tests.unity.messages import agent, brain, observation
 
 BALL = "3DBall?team=0"
-GRAVITY = EnvironmentParameterSettings(curriculum=[Lesson(name="gravity", value=ConstantSettings(value=9.5))])
 
 
 def options(tmp_path: Path, **sections: Any) -> RunOptions:
@@ -49,9 +51,9 @@ def test_settings_reach_the_player(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             tmp_path,
             env_settings={"base_port": port - 2, "env_args": ["--x", "1"], "timeout_wait": 5},
             engine_settings={"time_scale": 7, "no_graphics_monitor": True},
-            environment_parameters={"gravity": GRAVITY},
         ),
     )
+    set_parameters(env, {"gravity": ConstantSettings(value=9.5)}, 2)
     env.reset()
     env.close()
     player.finish()
@@ -163,3 +165,35 @@ def compare(ours: Any, theirs: Any) -> int:
         for env in (ours, theirs):
             env.set_actions(name, action)
     return count
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the player stand-in is a shell script")
+@pytest.mark.parametrize("require_reset", [True, False])
+def test_lessons_reach_the_player_while_it_plays(tmp_path: Path, require_reset: bool) -> None:
+    from mlhooks.sim_player.executable import write_executable
+
+    game = str(write_executable(tmp_path / "Game", ["scripted", "--behavior", "Walker:discrete", "--stats"]))
+    criteria = {"behavior": "Walker", "min_lesson_length": 4, "threshold": 1, "require_reset": require_reset}
+    sampler = {"sampler_type": "multirangeuniform", "sampler_parameters": {"intervals": [[2, 3], [8, 9]]}}
+    lessons = [{"name": "short", "value": 2, "completion_criteria": criteria}, {"name": "long", "value": 40}]
+    settings = config("Walker", game, max_steps=400, hyperparameters={"buffer_size": 4000})
+    settings["behaviors"]["Walker"]["summary_freq"] = 400
+    settings["env_settings"] |= {"base_port": free_port(), "timeout_wait": 20}
+    settings["environment_parameters"] = {"episode_length": {"curriculum": lessons}, "width": sampler}
+    stats: dict[str, list[float]] = {}
+
+    class Note:
+        @hookimpl
+        def on_add_stat(self, key: str, value: float) -> None:
+            stats.setdefault(key, []).append(value)
+
+    run = train(settings, tmp_path, Note())
+    assert run.curriculum.lessons == {"episode_length": 1, "width": 0}
+    # 2 and up to 1 more at first, 40 and up to 20 more in the end
+    lengths = stats["Environment/Episode Length"]
+    assert set(lengths) <= {2, 3, *range(40, 61)}
+    assert 2 in lengths
+    assert max(lengths) >= 40
+    told = stats["Parameter/episode_length"]
+    assert (told[0], told[-1], set(told)) == (2, 40, {2, 40})
+    assert {round(value - 0.5) for value in stats["Parameter/width"]} == {2, 8}

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from mlagents_envs.base_env import ActionTuple
 
 from mlhooks.envs import players
 from mlhooks.envs.manager import Worker, WorkerFailure, WorkerLost, WorkerStep
+from mlhooks.envs.parameters import Sampler
 from mlhooks.envs.processes import ProcessManager
 from mlhooks.envs.restarts import RestartPolicy
 from mlhooks.envs.worker import Recipe
 from mlhooks.errors import EnvironmentFailure, UsageError
+from mlhooks.settings.environment_parameters import ConstantSettings
 from tests.envs.numbered import Make, Numbered, Plan
 
 Manage = Callable[..., ProcessManager]
@@ -187,6 +189,54 @@ def test_reset_passes_over_the_step_that_is_under_way(manage: Manage) -> None:
     manager.reset(Worker(0))
     play(manager, 2, note)
     assert seen == [[1, 0], [1, 1], [1, 2], [2, 0], [2, 1]]
+
+
+class Weighed(Numbered):
+    """Adds its weight to its statistics at every step; worker 1 breaks down under its first weight of 2."""
+
+    weight = 0.0
+
+    def set_parameters(self, parameters: Mapping[str, Sampler]) -> None:
+        self.weight = float(parameters["weight"].draw()[0])
+
+    def step(self) -> None:
+        if (self.worker, self.life, self.weight) == (1, 0, 2.0):
+            os._exit(7)
+        super().step()
+
+    def take_stats(self) -> list[tuple[str, float, str]]:
+        return [("weight", self.weight, "")]
+
+
+def test_parameters_reach_all_workers_and_those_that_are_started_anew(manage: Manage, tmp_path: Path) -> None:
+    manager = manage(lambda index: Weighed(index, Plan(folder=str(tmp_path))), 2)
+    seen: dict[tuple[int, int], list[float]] = {(0, 0): [], (1, 0): [], (1, 1): []}
+    steps: dict[int, float] = {}
+
+    def note(step: WorkerStep) -> None:
+        ((_, weight, _),) = step.stats
+        _, _, _, number = obs = step.steps["Numbers"][0].obs[0][0].tolist()
+        seen[step.worker.index, int(obs[0]) // 100].append(weight)
+        steps.setdefault(step.worker.index, number)
+
+    while not (seen[0, 0] and seen[1, 0]):
+        assert play(manager, 1, note) == []
+    manager.set_parameters({"weight": ConstantSettings(value=2)})
+    lost = []
+    while not seen[1, 1] or 2 not in seen[0, 0]:
+        lost += play(manager, 1, note)
+    assert [event.worker.index for event in lost] == [1]
+    assert seen[0, 0] == sorted(seen[0, 0])
+    assert set(seen[0, 0]) == {0, 2}
+    assert set(seen[1, 0]) == {0}
+    assert set(seen[1, 1]) == {2}
+    for weights in (seen[0, 0], seen[1, 1], steps):
+        weights.clear()
+    manager.set_parameters({"weight": ConstantSettings(value=3)}, reset=True)
+    while len(steps) < 2:
+        play(manager, 1, note)
+    assert set(seen[0, 0]) == set(seen[1, 1]) == {3}
+    assert steps == {0: 0, 1: 0}  # the first steps of episodes
 
 
 def fails(worker_id: int, failing: Sequence[int], error: Exception, folder: str) -> Numbered:

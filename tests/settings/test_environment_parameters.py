@@ -4,6 +4,13 @@ from typing import Any
 
 import pytest
 
+from mlhooks.settings.environment_parameters import (
+    ConstantSettings,
+    GaussianSettings,
+    MultiRangeUniformSettings,
+    ParameterRandomizationSettings,
+    UniformSettings,
+)
 from tests.settings.conftest import Load, Refuse
 
 
@@ -181,7 +188,22 @@ def test_doubtful_settings_are_warned_of(load: Load, text: str, line: int, words
     assert words in warning.message
 
 
-def test_a_lesson_that_waits_for_an_unknown_behavior_is_warned_of(load: Load) -> None:
-    (first, second) = load("behaviors: {B: {}}\nenvironment_parameters:\n" + CURRICULUM).warnings
-    assert (first.line, first.found, first.allowed) == (6, "A", "B")
+def test_a_lesson_that_waits_for_an_unknown_behavior_is_refused(load: Load, refuse: Refuse) -> None:
+    (first, second) = refuse("behaviors: {B: {}, A2: {}}\nenvironment_parameters:\n" + CURRICULUM)
+    assert (first.line, first.found, first.allowed, first.nearest) == (6, "A", "B, A2", "A2")
     assert second.line == 9
+    with_defaults = "default_settings: {}\nbehaviors: {B: {}}\nenvironment_parameters:\n" + CURRICULUM
+    assert load(with_defaults).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (ConstantSettings(value=2.5), "2.5"),
+        (UniformSettings(min_value=0.5, max_value=10), "uniform from 0.5 to 10"),
+        (GaussianSettings(mean=1, st_dev=2), "gaussian with mean 1 and deviation 2"),
+        (MultiRangeUniformSettings(intervals=[(1, 2), (7, 8.5)]), "uniform from 1 to 2 or 7 to 8.5"),
+    ],
+)
+def test_values_are_said_in_words(value: ParameterRandomizationSettings, text: str) -> None:
+    assert str(value) == text

@@ -36,8 +36,6 @@ behaviors:
     keep_checkpoints: 3
     even_checkpoints: true
     init_path: a.pt
-environment_parameters:
-  mass: 3
 """
 
 
@@ -53,12 +51,11 @@ def test_all_that_cannot_be_done_is_named_with_its_place(load: Load, registry: S
         ("error", 8, "behaviors.A.self_play"),
         ("error", 9, "behaviors.A.behavioral_cloning"),
         ("warning", 10, "behaviors.A.threaded"),
-        ("error", 15, "environment_parameters.mass"),
     ]
 
 
 def test_a_run_refuses_all_of_it_at_once(load: Load, registry: SettingsRegistry) -> None:
-    with pytest.raises(UnsupportedError, match="5 errors") as caught:
+    with pytest.raises(UnsupportedError, match="4 errors") as caught:
         refuse_unsupported(load(ALL), registry)
     text = str(caught.value)
     assert "config.yaml:4:7: behaviors.A.network_settings.memory: the trainer type ppo does not support memory" in text
@@ -68,7 +65,7 @@ def test_a_run_refuses_all_of_it_at_once(load: Load, registry: SettingsRegistry)
 
 def test_what_trainer_type_and_plugins_support_passes(load: Load, registry: SettingsRegistry) -> None:
     able = SettingsRegistry({"ppo": AblePPO}, {**registry.reward_signals, "gail": registry.reward_signals["extrinsic"]})
-    findings = refuse_unsupported(load(ALL.partition("environment")[0]), able)
+    findings = refuse_unsupported(load(ALL), able)
     assert [finding.key for finding in findings] == ["behaviors.A.threaded"]
 
 

@@ -99,6 +99,7 @@ def test_sampler_draws_a_new_value_each_time_and_the_same_ones_for_a_seed():
     for _ in range(2):
         channels = Channels()
         channels.receive(framed(PARAMETERS, payload))
-        draws.append([channels.parameters()["x"] for _ in range(3)])
+        draws.append(channels.samplers["x"].draw(3).tolist())
     assert draws[0] == draws[1]
     assert len(set(draws[0])) == 3
+    assert all(0 <= value <= 1 for value in draws[0])

@@ -6,18 +6,15 @@ import numpy as np
 import pytest
 
 from mlhooks.settings.environment_parameters import (
-    CompletionCriteriaSettings,
     ConstantSettings,
-    EnvironmentParameterSettings,
     GaussianSettings,
-    Lesson,
     MultiRangeUniformSettings,
     UniformSettings,
 )
 from mlhooks.settings.run_options import EngineSettings
 from mlhooks.stats import StatsAggregationMethod
 from mlhooks.unity.errors import ProtocolBroken
-from mlhooks.unity.side_channels import ANALYTICS, PlayerChannels, seeded_lessons
+from mlhooks.unity.side_channels import ANALYTICS, PlayerChannels
 from mlhooks.unity.side_channels import SideChannel as Base
 
 ENGINE = UUID("e951342c-4f7e-11ea-b238-784f4387d1f7")
@@ -71,21 +68,6 @@ def test_environment_parameters_are_sent_with_every_kind_of_sampler() -> None:
         text("length") + struct.pack("<iiiiffff", 1, 6, 2, 4, 1, 2, 7, 8),
     ]
     assert channels.generate_side_channel_messages() == b"".join(frame(PARAMETERS, payload) for payload in expected)
-
-
-def test_samplers_without_a_seed_count_on_from_that_of_the_run() -> None:
-    easy = Lesson(name="e", value=UniformSettings(), completion_criteria=CompletionCriteriaSettings(behavior="Ball"))
-    parameters = {
-        "curriculum": [easy, Lesson(name="hard", value=UniformSettings(seed=3))],
-        "constant": [Lesson(name="c", value=ConstantSettings(value=1))],
-        "sampler": [Lesson(name="s", value=GaussianSettings())],
-    }
-    settings = {name: EnvironmentParameterSettings(curriculum=lessons) for name, lessons in parameters.items()}
-    lessons = seeded_lessons(settings, seed=2**31 - 2)
-    seeds = {name: [lesson.seed for lesson in values] for name, values in lessons.items()}
-    assert seeds == {"curriculum": [2**31 - 2, 3], "constant": [2**31 - 1], "sampler": [0]}
-    assert settings["sampler"].curriculum[0].value.seed == -1
-    assert seeded_lessons(None, 1) == {}
 
 
 def test_stats_of_the_player_are_handed_over_once() -> None:

@@ -264,6 +264,24 @@ def test_saved_state_is_the_whole_state(mlhooks_target: Target, environment: str
     other.close()
 
 
+def test_parameters_may_come_at_any_time(mlhooks_target: Target, environment: str, scratch: Path) -> None:  # noqa: ARG001
+    """Where it offers set_parameters(), it may be called before reset() and in the middle of episodes, which go on."""
+    env = _make(mlhooks_target, environment)
+    if not hasattr(env, "set_parameters"):
+        pytest.skip("it offers no set_parameters(), so environment_parameters are refused")
+    env.set_parameters({})
+    list(walk(env, 7))
+    before = arrays(look(env))
+    env.set_parameters({})
+    found = difference(before, arrays(look(env)))
+    demand(
+        found is None,
+        f"set_parameters() in the middle of episodes changed the {found}: parameters count for the episodes that begin "
+        "afterwards.",
+    )
+    env.close()
+
+
 def test_a_run_trains_in_it(mlhooks_target: Target, environment: str, scratch: Path) -> None:
     """PPO trains in it for a moment, with every failing hook fatal."""
     settings = {"default_settings": {**PPO, "max_steps": 300}}
