@@ -25,7 +25,7 @@ class Peer:
 
     def __init__(self, sock: socket.socket, selector: selectors.BaseSelector) -> None:
         self._socket, self._selector, self._http = sock, selector, Connection()
-        self._unsent, self._leaving = b"", False
+        self._unsent, self._leaving, self._left = b"", False, False
         self.closed = ""
         sock.setblocking(False)
         with contextlib.suppress(OSError):  # it may be gone already
@@ -81,7 +81,7 @@ class Peer:
 
     def _flush(self) -> None:
         waited, data = bool(self._unsent), self._unsent + self._http.take()
-        if self.closed or not data:
+        if self.closed or self._left or not data:
             return
         try:
             self._unsent = data[self._socket.send(data) :]
@@ -94,6 +94,6 @@ class Peer:
             event = selectors.EVENT_WRITE if self._unsent else selectors.EVENT_READ
             self._selector.modify(self._socket, event, self)
         if self._leaving and not self._unsent and not self._http.responding:
-            self._leaving = False
+            self._left = True
             with contextlib.suppress(OSError):  # the other side was faster
                 self._socket.shutdown(socket.SHUT_WR)

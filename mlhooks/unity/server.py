@@ -53,14 +53,15 @@ class PlayerServer:
         """
         deadline = time.monotonic() + timeout
         with self._lock:
-            while self._message is None:
-                self._raise_failure()
+            while True:
+                self._check()
+                if self._message is not None:
+                    message, self._message = self._message, None
+                    return message
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
                 self._attend(left)
-            message, self._message = self._message, None
-            return message
 
     def answer(self, message: bytes) -> None:
         """Answer the player's last call.
@@ -69,8 +70,9 @@ class PlayerServer:
             PlayerStopped, ProtocolBroken: the player is gone, or has never come.
         """
         with self._lock:
+            self._check()
             self._attend(0.0)
-            self._raise_failure()
+            self._check()
             if self._player is None or self._call is None:
                 raise PlayerStopped("No player is connected.")
             self._player.answer(self._call, message)
@@ -141,7 +143,9 @@ class PlayerServer:
         self._failure = failure
         self._player = self._call = self._message = None
 
-    def _raise_failure(self) -> None:
+    def _check(self) -> None:
+        if self._closed.is_set():
+            raise PlayerStopped("The connection to the player is closed.")
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure

@@ -2,6 +2,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import grpc
@@ -75,7 +76,7 @@ def test_messages_of_any_size_pass_both_ways(serve: Serve, options: tuple[tuple[
 
 def test_many_small_messages_pass(serve: Serve) -> None:
     call = serve.channel()
-    for number in range(500):
+    for number in range(200):
         future = call(b"%d" % number)
         assert serve.message() == b"%d" % number
         serve.server.answer(b"%d" % -number)
@@ -161,6 +162,23 @@ def test_player_that_goes_in_the_middle_of_a_message_is_noticed(serve: Serve, ha
         serve.message()
 
 
+def test_player_that_comes_after_one_that_went_unnoticed_is_not_taken_for_it(serve: Serve) -> None:
+    raw = serve.socket()
+    raw.sendall(PREFACE + SETTINGS + request(1, MESSAGE))
+    assert serve.message() == b"hello"
+    raw.close()
+    while serve.server._player is not None:
+        time.sleep(0.001)
+    future = serve.channel()(b"second")
+    while serve.server._player is None:
+        time.sleep(0.001)
+    with pytest.raises(PlayerStopped, match="while it waited for actions"):
+        serve.server.answer(b"for the first")
+    assert serve.message() == b"second"
+    serve.server.answer(b"for the second")
+    assert future.result() == b"for the second"
+
+
 def test_answer_waits_for_a_player_that_makes_no_room(serve: Serve) -> None:
     raw = serve.socket()
     raw.sendall(PREFACE + setting(4, 0) + request(1, MESSAGE))
@@ -194,6 +212,8 @@ def test_close_answers_the_call_that_waits_and_frees_the_port(serve: Serve) -> N
     serve.server.close(STOP)
     serve.server.close(STOP)
     assert future.result() == STOP
+    with pytest.raises(PlayerStopped, match="is closed"):
+        serve.server.wait(10)
     for listener in listen(serve.port):
         listener.close()
 
