@@ -77,6 +77,8 @@ class PlayerServer:
                 raise PlayerStopped("No player is connected.")
             self._player.answer(self._call, message)
             self._call = None
+            self._notice_loss()
+            self._check()
 
     def close(self, farewell: bytes) -> None:
         """Answer a call that waits with a last message, and free the port; may be called more than once."""
@@ -120,9 +122,7 @@ class PlayerServer:
                 continue
             for call in peer.attend():
                 self._hear(peer, call)
-            if peer is self._player and (peer.closed or (self._call is not None and self._call.closed)):
-                waited = " while it waited for actions" if self._call is not None else ""
-                self._lose(PlayerStopped(f"The player {peer.closed or 'closed the connection'}{waited}."))
+            self._notice_loss()
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):  # whoever knocked is gone again
@@ -138,6 +138,13 @@ class PlayerServer:
         except grpc_frames.NoMessage as error:
             peer.refuse(call, error.status, str(error))
             self._lose(ProtocolBroken(f"What the player sent is no message of the protocol: {error}."))
+
+    def _notice_loss(self) -> None:
+        if self._player is None:
+            return
+        if self._player.closed or (self._call is not None and self._call.closed):
+            waited = " while it waited for actions" if self._call is not None else ""
+            self._lose(PlayerStopped(f"The player {self._player.closed or 'closed the connection'}{waited}."))
 
     def _lose(self, failure: EnvironmentFailure) -> None:
         self._failure = failure
