@@ -121,7 +121,7 @@ def table(workload: str, results: Results, facts: dict[str, str]) -> str:
     ]
     for name, runs in results.items():
         cells = [
-            _spread([run[key] for run in runs], digits)
+            spread([run[key] for run in runs], digits)
             for key, digits in (("steps_per_second", 0), ("process_seconds", 1), ("peak_mib", 0), ("mean_return", 0))
         ]
         rows.append(f"| {name} | {runs[0]['versions'][name]} | {' | '.join(cells)} |")
@@ -134,7 +134,8 @@ def table(workload: str, results: Results, facts: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _spread(values: list[float], digits: int) -> str:
+def spread(values: list[float], digits: int) -> str:
+    """The median, and in brackets the least and the greatest value."""
     low, middle, high = (f"{value:,.{digits}f}" for value in (min(values), median(values), max(values)))
     return f"{middle} ({low} to {high})"
 

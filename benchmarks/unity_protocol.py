@@ -1,76 +1,34 @@
-"""Agent-steps per second of random actions over the Unity protocol: `mlagents_envs` as it is, and mlhooks.
+"""How fast is the Unity protocol? `mlagents_envs` as it is and mlhooks play the same prepared player in alternation.
 
-The player is a process that sends prepared bytes of 3DBall's shape and ignores what it gets, so that what is measured
-is the trainer's side. Both are measured in turns, and their medians compared: `python benchmarks/unity_protocol.py`.
+`python benchmarks/unity_protocol.py` measures random actions for 1, 12 and 256 agents, and writes
+`results/unity_protocol.json` (every single run) and `.md` (the table). The player is a process of its own that sends
+prepared bytes (`prepared_player.py`), so that what is measured is the trainer's side, and the connection.
+
+- agent-steps/s: decisions of agents that were answered, over the seconds of the loop.
+- by processor time: the same over the processor time of the trainer's process, all of its threads together.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import socket
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+from peers import HERE, THREAD_VARIABLES
+from prepared_player import BEHAVIOR
+from speed import machine, spread
 
-from mlhooks.unity import messages, schema
-
-schema.install()
-
-from mlagents_envs.communicator_objects.unity_message_pb2 import UnityMessageProto  # noqa: E402
-
-BEHAVIOR = "3DBall?team=0"
-OBSERVATIONS, ACTIONS = 8, 2
-PREPARED = 64  # different messages, sent in a circle
-
-
-def play(port: int, agents: int) -> None:
-    """Be the player: connect, send prepared messages until told to stop."""
-    import grpc
-
-    first, *others = prepared(agents)
-    with grpc.insecure_channel(f"localhost:{port}") as channel:
-        grpc.channel_ready_future(channel).result(timeout=60)
-        call = channel.unary_unary("/communicator_objects.UnityToExternalProto/Exchange")
-        call(hello())
-        call(messages.EMPTY)
-        reply, at = call(first), 0
-        while reply != messages.STOP:
-            reply, at = call(others[at]), (at + 1) % len(others)
-
-
-def hello() -> bytes:
-    """The first message of a player."""
-    message = UnityMessageProto()
-    message.header.status = messages.OK
-    player = message.unity_output.rl_initialization_output
-    player.name, player.communication_version, player.package_version = "AcademySingleton", "1.5.0", "3.0.0"
-    player.capabilities.baseRLCapabilities = True
-    data: bytes = message.SerializeToString()
-    return data
-
-
-def prepared(agents: int) -> Iterator[bytes]:
-    """What the agents send: the behavior's announcement first, rewards of 0.1, now and then an episode's end."""
-    rng = np.random.default_rng(0)
-    for index in range(PREPARED):
-        message = UnityMessageProto()
-        message.header.status = messages.OK
-        if index == 0:
-            brain = message.unity_output.rl_initialization_output.brain_parameters.add(brain_name=BEHAVIOR)
-            brain.action_spec.num_continuous_actions = ACTIONS
-        infos = message.unity_output.rl_output.agentInfos[BEHAVIOR].value
-        for agent in range(agents):
-            for done in (True, False) if rng.random() < 0.01 and index else (False,):
-                info = infos.add(id=agent, reward=-1.0 if done else 0.1, done=done)
-                observation = info.observations.add(shape=[OBSERVATIONS], name="VectorSensor")
-                observation.dimension_properties.append(1)
-                observation.float_data.data.extend(rng.normal(size=OBSERVATIONS))
-        yield message.SerializeToString()
+WALL, PROCESSOR = "steps_per_second", "steps_per_processor_second"
+Runs = dict[str, list[dict[str, float]]]
 
 
 def theirs(port: int) -> Any:
@@ -87,13 +45,16 @@ def ours(port: int) -> Any:
     return UnityPlayer(None, port=port)
 
 
-def measure(kind: str, agents: int, seconds: float) -> tuple[float, float]:
+ENVIRONMENTS = {"mlagents_envs": theirs, "mlhooks": ours}
+
+
+def measure(kind: str, agents: int, seconds: float) -> dict[str, float]:
     """Agent-steps per second of one environment, and per second of its own processor time."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    player = subprocess.Popen([sys.executable, __file__, "--play", str(port), "--agents", str(agents)])
-    env = {"mlagents_envs": theirs, "mlhooks": ours}[kind](port)
+    player = subprocess.Popen([sys.executable, HERE / "prepared_player.py", str(port), "--agents", str(agents)])
+    env = ENVIRONMENTS[kind](port)
     env.reset()
     spec = env.behavior_specs[BEHAVIOR].action_spec
     steps, elapsed, busy = 0, 0.0, 0.0
@@ -107,32 +68,66 @@ def measure(kind: str, agents: int, seconds: float) -> tuple[float, float]:
         busy = time.process_time() - busy
     env.close()
     player.wait(10)
-    return steps / elapsed, steps / busy
+    return {WALL: steps / elapsed, PROCESSOR: steps / busy}
+
+
+def rounds(agents: int, turns: int, seconds: float) -> Runs:
+    """Measure both in turns, a different one first each time."""
+    runs: Runs = {kind: [] for kind in ENVIRONMENTS}
+    for turn in range(turns):
+        for kind in ENVIRONMENTS if turn % 2 == 0 else reversed(ENVIRONMENTS):
+            run = measure(kind, agents, seconds)
+            runs[kind].append(run)
+            rates = f"{run[WALL]:10,.0f} agent-steps/s  {run[PROCESSOR]:10,.0f} by processor time"
+            print(f"{turn + 1}/{turns}  {agents:4} agents  {kind:13} {rates}", flush=True)
+    return runs
+
+
+def table(results: dict[int, Runs], facts: dict[str, str]) -> str:
+    """Medians with least and greatest value, and the ratio of the two by turn."""
+    lines = ["# The Unity protocol", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
+    for key, title in ((WALL, "Agent-steps per second"), (PROCESSOR, "Agent-steps per second of processor time")):
+        lines += [f"{title}:", "", "| agents | mlagents_envs | mlhooks | ratio |", "| --- | --- | --- | --- |"]
+        for agents, runs in results.items():
+            old, new = ([run[key] for run in runs[kind]] for kind in ENVIRONMENTS)
+            ratios = [ours / theirs for ours, theirs in zip(new, old, strict=True)]
+            lines.append(f"| {agents} | {spread(old, 0)} | {spread(new, 0)} | {spread(ratios, 2)} |")
+        lines.append("")
+    lines += ["Medians, in brackets the least and the greatest of all turns; `unity_protocol.py` says what is timed."]
+    return "\n".join(lines) + "\n"
+
+
+def about(turns: int, seconds: float, agents: Sequence[int]) -> dict[str, str]:
+    """When, where and with what the results were measured."""
+    libraries = ("mlhooks", "mlagents-envs", "grpcio", "protobuf", "numpy")
+    numbers = " ".join(map(str, agents))
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "libraries": ", ".join(f"{name} {version(name)}" for name in libraries),
+        "work": f"{turns} turns of {seconds:g} seconds for each, in alternation; 3DBall's shape, random actions",
+        "command": f"python benchmarks/unity_protocol.py --agents {numbers} --turns {turns} --seconds {seconds:g}",
+    }
 
 
 def main() -> None:
-    """Measure in turns, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--play", type=int, metavar="PORT", help=argparse.SUPPRESS)
-    parser.add_argument("--agents", type=int, nargs="+", default=[1, 12, 256])
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
-    parser.add_argument("--turns", type=int, default=5)
-    options = parser.parse_args()
-    if options.play:
-        play(options.play, options.agents[0])
-        return
-    print("Agent-steps per second, and per second of processor time of the trainer's side; medians.")
-    print("agents   mlagents_envs  mlhooks  ratio   mlagents_envs  mlhooks  ratio")
-    for agents in options.agents:
-        rates: dict[str, list[tuple[float, float]]] = {"mlagents_envs": [], "mlhooks": []}
-        for _ in range(options.turns):
-            for kind, found in rates.items():
-                found.append(measure(kind, agents, options.seconds))
-        line = f"{agents:6}"
-        for which in (0, 1):
-            old, new = (statistics.median(pair[which] for pair in found) for found in rates.values())
-            line += f" {old:15,.0f} {new:8,.0f} {new / old:6.2f}"
-        print(line, flush=True)
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--agents", type=int, nargs="+", default=[1, 12, 256], help="default: 1 12 256")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (default 2)")
+    parser.add_argument("--turns", type=int, default=5, help="measurements of each (default 5)")
+    parser.add_argument("--output", type=Path, default=HERE / "results", metavar="DIR", help="where to write")
+    args = parser.parse_args()
+    if any(os.environ.get(name) != "1" for name in THREAD_VARIABLES):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | dict.fromkeys(THREAD_VARIABLES, "1"))
+    results = {agents: rounds(agents, args.turns, args.seconds) for agents in args.agents}
+    facts = about(args.turns, args.seconds, args.agents)
+    text = table(results, facts)
+    args.output.mkdir(parents=True, exist_ok=True)
+    content = json.dumps({"about": facts, "runs": results}, indent=1)
+    (args.output / "unity_protocol.json").write_text(content + "\n", encoding="utf-8")
+    (args.output / "unity_protocol.md").write_text(text, encoding="utf-8")
+    print(f"\n{text}")
 
 
 if __name__ == "__main__":

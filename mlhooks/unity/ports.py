@@ -1,15 +1,69 @@
-"""Who holds a port."""
+"""Listen on a port, or say who holds it."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlhooks.errors import UsageError
+from mlhooks.unity.errors import PortTaken
+
+logger = logging.getLogger("mlhooks")
+
+LOOPBACK = ("127.0.0.1", "::1")
+"""What `localhost`, to which players connect, may mean."""
+
 _PROC = Path("/proc")
 _LISTEN = "0A"  # state of a socket in /proc/net/tcp
+
+
+def listen(port: int, bind: str | None = None) -> list[socket.socket]:
+    """Listen on a port.
+
+    Args:
+        port: the port.
+        bind: the address, in place of all loopback addresses that this machine has.
+
+    Raises:
+        PortTaken: another process listens there.
+        UsageError: the address is none of this machine.
+    """
+    addresses = LOOPBACK if bind is None else (bind,)
+    if bind is not None:
+        logger.warning(
+            "Listening on %s, port %d. The protocol has no authentication: whoever reaches this port can take the "
+            "player's place.",
+            bind,
+            port,
+        )
+    states = {address: taken(address, port) for address in addresses}
+    if any(states.values()):
+        who = holder(port)
+        by = f"by {who}" if who else "by another process"
+        raise PortTaken(f"Port {port} is taken {by}. End that process, or choose other ports with --base-port.")
+    here = [address for address, state in states.items() if state is not None]
+    if not here:
+        raise UsageError(f"Cannot listen on {', '.join(addresses)}: this machine does not have the address.")
+    listeners: list[socket.socket] = []
+    try:
+        for address in here:
+            listeners.append(_listener(address, port))  # noqa: PERF401 - so that those before a failure can be closed
+    except OSError as error:
+        for listener in listeners:
+            listener.close()
+        raise PortTaken(f"Port {port} cannot be opened: {error}") from error
+    return listeners
+
+
+def _listener(address: str, port: int) -> socket.socket:
+    if ":" not in address:
+        return socket.create_server((address, port))
+    both = address == "::" and socket.has_dualstack_ipv6()  # of every IPv4 address, too
+    return socket.create_server((address, port), family=socket.AF_INET6, dualstack_ipv6=both)
 
 
 def taken(address: str, port: int) -> bool | None:

@@ -57,7 +57,7 @@ def output(
 class ScriptedPlayer(threading.Thread):
     """Connects to a port and sends messages, protobuf objects or bytes, one after each answer.
 
-    `answers` has what came back. What the player cannot send ends it; `error` says why.
+    `answers` has what came back. What the player cannot send ends it; `error` says why. `cancel` gives up a call.
     """
 
     def __init__(self, port: int, script: Iterable[UnityMessageProto | bytes]) -> None:
@@ -65,6 +65,7 @@ class ScriptedPlayer(threading.Thread):
         self.port, self.script = port, list(script)
         self.answers: list[UnityMessageProto] = []
         self.error: grpc.RpcError | None = None
+        self.pending: grpc.Future | None = None
         self.leave = threading.Event()
         self.start()
 
@@ -74,12 +75,19 @@ class ScriptedPlayer(threading.Thread):
             for message in self.script:
                 data = message if isinstance(message, bytes) else message.SerializeToString()
                 try:
-                    answer = call(data, wait_for_ready=True, timeout=10)
+                    self.pending = call.future(data, wait_for_ready=True, timeout=10)
+                    answer = self.pending.result()
                 except grpc.RpcError as error:
                     self.error = error
                     return
+                except grpc.FutureCancelledError:
+                    return
                 self.answers.append(UnityMessageProto.FromString(answer))
             self.leave.wait(10)
+
+    def cancel(self) -> None:
+        self.pending.cancel()
+        self.join(10)
 
     def finish(self) -> None:
         self.leave.set()

@@ -154,10 +154,8 @@ def test_player_that_says_goodbye_stops_the_environment(play: Play) -> None:
 def test_player_that_left_while_it_waited_for_actions_is_noticed_at_the_next_step(play: Play) -> None:
     env, player = play(first(ball(1)), b"")
     env.reset()
-    context = env._communicator._call.context
-    context.cancel()
-    player.join(5)
-    while context.is_active():
+    player.cancel()
+    while env._communicator._server._call is not None:
         time.sleep(0.001)
     with pytest.raises(PlayerStopped, match="closed the connection while it waited"):
         env.step()

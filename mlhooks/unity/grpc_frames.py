@@ -1,0 +1,63 @@
+"""What gRPC puts around a message in HTTP/2: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md."""
+
+from __future__ import annotations
+
+import struct
+from urllib.parse import quote
+
+_PREFIX = struct.Struct(">BL")  # whether it is compressed, and its length
+_STATUS_200 = b"\x88"  # entry 8 of the static table (RFC 7541, appendix A)
+
+
+class NoMessage(Exception):
+    """A request without one whole readable message.
+
+    Attributes:
+        status: what the client is to be told.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def _field(name: str, value: str) -> bytes:
+    """A field, literally and without indexing (RFC 7541, 6.2.2); lengths below 127 only (5.1)."""
+    if max(len(name), len(value)) >= 0x7F:
+        raise ValueError(f"{name} is too long for a field: {value}")
+    return b"\x00" + b"".join(bytes((len(text),)) + text.encode("ascii") for text in (name, value))
+
+
+HEAD = _STATUS_200 + _field("content-type", "application/grpc")
+"""The field block before a message."""
+TRAILERS = _field("grpc-status", "0")
+"""The field block after it."""
+
+ALREADY_EXISTS, UNIMPLEMENTED, INTERNAL = 6, 12, 13
+"""Status codes: https://grpc.github.io/grpc/core/md_doc_statuscodes.html."""
+
+
+def refusal(status: int, text: str) -> bytes:
+    """The field block of an answer without a message."""
+    return HEAD + _field("grpc-status", str(status)) + _field("grpc-message", quote(text, safe=" ,"))
+
+
+def wrap(message: bytes) -> bytes:
+    """The body that carries a message."""
+    return _PREFIX.pack(0, len(message)) + message
+
+
+def unwrap(body: bytes) -> bytes:
+    """The message that a body carries.
+
+    Raises:
+        NoMessage: it is not exactly one, or it is compressed.
+    """
+    if len(body) < _PREFIX.size:
+        raise NoMessage(INTERNAL, "the call has no message")
+    compressed, size = _PREFIX.unpack_from(body)
+    if compressed:
+        raise NoMessage(UNIMPLEMENTED, "compressed messages cannot be read here")
+    if len(body) != _PREFIX.size + size:
+        raise NoMessage(INTERNAL, "the call does not have exactly one message")
+    return body[_PREFIX.size :]
