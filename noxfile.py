@@ -103,6 +103,23 @@ def min_versions(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
+@nox.session(name="unity-versions")
+@nox.parametrize("versions", [("protobuf==4.25.*", "grpcio==1.60.*"), ("protobuf", "grpcio")], ids=["lowest", "newest"])
+def unity_versions(session: nox.Session, versions: tuple[str, ...]) -> None:
+    """Run the tests of the Unity protocol with the lowest and the newest protobuf and grpc."""
+    install(session, "-e", ".[dev]")
+    session.install("--upgrade", *versions)
+    session.run("pytest", "tests/unity", "tests/sim_player", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Try every fault of one of four players 20 times (or as often as told after `--`), each time at a random step."""
+    install(session, "-e", ".[dev]")
+    for _ in range(int(session.posargs[0]) if session.posargs else 20):
+        session.run("pytest", "-q", "-m", "slow", "-k", "survives_the_fault", "tests/builtin_plugins/test_processes.py")
+
+
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Measure the speed of the workloads named after `--`, or of all, beside Stable-Baselines3."""
