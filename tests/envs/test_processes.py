@@ -93,8 +93,9 @@ def test_steps_arrive_as_the_environment_made_them(manage: Manage) -> None:
             assert_equal(terminals, wanted_terminals)
             views.append(decisions.obs[0].base is not None)
 
-    assert play(manage(Make(plans), 2), 120, compare) == []
-    assert min(counts) > 7
+    manager = manage(Make(plans), 2)
+    while min(counts) <= 7:  # a worker may have made many steps before the other has started
+        assert play(manager, 20, compare) == []
     assert all(views)
 
 
