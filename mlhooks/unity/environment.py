@@ -18,6 +18,7 @@ from mlhooks.unity.encode import encode_reset, encode_step
 from mlhooks.unity.errors import PlayerSilent, PlayerStopped, ProtocolBroken
 from mlhooks.unity.launch import PlayerProcess
 from mlhooks.unity.messages import PlayerMessage
+from mlhooks.unity.ports import EDITOR_PORT
 from mlhooks.unity.records import parse_agent, split
 from mlhooks.unity.side_channels import PlayerChannels, Stat
 from mlhooks.unity.specs import read_spec
@@ -42,7 +43,6 @@ logger = logging.getLogger("mlhooks")
 
 logging.getLogger(UnityEnvironment.__module__).setLevel(logging.WARNING)  # it speaks of the Editor to every player
 
-EDITOR_PORT: int = UnityEnvironment.DEFAULT_EDITOR_PORT
 _CRASH_SHOWS = 1.0  # seconds within which a process that closed its connection because it crashes has ended
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import logging
 import os
 import signal
@@ -14,36 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from mlagents_envs.env_utils import validate_environment_path
-
 from mlhooks.envs import players
+from mlhooks.unity.builds import find_player
 from mlhooks.unity.errors import PlayerExited, PlayerNotFound
 
 logger = logging.getLogger("mlhooks")
 
 _TAIL_LINES, _TAIL_BYTES = 15, 16_384
-
-
-def find_player(path: str) -> str:
-    """The executable that a path means: of the player itself, or without the ending of this platform.
-
-    Raises:
-        PlayerNotFound: there is none, or the file may not be executed.
-    """
-    found = path if Path(path).is_file() else validate_environment_path(path)
-    if found is None:
-        raise PlayerNotFound(f"There is no Unity player for this platform at {path}.{_near(Path(path))}")
-    if not os.access(found, os.X_OK):
-        raise PlayerNotFound(f"The player {found} is not executable. Allow it with: chmod +x {found}")
-    return found
-
-
-def _near(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f" There is no folder {path.parent}."
-    names = {other.name.casefold(): other for other in path.parent.iterdir()}
-    near = difflib.get_close_matches(path.name.casefold(), names, n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(str(names[name]) for name in near)}?" if near else ""
 
 
 class PlayerProcess:
