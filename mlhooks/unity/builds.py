@@ -26,7 +26,7 @@ _SUFFIXES = {".exe": "win32", ".app": "darwin", ".x86_64": "linux", ".x86": "lin
 
 
 def find_player(path: str) -> str:
-    """The executable that a path means: of the player itself, or without the ending of this platform.
+    """The absolute path of the executable that a path means: of the player itself, or without the platform's ending.
 
     Raises:
         PlayerNotFound: there is none, it was built for another platform, or the file may not be executed.
@@ -43,7 +43,7 @@ def find_player(path: str) -> str:
         raise PlayerNotFound(f"There is no Unity player for this platform at {path}.{_near(Path(path))}")
     if not os.access(found, os.X_OK):
         raise PlayerNotFound(f"The player {found} is not executable. Allow it with: chmod +x {found}")
-    return found
+    return str(Path(found).absolute())  # a bare name would be looked up among the system's commands
 
 
 def platform_of(path: Path) -> str | None:

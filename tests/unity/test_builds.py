@@ -57,6 +57,14 @@ def test_player_without_permission_is_refused_with_the_command_to_run(script: Ca
         find_player(str(script("", mode=0o644)))
 
 
+def test_player_of_the_current_folder_is_found_by_its_bare_name(
+    script: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = script("", "Game")
+    monkeypatch.chdir(tmp_path)
+    assert find_player("Game") == str(path)
+
+
 @pytest.mark.parametrize("built_for", sorted(PROGRAMS.keys() - {sys.platform}))
 def test_player_of_another_platform_is_refused_by_the_platforms_names(tmp_path: Path, built_for: str) -> None:
     path = program(tmp_path, PROGRAMS[built_for], mode=0o644)  # whose permission is not what is wrong
