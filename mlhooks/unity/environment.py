@@ -91,7 +91,7 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
         self._package_version = ""
         self._communicator: PlayerCommunicator | None = None
         self._process: PlayerProcess | None = None
-        self._begun = self._paused = False
+        self._begun = self._paused = self._silent = False
         self.channels = channels or PlayerChannels()
         try:
             with self._explained():
@@ -121,7 +121,8 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
             if self._log is not None:
                 self._log.parent.mkdir(parents=True, exist_ok=True)
             self._process = PlayerProcess(self._path, self._executable_args(), self._log)
-        return self._shake_hands()
+        with self._explained():  # here, where the process is still known
+            return self._shake_hands()
 
     def _shake_hands(self) -> UnityOutputProto:
         output = super()._send_academy_parameters(self._init_parameters)
@@ -264,9 +265,15 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
             if self._path is None and self._begun and self._communicator is not None:
                 self._listen_again()
                 raise PlayModeEnded("The Unity Editor left Play mode.") from error
+            if self._process is not None:
+                raise PlayerStopped(f"The player quit by itself.{self._process.last_words()}") from error
             raise
         except PlayerSilent as error:
-            raise PlayerSilent(self._why_silent()) from error
+            if self._silent:
+                raise  # explained before
+            self._silent = True
+            words = "" if self._process is None else self._process.last_words()
+            raise PlayerSilent(f"{self._why_silent()}{words}") from error
 
     def _why_silent(self) -> str:
         waited = f"within {self._timeout_wait:g} seconds (--timeout-wait)"
@@ -300,7 +307,8 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
         if communicator is not None:
             communicator.close()
         if process is not None:
-            process.close(self._timeout_wait if timeout is None else timeout)
+            patience = 0 if self._silent else self._timeout_wait
+            process.close(patience if timeout is None else timeout)
 
 
 def _compatible(theirs: str, ours: str) -> bool:

@@ -62,7 +62,7 @@ class PlayerProcess:
         """
         code = self._process.poll()
         if code is not None:
-            raise PlayerExited(f"The player exited with {_describe(code)}.{self._last_words()}")
+            raise PlayerExited(f"The player exited with {_describe(code)}.{self.last_words()}")
 
     def wait(self, timeout: float) -> bool:
         """Whether the player ends by itself within a time in seconds."""
@@ -88,7 +88,8 @@ class PlayerProcess:
         else:
             os.killpg(self.pid, signal.SIGKILL)  # it leads its own session, so this reaches what it started
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """The end of the player's log, or of what it printed, as the end of a message."""
         for source, text in ((f"its log, {self._log}", _tail_of(self._log)), ("its output", self._printed())):
             lines = [line for line in text.splitlines() if line.strip()][-_TAIL_LINES:]
             if lines:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mlhooks.errors import EnvironmentFailure
+from mlhooks.sim_player.executable import write_executable
 from mlhooks.unity.environment import UnityPlayer
 from mlhooks.unity.errors import PlayerExited, PlayerNotFound, PlayerSilent
 from mlhooks.unity.launch import PlayerProcess
@@ -113,3 +115,28 @@ def test_player_that_never_connects_is_ended(script: Callable[..., Path], tmp_pa
         UnityPlayer(str(path), port=free_port(), timeout_wait=0.5)
     pid = tmp_path / "pid"
     assert not pid.exists() or not alive(int(pid.read_text()))
+
+
+def test_silent_player_is_told_with_its_log_and_ended_without_more_patience(
+    script: Callable[..., Path], tmp_path: Path
+) -> None:
+    log = tmp_path / "Player-0.log"
+    path = script(f"echo NullReferenceException > {log}; exec sleep 60")
+    with pytest.raises(
+        PlayerSilent, match=rf"did not connect .* The end of its log, {log}:\n    NullReferenceException"
+    ):
+        UnityPlayer(str(path), port=free_port(), timeout_wait=0.5, log=log)
+
+
+def test_player_that_quits_by_itself_is_told_with_its_log(tmp_path: Path) -> None:
+    path, log = tmp_path / "Game", tmp_path / "Player-0.log"
+    write_executable(path, ["3DBall", "--fault", "quit", "--fault-step", "2"])
+    env = UnityPlayer(str(path), port=free_port(), timeout_wait=20, log=log)
+    try:
+        env.reset()
+        with pytest.raises(
+            EnvironmentFailure, match=r"(?s)end of its log, .*Player-0\.log:.*The player quits|by itself"
+        ):
+            env.step()
+    finally:
+        env.close()
