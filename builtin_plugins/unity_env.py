@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from mlhooks.settings import RunOptions
     from mlhooks.settings.run_options import EnvironmentSettings
     from mlhooks.unity.environment import UnityPlayer
+
+
+def conformance_environments(folder: Path) -> Sequence[str]:
+    """The players with which `mlhooks plugins check` tries this plugin: stand-ins, where scripts can be players."""
+    if sys.platform == "win32":
+        return ()
+    from mlhooks.sim_player.executable import write_executable
+
+    return [str(write_executable(folder / name, [name])) for name in ("3DBall", "GridWorld")]
 
 
 @hookimpl
