@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -21,8 +20,6 @@ from mlhooks.testing.side_effects import Belongings
 from mlhooks.testing.target import Target
 
 TICKS = 300
-MOMENT = 3.0
-"""Seconds in which libraries may clean up behind a closed environment in threads of their own."""
 
 
 @pytest.fixture(params=[1, 6], ids=["one_area", "six_areas"])
@@ -199,12 +196,7 @@ def test_close_works_twice_and_leaves_nothing(mlhooks_target: Target, environmen
             list(walk(env, ticks))
         env.close()
         env.close()
-    until = time.monotonic() + MOMENT
-    while left := [f"{what}: {', '.join(found)}" for what, found in Belongings().more_than(before).items() if found]:
-        if time.monotonic() > until:
-            break
-        gc.collect()
-        time.sleep(0.05)
+    left = [f"{what}: {', '.join(found)}" for what, found in Belongings().more_than(before).items() if found]
     demand(not left, f"After close() there are still {'; '.join(left)}.")
 
 
