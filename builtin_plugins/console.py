@@ -119,7 +119,9 @@ class ConsoleWriter:
             self._say([(f"Finished after {elapsed}.", "bold green")])
         elif outcome.status == "interrupted":
             self._say([(f"Interrupted after {elapsed}.", "bold yellow")])
-            if not run.inference:
+            if not run.inference and not (run.resumed or "checkpoint" in outcome.files):
+                self._say([("Nothing was learned, so nothing was saved.", "")])
+            elif not run.inference:
                 self._say([(f"To continue, run the same command with --resume --run-id {run.run_id}", "")], whole=True)
         else:
             kind = f" with {type(outcome.error).__name__}" if outcome.error is not None else ""

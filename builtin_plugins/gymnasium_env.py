@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mlhooks import hookimpl
+from mlhooks.envs.factory import EnvironmentKind
 from mlhooks.errors import EnvironmentFailure, UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +38,16 @@ conformance_environments = ("gymnasium:CartPole-v1", "gymnasium:Pendulum-v1")
 @hookimpl
 def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
     """Return the scheme `gymnasium`."""
-    return {"gymnasium": make}
+    return {"gymnasium": EnvironmentKind(make, check)}
+
+
+def check(name: str, options: RunOptions) -> None:  # noqa: ARG001  (every kind gets them)
+    """Refuse an id that is not registered.
+
+    Raises:
+        UsageError: Gymnasium is missing, or there is no such id.
+    """
+    _find(_gymnasium(name), name)
 
 
 def make(
@@ -61,23 +71,36 @@ def make(
             take an argument or has a space that cannot be used.
         EnvironmentFailure: The environment does not start.
     """
-    try:
-        gymnasium = importlib.import_module("gymnasium")
-    except ModuleNotFoundError as error:
-        if error.name != "gymnasium":
-            raise
-        raise UsageError(
-            f'"gymnasium:{name}" needs Gymnasium, which is not installed: pip install "mlhooks[gymnasium]"'
-        ) from error
+    gymnasium = _gymnasium(name)
     from builtin_plugins.gymnasium_vector import GymnasiumEnv
 
     spec = _find(gymnasium, name)
+    newest = _newest(gymnasium.registry, spec.id)
+    if newest is not None and newest is not spec:
+        logger.warning("%s is out of date: there is %s.", spec.id, newest.id)
     vector_env = _make_vector_env(gymnasium, spec, num_areas, dict(options.env_settings.env_kwargs or {}))
     try:
         return GymnasiumEnv(vector_env, spec.name, title=f"gymnasium:{spec.id}", seed=seed, worker_id=worker_id)
     except Exception:
         vector_env.close()
         raise
+
+
+def _gymnasium(name: str) -> ModuleType:
+    try:
+        return importlib.import_module("gymnasium")
+    except ModuleNotFoundError as error:
+        if error.name != "gymnasium":
+            raise
+        raise UsageError(
+            f'"gymnasium:{name}" needs Gymnasium, which is not installed: pip install "mlhooks[gymnasium]"'
+        ) from error
+
+
+def _newest(registry: Mapping[str, EnvSpec], env_id: str) -> EnvSpec | None:
+    family = _VERSION.sub("", env_id)
+    versions = [spec for known, spec in registry.items() if _VERSION.sub("", known) == family]
+    return max(versions, key=lambda spec: spec.version or 0, default=None)
 
 
 def _find(gymnasium: ModuleType, name: str) -> EnvSpec:
@@ -91,13 +114,8 @@ def _find(gymnasium: ModuleType, name: str) -> EnvSpec:
                 f'"gymnasium:{name}" needs the package "{package}", which does not import: {error}'
             ) from error
     registry: dict[str, EnvSpec] = gymnasium.registry
-    family = _VERSION.sub("", env_id)
-    versions = [spec for known, spec in registry.items() if _VERSION.sub("", known) == family]
-    newest = max(versions, key=lambda spec: spec.version or 0, default=None)
-    spec = registry.get(env_id, newest if env_id == family else None)
-    if spec is not None and newest is not None:
-        if spec is not newest:
-            logger.warning("%s is out of date: there is %s.", spec.id, newest.id)
+    spec = registry.get(env_id) or (None if _VERSION.search(env_id) else _newest(registry, env_id))
+    if spec is not None:
         return spec
     ids = {known.casefold(): known for known in sorted(registry)}
     near = [ids[known] for known in difflib.get_close_matches(env_id.casefold(), ids, n=3)]

@@ -13,6 +13,7 @@ from mlhooks.envs import players
 from mlhooks.envs.manager import EnvManager, Worker, WorkerLost, WorkerStep, stats_of
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.restarts import RestartPolicy
+from mlhooks.errors import EnvironmentPaused
 from mlhooks.settings import RunOptions
 
 logger = logging.getLogger("mlhooks")
@@ -32,11 +33,17 @@ class InProcessManager(EnvManager):
         self._parameters: Parameters = {}  # those since the start
         self._players: list[list[int]] = [[] for _ in range(count)]
         self.envs: list[BaseEnv | None] = [None] * count
-        for index in range(count):
-            self._make(index)
         self._fresh = [True] * count  # a fresh worker's first step waits already
-        for index in range(count):
-            self.reset(Worker(index))
+        self._paused: set[int] = set()
+        self._untold: dict[int, EnvironmentPaused] = {}  # of workers that paused in a reset, for `ready` to tell
+        try:
+            for index in range(count):
+                self._make(index)
+            for index in range(count):
+                self.reset(Worker(index))
+        except BaseException:
+            self.close()
+            raise
 
     def _make(self, index: int) -> BaseEnv:
         with players.noticed() as self._players[index]:
@@ -58,9 +65,14 @@ class InProcessManager(EnvManager):
     def _step(self, worker: Worker) -> WorkerStep:
         index = worker.index
         env = self.envs[index]
+        if index in self._untold:
+            raise self._untold.pop(index)
         if env is None:
             env = self._make(index)
-            self.reset(worker)
+            self._begin(index)
+        elif index in self._paused:
+            self._paused.remove(index)
+            self._begin(index)
         if not self._fresh[index]:
             env.step()
         specs = env.behavior_specs
@@ -69,12 +81,15 @@ class InProcessManager(EnvManager):
         return WorkerStep(worker, specs, steps, stats_of(env))
 
     def fail(self, worker: Worker, error: Exception) -> WorkerLost:
-        """Close an environment that failed; the next call of `ready` makes it anew.
+        """Close an environment that failed; the next call of `ready` makes it anew, or waits for one that is paused.
 
         Raises:
             WorkerFailure: the limits of restarts are reached.
         """
         lost = self._restarts.restart(worker, error)
+        if lost.paused:
+            self._paused.add(worker.index)
+            return lost
         env, self.envs[worker.index] = self.envs[worker.index], None
         if env is not None:
             players.kill(self._players[worker.index])  # closing the environment would wait for them
@@ -91,11 +106,19 @@ class InProcessManager(EnvManager):
         env.set_actions(behavior_id, action)
 
     def reset(self, worker: Worker) -> None:
-        """Reset the environment."""
-        env = self.envs[worker.index]
+        """Reset the environment; one that is paused begins anew in any case."""
+        if worker.index in self._paused | self._untold.keys():
+            return
+        try:
+            self._begin(worker.index)
+        except EnvironmentPaused as pause:
+            self._untold[worker.index] = pause
+
+    def _begin(self, index: int) -> None:
+        env = self.envs[index]
         assert env is not None
         env.reset()
-        self._fresh[worker.index] = True
+        self._fresh[index] = True
 
     def set_parameters(self, parameters: Parameters, *, reset: bool = False) -> None:
         """Hand the parameters to all environments."""

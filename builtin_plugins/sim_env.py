@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlhooks import hookimpl
+from mlhooks.envs.factory import EnvironmentKind
 from mlhooks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,20 @@ conformance_environments = ("sim:3DBall", "sim:Basic", "sim:GridWorld")
 @hookimpl
 def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
     """Return the scheme `sim`."""
-    return {"sim": make}
+    return {"sim": EnvironmentKind(make, check)}
+
+
+def check(name: str, options: RunOptions) -> None:  # noqa: ARG001  (every kind gets them)
+    """Refuse a name of no simulation.
+
+    Raises:
+        UsageError: There is no such simulation.
+    """
+    # Here, so that starting the command line does not wait for numpy.
+    from builtin_plugins.sims import SIMULATIONS
+
+    if name not in SIMULATIONS:
+        raise UsageError(f'There is no simulation "sim:{name}"; {_choices(name, SIMULATIONS)}')
 
 
 def make(
@@ -41,11 +55,9 @@ def make(
         UsageError: There is no such simulation, or it does not take an argument or its value, or an environment
             parameter.
     """
-    # Here, so that starting the command line does not wait for numpy.
     from builtin_plugins.sims import SIMULATIONS
 
-    if name not in SIMULATIONS:
-        raise UsageError(f'There is no simulation "sim:{name}"; {_choices(name, SIMULATIONS)}')
+    check(name, options)
     simulation = SIMULATIONS[name]
     arguments = dict(options.env_settings.env_kwargs or {})
     taken = set(inspect.signature(simulation).parameters) - {"num_areas", "seed", "worker_id"}

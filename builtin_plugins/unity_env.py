@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlhooks import hookimpl
+from mlhooks.envs.factory import EnvironmentKind
 from mlhooks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,13 +16,51 @@ if TYPE_CHECKING:
     from mlagents_envs.side_channel.side_channel import SideChannel
 
     from mlhooks.settings import RunOptions
+    from mlhooks.settings.run_options import EnvironmentSettings
     from mlhooks.unity.environment import UnityPlayer
+
+
+def conformance_environments(folder: Path) -> Sequence[str]:
+    """The players with which `mlhooks plugins check` tries this plugin: stand-ins, where scripts can be players."""
+    if sys.platform == "win32":
+        return ()
+    from mlhooks.sim_player.executable import write_executable
+
+    return [str(write_executable(folder / name, [name])) for name in ("3DBall", "GridWorld")]
 
 
 @hookimpl
 def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
     """Return the scheme `unity`."""
-    return {"unity": make}
+    return {"unity": EnvironmentKind(make, check)}
+
+
+def check(name: str | None, options: RunOptions) -> None:
+    """Refuse a player that is not there or that this machine cannot run, and ports that are taken.
+
+    Raises:
+        UsageError: there are `env_kwargs`.
+        PlayerNotFound: there is no player at the path, or none that can be executed here.
+        PortTaken: another process listens on a port of the run.
+    """
+    # Here, so that mlagents_envs is imported by who uses Unity only.
+    from mlhooks.unity.builds import find_player
+    from mlhooks.unity.ports import refuse_taken
+
+    env = options.env_settings
+    if env.env_kwargs:
+        raise UsageError(
+            f"A Unity player takes no env_settings.env_kwargs; found {env.env_kwargs}. Arguments for it go to env_args."
+        )
+    if name is not None:
+        find_player(name)
+    refuse_taken([_port(name, env, worker_id) for worker_id in range(env.num_envs)], env.bind)
+
+
+def _port(name: str | None, env: EnvironmentSettings, worker_id: int) -> int:
+    from mlhooks.unity import ports
+
+    return ports.EDITOR_PORT if name is None else env.base_port + worker_id
 
 
 def make(
@@ -38,23 +78,19 @@ def make(
     `run_logs/Player-<worker_id>.log` in the folder of the run.
 
     Raises:
-        UsageError: there are `env_kwargs`, or `bind` is no address of this machine.
+        UsageError: `bind` is no address of this machine.
         EnvironmentFailure: the player does not start, or does not connect.
     """
     # Here, so that grpc and protobuf are imported by who uses Unity only.
-    from mlhooks.unity.environment import EDITOR_PORT, UnityPlayer
+    from mlhooks.unity.environment import UnityPlayer
     from mlhooks.unity.side_channels import INT32, PlayerChannels
 
     env, engine = options.env_settings, options.engine_settings
-    if env.env_kwargs:
-        raise UsageError(
-            f"A Unity player takes no env_settings.env_kwargs; found {env.env_kwargs}. Arguments for it go to env_args."
-        )
     channels = PlayerChannels(side_channels)
     channels.configure_engine(engine)
     return UnityPlayer(
         name,
-        port=EDITOR_PORT if name is None else env.base_port + worker_id,
+        port=_port(name, env, worker_id),
         seed=(seed + worker_id) % INT32,
         num_areas=num_areas,
         timeout_wait=env.timeout_wait,

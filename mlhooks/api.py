@@ -87,8 +87,8 @@ def train(
         manager.register(plugin)
     source = find_config(config) if isinstance(config, str | Path) else config
     options = _options(source, manager, flags, overrides)
-    make_factory(options, manager)  # refuses an unknown environment before anything is written
     check_folder(options)
+    make_factory(options, manager).check()  # before anything is written, or removed by --force
     manager.configure(options)
     run = Run(options, manager, episodes=episodes)
     threads = torch.get_num_threads()

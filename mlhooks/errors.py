@@ -40,6 +40,10 @@ class EnvironmentFailure(MlhooksError):
     """An environment that does not start, crashed, or broke its contract."""
 
 
+class EnvironmentPaused(EnvironmentFailure):
+    """An environment that a person stopped and may start again: nothing failed, and its `reset` waits for that."""
+
+
 class NonFiniteError(MlhooksError):
     """A NaN or infinite observation, reward, loss or gradient; names its source."""
 

@@ -19,6 +19,24 @@ if TYPE_CHECKING:
     from mlhooks.settings import RunOptions
 
 
+@dataclass(frozen=True)
+class EnvironmentKind:
+    """What makes environments of one kind, for `get_env_types`, and can tell in advance what it cannot make.
+
+    Args:
+        make: the factory.
+        check: called as `check(name, options)` before a run changes anything; raises what keeps the environment from
+            being made, such as a wrong name.
+    """
+
+    make: Callable[..., BaseEnv]
+    check: Callable[[Any, RunOptions], None]
+
+    def __call__(self, name: str | None, **arguments: Any) -> BaseEnv:
+        """Make an environment."""
+        return self.make(name, **arguments)
+
+
 @dataclass
 class EnvironmentFactory:
     """Makes environments: `factory(worker_id)`.
@@ -61,6 +79,15 @@ class EnvironmentFactory:
             env.close()
             raise
         return env
+
+    def check(self) -> None:
+        """Refuse what is known not to start, where the environment kind can tell.
+
+        Raises:
+            MlhooksError: says what is wrong; nothing was started.
+        """
+        if isinstance(self.make, EnvironmentKind):
+            self.make.check(self.name, self.options)
 
     def _side_channels(self) -> list[SideChannel]:
         channels: dict[UUID, tuple[Any, SideChannel]] = {}

@@ -10,7 +10,7 @@ from typing import Any
 from mlagents_envs.base_env import ActionTuple, BaseEnv, BehaviorSpec, DecisionSteps, TerminalSteps
 
 from mlhooks.envs.parameters import Parameters
-from mlhooks.errors import EnvironmentFailure, MlhooksError
+from mlhooks.errors import EnvironmentFailure, EnvironmentPaused, MlhooksError
 from mlhooks.stats import StatsAggregationMethod
 
 Stat = tuple[str, float, StatsAggregationMethod]
@@ -36,10 +36,18 @@ class WorkerStep:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """A worker whose environment failed and is being started anew; its agents' episodes will never be finished."""
+    """A worker whose environment failed and is being started anew; its agents' episodes will never be finished.
+
+    So will those of an environment that a person stopped and may start again: it is `paused`, and did not fail.
+    """
 
     worker: Worker
     error: Exception
+
+    @property
+    def paused(self) -> bool:
+        """Whether the worker waits for a person, and goes on by itself then."""
+        return isinstance(self.error, EnvironmentPaused)
 
     def __str__(self) -> str:
         text = f"The environment of worker {self.worker.index} failed: {described(self.error)}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mlhooks.envs.manager import Worker, WorkerFailure, WorkerLost, described
-from mlhooks.errors import MlhooksError, UsageError
+from mlhooks.errors import EnvironmentPaused, MlhooksError, UsageError
 
 if TYPE_CHECKING:
     from mlhooks.settings.run_options import EnvironmentSettings
@@ -38,12 +38,14 @@ class RestartPolicy:
         )
 
     def restart(self, worker: Worker, error: Exception) -> WorkerLost:
-        """Count a restart after a failure.
+        """Count a restart after a failure; that of an environment that a person stopped is none.
 
         Raises:
             WorkerFailure: a restart would pass a limit.
             MlhooksError: the failure itself, where what was asked for cannot be done, however often it is tried.
         """
+        if isinstance(error, EnvironmentPaused):
+            return WorkerLost(worker, error)
         if isinstance(error, MlhooksError) and error.exit_code == UsageError.exit_code:
             raise error
         reached = self._limit_reached(worker)

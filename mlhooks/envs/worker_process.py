@@ -170,10 +170,13 @@ class WorkerProcess:
         return f"Its process ended with {how}."
 
     def leave(self) -> None:
-        """Tell the process to close its environment and end, for which it gets some seconds, unless it hangs."""
+        """Tell the process to close its environment and end, for which it gets some seconds.
+
+        One that hangs gets none, nor one whose environment never came up: it may wait for a player for long.
+        """
         assert self._connection is not None
         self.leaving, self.stepping = True, False
-        self.deadline = time.monotonic() + (0.0 if self._hangs else _LEAVE)
+        self.deadline = time.monotonic() + (_LEAVE if self.came_up and not self._hangs else 0.0)
         with contextlib.suppress(OSError):
             messages.send(self._connection, Close())
 
@@ -207,8 +210,10 @@ class WorkerProcess:
 
     def _drain(self) -> None:
         """Read what it still said, for a player that it started last."""
-        with contextlib.suppress(EnvironmentFailure):
-            self._players += [message.pid for message in self._messages() if isinstance(message, Player)]
+        with contextlib.suppress(EnvironmentFailure):  # at the end of what it said
+            for message in self._messages():
+                if isinstance(message, Player):
+                    self._players.append(message.pid)
 
 
 @contextlib.contextmanager

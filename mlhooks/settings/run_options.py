@@ -161,9 +161,9 @@ class RunOptions(SettingsModel):
             severity="error",
             file=self._origin.file,
             key="behaviors",
-            message="the environment shows a behavior that is not listed, and there are no default_settings",
-            found=behavior_name,
-            allowed=", ".join(self.behaviors) or "none is listed",
+            message=f"the environment shows the behavior {behavior_name!r}, and the configuration has "
+            f"{' and '.join(map(repr, self.behaviors)) or 'none'}. The names must be equal: change one of them (in "
+            "Unity, the Behavior Name of the agent's Behavior Parameters), or give default_settings for all others",
             nearest=nearest(behavior_name, self.behaviors),
         )
         return error_from(SettingsError, [finding])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ from mlhooks.testing.trial import Trial
 
 if TYPE_CHECKING:
     from mlhooks.testing.writing import Start
+
+
+FOLDER: pytest.StashKey[Path] = pytest.StashKey()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -34,7 +38,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from mlhooks.testing.environments import environments_of
 
         given: list[str] = metafunc.config.getoption("--mlhooks-env")
-        metafunc.parametrize("environment", environments_of(module.target, given))
+        metafunc.parametrize("environment", environments_of(module.target, given, _folder(metafunc.config)))
+
+
+def _folder(config: pytest.Config) -> Path:
+    """A folder for what plugins need to be tried, which lasts as long as the tests."""
+    if FOLDER not in config.stash:
+        folder = tempfile.TemporaryDirectory(prefix="mlhooks-")
+        config.add_cleanup(folder.cleanup)
+        config.stash[FOLDER] = Path(folder.name)
+    return config.stash[FOLDER]
 
 
 def variants(trial: Trial) -> list[dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,29 +12,44 @@ from mlagents_envs.base_env import ActionTuple, BaseEnv, BehaviorSpec, DecisionS
 
 from mlhooks.testing.managers import load_options, offered
 from mlhooks.testing.target import Target
-from mlhooks.training.environments import make_factory
+from mlhooks.training.environments import make_factory, scheme_and_name
 
 DEFAULT_NAME = "default"
 Steps = dict[str, tuple[DecisionSteps, TerminalSteps]]
 
 
-def environments_of(target: Target, given: list[str]) -> list[str]:
+def environments_of(target: Target, given: list[str], folder: Path) -> list[str]:
     """What `--env` would be: those that were given, or those that the plugin lists, or each of its kinds by default.
 
-    A plugin lists them in its attribute `conformance_environments`, such as `("sim:3DBall", "sim:Basic")`.
+    A plugin lists them in its attribute `conformance_environments`, such as `("sim:3DBall", "sim:Basic")`, or returns
+    them from a function of that name, which may write what they need into the folder that it gets.
     """
     schemes = sorted(offered(target.plugin, "get_env_types"))
-    listed = given or list(getattr(target.plugin, "conformance_environments", ()))
-    chosen = [name for name in listed if name.partition(":")[0] in schemes]
+    listed = getattr(target.plugin, "conformance_environments", ())
+    listed = given or list(listed(folder) if callable(listed) else listed)
+    chosen = [name for name in listed if scheme_and_name(name)[0] in schemes]
     return chosen or [f"{scheme}:{DEFAULT_NAME}" for scheme in schemes]
 
 
 def make(target: Target, name: str, *, seed: int = 1, num_areas: int = 1, worker: int = 0) -> BaseEnv:
     """The environment of one worker, as a run would make it."""
     manager = target.manager()
-    flags = {"env_settings.env_path": name, "env_settings.seed": seed, "env_settings.num_areas": num_areas}
+    flags = {
+        "env_settings.env_path": name,
+        "env_settings.seed": seed,
+        "env_settings.num_areas": num_areas,
+        "env_settings.base_port": free_port() - worker,  # for kinds that listen, several at a time
+    }
     options = load_options(manager, {}, flags)
     return make_factory(options, manager)(worker)
+
+
+def free_port() -> int:
+    """A port on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def look(env: BaseEnv) -> Steps:

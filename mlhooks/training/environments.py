@@ -18,6 +18,12 @@ def environment_name(options: RunOptions) -> str:
     return options.env_settings.env_path or "the Unity Editor"
 
 
+def scheme_and_name(env_path: str | None) -> tuple[str, str | None]:
+    """The environment kind that `--env` names, and what it says behind it; a plain path or none is `unity`."""
+    match = _SCHEME.fullmatch(env_path or "")
+    return (match[1], match[2]) if match else ("unity", env_path)
+
+
 def make_factory(options: RunOptions, plugins: PluginManager) -> EnvironmentFactory:
     """A function that makes the environment of a worker, by its number.
 
@@ -26,11 +32,10 @@ def make_factory(options: RunOptions, plugins: PluginManager) -> EnvironmentFact
     """
     types = plugins.collect_mapping("get_env_types")
     path = options.env_settings.env_path
-    match = _SCHEME.fullmatch(path or "")
-    scheme, name = match.groups() if match else ("unity", path)
+    scheme, name = scheme_and_name(path)
     if scheme not in types:
         installed = ", ".join(f"{kind}:" for kind in sorted(types))
-        if match is None:
+        if scheme == "unity":
             what = f"{path!r} is a Unity player" if path else "Without --env, a run waits for the Unity Editor"
             raise UnsupportedError(
                 f"{what}, and no installed plugin brings the environment kind 'unity'. Name another kind with --env: "

@@ -89,6 +89,8 @@ class Run:
         self._device = _device(options.torch_settings.device)
         self._persistence = Persistence(self)
         self._summarized: dict[str, int] = {}
+        self._begun = False  # whether an environment has shown anything
+        self._waits = True  # for environments to start, or for a person to start one again
 
     def execute(self) -> RunOutcome:
         """Run to the end; whatever happens, save, close and tell the plugins.
@@ -149,7 +151,9 @@ class Run:
         self.curriculum.announce()
         make_env = make_factory(self.options, self.plugins)
         make_env.parameters = self.curriculum.values
+        self.stop.at_once = True
         self.manager = self.plugins.hook.create_env_manager(options=self.options, make_env=make_env)
+        self.stop.at_once = False
         if self.manager is None:
             raise PluginError("No plugin answered create_env_manager; unblock the built-in one or install another.")
         if not self.inference:
@@ -208,6 +212,7 @@ class Run:
                         manager.send(Worker(worker), behavior_id, action)
             steps = 0
             with timers("env_step"):
+                self.stop.at_once = self._waits
                 for event in manager.ready():
                     if isinstance(event, WorkerLost):
                         self._lose(event)
@@ -215,6 +220,7 @@ class Run:
                         self._observe(event, manager)
                         steps += 1
                         named = named or self._name_missing_behaviors()
+                self.stop.at_once = False
             for trainer in trainers.values():
                 self._learn(trainer)
             if not self.inference:  # which stays in the lesson that was saved
@@ -223,6 +229,7 @@ class Run:
 
     def _observe(self, step: WorkerStep, manager: EnvManager) -> None:
         """Hand what a worker sent to the trainers; a worker that sends what is no number is started anew."""
+        self._begun, self._waits, self.stop.at_once = True, False, False
         for behavior_id, (decisions, terminals) in step.steps.items():
             trainer = self._trainer(behavior_id, step.specs[behavior_id])
             try:
@@ -237,10 +244,15 @@ class Run:
                     trainer.stats.add_stat(key, value, aggregation)
 
     def _lose(self, lost: WorkerLost) -> None:
-        """Drop what a worker that is being started anew leaves unfinished."""
-        logger.warning("Worker %d is started anew, and the run goes on. %s", lost.worker.index, lost)
+        """Drop what a worker leaves unfinished that is being started anew, or waits for a person to start it."""
+        self.stop.at_once = False
         for trainer in self.trainers.values():
             trainer.worker_failed(lost.worker.index)
+        if lost.paused:
+            logger.info("%s The run waits, and goes on when it is started again; Ctrl-C saves and ends.", lost.error)
+            self._waits = True
+            return
+        logger.warning("Worker %d is started anew, and the run goes on. %s", lost.worker.index, lost)
         self.outcome.restarts.append(lost)
         self.plugins.hook.env_failed(worker=lost.worker, error=lost.error, will_restart=True)
 
@@ -284,7 +296,9 @@ class Run:
     def _finish(self) -> None:
         """Save what the last checkpoint lacks, write what is left, close the environments."""
         try:
-            if any(trainer.step for trainer in self.trainers.values()) and not self.inference:
+            # what a resumed run that never began would save is less than the checkpoint that it found
+            worth_saving = self._begun or self.outcome.status == "finished"
+            if worth_saving and any(trainer.step for trainer in self.trainers.values()) and not self.inference:
                 if self.outcome.status == "failed":
                     for trainer in self.trainers.values():
                         trainer.environments_restarted()

@@ -15,11 +15,13 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") i
 class StopRequest:
     """While entered, the first signal sets `requested`, and a second one interrupts at once.
 
+    While `at_once` is set, the first one does: nothing can be lost, and what is waited for may never come.
+
     Outside the main thread, where Python delivers no signals, entering changes nothing.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = self.at_once = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> None:
@@ -31,7 +33,8 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _handle(self, *_: object) -> None:
-        if self.requested:
+        if self.requested or self.at_once:
+            self.requested = True
             raise KeyboardInterrupt
         self.requested = True
         logger.warning("Stopping: saving a checkpoint first. Once more stops at once.")

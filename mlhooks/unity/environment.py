@@ -15,16 +15,18 @@ from mlhooks.unity import messages, schema
 from mlhooks.unity.communicator import PlayerCommunicator
 from mlhooks.unity.decode import Decoder
 from mlhooks.unity.encode import encode_reset, encode_step
-from mlhooks.unity.errors import PlayerSilent, PlayerStopped, ProtocolBroken
+from mlhooks.unity.errors import BehaviorChanged, PlayerSilent, PlayerStopped, PlayModeEnded, ProtocolBroken
 from mlhooks.unity.launch import PlayerProcess
 from mlhooks.unity.messages import PlayerMessage
+from mlhooks.unity.ports import EDITOR_PORT
 from mlhooks.unity.records import parse_agent, split
 from mlhooks.unity.side_channels import PlayerChannels, Stat
-from mlhooks.unity.specs import read_spec
+from mlhooks.unity.specs import described, read_spec
 from mlhooks.unity.wire import NOWHERE, Span, WireError
 
 schema.install()
 
+from mlagents_envs.base_env import DecisionSteps, TerminalSteps  # noqa: E402
 from mlagents_envs.communicator_objects.unity_rl_initialization_output_pb2 import (  # noqa: E402
     UnityRLInitializationOutputProto,
 )
@@ -42,12 +44,15 @@ logger = logging.getLogger("mlhooks")
 
 logging.getLogger(UnityEnvironment.__module__).setLevel(logging.WARNING)  # it speaks of the Editor to every player
 
-EDITOR_PORT: int = UnityEnvironment.DEFAULT_EDITOR_PORT
+LISTENING = "Listening on port %d. Start training by pressing the Play button in the Unity Editor."
 _CRASH_SHOWS = 1.0  # seconds within which a process that closed its connection because it crashes has ended
 
 
 class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ships no types
     """One player and the connection to it; the constructor returns when the player has connected.
+
+    When the Editor leaves Play mode, `step` and `reset` raise PlayModeEnded. The next `reset` waits, for as long as it
+    takes, until it is played again, with the same behaviors.
 
     Args:
         path: of the player's executable; None waits for the Editor.
@@ -86,6 +91,7 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
         self._package_version = ""
         self._communicator: PlayerCommunicator | None = None
         self._process: PlayerProcess | None = None
+        self._begun = self._paused = self._silent = False
         self.channels = channels or PlayerChannels()
         try:
             with self._explained():
@@ -101,21 +107,25 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
             self._close(0)
             raise
         self._side_channel_manager = self.channels
+        self._begun = True
 
     def _get_communicator(self, worker_id: int, base_port: int, timeout_wait: float) -> PlayerCommunicator:
         return PlayerCommunicator(base_port + worker_id, timeout_wait, self._bind)
 
     def _send_academy_parameters(self, init_parameters: UnityRLInitializationInputProto) -> UnityOutputProto:
         """Start the player, now that it can connect, and tell it the parameters of the run."""
+        self._init_parameters = init_parameters
         if self._path is None:
-            logger.info(
-                "Listening on port %d. Start training by pressing the Play button in the Unity Editor.", self._port
-            )
+            logger.info(LISTENING, self._port)
         else:
             if self._log is not None:
                 self._log.parent.mkdir(parents=True, exist_ok=True)
             self._process = PlayerProcess(self._path, self._executable_args(), self._log)
-        output = super()._send_academy_parameters(init_parameters)
+        with self._explained():  # here, where the process is still known
+            return self._shake_hands()
+
+    def _shake_hands(self) -> UnityOutputProto:
+        output = super()._send_academy_parameters(self._init_parameters)
         self._greet(output.rl_initialization_output)
         return output
 
@@ -135,13 +145,40 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
         logger.info("Connected to Unity: package %s, protocol %s.", player.package_version or "unknown", theirs)
 
     def reset(self) -> None:
-        """Ask the player to begin new episodes.
+        """Ask the player to begin new episodes; an Editor that left Play mode is waited for first.
 
         Raises:
             EnvironmentFailure: it failed; the subclass and the message say how.
         """
+        if self._paused:
+            self._wait_for_play()
         self._advance(encode_reset(self.channels.generate_side_channel_messages()))
         self._is_first_message = False
+
+    def _wait_for_play(self) -> None:
+        assert self._communicator is not None
+        logger.info(LISTENING, self._port)
+        with self._explained():
+            while self._paused:
+                try:
+                    self._shake_hands()
+                    self._paused = False
+                except PlayerSilent:
+                    if self._communicator.connected:
+                        raise
+
+    def _listen_again(self) -> None:
+        """Free the port of an Editor that left Play mode, and take it again at once: Play may be pressed any moment."""
+        assert self._communicator is not None
+        self._communicator.close()
+        self._communicator = self._get_communicator(0, self._port, self._timeout_wait)
+        self._paused = True
+        self.channels.begin_again()
+        self._announced, self._decoders = {}, {}
+        self._env_actions.clear()
+        self._env_state = {
+            name: (DecisionSteps.empty(spec), TerminalSteps.empty(spec)) for name, spec in self._env_specs.items()
+        }
 
     def step(self) -> None:
         """Send the actions that were set, zeros for the others, and take in what the agents sent after them.
@@ -181,8 +218,19 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
             starts, sizes = split(output.data, place.start, place.stop)
             agent = parse_agent(output.data[starts[0] : starts[0] + sizes[0]])
             unity_spec = read_spec(self._announced.pop(behavior_id), agent, self._package_version)
-            if self._env_specs.get(behavior_id, unity_spec.spec) != unity_spec.spec:
-                raise ProtocolBroken(f"The player announced the behavior {behavior_id!r} again, with another shape.")
+            known = self._env_specs.get(behavior_id, unity_spec.spec)
+            if known != unity_spec.spec:
+                if behavior_id in self._decoders:
+                    raise ProtocolBroken(
+                        f"The player announced the behavior {behavior_id!r} again, with another shape."
+                    )
+                raise BehaviorChanged(
+                    f"The behavior {behavior_id!r} has changed since the Unity Editor was played last.\n"
+                    f"    It had {described(known)}.\n"
+                    f"    It has {described(unity_spec.spec)}.\n"
+                    "The networks of this run do not fit it any more: undo the change in the scene and go on with "
+                    "--resume, or begin another run by --run-id."
+                )
             self._decoders[behavior_id] = Decoder(behavior_id, unity_spec)
             self._env_specs[behavior_id] = unity_spec.spec
 
@@ -211,12 +259,21 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
             yield
         except (WireError, DecodeError) as error:
             raise ProtocolBroken(f"What the player sent is no message of the protocol: {error}.") from error
-        except PlayerStopped:
+        except PlayerStopped as error:
             if self._process is not None and self._process.wait(_CRASH_SHOWS):
                 self._process.check()
+            if self._path is None and self._begun and self._communicator is not None:
+                self._listen_again()
+                raise PlayModeEnded("The Unity Editor left Play mode.") from error
+            if self._process is not None:
+                raise PlayerStopped(f"The player quit by itself.{self._process.last_words()}") from error
             raise
         except PlayerSilent as error:
-            raise PlayerSilent(self._why_silent()) from error
+            if self._silent:
+                raise  # explained before
+            self._silent = True
+            words = "" if self._process is None else self._process.last_words()
+            raise PlayerSilent(f"{self._why_silent()}{words}") from error
 
     def _why_silent(self) -> str:
         waited = f"within {self._timeout_wait:g} seconds (--timeout-wait)"
@@ -250,7 +307,8 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
         if communicator is not None:
             communicator.close()
         if process is not None:
-            process.close(self._timeout_wait if timeout is None else timeout)
+            patience = 0 if self._silent else self._timeout_wait
+            process.close(patience if timeout is None else timeout)
 
 
 def _compatible(theirs: str, ours: str) -> bool:

@@ -13,7 +13,7 @@ from mlagents_envs.exception import (
     UnityWorkerInUseException,
 )
 
-from mlhooks.errors import EnvironmentFailure
+from mlhooks.errors import EnvironmentFailure, EnvironmentPaused, UsageError
 
 
 class PlayerNotFound(EnvironmentFailure, UnityEnvironmentException):  # type: ignore[misc]
@@ -31,7 +31,15 @@ class PlayerSilent(EnvironmentFailure, UnityTimeOutException):  # type: ignore[m
 
 
 class PlayerStopped(EnvironmentFailure, UnityCommunicatorStoppedException):  # type: ignore[misc]
-    """The player said goodbye or closed the connection, as the Editor does when its Play button is pressed again."""
+    """The player said goodbye or closed the connection."""
+
+
+class PlayModeEnded(EnvironmentPaused, PlayerStopped):
+    """The Unity Editor left Play mode; it may be played again."""
+
+
+class BehaviorChanged(UsageError, UnityEnvironmentException):  # type: ignore[misc]
+    """The scene in the Unity Editor was changed, and its behaviors do not fit the run any more."""
 
 
 class ProtocolBroken(EnvironmentFailure, UnityCommunicationException):  # type: ignore[misc]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import logging
 import os
 import signal
@@ -14,36 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from mlagents_envs.env_utils import validate_environment_path
-
 from mlhooks.envs import players
+from mlhooks.unity.builds import find_player
 from mlhooks.unity.errors import PlayerExited, PlayerNotFound
 
 logger = logging.getLogger("mlhooks")
 
 _TAIL_LINES, _TAIL_BYTES = 15, 16_384
-
-
-def find_player(path: str) -> str:
-    """The executable that a path means: of the player itself, or without the ending of this platform.
-
-    Raises:
-        PlayerNotFound: there is none, or the file may not be executed.
-    """
-    found = path if Path(path).is_file() else validate_environment_path(path)
-    if found is None:
-        raise PlayerNotFound(f"There is no Unity player for this platform at {path}.{_near(Path(path))}")
-    if not os.access(found, os.X_OK):
-        raise PlayerNotFound(f"The player {found} is not executable. Allow it with: chmod +x {found}")
-    return found
-
-
-def _near(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f" There is no folder {path.parent}."
-    names = {other.name.casefold(): other for other in path.parent.iterdir()}
-    near = difflib.get_close_matches(path.name.casefold(), names, n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(str(names[name]) for name in near)}?" if near else ""
 
 
 class PlayerProcess:
@@ -86,7 +62,7 @@ class PlayerProcess:
         """
         code = self._process.poll()
         if code is not None:
-            raise PlayerExited(f"The player exited with {_describe(code)}.{self._last_words()}")
+            raise PlayerExited(f"The player exited with {_describe(code)}.{self.last_words()}")
 
     def wait(self, timeout: float) -> bool:
         """Whether the player ends by itself within a time in seconds."""
@@ -112,7 +88,8 @@ class PlayerProcess:
         else:
             os.killpg(self.pid, signal.SIGKILL)  # it leads its own session, so this reaches what it started
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """The end of the player's log, or of what it printed, as the end of a message."""
         for source, text in ((f"its log, {self._log}", _tail_of(self._log)), ("its output", self._printed())):
             lines = [line for line in text.splitlines() if line.strip()][-_TAIL_LINES:]
             if lines:

@@ -1,4 +1,4 @@
-"""Listen on a port, or say who holds it."""
+"""The ports on which players connect: listen there, or say who holds them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import logging
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mlhooks.errors import UsageError
@@ -14,9 +14,10 @@ from mlhooks.unity.errors import PortTaken
 
 logger = logging.getLogger("mlhooks")
 
+EDITOR_PORT = 5004
+"""Where the Unity Editor connects."""
 LOOPBACK = ("127.0.0.1", "::1")
 """What `localhost`, to which players connect, may mean."""
-
 _PROC = Path("/proc")
 _LISTEN = "0A"  # state of a socket in /proc/net/tcp
 
@@ -42,9 +43,7 @@ def listen(port: int, bind: str | None = None) -> list[socket.socket]:
         )
     states = {address: taken(address, port) for address in addresses}
     if any(states.values()):
-        who = holder(port)
-        by = f"by {who}" if who else "by another process"
-        raise PortTaken(f"Port {port} is taken {by}. End that process, or choose other ports with --base-port.")
+        raise PortTaken(complaint(port))
     here = [address for address, state in states.items() if state is not None]
     if not here:
         raise UsageError(f"Cannot listen on {', '.join(addresses)}: this machine does not have the address.")
@@ -79,6 +78,29 @@ def taken(address: str, port: int) -> bool | None:
             return True
         return None
     return False
+
+
+def refuse_taken(ports: Iterable[int], bind: str | None = None) -> None:
+    """Check that a run can listen on its ports.
+
+    Raises:
+        PortTaken: another process listens on one of them; says which process.
+    """
+    for port in ports:
+        if any(taken(address, port) for address in ([bind] if bind else LOOPBACK)):
+            raise PortTaken(complaint(port))
+
+
+def complaint(port: int) -> str:
+    """What to say about a port that is taken: by whom, and what to do."""
+    who = holder(port)
+    by = f"by {who}" if who else "by another process"
+    otherwise = (
+        ": the Unity Editor connects to this port alone."
+        if port == EDITOR_PORT
+        else ", or choose other ports with --base-port."
+    )
+    return f"Port {port} is taken {by}. End that process{otherwise}"
 
 
 def holder(port: int) -> str | None:

@@ -64,9 +64,12 @@ class PlayerChannels:
         channels = (self._engine, self._parameters, self._stats, _Analytics(), *others)
         self._by_id: dict[UUID, SideChannel] = {channel.channel_id: channel for channel in channels}
         self._unknown: set[UUID] = set()
+        self._engine_settings: EngineSettings | None = None
+        self._values: dict[str, ParameterRandomizationSettings] = {}
 
     def configure_engine(self, engine: EngineSettings) -> None:
         """Queue the settings of rendering and time."""
+        self._engine_settings = engine
         self._engine.set_configuration_parameters(
             width=engine.width,
             height=engine.height,
@@ -79,6 +82,7 @@ class PlayerChannels:
     def set_parameters(self, values: Mapping[str, ParameterRandomizationSettings]) -> None:
         """Queue environment parameters: what each is now, or is drawn from in the player; seeds are as given."""
         channel = self._parameters
+        self._values.update(values)
         for name, value in values.items():
             match value:
                 case ConstantSettings():
@@ -91,6 +95,13 @@ class PlayerChannels:
                     channel.set_multirangeuniform_sampler_parameters(name, value.intervals, value.seed)
                 case _:
                     raise TypeError(f"There is no way to send a {type(value).__name__} to a player.")
+
+    def begin_again(self) -> None:
+        """Queue what a player that has just started must know, in place of what the last one did not get."""
+        self._engine.message_queue, self._parameters.message_queue = [], []
+        if self._engine_settings is not None:
+            self.configure_engine(self._engine_settings)
+        self.set_parameters(dict(self._values))
 
     def take_stats(self) -> list[Stat]:
         """What the player added to its statistics since the last call: key, value, aggregation."""

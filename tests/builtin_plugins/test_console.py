@@ -180,8 +180,18 @@ def test_no_color_is_respected(start_run, open_terminal, monkeypatch):
 def test_interrupted_run_says_how_to_go_on(start_run, capsys):
     start_run(console, run_id="ball7").finish(status="interrupted")
     assert "Interrupted after 0:01:23." in capsys.readouterr().out.splitlines()[-2]
-    start_run(console, run_id="ball7").finish(status="interrupted")
+    start_run(console, run_id="ball7", resumed=True).finish(status="interrupted")
     assert capsys.readouterr().out.endswith("--resume --run-id ball7\n")
+    saved = {"checkpoint": [Path("first.pt")]}
+    start_run(console, run_id="ball7").finish(status="interrupted", files=saved)
+    assert "--resume --run-id ball7\n" in capsys.readouterr().out
+
+
+def test_run_that_was_interrupted_before_it_began_does_not_offer_to_go_on(start_run, capsys):
+    start_run(console, run_id="ball7").finish(status="interrupted")
+    out = capsys.readouterr().out
+    assert out.endswith("Nothing was learned, so nothing was saved.\n")
+    assert "--resume" not in out
 
 
 def test_resumed_run_says_where_it_goes_on(start_run, capsys):

@@ -10,6 +10,7 @@ import pytest
 
 from builtin_plugins import unity_env
 from mlhooks import hookimpl
+from mlhooks.envs.factory import EnvironmentKind
 from mlhooks.envs.parameters import set_parameters
 from mlhooks.errors import UsageError
 from mlhooks.settings import RunOptions
@@ -28,7 +29,8 @@ def options(tmp_path: Path, **sections: Any) -> RunOptions:
 
 
 def test_scheme_is_unity() -> None:
-    assert unity_env.get_env_types() == {"unity": unity_env.make}
+    (kind,) = unity_env.get_env_types().items()
+    assert kind == ("unity", EnvironmentKind(unity_env.make, unity_env.check))
 
 
 def test_importing_the_plugin_needs_no_grpc() -> None:
@@ -99,7 +101,7 @@ def test_address_to_listen_on_is_taken_from_the_arguments(tmp_path: Path, monkey
 def test_other_arguments_are_refused(tmp_path: Path, arguments: dict[str, Any]) -> None:
     settings = options(tmp_path, env_settings={"env_kwargs": arguments})
     with pytest.raises(UsageError, match=r"takes no env_settings.env_kwargs.*env_args"):
-        unity_env.make("x", worker_id=0, seed=1, num_areas=1, options=settings)
+        unity_env.check("x", settings)
 
 
 def test_player_that_is_not_there_leaves_its_port_free(tmp_path: Path) -> None:

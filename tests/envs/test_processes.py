@@ -312,3 +312,21 @@ def test_player_ends_with_its_worker_however_that_ends(manage: Manage, tmp_path:
     manager.close()
     manager.close()
     assert not any(is_running(pid) for pid in pids(tmp_path))
+
+
+class ComesUpNever(WithPlayer):
+    """Starts a process and waits for it, as for a player that does not connect."""
+
+    def __init__(self, worker: int, folder: str) -> None:
+        super().__init__(worker, folder)
+        time.sleep(1000)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_player_of_a_worker_that_is_closed_while_it_starts_is_ended_too(manage: Manage, tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    manager = manage(lambda index: ComesUpNever(index, folder), 1)
+    wait_until(lambda: len(pids(tmp_path)) == 2)
+    manager.close()  # nothing of what the worker said was read before
+    wait_until(lambda: not any(is_running(pid) for pid in pids(tmp_path)))
+    assert len(pids(tmp_path)) == 2

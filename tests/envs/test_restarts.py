@@ -4,7 +4,7 @@ import pytest
 
 from mlhooks.envs.manager import Worker, WorkerFailure, WorkerLost
 from mlhooks.envs.restarts import RestartPolicy, restart_report
-from mlhooks.errors import UsageError
+from mlhooks.errors import EnvironmentPaused, UsageError
 from mlhooks.settings.run_options import EnvironmentSettings
 
 ERROR = RuntimeError("it exploded")
@@ -66,6 +66,15 @@ def test_message_says_what_failed_and_which_limit_is_reached(lifetime: int, rate
 def test_what_cannot_be_done_is_not_tried_again() -> None:
     with pytest.raises(UsageError, match="no such simulation"):
         RestartPolicy(-1, -1, 60).restart(Worker(0), UsageError("no such simulation"))
+
+
+def test_environment_that_a_person_stopped_is_counted_nowhere() -> None:
+    policy = RestartPolicy(1, 1, 60)
+    lost = [policy.restart(Worker(0), EnvironmentPaused("stopped")) for _ in range(5)]
+    assert all(each.paused for each in lost)
+    assert not policy.restart(Worker(0), ERROR).paused
+    with pytest.raises(WorkerFailure, match="restarted once"):
+        policy.restart(Worker(0), ERROR)
 
 
 def test_report_names_each_worker_how_often_and_why() -> None:

@@ -257,7 +257,9 @@ class TestDefaultSettings:
 
 def test_an_unlisted_behavior_is_refused_with_those_that_are_listed(load: Load) -> None:
     options = load("behaviors: {Walker: {}, Crawler: {}}").options
-    with pytest.raises(SettingsError, match=r"config\.yaml.*Walkr.*Walker, Crawler.*did you mean Walker") as caught:
+    with pytest.raises(
+        SettingsError, match=r"config\.yaml.*'Walkr', .*'Walker' and 'Crawler'\..*mean Walker\?"
+    ) as caught:
         options.settings_for("Walkr")
     assert caught.value.findings[0].nearest == "Walker"
 

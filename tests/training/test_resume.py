@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mlhooks import hookimpl
-from mlhooks.errors import CheckpointError, UsageError
+from mlhooks.errors import CheckpointError, EnvironmentFailure, UsageError
 from mlhooks.training.checkpoints import CheckpointFolder, read_state
 from mlhooks.training.run import Run
 from tests.scripted import Env, config, train
@@ -107,6 +107,21 @@ def test_environment_without_state_resumes_with_new_episodes_and_says_so(
     assert "episodes begin anew" in caplog.text
     assert resumed.trainers["Corridor"].step == 600 > stopped_at
     assert resumed.trainers["Corridor"].updates == 6
+
+
+def test_resume_that_does_not_start_leaves_the_checkpoint_as_it_is(tmp_path: Path) -> None:
+    def fails() -> Any:
+        raise EnvironmentFailure("it does not start")
+
+    settings = config("Corridor", "test:x", max_steps=300)
+    train(settings, tmp_path, Env())
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
+    settings["behaviors"]["Corridor"]["max_steps"] = 600
+    with pytest.raises(EnvironmentFailure, match="it does not start"):
+        train(settings, tmp_path, Env(fails), resume=True)
+    after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
+    changed = {path.name for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    assert changed <= {"configuration.yaml"}
 
 
 def test_resume_passes_over_damaged_checkpoints(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

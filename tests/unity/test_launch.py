@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from mlhooks.errors import EnvironmentFailure
+from mlhooks.sim_player.executable import write_executable
 from mlhooks.unity.environment import UnityPlayer
 from mlhooks.unity.errors import PlayerExited, PlayerNotFound, PlayerSilent
-from mlhooks.unity.launch import PlayerProcess, find_player
+from mlhooks.unity.launch import PlayerProcess
 from tests.unity.client import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="players here are shell scripts")
@@ -47,34 +49,9 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def test_player_is_found_with_and_without_its_ending(script: Callable[..., Path], tmp_path: Path) -> None:
+def test_program_that_does_not_run_here_is_refused(script: Callable[..., Path]) -> None:
     path = script("")
-    assert Path(find_player(str(path))) == path
-    if sys.platform == "linux":
-        assert Path(find_player(str(tmp_path / "Game"))) == path
-
-
-@pytest.mark.parametrize(
-    ("path", "hint"), [("gane.x86_64", r"Did you mean .*Game\.x86_64\?"), ("Build/Game", "There is no folder .*Build")]
-)
-def test_player_that_is_not_there_is_refused_with_a_hint(
-    script: Callable[..., Path], tmp_path: Path, path: str, hint: str
-) -> None:
-    script("")
-    with pytest.raises(PlayerNotFound, match=rf"no Unity player for this platform at .*{path}\. {hint}") as caught:
-        find_player(str(tmp_path / path))
-    assert caught.value.exit_code == 2
-
-
-def test_player_without_permission_is_refused_with_the_command_to_run(script: Callable[..., Path]) -> None:
-    with pytest.raises(PlayerNotFound, match=r"not executable. Allow it with: chmod \+x .*Game.x86_64"):
-        find_player(str(script("", mode=0o644)))
-
-
-def test_player_of_another_platform_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "Game"
-    path.write_bytes(b"MZ\x90\x00")
-    path.chmod(0o755)
+    path.write_bytes(b"\x00\x01 of an unknown machine")
     with pytest.raises(PlayerNotFound, match=r"cannot be executed here: .* Was it built for this platform"):
         PlayerProcess(str(path), ())
 
@@ -138,3 +115,28 @@ def test_player_that_never_connects_is_ended(script: Callable[..., Path], tmp_pa
         UnityPlayer(str(path), port=free_port(), timeout_wait=0.5)
     pid = tmp_path / "pid"
     assert not pid.exists() or not alive(int(pid.read_text()))
+
+
+def test_silent_player_is_told_with_its_log_and_ended_without_more_patience(
+    script: Callable[..., Path], tmp_path: Path
+) -> None:
+    log = tmp_path / "Player-0.log"
+    path = script(f"echo NullReferenceException > {log}; exec sleep 60")
+    with pytest.raises(
+        PlayerSilent, match=rf"did not connect .* The end of its log, {log}:\n    NullReferenceException"
+    ):
+        UnityPlayer(str(path), port=free_port(), timeout_wait=0.5, log=log)
+
+
+def test_player_that_quits_by_itself_is_told_with_its_log(tmp_path: Path) -> None:
+    path, log = tmp_path / "Game", tmp_path / "Player-0.log"
+    write_executable(path, ["3DBall", "--fault", "quit", "--fault-step", "2"])
+    env = UnityPlayer(str(path), port=free_port(), timeout_wait=20, log=log)
+    try:
+        env.reset()
+        with pytest.raises(
+            EnvironmentFailure, match=r"(?s)end of its log, .*Player-0\.log:.*The player quits|by itself"
+        ):
+            env.step()
+    finally:
+        env.close()

@@ -243,6 +243,7 @@ def test_saved_state_is_the_whole_state(mlhooks_target: Target, environment: str
     """Where it offers state_dict() and load_state_dict(), a restored environment goes on exactly as the saved one."""
     env = _make(mlhooks_target, environment, num_areas=areas)
     if not hasattr(env, "state_dict"):
+        env.close()
         pytest.skip("it offers no state_dict(), so resumed runs begin new episodes")
     list(walk(env, 25, idle=0.5))
     state = deepcopy(env.state_dict())

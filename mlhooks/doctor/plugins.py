@@ -1,0 +1,49 @@
+"""Whether the plugins of a run load and go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mlhooks.doctor import Check, Questions
+
+CLAIMS = ("get_trainer_types", "get_env_types", "get_reward_signals")
+
+
+def checks(questions: Questions) -> Iterator[Check]:
+    """The plugins that a run would load."""
+    from mlhooks.errors import MlhooksError
+    from mlhooks.mlagents_plugins import StatsWriters
+    from mlhooks.plugins import PluginManager, find_plugins, load_plugins
+
+    names, folder = questions.plugin_names, questions.plugins_dir
+    try:
+        candidates, blocked = find_plugins(names=names, plugins_dir=folder)
+    except MlhooksError as error:
+        yield Check("plugins", "problem", str(error))
+        return
+    failed = False
+    for candidate in candidates:
+        alone = PluginManager(blocked=blocked)
+        try:
+            alone.add(candidate)
+        except MlhooksError as error:
+            failed = True
+            yield Check(f"plugin {candidate.origin.name}", "problem", str(error))
+            continue
+        plugin = alone.get_plugin(candidate.origin.name)
+        if isinstance(plugin, StatsWriters) and plugin.function is None:
+            text = "It needs the Python package mlagents, which is not installed, and is left out"
+            yield Check(f"plugin {candidate.origin.name}", "warning", text, f"Block it: -p no:{candidate.origin.name}")
+    if failed:
+        return
+    try:
+        together = load_plugins(names=names, plugins_dir=folder)
+        for hook in CLAIMS:
+            together.collect_mapping(hook)
+    except MlhooksError as error:
+        yield Check("plugins", "problem", str(error))
+    else:
+        loaded = [row for row in together.describe() if not row.blocked]
+        others = [row.name for row in loaded if row.source != "built-in"]
+        text = f"all {len(loaded)} load" + (f"; not built in: {', '.join(others)}" if others else "")
+        yield Check("plugins", "ok", text)
