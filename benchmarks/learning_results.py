@@ -105,15 +105,25 @@ TARGETS: dict[str, list[Target]] = {
     "acrobot_dqn": [Target("evaluation", -90)],
     "lunarlander_dqn": [Target("evaluation", beside="median")],
     "basic_dqn": [Target("evaluation", 0.93, 0.93, digits=3)],
+    "3dball_ppo_mlagents": [Target("training", 95)],
+    "basic_dqn_player": [Target("evaluation", 0.93, 0.93, digits=3)],
 }
+PLAYERS = {"3dball_ppo_mlagents": ("3DBall", "12"), "basic_dqn_player": ("Basic", "10")}
+"""Configurations that are trained over the Unity protocol: what the stand-in of a player plays, and its areas."""
 SB3 = peers.Peer("stable-baselines3", "learning_sb3.py", peers.SB3)
 
 
 def measure(config: str, seed: int, folder: Path) -> dict[str, Any]:
     """Train with one seed and score the final policy with another."""
-    run = ("--run-id", f"{config}-{seed}", "--results-dir", str(folder))
+    run: tuple[str, ...] = ("--run-id", f"{config}-{seed}", "--results-dir", str(folder))
     own = HERE / f"{config}.yaml"  # one that is no example
-    file = str(own) if own.exists() else config
+    file = str(own) if own.exists() else config.removesuffix("_player")
+    if config in PLAYERS:
+        name, areas = PLAYERS[config]
+        player = folder / f"{name}-{seed}"
+        mlhooks("sim-player", name, "--areas", areas, "--write-executable", str(player))
+        port = 5500 + 10 * seed
+        run += ("--env", str(player), "--no-graphics", "--base-port", str(port))
     started = perf_counter()
     trained = mlhooks("run", file, *run, "--seed", str(seed))
     seconds = perf_counter() - started
