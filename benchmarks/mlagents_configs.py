@@ -5,7 +5,8 @@ clone of https://github.com/Unity-Technologies/ml-agents, and runs it by the com
 Unity player that shows the file's behaviors, for `--steps` steps of each with rollouts of 256 steps, so that every
 behavior learns. It prints a table in Markdown and exits with 1 when a run fails for another reason than a refusal.
 
-The stand-in's agents have vector sensors and continuous actions. A file whose scene has cameras is tried with those.
+The stand-in's agents have vector sensors and continuous actions, or discrete ones for DQN, whatever the scenes have: it
+is the files that are tried.
 """
 
 from __future__ import annotations
@@ -46,9 +47,11 @@ def mlhooks(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def attempt(file: Path, folder: Path, steps: int, port: int) -> Tried:
     """Run one file against a player made for it."""
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    names = list(content.get("behaviors") or {})
+    found = content.get("behaviors") or {}
+    names = list(found)
     player = folder / "Player"
-    behaviors = [argument for name in names for argument in ("--behavior", name)]
+    traits = {name: ":discrete" if settings.get("trainer_type") == "dqn" else "" for name, settings in found.items()}
+    behaviors = [argument for name, trait in traits.items() for argument in ("--behavior", name + trait)]
     made = mlhooks("sim-player", "scripted", *behaviors, "--agents", "4", "--write-executable", player)
     if made.returncode:
         return Tried("failed", made.stderr)
