@@ -161,7 +161,7 @@ class DQNTrainer(OffPolicyTrainer):
     """Explores by a schedule of epsilon."""
 
     hyperparameters_type = DQNSettings
-    supports = Supports(continuous=False)
+    supports = Supports(continuous=False, threaded=True)
     policy: QPolicy
     conformance_settings: ClassVar[Mapping[str, Any]] = {
         "hyperparameters": {

@@ -72,6 +72,6 @@ def _of_behavior(
             installed = ", ".join(sorted(reward_signals)) or "none"
             message = f"no installed plugin provides the reward signal {name} (installed: {installed})"
             yield (*path, "reward_signals", name), message, "error"
-    if settings.threaded:
-        message = "threaded has no effect: environments wait during an update, with the same results"
+    if settings.threaded and not getattr(supports, "threaded", False):
+        message = f"threaded has no effect with the trainer type {kind}: environments wait during an update"
         yield (*path, "threaded"), message, "warning"

@@ -79,7 +79,9 @@ class Play:
         """One decision of every agent that waits, and an update where one is due."""
         self._act()
         if self.learning and self.trainer.ready_to_update():
-            self.losses.append(self.trainer.update())
+            losses = self.trainer.update()
+            if losses is not None:
+                self.losses.append(losses)
         elif not self.learning:
             self.trainer.discard()
 

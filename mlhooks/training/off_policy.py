@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,10 @@ class OffPolicyTrainer(Trainer):
     """Samples a minibatch for every `steps_per_update` agent steps, once there are enough rows.
 
     The buffer keeps the environment's rewards; reward signals are evaluated when it is sampled.
+
+    With `threaded` a round of updates runs beside the environments' next steps, and is waited for when the next round
+    is due. As many updates are made as without; but the steps between are decided by weights that are on their way, so
+    runs with the same seed differ.
     """
 
     store: ReplayBuffer
@@ -33,6 +39,9 @@ class OffPolicyTrainer(Trainer):
         assert isinstance(self.settings.hyperparameters, OffPolicyHyperparameters)
         self.hyperparameters = self.settings.hyperparameters
         self._powers = (self.gamma ** np.arange(self.n_step + 1)).astype(np.float32)  # of the discount factor
+        self._thread: ThreadPoolExecutor | None = None
+        self._round: Future[list[dict[str, Tensor]]] | None = None  # the updates that run now
+        self._unreported: list[dict[str, Tensor]] = []
         self._updated_at = 0.0  # the step up to which updates are done
         self._normalized_at = 0  # the tick up to which observations are in the normalizer
 
@@ -54,20 +63,39 @@ class OffPolicyTrainer(Trainer):
             return False
         return self.step - self._updated_at >= max(h.steps_per_update, h.update_interval)
 
-    def update(self) -> dict[str, float]:
-        """Do all updates that are due."""
+    def update(self) -> dict[str, float] | None:
+        """Do all updates that are due; with `threaded`, begin them, and report those of the round before."""
+        finished = self._finish_round()
         count = int((self.step - self._updated_at) / self.hyperparameters.steps_per_update)
         self._updated_at += count * self.hyperparameters.steps_per_update
         self._update_normalizer()
         self.optimizer.set_step(self.step)
-        reported, size = [], self.hyperparameters.batch_size
-        for _ in range(count):
-            batch = self.sample(size)
+        batches = (self.sample(self.hyperparameters.batch_size) for _ in range(count))
+        if self.settings.threaded:
+            self._thread = self._thread or ThreadPoolExecutor(1, "learner")
+            self._round = self._thread.submit(self._learn, list(batches))
+        else:
+            finished = self._learn(batches)
+            self.policy.weights_changed()
+        self.updates += count
+        return self.report(finished) if finished else None
+
+    def _learn(self, batches: Iterable[Batch]) -> list[dict[str, Tensor]]:
+        """An update on each batch, of the policy and of the reward signals; gives what they report."""
+        reported = []
+        for batch in batches:
             reported.append(self.optimizer.update(batch))
             reported += [signal.update(batch) for signal in self.reward_signals]
-        self.policy.weights_changed()
-        self.updates += count
-        return self.report(reported)
+        return reported
+
+    def _finish_round(self) -> list[dict[str, Tensor]]:
+        """Wait for the updates that run; gives what they report, and what was not reported yet."""
+        if self._round is not None:
+            running, self._round = self._round, None
+            self._unreported += running.result()
+            self.policy.weights_changed()
+        reported, self._unreported = self._unreported, []
+        return reported
 
     def _update_normalizer(self) -> None:
         if self.policy.inputs.normalizer is None:
@@ -130,6 +158,10 @@ class OffPolicyTrainer(Trainer):
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resume needs; the experience itself only with `save_replay_buffer`."""
+        self._unreported = self._finish_round()
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
         state = {**super().state_dict(), "updated_at": self._updated_at, "normalized_at": self._normalized_at}
         if not self.hyperparameters.save_replay_buffer:
             state["store"] = self.store.open_only().state_dict()

@@ -280,7 +280,8 @@ class Run:
         if trainer.ready_to_update():
             with self.timers("update"):
                 losses = trainer.update()
-            self.plugins.hook.update_finished(trainer=trainer, step=trainer.step, losses=losses)
+            if losses is not None:
+                self.plugins.hook.update_finished(trainer=trainer, step=trainer.step, losses=losses)
         name, frequency = trainer.behavior_name, trainer.settings.summary_freq
         if trainer.step // frequency > self._summarized[name] // frequency:
             self._summarize(trainer)

@@ -35,6 +35,7 @@ class Supports:
     continuous: bool = True
     discrete: bool = True
     memory: bool = False
+    threaded: bool = False
 
 
 class Trainer(ABC):
@@ -128,8 +129,11 @@ class Trainer(ABC):
         """Whether there is enough experience for an update."""
 
     @abstractmethod
-    def update(self) -> dict[str, float]:
-        """Learn from the experience; returns the means of what was reported, by statistics key."""
+    def update(self) -> dict[str, float] | None:
+        """Learn from the experience; returns the means of what was reported, by statistics key.
+
+        None where nothing is done yet, because the update goes on beside the environments' steps.
+        """
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """The array on the trainer's device; on the CPU the same memory."""

@@ -143,7 +143,7 @@ MUTANTS = [
     Mutant("dqn_learns_the_wrong_branch", "dqn", DQN, "[columns.start for columns in policy.network.branches]", "[0 for columns in policy.network.branches]", "test_learns_several_branches"),
     Mutant("dqn_sign_of_the_reward", "dqn", DQN, "addcmul(batch.rewards, batch.discounts", "addcmul(-batch.rewards, batch.discounts", "test_learns_one_step"),
     Mutant("dqn_discount_forgotten", "dqn", DQN, "batch.discounts, following", "(batch.discounts > 0).float(), following", "test_values_are_the_true_ones"),
-    Mutant("dqn_supports_what_it_cannot", "dqn", DQN, "    supports = Supports(continuous=False)\n", "    supports = Supports()\n", "test_trains_on_every_action_kind_that_it_declares"),
+    Mutant("dqn_supports_what_it_cannot", "dqn", DQN, "Supports(continuous=False, threaded=True)", "Supports()", "test_trains_on_every_action_kind_that_it_declares"),
     Mutant("replay_interruption_is_an_end", "dqn", OFF_POLICY, "follows = np.maximum(path.next_rows, path.finals) >= 0", "follows = path.next_rows >= 0", "test_samples_are_the_transitions_that_happened"),
     Mutant("replay_interruption_is_an_end_learns_it_wrong", "dqn", OFF_POLICY, "follows = np.maximum(path.next_rows, path.finals) >= 0", "follows = path.next_rows >= 0", "test_interruption_is_not_an_end"),
     Mutant("replay_ends_are_bootstrapped", "dqn", OFF_POLICY, "self._powers[path.lengths] * follows", "self._powers[path.lengths]", "test_values_are_the_true_ones"),
