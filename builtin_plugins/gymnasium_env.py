@@ -6,8 +6,10 @@ import difflib
 import importlib
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +66,8 @@ def make(
     The keyword arguments of the environment come from `env_settings.env_kwargs`, among them those of `gymnasium.make`
     such as `max_episode_steps`, and `vectorization_mode`: `vector_entry_point` is the environment's own vectorized
     implementation, the default for several copies where there is one; `sync` steps single copies. `name` is a
-    registered id, with or without its version; `package:id` imports the package that registers it.
+    registered id, with or without its version; `package:id` imports the package that registers it, which may be a
+    module in the current folder.
 
     Raises:
         UsageError: Gymnasium or a package that the environment needs is missing, there is no such id, or it does not
@@ -107,6 +110,8 @@ def _find(gymnasium: ModuleType, name: str) -> EnvSpec:
     """Return the registered spec, of the newest version if the name has none."""
     package, _, env_id = name.rpartition(":")
     if package:
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))  # where a module of the user's own lies; worker processes inherit it
         try:
             importlib.import_module(package)
         except ImportError as error:

@@ -136,6 +136,13 @@ def test_trainer_in_four_steps(reader, capfd, validated):
     assert "pytest --mlhooks-plugin klpo.py" in reader.commands or not validated
 
 
+def test_environment_of_ones_own(reader, capfd):
+    for block in section("An environment"):
+        reader.follow(block)
+    (reward,) = re.findall(r"mean reward (-?[\d.]+)\n", capfd.readouterr().out)
+    assert float(reward) > 0.8  # chance earns far less
+
+
 def test_another_optimizer_for_ppo(reader):
     import torch
 
