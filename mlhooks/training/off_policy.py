@@ -97,6 +97,14 @@ class OffPolicyTrainer(Trainer):
         reported, self._unreported = self._unreported, []
         return reported
 
+    def settle(self) -> dict[str, float] | None:
+        """Finish the round of updates that runs, and its thread."""
+        finished = self._finish_round()
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
+        return self.report(finished) if finished else None
+
     def _update_normalizer(self) -> None:
         if self.policy.inputs.normalizer is None:
             return
@@ -159,9 +167,6 @@ class OffPolicyTrainer(Trainer):
     def state_dict(self) -> dict[str, Any]:
         """All that a resume needs; the experience itself only with `save_replay_buffer`."""
         self._unreported = self._finish_round()
-        if self._thread is not None:
-            self._thread.shutdown()
-            self._thread = None
         state = {**super().state_dict(), "updated_at": self._updated_at, "normalized_at": self._normalized_at}
         if not self.hyperparameters.save_replay_buffer:
             state["store"] = self.store.open_only().state_dict()

@@ -226,6 +226,8 @@ class Run:
             if not self.inference:  # which stays in the lesson that was saved
                 self.curriculum.teach(trainers, manager, steps)
             self._persistence.save_if_due()
+        for trainer in trainers.values():
+            self._report(trainer, trainer.settle())
 
     def _observe(self, step: WorkerStep, manager: EnvManager) -> None:
         """Hand what a worker sent to the trainers; a worker that sends what is no number is started anew."""
@@ -280,12 +282,15 @@ class Run:
         if trainer.ready_to_update():
             with self.timers("update"):
                 losses = trainer.update()
-            if losses is not None:
-                self.plugins.hook.update_finished(trainer=trainer, step=trainer.step, losses=losses)
+            self._report(trainer, losses)
         name, frequency = trainer.behavior_name, trainer.settings.summary_freq
         if trainer.step // frequency > self._summarized[name] // frequency:
             self._summarize(trainer)
         trainer.training = not trainer.done
+
+    def _report(self, trainer: Trainer, losses: dict[str, float] | None) -> None:
+        if losses is not None:
+            self.plugins.hook.update_finished(trainer=trainer, step=trainer.step, losses=losses)
 
     def _summarize(self, trainer: Trainer) -> None:
         with self.timers("summary"):

@@ -140,6 +140,10 @@ class Trainer(ABC):
         tensor = torch.from_numpy(array)
         return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
+    def settle(self) -> dict[str, float] | None:
+        """Finish an update that goes on beside the environments' steps; returns as `update` does."""
+        return None
+
     @property
     def mean_reward(self) -> float | None:
         """Mean return of the last 100 finished episodes, None before the first."""
