@@ -78,5 +78,6 @@ class NetworkSettings(SettingsModel):
         ActivationType.SWISH, description="Activation function between layers; ML-Agents uses swish."
     )
     initialization: InitializationType = extension(
-        InitializationType.KAIMING_HE, description="How weights start; ML-Agents uses kaiming_he."
+        InitializationType.KAIMING_HE,
+        description="How weights start; ML-Agents' own have half of kaiming_he's variance.",
     )
