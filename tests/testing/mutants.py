@@ -33,6 +33,13 @@ IMPORT_HOOKIMPL = "from mlhooks import hookimpl\n"
 
 # fmt: off
 MUTANTS = [
+    # what every plugin must do
+    Mutant("ppo_trainer_types_not_marked", "ppo", PPO, "@hookimpl\ndef get_trainer_types", "def get_trainer_types", "test_hooks_are_marked"),
+    Mutant("jsonl_method_not_marked", "jsonl", JSONL, "    @hookimpl\n    def write_stats", "    def write_stats", "test_hooks_are_marked"),
+    Mutant("ppo_conformance_settings_misspelt", "ppo", PPO, "    conformance_settings: ", "    conformance_setings: ", "test_attributes_are_spelt_right"),
+    Mutant("ppo_conformance_settings_misspelt_tries_nothing", "ppo", PPO, "    conformance_settings: ", "    conformance_setings: ", "test_it_can_be_tried"),
+    Mutant("ppo_hyperparameters_type_misspelt", "ppo", PPO, "    hyperparameters_type = ", "    hyperparameter_type = ", "test_it_can_be_tried"),
+    Mutant("ppo_exemption_misspelt", "ppo", PPO, "    optimizer: PPOOptimizer\n", "    optimizer: PPOOptimizer\n    conformance_exempt = {'test_learns_one_stp': 'slow'}\n", "test_exemptions_name_tests"),
     # the loss of a policy gradient
     Mutant("ppo_policy_loss_sign", "ppo", PPO, "policy_loss = -batch.mean(", "policy_loss = batch.mean(", "test_policy_loss_has_the_policy_gradient"),
     Mutant("ppo_policy_loss_sign_learns_nothing", "ppo", PPO, "policy_loss = -batch.mean(", "policy_loss = batch.mean(", "test_learns_one_step"),
