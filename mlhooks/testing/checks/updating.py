@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,8 @@ def _watched(trainer: Trainer) -> list[tuple[int, Batch]]:
     update = trainer.optimizer.update
 
     def watched(batch: Batch) -> dict[str, torch.Tensor]:
-        seen.append((trainer.step, batch))
+        kept = batch.features.clone()  # a batch may be a view of the store, which is filled anew after the update
+        seen.append((trainer.step, replace(batch, features=kept)))
         return update(batch)
 
     trainer.optimizer.update = watched  # type: ignore[method-assign]
