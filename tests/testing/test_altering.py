@@ -50,6 +50,15 @@ def test_hyperparameters_of_another_plugin_need_not_be_read(tmp_path: Path, monk
         robustness.test_every_hyperparameter_is_read(Trial(target_of(tmp_path, ALTERS_PPO), "ppo"), monkeypatch)
 
 
+def test_penalty_on_all_logits_is_no_missing_mask(tmp_path: Path) -> None:
+    penalty = """losses = super().loss(batch)
+        losses["loss"] = losses["loss"] + 0.01 * self.policy.actor(batch.features).logits.square().mean()"""
+    trial = Trial(target_of(tmp_path, ALTERS_PPO, "losses = super().loss(batch)", penalty), "ppo")
+    policy_gradients.test_forbidden_actions_have_no_gradient(trial)
+    losses = (hand := policy_gradients.Hand(trial)).optimizer.loss(hand.batch)
+    assert losses["loss"] > losses["Losses/Policy Loss"] + 0.5 * losses["Losses/Value Loss"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("change", "code"), [(("", ""), 0), (WRONG, 1)], ids=["right", "wrong"])
 def test_check_tries_it_as_a_trainer(
