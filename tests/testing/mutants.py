@@ -156,7 +156,7 @@ MUTANTS = [
     Mutant("replay_ends_are_bootstrapped", "dqn", OFF_POLICY, "self._powers[path.lengths] * follows", "self._powers[path.lengths]", "test_values_are_the_true_ones"),
     Mutant("replay_n_step_discounted_once", "dqn", OFF_POLICY, "self._powers[path.lengths] * follows", "self._powers[1] * follows", "test_samples_are_the_transitions_that_happened"),
     Mutant("replay_rewards_not_discounted", "dqn", OFF_POLICY, "self._powers[:-1] * (steps >= 0)", "(steps >= 0).astype(np.float32)", "test_samples_are_the_transitions_that_happened"),
-    Mutant("replay_updates_ten_times_as_often", "dqn", OFF_POLICY, "        for _ in range(count):\n", "        for _ in range(10 * count):\n", "test_replay_updates_as_often_as_told"),
+    Mutant("replay_updates_ten_times_as_often", "dqn", OFF_POLICY, "for _ in range(count))", "for _ in range(10 * count))", "test_replay_updates_as_often_as_told"),
     Mutant("replay_does_not_wait", "dqn", OFF_POLICY, "or self.step < h.buffer_init_steps", "", "test_replay_updates_as_often_as_told"),
     Mutant("replay_not_saved", "dqn", OFF_POLICY, "if not self.hyperparameters.save_replay_buffer:", "if True:", "test_resumed_run_equals_one_that_was_never_stopped"),
     Mutant("replay_draws_the_first_half", "dqn", REPLAY, "        rows = rng.integers(0, self.filled, size)\n", "        rows = rng.integers(0, max(1, self.filled // 2), size)\n", "test_samples_cover_the_buffer"),

@@ -54,8 +54,11 @@ def test_rows_that_have_one_number_in_common_are_told_apart(name: str, monkeypat
     assert len(links) > 100
 
 
-def test_rows_are_known_where_the_trainer_normalizes(tmp_path: Path) -> None:
-    normalizing = ('"max_steps": 500', '"max_steps": 500, "network_settings": {"normalize": True}')
-    trial = Trial(target_of(tmp_path, TRAINER, *normalizing), "mine")
-    transitions.test_rollout_holds_every_transition_once(trial)
-    assert trial.settings()["network_settings"] == {"normalize": True}
+def test_rows_are_known_where_the_trainer_normalizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    (target,) = resolve("dqn")
+    trial = Trial(target, "dqn")
+    given = trial.kind.conformance_settings
+    network = {**given["network_settings"], "normalize": True}
+    monkeypatch.setattr(trial.kind, "conformance_settings", {**given, "network_settings": network})
+    transitions.test_samples_are_the_transitions_that_happened(trial, 1, 700)
+    assert trial.settings()["network_settings"]["normalize"]
