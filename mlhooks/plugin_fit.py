@@ -32,7 +32,8 @@ def check_fit(manager: pluggy.PluginManager, plugin: object, origin: Origin) -> 
             guess = nearest(hook_name, specs) or "; `mlhooks plugins hooks` lists them"
             problem = f"implements {hook_name}, which is no hook{guess}"
         if problem:
-            raise PluginError(f"{origin} {problem}. {origin.advice}")
+            stop = "" if problem.endswith("?") else "."
+            raise PluginError(f"{origin} {problem}{stop} {origin.advice}")
     if not found:
         raise PluginError(f"{origin} implements no hooks: {_why_empty(plugin, specs)}. {origin.advice}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -15,8 +16,8 @@ import click
 from mlhooks.errors import UsageError
 
 PLUGIN = "mlhooks.testing.plugin"
-EXIT_CODES = {0: 0, 1: 1, 2: 130, 3: 1, 4: 2, 5: 2}
-"""Ours for pytest's: passed, failed, interrupted, internal error, bad usage, no tests."""
+EXIT_CODES = {0: 0, 4: 2, 5: 2}
+"""Ours for pytest's: passed, bad usage, no tests; all others, such as an error in collecting the tests, are 1."""
 
 
 def _check(
@@ -34,18 +35,38 @@ def _check(
     options += [option for name in environments for option in ("--mlhooks-env", name)]
     options += [*(["-k", keyword] if keyword else []), *(["-x"] if first else []), *(["-v", "-rs"] if verbose else [])]
     with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "tried.json")
+        options += ["--mlhooks-report", str(report)]
         Path(folder, "pytest.ini").write_text("[pytest]\n")  # so that none further up is found
         code = subprocess.call(
             [sys.executable, "-m", "pytest", "-p", _pytest_plugin(), "-c", "pytest.ini", *options, folder],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])])},
         )
+        tried = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
     if code == 5:
         raise UsageError(f"No conformance test was run: -k {keyword} chooses none.")
-    verdict = {0: "passed the conformance tests.", 1: "did not pass the conformance tests."}.get(code)
-    if verdict:
-        click.echo(f"{', '.join(targets)} {verdict}", err=code != 0)
+    if code == 0:
+        for name, kinds in tried.items():
+            click.echo(_verdict(name, kinds, keyword))
+    elif EXIT_CODES.get(code, 1) == 1:
+        click.echo(f"{', '.join(tried or targets)} did not pass the conformance tests.", err=True)
     return EXIT_CODES.get(code, 1)
+
+
+def _verdict(name: str, kinds: list[str], keyword: str | None) -> str:
+    """What a plugin passed: no more than was tried."""
+    if not kinds:
+        return f"{name} was not tried: every test that -k {keyword} chooses was skipped; -v says why."
+    passed = f"{name} passed the conformance tests of: {', '.join(kinds)}"
+    if keyword:
+        return f"{passed}; only those that -k {keyword} chooses were run."
+    if kinds == ["every plugin"]:
+        return (
+            f"{passed}. It offers no trainer type, statistics writer or environment, so only what every plugin must do "
+            "was tried."
+        )
+    return f"{passed}."
 
 
 def _absolute(text: str) -> tuple[str, list[str]]:
@@ -89,6 +110,6 @@ check = click.Command(
     ],
     help=(
         "Run the conformance tests on a plugin: TARGET is an installed plugin's name, a module, a .py file or a "
-        "folder. The exit code is 0 when all pass and 1 when one fails."
+        "folder. The exit code is 0 when all pass, 1 when one fails, and 2 when there is no such target or test."
     ),
 )

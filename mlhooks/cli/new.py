@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 import re
 import sys
@@ -63,14 +64,26 @@ def names_for(name: str) -> dict[str, str]:
     distribution = re.sub(r"[-_.]+", "-", name).lower()
     module = distribution.replace("-", "_")
     plugin = distribution.removeprefix("mlhooks-")
-    if keyword.iskeyword(module) or module in {*sys.stdlib_module_names, "mlhooks", "builtin_plugins"}:
-        raise UsageError(f"{name}: Python has a module or a word {module!r} already. Choose another name.")
+    if keyword.iskeyword(module) or module in sys.stdlib_module_names or _is_importable(module):
+        raise UsageError(
+            f"{name}: Python has a module or a word {module!r} already, which the package would hide. Choose another "
+            f"name, such as mlhooks-my-{plugin}."
+        )
     taken = [*plugin_sources.builtins(), *plugin_sources.from_entry_points()]
     for origin in (candidate.origin for candidate in taken):
         if origin.name == plugin and origin.distribution != distribution:
             raise UsageError(f"{name}: there is a plugin {plugin!r} already, of {origin}. Choose another name.")
     words = "".join(word.capitalize() for word in re.split(r"[^a-z0-9]+", plugin))
     return {"my-distribution": distribution, "my_module": module, "my-plugin": plugin, "MyPlugin": words}
+
+
+def _is_importable(module: str) -> bool:
+    """Whether `import` finds it; a mere folder of that name, which Python takes for a namespace, does not count."""
+    try:
+        found = importlib.util.find_spec(module)
+    except ValueError:  # a module that was made in memory
+        return True
+    return found is not None and found.origin is not None
 
 
 def write_package(kind: str, folder: Path, words: Mapping[str, str]) -> list[Path]:

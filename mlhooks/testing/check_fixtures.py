@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlhooks.testing.collection import CheckModule
+from mlhooks.testing.altering import trainer_types
+from mlhooks.testing.collection import CheckModule, exemptions
 from mlhooks.testing.demands import works
+from mlhooks.testing.obstacles import class_fault, obstacle
 from mlhooks.testing.target import Target
 from mlhooks.testing.trial import Trial
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 
 FOLDER: pytest.StashKey[Path] = pytest.StashKey()
+OBSTACLES: pytest.StashKey[dict[tuple[str, str], str | None]] = pytest.StashKey()
+SAYS_OBSTACLE = "test_it_can_be_tried"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -52,6 +56,8 @@ def _folder(config: pytest.Config) -> Path:
 
 def variants(trial: Trial) -> list[dict[str, Any]]:
     """Hyperparameters under which values are checked: as they are, each switch turned over, and n-step returns."""
+    if class_fault(trial.kind):
+        return [{}]  # a check says what is wrong
     given = trial.settings()["hyperparameters"]
     found: list[dict[str, Any]] = [{}]
     for name, model_field in trial.model.model_fields.items():
@@ -62,13 +68,6 @@ def variants(trial: Trial) -> list[dict[str, Any]]:
     if trial.has("tau", "target_update_interval"):
         found.append({"tau": 1.0, "target_update_interval": 200})
     return found
-
-
-def trainer_types(target: Target) -> dict[str, type]:
-    """The trainer types that a target offers; none where it cannot say."""
-    from mlhooks.testing.managers import offered
-
-    return offered(target.plugin, "get_trainer_types")
 
 
 def target_of(request: pytest.FixtureRequest) -> Target:
@@ -95,7 +94,7 @@ def _skip_if_exempt(request: pytest.FixtureRequest, target: Target, *owners: obj
     except Exception:
         pytest.skip("it does not import")
     for owner in (plugin, *owners):
-        reason = getattr(owner, "conformance_exempt", {}).get(request.node.originalname)
+        reason = exemptions(owner).get(request.node.originalname)
         if reason:
             pytest.skip(f"exempt: {reason}")
 
@@ -114,9 +113,16 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def trial(request: pytest.FixtureRequest, trainer_type: str, scratch: Path) -> Trial:  # noqa: ARG001
-    """One trainer type of the target, ready to be tried; skips a check from which it is exempt."""
+    """One trainer type of the target; skips a check from which it is exempt, and all where it cannot be tried."""
     trial = Trial(target_of(request), trainer_type)
     _skip_if_exempt(request, trial.target, trial.kind)
+    if request.node.originalname != SAYS_OBSTACLE:
+        found = request.config.stash.setdefault(OBSTACLES, {})
+        key = trial.target.name, trainer_type
+        if key not in found:
+            found[key] = obstacle(trial)
+        if message := found[key]:
+            pytest.skip(message)
     return trial
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -20,6 +24,13 @@ OF_WRITERS = ("stats_writers", "writer_runs")
 OF_ENVIRONMENTS = ("environments", "episodes")
 CHECKS = ("every_plugin", *OF_WRITERS, *OF_TRAINERS, *OF_ENVIRONMENTS)
 """The modules of `mlhooks.testing.checks`, in the order in which they run."""
+KINDS = {
+    "every plugin": ("every_plugin",),
+    "statistics writers": OF_WRITERS,
+    "trainers": OF_TRAINERS,
+    "environments": OF_ENVIRONMENTS,
+}
+"""What a target is tried as, with the modules of checks."""
 COSTS: pytest.StashKey[list[str]] = pytest.StashKey()
 ENVIRONMENT: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 
@@ -43,6 +54,17 @@ def check_module(checks: str) -> ModuleType:
     return importlib.import_module(f"mlhooks.testing.checks.{checks}")
 
 
+def names_of_tests() -> set[str]:
+    """The names of all conformance tests."""
+    return {name for checks in CHECKS for name in vars(check_module(checks)) if name.startswith("test_")}
+
+
+def exemptions(owner: object) -> Mapping[str, str]:
+    """The tests that a plugin or a trainer class switches off, with its reasons; none where it says them wrongly."""
+    exempt = getattr(owner, "conformance_exempt", {})
+    return exempt if isinstance(exempt, Mapping) else {}
+
+
 def applicable(target: Target) -> list[str]:
     """The modules of checks that a target gets, by the hooks that it implements."""
     try:
@@ -50,7 +72,7 @@ def applicable(target: Target) -> list[str]:
     except Exception:
         return ["every_plugin"]  # whose first check says what is wrong
     kinds = {"every_plugin"}
-    if target.implements("get_trainer_types"):
+    if target.implements("get_trainer_types") or target.altered:
         kinds |= set(OF_TRAINERS)
     if target.implements("get_env_types"):
         kinds |= set(OF_ENVIRONMENTS)
@@ -65,9 +87,12 @@ class Collection:
     def __init__(self, config: pytest.Config) -> None:
         config.stash[COSTS] = []
         config.stash[ENVIRONMENT] = dict(os.environ)  # before a target is imported
+        self.report: str = config.getoption("--mlhooks-report")
+        self.kinds: dict[str, tuple[str, str]] = {}  # of each test by its id: target, and what it is tried as
         try:
             texts: list[str] = config.getoption("--mlhooks-plugin")
             self.targets = [target for text in texts for target in resolve(text)]
+            self.tried: dict[str, dict[str, None]] = {target.name: {} for target in self.targets}
         except MlhooksError as error:
             raise pytest.UsageError(f"--mlhooks-plugin {error}") from error
 
@@ -83,11 +108,24 @@ class Collection:
                 module.target, module.checks = target, checks
                 for item in session.genitems(module):
                     item.location = (name, item.location[1], item.location[2])
+                    self.kinds[item.nodeid] = target.name, _kind(checks, item)
                     items.append(item)
 
     def pytest_report_header(self) -> list[str]:
         """Say what is checked."""
         return [f"mlhooks conformance of {target.candidate.origin}" for target in self.targets]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note what was tried, rather than skipped."""
+        if report.when == "call" and not report.skipped and report.nodeid in self.kinds:
+            name, kind = self.kinds[report.nodeid]
+            self.tried[name][kind] = None
+
+    def pytest_sessionfinish(self) -> None:
+        """Write down, where asked to, as what each target was tried."""
+        if self.report:
+            tried = {name: list(kinds) for name, kinds in self.tried.items()}
+            Path(self.report).write_text(json.dumps(tried), encoding="utf-8")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Report costs, which are no reason to fail."""
@@ -96,3 +134,12 @@ class Collection:
             terminalreporter.section("cost of the plugin")
             for line in costs:
                 terminalreporter.write_line(line)
+
+
+def _kind(checks: str, item: pytest.Item) -> str:
+    """What a check tries its target as, such as `trainers (klpo)`."""
+    (kind,) = [kind for kind, modules in KINDS.items() if checks in modules]
+    callspec: Any = getattr(item, "callspec", None)
+    params = {} if callspec is None else callspec.params
+    which = params.get("trainer_type") or params.get("environment")
+    return f"{kind} ({which})" if which else kind

@@ -69,7 +69,8 @@ class Play:
             self.steps.append(steps)
         self.trainer.observe(0, self.behavior, *steps)
 
-    def _act(self) -> None:
+    def act(self) -> None:
+        """One decision of every agent that waits."""
         for _, behavior_id, action in self.trainer.act():
             self.env.set_actions(behavior_id, action)
         self.env.step()
@@ -77,7 +78,7 @@ class Play:
 
     def tick(self) -> None:
         """One decision of every agent that waits, and an update where one is due."""
-        self._act()
+        self.act()
         if self.learning and self.trainer.ready_to_update():
             losses = self.trainer.update()
             if losses is not None:
@@ -101,7 +102,7 @@ class Play:
     def until_ready(self) -> Play:
         """Play until an update is due, and leave it to the caller."""
         for _ in range(200_000):
-            self._act()
+            self.act()
             if self.trainer.ready_to_update():
                 return self
         raise AssertionError(NEVER_READY)

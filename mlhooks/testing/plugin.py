@@ -5,6 +5,7 @@ pytest imports this module wherever mlhooks is installed, so it imports nothing 
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Collect the conformance tests for a plugin: an installed plugin's name, a module, a .py file or a "
         "folder. May be given many times.",
     )
+    group.addoption("--mlhooks-report", default="", help=argparse.SUPPRESS)  # a file, for mlhooks plugins check
     group.addoption(
         "--mlhooks-env",
         action="append",

@@ -10,13 +10,18 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlhooks import mlagents_plugins, plugin_sources
 from mlhooks.errors import UsageError
 from mlhooks.plugin_sources import BUILTIN_PLUGINS, Candidate, Origin
 from mlhooks.plugins import PluginManager
 
+if TYPE_CHECKING:
+    from mlhooks.training.trainer import Trainer
+
 OFFERS = ("get_trainer_types", "get_env_types", "get_reward_signals")
+MARK = b"hookimpl"  # what is in every plugin, and in no script beside one
 
 
 @dataclass
@@ -49,6 +54,15 @@ class Target:
             if path not in sys.path:
                 sys.path.insert(0, path)
         return self.candidate.load()
+
+    @cached_property
+    def altered(self) -> dict[str, type[Trainer]]:
+        """The trainer types of others whose policy or optimizer it makes."""
+        if not self.implements("create_policy", "create_optimizer"):
+            return {}
+        from mlhooks.testing.altering import altered_by
+
+        return altered_by(self)
 
     @cached_property
     def replaces(self) -> tuple[str, ...]:
@@ -163,11 +177,12 @@ def _of_path(path: Path) -> list[Target]:
     elif (path / "__init__.py").is_file():
         found = [Target(plugin_sources.from_name(path.name, ()), ("module", path.name), [str(path.parent)])]
     else:
-        found = [Target(c, ("file", str(path / f"{c.origin.name}.py"))) for c in plugin_sources.from_folder(path)]
+        files = [(c, path / f"{c.origin.name}.py") for c in plugin_sources.from_folder(path)]
+        found = [Target(c, ("file", str(file))) for c, file in files if MARK in file.read_bytes()]
     if not found:
         raise UsageError(
             f"{path} holds no plugin: no pyproject.toml with entry points of the group mlhooks, no package, and no .py "
-            "file whose name does not begin with an underscore"
+            "file that mentions hookimpl and whose name does not begin with an underscore"
         )
     return found
 

@@ -10,6 +10,7 @@ from mlagents_envs.base_env import BehaviorSpec
 
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import HyperparameterSettings
+from mlhooks.testing.managers import offered
 from mlhooks.testing.playing import Play, make_trainer
 from mlhooks.testing.scripted import ScriptedEnv
 from mlhooks.testing.specs import needed_actions
@@ -18,6 +19,8 @@ from mlhooks.training.trainer import Trainer
 
 BUDGET = 12_000
 """Agent steps in which small tasks must be learned, unless `conformance_settings` has `max_steps`."""
+FIRST_UPDATE = 3_000
+"""Agent steps in which a trainer must update, so that it can be tried in a short time."""
 
 
 class Trial:
@@ -39,6 +42,11 @@ class Trial:
     def model(self) -> type[HyperparameterSettings]:
         """The model of its hyperparameters."""
         return self.kind.hyperparameters_type
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the plugin offers the trainer type, rather than changing one of another plugin."""
+        return self.name in offered(self.target.plugin, "get_trainer_types")
 
     @property
     def budget(self) -> int:

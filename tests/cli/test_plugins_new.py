@@ -134,6 +134,8 @@ def test_existing_folder_is_left_alone(tmp_path, monkeypatch, capsys):
         ("json", "a module or a word 'json' already"),
         ("class", "a module or a word 'class' already"),
         ("mlhooks", "a module or a word 'mlhooks' already"),
+        ("torch", "a module or a word 'torch' already, .* such as mlhooks-my-torch"),
+        ("PyTest", "a module or a word 'pytest' already"),
         ("mlhooks-ppo", r"there is a plugin 'ppo' already, of plugin 'ppo' \(mlhooks "),
     ],
 )
@@ -155,6 +157,17 @@ def test_unknown_kind_is_refused_with_the_kinds(capsys):
     assert main(["plugins", "new", "tried", "--kind", "writer"]) == 2
     message = capsys.readouterr().err
     assert all(kind in message for kind in OFFERS)
+
+
+@pytest.mark.parametrize("kind", OFFERS)
+def test_files_to_publish_are_built_by_what_is_installed_and_stay_out_of_the_repository(generate, kind):
+    folder = generate("mlhooks-tried", kind)
+    dev = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"][
+        "dev"
+    ]
+    assert "python -m build " in (folder / "README.md").read_text(encoding="utf-8")
+    assert any(requirement.startswith("build>=") for requirement in dev)
+    assert "/dist/" in (folder / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 
 def test_every_kind_has_a_whole_package():

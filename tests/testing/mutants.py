@@ -33,6 +33,13 @@ IMPORT_HOOKIMPL = "from mlhooks import hookimpl\n"
 
 # fmt: off
 MUTANTS = [
+    # what every plugin must do
+    Mutant("ppo_trainer_types_not_marked", "ppo", PPO, "@hookimpl\ndef get_trainer_types", "def get_trainer_types", "test_hooks_are_marked"),
+    Mutant("jsonl_method_not_marked", "jsonl", JSONL, "    @hookimpl\n    def write_stats", "    def write_stats", "test_hooks_are_marked"),
+    Mutant("ppo_conformance_settings_misspelt", "ppo", PPO, "    conformance_settings: ", "    conformance_setings: ", "test_attributes_are_spelt_right"),
+    Mutant("ppo_conformance_settings_misspelt_tries_nothing", "ppo", PPO, "    conformance_settings: ", "    conformance_setings: ", "test_it_can_be_tried"),
+    Mutant("ppo_hyperparameters_type_misspelt", "ppo", PPO, "    hyperparameters_type = ", "    hyperparameter_type = ", "test_it_can_be_tried"),
+    Mutant("ppo_exemption_misspelt", "ppo", PPO, "    optimizer: PPOOptimizer\n", "    optimizer: PPOOptimizer\n    conformance_exempt = {'test_learns_one_stp': 'slow'}\n", "test_exemptions_name_tests"),
     # the loss of a policy gradient
     Mutant("ppo_policy_loss_sign", "ppo", PPO, "policy_loss = -batch.mean(", "policy_loss = batch.mean(", "test_policy_loss_has_the_policy_gradient"),
     Mutant("ppo_policy_loss_sign_learns_nothing", "ppo", PPO, "policy_loss = -batch.mean(", "policy_loss = batch.mean(", "test_learns_one_step"),
@@ -149,7 +156,7 @@ MUTANTS = [
     Mutant("replay_ends_are_bootstrapped", "dqn", OFF_POLICY, "self._powers[path.lengths] * follows", "self._powers[path.lengths]", "test_values_are_the_true_ones"),
     Mutant("replay_n_step_discounted_once", "dqn", OFF_POLICY, "self._powers[path.lengths] * follows", "self._powers[1] * follows", "test_samples_are_the_transitions_that_happened"),
     Mutant("replay_rewards_not_discounted", "dqn", OFF_POLICY, "self._powers[:-1] * (steps >= 0)", "(steps >= 0).astype(np.float32)", "test_samples_are_the_transitions_that_happened"),
-    Mutant("replay_updates_ten_times_as_often", "dqn", OFF_POLICY, "        for _ in range(count):\n", "        for _ in range(10 * count):\n", "test_replay_updates_as_often_as_told"),
+    Mutant("replay_updates_ten_times_as_often", "dqn", OFF_POLICY, "for _ in range(count))", "for _ in range(10 * count))", "test_replay_updates_as_often_as_told"),
     Mutant("replay_does_not_wait", "dqn", OFF_POLICY, "or self.step < h.buffer_init_steps", "", "test_replay_updates_as_often_as_told"),
     Mutant("replay_not_saved", "dqn", OFF_POLICY, "if not self.hyperparameters.save_replay_buffer:", "if True:", "test_resumed_run_equals_one_that_was_never_stopped"),
     Mutant("replay_draws_the_first_half", "dqn", REPLAY, "        rows = rng.integers(0, self.filled, size)\n", "        rows = rng.integers(0, max(1, self.filled // 2), size)\n", "test_samples_cover_the_buffer"),

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from mlhooks.cli import main
+from mlhooks.cli.check import EXIT_CODES, _verdict
+from tests.testing.plugins import WRITER as GOOD
 
-GOOD = "from mlhooks import hookimpl\n\n\n@hookimpl\ndef write_stats(category, values, step): ...\n"
 MISSPELT = GOOD.replace("write_stats", "write_stat")
 QUICK = "imports or fit_their or empty_summary"
 
@@ -20,7 +21,38 @@ def test_right_plugin_passes_with_exit_code_0(tmp_path: Path, capfd: pytest.Capt
     out = capfd.readouterr().out
     assert "mlhooks/good/every_plugin::test_hooks_fit_their_specifications PASSED" in out
     assert "mlhooks/good/stats_writers::test_survives_an_empty_summary PASSED" in out
-    assert out.endswith("good.py passed the conformance tests.\n")
+    last = f"good passed the conformance tests of: every plugin, statistics writers; only those that -k {QUICK} chooses"
+    assert out.endswith(f"{last} were run.\n")
+
+
+def test_folder_is_named_by_its_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "good.py").write_text(GOOD)
+    (tmp_path / "script.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugins", "check", ".", "-k", "it_imports"]) == 0
+    out = capfd.readouterr().out
+    assert out.endswith(
+        "good passed the conformance tests of: every plugin; only those that -k it_imports chooses were run.\n"
+    )
+    assert "1 passed" in out
+
+
+@pytest.mark.parametrize(
+    ("kinds", "keyword", "said"),
+    [
+        (["every plugin", "trainers (klpo)"], None, "passed the conformance tests of: every plugin, trainers (klpo)."),
+        (["every plugin"], None, "offers no trainer type, statistics writer or environment, so only what every plugin"),
+        ([], "learns", "was not tried: every test that -k learns chooses was skipped"),
+    ],
+)
+def test_verdict_says_what_was_tried(kinds: list[str], keyword: str | None, said: str) -> None:
+    assert said in _verdict("mine", kinds, keyword)
+
+
+def test_exit_code_is_0_1_or_2_whatever_pytest_says() -> None:
+    assert [EXIT_CODES.get(code, 1) for code in range(6)] == [0, 1, 1, 1, 2, 2]
 
 
 def test_wrong_plugin_fails_with_exit_code_1_and_says_what_to_change(
@@ -30,6 +62,7 @@ def test_wrong_plugin_fails_with_exit_code_1_and_says_what_to_change(
     assert main(["plugins", "check", str(tmp_path / "bad.py"), "-k", QUICK]) == 1
     captured = capfd.readouterr()
     assert "implements write_stat, which is no hook; did you mean write_stats?" in captured.out
+    assert "?." not in captured.out
     assert "Traceback" not in captured.out
     assert "did not pass the conformance tests" in captured.err
 

@@ -49,6 +49,7 @@ def test_folder_is_a_project_a_package_or_files(tmp_path: Path) -> None:
     files.mkdir()
     for name in ("a.py", "b.py", "_hidden.py"):
         (files / name).write_text(WRITER)
+    (files / "script.py").write_text("raise SystemExit(3)")
     assert only(str(project)).name == "mine"
     assert only(str(project)).candidate.origin.distribution == "p"
     assert only(str(project)).implements("write_stats")

@@ -8,8 +8,9 @@ import pytest
 
 from mlhooks import hookimpl
 from mlhooks.plugins import PluginManager
+from mlhooks.testing.altering import trainer_types
 from mlhooks.testing.demands import demand, works
-from mlhooks.testing.managers import WRITERS, make_manager, offered
+from mlhooks.testing.managers import WRITERS, make_manager
 from mlhooks.testing.playing import make_trainer
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.tasks import OneStep
@@ -24,7 +25,7 @@ def test_answers_for_its_own_trainers_only(trial: Trial, other: str) -> None:
     """For a trainer of another type, create_policy and create_optimizer give None, and summary_stats does not fail."""
     manager = make_manager(blocked={*WRITERS, trial.target.name})
     kind = manager.collect_mapping("get_trainer_types").get(other)
-    own = tuple(offered(trial.target.plugin, "get_trainer_types").values())
+    own = tuple(trainer_types(trial.target).values())
     if kind is None or issubclass(kind, own) or any(issubclass(each, kind) for each in own):
         pytest.skip(f"{other} is its own trainer type, or one that it builds upon")
     stranger = make_trainer(manager, OneStep.spec, {"trainer_type": other})

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import gc
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from mlhooks.errors import MlhooksError
+from mlhooks.plugin_sources import nearest
 from mlhooks.plugins import PluginManager
-from mlhooks.testing.collection import ENVIRONMENT
+from mlhooks.testing.collection import ENVIRONMENT, names_of_tests
 from mlhooks.testing.demands import demand, fail
-from mlhooks.testing.managers import ScriptedEnvs, train_in
+from mlhooks.testing.managers import ScriptedEnvs, offered, train_in
+from mlhooks.testing.marks import unmarked
+from mlhooks.testing.obstacles import READ_OF_PLUGINS, READ_OF_TRAINERS, classes_of, misspelt
 from mlhooks.testing.process_state import changes, process_state
 from mlhooks.testing.short_runs import PPO, STEPS, short_run
 from mlhooks.testing.side_effects import Belongings, import_changes
@@ -50,6 +54,40 @@ def test_hooks_fit_their_specifications(mlhooks_target: Target) -> None:
     except MlhooksError as error:
         fail(f"{error}")
     demand(manager.has_plugin(mlhooks_target.name), "The plugin was not registered.")
+
+
+def test_hooks_are_marked(mlhooks_target: Target) -> None:
+    """No function that has a hook's name lacks the mark `@hookimpl`, without which it is never called."""
+    found = unmarked(mlhooks_target.plugin)
+    demand(
+        not found,
+        f"{', '.join(found)}: mlhooks never calls a function without the mark. Add @hookimpl (from mlhooks import "
+        "hookimpl), or choose another name for what is no hook.",
+    )
+
+
+def test_attributes_are_spelt_right(mlhooks_target: Target) -> None:
+    """No attribute of the plugin or of its trainer classes has nearly the name of one that mlhooks reads."""
+    plugin = mlhooks_target.plugin
+    slips = [f"{wrong} (did you mean {right}?)" for wrong, right in misspelt(plugin, READ_OF_PLUGINS).items()]
+    for kind in offered(plugin, "get_trainer_types").values():
+        for each in classes_of(kind) if isinstance(kind, type) else []:
+            found = misspelt(each, READ_OF_TRAINERS).items()
+            slips += [f"{each.__name__}.{wrong} (did you mean {right}?)" for wrong, right in found]
+    demand(not slips, f"mlhooks reads no attribute of this name: {', '.join(dict.fromkeys(slips))}.")
+
+
+def test_exemptions_name_tests(mlhooks_target: Target) -> None:
+    """`conformance_exempt` maps names of tests to reasons."""
+    plugin, known = mlhooks_target.plugin, names_of_tests()
+    for owner in (plugin, *offered(plugin, "get_trainer_types").values()):
+        exempt = getattr(owner, "conformance_exempt", {})
+        where = f"conformance_exempt of {getattr(owner, '__name__', owner)}"
+        demand(isinstance(exempt, Mapping), f"{where} must be a mapping from names of tests to reasons.")
+        for name, reason in exempt.items():
+            guess = nearest(str(name), known) or "."
+            demand(name in known, f"{where} names {name!r}, which is no conformance test{guess}")
+            demand(reason and isinstance(reason, str), f"{where} needs a reason for {name}: a text that says why.")
 
 
 def test_registers_in_two_managers(mlhooks_target: Target, scratch: Path) -> None:

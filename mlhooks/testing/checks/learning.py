@@ -20,6 +20,7 @@ SEEDS = (1, 2, 3)
 PERIOD = 500
 IN_A_ROW = 4
 TOLERANCE = 0.08
+SLOW = "If it is only slow: conformance_settings may name a higher learning rate, or more max_steps."
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -62,15 +63,18 @@ def test_learns_continuous_actions(trial: Trial, seed: int) -> None:
 def test_interruption_is_not_an_end(trial: Trial, seed: int) -> None:
     """It prefers what is worth more without the step limit, and would be worth less if an interruption were an end."""
     _skip_unless(trial, TimeLimit)
+    scores: list[float] = []
 
     def learned(trainer: Trainer) -> bool:
-        return score(trainer, TimeLimit(seed=99)) < TimeLimit.right_below
+        scores.append(score(trainer, TimeLimit(seed=99)))
+        return scores[-1] < TimeLimit.right_below
 
     demand(
         _within_budget(trial, TimeLimit, seed, learned),
         f"In {trial.budget:,} steps (seed {seed}) it did not come to prefer the action whose episodes are only cut by "
-        "a step limit. After an interrupted step the value of the final observation must count, and after a terminal "
-        "step no value at all.",
+        f"a step limit: its deterministic policy came to a mean return of {scores[-1]:.2f} in TimeLimit, where "
+        f"{TimeLimit.REWARD[0]:.2f} is right. Does the value of the final observation count after an interrupted step, "
+        f"and no value at all after a terminal one? {SLOW}",
     )
 
 
@@ -93,10 +97,10 @@ def test_values_are_the_true_ones(trial: Trial, variant: dict[str, Any]) -> None
     worst = int(np.abs(last[-1] - truth).argmax())
     demand(
         done,
-        f"With gamma {Process.gamma} and {variant or 'conformance_settings'} its values are "
-        f"{_shown(last[-1])}, and the true ones {_shown(truth)}; the worst is that of place "
-        f"{worst}: {PLACES[worst]}. Look at the discount, at what follows ends and interruptions, and at which "
-        "observation a value belongs to.",
+        f"With gamma {Process.gamma} and {variant or 'conformance_settings'} its values came in {trial.budget:,} steps "
+        f"to {_shown(last[-1])}, and the true ones are {_shown(truth)}. The worst is that of place {worst}, "
+        f"{PLACES[worst]}: it is off by {abs(last[-1] - truth)[worst]:.2f}, where {tolerance:.2f} is allowed. Are the "
+        f"discount right, what follows ends and interruptions, and the observation that a value belongs to? {SLOW}",
     )
 
 
@@ -127,8 +131,7 @@ def learns(trial: Trial, task: type[ScriptedEnv], seed: int, hint: str) -> None:
     demand(
         _within_budget(trial, task, seed, learned),
         f"In {trial.budget:,} steps (seed {seed}) its deterministic policy came to a mean return of {scores[-1]:.2f} "
-        f"in {task.__name__}, where {task.enough} is enough. {hint} If it is only slow: conformance_settings may name "
-        "a higher learning rate, or more max_steps.",
+        f"in {task.__name__}, where {task.enough} is enough. {hint} {SLOW}",
     )
 
 

@@ -27,35 +27,41 @@ class Link:
     """What followed a decision: a reward, and another decision, an end, or nothing yet.
 
     Attributes:
-        after: the first number of the observation that followed, or None after an end.
+        after: the name of the observation that followed, or None after an end.
         final: whether that observation was the final one of an interrupted episode.
         cut: whether the decision was the last one of its time horizon.
     """
 
     reward: float
-    after: float | None
+    after: bytes | None
     final: bool = False
     cut: bool = False
 
 
-Links = dict[float, Link]
-"""By the first number of the observation at the decision; it is drawn from the normal distribution, so it names it."""
+Links = dict[bytes, Link]
+"""By the name of the observation at the decision."""
+
+
+def names_of(rows: np.ndarray | torch.Tensor) -> list[bytes]:
+    """A name for each of some observations [rows, size], which are random: one number alone comes twice in thousands.
+
+    Their bytes, because equal ones are copies of one draw.
+    """
+    return [row.tobytes() for row in np.asarray(rows, np.float32)]
 
 
 def links_of(steps: list[Any], horizon: int) -> Links:
     """What followed each decision, from the decision and terminal steps that were sent."""
     links: Links = {}
-    open_at: dict[int, float] = {}
+    open_at: dict[int, bytes] = {}
     lengths: dict[int, int] = {}
     for decisions, terminals in steps:
-        for i, agent in enumerate(terminals.agent_id.tolist()):
+        for i, (agent, last) in enumerate(zip(terminals.agent_id.tolist(), names_of(terminals.obs[0]), strict=True)):
             if agent in open_at:
                 final = bool(terminals.interrupted[i])
-                after = float(terminals.obs[0][i, 0]) if final else None
-                links[open_at.pop(agent)] = Link(_reward(terminals, i), after, final)
+                links[open_at.pop(agent)] = Link(_reward(terminals, i), last if final else None, final)
                 lengths[agent] = 0
-        for i, agent in enumerate(decisions.agent_id.tolist()):
-            now = float(decisions.obs[0][i, 0])
+        for i, (agent, now) in enumerate(zip(decisions.agent_id.tolist(), names_of(decisions.obs[0]), strict=True)):
             if agent in open_at:
                 cut = lengths[agent] == horizon
                 links[open_at[agent]] = Link(_reward(decisions, i), now, cut=cut)
@@ -78,7 +84,10 @@ def observed(steps: list[Any]) -> np.ndarray:
 def _played(trial: Trial, *, step: int = 0, horizon: int = ENDLESS, **arguments: Any) -> tuple[Play, Links]:
     """A trainer that is ready to update, after `step`, and what followed each decision by then."""
     env = any_kind(make_behavior_spec((4,), **trial.any_actions))(agents=8, renewed=True, lazy=True)
-    trainer = trial.trainer(env.spec, gamma=GAMMA, strength=STRENGTH, time_horizon=horizon, **arguments)
+    plain = {"normalize": False}  # a row is known by its observation
+    trainer = trial.trainer(
+        env.spec, gamma=GAMMA, strength=STRENGTH, time_horizon=horizon, network_settings=plain, **arguments
+    )
     play = Play(trainer, env)
     play.steps = [env.get_steps(play.behavior)]
     play.until(step).until_ready()
@@ -90,7 +99,7 @@ def test_rollout_holds_every_transition_once(trial: Trial) -> None:
     play, links = _played(trial)
     if not isinstance(play.trainer, OnPolicyTrainer):
         pytest.skip("it does not learn from rollouts")
-    names = play.trainer.rollout().features[:, 0].tolist()
+    names = names_of(play.trainer.rollout().features)
     demand(len(set(names)) == len(names), "rollout() holds rows twice.")
     wrong = set(names) ^ links.keys()
     demand(
@@ -110,9 +119,9 @@ def test_advantages_are_those_of_gae(trial: Trial, horizon: int) -> None:
     assert play.steps is not None
     everything = observed(play.steps)
     estimates = trainer.optimizer.values(torch.from_numpy(everything))[:, 0].tolist()
-    value: dict[float, float] = dict(zip(everything[:, 0].tolist(), estimates, strict=True))
+    value: dict[bytes, float] = dict(zip(names_of(everything), estimates, strict=True))
 
-    def advantage(name: float) -> float:
+    def advantage(name: bytes) -> float:
         total, weight, at = 0.0, 1.0, name
         while True:
             link = links[at]
@@ -123,7 +132,7 @@ def test_advantages_are_those_of_gae(trial: Trial, horizon: int) -> None:
 
     batch = trainer.rollout()
     for name, found, returned in zip(
-        batch.features[:, 0].tolist(), batch.advantages.tolist(), batch.returns[:, 0].tolist(), strict=True
+        names_of(batch.features), batch.advantages.tolist(), batch.returns[:, 0].tolist(), strict=True
     ):
         right = advantage(name)
         demand(
@@ -151,21 +160,23 @@ def test_samples_are_the_transitions_that_happened(trial: Trial, n_step: int, st
     if not isinstance(trainer, OffPolicyTrainer):
         pytest.skip("it does not learn from a replay buffer")
     batch = trainer.sample(512)
-    columns = (batch.features[:, 0], batch.rewards, batch.next_features[:, 0], batch.discounts)
-    for name, reward, following, discount in zip(*(column.tolist() for column in columns), strict=True):
+    names = zip(names_of(batch.features), names_of(batch.next_features), strict=True)
+    for (name, following), reward, discount in zip(
+        names, batch.rewards.tolist(), batch.discounts.tolist(), strict=True
+    ):
         demand(
             name in links, "sample() gives a row whose reward has not come, or another observation than its decision's."
         )
-        total, steps, at = 0.0, 0, name
+        total, steps = 0.0, 0
+        at: bytes | None = name
         while steps < n_step and at in links:
             link = links[at]
             total += GAMMA**steps * link.reward
             steps += 1
-            if link.after is None or link.final:
-                at = link.after if link.after is not None else float("nan")
-                break
             at = link.after
-        ended = at != at
+            if link.final:
+                break
+        ended = at is None
         demand(abs(reward - total) < 1e-4, f"A sampled transition has the reward {reward:.4f}, and it was {total:.4f}.")
         right = 0.0 if ended else GAMMA**steps
         demand(
@@ -183,9 +194,8 @@ def test_samples_cover_the_buffer(trial: Trial) -> None:
         pytest.skip("it does not learn from a replay buffer")
     if type(play.trainer.store).draw is not OffPolicyTrainer.store_type.draw:
         pytest.skip("its replay buffer draws by other weights")
-    drawn = play.trainer.sample(60 * len(links)).features[:, 0].tolist()
     counts = dict.fromkeys(links, 0)
-    for name in drawn:
+    for name in names_of(play.trainer.sample(60 * len(links)).features):
         counts[name] = counts.get(name, 0) + 1
     rare = [name for name, count in counts.items() if count < 20]
     demand(not rare, f"{len(rare)} of {len(links)} transitions are hardly ever sampled.")

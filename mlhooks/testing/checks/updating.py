@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from mlhooks.testing.playing import Play, parameters
 from mlhooks.testing.scripted import ScriptedEnv
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.tasks import Aim, OneStep, any_kind
-from mlhooks.testing.trial import Trial
+from mlhooks.testing.trial import FIRST_UPDATE, Trial
 from mlhooks.training.batch import Batch
 from mlhooks.training.off_policy import OffPolicyTrainer
 from mlhooks.training.on_policy import OnPolicyTrainer
@@ -23,7 +24,7 @@ from mlhooks.training.trainer import Trainer
 def test_learning_rate_follows_its_schedule(trial: Trial) -> None:
     """With a linear schedule, updates near max_steps move the parameters far less than with a constant one."""
     rows = trial.kind.store_rows(trial.trainer(_task(trial).spec).settings)
-    max_steps = 12 * rows if rows <= 2048 else 3000
+    max_steps = 12 * rows if rows <= FIRST_UPDATE else 3000
     moved = {}
     for schedule in ("constant", "linear"):
         play = trial.play(_task(trial)(), hyperparameters={"learning_rate_schedule": schedule}, max_steps=max_steps)
@@ -85,7 +86,8 @@ def _watched(trainer: Trainer) -> list[tuple[int, Batch]]:
     update = trainer.optimizer.update
 
     def watched(batch: Batch) -> dict[str, torch.Tensor]:
-        seen.append((trainer.step, batch))
+        kept = batch.features.clone()  # a batch may be a view of the store, which is filled anew after the update
+        seen.append((trainer.step, replace(batch, features=kept)))
         return update(batch)
 
     trainer.optimizer.update = watched  # type: ignore[method-assign]
