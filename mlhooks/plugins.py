@@ -136,15 +136,19 @@ class PluginManager(pluggy.PluginManager):
             PluginError: two plugins claim one key. Where the hook is contained, the first answer stays and the other
                 is logged instead.
         """
-        merged: dict[str, Any] = {}
-        claims: dict[str, Origin] = {}
+        return {key: value for key, (_, value) in self.collect_claims(hook_name, **kwargs).items()}
+
+    def collect_claims(self, hook_name: str, **kwargs: object) -> dict[str, tuple[Origin, Any]]:
+        """As `collect_mapping`, with the plugin that gave each answer."""
+        claims: dict[str, tuple[Origin, Any]] = {}
         for origin, mapping in self.collect(hook_name, **kwargs):
             for key, value in mapping.items():
                 if key in claims:
-                    self._conflict(f"Two plugins claim {key!r} in {hook_name}: {claims[key]} and {origin}", hook_name)
+                    first = claims[key][0]
+                    self._conflict(f"Two plugins claim {key!r} in {hook_name}: {first} and {origin}", hook_name)
                     continue
-                merged[key], claims[key] = value, origin
-        return merged
+                claims[key] = origin, value
+        return claims
 
     def check_pending(self) -> None:
         """Raise PluginError for a registered implementation of a hook that does not exist."""
