@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,13 @@ class PluginInfo:
     order: int
     blocked: bool
     source: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Leaving:
+    """What stays of a plugin that was taken out."""
+
+    run_finished: Callable[..., None]
 
 
 class PluginManager(pluggy.PluginManager):
@@ -169,10 +176,16 @@ class PluginManager(pluggy.PluginManager):
         return rows + [self._info(name, 0, ()) for name in blocked]
 
     def take_out(self, disabled: DisabledPlugin) -> None:
-        """Unregister a plugin that failed too often, and remember why."""
+        """Unregister a plugin that failed too often, and remember why; it still gets `run_finished`, to close files."""
         self.disabled.append(disabled)
-        if self.has_plugin(disabled.origin.name):
-            self.unregister(name=disabled.origin.name)
+        plugin = self.get_plugin(disabled.origin.name)
+        if plugin is None:
+            return
+        last = [impl.function for impl in self.hook.run_finished.get_hookimpls() if impl.plugin is plugin]
+        self.unregister(plugin)
+        if last and disabled.hook != "run_finished":
+            unguarded = last[0].__wrapped__  # type: ignore[attr-defined]
+            self.register(_Leaving(unguarded), disabled.origin.name, origin=disabled.origin)
 
     def _hookexec(
         self,
