@@ -113,7 +113,7 @@ class EnvironmentFactory:
             inspect.signature(make).bind(self.name, **arguments)
         except TypeError as error:
             raise PluginError(
-                f"{self.kind} must take what make(name, *, {', '.join(arguments)}) takes, if only by **_; "
+                f"{self.kind} must take the arguments of make(name, *, {', '.join(arguments)}), those unused by **_; "
                 f"`{getattr(make, '__qualname__', make)}`{in_brackets(defined_at(make))} cannot be called so: {error}."
             ) from None
         except ValueError:  # of a function that tells nothing about its arguments
