@@ -10,10 +10,10 @@ from mlagents_envs.base_env import ActionTuple, BaseEnv
 
 from mlhooks import hookimpl
 from mlhooks.envs import players
-from mlhooks.envs.manager import EnvManager, Worker, WorkerLost, WorkerStep, stats_of
+from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep, stats_of
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.restarts import RestartPolicy
-from mlhooks.errors import EnvironmentPaused
+from mlhooks.errors import EnvironmentPaused, MlhooksError
 from mlhooks.settings import RunOptions
 
 logger = logging.getLogger("mlhooks")
@@ -41,9 +41,11 @@ class InProcessManager(EnvManager):
                 self._make(index)
             for index in range(count):
                 self.reset(Worker(index))
-        except BaseException:
+        except BaseException as error:
             self.close()
-            raise
+            if isinstance(error, MlhooksError) or not isinstance(error, Exception):
+                raise
+            raise WorkerFailure(Worker(index), error) from error
 
     def _make(self, index: int) -> BaseEnv:
         with players.noticed() as self._players[index]:

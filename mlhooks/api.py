@@ -14,11 +14,12 @@ import torch
 from mlhooks.errors import UsageError
 from mlhooks.example_configs import find_config
 from mlhooks.plugins import PluginManager, load_plugins
-from mlhooks.settings import RunOptions, SettingsRegistry, load_run_options
+from mlhooks.settings import CheckpointSettings, RunOptions, SettingsRegistry, load_run_options
 from mlhooks.settings.support import refuse_unsupported
 from mlhooks.training.behavior_file import spec_from_dict
 from mlhooks.training.checkpoints import CheckpointFolder, read_state
 from mlhooks.training.environments import make_factory
+from mlhooks.training.made_with import missing_plugins_named
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.results import check_folder
 from mlhooks.training.run import Run
@@ -27,6 +28,7 @@ from mlhooks.training.trainer import Trainer
 logger = logging.getLogger("mlhooks")
 
 SMALL = 256  # hidden units
+_WHICH_RUN = ("run_id", "results_dir", "resume", "inference")
 
 
 def train(
@@ -50,7 +52,8 @@ def train(
     """Train as `mlhooks run` does, until `max_steps`, Ctrl-C or a failure.
 
     Args:
-        config: a YAML file, the name of an example, or a mapping with the content of a file.
+        config: a YAML file, the name of an example, or a mapping with the content of a file. Without one, a run that
+            is resumed goes on with the configuration that it was started with.
         env: the environment, as `--env`.
         run_id: name of the run, as `--run-id`.
         results_dir: folder of all runs, as `--results-dir`.
@@ -86,6 +89,10 @@ def train(
     for plugin in plugins:
         manager.register(plugin)
     source = find_config(config) if isinstance(config, str | Path) else config
+    if source is None and (path := _configuration_of_run(flags)) is not None:
+        logger.info("Going on with the configuration of the run, %s.", path)
+        place = {"run_id": path.parent.name, "results_dir": str(path.parent.parent)}  # it may have been moved
+        source, flags = path, {f"checkpoint_settings.{key}": value for key, value in place.items()} | flags
     options = _options(source, manager, flags, overrides)
     check_folder(options)
     make_factory(options, manager).check()  # before anything is written, or removed by --force
@@ -99,6 +106,14 @@ def train(
     finally:
         torch.set_num_threads(threads)
     return run
+
+
+def _configuration_of_run(flags: Mapping[str, Any]) -> Path | None:
+    """What a run that is to be resumed, or watched, was started with."""
+    given = {key: flags[f"checkpoint_settings.{key}"] for key in _WHICH_RUN if f"checkpoint_settings.{key}" in flags}
+    settings = CheckpointSettings().model_copy(update=given)
+    path = Path(settings.results_dir, settings.run_id, "configuration.yaml")
+    return path if (settings.resume or settings.inference) and path.is_file() else None
 
 
 def _threads(options: RunOptions, available: int) -> int:
@@ -144,10 +159,14 @@ def load(path: str | Path, behavior: str | None = None) -> LoadedPolicy:
         if behavior not in behaviors:
             raise UsageError(f"{path} holds the behaviors {', '.join(behaviors)}: name one of them as `behavior`.")
         path = behaviors[behavior]
-    state = read_state(Path(path))
+    manager = load_plugins()
+    with missing_plugins_named(Path(path), manager):
+        return _loaded(read_state(Path(path)), manager)
+
+
+def _loaded(state: Mapping[str, Any], manager: PluginManager) -> LoadedPolicy:
     header = state["mlhooks"]
     spec = spec_from_dict(header["spec"])
-    manager = load_plugins()
     settings = {"behaviors": {header["behavior"]: json.loads(header["settings"])}}
     options = _options(settings, manager, {"torch_settings.device": "cpu"}, ())
     trainer_type: type[Trainer] = manager.collect_mapping("get_trainer_types")[

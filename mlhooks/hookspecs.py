@@ -123,7 +123,7 @@ def run_started(run: Run) -> None:
 def run_finished(run: Run, outcome: RunOutcome) -> None:
     """Observe the end of a run, whatever happened: finished, interrupted or failed; close what you opened here.
 
-    Called once, after the last checkpoint is written. A failure is contained.
+    Called once, after the last checkpoint is written; also for a plugin that was taken out. A failure is contained.
     """
 
 

@@ -131,6 +131,9 @@ def from_file(path: Path) -> Candidate:
 
 
 def _import_file(path: Path) -> object:
+    if not path.is_file():
+        near = nearest(path.name, (file.name for file in path.parent.glob("*.py")))
+        raise UsageError(f"-p {path.name}: there is no file {path}{near}")
     # The prefix keeps a plugin file called json.py from taking the place of the module json.
     name = f"{FILES}.{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)

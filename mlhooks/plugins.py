@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,13 @@ class PluginInfo:
     order: int
     blocked: bool
     source: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Leaving:
+    """What stays of a plugin that was taken out."""
+
+    run_finished: Callable[..., None]
 
 
 class PluginManager(pluggy.PluginManager):
@@ -136,15 +143,19 @@ class PluginManager(pluggy.PluginManager):
             PluginError: two plugins claim one key. Where the hook is contained, the first answer stays and the other
                 is logged instead.
         """
-        merged: dict[str, Any] = {}
-        claims: dict[str, Origin] = {}
+        return {key: value for key, (_, value) in self.collect_claims(hook_name, **kwargs).items()}
+
+    def collect_claims(self, hook_name: str, **kwargs: object) -> dict[str, tuple[Origin, Any]]:
+        """As `collect_mapping`, with the plugin that gave each answer."""
+        claims: dict[str, tuple[Origin, Any]] = {}
         for origin, mapping in self.collect(hook_name, **kwargs):
             for key, value in mapping.items():
                 if key in claims:
-                    self._conflict(f"Two plugins claim {key!r} in {hook_name}: {claims[key]} and {origin}", hook_name)
+                    first = claims[key][0]
+                    self._conflict(f"Two plugins claim {key!r} in {hook_name}: {first} and {origin}", hook_name)
                     continue
-                merged[key], claims[key] = value, origin
-        return merged
+                claims[key] = origin, value
+        return claims
 
     def check_pending(self) -> None:
         """Raise PluginError for a registered implementation of a hook that does not exist."""
@@ -165,10 +176,16 @@ class PluginManager(pluggy.PluginManager):
         return rows + [self._info(name, 0, ()) for name in blocked]
 
     def take_out(self, disabled: DisabledPlugin) -> None:
-        """Unregister a plugin that failed too often, and remember why."""
+        """Unregister a plugin that failed too often, and remember why; it still gets `run_finished`, to close files."""
         self.disabled.append(disabled)
-        if self.has_plugin(disabled.origin.name):
-            self.unregister(name=disabled.origin.name)
+        plugin = self.get_plugin(disabled.origin.name)
+        if plugin is None:
+            return
+        last = [impl.function for impl in self.hook.run_finished.get_hookimpls() if impl.plugin is plugin]
+        self.unregister(plugin)
+        if last and disabled.hook != "run_finished":
+            unguarded = last[0].__wrapped__  # type: ignore[attr-defined]
+            self.register(_Leaving(unguarded), disabled.origin.name, origin=disabled.origin)
 
     def _hookexec(
         self,

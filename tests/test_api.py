@@ -44,6 +44,40 @@ def test_configuration_that_a_run_wrote_runs_again_with_the_same_result(tmp_path
     assert (first.path / "3DBall.policy.pt").read_bytes() == (again.path / "3DBall.policy.pt").read_bytes()
 
 
+def test_run_resumes_with_its_own_configuration_where_none_is_given(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also one that was started with --force, and whose folder has another name now."""
+    settings = config("Corridor", "test:x", max_steps=200)
+    train(settings, tmp_path / "elsewhere", Env(), force=True).path.rename(tmp_path / "renamed")
+    caplog.set_level("INFO", "mlhooks")
+    longer = ["behaviors.Corridor.max_steps=400"]
+    run = train(None, tmp_path, Env(), run_id="renamed", resume=True, overrides=longer)
+    assert (
+        f"Going on with the configuration of the run, {tmp_path / 'renamed' / 'configuration.yaml'}." in caplog.messages
+    )
+    assert run.env_name == "test:x"
+    assert run.path == tmp_path / "renamed"
+    assert run.trainers["Corridor"].settings.network_settings.hidden_units == 8
+    assert run.trainers["Corridor"].step == 400
+    again = train(run.path / "configuration.yaml", tmp_path, Env(), run_id="renamed", force=True)  # which says resume
+    assert not again.resumed
+
+
+def test_run_that_was_watched_without_a_configuration_uses_its_own(tmp_path: Path) -> None:
+    train(config("Corridor", "test:x", max_steps=200), tmp_path, Env())
+    watch = {"checkpoint_settings.inference": True}
+    run = train(None, tmp_path, Env(), flags=watch, episodes=4)
+    assert run.evaluation is not None
+    assert len(run.evaluation.returns) == 4
+
+
+def test_configuration_of_an_earlier_run_is_not_used_for_a_new_one(tmp_path: Path) -> None:
+    train(config("Corridor", "test:x", max_steps=200), tmp_path, Env())
+    with pytest.raises(UsageError, match="holds the results of an earlier run"):
+        train(None, tmp_path, Env(), env="test:x")
+
+
 def test_loading_what_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint"):
         mlhooks.load(tmp_path)

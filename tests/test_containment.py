@@ -78,6 +78,44 @@ def test_three_failures_in_a_row_take_the_plugin_out(caplog):
     assert [record.getMessage() for record in caplog.records][-1] == str(disabled)
 
 
+class Sink:
+    """Opens a file, and closes it at the end."""
+
+    def __init__(self, *errors):
+        self.errors = errors
+        self.writes = self.closed = 0
+
+    @hookimpl
+    def write_stats(self):
+        self.writes += 1
+        raise self.errors[0]
+
+    @hookimpl
+    def run_finished(self, run, outcome):
+        self.closed += 1
+        if self.errors[1:]:
+            raise self.errors[1]
+
+
+def test_plugin_that_was_taken_out_still_hears_that_the_run_is_finished():
+    manager, sink = PluginManager(), Sink(ValueError("disk is full"))
+    manager.register(sink, "sink", origin=ORIGIN)
+    write(manager, 5)
+    manager.hook.run_finished(run=None, outcome=None)
+    assert (sink.writes, sink.closed) == (3, 1)
+    assert len(manager.disabled) == 1
+    assert not manager.is_registered(sink)
+
+
+def test_failure_of_a_plugin_that_was_taken_out_is_contained(caplog):
+    manager, sink = PluginManager(), Sink(ValueError("disk is full"), OSError("it was never opened"))
+    manager.register(sink, "sink", origin=ORIGIN)
+    write(manager, 3)
+    manager.hook.run_finished(run=None, outcome=None)
+    assert sink.closed == 1
+    assert "'sink' (mlhooks-flaky 3.1) failed in its hook run_finished: OSError: it was never opened" in caplog.text
+
+
 def test_success_forgives_earlier_failures():
     manager, flaky, _ = flaky_manager(ValueError(), ValueError(), None, ValueError(), ValueError(), None)
     write(manager, 6)

@@ -167,6 +167,15 @@ def test_unknown_name_points_to_the_file_in_this_folder(tmp_path, monkeypatch):
         load_plugins(names=["my_little_plugin"])
 
 
+def test_file_that_is_not_there_is_bad_usage_with_the_nearest(tmp_path):
+    (tmp_path / "cem.py").touch()
+    with pytest.raises(UsageError, match=r"-p cemm\.py: there is no file .*cemm\.py; did you mean cem\.py\?") as caught:
+        load_plugins(names=[str(tmp_path / "cemm.py")])
+    assert "no:" not in str(caught.value)
+    with pytest.raises(UsageError, match=r"there is no file .*cem\.py$"):
+        load_plugins(names=[str(tmp_path / "nowhere" / "cem.py")])
+
+
 def test_module_that_misses_an_import_of_its_own_is_a_broken_plugin(install):
     install("unrelated", {}, needs_more="import a_module_that_nobody_has")
     with pytest.raises(PluginError, match=r"'needs_more'.*a_module_that_nobody_has"):

@@ -48,7 +48,9 @@ def _report(error: Exception, debug: bool) -> int:
     if isinstance(error, MlhooksError):
         text, code = "\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code
     else:
-        text, code = f"{type(error).__name__}: {error}".removesuffix(": "), 1
+        from mlhooks.places import in_brackets, raised_at
+
+        text, code = f"{type(error).__name__}: {error}".removesuffix(": ") + in_brackets(raised_at(error)), 1
         if not debug:
             text += "\nThis is a defect of mlhooks or of a plugin. Say --debug to see where it comes from."
     click.echo(f"Error: {text}", err=True)

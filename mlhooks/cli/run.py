@@ -28,7 +28,12 @@ def _run_options() -> list[SectionOption]:
     name = "checkpoint_settings"
     return [
         _flag("Run", "--run-id", f"{name}.run_id", "Name of the run and of its folder under the results. [ppo]"),
-        _switch("Run", "--resume", f"{name}.resume", "Go on with the run of this id from its newest checkpoint."),
+        _switch(
+            "Run",
+            "--resume",
+            f"{name}.resume",
+            "Go on with the run of this id from its newest checkpoint; without CONFIG, by its own.",
+        ),
         _switch(
             "Run", "--force", f"{name}.force", "Start anew although this run id has results; they are overwritten."
         ),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from mlhooks.envs.parameters import Parameters, set_parameters
-from mlhooks.errors import PluginError
+from mlhooks.errors import EnvironmentFailure, MlhooksError, PluginError
+from mlhooks.places import defined_at, in_brackets, raised_at
 
 if TYPE_CHECKING:
     from mlagents_envs.base_env import BaseEnv
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from mlhooks.plugins import PluginManager
     from mlhooks.settings import RunOptions
+
+
+_USED = ("behavior_specs", "reset", "step", "get_steps", "set_actions", "close")
+"""What a run uses of a `BaseEnv`."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class EnvironmentFactory:
         name: what `--env` says behind the scheme.
         options: the options of the run.
         channels: makes all plugins' side channels, with whose they are.
+        kind: the environment kind and whose it is, for messages.
         parameters: the environment parameters with which an environment starts.
     """
 
@@ -56,17 +62,19 @@ class EnvironmentFactory:
     name: str | None
     options: RunOptions
     channels: Callable[[RunOptions], list[tuple[Any, Sequence[SideChannel]]]]
+    kind: str = "The environment kind"
     parameters: Parameters = field(default_factory=dict)
 
     def __call__(self, worker_id: int) -> BaseEnv:
         """Make the environment of a worker.
 
         Raises:
-            PluginError: two plugins open the same side channel.
+            PluginError: two plugins open the same side channel; or what makes environments takes other arguments, or
+                makes something else.
+            EnvironmentFailure: the environment cannot be made.
             UsageError: there are environment parameters, and it takes none.
         """
-        env = self.make(
-            self.name,
+        env = self._made(
             worker_id=worker_id,
             seed=self.options.env_settings.seed,
             num_areas=self.options.env_settings.num_areas,
@@ -79,6 +87,37 @@ class EnvironmentFactory:
             env.close()
             raise
         return env
+
+    def _made(self, **arguments: Any) -> BaseEnv:
+        try:
+            env = self.make(self.name, **arguments)
+        except MlhooksError:
+            raise
+        except Exception as error:
+            make = self.make.make if isinstance(self.make, EnvironmentKind) else self.make
+            self._refuse_signature(make, arguments)
+            where = in_brackets(raised_at(error) or defined_at(make))
+            raise EnvironmentFailure(
+                f"{self.kind} failed to make its environment: {type(error).__name__}: {error}{where}."
+            ) from error
+        missing = [] if hasattr(type(env), "__getattr__") else [name for name in _USED if name not in dir(env)]
+        if missing:
+            raise PluginError(
+                f"{self.kind} must make a mlagents_envs.base_env.BaseEnv; it made {_a(env)}, which has no "
+                f"{', '.join(missing)}."
+            )
+        return env
+
+    def _refuse_signature(self, make: Callable[..., BaseEnv], arguments: Mapping[str, Any]) -> None:
+        try:
+            inspect.signature(make).bind(self.name, **arguments)
+        except TypeError as error:
+            raise PluginError(
+                f"{self.kind} must take the arguments of make(name, *, {', '.join(arguments)}), those unused by **_; "
+                f"`{getattr(make, '__qualname__', make)}`{in_brackets(defined_at(make))} cannot be called so: {error}."
+            ) from None
+        except ValueError:  # of a function that tells nothing about its arguments
+            return
 
     def check(self) -> None:
         """Refuse what is known not to start, where the environment kind can tell.
@@ -105,6 +144,10 @@ class EnvironmentFactory:
         options = self.options.model_copy(update={"behaviors": {}, "default_settings": None})
         options._fallback, options._origin = None, type(options._origin)()
         return {**self.__dict__, "options": options}
+
+
+def _a(thing: object) -> str:
+    return "None" if thing is None else f"a {type(thing).__name__}{in_brackets(defined_at(thing))}"
 
 
 class PluginChannels:

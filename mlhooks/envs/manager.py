@@ -11,6 +11,7 @@ from mlagents_envs.base_env import ActionTuple, BaseEnv, BehaviorSpec, DecisionS
 
 from mlhooks.envs.parameters import Parameters
 from mlhooks.errors import EnvironmentFailure, EnvironmentPaused, MlhooksError
+from mlhooks.places import in_brackets, raised_at
 from mlhooks.stats import StatsAggregationMethod
 
 Stat = tuple[str, float, StatsAggregationMethod]
@@ -65,8 +66,10 @@ class WorkerFailure(EnvironmentFailure):
 
 
 def described(error: BaseException) -> str:
-    """The text of an error, after its type where the text is not written for people."""
-    return str(error) if isinstance(error, MlhooksError) else f"{type(error).__name__}: {error}"
+    """The text of an error; with its type and the line that it came from where it is not written for people."""
+    if isinstance(error, MlhooksError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".removesuffix(": ") + in_brackets(raised_at(error))
 
 
 class EnvManager(ABC):

@@ -14,6 +14,7 @@ from mlhooks.envs.manager import Stat, described
 from mlhooks.envs.parameters import Parameters
 from mlhooks.envs.shared_steps import Message
 from mlhooks.errors import EnvironmentFailure
+from mlhooks.places import keep_place
 
 
 class Act(NamedTuple):
@@ -58,6 +59,7 @@ class Failed(NamedTuple):
     def by(cls, error: Exception) -> Failed:
         """The message about an error."""
         pickled = b""
+        keep_place(error)
         with contextlib.suppress(Exception):
             pickled = pickle.dumps(error)
             pickle.loads(pickled)

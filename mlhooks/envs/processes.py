@@ -9,11 +9,12 @@ from multiprocessing.connection import wait
 
 from mlagents_envs.base_env import ActionTuple
 
-from mlhooks.envs.manager import EnvManager, Worker, WorkerLost, WorkerStep
+from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep
 from mlhooks.envs.parameters import Parameters
 from mlhooks.envs.restarts import RestartPolicy
 from mlhooks.envs.worker import Recipe
 from mlhooks.envs.worker_process import WorkerProcess
+from mlhooks.errors import MlhooksError
 
 
 class ProcessManager(EnvManager):
@@ -87,7 +88,10 @@ class ProcessManager(EnvManager):
             return []
         failures, self._unstarted = self._unstarted, []
         if not came_up:
-            raise failures[0][1]
+            worker, error = failures[0]
+            if isinstance(error, MlhooksError):
+                raise error
+            raise WorkerFailure(Worker(worker.recipe.index), error) from error
         return [self._restart(worker, error) for worker, error in failures]
 
     def _restart(self, worker: WorkerProcess, error: Exception) -> WorkerLost:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
 
-from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter, Field
+from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter, Field, Layout
 from mlhooks.errors import EnvironmentFailure
 
 Specs = Mapping[str, BehaviorSpec]
@@ -38,7 +38,32 @@ class Message(NamedTuple):
     counts: tuple[StepCount, ...] | tuple[ActionCount, ...]
 
 
-def write_steps(writer: ArrayWriter, specs: Specs, steps: Steps) -> Message:
+class _Scratch:
+    """Takes the place of an `ArrayWriter` where nobody reads what is written."""
+
+    block = ""
+
+    def arrays(self, layout: Layout) -> list[np.ndarray]:
+        return [np.empty(shape, dtype) for shape, dtype in layout]
+
+
+def check_steps(behavior_id: str, spec: BehaviorSpec, decisions: DecisionSteps, terminals: TerminalSteps) -> None:
+    """Look for the reason why steps could not be taken in.
+
+    Raises:
+        EnvironmentFailure: they do not fit their spec, or an agent appears twice.
+    """
+    write_steps(_Scratch(), {behavior_id: spec}, {behavior_id: (decisions, terminals)})
+    for steps, what in ((decisions, "asks for more than one decision"), (terminals, "ends more than once")):
+        ids, counts = np.unique(steps.agent_id, return_counts=True)
+        if (counts > 1).any():
+            raise EnvironmentFailure(
+                f"Behavior {behavior_id!r}: an agent {what} in one step: agent_id has "
+                f"{', '.join(map(str, ids[counts > 1][:5].tolist()))} several times."
+            )
+
+
+def write_steps(writer: ArrayWriter | _Scratch, specs: Specs, steps: Steps) -> Message:
     """Write what an environment sent.
 
     Raises:
@@ -53,9 +78,10 @@ def write_steps(writer: ArrayWriter, specs: Specs, steps: Steps) -> Message:
         spec = specs[count.behavior_id]
         decisions, terminals = steps[count.behavior_id]
         names = [f"observation {index}" for index in range(len(spec.observation_specs))]
-        masks = decisions.action_mask or []
         _fill(arrays, decisions.obs, names, count.behavior_id)
-        _fill(arrays, [*masks], ["action mask"] * len(masks), count.behavior_id)
+        if count.masked:
+            branches = range(len(spec.action_spec.discrete_branches))
+            _fill(arrays, [*decisions.action_mask], [f"action mask {b}" for b in branches], count.behavior_id)
         _fill(arrays, [getattr(decisions, name) for name, _ in _DECISION], [*dict(_DECISION)], count.behavior_id)
         _fill(arrays, terminals.obs, [f"final {name}" for name in names], count.behavior_id)
         _fill(arrays, [getattr(terminals, name) for name, _ in _TERMINAL], [*dict(_TERMINAL)], count.behavior_id)
@@ -123,6 +149,11 @@ def _action_layout(specs: Specs, counts: tuple[ActionCount, ...]) -> list[Field]
 
 
 def _fill(arrays: Iterator[np.ndarray], values: list[np.ndarray], names: list[str], behavior_id: str) -> None:
+    if len(values) != len(names):
+        raise EnvironmentFailure(
+            f"Behavior {behavior_id!r}: its spec asks for {', '.join(names) or 'no action mask'}, and the environment "
+            f"sent {len(values)} such arrays."
+        )
     for value, name in zip(values, names, strict=True):
         array = next(arrays)
         if np.shape(value) != array.shape:

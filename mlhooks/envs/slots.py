@@ -47,16 +47,23 @@ class SlotMap:
         self._last_slots = np.empty(0, np.int64)
 
     def slots(self, agent_ids: np.ndarray) -> np.ndarray:
-        """Slots [agents] of agent ids [agents]; unknown agents get one. Unchanged ids give the same array again."""
+        """Slots [agents] of agent ids [agents]; unknown agents get one. Unchanged ids give the same array again.
+
+        Raises:
+            ValueError: an agent appears more than once.
+        """
         ids = agent_ids.tobytes()
         if ids == self._last_ids:
             return self._last_slots
         known, take = self._slot_of, self.pool.take
-        for agent in agent_ids.tolist():
+        agents = agent_ids.tolist()
+        if len(set(agents)) < len(agents):
+            raise ValueError("an agent appears more than once in one step")
+        for agent in agents:
             if agent not in known:
                 known[agent] = take()
         self._last_ids = ids
-        self._last_slots = np.array([known[agent] for agent in agent_ids.tolist()], dtype=np.int64)
+        self._last_slots = np.array([known[agent] for agent in agents], dtype=np.int64)
         return self._last_slots
 
     def find(self, agent_ids: np.ndarray) -> np.ndarray:

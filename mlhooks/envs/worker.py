@@ -86,6 +86,13 @@ class _Loop:
 
     def run(self) -> None:
         """Step until told to close."""
+        try:
+            self._run()
+        finally:
+            self._steps.close()
+            self._actions.close()
+
+    def _run(self) -> None:
         env = self._env
         env.reset()
         self._send_steps()
@@ -103,8 +110,6 @@ class _Loop:
                 case Close():
                     break
             self._send_steps()
-        self._steps.close()
-        self._actions.close()
 
     def _send_steps(self) -> None:
         specs: Specs = self._env.behavior_specs

@@ -209,11 +209,14 @@ class WorkerProcess:
         self.stepping = self.leaving = False
 
     def _drain(self) -> None:
-        """Read what it still said, for a player that it started last."""
+        """Read what it still said, for a player that it started last, and memory that nobody would free."""
         with contextlib.suppress(EnvironmentFailure):  # at the end of what it said
             for message in self._messages():
                 if isinstance(message, Player):
                     self._players.append(message.pid)
+                elif isinstance(message, Sent):
+                    with contextlib.suppress(OSError):  # it freed that itself
+                        self._steps.arrays(message.steps.block, [])
 
 
 @contextlib.contextmanager

@@ -116,8 +116,15 @@ def _build_run(values: dict[str, Any], registry: SettingsRegistry, report: Repor
 
 
 def _choose_start(options: RunOptions, flags: Mapping[str, Any], report: Report) -> None:
-    """Resume or initialize, not both: a flag wins over the file, and resume wins otherwise, as in ML-Agents."""
+    """Resume or initialize, not both: a flag wins over the file, and resume wins otherwise, as in ML-Agents.
+
+    A flag also wins over the file where one of them says resume and the other one force.
+    """
     settings = options.checkpoint_settings
+    if settings.resume and settings.force:
+        asked = [key for key in ("resume", "force") if f"checkpoint_settings.{key}" in flags]
+        if len(asked) == 1:
+            settings.resume, settings.force = asked == ["resume"], asked == ["force"]
     if not settings.resume or settings.initialize_from is None:
         return
     resume_asked = "checkpoint_settings.resume" in flags

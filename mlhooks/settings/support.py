@@ -8,6 +8,7 @@ from typing import Any
 from mlhooks.errors import UnsupportedError
 from mlhooks.settings.behaviors import TrainerSettings
 from mlhooks.settings.findings import Finding, KeyPath, Severity, error_from, in_order
+from mlhooks.settings.hyperparameters import OffPolicyHyperparameters, OnPolicyHyperparameters
 from mlhooks.settings.registry import SettingsRegistry
 from mlhooks.settings.resolve import LoadedOptions
 from mlhooks.settings.run_options import RunOptions
@@ -51,6 +52,8 @@ def _complaints(
         entries["default_settings",] = options.default_settings
     for path, settings in entries.items():
         yield from _of_behavior(settings, path, trainer_types, reward_signals)
+        if not options.checkpoint_settings.inference:
+            yield from _never_updated(settings, path)
 
 
 def _of_behavior(
@@ -75,3 +78,19 @@ def _of_behavior(
     if settings.threaded and not getattr(supports, "threaded", False):
         message = f"threaded has no effect with the trainer type {kind}: environments wait during an update"
         yield (*path, "threaded"), message, "warning"
+
+
+def _never_updated(settings: TrainerSettings, path: KeyPath) -> Iterator[_Complaint]:
+    """Name what keeps a run from ever learning, although every value is valid by itself."""
+    h, end = settings.hyperparameters, settings.max_steps
+    needed = {}
+    if isinstance(h, OnPolicyHyperparameters):
+        needed = {"buffer_size": h.buffer_size}
+    elif isinstance(h, OffPolicyHyperparameters):
+        needed = {"buffer_init_steps": h.buffer_init_steps + 1, "batch_size": h.batch_size}
+    for key, steps in needed.items():
+        if steps > end:
+            message = (
+                f"nothing will be learned: the run ends at max_steps {end}, and the first update needs {steps} steps"
+            )
+            yield (*path, "hyperparameters", key), message, "warning"

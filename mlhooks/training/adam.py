@@ -7,7 +7,7 @@ operations whatever the number of layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -32,6 +32,10 @@ class FlatParameters:
             p.data = self.data[start:stop].view_as(p)
             p.grad = self.grad[start:stop].view_as(p)
             start = stop
+
+    def __iter__(self) -> Iterator[nn.Parameter]:
+        """The parameters, as torch optimizers take them."""
+        return iter(self.parameters)
 
 
 class Adam:

@@ -197,6 +197,10 @@ class CheckpointFolder:
         for name, lesson in lessons.items():
             self.manifest.setdefault(name, {})["lesson_num"] = lesson
 
+    def note_plugins(self, plugins: Mapping[str, str]) -> None:
+        """Let the next manifest say which plugins besides mlhooks' own the run has, and where they came from."""
+        self.manifest.setdefault("metadata", {})["plugins"] = dict(plugins)
+
     def _write(self, path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
         data = write_state(path, state)
         return {"path": self._relative(path), "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -30,7 +30,7 @@ def make_factory(options: RunOptions, plugins: PluginManager) -> EnvironmentFact
     Raises:
         UsageError: no installed plugin brings the environment's kind.
     """
-    types = plugins.collect_mapping("get_env_types")
+    types = plugins.collect_claims("get_env_types")
     path = options.env_settings.env_path
     scheme, name = scheme_and_name(path)
     if scheme not in types:
@@ -45,4 +45,7 @@ def make_factory(options: RunOptions, plugins: PluginManager) -> EnvironmentFact
         hint = f" Did you mean {near[0]}:{name}?" if near else ""
         raise UsageError(f"--env {path}: there is no environment kind {scheme!r}; installed are {installed}{hint}")
 
-    return EnvironmentFactory(types[scheme], name, options, PluginChannels(plugins))
+    origin, make = types[scheme]
+    return EnvironmentFactory(
+        make, name, options, PluginChannels(plugins), f"The environment kind {scheme!r} of {origin}"
+    )

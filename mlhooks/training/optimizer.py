@@ -9,13 +9,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from mlhooks.errors import CheckpointError, NonFiniteError
+from mlhooks.errors import CheckpointError, MlhooksError, NonFiniteError
 from mlhooks.nn.networks import Actor, Critic
 from mlhooks.nn.schedules import Schedule
 from mlhooks.nn.tape import GradientTape
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.adam import Adam, FlatParameters
 from mlhooks.training.batch import Batch
+from mlhooks.training.optimizer_checks import check_losses, check_torch_optimizer
 from mlhooks.training.policy import ActorPolicy, Policy
 
 CHUNK = 16384
@@ -84,6 +85,7 @@ class TorchOptimizer(Optimizer):
         self._torch_optimizer: GradientStepper | None = None
         self._flat: FlatParameters | None = None
         self._tape = GradientTape()
+        self._checked = False  # whether the first losses are what they must be
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -117,7 +119,9 @@ class TorchOptimizer(Optimizer):
     def torch_optimizer(self) -> GradientStepper:
         """The torch optimizer, made when it is first needed, after all networks exist."""
         if self._torch_optimizer is None:
-            self._torch_optimizer = self.create_torch_optimizer(self.flat)
+            made = self.create_torch_optimizer(self.flat)
+            check_torch_optimizer(self, made)
+            self._torch_optimizer = made
         return self._torch_optimizer
 
     def set_step(self, step: int) -> None:
@@ -127,14 +131,28 @@ class TorchOptimizer(Optimizer):
             group["lr"] = self.learning_rate(step)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of gradient descent on `loss`."""
+        """One step of gradient descent on `loss`.
+
+        Raises:
+            PluginError: `loss` returned something else than it must.
+            NonFiniteError: as `gradients_ready`.
+        """
         self.flat.grad.zero_()
         with self._tape:
             losses = self.loss(batch)
-        self._tape.backward(losses["loss"])
-        self.gradients_ready(losses)
-        self.torch_optimizer.step()
-        return {name: value.detach() for name, value in losses.items() if name != "loss"}
+        if not self._checked:
+            check_losses(self, losses)
+            self._checked = True
+        try:
+            self._tape.backward(losses["loss"])
+            self.gradients_ready(losses)
+            self.torch_optimizer.step()
+            return {name: value.detach() for name, value in losses.items() if name != "loss"}
+        except MlhooksError:
+            raise
+        except Exception:
+            check_losses(self, losses)
+            raise
 
     def gradients_ready(self, losses: dict[str, Tensor]) -> None:
         """Check and clip the gradients, right before the step.
@@ -172,7 +190,10 @@ class TorchOptimizer(Optimizer):
         try:
             self.torch_optimizer.load_state_dict(state["torch_optimizer"])
         except (ValueError, KeyError) as error:
-            raise CheckpointError(f"the torch optimizer's state does not fit: {error}.") from error
+            reason = f"it has no {error}" if isinstance(error, KeyError) else error
+            raise CheckpointError(
+                f"the torch optimizer's state does not fit {type(self.torch_optimizer).__name__}: {reason}."
+            ) from error
 
 
 class ActorCriticOptimizer(TorchOptimizer):

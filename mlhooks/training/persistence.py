@@ -15,6 +15,7 @@ from mlhooks.errors import UsageError
 from mlhooks.names import file_name
 from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
 from mlhooks.training.checkpoints import MANIFEST, CheckpointFolder, read_state
+from mlhooks.training.made_with import missing_plugins_named, other_plugins
 from mlhooks.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Persistence:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self._plugins = other_plugins(run.plugins)  # with those that will be taken out
         self._saved_at: dict[str, int] = {}
 
     @cached_property
@@ -48,6 +50,7 @@ class Persistence:
         run = self.run
         trainers, files = run.trainers, run.outcome.files
         self.folder.note_lessons(run.curriculum.lessons)
+        self.folder.note_plugins(self._plugins)
         with run.timers("checkpoint"):
             saved = self.folder.save(
                 {name: as_behavior_file(trainer, trainer.state_dict()) for name, trainer in trainers.items()},
@@ -97,11 +100,12 @@ class Persistence:
         for name, path in self.folder.newest()["behaviors"].items():
             state = read_state(path)
             trainer = self.run.make_trainer(name, spec_from_dict(state["mlhooks"]["spec"]))
-            if self.run.inference:
-                trainer.load_modules(state["modules"])
-                trainer.step = state["step"]
-            else:
-                trainer.load_state_dict(state)
+            with missing_plugins_named(path, self.run.plugins):
+                if self.run.inference:
+                    trainer.load_modules(state["modules"])
+                    trainer.step = state["step"]
+                else:
+                    trainer.load_state_dict(state)
             self._saved_at[name] = trainer.step
             self.run.add_trainer(trainer)
 
@@ -145,5 +149,6 @@ class Persistence:
             path = behaviors[name]
         else:
             return
-        trainer.load_modules(read_state(path)["modules"])
+        with missing_plugins_named(path, self.run.plugins):
+            trainer.load_modules(read_state(path)["modules"])
         logger.info("Behavior %r begins with the weights of %s.", name, path)

@@ -52,8 +52,13 @@ class ReplayBuffer(ExperienceStore):
         """As in the store; goes on at the front where the end of the ring is reached."""
         if self.size >= self.rows and self.waiting == self.size:
             self.size = self.waiting = 0
-        self._overwrite(slice(self.size, min(self.size + len(slots), self.filled)))
-        super().open_rows(slots, steps)
+        old = slice(self.size, min(self.size + len(slots), self.filled))
+        self._overwrite(old)
+        try:
+            super().open_rows(slots, steps)
+        except Exception:
+            self.final[old] = -1  # they were given away, and must not be so again
+            raise
         self.filled = max(self.filled, self.size)
 
     def _overwrite(self, old: slice) -> None:

@@ -16,7 +16,8 @@ from mlagents_envs.base_env import BehaviorSpec
 
 from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep
 from mlhooks.envs.restarts import restart_report
-from mlhooks.errors import MlhooksError, NonFiniteError, PluginError, UsageError
+from mlhooks.envs.shared_steps import check_steps
+from mlhooks.errors import EnvironmentFailure, MlhooksError, NonFiniteError, PluginError, UsageError
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import RunOptions
 from mlhooks.stats import StatsAggregationMethod
@@ -230,7 +231,7 @@ class Run:
             self._report(trainer, trainer.settle())
 
     def _observe(self, step: WorkerStep, manager: EnvManager) -> None:
-        """Hand what a worker sent to the trainers; a worker that sends what is no number is started anew."""
+        """Hand what a worker sent to the trainers; a worker that sends what cannot be used is started anew."""
         self._begun, self._waits, self.stop.at_once = True, False, False
         for behavior_id, (decisions, terminals) in step.steps.items():
             trainer = self._trainer(behavior_id, step.specs[behavior_id])
@@ -239,6 +240,13 @@ class Run:
             except NonFiniteError as error:
                 self._lose(manager.fail(step.worker, error))
                 return
+            except Exception:
+                try:
+                    check_steps(behavior_id, step.specs[behavior_id], decisions, terminals)
+                except EnvironmentFailure as reason:
+                    self._lose(manager.fail(step.worker, reason))
+                    return
+                raise
         for key, value, aggregation in step.stats:
             # of values that replace each other, one environment's count, as in ML-Agents
             if aggregation is not StatsAggregationMethod.MOST_RECENT or step.worker.index == 0:

@@ -83,6 +83,20 @@ class ExperienceStore:
             self._grow(agents)
         start, stop = self.size, self.size + agents
         new = slice(start, stop)
+        # what may have a wrong shape comes first: nothing is half done when it fails
+        for column, obs in zip(self.obs, steps.obs, strict=True):
+            column[new] = obs
+        if steps.action_mask is not None:
+            np.concatenate(steps.action_mask, axis=1, out=self.mask[new])
+            self.masked = True
+        elif self.masked:
+            self.mask[new] = False
+        self.group[new] = steps.group_id
+        self.end[new] = End.NONE
+        self.successor[new] = -1
+        self.final[new] = -1
+        self.slot[new] = slots
+        self.tick[new] = self.clock
         rows = self.open_row[slots]
         numbers = np.arange(start, stop)
         if rows.min() < 0:
@@ -91,20 +105,7 @@ class ExperienceStore:
             self._begin_trajectories(slots[fresh])
         else:
             self._continue(rows, slots, steps, slice(None), numbers)
-        for column, obs in zip(self.obs, steps.obs, strict=True):
-            column[new] = obs
-        if steps.action_mask is not None:
-            self.masked = True
-            np.concatenate(steps.action_mask, axis=1, out=self.mask[new])
-        elif self.masked:
-            self.mask[new] = False
-        self.end[new] = End.NONE
-        self.successor[new] = -1
-        self.final[new] = -1
-        self.slot[new] = slots
         self.trajectory[new] = self.slot_trajectory[slots]
-        self.tick[new] = self.clock
-        self.group[new] = steps.group_id
         self.slot_length[slots] += 1
         self.open_row[slots] = numbers
         self.size = stop

@@ -19,7 +19,8 @@ from mlhooks.settings import HyperparameterSettings, TrainerSettings
 from mlhooks.stats import StatsAggregationMethod, StatsPropertyType, StatsReporter
 from mlhooks.training.checkpoints import load_modules
 from mlhooks.training.episodes import Episodes
-from mlhooks.training.optimizer import Optimizer
+from mlhooks.training.optimizer import Optimizer, TorchOptimizer
+from mlhooks.training.optimizer_checks import check_made
 from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.store import ExperienceStore
@@ -92,6 +93,8 @@ class Trainer(ABC):
         ]
         self.policy: Policy = self._created("create_policy", trainer=self, behavior_spec=behavior_spec)
         self.optimizer: Optimizer = self._created("create_optimizer", trainer=self, policy=self.policy)
+        if isinstance(self.optimizer, TorchOptimizer):
+            check_made(self.optimizer)
 
     def _refuse_unsupported_actions(self) -> None:
         action = self.behavior_spec.action_spec

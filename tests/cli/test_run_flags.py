@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,6 +165,14 @@ def test_failed_run_prints_its_error(api, capsys):
     api.outcome = SimpleNamespace(status="failed", error=RuntimeError("the environment is gone"))
     assert main(["run"]) == 1
     assert "Error: RuntimeError: the environment is gone" in capsys.readouterr().err
+
+
+def test_error_that_nobody_expected_names_the_line_that_it_came_from(api, capsys, monkeypatch):
+    monkeypatch.setattr(api, "train", lambda *args, **kwargs: 1 / 0)
+    assert main(["run"]) == 1
+    assert re.search(
+        r"Error: ZeroDivisionError: division by zero \(.*test_run_flags\.py:\d+\)\n", capsys.readouterr().err
+    )
 
 
 def test_help_has_sections(capsys):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 from mlagents_envs.base_env import ActionTuple
 
-from mlhooks.envs import players
+from mlhooks.envs import messages, players
 from mlhooks.envs.manager import Worker, WorkerFailure, WorkerLost, WorkerStep
+from mlhooks.envs.messages import Made
 from mlhooks.envs.parameters import Sampler
 from mlhooks.envs.processes import ProcessManager
 from mlhooks.envs.restarts import RestartPolicy
@@ -115,9 +117,9 @@ def test_actions_arrive_and_statistics_come_back(manage: Manage) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("raise", "RuntimeError: it exploded"),
-        ("connection", "ConnectionResetError: the robot hung up"),
-        ("crash", "Its process ended with code 7."),
+        ("raise", "RuntimeError: it exploded HERE"),
+        ("connection", "ConnectionResetError: the robot hung up HERE"),
+        ("crash", "Its process ended with code 7"),
     ],
 )
 def test_failed_worker_is_started_anew_while_the_others_go_on(
@@ -137,7 +139,9 @@ def test_failed_worker_is_started_anew_while_the_others_go_on(
             elif lost and max(lives) == 0:
                 meanwhile += 1
             act(manager, event)
-    assert [str(event) for event in lost] == [f"The environment of worker 1 failed: {message.rstrip('.')}."]
+    assert [re.sub(r" \(.*numbered\.py:\d+\)", " HERE", str(event)) for event in lost] == [
+        f"The environment of worker 1 failed: {message}."
+    ]
     assert lives == [0] * 4 + [1] * (len(lives) - 4)
     assert meanwhile > 0
 
@@ -165,7 +169,9 @@ def test_worker_that_hangs_is_ended_and_none_waits_for_it(manage: Manage, tmp_pa
 
 def test_limit_of_restarts_ends_in_a_failure_that_says_so(manage: Manage) -> None:
     manager = manage(Make([Plan({2: "raise"}), Plan()]), 2, lifetime=1)
-    with pytest.raises(WorkerFailure, match=r"worker 0 failed.*it exploded\. It was restarted once before, and --max"):
+    with pytest.raises(
+        WorkerFailure, match=r"worker 0 failed.*it exploded \(.*\)\. It was restarted once before, and --max"
+    ):
         play(manager, 1_000_000)
 
 
@@ -330,3 +336,39 @@ def test_player_of_a_worker_that_is_closed_while_it_starts_is_ended_too(manage: 
     manager.close()  # nothing of what the worker said was read before
     wait_until(lambda: not any(is_running(pid) for pid in pids(tmp_path)))
     assert len(pids(tmp_path)) == 2
+
+
+def shared_memory() -> set[str]:
+    return {path.name for path in Path("/dev/shm").glob("psm_*")}
+
+
+class Misshapen(Numbered):
+    """Observes less than its spec says."""
+
+    def get_steps(self, behavior_name: str) -> Any:
+        decisions, terminals = super().get_steps(behavior_name)
+        decisions.obs[0] = decisions.obs[0][:, :3]
+        return decisions, terminals
+
+
+@pytest.mark.skipif(not Path("/dev/shm").exists(), reason="looks at shared memory as Linux shows it")
+def test_memory_of_steps_that_could_not_be_written_is_freed(manage: Manage) -> None:
+    before = shared_memory()
+    manager = manage(Misshapen, 2)
+    with pytest.raises(EnvironmentFailure, match=r"observation 0 has the shape \(3, 3\), and not \(3, 4\)"):
+        manager.ready()
+    manager.close()
+    wait_until(lambda: not shared_memory() - before)
+
+
+@pytest.mark.skipif(not Path("/dev/shm").exists(), reason="looks at shared memory as Linux shows it")
+def test_memory_of_steps_that_nobody_read_is_freed(manage: Manage) -> None:
+    before = shared_memory()
+    manager = manage(Make([Plan()]), 1)
+    connection = manager._workers[0]._connection
+    assert connection is not None
+    assert isinstance(messages.receive(connection), Made)
+    assert connection.poll(UNHURRIED)  # its steps
+    assert shared_memory() - before
+    manager.close()
+    wait_until(lambda: not shared_memory() - before)

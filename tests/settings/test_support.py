@@ -75,6 +75,32 @@ def test_plain_settings_raise_no_complaint(load: Load, registry: SettingsRegistr
     )
 
 
+@pytest.mark.parametrize(
+    ("trainer", "settings", "line", "message"),
+    [
+        ("ppo", "{buffer_size: 1001}", 5, "buffer_size: nothing will be learned: the run ends at max_steps 1000, and"),
+        ("ppo", "{buffer_size: 1000}", 0, ""),
+        ("ppo", "{}", 5, "the first update needs 10240 steps"),
+        ("dqn", "{buffer_init_steps: 1000}", 5, "buffer_init_steps: nothing will be learned"),
+        ("dqn", "{buffer_init_steps: 999}", 0, ""),
+        ("dqn", "{batch_size: 1001}", 5, "batch_size: nothing will be learned"),
+        ("dqn", "{batch_size: 500}", 0, ""),
+    ],
+)
+def test_run_that_ends_before_its_first_update_is_named(
+    load: Load, registry: SettingsRegistry, trainer: str, settings: str, line: int, message: str
+) -> None:
+    text = f"behaviors:\n  A:\n    trainer_type: {trainer}\n    max_steps: 1000\n    hyperparameters: {settings}\n"
+    findings = unsupported(load(text), registry)
+    assert [(finding.severity, finding.line) for finding in findings] == ([("warning", line)] if line else [])
+    assert message in "".join(map(str, findings))
+
+
+def test_watching_needs_no_update(load: Load, registry: SettingsRegistry) -> None:
+    loaded = load("behaviors: {A: {max_steps: 1}}", flags={"checkpoint_settings.inference": True})
+    assert unsupported(loaded, registry) == []
+
+
 def test_what_behaviors_inherit_is_named_once_where_it_stands(load: Load, registry: SettingsRegistry) -> None:
     loaded = load("behaviors: {A: {}, B: {}}\ndefault_settings:\n  network_settings:\n    memory: {}\n")
     (finding,) = unsupported(loaded, registry)

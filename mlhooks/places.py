@@ -1,0 +1,51 @@
+"""Where an error was raised and where something is defined, for messages about other people's code."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+from pathlib import Path
+
+_BENEATH = {"mlhooks", "mlagents_envs", "numpy", "torch", "click", "pluggy", *sys.stdlib_module_names}
+"""What other people's code is called by, and calls: an error that comes through it is theirs all the same."""
+_KEPT = "_mlhooks_raised_at"
+
+
+def raised_at(error: BaseException) -> str:
+    """`file.py:12`, the innermost line of other people's code that an error came through; empty where there is none."""
+    place = str(error.__dict__.get(_KEPT, ""))
+    step = None if place else error.__traceback__
+    while step is not None:
+        module = str(step.tb_frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] not in _BENEATH:
+            place = _place(step.tb_frame.f_code.co_filename, step.tb_lineno)
+        step = step.tb_next
+    return place
+
+
+def keep_place(error: BaseException) -> None:
+    """Let an error remember where it was raised, because its traceback gets lost on the way to another process."""
+    error.__dict__[_KEPT] = raised_at(error)
+
+
+def defined_at(thing: object) -> str:
+    """`file.py:12`, where a function or a class, or that of an object, begins; empty where Python does not know."""
+    if not (inspect.isroutine(thing) or inspect.isclass(thing)):
+        thing = type(thing)
+    with contextlib.suppress(OSError, TypeError):
+        _, line = inspect.getsourcelines(thing)
+        return _place(inspect.getsourcefile(thing) or "", line)
+    return ""
+
+
+def in_brackets(place: str) -> str:
+    """` (file.py:12)`, or nothing for no place."""
+    return f" ({place})" if place else ""
+
+
+def _place(file: str, line: int) -> str:
+    path = Path(file)
+    with contextlib.suppress(ValueError, OSError):
+        path = path.relative_to(Path.cwd())
+    return f"{path}:{line}"

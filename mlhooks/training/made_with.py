@@ -1,0 +1,51 @@
+"""Which plugins a run was made with, and which of them are missing where what it saved does not fit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlhooks.errors import CheckpointError, MlhooksError
+from mlhooks.plugins import PluginManager
+from mlhooks.training.checkpoints import MANIFEST
+
+
+def other_plugins(manager: PluginManager) -> dict[str, str]:
+    """The plugins that did not come with mlhooks, by name, and where they came from."""
+    return {
+        row.name: f"{row.distribution} {row.version}" if row.distribution else row.source
+        for row in manager.describe()
+        if not row.blocked and row.distribution != "mlhooks" and not row.source.startswith("registered by ")
+    }
+
+
+@contextlib.contextmanager
+def missing_plugins_named(path: Path, manager: PluginManager) -> Iterator[None]:
+    """While the state in a checkpoint is being loaded: let a failure name the plugins that its run had, and this lacks.
+
+    Args:
+        path: the checkpoint, in the folder of its run.
+        manager: the plugins that are loaded.
+
+    Raises:
+        MlhooksError: as raised inside, with a note.
+        CheckpointError: a part of the state is missing.
+    """
+    try:
+        yield
+    except (MlhooksError, KeyError) as cause:
+        error = CheckpointError(f"{path} has no {cause}.") if isinstance(cause, KeyError) else cause
+        now = other_plugins(manager)
+        missing = [f"{name!r} ({origin})" for name, origin in _made_with(path).items() if name not in now]
+        if missing:
+            error.add_note(f"The run was made with the plugins {', '.join(missing)}; load them again (-p).")
+        raise error from (None if error is cause else cause)
+
+
+def _made_with(path: Path) -> dict[str, str]:
+    for folder in (path.parent, path.parent.parent):  # a model of a run, and a checkpoint of one of its behaviors
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["metadata"]["plugins"])
+    return {}

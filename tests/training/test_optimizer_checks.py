@@ -1,0 +1,134 @@
+"""Mistakes in an optimizer of a plugin are said by its name and line."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from builtin_plugins.ppo import PPOOptimizer
+from mlhooks import hookimpl
+from mlhooks.errors import PluginError
+from mlhooks.training.run import Run
+from tests.scripted import Env, config, train
+
+
+def run_with(optimizer: type[PPOOptimizer], folder: Path, **settings: Any) -> Run:
+    class Offer:
+        @hookimpl
+        def create_optimizer(self, trainer: Any, policy: Any) -> Any:
+            return optimizer(policy, trainer.settings)
+
+    return train(config("Corridor", "test:x", max_steps=200, **settings), folder, Env(), Offer())
+
+
+def line_of(function: Callable[..., Any]) -> str:
+    return f"{Path(__file__).name}:{inspect.getsourcelines(function)[1]}"
+
+
+Spoil = Callable[[dict[str, torch.Tensor]], Any]
+
+
+def refused(folder: Path, spoil: Spoil, at: int) -> str:
+    """What is said when the losses of one update are spoilt."""
+
+    class Wrong(PPOOptimizer):
+        calls = 0
+
+        def loss(self, batch: Any) -> Any:
+            self.calls += 1
+            losses = super().loss(batch)
+            return spoil(losses) if self.calls == at else losses
+
+    with pytest.raises(PluginError) as caught:
+        run_with(Wrong, folder)
+    start, _, problem = str(caught.value).partition("; ")
+    assert re.fullmatch(r"`Wrong.loss` \(.*\) must return a mapping of scalar tensors with the key 'loss'", start)
+    assert line_of(Wrong.loss) in start
+    return problem
+
+
+@pytest.mark.parametrize("at", [1, 4])
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda losses: losses["loss"], "it returned a Tensor of shape ()."),
+        (lambda losses: None, "it returned None."),
+        (lambda losses: {"total": losses["loss"]}, "it returned 'total'."),
+        (lambda losses: {**losses, "X": losses["loss"].item()}, "its 'X' is a float; for a number, leave out"),
+        (lambda losses: {**losses, "loss": losses["loss"].item()}, "its 'loss' is a float; for a number, leave out"),
+        (lambda losses: {**losses, "loss": losses["loss"] * torch.ones(3)}, "its 'loss' has the shape (3,); take"),
+        (lambda losses: {**losses, "loss": losses["loss"].detach()}, "its 'loss' has no gradient, because"),
+    ],
+)
+def test_wrong_losses_are_refused_at_the_first_update_and_later(
+    tmp_path: Path, spoil: Spoil, problem: str, at: int
+) -> None:
+    assert refused(tmp_path, spoil, at).startswith(problem)
+
+
+def test_reported_vector_is_refused_at_the_first_update(tmp_path: Path) -> None:
+    assert refused(tmp_path, lambda losses: {**losses, "X": torch.ones(3)}, 1).startswith("its 'X' has the shape (3,)")
+
+
+def test_optimizer_whose_base_was_not_initialized_is_refused(tmp_path: Path) -> None:
+    class Forgetful(PPOOptimizer):
+        def __init__(self, policy: Any, settings: Any) -> None:
+            self.weight = 1.0
+
+    with pytest.raises(PluginError, match=r"`Forgetful.__init__` \(.*\) must call super\(\).__init__") as caught:
+        run_with(Forgetful, tmp_path)
+    assert line_of(Forgetful.__init__) in str(caught.value)
+
+
+def test_torch_optimizer_takes_the_flat_parameters_as_they_are(tmp_path: Path) -> None:
+    class Direct(PPOOptimizer):
+        def create_torch_optimizer(self, parameters: Any) -> Any:
+            return torch.optim.SGD(parameters, lr=0.1)
+
+    optimizer = run_with(Direct, tmp_path).trainers["Corridor"].optimizer
+    (group,) = optimizer.torch_optimizer.param_groups
+    assert [id(p) for p in group["params"]] == [id(p) for p in optimizer.flat.parameters]
+
+
+def test_torch_optimizer_that_is_not_returned_is_refused(tmp_path: Path) -> None:
+    class Nothing(PPOOptimizer):
+        def create_torch_optimizer(self, parameters: Any) -> Any:
+            torch.optim.SGD(parameters, lr=0.1)
+
+    with pytest.raises(
+        PluginError, match=r"`Nothing.create_torch_optimizer` \(.*must return a torch opt.*returned None"
+    ):
+        run_with(Nothing, tmp_path)
+
+
+def test_modules_that_the_torch_optimizer_leaves_out_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class ActorOnly(PPOOptimizer):
+        def create_torch_optimizer(self, parameters: Any) -> Any:
+            return torch.optim.SGD(self.policy.actor.parameters(), lr=0.1)
+
+    run_with(ActorOnly, tmp_path)
+    (warning,) = [text for text in caplog.messages if "leaves out" in text]
+    assert re.match(
+        r"`ActorOnly.create_torch_optimizer` \(.*:\d+\) leaves out parameters of the modules 'critic',", warning
+    )
+
+
+def test_modules_that_are_frozen_may_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Frozen(PPOOptimizer):
+        def __init__(self, policy: Any, settings: Any) -> None:
+            super().__init__(policy, settings)
+            self.critic.requires_grad_(False)
+
+        def create_torch_optimizer(self, parameters: Any) -> Any:
+            return torch.optim.SGD(self.policy.actor.parameters(), lr=0.1)
+
+    run_with(Frozen, tmp_path)
+    assert "leaves out" not in caplog.text
