@@ -181,7 +181,7 @@ def test_package(reader, validated):
 def test_every_snippet_is_executed():
     tested = [
         *("A statistics writer", "A trainer in four steps", "Another optimizer for PPO", "Another network"),
-        "A package",
+        *("An environment", "A package"),
     ]
     assert [block for title in tested for block in section(title)] == list(blocks(PAGE))
     assert {block.language for block in blocks(PAGE)} <= {"python", "yaml", "bash", "toml", "text"}

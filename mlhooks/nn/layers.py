@@ -45,9 +45,9 @@ def linear(inputs: int, outputs: int, *, initialization: str, gain: float) -> nn
 class MLP(nn.Module):
     """`num_layers` linear layers of `hidden_units`, each followed by the activation; [rows, inputs] -> [rows, hidden].
 
-    Initial weights follow `network_settings.initialization`: `kaiming_he`, with twice the variance of ML-Agents' own layers
-    (1 / inputs), or `orthogonal` with gain sqrt(2) as most published PPO results use (Andrychowicz et al. 2021, section
-    3.2).
+    Initial weights follow `network_settings.initialization`: `kaiming_he`, with twice the variance of ML-Agents' own
+    layers (1 / inputs), or `orthogonal` with gain sqrt(2) as most published PPO results use (Andrychowicz et al. 2021,
+    section 3.2).
     """
 
     def __init__(self, inputs: int, hidden_units: int, num_layers: int, activation: str, initialization: str) -> None:

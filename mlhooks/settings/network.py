@@ -79,5 +79,5 @@ class NetworkSettings(SettingsModel):
     )
     initialization: InitializationType = extension(
         InitializationType.KAIMING_HE,
-        description="How weights start; ML-Agents' own have half of kaiming_he's variance.",
+        description="How weights start; ML-Agents has half of kaiming_he's variance.",
     )
