@@ -204,7 +204,9 @@ def _spec_texts(spec: BehaviorSpec) -> list[str]:
 
 def _result(trainer: Trainer) -> str:
     text = f"{trainer.step:,} of {trainer.settings.max_steps:,} steps"
-    return text if trainer.mean_reward is None else f"{text}, mean reward {decimal(trainer.mean_reward)}"
+    if trainer.mean_reward is None:
+        return text
+    return f"{text}, mean reward {decimal(trainer.mean_reward)} (last {len(trainer.episodes.recent)} episodes)"
 
 
 def _file_rows(files: Mapping[str, Sequence[Any]]) -> list[tuple[str, str]]:

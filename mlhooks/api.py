@@ -94,6 +94,8 @@ def train(
         place = {"run_id": path.parent.name, "results_dir": str(path.parent.parent)}  # it may have been moved
         source, flags = path, {f"checkpoint_settings.{key}": value for key, value in place.items()} | flags
     options = _options(source, manager, flags, overrides)
+    if episodes is not None and not options.checkpoint_settings.inference:
+        raise UsageError("--episodes ends a run with --inference; for training, set max_steps.")
     check_folder(options)
     make_factory(options, manager).check()  # before anything is written, or removed by --force
     manager.configure(options)

@@ -90,4 +90,5 @@ def restart_report(restarts: Sequence[WorkerLost]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return described(error).partition("\n")[0]
+    line = described(error).partition("\n")[0]
+    return line.rpartition(". ")[0] + "." if line.endswith(":") else line  # what comes below the colon is said already

@@ -94,8 +94,8 @@ def _hyperparameters_model(
         what = f"the trainer type {trainer_type} of ML-Agents" if known else "this trainer type"
         report.add(
             (*path, "trainer_type"),
-            f"no installed plugin provides {what} (pip install the package that does, or load its module or file "
-            "by -p)",
+            f"no installed plugin provides {what}{', and mlhooks does not have it yet' if known else ''} (pip install "
+            "the package that does, or load its module or file by -p)",
             found=shown(trainer_type),
             allowed=", ".join(sorted(registry.trainer_types)) or "none is installed",
             nearest=None if known else nearest(trainer_type, registry.trainer_types),

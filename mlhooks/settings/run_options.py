@@ -157,14 +157,15 @@ class RunOptions(SettingsModel):
         return fallback.model_copy(deep=True)
 
     def _not_listed(self, behavior_name: str) -> SettingsError:
+        near = nearest(behavior_name, self.behaviors)
+        change = f"write {behavior_name!r} in place of {near!r}, or change the other" if near else "change one of them"
         finding = Finding(
             severity="error",
             file=self._origin.file,
             key="behaviors",
             message=f"the environment shows the behavior {behavior_name!r}, and the configuration has "
-            f"{' and '.join(map(repr, self.behaviors)) or 'none'}. The names must be equal: change one of them (in "
-            "Unity, the Behavior Name of the agent's Behavior Parameters), or give default_settings for all others",
-            nearest=nearest(behavior_name, self.behaviors),
+            f"{' and '.join(map(repr, self.behaviors)) or 'none'}. The names must be equal: {change} (in Unity, the "
+            "Behavior Name of the agent's Behavior Parameters), or give default_settings for all others",
         )
         return error_from(SettingsError, [finding])
 

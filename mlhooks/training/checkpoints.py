@@ -252,7 +252,9 @@ class CheckpointFolder:
             logger.warning("Passing over a damaged checkpoint: %s.", "; ".join(damage))
             reasons += damage
         detail = f" Damaged: {'; '.join(reasons)}." if reasons else ""
-        raise CheckpointError(f"{self.path} holds no checkpoint to go on from.{detail}")
+        raise CheckpointError(
+            f"{self.path} holds no checkpoint to go on from.{detail} Begin anew by --force, or by another --run-id."
+        )
 
     def _damage(self, file: Mapping[str, Any]) -> str | None:
         try:

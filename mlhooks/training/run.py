@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from mlagents_envs.base_env import BehaviorSpec
 from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep
 from mlhooks.envs.restarts import restart_report
 from mlhooks.envs.shared_steps import check_steps
+from mlhooks.envs.specs import change_in_words, same_shape
 from mlhooks.errors import EnvironmentFailure, MlhooksError, NonFiniteError, PluginError, UsageError
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import RunOptions
@@ -27,6 +27,7 @@ from mlhooks.training.curriculum import Curriculum
 from mlhooks.training.environments import environment_name, make_factory
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.persistence import Persistence
+from mlhooks.training.replaced import ReplacedResults
 from mlhooks.training.signals import StopRequest
 from mlhooks.training.trainer import Trainer
 
@@ -90,7 +91,9 @@ class Run:
         self._device = _device(options.torch_settings.device)
         self._persistence = Persistence(self)
         self._summarized: dict[str, int] = {}
-        self._begun = False  # whether an environment has shown anything
+        self._replaced = ReplacedResults(self.path)
+        self._seen: set[str] = set()  # behavior ids
+        self._begun = False  # whether an environment has shown what the trainers can learn from
         self._waits = True  # for environments to start, or for a person to start one again
 
     def execute(self) -> RunOutcome:
@@ -123,6 +126,8 @@ class Run:
             finally:
                 self.outcome.elapsed = time.perf_counter() - started
                 self.plugins.hook.run_finished(run=self, outcome=self.outcome)
+                if self._replaced.bring_back():
+                    logger.info("%s holds the earlier results, as before.", self.path)
         for disabled in self.plugins.disabled:
             logger.warning("%s", disabled)
         if self.outcome.restarts:
@@ -137,8 +142,8 @@ class Run:
         torch.manual_seed(self.seed)
         if self.inference:
             return
-        if self.options.checkpoint_settings.force and self.path.exists():
-            shutil.rmtree(self.path)  # here, when nothing more can refuse to start
+        if self.options.checkpoint_settings.force:
+            self._replaced.put_aside()
         self.path.mkdir(parents=True, exist_ok=True)
         self._write_options()
 
@@ -169,6 +174,9 @@ class Run:
             trainer = self.make_trainer(name, spec)
             self._persistence.initialize(trainer)
             self.add_trainer(trainer)
+        elif behavior_id not in self._seen and not same_shape(trainer.behavior_spec, spec):
+            raise UsageError(change_in_words(behavior_id, "the run was saved", trainer.behavior_spec, spec))
+        self._seen.add(behavior_id)
         return trainer
 
     def make_trainer(self, name: str, spec: BehaviorSpec) -> Trainer:
@@ -232,7 +240,7 @@ class Run:
 
     def _observe(self, step: WorkerStep, manager: EnvManager) -> None:
         """Hand what a worker sent to the trainers; a worker that sends what cannot be used is started anew."""
-        self._begun, self._waits, self.stop.at_once = True, False, False
+        self._waits = self.stop.at_once = False
         for behavior_id, (decisions, terminals) in step.steps.items():
             trainer = self._trainer(behavior_id, step.specs[behavior_id])
             try:
@@ -247,6 +255,8 @@ class Run:
                     self._lose(manager.fail(step.worker, reason))
                     return
                 raise
+        self._begun = True
+        self._replaced.drop()
         for key, value, aggregation in step.stats:
             # of values that replace each other, one environment's count, as in ML-Agents
             if aggregation is not StatsAggregationMethod.MOST_RECENT or step.worker.index == 0:

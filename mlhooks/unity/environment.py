@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from mlhooks.envs.specs import change_in_words
 from mlhooks.unity import messages, schema
 from mlhooks.unity.communicator import PlayerCommunicator
 from mlhooks.unity.decode import Decoder
@@ -21,7 +22,7 @@ from mlhooks.unity.messages import PlayerMessage
 from mlhooks.unity.ports import EDITOR_PORT
 from mlhooks.unity.records import parse_agent, split
 from mlhooks.unity.side_channels import PlayerChannels, Stat
-from mlhooks.unity.specs import described, read_spec
+from mlhooks.unity.specs import read_spec
 from mlhooks.unity.wire import NOWHERE, Span, WireError
 
 schema.install()
@@ -225,11 +226,7 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
                         f"The player announced the behavior {behavior_id!r} again, with another shape."
                     )
                 raise BehaviorChanged(
-                    f"The behavior {behavior_id!r} has changed since the Unity Editor was played last.\n"
-                    f"    It had {described(known)}.\n"
-                    f"    It has {described(unity_spec.spec)}.\n"
-                    "The networks of this run do not fit it any more: undo the change in the scene and go on with "
-                    "--resume, or begin another run by --run-id."
+                    change_in_words(behavior_id, "the Unity Editor was played last", known, unity_spec.spec)
                 )
             self._decoders[behavior_id] = Decoder(behavior_id, unity_spec)
             self._env_specs[behavior_id] = unity_spec.spec

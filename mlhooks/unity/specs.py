@@ -56,13 +56,6 @@ def read_spec(brain: BrainParametersProto, agent: AgentInfoProto, package_versio
     )
 
 
-def described(spec: BehaviorSpec) -> str:
-    """What a spec holds, in words."""
-    shapes = ", ".join(f"{obs.name or 'unnamed'} {tuple(obs.shape)}" for obs in spec.observation_specs)
-    continuous, branches = spec.action_spec.continuous_size, list(spec.action_spec.discrete_branches)
-    return f"the observations {shapes}, {continuous} continuous actions and the discrete branches {branches}"
-
-
 def _observation_spec(observation: ObservationProto, channels_last: bool) -> ObservationSpec:
     shape = tuple(observation.shape)
     properties = _properties(observation) or (DimensionProperty.UNSPECIFIED,) * len(shape)
