@@ -206,7 +206,7 @@ def _result(trainer: Trainer) -> str:
     text = f"{trainer.step:,} of {trainer.settings.max_steps:,} steps"
     if trainer.mean_reward is None:
         return text
-    return f"{text}, mean reward {decimal(trainer.mean_reward)} (last {len(trainer.episodes.recent)} episodes)"
+    return f"{text}, mean reward {decimal(trainer.mean_reward)} (last 100 episodes)"
 
 
 def _file_rows(files: Mapping[str, Sequence[Any]]) -> list[tuple[str, str]]:

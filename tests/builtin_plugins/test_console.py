@@ -83,7 +83,7 @@ def test_piped_run_reads_as_plain_lines(start_run, capsys, clock, monkeypatch, t
         "3DBall  step 23,000  no new episode finished  1.0k steps/s  elapsed 0:00:12",
         "3DBall  step 24,000  mean reward 7.50 ± 0.00  (1 episode)  500 steps/s  elapsed 0:00:14",
         "Finished after 0:01:23.",
-        "  3DBall       24,000 of 50,000 steps, mean reward 98.77",
+        "  3DBall       24,000 of 50,000 steps, mean reward 98.77 (last 100 episodes)",
         f"  model        {Path('results', 'first', '3DBall.onnx')}",
         f"  checkpoints  {Path('results', 'first', '3DBall', '3DBall-1.pt')}",
         f"               {Path('results', 'first', '3DBall', '3DBall-2.pt')}",
