@@ -115,6 +115,7 @@ class ConsoleWriter:
         if self._bars is not None:
             self._bars.stop()
         elapsed = clock(outcome.elapsed)
+        resume = f"To continue, run the same command with --resume --run-id {run.run_id}"
         if outcome.status == "finished":
             self._say([(f"Finished after {elapsed}.", "bold green")])
         elif outcome.status == "interrupted":
@@ -122,10 +123,12 @@ class ConsoleWriter:
             if not run.inference and not (run.resumed or "checkpoint" in outcome.files):
                 self._say([("Nothing was learned, so nothing was saved.", "")])
             elif not run.inference:
-                self._say([(f"To continue, run the same command with --resume --run-id {run.run_id}", "")], whole=True)
+                self._say([(resume, "")], whole=True)
         else:
             kind = f" with {type(outcome.error).__name__}" if outcome.error is not None else ""
             self._say([(f"Failed after {elapsed}{kind}.", "bold red")])
+            if "checkpoint" in outcome.files:
+                self._say([(resume, "")], whole=True)
         rows = [] if run.inference else [(name, _result(trainer)) for name, trainer in run.trainers.items()]
         self._say_aligned([*rows, *_file_rows(outcome.files)])
 
