@@ -58,12 +58,11 @@ class RestartPolicy:
         now, restarts = self._clock(), self._restarts[worker.index]
         recent = sum(now - at < self.period for at in restarts)
         if UNLIMITED < self.lifetime <= len(restarts):
-            return f"It was {restarted(len(restarts))} before, and --max-lifetime-restarts is {self.lifetime} (-1: no limit)."
+            limit = f"--max-lifetime-restarts is {self.lifetime} (-1: no limit)"
+            return f"It was {restarted(len(restarts))} before, and {limit}."
         if UNLIMITED < self.rate <= recent:
-            return (
-                f"It was {restarted(recent)} in the last {self.period:g} seconds, and --restarts-rate-limit-n is "
-                f"{self.rate} (-1: no limit)."
-            )
+            limit = f"--restarts-rate-limit-n is {self.rate} (-1: no limit)"
+            return f"It was {restarted(recent)} in the last {self.period:g} seconds, and {limit}."
         return ""
 
 
