@@ -205,7 +205,7 @@ def mentioning(text: str) -> list[str]:
     [
         ("crash", 0, "SIGABRT"),
         ("exit", 0, "exited with code 1"),
-        ("quit", 0, "ended the connection|exited with code 0"),
+        ("quit", 0, "quit by itself|ended the connection|exited with code 0"),
         ("hang", 0, r"it sent nothing within 15 seconds \(--timeout-wait\)"),
         ("stall", 2, None),
         ("slow-start", 2, None),
