@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -161,12 +160,8 @@ def test_unusable_action_space_is_refused_by_name(space):
     assert str(space) in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "name", ["CartPole-v1", "Acrobot-v1", "MountainCarContinuous-v0", "Pendulum-v1", "FrozenLake-v1", "Taxi-v4"]
-)
+@pytest.mark.parametrize("name", ["CartPole", "Acrobot", "MountainCarContinuous", "Pendulum", "FrozenLake", "Taxi"])
 def test_registered_environments_run_without_warnings(name):
-    if name not in gymnasium.registry:
-        pytest.skip("not in this version of Gymnasium")
     env = make(name, num_areas=2)
     env.reset()
     (behavior,) = env.behavior_specs

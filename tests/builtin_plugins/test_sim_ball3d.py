@@ -39,18 +39,26 @@ def balance(decisions):
     return np.clip(2.2 * (goal - obs[:, :2]), -1, 1)
 
 
+def rolling(env, start, slope, *, decisions):
+    """The observations of balls on resting plates, which must be those of a constant acceleration from rest."""
+    seen = []
+    for decision in range(1, decisions + 1):
+        steps, ended = act(env, np.zeros((len(start), 2)))
+        seconds, obs = 0.1 * decision, steps.obs[0]
+        assert len(ended) == 0
+        np.testing.assert_allclose(obs[:, 2:5], start[:, 2:5] + slope * seconds**2 / 2, atol=1e-5)
+        np.testing.assert_allclose(obs[:, 5:8], slope * seconds, atol=1e-5)
+        seen.append(obs)
+    return seen
+
+
 def test_ball_on_a_resting_plate_rolls_as_a_solid_sphere_down_a_slope():
     env = Ball3D(num_agents=40, seed=3)
     env.reset()
     start = env.get_steps("3DBall")[0].obs[0].astype(float)
     normal = rotations(start)[:, :, 1]
     slope = 5 / 7 * 9.81 * (normal[:, 1:2] * normal - [0, 1, 0])
-    for decision in range(1, 7):
-        steps, ended = act(env, np.zeros((40, 2)))
-        seconds, obs = 0.1 * decision, steps.obs[0]
-        assert len(ended) == 0
-        np.testing.assert_allclose(obs[:, 2:5], start[:, 2:5] + slope * seconds**2 / 2, atol=1e-5)
-        np.testing.assert_allclose(obs[:, 5:8], slope * seconds, atol=1e-5)
+    for obs in rolling(env, start, slope, decisions=6):
         np.testing.assert_allclose(obs[:, :2], start[:, :2], atol=1e-6)
 
 
@@ -75,12 +83,7 @@ def test_gravity_scale_and_mass_of_each_ball_count_as_in_closed_form():
     # The centre is half a plate and a radius from the point of turning, along the plate's normal.
     np.testing.assert_allclose((normal * start[:, 2:5]).sum(axis=1), 2.5 + scale / 2, atol=1e-5)
     slope = 5 / 7 * gravity[:, None] * (normal[:, 1:2] * normal - [0, 1, 0])
-    for decision in range(1, 4):
-        steps, ended = act(env, np.zeros((4, 2)))
-        seconds, obs = 0.1 * decision, steps.obs[0]
-        assert len(ended) == 0
-        np.testing.assert_allclose(obs[:, 2:5], start[:, 2:5] + slope * seconds**2 / 2, atol=1e-5)
-        np.testing.assert_allclose(obs[:, 5:8], slope * seconds, atol=1e-5)
+    assert len(rolling(env, start, slope, decisions=3)) == 3
 
 
 def test_parameters_count_from_an_agent_s_next_episode_on():

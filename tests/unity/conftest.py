@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,3 +24,16 @@ def play() -> Iterator[Callable[..., tuple[UnityPlayer, ScriptedPlayer]]]:
     yield start
     for close in reversed(open_things):
         close()
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[..., Path]:
+    """Write a shell script that stands for a player."""
+
+    def write(commands: str, name: str = "Game.x86_64", mode: int = 0o755) -> Path:
+        path = tmp_path / name
+        path.write_text(f"#!/bin/sh\n{commands}\n")
+        path.chmod(mode)
+        return path
+
+    return write

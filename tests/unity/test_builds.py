@@ -15,17 +15,6 @@ PROGRAMS = {"linux": ELF % 0x3E, "win32": b"MZ\x90\x00", "darwin": b"\xcf\xfa\xe
 NAMES = {"linux": "Linux", "win32": "Windows", "darwin": "macOS"}
 
 
-@pytest.fixture
-def script(tmp_path: Path) -> Callable[..., Path]:
-    def write(commands: str, name: str = "Game.x86_64", mode: int = 0o755) -> Path:
-        path = tmp_path / name
-        path.write_text(f"#!/bin/sh\n{commands}\n")
-        path.chmod(mode)
-        return path
-
-    return write
-
-
 def program(folder: Path, head: bytes, name: str = "Game", mode: int = 0o755) -> Path:
     path = folder / name
     path.write_bytes(head + bytes(64))

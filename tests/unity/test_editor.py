@@ -45,6 +45,14 @@ def editor():
             self.env = UnityPlayer(None, port=self.port, **{"timeout_wait": 5, **arguments})
             return self.env
 
+        def stopped(self) -> UnityPlayer:
+            self.play(shown(), GOODBYE)
+            env = self.listen()
+            env.reset()
+            with pytest.raises(PlayModeEnded):
+                env.step()
+            return env
+
     made = Editor()
     yield made
     if made.env is not None:
@@ -73,11 +81,7 @@ def test_reset_waits_until_it_is_played_again(editor, caplog: pytest.LogCaptureF
 
 
 def test_wait_has_no_limit(editor) -> None:
-    editor.play(shown(), GOODBYE)
-    env = editor.listen()
-    env.reset()
-    with pytest.raises(PlayModeEnded):
-        env.step()
+    env = editor.stopped()
     env._timeout_wait = env._communicator.timeout_wait = 0.01
     tried: list[None] = []
     exchange = env._communicator.initialize
@@ -96,11 +100,7 @@ def test_wait_has_no_limit(editor) -> None:
 
 
 def test_editor_that_connects_and_then_hangs_is_not_waited_for(editor) -> None:
-    editor.play(shown(), GOODBYE)
-    env = editor.listen()
-    env.reset()
-    with pytest.raises(PlayModeEnded):
-        env.step()
+    env = editor.stopped()
     env._timeout_wait = env._communicator.timeout_wait = 0.5
     editor.play()  # says hello, and nothing more
     with pytest.raises(PlayerSilent, match="no agent requested a decision"):
@@ -154,11 +154,7 @@ def test_behaviors_that_have_not_come_back_yet_show_nothing(editor) -> None:
     ],
 )
 def test_changed_behavior_is_refused_for_good(editor, changed: Any, said: str) -> None:
-    editor.play(shown(), GOODBYE)
-    env = editor.listen()
-    env.reset()
-    with pytest.raises(PlayModeEnded):
-        env.step()
+    env = editor.stopped()
     editor.play(changed)
     with pytest.raises(BehaviorChanged, match=rf"(?s)'Ball\?team=0' has changed.*{said}.*--run-id") as caught:
         env.reset()

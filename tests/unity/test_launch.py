@@ -18,17 +18,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="players here ar
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Callable[..., Path]:
-    def write(commands: str, name: str = "Game.x86_64", mode: int = 0o755) -> Path:
-        path = tmp_path / name
-        path.write_text(f"#!/bin/sh\n{commands}\n")
-        path.chmod(mode)
-        return path
-
-    return write
-
-
-@pytest.fixture
 def start(script: Callable[..., Path]) -> Iterator[Callable[..., PlayerProcess]]:
     processes: list[PlayerProcess] = []
 
