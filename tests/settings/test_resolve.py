@@ -5,21 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mlhooks.errors import SettingsError
 from mlhooks.settings import (
     EncoderType,
     OnPolicyHyperparameters,
-    RunOptions,
     ScheduleType,
     SettingsRegistry,
     TrainerSettings,
     load_run_options,
 )
-from mlhooks.settings.yaml_source import parse_yaml
-from tests.settings.conftest import DQN, PPO, CuriousSettings, Load, PPOModel
+from tests.settings.conftest import Load, PPOModel
 
 NETWORK = {
     "normalize": False,
@@ -366,32 +362,6 @@ class TestResumeAndInitialize:
         assert load(self.BOTH, flags=flags).options.checkpoint_settings.initialize_from is None
 
 
-@pytest.mark.parametrize(
-    ("text", "line", "words"),
-    [
-        ("behaviors:\n  A:\n    framework: pytorch\n", 3, "framework is deprecated"),
-        ("behaviors:\n  A:\n    network_settings: {normalise: true}\n", 3, "ML-Agents ignores"),
-        ("behaviors:\n  A:\n    network_settings:\n      memory: {sequence: 3}\n", 4, "ML-Agents ignores"),
-        ("behaviors:\n  A:\n    self_play: {windows: 3}\n", 3, "ML-Agents ignores"),
-        ("behaviors:\n  A:\n    behavioral_cloning: {demo_path: d, step: 3}\n", 3, "ML-Agents ignores"),
-        ("torch_settings: {devise: cpu}\n", 1, "ML-Agents ignores"),
-        ("checkpoint_settings: {load_model: true}\n", 1, "use resume"),
-        ("checkpoint_settings: {train_model: true}\n", 1, "remove it"),
-        ("behaviors:\n  A:\n    hyperparameters: {batch_size: 9}\n", 3, "add trainer_type: ppo"),
-        (
-            "behaviors:\n  A:\n    trainer_type: ppo\n    hyperparameters: {batch_size: 9, buffer_size: 8}\n",
-            4,
-            "larger",
-        ),
-    ],
-)
-def test_doubtful_settings_are_warned_of_and_loaded(load: Load, text: str, line: int, words: str) -> None:
-    (warning,) = load(text).warnings
-    assert warning.severity == "warning"
-    assert warning.line == line
-    assert words in warning.message
-
-
 def test_settings_built_in_python_are_checked_like_those_of_files() -> None:
     with pytest.raises(ValueError, match="sequence_length"):
         TrainerSettings(
@@ -400,63 +370,3 @@ def test_settings_built_in_python_are_checked_like_those_of_files() -> None:
         )
     with pytest.raises(ValueError, match="Extra inputs"):
         OnPolicyHyperparameters(batch_sise=3)  # type: ignore[call-arg]
-
-
-def _behaviors() -> st.SearchStrategy[dict[str, Any]]:
-    network = st.fixed_dictionaries(
-        {},
-        optional={
-            "hidden_units": st.integers(1, 10**6),
-            "normalize": st.booleans(),
-            "memory": st.none() | st.fixed_dictionaries({"sequence_length": st.integers(1, 8)}),
-            "activation": st.sampled_from(["tanh", "swish"]),
-        },
-    )
-    rate = st.floats(0, 1, exclude_min=True)
-    signals = st.dictionaries(
-        st.sampled_from(["extrinsic", "curiosity", "rnd", "wonder"]),
-        st.fixed_dictionaries({}, optional={"gamma": rate, "network_settings": network}),
-        min_size=1,
-    )
-    hyperparameters = st.fixed_dictionaries(
-        {"batch_size": st.integers(8, 100)},
-        optional={"learning_rate": rate, "learning_rate_schedule": st.sampled_from(["linear", "constant"])},
-    )
-    return st.fixed_dictionaries(
-        {"trainer_type": st.sampled_from(["ppo", "dqn"])},
-        optional={
-            "hyperparameters": hyperparameters,
-            "network_settings": network,
-            "reward_signals": signals,
-            "max_steps": st.integers(0, 10**9) | st.floats(0, 10**9).map(lambda x: float(int(x))),
-            "even_checkpoints": st.booleans(),
-            "init_path": st.none() | st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"])),
-            "self_play": st.none() | st.fixed_dictionaries({"save_steps": st.integers(1, 1000)}),
-        },
-    )
-
-
-_NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
-_JSON = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _NAMES
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    behaviors=st.dictionaries(_NAMES, _behaviors(), max_size=3),
-    defaults=st.none() | _behaviors(),
-    env_kwargs=st.none() | st.dictionaries(_NAMES, _JSON | st.lists(_JSON, max_size=3), max_size=3),
-)
-def test_the_written_configuration_reads_back_equal(
-    behaviors: dict[str, Any], defaults: dict[str, Any] | None, env_kwargs: dict[str, Any] | None
-) -> None:
-    registry = SettingsRegistry({"ppo": PPO, "dqn": DQN}, {"wonder": (object, CuriousSettings)})
-    source = {"behaviors": behaviors, "default_settings": defaults, "env_settings": {"env_kwargs": env_kwargs}}
-    options = load_run_options(source, registry).options
-    back = _reload(options, registry)
-    assert back == options
-    assert back.as_dict() == options.as_dict()
-    assert json.loads(json.dumps(options.as_dict())) == options.as_dict()
-
-
-def _reload(options: RunOptions, registry: SettingsRegistry) -> RunOptions:
-    return load_run_options(parse_yaml(options.to_yaml()).value, registry).options

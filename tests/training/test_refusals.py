@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 from mlhooks.cli import main
-from mlhooks.errors import MlhooksError, UsageError
+from mlhooks.errors import (
+    MlhooksError,
+    UnsupportedError,
+    UsageError,
+)
 from mlhooks.unity import ports
 from mlhooks.unity.errors import PlayerNotFound, PortTaken
-from tests.scripted import config, train
+from tests.scripted import QUIET, Env, config, train
 
 
 @pytest.fixture
@@ -92,3 +96,34 @@ def test_command_line_says_it_without_a_traceback(
     assert "Error: There is no Unity player for this platform at Build/Game. There is no folder Build.\n" in said
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_that_cannot_be_honoured_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    settings = config("Corridor", "test:x", self_play={"window": 5})
+    settings["behaviors"]["Corridor"]["network_settings"]["memory"] = {"memory_size": 16, "sequence_length": 8}
+    settings["behaviors"]["Corridor"]["reward_signals"] = {"extrinsic": {}, "curiosity": {"strength": 0.1}}
+    with pytest.raises(UnsupportedError, match=r"(?s)memory.*self_play.*curiosity") as caught:
+        train(settings, tmp_path, Env())
+    assert caught.value.exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ("tset:x", r"no environment kind 'tset'.*Did you mean test:x"),
+        ("Builds/Game.x86_64", r"is a Unity player, and no installed plugin brings .*'unity'"),
+        ("C:\\Games\\Game.exe", "is a Unity player"),
+    ],
+)
+def test_environment_that_no_plugin_brings_is_refused(tmp_path: Path, env: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        train(config("Corridor", env), tmp_path, Env(), plugin_names=(*QUIET, "no:unity_env"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu9", "cpuu"])
+def test_device_that_is_not_there_is_refused(tmp_path: Path, device: str) -> None:
+    with pytest.raises(UsageError, match=f"The device '{device}' cannot be used"):
+        train(config("Corridor", "test:x"), tmp_path, Env(), flags={"torch_settings.device": device})
+    assert not list(tmp_path.iterdir())

@@ -9,7 +9,10 @@ import pytest
 
 from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks import hookimpl
-from mlhooks.errors import MlhooksError, UsageError
+from mlhooks.errors import (
+    MlhooksError,
+    UsageError,
+)
 from mlhooks.training.replaced import ReplacedResults
 from tests.scripted import Corridor, Env, config, train
 
@@ -103,3 +106,17 @@ def test_episodes_without_inference_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--episodes ends a run with --inference"):
         train(SETTINGS, tmp_path, Env(), episodes=3)
     assert not (tmp_path / "run").exists()
+
+
+def test_forced_run_that_does_not_start_leaves_the_old_results(tmp_path: Path) -> None:
+    class Broken:
+        @hookimpl
+        def configure(self) -> None:
+            raise ValueError("no licence")
+
+    train(config("Corridor", "test:x", max_steps=100), tmp_path, Env())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for plugins, flags in (([Broken()], {}), ([], {"torch_settings.device": "cuda:99"})):
+        with pytest.raises(MlhooksError, match=r"no licence|cuda:99"):
+            train(config("Corridor", "test:x"), tmp_path, Env(), *plugins, force=True, flags=flags)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,79 +14,12 @@ import mlhooks
 from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks import hookimpl
 from mlhooks.errors import (
-    EnvironmentFailure,
     MlhooksError,
-    NonFiniteError,
     PluginError,
-    SettingsError,
-    UnsupportedError,
     UsageError,
 )
-from mlhooks.training.run import Run
 from tests.scripted import QUIET, Corridor, Env, config, train
-
-
-class Recorder:
-    """Notes which hooks were called, in order."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-        self.outcome: Any = None
-        self.failures: list[tuple[int, str, bool]] = []
-
-    @hookimpl
-    def configure(self) -> None:
-        self.calls.append("configure")
-
-    @hookimpl
-    def run_started(self, run: Run) -> None:
-        assert (run.path / "configuration.yaml").exists()
-        self.calls.append("run_started")
-
-    @hookimpl
-    def behavior_added(self, behavior_name: str, trainer: Any) -> None:
-        assert trainer.optimizer is not None
-        self.calls.append(f"behavior_added {behavior_name}")
-
-    @hookimpl
-    def add_property(self, value: Mapping[str, Any]) -> None:
-        assert value["buffer_size"] == 100
-        self.calls.append("add_property")
-
-    @hookimpl
-    def update_finished(self, step: int, losses: Mapping[str, float]) -> None:
-        assert all(math.isfinite(loss) for loss in losses.values())
-        self.calls.append(f"update_finished {step}")
-
-    @hookimpl
-    def write_stats(self, values: Mapping[str, Any], step: int) -> None:
-        assert values["Policy/Learning Rate"].mean > 0
-        assert values["Environment/Cumulative Reward"].num > 0
-        self.calls.append(f"write_stats {step}")
-
-    @hookimpl
-    def checkpoint_saved(self, checkpoint: Any) -> None:
-        assert checkpoint.path.exists()
-        self.calls.append(f"checkpoint_saved {checkpoint.step}")
-
-    @hookimpl
-    def env_failed(self, worker: Any, error: BaseException, will_restart: bool) -> None:
-        self.failures.append((worker.index, str(error), will_restart))
-
-    @hookimpl
-    def run_finished(self, outcome: Any) -> None:
-        self.outcome = outcome
-        self.calls.append(f"run_finished {outcome.status}")
-
-
-def spoil(at: int, *, observation: float | None = None, reward: float | None = None) -> Any:
-    def corrupt(step: int, obs: list[np.ndarray], rewards: np.ndarray) -> None:
-        if step == at and observation is not None:
-            obs[0][2, 1] = observation
-        if step == at and reward is not None:
-            rewards[1] = reward
-
-    return corrupt
+from tests.training.recorder import Recorder
 
 
 def test_run_calls_the_hooks_in_order_and_leaves_the_files(tmp_path: Path) -> None:
@@ -141,77 +73,6 @@ def test_environment_gets_continuous_actions_clipped_and_scaled(tmp_path: Path) 
     assert np.abs(drawn).max() <= 1.0
     assert (np.abs(drawn) == 1.0).any()  # a deviation of 1 passes 3 now and then
     assert drawn.std(0) == pytest.approx(1 / 3, rel=0.1)
-
-
-@pytest.mark.parametrize(
-    ("spoiled", "source"),
-    [
-        ({"observation": math.nan}, r"observation 0 \(where\) of agents \[2\] in worker 0"),
-        ({"observation": math.inf}, r"observation 0 \(where\) of agents \[2\] in worker 0"),
-        ({"reward": math.nan}, r"reward of agents \[1\] in worker 0"),
-    ],
-)
-@pytest.mark.parametrize("at", [37, 40])
-def test_non_finite_input_stops_the_run_saves_and_names_its_source(
-    tmp_path: Path, spoiled: dict[str, float], source: str, at: int
-) -> None:
-    recorder = Recorder()
-    env = Env(lambda: Corridor(corrupt=spoil(at, **spoiled)))
-    with pytest.raises(EnvironmentFailure, match=source):
-        train(config("Corridor", "test:x"), tmp_path, env, recorder)
-    assert recorder.calls[-1] == "run_finished failed"
-    assert isinstance(recorder.outcome.error.error, NonFiniteError)
-    assert [restarts for _, _, restarts in recorder.failures] == [True, False]  # the new one sends the same
-    resumed = train(config("Corridor", "test:x"), tmp_path, Env(), resume=True)
-    assert resumed.trainers["Corridor"].step == 600
-
-
-def test_non_finite_loss_saves_the_weights_from_before(tmp_path: Path) -> None:
-    huge = Env(lambda: Corridor(corrupt=lambda step, obs, reward: reward.fill(3e38 if step > 30 else 1.0)))
-    with pytest.raises(NonFiniteError, match="NaN or infinite"):
-        train(config("Corridor", "test:x"), tmp_path, huge)
-    policy = mlhooks.load(tmp_path / "run")
-    assert policy.predict(np.zeros(3)) in (0, 1)
-
-
-def exploding(at: int) -> Any:
-    def crash(step: int, *_: Any) -> None:
-        if step == at:
-            raise RuntimeError("the simulation exploded")
-
-    return crash
-
-
-def test_environment_that_fails_is_made_anew_and_the_run_goes_on(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    made = []
-
-    def make() -> Corridor:
-        made.append(Corridor(corrupt=None if made else exploding(63)))
-        return made[-1]
-
-    recorder = Recorder()
-    run = train(config("Corridor", "test:x"), tmp_path, Env(make), recorder)
-    assert run.outcome.status == "finished"
-    assert run.trainers["Corridor"].step == 600
-    assert recorder.failures == [(0, "the simulation exploded", True)]
-    # 62 steps were taken in, and 4 agents begin anew: one step of theirs more until all 600 rows are complete
-    assert [env.steps for env in made] == [63, 600 // 4 - 62]
-    assert [lost.worker.index for lost in run.outcome.restarts] == [0]
-    assert "worker 0, once, at last because: RuntimeError: the simulation exploded" in caplog.text
-
-
-def test_failing_environment_is_reported_saved_and_ends_the_run(tmp_path: Path) -> None:
-    recorder = Recorder()
-    message = (
-        r"0 failed: RuntimeError: the simulation exploded \(.*test_run\.py:\d+\)\. It was restarted once in the last"
-    )
-    with pytest.raises(EnvironmentFailure, match=message):
-        train(config("Corridor", "test:x"), tmp_path, Env(lambda: Corridor(corrupt=exploding(30))), recorder)
-    assert recorder.failures == [(0, "the simulation exploded", True), (0, "the simulation exploded", False)]
-    assert "checkpoint_saved 232" in recorder.calls  # twice 29 steps of 4 agents
-    assert mlhooks.load(tmp_path / "run").behavior_name == "Corridor"
 
 
 def test_several_workers_fill_one_rollout(tmp_path: Path) -> None:
@@ -288,65 +149,6 @@ def test_optimizer_that_fails_for_a_late_behavior_saves_the_others_first(tmp_pat
     with pytest.raises(PluginError, match=r"create_optimizer.*no idea"):
         train(pair_config(), tmp_path, Env(Pair), Broken())
     assert mlhooks.load(tmp_path / "run", "First").behavior_name == "First"
-
-
-def test_behavior_that_the_file_lacks_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"(?s)Corridor.*Coridor"):
-        train(config("Coridor", "test:x"), tmp_path, Env())
-    train(config("Corridor", "test:x", max_steps=100), tmp_path, Env())  # the failed start left nothing in the way
-
-
-def test_visual_observation_is_refused_by_name(tmp_path: Path) -> None:
-    class Camera(Corridor):
-        shape = (3, 8, 8)
-
-    with pytest.raises(UnsupportedError, match=r"observation 0 \(where\) has shape \(3, 8, 8\)"):
-        train(config("Corridor", "test:x"), tmp_path, Env(Camera))
-
-
-def test_settings_that_cannot_be_honoured_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    settings = config("Corridor", "test:x", self_play={"window": 5})
-    settings["behaviors"]["Corridor"]["network_settings"]["memory"] = {"memory_size": 16, "sequence_length": 8}
-    settings["behaviors"]["Corridor"]["reward_signals"] = {"extrinsic": {}, "curiosity": {"strength": 0.1}}
-    with pytest.raises(UnsupportedError, match=r"(?s)memory.*self_play.*curiosity") as caught:
-        train(settings, tmp_path, Env())
-    assert caught.value.exit_code == 2
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("env", "message"),
-    [
-        ("tset:x", r"no environment kind 'tset'.*Did you mean test:x"),
-        ("Builds/Game.x86_64", r"is a Unity player, and no installed plugin brings .*'unity'"),
-        ("C:\\Games\\Game.exe", "is a Unity player"),
-    ],
-)
-def test_environment_that_no_plugin_brings_is_refused(tmp_path: Path, env: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        train(config("Corridor", env), tmp_path, Env(), plugin_names=(*QUIET, "no:unity_env"))
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("device", ["cuda:99", "tpu9", "cpuu"])
-def test_device_that_is_not_there_is_refused(tmp_path: Path, device: str) -> None:
-    with pytest.raises(UsageError, match=f"The device '{device}' cannot be used"):
-        train(config("Corridor", "test:x"), tmp_path, Env(), flags={"torch_settings.device": device})
-    assert not list(tmp_path.iterdir())
-
-
-def test_forced_run_that_does_not_start_leaves_the_old_results(tmp_path: Path) -> None:
-    class Broken:
-        @hookimpl
-        def configure(self) -> None:
-            raise ValueError("no licence")
-
-    train(config("Corridor", "test:x", max_steps=100), tmp_path, Env())
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    for plugins, flags in (([Broken()], {}), ([], {"torch_settings.device": "cuda:99"})):
-        with pytest.raises(MlhooksError, match=r"no licence|cuda:99"):
-            train(config("Corridor", "test:x"), tmp_path, Env(), *plugins, force=True, flags=flags)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_plugin_taken_out_is_named_at_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,113 @@
+"""What a run that fails says and saves."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlhooks
+from mlhooks.errors import (
+    EnvironmentFailure,
+    NonFiniteError,
+    SettingsError,
+    UnsupportedError,
+)
+from tests.scripted import Corridor, Env, config, train
+from tests.training.recorder import Recorder
+
+
+def spoil(at: int, *, observation: float | None = None, reward: float | None = None) -> Any:
+    def corrupt(step: int, obs: list[np.ndarray], rewards: np.ndarray) -> None:
+        if step == at and observation is not None:
+            obs[0][2, 1] = observation
+        if step == at and reward is not None:
+            rewards[1] = reward
+
+    return corrupt
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "source"),
+    [
+        ({"observation": math.nan}, r"observation 0 \(where\) of agents \[2\] in worker 0"),
+        ({"observation": math.inf}, r"observation 0 \(where\) of agents \[2\] in worker 0"),
+        ({"reward": math.nan}, r"reward of agents \[1\] in worker 0"),
+    ],
+)
+@pytest.mark.parametrize("at", [37, 40])
+def test_non_finite_input_stops_the_run_saves_and_names_its_source(
+    tmp_path: Path, spoiled: dict[str, float], source: str, at: int
+) -> None:
+    recorder = Recorder()
+    env = Env(lambda: Corridor(corrupt=spoil(at, **spoiled)))
+    with pytest.raises(EnvironmentFailure, match=source):
+        train(config("Corridor", "test:x"), tmp_path, env, recorder)
+    assert recorder.calls[-1] == "run_finished failed"
+    assert isinstance(recorder.outcome.error.error, NonFiniteError)
+    assert [restarts for _, _, restarts in recorder.failures] == [True, False]  # the new one sends the same
+    resumed = train(config("Corridor", "test:x"), tmp_path, Env(), resume=True)
+    assert resumed.trainers["Corridor"].step == 600
+
+
+def test_non_finite_loss_saves_the_weights_from_before(tmp_path: Path) -> None:
+    huge = Env(lambda: Corridor(corrupt=lambda step, obs, reward: reward.fill(3e38 if step > 30 else 1.0)))
+    with pytest.raises(NonFiniteError, match="NaN or infinite"):
+        train(config("Corridor", "test:x"), tmp_path, huge)
+    policy = mlhooks.load(tmp_path / "run")
+    assert policy.predict(np.zeros(3)) in (0, 1)
+
+
+def exploding(at: int) -> Any:
+    def crash(step: int, *_: Any) -> None:
+        if step == at:
+            raise RuntimeError("the simulation exploded")
+
+    return crash
+
+
+def test_environment_that_fails_is_made_anew_and_the_run_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = []
+
+    def make() -> Corridor:
+        made.append(Corridor(corrupt=None if made else exploding(63)))
+        return made[-1]
+
+    recorder = Recorder()
+    run = train(config("Corridor", "test:x"), tmp_path, Env(make), recorder)
+    assert run.outcome.status == "finished"
+    assert run.trainers["Corridor"].step == 600
+    assert recorder.failures == [(0, "the simulation exploded", True)]
+    # 62 steps were taken in, and 4 agents begin anew: one step of theirs more until all 600 rows are complete
+    assert [env.steps for env in made] == [63, 600 // 4 - 62]
+    assert [lost.worker.index for lost in run.outcome.restarts] == [0]
+    assert "worker 0, once, at last because: RuntimeError: the simulation exploded" in caplog.text
+
+
+def test_failing_environment_is_reported_saved_and_ends_the_run(tmp_path: Path) -> None:
+    recorder = Recorder()
+    message = r"0 failed: RuntimeError: the simulation exploded \(.*test_failures\.py:\d+\)\. It was restarted once in"
+    with pytest.raises(EnvironmentFailure, match=message):
+        train(config("Corridor", "test:x"), tmp_path, Env(lambda: Corridor(corrupt=exploding(30))), recorder)
+    assert recorder.failures == [(0, "the simulation exploded", True), (0, "the simulation exploded", False)]
+    assert "checkpoint_saved 232" in recorder.calls  # twice 29 steps of 4 agents
+    assert mlhooks.load(tmp_path / "run").behavior_name == "Corridor"
+
+
+def test_behavior_that_the_file_lacks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"(?s)Corridor.*Coridor"):
+        train(config("Coridor", "test:x"), tmp_path, Env())
+    train(config("Corridor", "test:x", max_steps=100), tmp_path, Env())  # the failed start left nothing in the way
+
+
+def test_visual_observation_is_refused_by_name(tmp_path: Path) -> None:
+    class Camera(Corridor):
+        shape = (3, 8, 8)
+
+    with pytest.raises(UnsupportedError, match=r"observation 0 \(where\) has shape \(3, 8, 8\)"):
+        train(config("Corridor", "test:x"), tmp_path, Env(Camera))
