@@ -1,7 +1,7 @@
 """What do the example configurations reach? Trains each over several seeds by the command line and scores the result.
 
-`python benchmarks/learning_results.py` measures all of them over seeds 1 to 5, two runs at a time, and takes about
-half an hour on two cores. It writes `learning_results.json` (every run) beside this file and the table of
+`python benchmarks/learning_results.py` measures all of them over seeds 1 to 5, two runs at a time, and takes some
+three hours on two cores. It writes `learning_results.json` (every run) beside this file and the table of
 `docs/results.md`. `python benchmarks/learning_results.py cartpole_ppo --seeds 11 12 13 --output FOLDER` measures one
 configuration on other seeds and writes both into FOLDER instead.
 

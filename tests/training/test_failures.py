@@ -10,12 +10,7 @@ import numpy as np
 import pytest
 
 import mlhooks
-from mlhooks.errors import (
-    EnvironmentFailure,
-    NonFiniteError,
-    SettingsError,
-    UnsupportedError,
-)
+from mlhooks.errors import EnvironmentFailure, NonFiniteError, SettingsError, UnsupportedError
 from tests.scripted import Corridor, Env, config, train
 from tests.training.recorder import Recorder
 

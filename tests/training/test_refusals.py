@@ -10,11 +10,7 @@ from typing import Any
 import pytest
 
 from mlhooks.cli import main
-from mlhooks.errors import (
-    MlhooksError,
-    UnsupportedError,
-    UsageError,
-)
+from mlhooks.errors import MlhooksError, UnsupportedError, UsageError
 from mlhooks.unity import ports
 from mlhooks.unity.errors import PlayerNotFound, PortTaken
 from tests.scripted import QUIET, Env, config, train

@@ -13,11 +13,7 @@ from mlagents_envs.base_env import ActionTuple
 import mlhooks
 from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks import hookimpl
-from mlhooks.errors import (
-    MlhooksError,
-    PluginError,
-    UsageError,
-)
+from mlhooks.errors import MlhooksError, PluginError, UsageError
 from tests.scripted import QUIET, Corridor, Env, config, train
 from tests.training.recorder import Recorder
 
