@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 ROOT = Path(__file__).parent
 CONSTRAINTS = str(ROOT / "constraints.txt")
@@ -116,8 +117,16 @@ def unity_versions(session: nox.Session, versions: tuple[str, ...]) -> None:
 def faults(session: nox.Session) -> None:
     """Try every fault of one of four players 20 times (or as often as told after `--`), each time at a random step."""
     install(session, "-e", ".[dev]")
-    for _ in range(int(session.posargs[0]) if session.posargs else 20):
-        session.run("pytest", "-q", "-m", "slow", "-k", "survives_the_fault", "tests/builtin_plugins/test_processes.py")
+    tests = ("-m", "slow", "-k", "survives_the_fault", "tests/builtin_plugins/test_processes.py")
+    rounds = int(session.posargs[0]) if session.posargs else 20
+    failed = 0
+    for _ in range(rounds):
+        try:
+            session.run("pytest", "-q", *tests)
+        except CommandFailed:
+            failed += 1
+    if failed:
+        session.error(f"{failed} of {rounds} rounds failed")
 
 
 @nox.session(venv_backend="none")

@@ -26,18 +26,17 @@ def linear(inputs: int, outputs: int, *, initialization: str, gain: float) -> nn
     Args:
         inputs: features in.
         outputs: features out.
-        initialization: `kaiming_he` (normal with variance 2 / inputs; He et al. 2015), `xavier_uniform` (Glorot and
-            Bengio 2010) or `orthogonal` (Saxe et al. 2014).
+        initialization: `lecun_normal` (normal with variance 1 / inputs; LeCun et al. 1998, section 4.6), `kaiming_he`
+            (normal with variance 2 / inputs; He et al. 2015) or `orthogonal` (Saxe et al. 2014).
         gain: factor on the initial weights.
     """
     layer = nn.Linear(inputs, outputs)
     with torch.no_grad():
         if initialization == "orthogonal":
             nn.init.orthogonal_(layer.weight, gain)
-        elif initialization == "xavier_uniform":
-            nn.init.xavier_uniform_(layer.weight, gain)
         else:
-            layer.weight.normal_(0.0, gain * math.sqrt(2.0 / inputs))
+            variance = (2.0 if initialization == "kaiming_he" else 1.0) / inputs
+            layer.weight.normal_(0.0, gain * math.sqrt(variance))
         layer.bias.zero_()
     return layer
 
@@ -45,9 +44,8 @@ def linear(inputs: int, outputs: int, *, initialization: str, gain: float) -> nn
 class MLP(nn.Module):
     """`num_layers` linear layers of `hidden_units`, each followed by the activation; [rows, inputs] -> [rows, hidden].
 
-    Initial weights follow `network_settings.initialization`: `kaiming_he`, with twice the variance of ML-Agents' own
-    layers (1 / inputs), or `orthogonal` with gain sqrt(2) as most published PPO results use (Andrychowicz et al. 2021,
-    section 3.2).
+    Initial weights follow `network_settings.initialization`: `lecun_normal` as in ML-Agents, `kaiming_he`, or
+    `orthogonal` with gain sqrt(2) as most published PPO results use (Andrychowicz et al. 2021, section 3.2).
     """
 
     def __init__(self, inputs: int, hidden_units: int, num_layers: int, activation: str, initialization: str) -> None:

@@ -55,8 +55,7 @@ class Critic(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = make_encoder(layout, settings) if encoder is None else encoder
-        kind = "orthogonal" if settings.initialization == "orthogonal" else "xavier_uniform"
-        self.heads = linear(self.encoder.output_size, signals, initialization=kind, gain=1.0)
+        self.heads = linear(self.encoder.output_size, signals, initialization=settings.initialization, gain=1.0)
 
     def forward(self, features: Tensor) -> Tensor:
         """Values [rows, signals] for features [rows, size]."""

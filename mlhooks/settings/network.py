@@ -42,6 +42,7 @@ class ActivationType(StrEnum):
 class InitializationType(StrEnum):
     """How weights start."""
 
+    LECUN_NORMAL = "lecun_normal"
     KAIMING_HE = "kaiming_he"
     ORTHOGONAL = "orthogonal"
 
@@ -78,6 +79,6 @@ class NetworkSettings(SettingsModel):
         ActivationType.SWISH, description="Activation function between layers; ML-Agents uses swish."
     )
     initialization: InitializationType = extension(
-        InitializationType.KAIMING_HE,
-        description="How weights start; ML-Agents has half of kaiming_he's variance.",
+        InitializationType.LECUN_NORMAL,
+        description="How weights start; ML-Agents uses what is called lecun_normal here.",
     )

@@ -45,7 +45,13 @@ class OnPolicyTrainer(Trainer):
         return self.store.complete >= self.store.rows
 
     def update(self) -> dict[str, float]:
-        """Learn from the rollout in minibatches of `batch_size`, and hand its observations to the normalizer."""
+        """Hand the rollout's observations to the normalizer, and learn from it in minibatches of `batch_size`.
+
+        The normalizer comes first, as in ML-Agents: else the first rollout would be learned from with features that
+        nobody will see again.
+        """
+        rows = self.store.complete_rows()
+        self.policy.inputs.update([obs[rows] for obs in self.store.obs])
         batch = self.rollout()
         self.optimizer.set_step(self.step)
         size = self.settings.hyperparameters.batch_size
@@ -55,8 +61,6 @@ class OnPolicyTrainer(Trainer):
             for minibatch in batch.minibatches(size, self.rng)
         ]
         reported += [signal.update(batch) for signal in self.reward_signals]
-        rows = self.store.complete_rows()
-        self.policy.inputs.update([obs[rows] for obs in self.store.obs])
         self.policy.weights_changed()
         self.store.keep_open()
         self.updates += 1

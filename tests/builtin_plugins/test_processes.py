@@ -167,16 +167,21 @@ def test_environment_that_cannot_be_made_is_refused_as_in_process(tmp_path: Path
 
 
 class Patient(Numbers):
-    """Waits at the first summary, as a long update does, until a player that hangs must have been noticed."""
+    """Waits at summaries, as a long update does, until a fault must have been noticed."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, waits: int) -> None:
         super().__init__(Plan())
-        self.seconds = seconds
+        self.seconds, self.waits = seconds, waits
 
     @hookimpl
     def write_stats(self) -> None:
-        time.sleep(self.seconds)
-        self.seconds = 0.0
+        if self.waits:
+            time.sleep(self.seconds)
+            self.waits -= 1
+
+    @hookimpl
+    def env_failed(self) -> None:
+        self.waits = 0
 
 
 def free_ports(count: int) -> int:
@@ -227,7 +232,7 @@ def test_run_with_four_players_survives_the_fault_of_one(
     settings = config("Numbers", str(player), max_steps=2500, time_horizon=4, hyperparameters={"buffer_size": 10000})
     settings["behaviors"]["Numbers"]["summary_freq"] = 400
     settings["env_settings"] |= {"num_envs": 4, "base_port": port, "timeout_wait": 15}
-    patient = Patient(17.0 if fault == "hang" else 4.0)
+    patient = Patient(17.0 if fault == "hang" else 4.0, waits=1 if cause is None else 5)
     run = train(settings, tmp_path / "results", patient)
     assert (tmp_path / "once").exists(), f"no fault at message {step}"
     assert run.trainers["Numbers"].step >= 2500

@@ -67,7 +67,7 @@ def test_goal_makes_the_weights_of_the_last_layer_row_by_row(rows: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("initialization", "expected"), [("kaiming_he", 0.5 * (2 / 400) ** 0.5), ("xavier_uniform", 0.5 * (2 / 500) ** 0.5)]
+    ("initialization", "expected"), [("lecun_normal", 0.5 * (1 / 400) ** 0.5), ("kaiming_he", 0.5 * (2 / 400) ** 0.5)]
 )
 def test_initial_weights_have_the_variance_of_their_scheme(initialization: str, expected: float) -> None:
     torch.manual_seed(0)
