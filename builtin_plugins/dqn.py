@@ -16,10 +16,10 @@ import torch
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mlhooks import hookimpl
 from mlhooks.nn.heads import MASKED_LOGIT, SampledActions
-from mlhooks.nn.losses import huber
 from mlhooks.nn.mirror import Mirror
 from mlhooks.nn.networks import QNetwork
 from mlhooks.nn.schedules import Schedule
@@ -129,7 +129,8 @@ class DQNOptimizer(TorchOptimizer):
         targets = self.targets(batch)
         values = self.policy.network(batch.features)
         index = batch.discrete if len(self.starts) == 1 else batch.discrete + self.starts
-        loss, taken = huber(values, index, targets[:, None], batch.loss_mask)
+        taken = values.gather(1, index)
+        loss = batch.mean(functional.smooth_l1_loss(taken, targets[:, None].expand(taken.shape), reduction="none"))
         return {"loss": loss, "Losses/Value Loss": loss, "Policy/Value Estimate": taken.mean()}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:

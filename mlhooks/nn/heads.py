@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -11,10 +10,13 @@ import torch
 from mlagents_envs.base_env import ActionSpec
 from torch import Tensor, nn
 
+from mlhooks.nn import operations
 from mlhooks.nn.layers import linear
+from mlhooks.nn.recorded import compute
+from mlhooks.nn.tape import GradientTape
 
 MASKED_LOGIT = -1e9
-LOG_2PI = math.log(2.0 * math.pi)
+LOG_2PI = operations.LOG_2PI
 
 
 class ActionParameters(NamedTuple):
@@ -76,7 +78,8 @@ class ActionHeads(nn.Module):
         """Distribution parameters from the outputs of `linear()`."""
         if self.mean is None:
             return ActionParameters(None, None, outputs[0])
-        return ActionParameters(outputs[0], self.log_std, outputs[1] if self.logits is not None else None)
+        log_std = GradientTape.parameter(self.log_std, outputs[0])
+        return ActionParameters(outputs[0], log_std, outputs[1] if self.logits is not None else None)
 
 
 def evaluate(
@@ -107,6 +110,9 @@ def evaluate(
 
 def gaussian(mean: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies, each [rows], of a diagonal Gaussian; `mean` and `actions` [rows, size]."""
+    known = compute(operations.gaussian, mean, log_std, actions)
+    if known is not None:
+        return known[0], known[1]
     log_std_sum, size = log_std.sum(), mean.shape[1]
     z = (actions - mean) * torch.exp(-log_std)
     log_prob = z.square().sum(1).mul(-0.5) - (log_std_sum + 0.5 * size * LOG_2PI)
@@ -116,6 +122,9 @@ def gaussian(mean: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Tensor, Te
 
 def categorical(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies, each [rows], of a categorical; `logits` [rows, size], `actions` [rows, 1]."""
+    known = compute(operations.categorical, logits, actions)
+    if known is not None:
+        return known[0], known[1]
     log_probs = torch.log_softmax(logits, dim=1)
     return log_probs.gather(1, actions).squeeze(1), -(log_probs.exp() * log_probs).sum(1)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from mlhooks.errors import PluginError
+from mlhooks.nn.recorded import Recorded
 from mlhooks.places import defined_at, in_brackets
 
 if TYPE_CHECKING:
@@ -43,12 +44,12 @@ def check_losses(optimizer: TorchOptimizer, losses: object) -> None:
 
 def _problem(losses: object) -> str | None:
     if not isinstance(losses, Mapping):
-        shape = f" of shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else ""
+        shape = f" of shape {tuple(losses.shape)}" if isinstance(losses, (Tensor, Recorded)) else ""
         return f"it returned {_a(losses)}{shape}"
     if "loss" not in losses:
         return f"it returned {', '.join(map(repr, losses)) or 'an empty one'}"
     for name, value in losses.items():
-        if not isinstance(value, Tensor):
+        if not isinstance(value, (Tensor, Recorded)):
             return f"its {name!r} is {_a(value)}; for a number, leave out .item() or float()"
         if value.numel() != 1:
             return f"its {name!r} has the shape {tuple(value.shape)}; take the mean, as by batch.mean(...)"
@@ -88,4 +89,5 @@ def _named(optimizer: TorchOptimizer, method: str) -> str:
 
 
 def _a(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    kind = "Tensor" if isinstance(value, Recorded) else type(value).__name__
+    return "None" if value is None else f"a {kind}"

@@ -1,0 +1,253 @@
+"""Tensors of small networks' losses: they compute in numpy, and remember how they came about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlhooks.nn.operations import FUNCTIONS, METHODS, Backward, Operation, Result
+
+CONSTANT_NAMES = (
+    *("__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__", "lt", "le", "gt", "ge", "eq", "ne", "sign"),
+    *("isfinite", "isnan", "isinf", "argmax", "argmin", "zeros_like", "ones_like", "full_like", "rand_like"),
+)
+CONSTANT = {getattr(place, name) for name in CONSTANT_NAMES for place in (torch, Tensor) if hasattr(place, name)}
+"""Functions whose results have no gradient in any case."""
+
+
+class Record:
+    """What was recorded: `steps`, to be called in reverse order, hand on gradients."""
+
+    entered: ClassVar[ContextVar[Record | None]] = ContextVar("entered", default=None)
+
+    def __init__(self) -> None:
+        self.steps: list[Callable[[], None]] = []
+
+    @classmethod
+    def active(cls) -> Record | None:
+        """The record that is entered, where gradients are wanted at all."""
+        return cls.entered.get() if torch.is_grad_enabled() else None
+
+
+class Recorded:
+    """Stands for a tensor that depends on parameters, in a loss.
+
+    A loss is a few dozen operations on a few hundred numbers, and torch takes longer to be asked for each, forward and
+    backward, than to do it. This object takes part in torch's functions, operators and methods: those of
+    `operations.py` it computes in numpy; for all others it turns into a torch tensor with autograd, once and for all,
+    and gets its gradient from there. So whatever torch can do to a tensor can be done to it, with the same result.
+
+    Attributes:
+        array: the value, float32.
+        gradient: what has come in of the loss's gradient so far; None before there is any.
+    """
+
+    __slots__ = ("_leaf", "_tensor", "array", "gradient")
+    __array_ufunc__ = None  # numpy leaves operators to this class
+    requires_grad = True
+    is_leaf = False
+    dtype = torch.float32
+    device = torch.device("cpu")
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        self.gradient: np.ndarray | None = None
+        self._leaf: Tensor | None = None
+        self._tensor: Tensor | None = None
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Called by torch's functions that get a Recorded."""
+        return _call(FUNCTIONS.get(function), function, args, kwargs or {})
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.tensor(), name)
+
+    def tensor(self) -> Tensor:
+        """The torch tensor that this is from now on; a constant where nothing is recorded."""
+        if self._tensor is not None:
+            return self._tensor
+        tensor = torch.from_numpy(np.asarray(self.array))
+        if Record.active() is None:
+            return tensor
+        self._leaf = tensor.requires_grad_()
+        self._tensor = self._leaf.clone()  # which may be changed in place, as the result of an operation may
+        return self._tensor
+
+    def detach(self) -> Tensor:
+        """The value without gradient."""
+        return torch.from_numpy(np.asarray(self.array)) if self._tensor is None else self._tensor.detach()
+
+    def item(self) -> float:
+        """The value of a scalar."""
+        return self.detach().item()
+
+    @property
+    def shape(self) -> torch.Size:
+        """As a tensor's."""
+        return torch.Size(self.array.shape)
+
+    @property
+    def ndim(self) -> int:
+        """As a tensor's."""
+        return self.array.ndim
+
+    def dim(self) -> int:
+        """As a tensor's."""
+        return self.array.ndim
+
+    def numel(self) -> int:
+        """As a tensor's."""
+        return self.array.size
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __float__(self) -> float:
+        return self.item()
+
+    def __bool__(self) -> bool:
+        return bool(self.detach())
+
+    def __repr__(self) -> str:
+        return f"Recorded({self.array!r})"
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.tensor()[index] = value
+
+    def backward(self) -> None:
+        """Begin the gradients of a loss here; what was recorded hands them on."""
+        if self._tensor is None:
+            self.gradient = np.ones_like(self.array)
+        else:
+            self._tensor.backward()
+
+    def received(self) -> np.ndarray | None:
+        """The gradient, with what came through torch."""
+        if self._leaf is None or self._leaf.grad is None:
+            return self.gradient
+        through_torch: np.ndarray = self._leaf.grad.numpy()
+        return through_torch if self.gradient is None else self.gradient + through_torch
+
+    def receive(self, gradient: np.ndarray) -> None:
+        """Add to the gradient; one of a broadcast result is summed to this shape."""
+        shape = self.array.shape
+        if gradient.shape != shape:
+            gradient = gradient.sum(tuple(range(gradient.ndim - len(shape))))
+            stretched = tuple(i for i, size in enumerate(shape) if size == 1 and gradient.shape[i] != 1)
+            gradient = gradient.sum(stretched, keepdims=True) if stretched else gradient
+        self.gradient = gradient if self.gradient is None else self.gradient + gradient
+
+
+def _call(operation: Operation | None, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What a torch function returns for these arguments: Recorded if it can be computed here, or else torch's own."""
+    record = Record.active()
+    if operation is not None and record is not None:
+        result = _computed(record, operation, args, kwargs)
+        if result is not None:
+            return result
+    elif function in CONSTANT:
+        args = [value.detach() if type(value) is Recorded else value for value in args]
+    return function(*map(_plain, args), **{name: _plain(value) for name, value in kwargs.items()})
+
+
+def _plain(value: Any) -> Any:
+    if type(value) is Recorded:
+        return value.tensor()
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+
+
+def _computed(record: Record, operation: Operation, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Recorded | None:
+    """The result, recorded; None where these arguments are for torch."""
+    if kwargs:
+        if any(isinstance(value, (Tensor, Recorded)) for value in kwargs.values()):
+            return None
+        kwargs = {name: value for name, value in kwargs.items() if value is not None and name != "_stacklevel"}
+    many = type(args[0]) is list or type(args[0]) is tuple
+    inputs = args[0] if many else args
+    arrays = _arrays(inputs)
+    if arrays is None:
+        return None
+    try:
+        array, derivatives = operation(arrays, *args[1:], **kwargs) if many else operation(*arrays, **kwargs)
+        if array.dtype == np.float32:
+            return _recorded(record, array, inputs, derivatives)
+    except (TypeError, ValueError, IndexError):  # what torch can, or says better why not
+        pass
+    return None
+
+
+def _arrays(inputs: Sequence[Any]) -> list[Any] | None:
+    """The inputs with arrays for tensors; None where one has its gradient from torch, or is not on the CPU."""
+    arrays = []
+    for value in inputs:
+        kind = type(value)
+        if kind is Recorded:
+            if value._tensor is not None:
+                return None
+            arrays.append(value.array)
+        elif kind is Tensor:
+            if value.requires_grad or not value.is_cpu:
+                return None
+            arrays.append(value.numpy())
+        elif isinstance(value, Tensor):
+            return None
+        else:
+            arrays.append(value)
+    return arrays
+
+
+def _recorded(
+    record: Record, array: np.ndarray, inputs: Sequence[Any], derivatives: Sequence[Backward | None]
+) -> Recorded:
+    result = Recorded(array)
+    links = [(value, derivatives[i]) for i, value in enumerate(inputs) if type(value) is Recorded]
+
+    def hand_on() -> None:
+        gradient = result.gradient if result._leaf is None else result.received()
+        if gradient is not None:
+            for value, derivative in links:
+                if derivative is not None:
+                    value.receive(derivative(gradient))
+
+    record.steps.append(hand_on)
+    return result
+
+
+def compute(operation: Callable[..., Sequence[Result]], *inputs: Any) -> list[Tensor] | None:
+    """The results of an operation of several on tensors; None where it is left to torch."""
+    record = Record.active()
+    arrays = _arrays(inputs) if record is not None and type(inputs[0]) is Recorded else None
+    if record is None or arrays is None:
+        return None
+    results = [_recorded(record, array, inputs, derivatives) for array, derivatives in operation(*arrays)]
+    return cast("list[Tensor]", results)
+
+
+def _method(name: str) -> Callable[..., Any]:
+    operation, function = METHODS.get(name), getattr(Tensor, name)
+
+    def method(self: Recorded, *args: Any, **kwargs: Any) -> Any:
+        return _call(operation, function, (self, *args), kwargs)
+
+    return method
+
+
+LOOKED_UP_ON_THE_CLASS = (
+    *("__matmul__", "__rmatmul__", "__rpow__", "__mod__", "__floordiv__", "__array__", "__int__", "__format__"),
+    *("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__", "__pos__", "__deepcopy__"),
+)
+for _name in {*METHODS, *CONSTANT_NAMES, *LOOKED_UP_ON_THE_CLASS} & set(dir(Tensor)):
+    setattr(Recorded, _name, _method(_name))

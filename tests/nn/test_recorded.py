@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlhooks.nn import heads, recorded
+from mlhooks.nn.operations import FUNCTIONS
+from mlhooks.nn.recorded import Recorded
+from mlhooks.nn.tape import GradientTape
+
+G = torch.Generator().manual_seed(3)
+X = torch.randn(6, 4, generator=G)
+C = torch.randn(6, 4, generator=G)  # constant
+ROW = torch.rand(4, generator=G) + 0.5
+MASK = torch.rand(6, 4, generator=G) > 0.5
+INDEX = torch.tensor([[0, 0], [1, 3], [2, 2], [3, 0], [1, 1], [0, 2]])
+
+Function = Callable[[Any], Any]
+
+COMPUTED: dict[str, Function] = {
+    "neg": lambda x: -x,
+    "exp": lambda x: torch.exp(x) + x.exp(),
+    "log": lambda x: torch.log(x.square() + 1.0),
+    "sqrt": lambda x: (x.square() + 0.5).sqrt(),
+    "pow": lambda x: x**3 + x.pow(2),
+    "abs": lambda x: x.abs() + abs(x),
+    "tanh": lambda x: torch.tanh(x) * functional.tanh(x),
+    "relu": lambda x: torch.relu(x) + functional.relu(x),
+    "add": lambda x: x + C + (1.5 + x) + (C + x) + (x + x),
+    "sub": lambda x: (x - C) * (2.0 - x) * (C - x) * (x - 0.5),
+    "mul": lambda x: x * C * 2.0 + 3 * x * x,
+    "div": lambda x: x / ROW + 1.0 / (x.square() + 1.0) + C / (x.abs() + 1.0) + x / 4,
+    "broadcast": lambda x: (x * ROW).sum(1, keepdim=True) * x + x.mean(0) * x[:, :1] + x.sum(),
+    "min and max": lambda x: torch.min(x, C) + torch.maximum(x, C) * x + x.minimum(-x),
+    "min of equals": lambda x: torch.min(x * 2.0, x.clamp(-0.5, 0.5) + x),
+    "clamp": lambda x: x.clamp(-0.3, 0.4) + torch.clamp(x, min=0.1) + x.clamp(max=0.2),
+    "where": lambda x: torch.where(MASK, x, x * 3.0),
+    "masked_fill": lambda x: x.masked_fill(MASK, -7.0) * x,
+    "sum": lambda x: x.sum(1) + x.sum(dim=-1) + x.sum() + torch.sum(x, 1),
+    "mean": lambda x: x.mean(0) * x.mean() + torch.mean(x, dim=0) + x.mean((0, 1)),
+    "log_softmax": lambda x: torch.log_softmax(x, dim=1) * x + functional.log_softmax(x, -1),
+    "softmax": lambda x: torch.softmax(x, 1) * x + functional.softmax(x, dim=1) + x.softmax(-1),
+    "gather": lambda x: x.gather(1, INDEX) * x.gather(1, INDEX[:, :1]),
+    "getitem": lambda x: x[:, 1:3] * x[..., 0][:, None] + x[2:3, :2] + x[-1, 0],
+    "shapes": lambda x: x.unsqueeze(1).squeeze(1).reshape(4, 6).view(2, 12) * x[0, :1].expand(2, 12),
+    "squeeze of nothing": lambda x: x.squeeze(1) * 2.0,
+    "stack": lambda x: torch.stack([x, C, x * x]).sum(0) + torch.stack([x, x], dim=1)[:, 1],
+    "cat": lambda x: torch.cat([x, x * 2.0, C], dim=1)[:, 2:8] * torch.cat((x, x), -1)[:, 1:7],
+    "mse_loss": lambda x: functional.mse_loss(x, C) * functional.mse_loss(x, C, reduction="none"),
+    "smooth_l1_loss": lambda x: (
+        functional.smooth_l1_loss(3.0 * x, C) + functional.smooth_l1_loss(x, C, reduction="none")
+    ),
+    "constants of it": lambda x: x * (x > 0.0) + (x > C) * x + torch.zeros_like(x) + x.detach() * x,
+}
+LEFT_TO_TORCH: dict[str, Function] = {
+    "unknown functions": lambda x: torch.sigmoid(x).cumsum(0) + x.std() + functional.silu(x),
+    "unknown arguments": lambda x: torch.add(x, C, alpha=2) + x.sum(0, dtype=torch.float64).float(),
+    "other dtypes": lambda x: (x * C.double()).float() + x * INDEX[:, :1] + x * np.float64(2.0),
+    "indices": lambda x: x[MASK] * 2.0 + x[INDEX[:, 0]].sum(),
+    "max over rows": lambda x: torch.max(x, dim=1).values * x.max(1)[0] + x.max(),
+    "matrix product": lambda x: x @ C.T + C @ x.T,
+    "another loss": lambda x: functional.huber_loss(x, C, delta=0.3),
+    "expand_as": lambda x: x[:, :1].expand_as(C) + C[:, :1].expand_as(x) * x,
+    "first there, then again here": lambda x: x.sigmoid() * x + x.exp(),
+    "back and forth": lambda x: (x * 2.0).sigmoid().exp() * x,
+    "distributions": lambda x: (
+        torch.distributions.Categorical(logits=x).log_prob(INDEX[:, 0])
+        + torch.distributions.Normal(x, ROW).entropy().sum(1)
+    ),
+}
+
+
+def changed_in_place(x: Any) -> Any:
+    y = x * 2.0
+    y.clamp_(-0.5, 0.5)
+    y[0] = 0.0
+    y += x
+    z = y
+    z *= 2.0
+    return y * x
+
+
+LEFT_TO_TORCH["changes in place"] = changed_in_place
+
+
+def with_tape(function: Function, *, expect: bool | None = None) -> tuple[Tensor, Tensor]:
+    """The sum of weighted results and its gradient, of a parameter that the tape knows."""
+    parameter = nn.Parameter(X.clone())
+    parameter.grad = torch.zeros_like(parameter)
+    tape = GradientTape()
+    with tape:
+        x: Any = GradientTape.parameter(parameter, Recorded(np.zeros(1, np.float32)))  # type: ignore[arg-type]
+        result = function(x)
+        assert expect is None or (type(result) is Recorded and result._tensor is None) == expect
+        loss = weighted(result)
+    tape.backward(loss)
+    return loss.detach(), parameter.grad
+
+
+def weighted(result: Any) -> Any:
+    weights = torch.linspace(0.5, 2.0, result.numel()).reshape(result.shape)
+    return (result * weights).sum()
+
+
+@pytest.mark.parametrize(
+    ("function", "expect"),
+    [*((f, True) for f in COMPUTED.values()), *((f, False) for f in LEFT_TO_TORCH.values())],
+    ids=[*COMPUTED, *LEFT_TO_TORCH],
+)
+def test_result_and_gradient_are_those_of_torch(function: Function, expect: bool) -> None:
+    reference = nn.Parameter(X.clone())
+    wanted = weighted(function(reference * 1.0))
+    wanted.backward()
+    loss, gradient = with_tape(function, expect=expect)
+    torch.testing.assert_close(loss, wanted.detach())
+    torch.testing.assert_close(gradient, reference.grad)
+
+
+def test_every_operation_is_tried_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, computed = set(), recorded._computed
+
+    def note(record: Any, operation: Any, args: Any, kwargs: Any) -> Any:
+        seen.add(operation)
+        return computed(record, operation, args, kwargs)
+
+    monkeypatch.setattr(recorded, "_computed", note)
+    for function in COMPUTED.values():
+        with_tape(function)
+    assert set(FUNCTIONS.values()) == seen
+
+
+@pytest.mark.parametrize("actions", [1, 3])
+def test_distributions_are_those_of_torch(actions: int) -> None:
+    def gaussian(x: Any) -> Any:
+        log_std = x.mean(0)[:actions] * 0.3
+        log_probs, entropies = heads.gaussian(x[:, :actions], log_std, C[:, :actions])
+        return log_probs * 2.0 + entropies.square()
+
+    def categorical(x: Any) -> Any:
+        log_probs, entropies = heads.categorical(x, INDEX[:, :1])
+        return log_probs * entropies
+
+    for function in (gaussian, categorical):
+        reference = nn.Parameter(X.clone())
+        wanted = weighted(function(reference * 1.0))
+        wanted.backward()
+        loss, gradient = with_tape(function, expect=True)
+        torch.testing.assert_close(loss, wanted.detach())
+        torch.testing.assert_close(gradient, reference.grad)
+
+
+def test_wrong_shapes_are_told_as_by_torch() -> None:
+    with pytest.raises(RuntimeError, match="must match the size of tensor b"):
+        with_tape(lambda x: x + torch.ones(5, 4))
+
+
+def test_is_a_constant_where_no_gradients_are_wanted() -> None:
+    def without(x: Any) -> Any:
+        with torch.no_grad():
+            constant = x * 2.0 + x.sigmoid()
+        assert isinstance(constant, Tensor)
+        assert not constant.requires_grad
+        return x * constant
+
+    _, gradient = with_tape(without, expect=True)
+    weights = torch.linspace(0.5, 2.0, 24).reshape(6, 4)
+    torch.testing.assert_close(gradient, (X * 2.0 + X.sigmoid()) * weights)
+
+
+def test_can_be_looked_at_as_a_tensor() -> None:
+    def look(x: Any) -> Any:
+        assert x.shape == (6, 4)
+        assert (x.dim(), x.ndim, x.numel(), len(x), x.requires_grad) == (2, 2, 24, 6, True)
+        assert float(x.sum()) == pytest.approx(float(X.sum()), abs=1e-5)
+        assert x.mean().item() == pytest.approx(float(X.mean()), abs=1e-6)
+        assert (x == X).all()
+        assert bool(x[0, 0] == X[0, 0])
+        assert "Recorded" in repr(x)
+        return x * 1.0
+
+    with_tape(look, expect=True)
