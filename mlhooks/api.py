@@ -67,7 +67,7 @@ def train(
         plugins_dir: a folder of .py files to load as plugins, as `--plugins-dir`.
         strict_plugins: let every failure of a plugin end the run, as `--strict-plugins`.
         trace_hooks: write every hook call to stderr, as `--trace-hooks`.
-        episodes: with inference, how many episodes to run.
+        episodes: with inference, how many episodes of each behavior to run.
 
     Returns:
         The run: `run.outcome`, `run.path`, `run.trainers`, and `run.evaluation` with inference.

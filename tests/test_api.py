@@ -69,7 +69,7 @@ def test_run_that_was_watched_without_a_configuration_uses_its_own(tmp_path: Pat
     watch = {"checkpoint_settings.inference": True}
     run = train(None, tmp_path, Env(), flags=watch, episodes=4)
     assert run.evaluation is not None
-    assert len(run.evaluation.returns) == 4
+    assert len(run.evaluation.returns["Corridor"]) == 4
 
 
 def test_configuration_of_an_earlier_run_is_not_used_for_a_new_one(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def _run_options() -> list[SectionOption]:
             "Run",
             "--episodes",
             None,
-            "With --inference: end after N episodes and print their mean, deviation and minimum.",
+            "With --inference: end after N episodes of each behavior and print their mean, deviation and minimum.",
             metavar="N",
             type=click.IntRange(min=1),
         ),

@@ -59,7 +59,7 @@ class Run:
     Args:
         options: resolved options; `options.env_settings.seed` is the seed, not -1.
         plugins: the plugins, configured.
-        episodes: with inference, the number of episodes after which the run ends.
+        episodes: with inference, the number of episodes of each behavior after which the run ends.
 
     Attributes:
         path: the results folder of the run; run_id: its name; env_name: what `--env` names.
@@ -67,7 +67,7 @@ class Run:
         manager: what steps the environments, once they run.
         curriculum: the environment parameters and their lessons.
         resumed, inference: whether the run goes on from a checkpoint, and whether it only acts.
-        evaluation: with inference, the returns of finished episodes.
+        evaluation: with inference, the returns of finished episodes by behavior.
         stop: set its `requested` to end the run as Ctrl-C does.
     """
 
@@ -278,7 +278,7 @@ class Run:
 
     def _done(self) -> bool:
         if self.evaluation is not None:
-            return self.evaluation.complete(self.trainers.values())
+            return self.evaluation.complete()
         return bool(self.trainers) and not any(trainer.training for trainer in self.trainers.values())
 
     def _name_missing_behaviors(self) -> bool:
