@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from mlhooks.errors import UsageError
 from mlhooks.plugin_sources import nearest
-
-logger = logging.getLogger("mlhooks")
 
 
 def examples_folder() -> Path:
@@ -38,9 +35,7 @@ def find_config(config: str | Path) -> Path:
     name = path.name.removesuffix(".yaml")
     names = example_names()
     if path.parent == Path() and name in names:
-        example = examples_folder() / f"{name}.yaml"
-        logger.info("Using the example configuration %s", example)
-        return example
+        return examples_folder() / f"{name}.yaml"
     raise UsageError(
         f"There is no configuration file {str(config)!r}, and no example of that name{nearest(name, names)}. "
         f"The examples are {', '.join(names)}."

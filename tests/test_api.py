@@ -8,16 +8,19 @@ import torch
 
 import mlhooks
 from mlhooks.errors import CheckpointError, UsageError
+from mlhooks.example_configs import examples_folder
 from tests.scripted import QUIET, Env, config, train
 
 SHORT = ["behaviors.3DBall.max_steps=120", "behaviors.3DBall.hyperparameters.buffer_size=60"]
 
 
-def test_example_trains_by_its_name(tmp_path: Path) -> None:
+def test_example_trains_by_its_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "mlhooks")
     arguments = {"results_dir": tmp_path, "overrides": SHORT, "plugin_names": QUIET}
     run = mlhooks.train("3dball_ppo", run_id="named", **arguments)
     assert run.path == tmp_path / "named"
     assert mlhooks.load(run.path).behavior_name == "3DBall"
+    assert f"Using the example configuration {examples_folder() / '3dball_ppo.yaml'}." in caplog.messages
     with pytest.raises(UsageError, match=r"no configuration file '3dbal_ppo'.*3dball_ppo"):
         mlhooks.train("3dbal_ppo", **arguments)
 
