@@ -171,6 +171,27 @@ def test_new_run_refuses_the_folder_of_an_earlier_one_unless_forced(tmp_path: Pa
     assert not (tmp_path / "run" / "3DBall" / "3DBall-3000.pt").exists()
 
 
+@pytest.mark.parametrize("left", ["stats.jsonl", "3DBall/events.out.tfevents.1"])
+def test_new_run_refuses_what_a_run_left_that_was_killed_before_its_first_checkpoint(tmp_path: Path, left: str) -> None:
+    file = tmp_path / "run" / left
+    file.parent.mkdir(parents=True)
+    file.write_text("kept")
+    with pytest.raises(UsageError, match=rf"before its first checkpoint, such as .*{file.name}.*--force"):
+        train(BALLS, tmp_path)
+    with pytest.raises(CheckpointError, match=r"no checkpoint to go on from.*--force"):
+        train(BALLS, tmp_path, resume=True)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
+    assert file.read_text() == "kept"
+
+
+def test_new_run_takes_the_folder_of_one_that_did_not_start(tmp_path: Path) -> None:
+    (tmp_path / "run" / "run_logs").mkdir(parents=True)
+    for name in ("configuration.yaml", "run_logs/Player-0.log"):
+        (tmp_path / "run" / name).touch()
+    run = train({**BALLS, "behaviors": {"3DBall": {**BALLS["behaviors"]["3DBall"], "max_steps": 300}}}, tmp_path)
+    assert run.outcome.status == "finished"
+
+
 def test_resume_of_a_run_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with pytest.raises(UsageError, match=r"no run 'run'.*there are other"):
