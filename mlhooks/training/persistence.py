@@ -68,6 +68,10 @@ class Persistence:
     def save_last(self) -> None:
         """Write the last checkpoint and the models to use, and note all files for people."""
         self.save()
+        self.write_models()
+
+    def write_models(self) -> None:
+        """Write the models to use, and note where people find them, the settings and the status."""
         run = self.run
         models = [self._export(trainer, run.path / file_name(name)) for name, trainer in run.trainers.items()]
         run.outcome.files["model"] = [path for files in models for path in files]

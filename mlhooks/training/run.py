@@ -107,8 +107,14 @@ class Run:
             try:
                 self._prepare()
                 self.plugins.hook.run_started(run=self)
-                self._start_environments()
-                self._loop()
+                if self.resumed or self.inference:
+                    self._persistence.restore_trainers()
+                    self._persistence.restore_curriculum()
+                if self._done():
+                    self._tell_that_it_is_complete()
+                else:
+                    self._start_environments()
+                    self._loop()
                 self.outcome.status = "interrupted" if self.stop.requested else "finished"
             except KeyboardInterrupt:
                 self.outcome.status = "interrupted"
@@ -150,10 +156,16 @@ class Run:
     def _write_options(self) -> None:
         write_durably(self.path / "configuration.yaml", self.options.to_yaml().encode())
 
+    def _tell_that_it_is_complete(self) -> None:
+        steps = [f"{name!r} is at step {t.step:,} of {t.settings.max_steps:,}" for name, t in self.trainers.items()]
+        logger.info(
+            "There is nothing left to train: %s. To go on, raise max_steps, as by --set behaviors.%s.max_steps=N.",
+            ", ".join(steps),
+            next(iter(self.trainers)),
+        )
+        self._persistence.write_models()
+
     def _start_environments(self) -> None:
-        if self.resumed or self.inference:
-            self._persistence.restore_trainers()
-            self._persistence.restore_curriculum()
         self.curriculum.announce()
         make_env = make_factory(self.options, self.plugins)
         make_env.parameters = self.curriculum.values
@@ -321,8 +333,7 @@ class Run:
         """Save what the last checkpoint lacks, write what is left, close the environments."""
         try:
             # what a resumed run that never began would save is less than the checkpoint that it found
-            worth_saving = self._begun or self.outcome.status == "finished"
-            if worth_saving and any(trainer.step for trainer in self.trainers.values()) and not self.inference:
+            if self._begun and any(trainer.step for trainer in self.trainers.values()) and not self.inference:
                 if self.outcome.status == "failed":
                     for trainer in self.trainers.values():
                         trainer.environments_restarted()

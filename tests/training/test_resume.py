@@ -171,6 +171,27 @@ def test_new_run_refuses_the_folder_of_an_earlier_one_unless_forced(tmp_path: Pa
     assert not (tmp_path / "run" / "3DBall" / "3DBall-3000.pt").exists()
 
 
+def test_resume_of_a_complete_run_says_so_starts_nothing_and_keeps_the_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails() -> Any:
+        raise EnvironmentFailure("it does not start")
+
+    settings = config("Corridor", "test:x", max_steps=300)
+    train(settings, tmp_path, Env())
+    before, model = digest(tmp_path, 300, "Corridor"), tmp_path / "run" / "Corridor.policy.pt"
+    model.unlink()
+    caplog.set_level(logging.INFO, "mlhooks")
+    run = train(settings, tmp_path, Env(fails), resume=True)
+    assert run.outcome.status == "finished"
+    assert "'Corridor' is at step 300 of 300. To go on, raise max_steps" in caplog.text
+    assert "--set behaviors.Corridor.max_steps=N" in caplog.text
+    assert (digest(tmp_path, 300, "Corridor"), run.outcome.files["model"]) == (before, [model])
+    assert model.exists()
+    more = ["behaviors.Corridor.max_steps=400"]
+    assert train(settings, tmp_path, Env(), resume=True, overrides=more).trainers["Corridor"].step == 400
+
+
 @pytest.mark.parametrize("left", ["stats.jsonl", "3DBall/events.out.tfevents.1"])
 def test_new_run_refuses_what_a_run_left_that_was_killed_before_its_first_checkpoint(tmp_path: Path, left: str) -> None:
     file = tmp_path / "run" / left
