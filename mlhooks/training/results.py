@@ -42,8 +42,11 @@ def check_folder(options: RunOptions) -> None:
             "nothing to resume; overwrite it by --force, or choose another --run-id."
         )
     if checkpoint.initialize_from and not checkpoint.resume:
+        source = Path(checkpoint.results_dir, checkpoint.initialize_from)
+        if not source.is_dir():
+            raise UsageError(f"--initialize-from: there is no run {source.name!r} in {source.parent}{_runs(source)}")
         try:
-            CheckpointFolder(Path(checkpoint.results_dir, checkpoint.initialize_from)).newest()
+            CheckpointFolder(source).newest()
         except CheckpointError as error:
             raise UsageError(f"--initialize-from {checkpoint.initialize_from}: {error}") from error
 

@@ -154,6 +154,9 @@ class Run:
         self._write_options()
 
     def _write_options(self) -> None:
+        """Write what the run is made with; that of a run that is resumed stays until the resumed one has begun."""
+        if self.resumed and not self._begun:
+            return
         write_durably(self.path / "configuration.yaml", self.options.to_yaml().encode())
 
     def _tell_that_it_is_complete(self) -> None:
@@ -185,6 +188,8 @@ class Run:
         if trainer is None:
             trainer = self.make_trainer(name, spec)
             self._persistence.initialize(trainer)
+            if self.inference:
+                logger.warning("Behavior %r is not in the checkpoint of this run, which has not trained it.", name)
             self.add_trainer(trainer)
         elif behavior_id not in self._seen and not same_shape(trainer.behavior_spec, spec):
             raise UsageError(change_in_words(behavior_id, "the run was saved", trainer.behavior_spec, spec))
@@ -267,8 +272,11 @@ class Run:
                     self._lose(manager.fail(step.worker, reason))
                     return
                 raise
-        self._begun = True
-        self._replaced.drop()
+        if not self._begun:
+            self._begun = True
+            self._replaced.drop()
+            if self.resumed:
+                self._write_options()
         for key, value, aggregation in step.stats:
             # of values that replace each other, one environment's count, as in ML-Agents
             if aggregation is not StatsAggregationMethod.MOST_RECENT or step.worker.index == 0:
@@ -294,12 +302,14 @@ class Run:
         return bool(self.trainers) and not any(trainer.training for trainer in self.trainers.values())
 
     def _name_missing_behaviors(self) -> bool:
-        missing = [name for name in self.options.behaviors if name not in self.trainers]
+        shown = {behavior_id.partition("?")[0] for behavior_id in self._seen}
+        missing = [name for name in {**self.options.behaviors, **self.trainers} if name not in shown]
         if missing:
             logger.warning(
-                "The environment has not shown %s of the configuration; it shows %s. Behavior names must be equal.",
+                "The environment has not shown %s of the configuration or the checkpoint; it shows %s. Behavior names "
+                "must be equal.",
                 ", ".join(map(repr, missing)),
-                ", ".join(map(repr, self.trainers)) or "none",
+                ", ".join(map(repr, sorted(shown))) or "none",
             )
         for name, behavior in self.curriculum.unmeasured(self.trainers).items():
             logger.warning("The lesson of parameter %r waits for behavior %r, which has not appeared.", name, behavior)

@@ -121,7 +121,9 @@ def test_resume_that_does_not_start_leaves_the_checkpoint_as_it_is(tmp_path: Pat
         train(settings, tmp_path, Env(fails), resume=True)
     after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
     changed = {path.name for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
-    assert changed <= {"configuration.yaml"}
+    assert changed == set()
+    train(settings, tmp_path, Env(), resume=True)
+    assert "max_steps: 600" in (tmp_path / "run" / "configuration.yaml").read_text()
 
 
 def test_resume_passes_over_damaged_checkpoints(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -232,8 +234,13 @@ def test_checkpoint_of_another_network_names_the_key_that_does_not_fit(tmp_path:
     train(BALLS, tmp_path)
     wider = json.loads(json.dumps(BALLS))
     wider["behaviors"]["3DBall"]["network_settings"]["hidden_units"] = 16
-    with pytest.raises(CheckpointError, match=r"policy.actor.encoder.layers.0.bias has shape \(8,\).*\(16,\)"):
+    with pytest.raises(
+        CheckpointError, match=r"policy.actor.encoder.layers.0.bias has shape \(8,\).*\(16,\)"
+    ) as caught:
         train(wider, tmp_path, resume=True)
+    own = tmp_path / "run" / "configuration.yaml"
+    assert caught.value.__notes__ == [f"The run's own configuration is {own}; it counts where no other one is named."]
+    assert train(None, tmp_path, resume=True).outcome.status == "finished"  # by the configuration of the run
 
 
 def test_file_that_is_no_checkpoint_is_refused_without_unpickling(tmp_path: Path) -> None:
@@ -258,7 +265,9 @@ def test_initialize_from_begins_with_another_runs_weights(tmp_path: Path) -> Non
     assert seen["count"] == 3000 + 300  # the normalizer went on from the first run's
     assert second.trainers["3DBall"].step == 3000
     assert first.path != second.path
-    with pytest.raises(UsageError, match="--initialize-from nothing"):
+    with pytest.raises(
+        UsageError, match=r"--initialize-from: there is no run 'nothing' in .*; there are first, second\."
+    ):
         train(BALLS, tmp_path, run_id="third", flags={"checkpoint_settings.initialize_from": "nothing"})
 
 
