@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -192,8 +193,9 @@ def _write_plain(line: str) -> None:
         line.encode(encoding)
     except UnicodeEncodeError:
         line = line.replace("±", "+/-").encode(encoding, "replace").decode(encoding)
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    with contextlib.suppress(BrokenPipeError):  # whoever read it is gone, as behind `| head`; the run goes on
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
 
 def _spec_texts(spec: BehaviorSpec) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mlhooks.errors import UsageError
-from mlhooks.example_configs import find_config
+from mlhooks.example_configs import examples_folder, find_config
 from mlhooks.plugins import PluginManager, load_plugins
 from mlhooks.settings import CheckpointSettings, RunOptions, SettingsRegistry, load_run_options
 from mlhooks.settings.support import refuse_unsupported
@@ -67,7 +67,7 @@ def train(
         plugins_dir: a folder of .py files to load as plugins, as `--plugins-dir`.
         strict_plugins: let every failure of a plugin end the run, as `--strict-plugins`.
         trace_hooks: write every hook call to stderr, as `--trace-hooks`.
-        episodes: with inference, how many episodes to run.
+        episodes: with inference, how many episodes of each behavior to run.
 
     Returns:
         The run: `run.outcome`, `run.path`, `run.trainers`, and `run.evaluation` with inference.
@@ -89,6 +89,8 @@ def train(
     for plugin in plugins:
         manager.register(plugin)
     source = find_config(config) if isinstance(config, str | Path) else config
+    if isinstance(source, Path) and source.parent == examples_folder():
+        logger.info("Using the example configuration %s.", source)
     if source is None and (path := _configuration_of_run(flags)) is not None:
         logger.info("Going on with the configuration of the run, %s.", path)
         place = {"run_id": path.parent.name, "results_dir": str(path.parent.parent)}  # it may have been moved

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from mlhooks.errors import UsageError
 from mlhooks.plugin_sources import nearest
-
-logger = logging.getLogger("mlhooks")
+from mlhooks.unity.programs import is_program
 
 
 def examples_folder() -> Path:
@@ -30,18 +28,23 @@ def find_config(config: str | Path) -> Path:
         config: a path, or the name of an example with or without `.yaml`.
 
     Raises:
-        UsageError: there is neither.
+        UsageError: there is neither, or the file is a program.
     """
     path = Path(config)
     if path.exists() and not path.is_dir():
+        if path.suffix not in {".yaml", ".yml"} and is_program(path):
+            raise UsageError(f"{path} is a program, not a configuration. A player stands behind --env: --env {path}")
         return path
     name = path.name.removesuffix(".yaml")
     names = example_names()
     if path.parent == Path() and name in names:
-        example = examples_folder() / f"{name}.yaml"
-        logger.info("Using the example configuration %s", example)
-        return example
+        return examples_folder() / f"{name}.yaml"
+    files = sorted(file.name for file in (path if path.is_dir() else path.parent).glob("*.y*ml"))
+    if path.is_dir():
+        there = f"the files in it are {', '.join(files)}" if files else "there is none in it"
+        raise UsageError(f"{path} is a folder, and a configuration is a file; {there}.")
+    guess = nearest(path.name, files) or nearest(name, names) or "."
     raise UsageError(
-        f"There is no configuration file {str(config)!r}, and no example of that name{nearest(name, names)}. "
+        f"There is no configuration file {str(config)!r}, and no example of that name{guess} "
         f"The examples are {', '.join(names)}."
     )

@@ -8,16 +8,19 @@ import torch
 
 import mlhooks
 from mlhooks.errors import CheckpointError, UsageError
+from mlhooks.example_configs import examples_folder
 from tests.scripted import QUIET, Env, config, train
 
 SHORT = ["behaviors.3DBall.max_steps=120", "behaviors.3DBall.hyperparameters.buffer_size=60"]
 
 
-def test_example_trains_by_its_name(tmp_path: Path) -> None:
+def test_example_trains_by_its_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "mlhooks")
     arguments = {"results_dir": tmp_path, "overrides": SHORT, "plugin_names": QUIET}
     run = mlhooks.train("3dball_ppo", run_id="named", **arguments)
     assert run.path == tmp_path / "named"
     assert mlhooks.load(run.path).behavior_name == "3DBall"
+    assert f"Using the example configuration {examples_folder() / '3dball_ppo.yaml'}." in caplog.messages
     with pytest.raises(UsageError, match=r"no configuration file '3dbal_ppo'.*3dball_ppo"):
         mlhooks.train("3dbal_ppo", **arguments)
 
@@ -69,7 +72,7 @@ def test_run_that_was_watched_without_a_configuration_uses_its_own(tmp_path: Pat
     watch = {"checkpoint_settings.inference": True}
     run = train(None, tmp_path, Env(), flags=watch, episodes=4)
     assert run.evaluation is not None
-    assert len(run.evaluation.returns) == 4
+    assert len(run.evaluation.returns["Corridor"]) == 4
 
 
 def test_configuration_of_an_earlier_run_is_not_used_for_a_new_one(tmp_path: Path) -> None:

@@ -57,3 +57,29 @@ def test_unknown_name_lists_the_examples_and_the_nearest(examples, capsys):
     assert "'walkr_ppo'" in message
     assert "did you mean walker_ppo?" in message
     assert "ball_ppo, walker_ppo" in message
+
+
+def test_file_of_a_similar_name_in_that_folder_is_named(examples):
+    Path("old").mkdir()
+    Path("old/3DBall.yaml").touch()
+    with pytest.raises(
+        UsageError, match=r"no configuration file 'old/3dbal\.yaml'.*; did you mean 3DBall\.yaml\? The ex"
+    ):
+        find_config("old/3dbal.yaml")
+
+
+def test_folder_names_the_files_in_it(examples):
+    Path("old").mkdir()
+    with pytest.raises(UsageError, match="is a folder, and a configuration is a file; there is none in it"):
+        find_config("old")
+    for name in ("b.yml", "a.yaml", "notes.txt"):
+        Path("old", name).touch()
+    with pytest.raises(UsageError, match=r"; the files in it are a\.yaml, b\.yml\."):
+        find_config("old")
+
+
+@pytest.mark.parametrize("head", [b"\x7fELF", b"#!/bin/sh\n"])
+def test_player_in_place_of_a_configuration_is_told_where_it_belongs(examples, head):
+    Path("Game.x86_64").write_bytes(head)
+    with pytest.raises(UsageError, match=r"is a program, not a configuration.*--env Game\.x86_64"):
+        find_config("Game.x86_64")

@@ -181,7 +181,8 @@ def evaluate(config: str, folder: Path, seed: int) -> float:
     arguments = {"results_dir": folder, "run_id": config, "plugin_names": QUIET}
     run = mlhooks.train(config, seed=seed, flags=flags, episodes=100, **arguments)
     assert run.evaluation is not None
-    return float(np.mean(run.evaluation.returns))
+    (returns,) = run.evaluation.returns.values()
+    return float(np.mean(returns))
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import click
 
 from mlhooks.cli.group import build_cli
 from mlhooks.errors import MlhooksError
+from mlhooks.streams import StreamsHandler
 
 __all__ = ["main"]
 
@@ -23,7 +24,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 bad usage or configuration, 130 interrupted."""
     arguments = list(sys.argv[1:] if args is None else args)
     debug = _wants_debug(arguments)
-    with _log_to_stderr(logging.DEBUG if debug else logging.INFO):
+    with _log(logging.DEBUG if debug else logging.INFO):
         try:
             code = build_cli(arguments).main(args, prog_name="mlhooks", standalone_mode=False)
             sys.stdout.flush()
@@ -64,9 +65,9 @@ def _wants_debug(arguments: list[str]) -> bool:
 
 
 @contextlib.contextmanager
-def _log_to_stderr(level: int) -> Iterator[None]:
+def _log(level: int) -> Iterator[None]:
     logger = logging.getLogger("mlhooks")
-    handler = logging.StreamHandler(sys.stderr)
+    handler = StreamsHandler()
     handler.setFormatter(_Formatter())
     before = logger.level
     logger.addHandler(handler)

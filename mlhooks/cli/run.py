@@ -49,7 +49,7 @@ def _run_options() -> list[SectionOption]:
             "Run",
             "--episodes",
             None,
-            "With --inference: end after N episodes and print their mean, deviation and minimum.",
+            "With --inference: end after N episodes of each behavior and print their mean, deviation and minimum.",
             metavar="N",
             type=click.IntRange(min=1),
         ),
@@ -130,7 +130,8 @@ def _environment_options() -> list[SectionOption]:
         option(
             "--env-args",
             "env_args",
-            "Give everything that follows to the Unity player. Must be the last flag.",
+            "Give everything that follows to the Unity player. Must be the last flag. Flags of mlhooks among it get a "
+            "warning, unless a -- right behind it says that they are the player's.",
             metavar="...",
         ),
     ]
@@ -170,16 +171,29 @@ class RunCommand(SectionedCommand):
     """`run`, whose flag `--env-args` takes the rest of the command line."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep what follows `--env-args` away from click."""
-        own, marker, rest = args, None, []
-        if "--env-args" in args:
-            at = args.index("--env-args")
-            own, marker, rest = args[:at], args[at], args[at + 1 :]
+        """Keep what follows `--env-args` away from click; a `--` at its start says that it is all meant so."""
+        if "--env-args" not in args:
+            return super().parse_args(ctx, args)
+        at = args.index("--env-args")
+        own, rest = args[:at], args[at + 1 :]
         left = super().parse_args(ctx, own)
-        if marker:
-            ctx.params["env_args"] = rest
-            ctx.set_parameter_source("env_args", ParameterSource.COMMANDLINE)
+        if rest[:1] == ["--"]:
+            rest = rest[1:]
+        else:
+            self._warn_of_own_flags(ctx, rest)
+        ctx.params["env_args"] = rest
+        ctx.set_parameter_source("env_args", ParameterSource.COMMANDLINE)
         return left
+
+    def _warn_of_own_flags(self, ctx: click.Context, args: list[str]) -> None:
+        known = {name for param in self.get_params(ctx) for name in param.opts if name.startswith("--")}
+        flags = dict.fromkeys(flag for arg in args if (flag := arg.partition("=")[0]) in known)
+        if flags:
+            logger.warning(
+                "The player gets all that follows --env-args, also %s, which mlhooks does not follow there. Put what "
+                "is meant for mlhooks before --env-args; if all is meant for the player, say --env-args -- ...",
+                ", ".join(flags),
+            )
 
 
 def _run(**values: Any) -> None:

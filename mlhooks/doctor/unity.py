@@ -45,13 +45,14 @@ def _other_environment(questions: Questions) -> Check:
 
 def build(path: str) -> Iterator[Check]:
     """The player that --env names."""
-    from mlhooks.unity.builds import find_player, foreign_processor, lacks_data, platform_of
+    from mlhooks.unity.builds import find_player
     from mlhooks.unity.errors import PlayerNotFound
+    from mlhooks.unity.programs import foreign_processor, lacks_data, platform_of
 
     try:
         found = Path(find_player(path))
     except PlayerNotFound as error:
-        yield Check("player", "problem", str(error))
+        yield Check("player", "problem", error.what, error.advice)
         return
     kind = "a script" if platform_of(found) is None else "a program for this platform"
     yield Check("player", "ok", f"{found}, {kind}")

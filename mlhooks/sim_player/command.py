@@ -11,6 +11,7 @@ from pathlib import Path
 from mlhooks import __version__
 from mlhooks.errors import MlhooksError
 from mlhooks.sim_player.options import log_path, parse, port_of
+from mlhooks.streams import StreamsHandler
 
 logger = logging.getLogger("mlhooks.sim_player")
 
@@ -63,8 +64,10 @@ def _run(arguments: Sequence[str]) -> None:
 @contextlib.contextmanager
 def _log_to(path: str | None) -> Iterator[None]:
     handler: logging.Handler
-    if path is None or path == "-":
-        handler = logging.StreamHandler(sys.stderr if path is None else sys.stdout)
+    if path is None:
+        handler = StreamsHandler()
+    elif path == "-":
+        handler = logging.StreamHandler(sys.stdout)
     else:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(path, mode="w", encoding="utf-8")

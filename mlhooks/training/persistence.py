@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mlhooks.errors import UsageError
+from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.names import file_name
 from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
 from mlhooks.training.checkpoints import MANIFEST, CheckpointFolder, read_state
@@ -68,6 +68,10 @@ class Persistence:
     def save_last(self) -> None:
         """Write the last checkpoint and the models to use, and note all files for people."""
         self.save()
+        self.write_models()
+
+    def write_models(self) -> None:
+        """Write the models to use, and note where people find them, the settings and the status."""
         run = self.run
         models = [self._export(trainer, run.path / file_name(name)) for name, trainer in run.trainers.items()]
         run.outcome.files["model"] = [path for files in models for path in files]
@@ -100,12 +104,18 @@ class Persistence:
         for name, path in self.folder.newest()["behaviors"].items():
             state = read_state(path)
             trainer = self.run.make_trainer(name, spec_from_dict(state["mlhooks"]["spec"]))
-            with missing_plugins_named(path, self.run.plugins):
-                if self.run.inference:
-                    trainer.load_modules(state["modules"])
-                    trainer.step = state["step"]
-                else:
-                    trainer.load_state_dict(state)
+            try:
+                with missing_plugins_named(path, self.run.plugins):
+                    if self.run.inference:
+                        trainer.load_modules(state["modules"])
+                        trainer.step = state["step"]
+                    else:
+                        trainer.load_state_dict(state)
+            except CheckpointError as error:
+                if not hasattr(error, "__notes__"):  # no plugin is missing
+                    own = self.run.path / "configuration.yaml"
+                    error.add_note(f"The run's own configuration is {own}; it counts where no other one is named.")
+                raise
             self._saved_at[name] = trainer.step
             self.run.add_trainer(trainer)
 

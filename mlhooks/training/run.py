@@ -59,7 +59,7 @@ class Run:
     Args:
         options: resolved options; `options.env_settings.seed` is the seed, not -1.
         plugins: the plugins, configured.
-        episodes: with inference, the number of episodes after which the run ends.
+        episodes: with inference, the number of episodes of each behavior after which the run ends.
 
     Attributes:
         path: the results folder of the run; run_id: its name; env_name: what `--env` names.
@@ -67,7 +67,7 @@ class Run:
         manager: what steps the environments, once they run.
         curriculum: the environment parameters and their lessons.
         resumed, inference: whether the run goes on from a checkpoint, and whether it only acts.
-        evaluation: with inference, the returns of finished episodes.
+        evaluation: with inference, the returns of finished episodes by behavior.
         stop: set its `requested` to end the run as Ctrl-C does.
     """
 
@@ -107,8 +107,14 @@ class Run:
             try:
                 self._prepare()
                 self.plugins.hook.run_started(run=self)
-                self._start_environments()
-                self._loop()
+                if self.resumed or self.inference:
+                    self._persistence.restore_trainers()
+                    self._persistence.restore_curriculum()
+                if self._done():
+                    self._tell_that_it_is_complete()
+                else:
+                    self._start_environments()
+                    self._loop()
                 self.outcome.status = "interrupted" if self.stop.requested else "finished"
             except KeyboardInterrupt:
                 self.outcome.status = "interrupted"
@@ -148,12 +154,21 @@ class Run:
         self._write_options()
 
     def _write_options(self) -> None:
+        """Write what the run is made with; that of a run that is resumed stays until the resumed one has begun."""
+        if self.resumed and not self._begun:
+            return
         write_durably(self.path / "configuration.yaml", self.options.to_yaml().encode())
 
+    def _tell_that_it_is_complete(self) -> None:
+        steps = [f"{name!r} is at step {t.step:,} of {t.settings.max_steps:,}" for name, t in self.trainers.items()]
+        logger.info(
+            "There is nothing left to train: %s. To go on, raise max_steps, as by --set behaviors.%s.max_steps=N.",
+            ", ".join(steps),
+            next(iter(self.trainers)),
+        )
+        self._persistence.write_models()
+
     def _start_environments(self) -> None:
-        if self.resumed or self.inference:
-            self._persistence.restore_trainers()
-            self._persistence.restore_curriculum()
         self.curriculum.announce()
         make_env = make_factory(self.options, self.plugins)
         make_env.parameters = self.curriculum.values
@@ -173,6 +188,8 @@ class Run:
         if trainer is None:
             trainer = self.make_trainer(name, spec)
             self._persistence.initialize(trainer)
+            if self.inference:
+                logger.warning("Behavior %r is not in the checkpoint of this run, which has not trained it.", name)
             self.add_trainer(trainer)
         elif behavior_id not in self._seen and not same_shape(trainer.behavior_spec, spec):
             raise UsageError(change_in_words(behavior_id, "the run was saved", trainer.behavior_spec, spec))
@@ -255,8 +272,11 @@ class Run:
                     self._lose(manager.fail(step.worker, reason))
                     return
                 raise
-        self._begun = True
-        self._replaced.drop()
+        if not self._begun:
+            self._begun = True
+            self._replaced.drop()
+            if self.resumed:
+                self._write_options()
         for key, value, aggregation in step.stats:
             # of values that replace each other, one environment's count, as in ML-Agents
             if aggregation is not StatsAggregationMethod.MOST_RECENT or step.worker.index == 0:
@@ -278,16 +298,18 @@ class Run:
 
     def _done(self) -> bool:
         if self.evaluation is not None:
-            return self.evaluation.complete(self.trainers.values())
+            return self.evaluation.complete()
         return bool(self.trainers) and not any(trainer.training for trainer in self.trainers.values())
 
     def _name_missing_behaviors(self) -> bool:
-        missing = [name for name in self.options.behaviors if name not in self.trainers]
+        shown = {behavior_id.partition("?")[0] for behavior_id in self._seen}
+        missing = [name for name in {**self.options.behaviors, **self.trainers} if name not in shown]
         if missing:
             logger.warning(
-                "The environment has not shown %s of the configuration; it shows %s. Behavior names must be equal.",
+                "The environment has not shown %s of the configuration or the checkpoint; it shows %s. Behavior names "
+                "must be equal.",
                 ", ".join(map(repr, missing)),
-                ", ".join(map(repr, self.trainers)) or "none",
+                ", ".join(map(repr, sorted(shown))) or "none",
             )
         for name, behavior in self.curriculum.unmeasured(self.trainers).items():
             logger.warning("The lesson of parameter %r waits for behavior %r, which has not appeared.", name, behavior)
@@ -321,8 +343,7 @@ class Run:
         """Save what the last checkpoint lacks, write what is left, close the environments."""
         try:
             # what a resumed run that never began would save is less than the checkpoint that it found
-            worth_saving = self._begun or self.outcome.status == "finished"
-            if worth_saving and any(trainer.step for trainer in self.trainers.values()) and not self.inference:
+            if self._begun and any(trainer.step for trainer in self.trainers.values()) and not self.inference:
                 if self.outcome.status == "failed":
                     for trainer in self.trainers.values():
                         trainer.environments_restarted()

@@ -1,28 +1,21 @@
-"""A player's executable: where it is, and whether this machine can run it."""
+"""Where a player's executable is, and what a person may have meant where there is none."""
 
 from __future__ import annotations
 
 import difflib
 import os
-import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlagents_envs.env_utils import validate_environment_path
 
 from mlhooks.unity.errors import PlayerNotFound
+from mlhooks.unity.programs import PLATFORMS, SUFFIXES, is_program, platform_of
 
-PLATFORMS = {"linux": "Linux", "darwin": "macOS", "win32": "Windows"}
-"""`sys.platform` -> what Unity calls the target platform of a build."""
-_MAGIC = {
-    b"\x7fELF": "linux",
-    b"MZ": "win32",
-    b"\xcf\xfa\xed\xfe": "darwin",  # Mach-O of 64 bits
-    b"\xca\xfe\xba\xbe": "darwin",  # Mach-O for several processors
-}
-_ELF_PROCESSORS = {0x03: "x86", 0x3E: "x86_64", 0xB7: "arm64"}
-_SAME = {"amd64": "x86_64", "aarch64": "arm64", "i386": "x86", "i686": "x86"}
-_SUFFIXES = {".exe": "win32", ".app": "darwin", ".x86_64": "linux", ".x86": "linux"}
+SHOWN = 5
+_PARTS = {".so", ".dll", ".dylib", ".debug"}
+"""Endings of executable files that belong to a build and are no players."""
 
 
 def find_player(path: str) -> str:
@@ -31,60 +24,81 @@ def find_player(path: str) -> str:
     Raises:
         PlayerNotFound: there is none, it was built for another platform, or the file may not be executed.
     """
-    found = path if Path(path).is_file() else validate_environment_path(path)
-    built_for = platform_of(Path(found or path))
-    if built_for not in (None, sys.platform):
-        here, there = PLATFORMS.get(sys.platform, sys.platform), PLATFORMS[built_for or ""]
-        raise PlayerNotFound(
-            f"The player {found or path} was built for {there}, and this is {here}. Build it anew, with {here} as the "
-            "target platform in Unity's build settings."
-        )
+    given = Path(path)
+    found = path if given.is_file() else validate_environment_path(path)
+    if not _runs_here(Path(found or path)):
+        raise PlayerNotFound(_built_for(Path(found or path)), _BUILD_ANEW)
     if found is None:
-        raise PlayerNotFound(f"There is no Unity player for this platform at {path}.{_near(Path(path))}")
+        raise PlayerNotFound(f"There is no Unity player for this platform at {path}{_what_else(given)}", _advice(given))
+    if given.suffix in {".yaml", ".yml"}:
+        raise PlayerNotFound(
+            f"{path} is a configuration file, and --env names the player",
+            f"Say the file first: mlhooks run {path} --env PLAYER",
+        )
     if not os.access(found, os.X_OK):
-        raise PlayerNotFound(f"The player {found} is not executable. Allow it with: chmod +x {found}")
+        if not is_program(Path(found)):
+            raise PlayerNotFound(f"{found} is no program", _advice(given))
+        raise PlayerNotFound(f"The player {found} is not executable", f"Allow it with: chmod +x {found}")
     return str(Path(found).absolute())  # a bare name would be looked up among the system's commands
 
 
-def platform_of(path: Path) -> str | None:
-    """The `sys.platform` that a program was built for; None for a script, and for what is no program."""
+_HERE = PLATFORMS.get(sys.platform, sys.platform)
+_BUILD_ANEW = f"Build it anew, with {_HERE} as the target platform in Unity's build settings."
+
+
+def _runs_here(path: Path) -> bool:
+    return platform_of(path) in (None, sys.platform)
+
+
+def _built_for(path: Path) -> str:
+    return f"The player {path} was built for {PLATFORMS[platform_of(path) or '']}, and this is {_HERE}"
+
+
+def _what_else(path: Path) -> str:
     if path.is_dir():
-        return "darwin" if path.suffix == ".app" else None
-    head = _head(path)
-    return next((built_for for magic, built_for in _MAGIC.items() if head.startswith(magic)), None)
+        return ": that is a folder" if _players(path) else ": that is a folder without players"
+    there = next((parent for parent in path.parents if parent.is_dir()), path.parent)
+    missing = path.relative_to(there).parts[:-1]
+    return f": there is no folder {there / missing[0]}" if missing else ""
 
 
-def foreign_processor(path: Path) -> str | None:
-    """The processor that a Linux program was built for, where this machine has another one."""
-    head = _head(path)
-    if not head.startswith(b"\x7fELF"):
-        return None
-    built_for = _ELF_PROCESSORS.get(int.from_bytes(head[18:20], "little"))
-    machine = platform.machine().lower()
-    here = _SAME.get(machine, machine)
-    return None if built_for in (None, here) or (built_for, here) == ("x86", "x86_64") else built_for
+def _advice(path: Path) -> str:
+    inside = _players(path if path.is_dir() else path.parent)
+    near = [] if inside and path.is_dir() else _near(path)
+    found = near or inside
+    here = [str(player) for player in found if _runs_here(player)][:SHOWN]
+    if here:
+        return f"Did you mean {' or '.join(here)}?" if near else f"Choose a player that is there: {' or '.join(here)}"
+    if found:
+        return f"{_built_for(found[0])}. {_BUILD_ANEW}"
+    return "Correct the path; what is no Unity player is named as in --env sim:3DBall."
 
 
-def lacks_data(path: Path) -> Path | None:
-    """The folder `<name>_Data` that Unity writes beside a Linux or Windows player, where it is missing."""
-    data = path.with_name(f"{path.stem if path.suffix in _SUFFIXES else path.name}_Data")
-    return data if platform_of(path) in ("linux", "win32") and not data.is_dir() else None
+def _players(folder: Path) -> list[Path]:
+    return [entry for entry in _entries(folder) if _looks_like_player(entry)]
 
 
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(20)
-    except OSError:
-        return b""
+def _near(path: Path) -> list[Path]:
+    """Players, and folders on the way to them, whose names are nearest to those of a path, folder by folder."""
+    if path == path.parent:  # a drive that is not there
+        return []
+    folders = [path.parent] if path.parent.is_dir() else [near for near in _near(path.parent) if near.is_dir()]
+    names: dict[str, list[Path]] = {}
+    for entry in _entries(*folders):
+        if entry != path and (_looks_like_player(entry) or (entry.is_dir() and not entry.name.endswith("_Data"))):
+            names.setdefault(_bare(entry), []).append(entry)
+    return [entry for name in difflib.get_close_matches(_bare(path), names) for entry in names[name]]
 
 
-def _near(path: Path) -> str:
-    if path.is_dir():
-        players = sorted(str(entry) for entry in path.iterdir() if _SUFFIXES.get(entry.suffix) == sys.platform)
-        return f" That is a folder; in it there is {' and '.join(players)}." if players else " That is a folder."
-    if not path.parent.is_dir():
-        return f" There is no folder {path.parent}."
-    names = {other.name.casefold(): other for other in path.parent.iterdir()}
-    near = difflib.get_close_matches(path.name.casefold(), names, n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(str(names[name]) for name in near)}?" if near else ""
+def _entries(*folders: Path) -> Sequence[Path]:
+    return sorted(entry for folder in folders if os.access(folder, os.R_OK) for entry in folder.iterdir())
+
+
+def _bare(path: Path) -> str:
+    return (path.stem if path.suffix in SUFFIXES else path.name).casefold()
+
+
+def _looks_like_player(path: Path) -> bool:
+    if path.suffix in _PARTS or path.name.startswith("UnityCrashHandler"):
+        return False
+    return path.suffix in SUFFIXES or (sys.platform != "win32" and path.is_file() and os.access(path, os.X_OK))

@@ -17,9 +17,16 @@ from mlhooks.errors import EnvironmentFailure, EnvironmentPaused, UsageError
 
 
 class PlayerNotFound(EnvironmentFailure, UnityEnvironmentException):  # type: ignore[misc]
-    """There is no player at that path, or it cannot be executed."""
+    """There is no player at that path, or it cannot be executed: what is wrong, and what to do about it."""
 
     exit_code = 2
+
+    def __init__(self, what: str, advice: str) -> None:
+        Exception.__init__(self, what, advice)
+        self.what, self.advice = what, advice
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.advice}"
 
 
 class PlayerExited(EnvironmentFailure, UnityEnvironmentException):  # type: ignore[misc]

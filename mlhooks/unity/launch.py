@@ -49,7 +49,7 @@ class PlayerProcess:
         except OSError as error:
             self._output.close()
             raise PlayerNotFound(
-                f"The player {executable} cannot be executed here: {error.strerror}. Was it built for this platform?"
+                f"The player {executable} cannot be executed here: {error.strerror}", "Was it built for this platform?"
             ) from error
         self.pid = self._process.pid
         players.announce(self.pid)

@@ -122,6 +122,20 @@ def test_output_that_cannot_hold_a_character_gets_a_substitute(start_run, monkey
     assert b"L?ufer  step 1,000  mean reward 1.00 +/- 0.00" in ascii_pipe.buffer.getvalue()
 
 
+def test_reader_that_is_gone_is_no_failure(start_run, monkeypatch, caplog):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    run = start_run(console)
+    trainer = run.add_behavior("3DBall")
+    for step in (1000, 2000, 3000):
+        write(trainer, step, [1.0])
+    run.finish()
+    assert (caplog.messages, run.plugins.disabled) == ([], [])
+
+
 def test_lines_of_a_narrow_terminal_lose_their_last_parts(start_run, open_terminal, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     terminal = open_terminal()

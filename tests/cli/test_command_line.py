@@ -179,7 +179,7 @@ def test_closed_pipe_is_quiet():
         assert process.wait() == 1
 
 
-def test_log_messages_go_to_stderr_while_a_command_runs(command, capsys):
+def test_progress_goes_to_stdout_and_warnings_to_stderr_while_a_command_runs(command, capsys):
     @command
     def talk():
         logging.getLogger("mlhooks").info("all is well")
@@ -188,5 +188,5 @@ def test_log_messages_go_to_stderr_while_a_command_runs(command, capsys):
 
     handlers = list(logging.getLogger("mlhooks").handlers)
     assert main(["config"]) == 0
-    assert capsys.readouterr().err == "all is well\nWarning: careful\n"
+    assert capsys.readouterr() == ("all is well\n", "Warning: careful\n")
     assert logging.getLogger("mlhooks").handlers == handlers

@@ -105,6 +105,8 @@ def test_a_missing_file_is_named(write: Path, capsys: pytest.CaptureFixture[str]
 def test_an_example_is_found_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "check", "3dball_ppo"]) == 0
     assert "is valid: 0 errors, 0 warnings." in capsys.readouterr().out
+    assert main(["config", "show", "--json", "3dball_ppo"]) == 0
+    assert json.loads(capsys.readouterr().out)["behaviors"].keys() == {"3DBall"}
 
 
 def test_show_json_is_sorted_with_every_value_resolved(write: Path, capsys: pytest.CaptureFixture[str]) -> None:

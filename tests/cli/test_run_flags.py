@@ -112,6 +112,22 @@ def test_env_args_take_the_rest_of_the_line_whatever_it_looks_like(api):
     }
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("--level 3 -batchmode", None),
+        ("--level 3 --run-id=second --num-envs 2 --num-envs 3", "also --run-id, --num-envs, which"),
+        ("-- --level 3 --run-id=second", None),
+        ("--level 3 -- --seed 1", "also --seed, which"),
+    ],
+)
+def test_flags_of_mlhooks_among_the_env_args_are_named_unless_they_are_meant(api, capsys, arguments, named):
+    assert main(["run", "--env-args", *arguments.split()]) == 0
+    assert api.flags["env_settings.env_args"] == arguments.removeprefix("-- ").split()
+    said = capsys.readouterr().err
+    assert named in said if named else said == ""
+
+
 def test_debug_among_the_env_args_is_the_players(api, capsys, monkeypatch):
     monkeypatch.setattr(api, "train", lambda *args, **kwargs: 1 / 0)
     assert main(["run", "--env-args", "--debug"]) == 1

@@ -206,7 +206,8 @@ def test_no_display_is_asked_for_where_there_always_is_one(monkeypatch: pytest.M
 def test_player_that_is_not_there_is_a_problem() -> None:
     (check,) = unity.build("Build/Game")
     assert check.state == "problem"
-    assert check.text.startswith("There is no Unity player for this platform at Build/Game.")
+    assert check.text == "There is no Unity player for this platform at Build/Game: there is no folder Build"
+    assert check.advice.startswith("Correct the path; ")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="players here are shell scripts")
@@ -217,7 +218,12 @@ def test_player_that_can_run_is_none(tmp_path: Path) -> None:
     assert list(unity.build(str(path))) == [Check("player", "ok", f"{path}, a script")]
     path.chmod(0o644)
     (check,) = unity.build(str(path))
-    assert (check.state, "chmod +x" in check.text) == ("problem", True)
+    assert (check.state, check.advice) == ("problem", f"Allow it with: chmod +x {path}")
+    (check,) = unity.build(str(tmp_path))
+    assert check.text.endswith(": that is a folder without players")
+    path.chmod(0o755)
+    (check,) = unity.build(str(tmp_path))
+    assert (check.state, check.advice) == ("problem", f"Choose a player that is there: {path}")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a program of Linux")

@@ -108,9 +108,10 @@ def test_wrong_spellings_of_behaviors_are_refused(texts):
 
 def test_command_passes_its_arguments_on(capsys):
     assert mlhooks(["sim-player", "Basic", "-nographics", "-batchmode", "--fault-step", "3"]) == 0
-    error = capsys.readouterr().err
-    assert "Basic, port None" in error
-    assert "mean nothing to it: -nographics -batchmode\n" in error
+    said = capsys.readouterr()
+    assert "Basic, port None" in said.out
+    assert "mean nothing to it: -nographics -batchmode\n" in said.out
+    assert said.err == ""
 
 
 def test_command_shows_its_own_help(capsys):

@@ -271,7 +271,7 @@ def test_inference_stays_in_the_saved_lesson(tmp_path: Path) -> None:
     settings["environment_parameters"]["gravity"]["curriculum"][1]["completion_criteria"]["min_lesson_length"] = 0
     run = train(settings, tmp_path, flags={"checkpoint_settings.inference": True}, episodes=30)
     assert run.evaluation is not None
-    assert len(run.evaluation.returns) == 30
+    assert len(run.evaluation.returns["3DBall"]) == 30
     assert run.curriculum.lessons == {"gravity": 1, "scale": 0}
     assert isinstance(run.manager, InProcessManager)
     (env,) = run.manager.envs

@@ -89,7 +89,7 @@ def test_command_line_says_it_without_a_traceback(
     monkeypatch.chdir(tmp_path)
     assert main(["run", "3dball_ppo", "--env", "Build/Game"]) == 2
     said = capsys.readouterr().err
-    assert "Error: There is no Unity player for this platform at Build/Game. There is no folder Build.\n" in said
+    assert "Error: There is no Unity player for this platform at Build/Game: there is no folder Build. Correct" in said
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
 

@@ -86,6 +86,19 @@ def test_what_a_killed_run_put_aside_is_not_lost(tmp_path: Path) -> None:
     assert not again.bring_back()
 
 
+@pytest.mark.parametrize("arguments", [{}, {"resume": True}, {"flags": {"checkpoint_settings.inference": True}}])
+def test_what_a_killed_run_put_aside_is_named_unless_forced(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    train(SETTINGS, tmp_path, Env())
+    replaced = ReplacedResults(tmp_path / "run")
+    replaced.put_aside()
+    replaced.path.mkdir()
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match=r"Move them back to .*--force") as caught:
+        train(SETTINGS, tmp_path, Env(), **arguments)
+    assert f"{replaced.aside} holds the earlier results" in str(caught.value)
+    assert contents(tmp_path) == before
+
+
 class Wider(Corridor):
     shape = (4,)
 

@@ -121,7 +121,9 @@ def test_resume_that_does_not_start_leaves_the_checkpoint_as_it_is(tmp_path: Pat
         train(settings, tmp_path, Env(fails), resume=True)
     after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
     changed = {path.name for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
-    assert changed <= {"configuration.yaml"}
+    assert changed == set()
+    train(settings, tmp_path, Env(), resume=True)
+    assert "max_steps: 600" in (tmp_path / "run" / "configuration.yaml").read_text()
 
 
 def test_resume_passes_over_damaged_checkpoints(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -171,6 +173,48 @@ def test_new_run_refuses_the_folder_of_an_earlier_one_unless_forced(tmp_path: Pa
     assert not (tmp_path / "run" / "3DBall" / "3DBall-3000.pt").exists()
 
 
+def test_resume_of_a_complete_run_says_so_starts_nothing_and_keeps_the_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails() -> Any:
+        raise EnvironmentFailure("it does not start")
+
+    settings = config("Corridor", "test:x", max_steps=300)
+    train(settings, tmp_path, Env())
+    before, model = digest(tmp_path, 300, "Corridor"), tmp_path / "run" / "Corridor.policy.pt"
+    model.unlink()
+    caplog.set_level(logging.INFO, "mlhooks")
+    run = train(settings, tmp_path, Env(fails), resume=True)
+    assert run.outcome.status == "finished"
+    assert "'Corridor' is at step 300 of 300. To go on, raise max_steps" in caplog.text
+    assert "--set behaviors.Corridor.max_steps=N" in caplog.text
+    assert (digest(tmp_path, 300, "Corridor"), run.outcome.files["model"]) == (before, [model])
+    assert model.exists()
+    more = ["behaviors.Corridor.max_steps=400"]
+    assert train(settings, tmp_path, Env(), resume=True, overrides=more).trainers["Corridor"].step == 400
+
+
+@pytest.mark.parametrize("left", ["stats.jsonl", "3DBall/events.out.tfevents.1"])
+def test_new_run_refuses_what_a_run_left_that_was_killed_before_its_first_checkpoint(tmp_path: Path, left: str) -> None:
+    file = tmp_path / "run" / left
+    file.parent.mkdir(parents=True)
+    file.write_text("kept")
+    with pytest.raises(UsageError, match=rf"before its first checkpoint, such as .*{file.name}.*--force"):
+        train(BALLS, tmp_path)
+    with pytest.raises(CheckpointError, match=r"no checkpoint to go on from.*--force"):
+        train(BALLS, tmp_path, resume=True)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
+    assert file.read_text() == "kept"
+
+
+def test_new_run_takes_the_folder_of_one_that_did_not_start(tmp_path: Path) -> None:
+    (tmp_path / "run" / "run_logs").mkdir(parents=True)
+    for name in ("configuration.yaml", "run_logs/Player-0.log"):
+        (tmp_path / "run" / name).touch()
+    run = train({**BALLS, "behaviors": {"3DBall": {**BALLS["behaviors"]["3DBall"], "max_steps": 300}}}, tmp_path)
+    assert run.outcome.status == "finished"
+
+
 def test_resume_of_a_run_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with pytest.raises(UsageError, match=r"no run 'run'.*there are other"):
@@ -190,8 +234,13 @@ def test_checkpoint_of_another_network_names_the_key_that_does_not_fit(tmp_path:
     train(BALLS, tmp_path)
     wider = json.loads(json.dumps(BALLS))
     wider["behaviors"]["3DBall"]["network_settings"]["hidden_units"] = 16
-    with pytest.raises(CheckpointError, match=r"policy.actor.encoder.layers.0.bias has shape \(8,\).*\(16,\)"):
+    with pytest.raises(
+        CheckpointError, match=r"policy.actor.encoder.layers.0.bias has shape \(8,\).*\(16,\)"
+    ) as caught:
         train(wider, tmp_path, resume=True)
+    own = tmp_path / "run" / "configuration.yaml"
+    assert caught.value.__notes__ == [f"The run's own configuration is {own}; it counts where no other one is named."]
+    assert train(None, tmp_path, resume=True).outcome.status == "finished"  # by the configuration of the run
 
 
 def test_file_that_is_no_checkpoint_is_refused_without_unpickling(tmp_path: Path) -> None:
@@ -216,7 +265,9 @@ def test_initialize_from_begins_with_another_runs_weights(tmp_path: Path) -> Non
     assert seen["count"] == 3000 + 300  # the normalizer went on from the first run's
     assert second.trainers["3DBall"].step == 3000
     assert first.path != second.path
-    with pytest.raises(UsageError, match="--initialize-from nothing"):
+    with pytest.raises(
+        UsageError, match=r"--initialize-from: there is no run 'nothing' in .*; there are first, second\."
+    ):
         train(BALLS, tmp_path, run_id="third", flags={"checkpoint_settings.initialize_from": "nothing"})
 
 

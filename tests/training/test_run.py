@@ -14,6 +14,7 @@ import mlhooks
 from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks import hookimpl
 from mlhooks.errors import MlhooksError, PluginError, UsageError
+from mlhooks.training.run import Run
 from tests.scripted import QUIET, Corridor, Env, config, train
 from tests.training.recorder import Recorder
 
@@ -170,8 +171,8 @@ def test_inference_runs_the_asked_episodes_and_changes_nothing(tmp_path: Path) -
     }
     run = train(config("Corridor", "test:x"), tmp_path, Env(), flags=flags, episodes=10)
     assert run.evaluation is not None
-    assert run.evaluation.returns == [5.0] * 10
-    assert str(run.evaluation) == "10 episodes: mean reward 5.000, deviation 0.000, minimum 5.000"
+    assert run.evaluation.returns == {"Corridor": [5.0] * 10}
+    assert str(run.evaluation) == "Corridor  10 episodes: mean reward 5.000, deviation 0.000, minimum 5.000"
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -191,7 +192,46 @@ def test_evaluation_counts_every_agents_first_episodes_not_the_shortest(tmp_path
     flags = {"checkpoint_settings.inference": True}
     run = train(config("Corridor", "test:x"), tmp_path, Env(Uneven), flags=flags, episodes=8)
     assert run.evaluation is not None
-    assert sorted(run.evaluation.returns) == [1.0, 1.0] + [5.0] * 6
+    assert sorted(run.evaluation.returns["Corridor"]) == [1.0, 1.0] + [5.0] * 6
+
+
+def test_evaluation_tells_behaviors_apart(tmp_path: Path) -> None:
+    def pair() -> Pair:
+        env = Pair()
+        env.first.corrupt = lambda step, obs, reward: reward.fill(1.0)
+        env.second.corrupt = lambda step, obs, reward: reward.fill(3.0)
+        return env
+
+    train(pair_config(), tmp_path, Env(pair))
+    run = train(pair_config(), tmp_path, Env(pair), flags={"checkpoint_settings.inference": True}, episodes=6)
+    assert str(run.evaluation).splitlines() == [
+        "First  6 episodes: mean reward 5.000, deviation 0.000, minimum 5.000",
+        "Second  6 episodes: mean reward 15.000, deviation 0.000, minimum 15.000",
+    ]
+
+
+@pytest.mark.parametrize("inference", [True, False])
+def test_behavior_that_the_checkpoint_has_and_the_environment_does_not_show_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, inference: bool
+) -> None:
+    settings = config("Corridor", "test:x", max_steps=100)
+    settings["default_settings"] = settings.pop("behaviors")["Corridor"]
+    train(settings, tmp_path, Env())
+    settings["default_settings"]["max_steps"] = 200
+
+    class Stop:
+        @hookimpl
+        def run_started(self, run: Run) -> None:
+            self.run = run
+
+        @hookimpl
+        def behavior_added(self, behavior_name: str) -> None:
+            self.run.stop.requested = behavior_name == "Other"
+
+    flags = {f"checkpoint_settings.{'inference' if inference else 'resume'}": True}
+    train(settings, tmp_path, Env(lambda: Corridor("Other")), Stop(), flags=flags)
+    assert "has not shown 'Corridor' of the configuration or the checkpoint; it shows 'Other'" in caplog.text
+    assert ("Behavior 'Other' is not in the checkpoint of this run" in caplog.text) == inference
 
 
 def test_seed_of_an_unseeded_run_is_drawn_and_written(tmp_path: Path) -> None:

@@ -1,0 +1,23 @@
+"""Where a log message goes: progress and results to standard output, all else to standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+
+
+class StreamsHandler(logging.Handler):
+    """Writes what is of level INFO to standard output, and warnings, errors and debugging to standard error.
+
+    It asks for the streams anew each time, so that whoever replaces them sees the messages, too. What a stream cannot
+    encode is escaped, and a reader that is gone costs the message alone: neither is worth ending a run.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message as a line, at once."""
+        stream = sys.stdout if record.levelno == logging.INFO else sys.stderr
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        line = self.format(record).encode(encoding, "backslashreplace").decode(encoding)
+        with contextlib.suppress(OSError):
+            print(line, file=stream, flush=True)
