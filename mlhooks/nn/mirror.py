@@ -3,8 +3,7 @@
 At the sizes of reinforcement learning's networks, most of a forward or backward pass in torch is dispatch, and its
 tanh takes longer than the matrix products around it. A `Mirror` computes the same affine maps and activations, and
 their gradients, on the very memory of the torch parameters, so it never holds stale weights. Acting uses it directly;
-learning through a `GradientTape` (`tape.py`), which leaves the loss to autograd and takes over where the networks
-begin.
+learning through a `GradientTape` (`tape.py`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Each function here takes arrays where torch takes tensors, and otherwise torch's arguments. It returns the result and,
 for each array in order, what maps the gradient of the result to that array's, or None where there is none; that may
-have the result's shape where torch would broadcast. Arguments that a function does not know raise TypeError, and torch serves them.
+have the result's shape where torch would broadcast. Arguments that a function does not know raise TypeError, and torch
+serves them.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ MUTANTS = [
     Mutant("dqn_target_starts_elsewhere", "dqn", DQN, "        self.copied_at = 0\n", "        self.copied_at = 0\n        [nn.init.normal_(p) for p in self.target.parameters()]\n", "test_target_network_follows_as_told"),
     Mutant("dqn_target_is_the_network", "dqn", DQN, "copy.deepcopy(policy.network).requires_grad_(False)", "policy.network", "test_target_network_follows_as_told"),
     Mutant("dqn_loss_sign", "dqn", DQN, "return {\"loss\": loss,", "return {\"loss\": -loss,", "test_loss_pulls_taken_actions_to_their_targets"),
-    Mutant("dqn_learns_the_best_action_instead_of_the_taken", "dqn", DQN, "        loss, taken = huber(", "        index = torch.stack([values[:, c].argmax(1) + c.start for c in self.policy.network.branches], 1)\n        loss, taken = huber(", "test_loss_pulls_taken_actions_to_their_targets"),
+    Mutant("dqn_learns_the_best_action_instead_of_the_taken", "dqn", DQN, "        taken = values.gather(", "        index = torch.stack([values[:, c].argmax(1) + c.start for c in self.policy.network.branches], 1)\n        taken = values.gather(", "test_loss_pulls_taken_actions_to_their_targets"),
     Mutant("dqn_mask_inverted_in_the_target", "dqn", DQN, "scores.masked_fill(batch.next_mask,", "scores.masked_fill(~batch.next_mask,", "test_bootstrapped_targets_are_right"),
     Mutant("dqn_double_q_inverted", "dqn", DQN, "if self.double_q else values", "if not self.double_q else values", "test_bootstrapped_targets_are_right"),
     Mutant("dqn_dueling_not_read", "dqn", DQN, "dueling=h.dueling", "dueling=False", "test_every_hyperparameter_is_read"),
