@@ -7,9 +7,11 @@ operations whatever the number of layers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +34,13 @@ class FlatParameters:
             p.data = self.data[start:stop].view_as(p)
             p.grad = self.grad[start:stop].view_as(p)
             start = stop
+
+    def norm(self) -> float:
+        """The Euclidean norm of the gradient."""
+        if self.grad.device.type != "cpu":
+            return torch.linalg.vector_norm(self.grad).item()
+        grad = self.grad.numpy()
+        return math.sqrt(np.vdot(grad, grad))
 
     def __iter__(self) -> Iterator[nn.Parameter]:
         """The parameters, as torch optimizers take them."""

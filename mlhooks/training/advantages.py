@@ -34,7 +34,7 @@ def generalized_advantages(
     gamma: np.ndarray,
     lambd: float,
 ) -> np.ndarray:
-    """Advantages by GAE (Schulman et al. 2016, eq. 16), backwards over ticks and vectorized over agents.
+    """Advantages by GAE (Schulman et al. 2016, eq. 16), in one pass from each agent's last row to its first.
 
     The sum over temporal differences stops where a trajectory ends: at the end of an episode, at its interruption, at
     the time horizon, and at rows that are still open.
@@ -48,18 +48,20 @@ def generalized_advantages(
         lambd: GAE's lambda.
 
     Returns:
-        [rows, signals]; meaningless for open rows.
+        [rows, signals]; 0 for open rows.
     """
     n = store.size
-    advantages = np.zeros((n + 1, rewards.shape[1]), np.float32)
-    advantages[:n] = rewards + gamma * following - values
-    successor = store.successor[:n]
-    is_open = (successor < 0) & (store.end[:n] == End.NONE)
-    advantages[:n][is_open] = 0.0
-    continues = (store.end[:n] == End.NONE) & (successor >= 0)
-    decay = (continues[:, None] * (gamma * lambd)).astype(np.float32)
-    starts = np.flatnonzero(np.diff(store.tick[:n], prepend=-1)).tolist()
-    for start, stop in zip(reversed(starts), reversed([*starts[1:], n]), strict=True):
-        # a successor is always in a later tick, so its advantage is final; row -1 is the 0 at the end
-        advantages[start:stop] += decay[start:stop] * advantages[successor[start:stop]]
-    return advantages[:n]
+    goes_on, ends = store.successor[:n] >= 0, store.end[:n] != End.NONE
+    deltas = rewards + gamma * following - values
+    deltas[~(goes_on | ends)] = 0.0
+    backwards = np.argsort(store.slot[:n], kind="stable")[::-1]
+    deltas, goes_on = deltas[backwards], (goes_on & ~ends)[backwards]
+    advantages = np.empty(deltas.shape, np.float32)
+    for signal, discount in enumerate((gamma * lambd).tolist()):
+        advantage, discounts = 0.0, (goes_on * discount).tolist()
+        # a loop over Python's floats takes a fraction of one over small arrays, and adds up in double precision
+        advantages[backwards, signal] = [
+            advantage := delta + factor * advantage
+            for delta, factor in zip(deltas[:, signal].tolist(), discounts, strict=True)
+        ]
+    return advantages

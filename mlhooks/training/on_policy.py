@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mlhooks.errors import NonFiniteError
 from mlhooks.settings import TrainerSettings
@@ -72,47 +71,48 @@ class OnPolicyTrainer(Trainer):
         Raises:
             NonFiniteError: a value estimate or a reward signal is NaN or infinite.
         """
-        store, n = self.store, self.store.size
-        everything = Batch(
-            features=self.policy.features([obs[:n] for obs in store.obs]),
-            continuous=self._tensor(store.continuous),
-            discrete=self._tensor(store.discrete),
-            mask=self._tensor(store.mask) if store.masked else None,
-            log_probs=self._tensor(store.log_prob),
-            rewards=self._tensor(store.reward),
-            group_rewards=self._tensor(store.group_reward) if store.grouped else None,
-        )
-        values = self.optimizer.values(everything.features).cpu().numpy()
+        store, n, rows = self.store, self.store.size, self.store.complete_rows()
+        features = self.policy.features([obs[:n] for obs in store.obs])
+        values = self.optimizer.values(features).cpu().numpy()
         final_values = values[:0]
         if np.count_nonzero(store.end[:n] == End.INTERRUPTED):
             finals = self.policy.features([obs[: store.finals] for obs in store.final_obs])
             final_values = self.optimizer.values(finals).cpu().numpy()
-        signals = [signal.rewards(everything).cpu().numpy() for signal in self.reward_signals]
-        rewards = np.stack(signals, axis=1)
+        columns = {
+            "features": features[rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.device)],
+            "continuous": self.tensor(store.continuous[rows]),
+            "discrete": self.tensor(store.discrete[rows]),
+            "mask": self.tensor(store.mask[rows]) if store.masked else None,
+            "log_probs": self.tensor(store.log_prob[rows]),
+        }
+        experience = Batch(
+            **columns,
+            rewards=self.tensor(store.reward[rows]),
+            group_rewards=self.tensor(store.group_reward[rows]) if store.grouped else None,
+        )
+        rewards = np.zeros_like(values)
+        for index, signal in enumerate(self.reward_signals):
+            rewards[rows, index] = signal.rewards(experience).cpu().numpy()
         gamma = np.array([signal.gamma for signal in self.reward_signals], np.float32)
         following = next_values(store, values, final_values)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is named below
             advantages = generalized_advantages(store, rewards, values, following, gamma, self.lambd)
 
-        rows = store.complete_rows()
+        parts = {"reward": rewards[rows], "value estimate": values[rows], "advantage": advantages[rows]}
         for index, signal in enumerate(self.reward_signals):
-            parts = {"reward": rewards, "value estimate": values, "advantage": advantages}
-            self._check_finite_parts(signal.name, {what: part[rows, index] for what, part in parts.items()})
-            self.stats.add_stat(f"Policy/{signal.name.capitalize()} Value Estimate", float(values[rows, index].mean()))
-        batch = everything[rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.device)]
+            self._check_finite_parts(signal.name, {what: part[:, index] for what, part in parts.items()})
+            mean = float(np.add.reduce(parts["value estimate"][:, index]) / len(experience))
+            self.stats.add_stat(f"Policy/{signal.name.capitalize()} Value Estimate", mean)
         return Batch(
-            **{name: getattr(batch, name) for name in ("features", "continuous", "discrete", "mask", "log_probs")},
-            values=self._tensor(values[rows]),
-            returns=self._tensor(values[rows] + advantages[rows]),
-            advantages=self._tensor(advantages[rows].mean(axis=1)),
+            **columns,
+            values=self.tensor(parts["value estimate"]),
+            returns=self.tensor(parts["value estimate"] + parts["advantage"]),
+            advantages=self.tensor(np.add.reduce(parts["advantage"], axis=1) / np.float32(len(self.reward_signals))),
         )
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return self.tensor(array[: self.store.size])
 
     def _check_finite_parts(self, signal: str, parts: dict[str, np.ndarray]) -> None:
         for what, values in parts.items():
-            if not np.isfinite(values).all():
+            if np.count_nonzero(np.isfinite(values)) < values.size:
                 raise NonFiniteError(
                     f"Behavior {self.behavior_name!r}: the {what} of reward signal {signal!r} is NaN or infinite, at "
                     f"step {self.step:,}. No parameter was changed by it."

@@ -160,7 +160,7 @@ class TorchOptimizer(Optimizer):
         Raises:
             NonFiniteError: the loss or a gradient is NaN or infinite; nothing was changed.
         """
-        norm = torch.linalg.vector_norm(self.flat.grad).item()
+        norm = self.flat.norm()
         if not math.isfinite(norm) or not math.isfinite(losses["loss"].item()):
             raise NonFiniteError(self._name_non_finite(losses))
         if self.max_grad_norm is not None and norm > self.max_grad_norm:
