@@ -16,6 +16,7 @@ import numpy as np
 from mlagents_envs import env_utils
 from mlagents_envs.base_env import ActionTuple
 from mlagents_envs.environment import UnityEnvironment
+from mlagents_envs.exception import UnityEnvironmentException
 
 from mlhooks.sim_player.executable import write_executable
 
@@ -23,6 +24,17 @@ from mlhooks.sim_player.executable import write_executable
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
+
+
+class Reference(UnityEnvironment):
+    """The reference client, which leaves its server open when a player goes before it connects."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        try:
+            super().__init__(*args, **options)
+        except UnityEnvironmentException:
+            self._close(0)  # when the interpreter exits, Python 3.12.1 no longer starts the thread that this takes
+            raise
 
 
 @contextmanager
@@ -34,7 +46,7 @@ def connected(folder: Path, *arguments: str, timeout: int = 60, **options: Any) 
     launch = env_utils.launch_executable
     try:
         with mock.patch.object(env_utils, "launch_executable", lambda *how: started.append(launch(*how)) or started[0]):
-            env = UnityEnvironment(str(path), timeout_wait=timeout, **options)
+            env = Reference(str(path), timeout_wait=timeout, **options)
         env.player = started[0]
         # So that a player that goes away is noticed at once, and not at the end of a slice of the timeout.
         env._communicator.timeout_wait = 9
