@@ -5,8 +5,8 @@ clone of https://github.com/Unity-Technologies/ml-agents, and runs it by the com
 Unity player that shows the file's behaviors, for `--steps` steps of each with rollouts of 256 steps, so that every
 behavior learns. It prints a table in Markdown and exits with 1 when a run fails for another reason than a refusal.
 
-The stand-in's agents have vector sensors and continuous actions, or discrete ones for DQN, whatever the scenes have: it
-is the files that are tried.
+The stand-in's agents have vector sensors, a camera of 40 x 36 pixels where the scene's have cameras or grids, and
+continuous actions, or discrete ones for DQN, whatever the scenes have: it is the files that are tried.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import yaml
 
+SEEING = ("Grid", "Match3", "Visual")  # how the names of behaviors with cameras or grids begin
 REFUSED = re.compile(r"\.yaml:\d+:\d+: (?:error: )?([^:]+): (.*)")  # warnings say so before the key
 
 
@@ -50,8 +51,10 @@ def attempt(file: Path, folder: Path, steps: int, port: int) -> Tried:
     found = content.get("behaviors") or {}
     names = list(found)
     player = folder / "Player"
-    traits = {name: ":discrete" if settings.get("trainer_type") == "dqn" else "" for name, settings in found.items()}
-    behaviors = [argument for name, trait in traits.items() for argument in ("--behavior", name + trait)]
+    behaviors = []
+    for name, settings in found.items():
+        actions = "discrete" if settings.get("trainer_type") == "dqn" else "continuous"
+        behaviors += ["--behavior", f"{name}:{actions}" + "+png" * name.startswith(SEEING)]
     made = mlhooks("sim-player", "scripted", *behaviors, "--agents", "4", "--write-executable", player)
     if made.returncode:
         return Tried("failed", made.stderr)

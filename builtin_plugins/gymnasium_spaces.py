@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -19,10 +20,10 @@ Path = tuple[str | int, ...]
 class ObservationEncoder:
     """Turns batches of a space's observations into newly made float32 arrays, one per elementary space.
 
-    Boxes, whatever their type, become vectors; boxes of two or three dimensions with bytes from 0 to 255 become images
-    of shape [channels, height, width] with values in [0, 1]; Discrete becomes one-hot, MultiDiscrete its one-hots side
-    by side, MultiBinary a vector of zeros and ones. The parts of Dict and Tuple spaces become observations of their
-    own, in the space's order, named by their keys (`camera/left`).
+    Boxes, whatever their type, become vectors; boxes of two to four dimensions with bytes from 0 to 255 become images
+    of shape [channels, height, width] with values in [0, 1], the frames of a stack as channels. Discrete becomes
+    one-hot, MultiDiscrete its one-hots side by side, MultiBinary a vector of zeros and ones. The parts of Dict and
+    Tuple spaces become observations of their own, in the space's order, named by their keys (`camera/left`).
 
     Args:
         space: Observation space of one copy.
@@ -70,7 +71,7 @@ def _leaves(space: spaces.Space[Any], path: Path) -> Iterator[tuple[Path, spaces
 def _observation(space: spaces.Space[Any], title: str) -> tuple[tuple[int, ...], Callable[[Any], Encoded]]:
     """Return the shape of one encoded observation and what encodes a batch of them."""
     match space:
-        case spaces.Box(shape=shape) if len(shape) in (2, 3) and _holds_pixels(space):
+        case spaces.Box(shape=shape) if len(shape) in (2, 3, 4) and _holds_pixels(space):
             return _image(shape)
         case spaces.Box(shape=shape) | spaces.MultiBinary(shape=shape):
             size = int(np.prod(shape))
@@ -92,14 +93,15 @@ def _holds_pixels(space: spaces.Box) -> bool:
 def _image(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Callable[[Any], Encoded]]:
     if len(shape) == 2:
         shape = (*shape, 1)
-    # Channels are few and come last, except in stacks of frames, where they come first.
-    first = shape[0] < shape[2]
-    channels_first = shape if first else (shape[2], shape[0], shape[1])
+    # Channels are few and come last, except in stacks of gray frames, where frames are channels and come first.
+    first = shape[-3] < shape[-1]
+    height, width = shape[-2:] if first else shape[-3:-1]
+    channels_first = (math.prod(shape) // (height * width), height, width)
 
     def encode(batch: Any) -> Encoded:
         pixels = np.asarray(batch).reshape(-1, *shape)
-        scaled: Encoded = np.divide(pixels if first else np.moveaxis(pixels, -1, 1), np.float32(255), order="C")
-        return scaled
+        scaled: Encoded = np.divide(pixels if first else np.moveaxis(pixels, -1, -3), np.float32(255), order="C")
+        return scaled.reshape(-1, *channels_first)
 
     return channels_first, encode
 

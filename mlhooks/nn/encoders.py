@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mlhooks.errors import UnsupportedError
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.layers import MLP
+from mlhooks.nn.visual import ImageEncoder
 
 if TYPE_CHECKING:
     from mlhooks.settings import NetworkSettings
@@ -48,34 +51,80 @@ class HyperLinear(nn.Module):
 
 
 class GoalEncoder(nn.Module):
-    """`num_layers` layers of which the last is conditioned on the goal signals (`goal_conditioning_type: hyper`)."""
+    """`num_layers` layers of which the last is conditioned on the goal signals (`goal_conditioning_type: hyper`).
+
+    Args:
+        size: number of features.
+        goal: those that are goal signals, an index array.
+        settings: size, activation and initialization of the layers.
+    """
 
     plain: Tensor
     goal: Tensor
 
-    def __init__(self, layout: FeatureLayout, settings: NetworkSettings) -> None:
+    def __init__(self, size: int, goal: np.ndarray, settings: NetworkSettings) -> None:
         super().__init__()
-        self.register_buffer("plain", torch.from_numpy(layout.plain), persistent=False)
-        self.register_buffer("goal", torch.from_numpy(layout.goal), persistent=False)
+        plain = np.setdiff1d(np.arange(size), goal)
+        self.register_buffer("plain", torch.from_numpy(plain), persistent=False)
+        self.register_buffer("goal", torch.from_numpy(goal), persistent=False)
         self.output_size = settings.hidden_units
         self.body = MLP(
-            len(layout.plain),
+            len(plain),
             settings.hidden_units,
             settings.num_layers - 1,
             settings.activation,
             settings.initialization,
         )
-        self.conditional = HyperLinear(self.body.output_size, self.output_size, len(layout.goal), settings)
+        self.conditional = HyperLinear(self.body.output_size, self.output_size, len(goal), settings)
         self._activate = self.body._activate
 
     def forward(self, features: Tensor) -> Tensor:
         """Encode [rows, size] to [rows, hidden_units]."""
         encoding = self.body(features.index_select(1, self.plain))
-        return self._activate(self.conditional(encoding, features.index_select(1, self.goal)))
+        goal = features.index_select(1, self.goal).detach()  # encodings beside it may need gradients, it does not
+        return self._activate(self.conditional(encoding, goal))
 
 
-def make_encoder(layout: FeatureLayout, settings: NetworkSettings) -> MLP | GoalEncoder:
-    """The encoder for a layout: plain layers, or goal-conditioned ones where goal signals and settings ask for it."""
-    if len(layout.goal) and len(layout.plain) and settings.goal_conditioning_type.value == "hyper":
-        return GoalEncoder(layout, settings)
-    return MLP(layout.size, settings.hidden_units, settings.num_layers, settings.activation, settings.initialization)
+class VisualEncoder(nn.Module):
+    """Each image passes an encoder of its own; the layers read vectors and encodings side by side.
+
+    Raises:
+        UnsupportedError: an image is too small, or is to condition the network as a goal signal.
+    """
+
+    def __init__(self, layout: FeatureLayout, settings: NetworkSettings) -> None:
+        super().__init__()
+        for image in layout.images:
+            if image.is_goal and settings.goal_conditioning_type.value == "hyper":
+                raise UnsupportedError(
+                    f"{image.title} is a goal signal, and goal_conditioning_type hyper takes vectors only. With "
+                    "goal_conditioning_type: none under network_settings it is an observation like others."
+                )
+        self.columns = [image.columns for image in layout.images]
+        self.vectors = slice(0, layout.vectors)
+        self.images = nn.ModuleList(ImageEncoder(image, settings) for image in layout.images)
+        size = layout.vectors + len(layout.images) * settings.hidden_units
+        self.body = _make_body(size, layout.goal, settings)
+        self.output_size = self.body.output_size
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Encode [rows, size] to [rows, hidden_units]."""
+        encodings = [image(features[:, columns]) for image, columns in zip(self.images, self.columns, strict=True)]
+        return self.body(torch.cat([features[:, self.vectors], *encodings], dim=1))  # type: ignore[no-any-return]
+
+
+Encoder = MLP | GoalEncoder | VisualEncoder
+
+
+def make_encoder(layout: FeatureLayout, settings: NetworkSettings) -> Encoder:
+    """The encoder for a layout: layers, with encoders of images before them where there are any."""
+    if layout.images:
+        return VisualEncoder(layout, settings)
+    return _make_body(layout.size, layout.goal, settings)
+
+
+def _make_body(size: int, goal: np.ndarray, settings: NetworkSettings) -> MLP | GoalEncoder:
+    """Plain layers, or goal-conditioned ones where goal signals and settings ask for it."""
+    if 0 < len(goal) < size and settings.goal_conditioning_type.value == "hyper":
+        return GoalEncoder(size, goal, settings)
+    return MLP(size, settings.hidden_units, settings.num_layers, settings.activation, settings.initialization)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from mlagents_envs.base_env import BehaviorSpec, ObservationType
@@ -12,60 +14,93 @@ from mlhooks.errors import UnsupportedError
 from mlhooks.nn.normalizer import Normalizer
 
 
-class FeatureLayout:
-    """Where each observation lies in the concatenated features.
+class Image(NamedTuple):
+    """An image among the observations.
 
     Attributes:
-        size: number of features.
-        goal: columns of goal signals, and `plain`: all others; both index arrays.
+        title: what messages call it.
+        shape: (channels, height, width).
+        columns: where its numbers lie in the features.
+        is_goal: whether it is a goal signal.
+    """
+
+    title: str
+    shape: tuple[int, ...]
+    columns: slice
+    is_goal: bool
+
+
+class FeatureLayout:
+    """Where each observation lies in the features: vectors first, then flattened images, both in the spec's order.
+
+    Attributes:
+        size: number of features, of which the first `vectors` come from vectors.
+        goal: columns of goal signals among the vectors, an index array.
+        images: the images; `order` has the place of every observation in the spec, vectors first.
 
     Raises:
-        UnsupportedError: an observation is not a vector, or there is none.
+        UnsupportedError: an observation is neither a vector nor an image, or there is none.
     """
 
     def __init__(self, behavior_name: str, spec: BehaviorSpec) -> None:
-        plain: list[int] = []
         goal: list[int] = []
-        self.size = 0
-        for index, observation in enumerate(spec.observation_specs):
-            if len(observation.shape) != 1:
+        self.size = self.vectors = 0
+        self.images: list[Image] = []
+        specs = spec.observation_specs
+        self.order = sorted(range(len(specs)), key=lambda index: len(specs[index].shape))
+        for index in self.order:
+            observation, shape = specs[index], tuple(specs[index].shape)
+            title = f"Behavior {behavior_name!r}: observation {index} ({observation.name or 'unnamed'})"
+            if len(shape) not in (1, 3):
                 raise UnsupportedError(
-                    f"Behavior {behavior_name!r}: observation {index} ({observation.name or 'unnamed'}) has shape "
-                    f"{tuple(observation.shape)}, and the installed networks read vectors only. Flatten it in the "
-                    "environment, or install a plugin whose create_policy brings an encoder for it."
+                    f"{title} has shape {shape}, and the installed networks read vectors and images [channels, height, "
+                    "width] only, no variable-length observations. Flatten it in the environment, or install a plugin "
+                    "whose create_policy brings an encoder for it."
                 )
-            columns = range(self.size, self.size + observation.shape[0])
-            (goal if observation.observation_type is ObservationType.GOAL_SIGNAL else plain).extend(columns)
-            self.size += observation.shape[0]
+            columns = slice(self.size, self.size + math.prod(shape))
+            is_goal = observation.observation_type is ObservationType.GOAL_SIGNAL
+            self.size = columns.stop
+            if len(shape) == 3:
+                self.images.append(Image(title, shape, columns, is_goal))
+                continue
+            self.vectors = columns.stop
+            if is_goal:
+                goal.extend(range(columns.start, columns.stop))
         if self.size == 0:
             raise UnsupportedError(f"Behavior {behavior_name!r} has no observations: there is nothing to learn from.")
         self.goal = np.array(goal, dtype=np.int64)
-        self.plain = np.array(plain, dtype=np.int64)
 
 
 class FeatureInput(nn.Module):
-    """Concatenates the observations of a batch and normalizes them; actor and critic read the same result.
+    """Concatenates the observations of a batch and normalizes vectors; actor and critic read the same result.
 
     Args:
         layout: where each observation goes.
-        normalize: whether features pass a running normalizer.
+        normalize: whether vectors pass a running normalizer.
     """
 
     def __init__(self, layout: FeatureLayout, *, normalize: bool) -> None:
         super().__init__()
         self.layout = layout
-        self.normalizer = Normalizer(layout.size) if normalize else None
-
-    def concatenate(self, obs: Sequence[np.ndarray]) -> np.ndarray:
-        """Raw features [rows, size] of observations [rows, ...]; a view where there is only one."""
-        return obs[0] if len(obs) == 1 else np.concatenate(obs, axis=1)
+        self.normalizer = Normalizer(layout.vectors) if normalize and layout.vectors else None
 
     def features(self, obs: Sequence[np.ndarray]) -> np.ndarray:
-        """Features [rows, size], normalized where the settings ask for it."""
-        raw = self.concatenate(obs)
-        return raw if self.normalizer is None else self.normalizer.normalize(raw)
+        """Features [rows, size] of observations [rows, ...], normalized where the settings ask for it.
+
+        They are a view where there is one observation only and it is not normalized.
+        """
+        parts = [obs[index] for index in self.layout.order]
+        images = [array.reshape(len(array), math.prod(array.shape[1:])) for array in parts if array.ndim == 4]
+        vectors = parts[: len(parts) - len(images)]
+        if self.normalizer is not None:
+            vectors = [self.normalizer.normalize(_joined(vectors))]
+        return _joined([*vectors, *images])
 
     def update(self, obs: Sequence[np.ndarray]) -> None:
         """Add observations to the normalizer's statistics."""
         if self.normalizer is not None:
-            self.normalizer.update(self.concatenate(obs))
+            self.normalizer.update(_joined([array for array in obs if array.ndim == 2]))
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)

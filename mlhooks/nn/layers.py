@@ -31,14 +31,20 @@ def linear(inputs: int, outputs: int, *, initialization: str, gain: float) -> nn
         gain: factor on the initial weights.
     """
     layer = nn.Linear(inputs, outputs)
-    with torch.no_grad():
-        if initialization == "orthogonal":
-            nn.init.orthogonal_(layer.weight, gain)
-        else:
-            variance = (2.0 if initialization == "kaiming_he" else 1.0) / inputs
-            layer.weight.normal_(0.0, gain * math.sqrt(variance))
-        layer.bias.zero_()
+    initialize(layer, initialization, gain)
     return layer
+
+
+@torch.no_grad()
+def initialize(layer: nn.Linear | nn.Conv2d, initialization: str, gain: float) -> None:
+    """Draw a layer's weights anew, by the same schemes; the inputs of a convolution are those of one output."""
+    if initialization == "orthogonal":
+        nn.init.orthogonal_(layer.weight, gain)
+    else:
+        variance = (2.0 if initialization == "kaiming_he" else 1.0) / layer.weight[0].numel()
+        layer.weight.normal_(0.0, gain * math.sqrt(variance))
+    if layer.bias is not None:
+        layer.bias.zero_()
 
 
 class MLP(nn.Module):

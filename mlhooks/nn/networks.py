@@ -9,10 +9,10 @@ import torch
 from mlagents_envs.base_env import ActionSpec
 from torch import Tensor, nn
 
-from mlhooks.nn.encoders import GoalEncoder, make_encoder
+from mlhooks.nn.encoders import Encoder, make_encoder
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.heads import ActionHeads, ActionParameters, branch_slices
-from mlhooks.nn.layers import MLP, linear
+from mlhooks.nn.layers import linear
 from mlhooks.nn.tape import GradientTape
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Critic(nn.Module):
     """
 
     def __init__(
-        self, layout: FeatureLayout, settings: NetworkSettings, signals: int, encoder: MLP | GoalEncoder | None = None
+        self, layout: FeatureLayout, settings: NetworkSettings, signals: int, encoder: Encoder | None = None
     ) -> None:
         super().__init__()
         self.encoder = make_encoder(layout, settings) if encoder is None else encoder

@@ -76,7 +76,8 @@ class NetworkSettings(SettingsModel):
     )
     deterministic: bool = Field(default=False, description="Take the most probable action instead of sampling.")
     activation: ActivationType = extension(
-        ActivationType.SWISH, description="Activation function between layers; ML-Agents uses swish."
+        ActivationType.SWISH,
+        description="Activation function between layers; ML-Agents uses swish. Encoders of images have their own.",
     )
     initialization: InitializationType = extension(
         InitializationType.LECUN_NORMAL,

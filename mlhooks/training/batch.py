@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 
 ABSENT: Any = None
+LARGE = 2**22  # numbers in features of which there should be no second copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,10 @@ class Batch:
             yield self
             return
         order = torch.from_numpy(rng.permutation(rows)).to(self.features.device)
-        shuffled = self.map(lambda column: column.index_select(0, order))
+        shuffled = self._take(order) if self.features.numel() <= LARGE else None
         bounds = np.linspace(0, rows, rows // size + 1).astype(int).tolist()
         for start, stop in itertools.pairwise(bounds):
-            yield shuffled[start:stop]
+            yield self._take(order[start:stop]) if shuffled is None else shuffled[start:stop]
+
+    def _take(self, rows: Tensor) -> Batch:
+        return self.map(lambda column: column.index_select(0, rows))

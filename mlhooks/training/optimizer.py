@@ -19,8 +19,8 @@ from mlhooks.training.batch import Batch
 from mlhooks.training.optimizer_checks import check_losses, check_torch_optimizer
 from mlhooks.training.policy import ActorPolicy, Policy
 
-CHUNK = 16384
-"""Rows whose values are estimated at once."""
+CHUNK_ROWS, CHUNK_FEATURES = 2**14, 2**22
+"""Rows, and numbers in them, whose values are estimated at once."""
 
 
 class GradientStepper(Protocol):
@@ -218,6 +218,7 @@ class ActorCriticOptimizer(TorchOptimizer):
     @torch.no_grad()
     def values(self, features: Tensor) -> Tensor:
         """Values [rows, signals] of features [rows, size], without gradients."""
+        rows = max(1, min(CHUNK_ROWS, CHUNK_FEATURES // features.shape[1]))
         with self._tape:
-            parts: list[Tensor] = [self.critic(part) for part in features.split(CHUNK)]
+            parts: list[Tensor] = [self.critic(part) for part in features.split(rows)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)

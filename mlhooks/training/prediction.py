@@ -34,7 +34,9 @@ class LoadedPolicy:
         """Decide for one agent, or for a batch where observations have one more dimension than their spec.
 
         Args:
-            observation: an array, or a list of arrays where the behavior has several observations.
+            observation: an array, or a list of arrays where the behavior has several observations. An image is
+                [channels, height, width] with values in [0, 1], or as bytes from 0 to 255, which may also have their
+                channels last.
             action_mask: flat over all branches, True where an action is forbidden.
             deterministic: take the most likely action rather than a random one.
 
@@ -47,15 +49,15 @@ class LoadedPolicy:
         """
         specs = self.behavior_spec.observation_specs
         given = list(observation) if isinstance(observation, (list, tuple)) and len(specs) > 1 else [observation]
-        obs = [np.asarray(array, np.float32) for array in given]
         shapes = [tuple(spec.shape) for spec in specs]
+        obs = [_floats(np.asarray(array), shape) for array, shape in zip(given, shapes, strict=False)]
         single = [array.shape for array in obs] == shapes
         if single:
             obs = [array[None] for array in obs]
-        if [array.shape[1:] for array in obs] != shapes:
+        if len(given) != len(shapes) or [array.shape[1:] for array in obs] != shapes:
             raise UsageError(
                 f"Behavior {self.behavior_name!r} takes observations of shapes {shapes}, with or without a leading "
-                f"batch dimension, and got {[array.shape for array in obs]}."
+                f"batch dimension, and got {[np.shape(array) for array in given]}."
             )
         mask = None if action_mask is None else np.asarray(action_mask, np.bool_).reshape(len(obs[0]), -1)
         self._policy.deterministic = deterministic
@@ -68,3 +70,14 @@ class LoadedPolicy:
         if self.behavior_spec.action_spec.continuous_size:
             return continuous, discrete
         return int(discrete[0]) if single and discrete.shape == (1,) else discrete
+
+
+def _floats(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """An observation as networks read it: bytes of an image scaled to [0, 1], with their channels first."""
+    if array.dtype != np.uint8 or len(shape) != 3:
+        return array.astype(np.float32, copy=False)
+    channels, height, width = shape
+    if array.shape[-3:] != shape and array.shape[-3:] == (height, width, channels):
+        array = np.moveaxis(array, -1, -3)
+    scaled: np.ndarray = np.divide(array, np.float32(255), order="C")
+    return scaled

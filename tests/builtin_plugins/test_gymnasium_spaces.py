@@ -82,7 +82,8 @@ def test_parts_of_nested_spaces_are_observations_named_by_their_path(name):
 
 
 @pytest.mark.parametrize(
-    ("shape", "channels_first"), [((6, 5, 3), (3, 6, 5)), ((4, 6, 6), (4, 6, 6)), ((6, 5), (1, 6, 5))]
+    ("shape", "channels_first"),
+    [((6, 5, 3), (3, 6, 5)), ((4, 6, 6), (4, 6, 6)), ((6, 5), (1, 6, 5)), ((2, 6, 5, 3), (6, 6, 5))],
 )
 def test_boxes_of_bytes_become_images_with_channels_first(shape, channels_first):
     (spec,), pairs = encoded(spaces.Box(0, 255, shape, np.uint8))
@@ -92,8 +93,8 @@ def test_boxes_of_bytes_become_images_with_channels_first(shape, channels_first)
     for (given,), shown in pairs:
         assert given.flags.c_contiguous
         assert given.max() <= 1
-        axes = {(6, 5, 3): (2, 0, 1), (4, 6, 6): (0, 1, 2)}.get(shape)
-        expected = shown[None] if axes is None else shown.transpose(axes)
+        axes = {3: (2, 0, 1), 4: (0, 3, 1, 2)}.get(len(shape), (0, 1))
+        expected = (shown if shape == channels_first else shown.transpose(axes)).reshape(channels_first)
         np.testing.assert_allclose(given * 255, expected, rtol=1e-6)
 
 

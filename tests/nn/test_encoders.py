@@ -6,7 +6,7 @@ import torch
 from mlagents_envs.base_env import ActionSpec, BehaviorSpec, DimensionProperty, ObservationSpec, ObservationType
 
 from mlhooks.errors import UnsupportedError
-from mlhooks.nn.encoders import GoalEncoder, make_encoder
+from mlhooks.nn.encoders import GoalEncoder, VisualEncoder, make_encoder
 from mlhooks.nn.features import FeatureInput, FeatureLayout
 from mlhooks.nn.layers import MLP, linear
 from mlhooks.settings import NetworkSettings
@@ -19,10 +19,18 @@ def vector(size: int, kind: ObservationType = ObservationType.DEFAULT) -> Observ
 SPEC = BehaviorSpec([vector(3), vector(2, ObservationType.GOAL_SIGNAL), vector(1)], ActionSpec(1, ()))
 
 
+def image(*shape: int, kind: ObservationType = ObservationType.DEFAULT) -> ObservationSpec:
+    return ObservationSpec(shape, (DimensionProperty.NONE,) * len(shape), kind, f"i{shape[0]}")
+
+
+MIXED = BehaviorSpec(
+    [image(2, 5, 6), vector(3), image(1, 5, 5), vector(2, ObservationType.GOAL_SIGNAL)], ActionSpec(1, ())
+)
+
+
 def test_layout_tells_goal_signals_from_other_features() -> None:
     layout = FeatureLayout("B", SPEC)
     assert layout.size == 6
-    assert layout.plain.tolist() == [0, 1, 2, 5]
     assert layout.goal.tolist() == [3, 4]
 
 
@@ -34,9 +42,36 @@ def test_observations_are_concatenated_in_their_order_and_normalized_together() 
     np.testing.assert_allclose(inputs.features([2 * part for part in obs]), 1.0, rtol=1e-6)
 
 
+def test_images_follow_the_vectors_and_pass_unnormalized() -> None:
+    layout = FeatureLayout("B", MIXED)
+    assert (layout.size, layout.vectors, layout.goal.tolist()) == (90, 5, [3, 4])
+    assert [(i.shape, i.columns) for i in layout.images] == [((2, 5, 6), slice(5, 65)), ((1, 5, 5), slice(65, 90))]
+    rng = np.random.default_rng(0)
+    obs = [rng.random((4, *spec.shape), np.float32) for spec in MIXED.observation_specs]
+    flat = [part.reshape(4, -1) for part in obs]
+    assert (FeatureInput(layout, normalize=False).features(obs) == np.hstack([flat[i] for i in (1, 3, 0, 2)])).all()
+    inputs = FeatureInput(layout, normalize=True)
+    inputs.update(obs)
+    features = inputs.features(obs)
+    np.testing.assert_allclose(features[:, :5].mean(0), 0.0, atol=1e-6)
+    assert (features[:, 5:] == np.hstack([flat[0], flat[2]])).all()
+
+
+def test_rollout_of_one_image_is_not_copied() -> None:
+    inputs = FeatureInput(FeatureLayout("B", BehaviorSpec([image(3, 5, 5)], ActionSpec(1, ()))), normalize=True)
+    frames = np.zeros((4, 3, 5, 5), np.float32)
+    assert np.shares_memory(inputs.features([frames]), frames)
+
+
 def test_behavior_without_observations_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="'B' has no observations"):
         FeatureLayout("B", BehaviorSpec([], ActionSpec(1, ())))
+
+
+def test_observation_of_variable_length_is_refused_by_name() -> None:
+    spec = BehaviorSpec([vector(2), image(7, 4)], ActionSpec(1, ()))
+    with pytest.raises(UnsupportedError, match=r"'B': observation 1 \(i7\) has shape \(7, 4\).*no variable-length"):
+        FeatureLayout("B", spec)
 
 
 @pytest.mark.parametrize(("conditioning", "kind"), [("hyper", GoalEncoder), ("none", MLP)])
@@ -64,6 +99,29 @@ def test_goal_makes_the_weights_of_the_last_layer_row_by_row(rows: int) -> None:
         torch.testing.assert_close(encoded[row], torch.tanh(body @ weights + encoder.conditional.bias))
     encoded.sum().backward()
     assert all(bool(p.grad.any()) for p in encoder.parameters())
+
+
+@pytest.mark.parametrize(("conditioning", "kind"), [("hyper", GoalEncoder), ("none", MLP)])
+def test_layers_read_vectors_and_the_encoding_of_each_image(conditioning: str, kind: type) -> None:
+    settings = NetworkSettings(hidden_units=4, vis_encode_type="match3", goal_conditioning_type=conditioning)
+    encoder = make_encoder(FeatureLayout("B", MIXED), settings)
+    assert isinstance(encoder, VisualEncoder)
+    assert type(encoder.body) is kind
+    features = torch.rand(3, 90)
+    encodings = [encoder.images[0](features[:, 5:65]), encoder.images[1](features[:, 65:])]
+    expected = encoder.body(torch.cat([features[:, :5], *encodings], dim=1))
+    torch.testing.assert_close(encoder(features), expected)
+    encoder(features).sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in encoder.parameters())
+
+
+def test_image_as_goal_signal_is_refused_by_name_where_goals_make_the_weights() -> None:
+    spec = BehaviorSpec([vector(2), image(1, 5, 5, kind=ObservationType.GOAL_SIGNAL)], ActionSpec(1, ()))
+    layout, settings = FeatureLayout("B", spec), {"hidden_units": 4, "vis_encode_type": "match3"}
+    with pytest.raises(UnsupportedError, match=r"observation 1 \(i1\) is a goal signal.*goal_conditioning_type: none"):
+        make_encoder(layout, NetworkSettings(**settings))
+    encoder = make_encoder(layout, NetworkSettings(**settings, goal_conditioning_type="none"))
+    assert encoder(torch.rand(3, 27)).shape == (3, 4)
 
 
 @pytest.mark.parametrize(

@@ -100,9 +100,10 @@ def test_behavior_that_the_file_lacks_is_named(tmp_path: Path) -> None:
     train(config("Corridor", "test:x", max_steps=100), tmp_path, Env())  # the failed start left nothing in the way
 
 
-def test_visual_observation_is_refused_by_name(tmp_path: Path) -> None:
+def test_image_too_small_for_its_encoder_is_refused_by_name(tmp_path: Path) -> None:
     class Camera(Corridor):
         shape = (3, 8, 8)
 
-    with pytest.raises(UnsupportedError, match=r"observation 0 \(where\) has shape \(3, 8, 8\)"):
+    message = r"'Corridor': observation 0 \(where\) has shape \(3, 8, 8\).*simple needs .* at least 20.*match3"
+    with pytest.raises(UnsupportedError, match=message):
         train(config("Corridor", "test:x"), tmp_path, Env(Camera))

@@ -1,0 +1,104 @@
+"""Encoders of images, layer by layer those of ML-Agents."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlhooks.errors import UnsupportedError
+from mlhooks.nn.features import Image
+from mlhooks.nn.layers import initialize, linear
+
+if TYPE_CHECKING:
+    from mlhooks.settings import NetworkSettings
+
+CONVOLUTIONS: dict[str, tuple[tuple[int, int, int], ...]] = {
+    "fully_connected": (),
+    "match3": ((35, 3, 1), (144, 3, 1)),  # Gudmundsson et al. 2018, https://doi.org/10.1109/CIG.2018.8490442
+    "simple": ((16, 8, 4), (32, 4, 2)),  # Mnih et al. 2013, https://arxiv.org/abs/1312.5602
+    "nature_cnn": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),  # Mnih et al. 2015, https://doi.org/10.1038/nature14236
+}
+"""Channels, kernel size and stride of each convolution; a leaky ReLU follows it."""
+
+STACKS = (16, 32, 32)
+"""Channels of the residual stacks of `resnet` (Espeholt et al. 2018, https://arxiv.org/abs/1802.01561, figure 3)."""
+
+SMALLEST = {"fully_connected": 1, "match3": 5, "resnet": 15, "simple": 20, "nature_cnn": 36}
+"""Pixels that an image must have in height and width."""
+
+
+class ImageEncoder(nn.Module):
+    """Convolutions and a linear layer, chosen by `network_settings.vis_encode_type`.
+
+    Initial weights of the convolutions are torch's own with `lecun_normal`, as in ML-Agents, and else follow
+    `network_settings.initialization`; the linear layer's always do.
+
+    Raises:
+        UnsupportedError: the image is too small.
+    """
+
+    def __init__(self, image: Image, settings: NetworkSettings) -> None:
+        super().__init__()
+        kind, scheme = settings.vis_encode_type.value, settings.initialization.value
+        channels, height, width = self.shape = image.shape
+        if min(height, width) < SMALLEST[kind]:
+            fitting = [name for name, smallest in SMALLEST.items() if smallest <= min(height, width)]
+            raise UnsupportedError(
+                f"{image.title} has shape {image.shape} (channels, height, width), and vis_encode_type {kind} needs "
+                f"height and width of at least {SMALLEST[kind]}. Choose another vis_encode_type under network_settings "
+                f"({', '.join(fitting)}), or let the environment show larger images."
+            )
+        self.layers = nn.Sequential(
+            *(_residual(channels) if kind == "resnet" else _plain(channels, CONVOLUTIONS[kind]))
+        )
+        gain = 1.0 if scheme == "kaiming_he" else math.sqrt(2.0)
+        if scheme != "lecun_normal":
+            for layer in self.layers.modules():
+                if isinstance(layer, nn.Conv2d):
+                    initialize(layer, scheme, gain)
+        with torch.no_grad():
+            size = self.layers(torch.zeros(1, *self.shape)).numel()
+        self.dense = linear(size, settings.hidden_units, initialization=scheme, gain=gain)
+        self._activate = functional.relu if kind == "resnet" else functional.leaky_relu
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Encode [rows, channels * height * width] to [rows, hidden_units]."""
+        # with channels last, large convolutions take two thirds of the time on a CPU
+        images = pixels.unflatten(1, self.shape).contiguous(memory_format=torch.channels_last)
+        return self._activate(self.dense(self.layers(images).flatten(1)))
+
+
+def _plain(channels: int, convolutions: tuple[tuple[int, int, int], ...]) -> Iterator[nn.Module]:
+    for outputs, kernel, stride in convolutions:
+        yield nn.Conv2d(channels, outputs, kernel, stride)
+        yield nn.LeakyReLU(inplace=True)
+        channels = outputs
+
+
+def _residual(channels: int) -> Iterator[nn.Module]:
+    for inputs, outputs in itertools.pairwise((channels, *STACKS)):
+        yield nn.Conv2d(inputs, outputs, 3, padding=1)
+        yield nn.MaxPool2d(3, 2)
+        yield _ResidualBlock(outputs)
+        yield _ResidualBlock(outputs)
+    yield nn.SiLU()
+
+
+class _ResidualBlock(nn.Module):
+    """Two convolutions, each behind a swish, added to what they get."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        convolutions = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        self.layers = nn.Sequential(*(layer for convolution in convolutions for layer in (nn.SiLU(), convolution)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[rows, channels, height, width] -> the same."""
+        result: Tensor = x + self.layers(x)
+        return result
