@@ -26,6 +26,7 @@ class GradientTape(Record):
         self._mirrors: dict[tuple[nn.Module, ...], Mirror | None] = {}
         self._token: Token[Record | None] | None = None
         self._ignored: np.errstate | None = None
+        self._encodings: dict[tuple[nn.Module, bool], tuple[Tensor, Tensor]] = {}
 
     def __enter__(self) -> GradientTape:
         self.steps = []
@@ -39,6 +40,7 @@ class GradientTape(Record):
         assert self._ignored is not None
         self._ignored.__exit__(*exception)
         self.entered.reset(self._token)
+        self._encodings = {}
 
     def backward(self, loss: Tensor | Recorded) -> None:
         """Add the gradients of the loss to all parameters' `.grad`, which must exist."""
@@ -52,10 +54,11 @@ class GradientTape(Record):
     def outputs(cls, encoder: nn.Module, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor]:
         """Each head's output on the encoder's for features [rows, size]: by the tape that is entered, or by torch."""
         tape = cls.entered.get()
-        mirror = tape._mirror(encoder, heads, features) if isinstance(tape, GradientTape) else None
-        if tape is None or mirror is None:
-            encoding = encoder(features)
-            return [head(encoding) for head in heads]
+        if not isinstance(tape, GradientTape):
+            return _outputs(heads, encoder(features))
+        mirror = tape._mirror(encoder, heads, features)
+        if mirror is None:
+            return _outputs(heads, tape._encoding(encoder, features))
         if not torch.is_grad_enabled():
             return [torch.from_numpy(output) for output in mirror(features.numpy())]
         arrays, passed, encoding = mirror.record(features.numpy())
@@ -79,6 +82,15 @@ class GradientTape(Record):
         tape.steps.append(hand_on)
         return cast("Tensor", recorded)
 
+    def _encoding(self, encoder: nn.Module, features: Tensor) -> Tensor:
+        """What torch makes of the features; once where actor and critic share an encoder."""
+        key = encoder, torch.is_grad_enabled()
+        read, encoding = self._encodings.get(key, (None, None))
+        if read is not features or encoding is None:
+            encoding = encoder(features)
+            self._encodings[key] = features, encoding
+        return encoding
+
     def _mirror(self, encoder: nn.Module, heads: Sequence[nn.Linear], features: Tensor) -> Mirror | None:
         key = (encoder, *heads)
         mirror = self._mirrors.get(key)
@@ -87,3 +99,7 @@ class GradientTape(Record):
         if mirror is None or features.requires_grad or len(features) * len(mirror.heads[0].weight) > LARGE:
             return None
         return mirror
+
+
+def _outputs(heads: Sequence[nn.Linear], encoding: Tensor) -> list[Tensor]:
+    return [head(encoding) for head in heads]

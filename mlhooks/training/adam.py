@@ -40,7 +40,7 @@ class FlatParameters:
         if self.grad.device.type != "cpu":
             return torch.linalg.vector_norm(self.grad).item()
         grad = self.grad.numpy()
-        return math.sqrt(np.vdot(grad, grad))
+        return math.sqrt(float(np.vdot(grad, grad)))
 
     def __iter__(self) -> Iterator[nn.Parameter]:
         """The parameters, as torch optimizers take them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -78,7 +80,7 @@ class OnPolicyTrainer(Trainer):
         if np.count_nonzero(store.end[:n] == End.INTERRUPTED):
             finals = self.policy.features([obs[: store.finals] for obs in store.final_obs])
             final_values = self.optimizer.values(finals).cpu().numpy()
-        columns = {
+        columns: dict[str, Any] = {
             "features": features[rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.device)],
             "continuous": self.tensor(store.continuous[rows]),
             "discrete": self.tensor(store.discrete[rows]),

@@ -125,3 +125,22 @@ def test_tape_is_left_when_a_loss_raises() -> None:
     with pytest.raises(ValueError, match="mine"), GradientTape():
         raise ValueError("mine")
     assert isinstance(GradientTape.outputs(plain, heads, torch.ones(3, 6))[0], torch.Tensor)
+
+
+def test_encoder_that_two_share_is_asked_once_for_the_same_features() -> None:
+    asked = []
+
+    class Other(torch.nn.Linear):
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            asked.append(torch.is_grad_enabled())
+            return super().forward(features)
+
+    encoder, heads, rows = Other(6, 8), [torch.nn.Linear(8, 2)], torch.ones(3, 6)
+    for _ in range(2):  # what an earlier loss asked for is forgotten
+        with GradientTape() as tape:
+            first, second = (tape.outputs(encoder, heads, rows)[0] for _ in range(2))
+            tape.outputs(encoder, heads, rows.clone())
+            with torch.no_grad():
+                assert not tape.outputs(encoder, heads, rows)[0].requires_grad
+        torch.testing.assert_close(first, second)
+    assert asked == [True, True, False] * 2
