@@ -38,7 +38,7 @@ class FlatParameters:
     def norm(self) -> float:
         """The Euclidean norm of the gradient."""
         if self.grad.device.type != "cpu":
-            return torch.linalg.vector_norm(self.grad).item()
+            return float(torch.linalg.vector_norm(self.grad))
         grad = self.grad.numpy()
         return math.sqrt(float(np.vdot(grad, grad)))
 
