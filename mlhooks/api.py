@@ -27,7 +27,6 @@ from mlhooks.training.trainer import Trainer
 
 logger = logging.getLogger("mlhooks")
 
-SMALL = 256  # hidden units
 _WHICH_RUN = ("run_id", "results_dir", "resume", "inference")
 
 
@@ -102,13 +101,7 @@ def train(
     make_factory(options, manager).check()  # before anything is written, or removed by --force
     manager.configure(options)
     run = Run(options, manager, episodes=episodes)
-    threads = torch.get_num_threads()
-    options.torch_settings.threads = options.torch_settings.threads or _threads(options, threads)
-    torch.set_num_threads(options.torch_settings.threads)
-    try:
-        run.execute()
-    finally:
-        torch.set_num_threads(threads)
+    run.execute()
     return run
 
 
@@ -118,16 +111,6 @@ def _configuration_of_run(flags: Mapping[str, Any]) -> Path | None:
     settings = CheckpointSettings().model_copy(update=given)
     path = Path(settings.results_dir, settings.run_id, "configuration.yaml")
     return path if (settings.resume or settings.inference) and path.is_file() else None
-
-
-def _threads(options: RunOptions, available: int) -> int:
-    """One thread where all networks are small: there, sharing out an operation costs more than it saves.
-
-    The choice is by size, never by timing, so that one seed gives the same weights on one machine every time.
-    """
-    behaviors = [*options.behaviors.values(), options.default_settings]
-    widest = max((entry.network_settings.hidden_units for entry in behaviors if entry is not None), default=0)
-    return 1 if widest <= SMALL else available
 
 
 def _options(

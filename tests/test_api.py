@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 import mlhooks
+from mlhooks import hookimpl
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.example_configs import examples_folder
 from tests.scripted import QUIET, Env, config, train
@@ -25,17 +27,32 @@ def test_example_trains_by_its_name(tmp_path: Path, caplog: pytest.LogCaptureFix
         mlhooks.train("3dbal_ppo", **arguments)
 
 
+def blas_threads() -> list[int]:
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
 @pytest.mark.parametrize(("hidden_units", "threads"), [(8, 1), (512, 3)])
 def test_threads_are_chosen_by_size_written_down_and_given_back(
     tmp_path: Path, hidden_units: int, threads: int
 ) -> None:
+    seen = []
+
+    class Look:
+        @hookimpl
+        def update_finished(self) -> None:
+            seen.append((torch.get_num_threads(), max(blas_threads())))
+
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
         settings = config("Corridor", "test:x", max_steps=100)
         settings["behaviors"]["Corridor"]["network_settings"]["hidden_units"] = hidden_units
-        run = train(settings, tmp_path, Env())
+        blas = blas_threads()
+        run = train(settings, tmp_path, Env(), Look())
         assert torch.get_num_threads() == 3
+        assert blas_threads() == blas
+        assert {of_torch for of_torch, _ in seen} == {threads}
+        assert max(of_blas for _, of_blas in seen) <= threads
     finally:
         torch.set_num_threads(before)
     assert f"threads: {threads}" in (run.path / "configuration.yaml").read_text()

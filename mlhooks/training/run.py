@@ -29,6 +29,7 @@ from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.persistence import Persistence
 from mlhooks.training.replaced import ReplacedResults
 from mlhooks.training.signals import StopRequest
+from mlhooks.training.threads import Threads
 from mlhooks.training.trainer import Trainer
 
 logger = logging.getLogger("mlhooks")
@@ -88,6 +89,7 @@ class Run:
         self.outcome = RunOutcome()
         self.evaluation = Evaluation(episodes) if self.inference else None
         self._trainer_types = plugins.collect_mapping("get_trainer_types")
+        self._threads = Threads(options.torch_settings.threads)
         self._device = _device(options.torch_settings.device)
         self._persistence = Persistence(self)
         self._summarized: dict[str, int] = {}
@@ -103,7 +105,7 @@ class Run:
             MlhooksError: the run failed; what was learned is saved.
         """
         started = time.perf_counter()
-        with self.stop:
+        with self.stop, self._threads:
             try:
                 self._prepare()
                 self.plugins.hook.run_started(run=self)
@@ -213,19 +215,26 @@ class Run:
         """Take a trainer into the run, and tell the plugins."""
         name = trainer.behavior_name
         self.trainers[name] = trainer
+        self._threads.suit(trainer)
         trainer.training = not self.inference and not trainer.done
         self._summarized[name] = trainer.step
         self.curriculum.watch(trainer)
         if self.evaluation is not None:
             self.evaluation.watch(trainer)
-        elif name not in self.options.behaviors:
-            self.options.behaviors[name] = trainer.settings  # what default settings became belongs to the record
-            self._write_options()
+        else:
+            self._record(trainer)
         self.plugins.hook.behavior_added(
             run=self, behavior_name=name, behavior_spec=trainer.behavior_spec, trainer=trainer
         )
         if not self.inference:
             trainer.report_properties()
+
+    def _record(self, trainer: Trainer) -> None:
+        """Write down what was chosen for a behavior, where its settings did not say it."""
+        options, name = self.options, trainer.behavior_name
+        if name not in options.behaviors or options.torch_settings.threads != self._threads.count:
+            options.behaviors[name], options.torch_settings.threads = trainer.settings, self._threads.count
+            self._write_options()
 
     def _loop(self) -> None:
         assert self.manager is not None
