@@ -17,6 +17,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 CONSTRAINTS = ROOT / "constraints.txt"
 SB3 = ("stable-baselines3==2.9.2", "gymnasium[box2d]")
+SHARED = ("torch", "numpy", "gymnasium", "Box2D")
+"""What has the version of `constraints.txt` in every peer's environment."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -39,17 +41,19 @@ class Peer:
         """The interpreter of the peer's virtual environment, made on first use and anew when requirements change."""
         folder = HERE / ".venvs" / self.name
         python = folder / "bin" / "python"
-        files = (CONSTRAINTS, ROOT / "pyproject.toml") if "--editable" in self.requirements else (CONSTRAINTS,)
-        wanted = "\n".join([sys.version, *self.requirements, *(file.read_text(encoding="utf-8") for file in files)])
-        installed = folder / "installed.txt"
+        lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
+        own = "--editable" in self.requirements  # the others get along with the rest of our pins, or not
+        pinned = "\n".join(line for line in lines if own or line.partition("==")[0] in SHARED)
+        project = (ROOT / "pyproject.toml").read_text(encoding="utf-8") if own else ""
+        wanted = "\n".join([sys.version, *self.requirements, pinned, project])
+        constraints, installed = folder / "constraints.txt", folder / "installed.txt"
         if not installed.exists() or installed.read_text(encoding="utf-8") != wanted:
             print(f"Installing {self.name} in {folder}", flush=True)
             shutil.rmtree(folder, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-            # torch first: a peer that asks for any torch would otherwise bring the newest one with it.
-            for packages in (("torch",), self.requirements):
-                command = [python, "-m", "pip", "install", "--quiet", "--constraint", CONSTRAINTS, *packages]
-                subprocess.run(command, check=True, cwd=ROOT)
+            constraints.write_text(pinned, encoding="utf-8")
+            command = [python, "-m", "pip", "install", "--quiet", "--constraint", constraints, "torch"]
+            subprocess.run([*command, *self.requirements], check=True, cwd=ROOT)
             installed.write_text(wanted, encoding="utf-8")
         return python
 
