@@ -22,6 +22,10 @@ from torch import nn
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
+class ReachedError(Exception):
+    """Ends a run that reached what it was to reach, from within a library's own loop."""
+
+
 class Returns:
     """Returns of the last 100 training episodes, and whether their mean is what the run was to reach."""
 

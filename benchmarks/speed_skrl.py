@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from time import perf_counter
 from typing import Any
 
 import torch
-from adapter import Returns, finished, layers, rounds, script, single_environment, vector_environment
+from adapter import ReachedError, Returns, finished, layers, rounds, script, single_environment, vector_environment
 from gymnasium import spaces
 from skrl.agents.torch.a2c import A2C, A2C_CFG
 from skrl.agents.torch.base import Agent, ExperimentCfg
@@ -19,10 +20,6 @@ from skrl.trainers.torch import SequentialTrainer
 from skrl.utils import set_seed
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LinearLR
-
-
-class ReachedError(Exception):
-    """The run may end."""
 
 
 class Environments(GymnasiumWrapper):
@@ -139,10 +136,8 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
     quiet = {"timesteps": calls, "headless": True, "disable_progressbar": True}
     trainer = SequentialTrainer(cfg=quiet, env=env, agents=agent(settings, env))
     started = perf_counter()
-    try:
+    with contextlib.suppress(ReachedError):
         trainer.train()
-    except ReachedError:
-        pass
     return {"steps": env.steps, "loop_seconds": perf_counter() - started, "mean_return": env.returns.mean}
 
 
