@@ -45,7 +45,7 @@ class Returns:
     @property
     def reached(self) -> bool:
         """Whether the run may end."""
-        return len(self.recent) == 100 and self.mean >= self._goal
+        return self._goal < math.inf and len(self.recent) == 100 and self.mean >= self._goal
 
 
 def vector_environment(settings: dict[str, Any]) -> VectorEnv[Any, Any]:

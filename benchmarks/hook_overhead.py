@@ -23,8 +23,9 @@ from typing import Any
 
 import pluggy
 from peers import HERE
-from speed import WORKLOADS, machine
+from report import machine
 from speed_mlhooks import Stopwatch, configuration
+from workloads import WORKLOADS
 
 import mlhooks
 from mlhooks import hookimpl

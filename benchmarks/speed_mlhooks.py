@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from importlib.metadata import version
-from pathlib import Path
+from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
+from adapter import script
+from mlagents_envs.base_env import BehaviorSpec
+from torch import nn
+
 import mlhooks
+from builtin_plugins.dqn import DQNTrainer, QPolicy
 from mlhooks import hookimpl
+from mlhooks.nn.layers import linear
+from mlhooks.training.run import Run
+from mlhooks.training.trainer import Trainer
 
 
 class Stopwatch:
@@ -30,12 +35,51 @@ class Stopwatch:
         self.ended, self.steps = perf_counter(), step
 
 
+class Goal:
+    """Ends the run when the mean of the last 100 training episodes is what it was to reach."""
+
+    run: Run
+
+    def __init__(self, mean_return: float) -> None:
+        self.mean_return = mean_return
+
+    @hookimpl
+    def run_started(self, run: Run) -> None:
+        """Keep what can be stopped."""
+        self.run = run
+
+    @hookimpl
+    def update_finished(self, trainer: Trainer) -> None:
+        """Stop, if it is reached."""
+        recent = trainer.episodes.recent
+        self.run.stop.requested = len(recent) == 100 and sum(recent) / 100 >= self.mean_return
+
+
+class Layers:
+    """Hidden layers of different sizes for DQN, which `network_settings` does not have."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.sizes = sizes
+
+    @hookimpl
+    def create_policy(self, trainer: Trainer, behavior_spec: BehaviorSpec) -> QPolicy | None:
+        """The built-in policy with other layers."""
+        if not isinstance(trainer, DQNTrainer):
+            return None
+        policy, kind = QPolicy(trainer, behavior_spec), trainer.settings.network_settings.initialization
+        network, sizes = policy.network, [policy.layout.size, *self.sizes]
+        hidden = (linear(a, b, initialization=kind, gain=1.0) for a, b in pairwise(sizes))
+        network.encoder.layers, network.encoder.output_size = nn.ModuleList(hidden), sizes[-1]
+        network.advantages = linear(sizes[-1], network.advantages.out_features, initialization=kind, gain=0.1)
+        return policy
+
+
 def on_policy(settings: dict[str, Any]) -> dict[str, Any]:
     """What rollouts are made of and learned by."""
     return {
         "batch_size": settings["batch_size"],
         "buffer_size": settings["environments"] * settings["rollout"],
-        "beta": 0.0,
+        "beta": settings["entropy"],
         "lambd": settings["lambda"],
     }
 
@@ -78,14 +122,14 @@ def configuration(settings: dict[str, Any]) -> dict[str, Any]:
             "hyperparameters": HYPERPARAMETERS[algorithm](settings)
             | {
                 "learning_rate": settings["learning_rate"],
-                "learning_rate_schedule": "constant",
+                "learning_rate_schedule": "linear" if settings["decay"] else "constant",
                 "max_grad_norm": settings["max_grad_norm"],
             },
             "network_settings": {
-                "hidden_units": settings["hidden_units"],
-                "num_layers": 2,
+                "hidden_units": settings["layers"][0],
+                "num_layers": len(settings["layers"]),
                 "activation": settings["activation"],
-                "initialization": "orthogonal",
+                "initialization": "kaiming_he" if algorithm == "dqn" else "orthogonal",
             },
             "reward_signals": {"extrinsic": {"gamma": settings["gamma"]}},
             "time_horizon": 1024,
@@ -100,10 +144,16 @@ def configuration(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def main(settings: dict[str, Any]) -> dict[str, Any]:
+def train(settings: dict[str, Any]) -> dict[str, Any]:
     """Train and report."""
     stopwatch = Stopwatch()
-    run = mlhooks.train(configuration(settings), plugins=[stopwatch])
+    plugins: list[object] = [stopwatch]
+    if "stop_at" in settings:
+        plugins.append(Goal(settings["stop_at"]))
+    if len(set(settings["layers"])) > 1:
+        plugins.append(Layers(settings["layers"]))
+    config = settings.get("example") or configuration(settings)
+    run = mlhooks.train(config, seed=settings["seed"], plugins=plugins)
     (trainer,) = run.trainers.values()
     timers = run.timers.as_dict()["children"]
     return {
@@ -111,9 +161,8 @@ def main(settings: dict[str, Any]) -> dict[str, Any]:
         "loop_seconds": stopwatch.ended - stopwatch.started,
         "mean_return": trainer.mean_reward,
         "timers": {name: timer["total"] for name, timer in timers.items()},
-        "versions": {name: version(name) for name in ("mlhooks", "torch", "numpy", "gymnasium")},
     }
 
 
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(json.dumps(main(json.loads(sys.argv[1]))), encoding="utf-8")
+    script(train, "mlhooks")

@@ -91,7 +91,10 @@ def on_policy(settings: dict[str, Any], env: gymnasium.Env[Any, Any], rows: int)
         "gamma": settings["gamma"],
         "max_batchsize": rows,
     }
-    return A2C(**learner) if settings["algorithm"] == "a2c" else PPO(**learner, eps_clip=settings["clip"])
+    if settings["algorithm"] == "a2c":
+        return A2C(**learner)
+    normalize = settings.get("normalize_advantages", True)
+    return PPO(**learner, eps_clip=settings["clip"], advantage_normalization=normalize)
 
 
 def dqn(settings: dict[str, Any], env: gymnasium.Env[Any, Any]) -> DQN[Any]:

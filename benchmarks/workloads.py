@@ -37,8 +37,7 @@ WORKLOADS: dict[str, Work] = {
         "learning_rate": 1e-3,
         "steps": 1_000_000,
     },
-    "ppo_pendulum": PPO
-    | {"environment": "Pendulum-v1", "epochs": 10, "learning_rate": 1e-3, "gamma": 0.9, "steps": 200_000},
+    "ppo_pendulum": PPO | {"environment": "Pendulum-v1", "epochs": 10, "learning_rate": 1e-3, "gamma": 0.9},
     "a2c_cartpole": PPO
     | {"algorithm": "a2c", "rollout": 5, "epochs": 1, "batch_size": 40, "learning_rate": 7e-4, "lambda": 1.0},
     "dqn_cartpole": {
@@ -86,6 +85,22 @@ TUNED: dict[str, dict[str, Work]] = {
             "gamma": 0.99,
             "lambda": 0.95,
             "entropy": 0.01,
+            "value_clipping": True,
+            "value_weight": 0.25,
+            "steps": 500_000,
+        },
+        # of Tianshou's test/discrete/test_ppo_discrete.py
+        "tianshou": {
+            "environments": 20,
+            "activation": "relu",
+            "rollout": 100,
+            "epochs": 10,
+            "batch_size": 64,
+            "learning_rate": 3e-4,
+            "decay": False,
+            "gamma": 0.99,
+            "lambda": 0.95,
+            "normalize_advantages": False,
             "steps": 500_000,
         },
     }
