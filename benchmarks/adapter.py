@@ -76,20 +76,24 @@ def finished(infos: dict[str, Any]) -> list[float]:
     return list(returns[infos.get("_episode", slice(None))])
 
 
-def layers(settings: dict[str, Any], inputs: int, outputs: int, gain: float) -> list[nn.Module]:
-    """Hidden layers with orthogonal weights of gain sqrt(2), and an output layer of gain `gain`."""
+def layers(settings: dict[str, Any], inputs: int, outputs: int, gain: float | None = None) -> list[nn.Module]:
+    """Hidden layers and an output layer.
+
+    With a gain weights are orthogonal, of gain sqrt(2) and `gain` in the output layer; without one, as torch has them.
+    """
     sizes = [inputs, *settings["layers"]]
-    stack: list[nn.Module] = []
-    for a, b in pairwise(sizes):
-        stack += [orthogonal(nn.Linear(a, b), math.sqrt(2.0)), ACTIVATIONS[settings["activation"]]()]
-    return [*stack, orthogonal(nn.Linear(sizes[-1], outputs), gain)]
+    linear = [nn.Linear(a, b) for a, b in pairwise([*sizes, outputs])]
+    if gain is not None:
+        for layer in linear:
+            orthogonal(layer, gain if layer is linear[-1] else math.sqrt(2.0))
+    hidden = [part for layer in linear[:-1] for part in (layer, ACTIVATIONS[settings["activation"]]())]
+    return [*hidden, linear[-1]]
 
 
-def orthogonal(layer: nn.Linear, gain: float) -> nn.Linear:
-    """The layer, initialized."""
+def orthogonal(layer: nn.Linear, gain: float) -> None:
+    """Initialize it so."""
     nn.init.orthogonal_(layer.weight, gain)
     nn.init.zeros_(layer.bias)
-    return layer
 
 
 def rounds(settings: dict[str, Any]) -> int:

@@ -123,7 +123,7 @@ def learn(settings: dict[str, Any], agent: Agent, optimizer: torch.optim.Optimiz
 def dqn(settings: dict[str, Any], envs: VectorEnv[Any, Any], returns: Returns) -> int:
     """Deep Q-learning; gives the number of steps."""
     inputs, actions = envs.single_observation_space.shape[0], int(envs.single_action_space.n)
-    network = nn.Sequential(*layers(settings, inputs, actions, 1.0))
+    network = nn.Sequential(*layers(settings, inputs, actions))
     target = copy.deepcopy(network)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings["learning_rate"])
     size = settings["buffer_size"]

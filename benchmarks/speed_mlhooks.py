@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from itertools import pairwise
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -13,7 +15,6 @@ from torch import nn
 import mlhooks
 from builtin_plugins.dqn import DQNTrainer, QPolicy
 from mlhooks import hookimpl
-from mlhooks.nn.layers import linear
 from mlhooks.training.run import Run
 from mlhooks.training.trainer import Trainer
 
@@ -55,8 +56,29 @@ class Goal:
         self.run.stop.requested = len(recent) == 100 and sum(recent) / 100 >= self.mean_return
 
 
+class Memory:
+    """Measures what this process and its workers have in memory, at some steps of a run; on Linux."""
+
+    def __init__(self, steps: list[int]) -> None:
+        self.steps = steps
+        self.mib: list[float] = []
+
+    @hookimpl
+    def update_finished(self, step: int) -> None:
+        """Measure, if it is time."""
+        if len(self.mib) < len(self.steps) and step >= self.steps[len(self.mib)]:
+            workers = multiprocessing.active_children()
+            self.mib.append(sum(resident(process.pid) for process in [multiprocessing.current_process(), *workers]))
+
+
+def resident(process: int | None) -> float:
+    """MiB of a process, what it shares with others in equal parts."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
 class Layers:
-    """Hidden layers of different sizes for DQN, which `network_settings` does not have."""
+    """What `network_settings` does not have, for DQN: hidden layers of different sizes, with torch's initial weights."""
 
     def __init__(self, sizes: list[int]) -> None:
         self.sizes = sizes
@@ -66,11 +88,11 @@ class Layers:
         """The built-in policy with other layers."""
         if not isinstance(trainer, DQNTrainer):
             return None
-        policy, kind = QPolicy(trainer, behavior_spec), trainer.settings.network_settings.initialization
+        policy = QPolicy(trainer, behavior_spec)
         network, sizes = policy.network, [policy.layout.size, *self.sizes]
-        hidden = (linear(a, b, initialization=kind, gain=1.0) for a, b in pairwise(sizes))
-        network.encoder.layers, network.encoder.output_size = nn.ModuleList(hidden), sizes[-1]
-        network.advantages = linear(sizes[-1], network.advantages.out_features, initialization=kind, gain=0.1)
+        network.encoder.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        network.encoder.output_size = sizes[-1]
+        network.advantages = nn.Linear(sizes[-1], network.advantages.out_features)
         return policy
 
 
@@ -129,7 +151,7 @@ def configuration(settings: dict[str, Any]) -> dict[str, Any]:
                 "hidden_units": settings["layers"][0],
                 "num_layers": len(settings["layers"]),
                 "activation": settings["activation"],
-                "initialization": "kaiming_he" if algorithm == "dqn" else "orthogonal",
+                "initialization": "orthogonal",
             },
             "reward_signals": {"extrinsic": {"gamma": settings["gamma"]}},
             "time_horizon": 1024,
@@ -146,13 +168,11 @@ def configuration(settings: dict[str, Any]) -> dict[str, Any]:
 
 def train(settings: dict[str, Any]) -> dict[str, Any]:
     """Train and report."""
-    stopwatch = Stopwatch()
-    plugins: list[object] = [stopwatch]
+    stopwatch, memory = Stopwatch(), Memory(settings.get("memory_at", []))
+    plugins = [stopwatch, memory, Layers(settings["layers"])]
     if "stop_at" in settings:
         plugins.append(Goal(settings["stop_at"]))
-    if len(set(settings["layers"])) > 1:
-        plugins.append(Layers(settings["layers"]))
-    config = settings.get("example") or configuration(settings)
+    config = settings.get("config") or configuration(settings)
     run = mlhooks.train(config, seed=settings["seed"], plugins=plugins)
     (trainer,) = run.trainers.values()
     timers = run.timers.as_dict()["children"]
@@ -160,6 +180,7 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
         "steps": stopwatch.steps,
         "loop_seconds": stopwatch.ended - stopwatch.started,
         "mean_return": trainer.mean_reward,
+        "mib": memory.mib,
         "timers": {name: timer["total"] for name, timer in timers.items()},
     }
 

@@ -41,7 +41,7 @@ class Environments(GymnasiumWrapper):
 class Network(Model):
     """A network on observations; the mixins make models of it."""
 
-    def __init__(self, settings: dict[str, Any], env: Environments, outputs: int, gain: float) -> None:
+    def __init__(self, settings: dict[str, Any], env: Environments, outputs: int, gain: float | None = None) -> None:
         Model.__init__(self, observation_space=env.observation_space, action_space=env.action_space, device="cpu")
         self.net = nn.Sequential(*layers(settings, self.num_observations, outputs, gain))
 
@@ -97,7 +97,7 @@ def agent(settings: dict[str, Any], env: Environments) -> Agent:
             target_update_interval=settings["target_update_interval"],
             exploration_scheduler=lambda step, _: 1.0 + min(step / over, 1.0) * (final - 1.0),
         )
-        models = {name: Value(settings, env, actions, 1.0) for name in ("q_network", "target_q_network")}
+        models = {name: Value(settings, env, actions) for name in ("q_network", "target_q_network")}
         memory = RandomMemory(memory_size=settings["buffer_size"], num_envs=1, device="cpu")
         return DQN(models=models, memory=memory, cfg=config, **space)
     rows = settings["environments"] * settings["rollout"]

@@ -106,7 +106,7 @@ def step(losses: TensorDict, loss: nn.Module, optimizer: torch.optim.Optimizer, 
 def dqn(settings: dict[str, Any], env: EnvBase, returns: Returns) -> Iterator[int]:
     """Deep Q-learning; gives the steps between two updates."""
     frames, action = settings["steps_per_update"], env.action_spec_unbatched
-    network = layers(settings, env.observation_spec["observation"].shape[-1], action.space.n, 1.0)
+    network = layers(settings, env.observation_spec["observation"].shape[-1], action.space.n)
     values = QValueActor(nn.Sequential(*network), in_keys=["observation"], spec=action)
     explore = EGreedyModule(
         annealing_num_steps=settings["exploration_steps"],

@@ -74,7 +74,7 @@ WORKLOADS: dict[str, Work] = {
 }
 TUNED: dict[str, dict[str, Work]] = {
     "time_to_475": {
-        "mlhooks": {"example": "cartpole_ppo"},
+        "mlhooks": {"config": "cartpole_ppo"},
         # of CleanRL's ppo.py
         "cleanrl": {
             "environments": 4,
