@@ -78,7 +78,7 @@ def resident(process: int | None) -> float:
 
 
 class Layers:
-    """What `network_settings` does not have, for DQN: hidden layers of different sizes, with torch's initial weights."""
+    """What `network_settings` does not have, for DQN: hidden layers of different sizes, torch's initial weights."""
 
     def __init__(self, sizes: list[int]) -> None:
         self.sizes = sizes
