@@ -53,7 +53,8 @@ class Goal:
     def update_finished(self, trainer: Trainer) -> None:
         """Stop, if it is reached."""
         recent = trainer.episodes.recent
-        self.run.stop.requested = len(recent) == 100 and sum(recent) / 100 >= self.mean_return
+        if len(recent) == 100 and sum(recent) / 100 >= self.mean_return:
+            self.run.stop.requested = True
 
 
 class Memory:
