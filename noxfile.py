@@ -131,7 +131,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
-    """Measure the speed of the workloads named after `--`, or of all, beside Stable-Baselines3."""
+    """Measure the speed of the workloads named after `--`, or of all, beside other libraries."""
     session.run(sys.executable, "benchmarks/speed.py", *session.posargs)
 
 

@@ -33,7 +33,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 import peers
-from speed import machine
+from report import machine
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"

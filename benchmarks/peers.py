@@ -17,6 +17,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 CONSTRAINTS = ROOT / "constraints.txt"
 SB3 = ("stable-baselines3==2.9.2", "gymnasium[box2d]")
+SHARED = ("torch", "numpy", "gymnasium", "Box2D")
+"""What has the version of `constraints.txt` in every peer's environment."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -29,27 +31,33 @@ class Peer:
         script: the script under `benchmarks/` that makes one run; it takes a JSON object of settings as its first
             argument and writes a JSON object to the file that its second argument names.
         requirements: what pip installs for it, besides torch.
+        title: how it is called in tables, if otherwise.
+        environment: the peer whose virtual environment it uses, if not its own.
     """
 
     name: str
     script: str
     requirements: tuple[str, ...]
+    title: str = ""
+    environment: str = ""
 
     def python(self) -> Path:
         """The interpreter of the peer's virtual environment, made on first use and anew when requirements change."""
-        folder = HERE / ".venvs" / self.name
+        folder = HERE / ".venvs" / (self.environment or self.name)
         python = folder / "bin" / "python"
-        files = (CONSTRAINTS, ROOT / "pyproject.toml") if "--editable" in self.requirements else (CONSTRAINTS,)
-        wanted = "\n".join([sys.version, *self.requirements, *(file.read_text(encoding="utf-8") for file in files)])
-        installed = folder / "installed.txt"
+        lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
+        own = "--editable" in self.requirements  # the others get along with the rest of our pins, or not
+        pinned = "\n".join(line for line in lines if own or line.partition("==")[0] in SHARED)
+        project = (ROOT / "pyproject.toml").read_text(encoding="utf-8") if own else ""
+        wanted = "\n".join([sys.version, *self.requirements, pinned, project])
+        constraints, installed = folder / "constraints.txt", folder / "installed.txt"
         if not installed.exists() or installed.read_text(encoding="utf-8") != wanted:
             print(f"Installing {self.name} in {folder}", flush=True)
             shutil.rmtree(folder, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-            # torch first: a peer that asks for any torch would otherwise bring the newest one with it.
-            for packages in (("torch",), self.requirements):
-                command = [python, "-m", "pip", "install", "--quiet", "--constraint", CONSTRAINTS, *packages]
-                subprocess.run(command, check=True, cwd=ROOT)
+            constraints.write_text(pinned, encoding="utf-8")
+            command = [python, "-m", "pip", "install", "--quiet", "--constraint", constraints, "torch"]
+            subprocess.run([*command, *self.requirements], check=True, cwd=ROOT)
             installed.write_text(wanted, encoding="utf-8")
         return python
 
@@ -57,8 +65,9 @@ class Peer:
         """Make one run in a new process with one thread.
 
         Returns:
-            What the script reports, with `process_seconds` (from the start of the interpreter to its end) and
-            `peak_mib` (the resident memory of its largest process at its peak).
+            What the script reports, with `process_seconds` (from the start of the interpreter to its end),
+            `cpu_seconds` (those that it computed, user and system) and `peak_mib` (the resident memory of its largest
+            process at its peak).
         """
         with tempfile.TemporaryDirectory() as folder:
             report, log = Path(folder, "report.json"), Path(folder, "log")
@@ -67,16 +76,14 @@ class Peer:
             with log.open("wb") as output:
                 started = time.perf_counter()
                 process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
-                seconds, peak_mib = _wait(process, started)
+                # wait4 gives this process' own usage; getrusage(RUSAGE_CHILDREN) would give that of all until now.
+                _, status, usage = os.wait4(process.pid, 0)
+                seconds, process.returncode = time.perf_counter() - started, os.waitstatus_to_exitcode(status)
             if process.returncode != 0:
                 raise SystemExit(f"{self.name} failed:\n{log.read_text(errors='replace')}")
             result: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-        return result | {"process_seconds": seconds, "peak_mib": peak_mib}
-
-
-def _wait(process: subprocess.Popen[bytes], started: float) -> tuple[float, float]:
-    # wait4 gives this process' own peak; getrusage(RUSAGE_CHILDREN) would give the greatest of all until now.
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return seconds, usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+        return result | {
+            "process_seconds": seconds,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "peak_mib": usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),
+        }

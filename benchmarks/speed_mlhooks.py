@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from importlib.metadata import version
+import multiprocessing
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from adapter import script
+from mlagents_envs.base_env import BehaviorSpec
+from torch import nn
+
 import mlhooks
+from builtin_plugins.dqn import DQNTrainer, QPolicy
 from mlhooks import hookimpl
+from mlhooks.training.run import Run
+from mlhooks.training.trainer import Trainer
 
 
 class Stopwatch:
@@ -30,12 +36,73 @@ class Stopwatch:
         self.ended, self.steps = perf_counter(), step
 
 
+class Goal:
+    """Ends the run when the mean of the last 100 training episodes is what it was to reach."""
+
+    run: Run
+
+    def __init__(self, mean_return: float) -> None:
+        self.mean_return = mean_return
+
+    @hookimpl
+    def run_started(self, run: Run) -> None:
+        """Keep what can be stopped."""
+        self.run = run
+
+    @hookimpl
+    def update_finished(self, trainer: Trainer) -> None:
+        """Stop, if it is reached."""
+        recent = trainer.episodes.recent
+        if len(recent) == 100 and sum(recent) / 100 >= self.mean_return:
+            self.run.stop.requested = True
+
+
+class Memory:
+    """Measures what this process and its workers have in memory, at some steps of a run; on Linux."""
+
+    def __init__(self, steps: list[int]) -> None:
+        self.steps = steps
+        self.mib: list[float] = []
+
+    @hookimpl
+    def update_finished(self, step: int) -> None:
+        """Measure, if it is time."""
+        if len(self.mib) < len(self.steps) and step >= self.steps[len(self.mib)]:
+            workers = multiprocessing.active_children()
+            self.mib.append(sum(resident(process.pid) for process in [multiprocessing.current_process(), *workers]))
+
+
+def resident(process: int | None) -> float:
+    """MiB of a process, what it shares with others in equal parts."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+class Layers:
+    """What `network_settings` does not have, for DQN: hidden layers of different sizes, torch's initial weights."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.sizes = sizes
+
+    @hookimpl
+    def create_policy(self, trainer: Trainer, behavior_spec: BehaviorSpec) -> QPolicy | None:
+        """The built-in policy with other layers."""
+        if not isinstance(trainer, DQNTrainer):
+            return None
+        policy = QPolicy(trainer, behavior_spec)
+        network, sizes = policy.network, [policy.layout.size, *self.sizes]
+        network.encoder.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        network.encoder.output_size = sizes[-1]
+        network.advantages = nn.Linear(sizes[-1], network.advantages.out_features)
+        return policy
+
+
 def on_policy(settings: dict[str, Any]) -> dict[str, Any]:
     """What rollouts are made of and learned by."""
     return {
         "batch_size": settings["batch_size"],
         "buffer_size": settings["environments"] * settings["rollout"],
-        "beta": 0.0,
+        "beta": settings["entropy"],
         "lambd": settings["lambda"],
     }
 
@@ -78,12 +145,12 @@ def configuration(settings: dict[str, Any]) -> dict[str, Any]:
             "hyperparameters": HYPERPARAMETERS[algorithm](settings)
             | {
                 "learning_rate": settings["learning_rate"],
-                "learning_rate_schedule": "constant",
+                "learning_rate_schedule": "linear" if settings["decay"] else "constant",
                 "max_grad_norm": settings["max_grad_norm"],
             },
             "network_settings": {
-                "hidden_units": settings["hidden_units"],
-                "num_layers": 2,
+                "hidden_units": settings["layers"][0],
+                "num_layers": len(settings["layers"]),
                 "activation": settings["activation"],
                 "initialization": "orthogonal",
             },
@@ -100,20 +167,24 @@ def configuration(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def main(settings: dict[str, Any]) -> dict[str, Any]:
+def train(settings: dict[str, Any]) -> dict[str, Any]:
     """Train and report."""
-    stopwatch = Stopwatch()
-    run = mlhooks.train(configuration(settings), plugins=[stopwatch])
+    stopwatch, memory = Stopwatch(), Memory(settings.get("memory_at", []))
+    plugins = [stopwatch, memory, Layers(settings["layers"])]
+    if "stop_at" in settings:
+        plugins.append(Goal(settings["stop_at"]))
+    config = settings.get("config") or configuration(settings)
+    run = mlhooks.train(config, seed=settings["seed"], plugins=plugins)
     (trainer,) = run.trainers.values()
     timers = run.timers.as_dict()["children"]
     return {
         "steps": stopwatch.steps,
         "loop_seconds": stopwatch.ended - stopwatch.started,
         "mean_return": trainer.mean_reward,
+        "mib": memory.mib,
         "timers": {name: timer["total"] for name, timer in timers.items()},
-        "versions": {name: version(name) for name in ("mlhooks", "torch", "numpy", "gymnasium")},
     }
 
 
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(json.dumps(main(json.loads(sys.argv[1]))), encoding="utf-8")
+    script(train, "mlhooks")

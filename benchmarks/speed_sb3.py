@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-import torch
+from adapter import ACTIVATIONS, Returns, script
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
-ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
+
+class Goal(BaseCallback):
+    """Ends the run when it reached what it was to reach."""
+
+    def __init__(self, returns: Returns) -> None:
+        super().__init__()
+        self.returns = returns
+
+    def _on_step(self) -> bool:
+        self.returns.add(info["episode"]["r"] for info in self.locals["infos"] if "episode" in info)
+        return not self.returns.reached
 
 
 def model(settings: dict[str, Any]) -> BaseAlgorithm:
     """The algorithm on a DummyVecEnv of environments that are wrapped in a Monitor each."""
     environments = make_vec_env(settings["environment"], n_envs=settings["environments"], seed=settings["seed"])
+
+    def schedule(value: float) -> float | Callable[[float], float]:
+        return (lambda remaining: value * remaining) if settings["decay"] else value
+
     common = {
         "policy": "MlpPolicy",
         "env": environments,
-        "learning_rate": settings["learning_rate"],
+        "learning_rate": schedule(settings["learning_rate"]),
         "gamma": settings["gamma"],
         "max_grad_norm": settings["max_grad_norm"],
         "seed": settings["seed"],
         "device": "cpu",
-        "policy_kwargs": {
-            "net_arch": [settings["hidden_units"]] * 2,
-            "activation_fn": ACTIVATIONS[settings["activation"]],
-        },
+        "policy_kwargs": {"net_arch": settings["layers"], "activation_fn": ACTIVATIONS[settings["activation"]]},
     }
     if settings["algorithm"] == "dqn":
         return DQN(
@@ -45,33 +54,26 @@ def model(settings: dict[str, Any]) -> BaseAlgorithm:
             exploration_fraction=settings["exploration_steps"] / settings["steps"],
             exploration_final_eps=settings["final_epsilon"],
         )
-    on_policy = {"n_steps": settings["rollout"], "gae_lambda": settings["lambda"], "ent_coef": 0.0, "vf_coef": 0.5}
+    common |= {"n_steps": settings["rollout"], "gae_lambda": settings["lambda"], "ent_coef": settings["entropy"]}
     if settings["algorithm"] == "a2c":
-        return A2C(**common, **on_policy, use_rms_prop=False)  # Adam, as in mlhooks
+        return A2C(**common, use_rms_prop=False)  # Adam, as the others
     return PPO(
         **common,
-        **on_policy,
         batch_size=settings["batch_size"],
         n_epochs=settings["epochs"],
-        clip_range=settings["clip"],
+        clip_range=schedule(settings["clip"]),
     )
 
 
-def main(settings: dict[str, Any]) -> dict[str, Any]:
+def train(settings: dict[str, Any]) -> dict[str, Any]:
     """Train and report."""
-    torch.set_num_threads(1)
-    learner = model(settings)
+    learner, returns = model(settings), Returns(settings)
     started = perf_counter()
-    learner.learn(settings["steps"])
-    ended = perf_counter()
-    returns = [episode["r"] for episode in learner.ep_info_buffer]  # of the last 100 episodes
-    return {
-        "steps": learner.num_timesteps,
-        "loop_seconds": ended - started,
-        "mean_return": sum(returns) / len(returns),
-        "versions": {name: version(name) for name in ("stable-baselines3", "torch", "numpy", "gymnasium")},
-    }
+    learner.learn(settings["steps"], callback=Goal(returns) if "stop_at" in settings else None)
+    seconds = perf_counter() - started
+    returns.recent.extend(episode["r"] for episode in learner.ep_info_buffer)  # the last 100
+    return {"steps": learner.num_timesteps, "loop_seconds": seconds, "mean_return": returns.mean}
 
 
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(json.dumps(main(json.loads(sys.argv[1]))), encoding="utf-8")
+    script(train, "stable-baselines3")

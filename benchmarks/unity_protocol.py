@@ -25,7 +25,7 @@ from typing import Any
 
 from peers import HERE, THREAD_VARIABLES
 from prepared_player import BEHAVIOR
-from speed import machine, spread
+from report import machine, spread
 
 WALL, PROCESSOR = "steps_per_second", "steps_per_processor_second"
 Runs = dict[str, list[dict[str, float]]]

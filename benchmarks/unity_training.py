@@ -30,7 +30,7 @@ from typing import Any
 
 import yaml
 from peers import HERE
-from speed import machine
+from report import machine
 
 BUFFER = 12_000
 BALL: dict[str, Any] = {

@@ -1,0 +1,29 @@
+"""Writes the tables of `benchmarks/results` into `docs/performance.md`: `python benchmarks/performance_page.py`.
+
+What stands there between `<!-- NAME -->` and `<!-- end of NAME -->` becomes the content of `results/NAME.md` without
+its title; places whose results are missing stay as they are, and are named.
+"""
+
+from __future__ import annotations
+
+import re
+
+from peers import HERE, ROOT
+
+PAGE = ROOT / "docs" / "performance.md"
+PLACE = re.compile(r"<!-- (?P<name>\w+) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL)
+
+
+def content(place: re.Match[str]) -> str:
+    """What stands in one place from now on."""
+    name = place["name"]
+    file = HERE / "results" / f"{name}.md"
+    if not file.exists():
+        print(f"There is no {file.relative_to(ROOT)}.")
+        return place[0]
+    _, _, text = file.read_text(encoding="utf-8").partition("\n")
+    return f"<!-- {name} -->\n{text.strip()}\n<!-- end of {name} -->"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(PLACE.sub(content, PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,51 @@
+"""What all benchmarks report in the same words: the machine, the day, spreads, and tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+
+def machine() -> str:
+    """The processor, its cores, memory, system and Python, in words."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), processor)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def today() -> str:
+    """The date."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """The median, and in brackets the least and the greatest value."""
+    low, middle, high = (f"{value:,.{digits}f}" for value in (min(values), median(values), max(values)))
+    return f"{middle} ({low} to {high})" if len(values) > 1 else middle
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
+
+
+def write(folder: Path, name: str, facts: dict[str, str], results: dict[str, Any], lines: Iterable[str]) -> None:
+    """Write `name`.json with all that was measured and `name`.md with facts and `lines`, and print the latter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps({"about": facts, **results}, indent=1) + "\n", encoding="utf-8")
+    text = "\n".join([f"# {name}", "", *(f"- {key}: {value}" for key, value in facts.items()), "", *lines]) + "\n"
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    print(f"\n{text}", flush=True)

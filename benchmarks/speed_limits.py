@@ -1,0 +1,187 @@
+"""What this machine can do at most in a workload of `speed.py`: its parts alone, without a training library.
+
+- stepping: the environment with random actions, as mlhooks wraps it, as Gymnasium vectorizes it, and copy by copy.
+- forward: the actor on one observation of each copy, by torch, by compiled torch, and by numpy.
+- update: one step on one minibatch: the losses, their gradient, its norm, and fused Adam; by torch and compiled.
+
+Compiled parts are left out where there is no C++ compiler.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import lru_cache
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from adapter import layers, script
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.distributions import Normal
+from torch.nn import functional
+
+from builtin_plugins.gymnasium_env import make
+from mlhooks.settings import RunOptions
+
+TURN, TURNS = 0.2, 5  # seconds
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """Of one call, the median of some turns."""
+    call()
+    calls, started = 0, perf_counter()
+    while perf_counter() - started < TURN:
+        call()
+        calls += 1
+    turns = []
+    for _ in range(TURNS):
+        started = perf_counter()
+        for _ in range(calls):
+            call()
+        turns.append((perf_counter() - started) / calls)
+    return median(turns)
+
+
+def stepping(settings: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+    """A step of all copies, in each of the ways that there are."""
+    name, copies = settings["environment"], settings["environments"]
+    wrapped = make(name, worker_id=0, seed=0, num_areas=copies, options=RunOptions())
+    wrapped.reset()
+    ((behavior, spec),) = wrapped.behavior_specs.items()
+    random_action = lru_cache(spec.action_spec.random_action)  # once for each number of agents
+
+    def ours() -> None:
+        decisions, _ = wrapped.get_steps(behavior)
+        wrapped.set_actions(behavior, random_action(len(decisions)))
+        wrapped.step()
+
+    calls: dict[str, Callable[[], Any]] = {"stepping, mlhooks' environment": ours}
+    modes = {"vector_entry_point": "stepping, vectorized by Gymnasium", "sync": "stepping, copy by copy"}
+    if gymnasium.spec(name).vector_entry_point is None:
+        del modes["vector_entry_point"]
+    for mode, title in modes.items():
+        envs = gymnasium.make_vec(name, copies, vectorization_mode=mode)
+        envs.reset(seed=0)
+        actions = envs.action_space.sample()
+        calls[title] = lambda envs=envs, actions=actions: envs.step(actions)
+    return calls
+
+
+def forward(actor: nn.Sequential, rows: int) -> dict[str, Callable[[], Any]]:
+    """The actor on so many observations."""
+    linear = [layer for layer in actor if isinstance(layer, nn.Linear)]
+    arrays = [(layer.weight.detach().numpy().T.copy(), layer.bias.detach().numpy()) for layer in linear]
+    activate = np.tanh if isinstance(actor[1], nn.Tanh) else lambda values: np.maximum(values, 0.0)
+    obs = torch.randn(rows, linear[0].in_features)
+    compiled = torch.compile(actor)
+
+    def by_numpy() -> np.ndarray:
+        values = obs.numpy()
+        for weight, bias in arrays[:-1]:
+            values = activate(values @ weight + bias)
+        return values @ arrays[-1][0] + arrays[-1][1]
+
+    def by_torch(network: Callable[[Tensor], Tensor]) -> Callable[[], Tensor]:
+        return torch.no_grad()(lambda: network(obs))
+
+    return {
+        "forward, torch": by_torch(actor),
+        "forward, compiled": by_torch(compiled),
+        "forward, numpy": by_numpy,
+    }
+
+
+class ActorCritic(nn.Module):
+    """The losses of PPO and A2C on a minibatch."""
+
+    def __init__(self, settings: dict[str, Any], actor: nn.Sequential, discrete: bool) -> None:
+        super().__init__()
+        self.settings, self.discrete = settings, discrete
+        self.actor, self.critic = actor, nn.Sequential(*layers(settings, actor[0].in_features, 1, 1.0))
+        self.log_std = nn.Parameter(torch.zeros(actor[-1].out_features))
+
+    def forward(self, obs: Tensor, action: Tensor, old: Tensor, advantages: Tensor, returns: Tensor) -> Tensor:
+        """The loss; `obs` [rows, features], `action` [rows, 1], all others [rows]."""
+        outputs = self.actor(obs)
+        if self.discrete:
+            log_prob = torch.log_softmax(outputs, 1).gather(1, action).squeeze(1)
+        else:
+            log_prob = Normal(outputs, self.log_std.exp(), validate_args=False).log_prob(action).sum(1)
+        value_loss = functional.mse_loss(self.critic(obs).squeeze(1), returns)
+        if self.settings["algorithm"] == "a2c":
+            return 0.5 * value_loss - (log_prob * advantages).mean()
+        ratio, clip = torch.exp(log_prob - old), self.settings["clip"]
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        kept = torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+        return 0.5 * value_loss - kept.mean()
+
+
+class Values(nn.Module):
+    """The loss of DQN on a minibatch."""
+
+    def __init__(self, settings: dict[str, Any], network: nn.Sequential) -> None:
+        super().__init__()
+        self.gamma, self.network = settings["gamma"], network
+        self.target = copy.deepcopy(network).requires_grad_(False)
+
+    def forward(self, obs: Tensor, action: Tensor, reward: Tensor, goes_on: Tensor, following: Tensor) -> Tensor:
+        """The loss; `obs`, `following` [rows, features], `action` [rows, 1], all others [rows]."""
+        goal = reward + self.gamma * goes_on * self.target(following).amax(1)
+        return functional.smooth_l1_loss(self.network(obs).gather(1, action).squeeze(1), goal)
+
+
+def update(settings: dict[str, Any], loss: nn.Module, batch: list[Tensor]) -> dict[str, Callable[[], Any]]:
+    """A step on one minibatch."""
+    parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=settings["learning_rate"], fused=True)
+
+    def step(loss: Callable[..., Tensor]) -> Callable[[], None]:
+        def call() -> None:
+            optimizer.zero_grad()
+            loss(*batch).backward()
+            nn.utils.clip_grad_norm_(parameters, settings["max_grad_norm"])
+            optimizer.step()
+
+        return call
+
+    return {"update, torch": step(loss), "update, compiled": step(torch.compile(loss))}
+
+
+def train(settings: dict[str, Any]) -> dict[str, Any]:
+    """Measure and report the seconds of each part, and for how many environment steps they last."""
+    env, rows, copies = gymnasium.make(settings["environment"]), settings["batch_size"], settings["environments"]
+    inputs, discrete = env.observation_space.shape[0], isinstance(env.action_space, spaces.Discrete)
+    outputs = int(env.action_space.n) if discrete else env.action_space.shape[0]
+    actor = nn.Sequential(*layers(settings, inputs, outputs, 0.01))
+    action = torch.randint(outputs, (rows, 1)) if discrete else torch.randn(rows, outputs)
+    batch = [torch.randn(rows, inputs), action, torch.randn(rows), torch.randn(rows)]
+    if settings["algorithm"] == "dqn":
+        loss: nn.Module = Values(settings, actor)
+        batch.append(torch.randn(rows, inputs))
+        each = settings["steps_per_update"]
+    else:
+        loss = ActorCritic(settings, actor, discrete)
+        batch.append(torch.randn(rows))
+        each = rows / settings["epochs"]
+    parts: dict[str, dict[str, float]] = {}
+    acting = stepping(settings) | forward(actor, copies)
+    for name, call in (acting | update(settings, loss, batch)).items():
+        try:
+            parts[name] = {"seconds": seconds(call), "steps": copies if name in acting else each}
+        except torch._dynamo.exc.BackendCompilerFailed as error:
+            print(f"{name}: {error}")
+    for kind in ("torch", "compiled"):
+        names = ["stepping, mlhooks' environment", f"forward, {kind}", f"update, {kind}"]
+        if all(name in parts for name in names):
+            each_step = sum(parts[name]["seconds"] / parts[name]["steps"] for name in names)
+            parts[f"all three, {kind}"] = {"seconds": each_step, "steps": 1}
+    return {"parts": parts}
+
+
+if __name__ == "__main__":
+    script(train, "mlhooks")
