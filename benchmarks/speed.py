@@ -161,9 +161,12 @@ def main() -> None:
     """Measure and write."""
     args = arguments()
     chosen = [peer for peer in (*PEERS, LIMITS) if peer.name in args.peers and installed(peer)]
+    names = [peer.name for peer in chosen]
     for workload in args.workloads or WORKLOADS:
         work = WORKLOADS[workload] | ({"steps": args.steps} if args.steps else {})
-        results = measure(workload, work, args.rounds, chosen)
+        results = measure(
+            workload, work, args.rounds, [peer for peer in chosen if peer.name in work.get("peers", names)]
+        )
         facts = about(workload, results, work, args.rounds)
         write(args.output, workload, facts, {"settings": work, "runs": results}, tables(work, results))
 

@@ -62,7 +62,7 @@ def stepping(settings: dict[str, Any]) -> dict[str, Callable[[], Any]]:
 
     calls: dict[str, Callable[[], Any]] = {"stepping, mlhooks' environment": ours}
     modes = {"vector_entry_point": "stepping, vectorized by Gymnasium", "sync": "stepping, copy by copy"}
-    if gymnasium.spec(name).vector_entry_point is None:
+    if gymnasium.spec(name.rpartition(":")[2]).vector_entry_point is None:
         del modes["vector_entry_point"]
     for mode, title in modes.items():
         envs = gymnasium.make_vec(name, copies, vectorization_mode=mode)
@@ -72,12 +72,12 @@ def stepping(settings: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     return calls
 
 
-def forward(actor: nn.Sequential, rows: int) -> dict[str, Callable[[], Any]]:
+def forward(actor: nn.Sequential, rows: int, shape: tuple[int, ...]) -> dict[str, Callable[[], Any]]:
     """The actor on so many observations."""
     linear = [layer for layer in actor if isinstance(layer, nn.Linear)]
     arrays = [(layer.weight.detach().numpy().T.copy(), layer.bias.detach().numpy()) for layer in linear]
     activate = np.tanh if isinstance(actor[1], nn.Tanh) else lambda values: np.maximum(values, 0.0)
-    obs = torch.randn(rows, linear[0].in_features)
+    obs = torch.randn(rows, *shape)
     compiled = torch.compile(actor)
 
     def by_numpy() -> np.ndarray:
@@ -89,11 +89,11 @@ def forward(actor: nn.Sequential, rows: int) -> dict[str, Callable[[], Any]]:
     def by_torch(network: Callable[[Tensor], Tensor]) -> Callable[[], Tensor]:
         return torch.no_grad()(lambda: network(obs))
 
-    return {
+    calls: dict[str, Callable[[], Any]] = {
         "forward, torch": by_torch(actor),
         "forward, compiled": by_torch(compiled),
-        "forward, numpy": by_numpy,
     }
+    return calls | {"forward, numpy": by_numpy} if len(shape) == 1 else calls
 
 
 class ActorCritic(nn.Module):
@@ -102,11 +102,15 @@ class ActorCritic(nn.Module):
     def __init__(self, settings: dict[str, Any], actor: nn.Sequential, discrete: bool) -> None:
         super().__init__()
         self.settings, self.discrete = settings, discrete
-        self.actor, self.critic = actor, nn.Sequential(*layers(settings, actor[0].in_features, 1, 1.0))
+        self.shared = actor[:-1] if settings.get("frames") else nn.Identity()
+        self.actor = actor[-1:] if settings.get("frames") else actor
+        critic = {**settings, "layers": []} if settings.get("frames") else settings
+        self.critic = nn.Sequential(*layers(critic, self.actor[0].in_features, 1, 1.0))
         self.log_std = nn.Parameter(torch.zeros(actor[-1].out_features))
 
     def forward(self, obs: Tensor, action: Tensor, old: Tensor, advantages: Tensor, returns: Tensor) -> Tensor:
         """The loss; `obs` [rows, features], `action` [rows, 1], all others [rows]."""
+        obs = self.shared(obs)
         outputs = self.actor(obs)
         if self.discrete:
             log_prob = torch.log_softmax(outputs, 1).gather(1, action).squeeze(1)
@@ -152,24 +156,34 @@ def update(settings: dict[str, Any], loss: nn.Module, batch: list[Tensor]) -> di
     return {"update, torch": step(loss), "update, compiled": step(torch.compile(loss))}
 
 
+def network(settings: dict[str, Any], inputs: int, outputs: int) -> list[nn.Module]:
+    """The actor: layers, behind a Nature CNN where it sees frames."""
+    if not settings.get("frames"):
+        return layers(settings, inputs, outputs, 0.01)
+    sizes = [(inputs, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)]
+    convolutions = [part for size in sizes for part in (nn.Conv2d(*size), nn.ReLU(inplace=True))]
+    dense = [nn.Flatten(), nn.Linear(3136, 512), nn.ReLU(inplace=True)]
+    return [*convolutions, *dense, *layers(settings, 512, outputs, 0.01)]
+
+
 def train(settings: dict[str, Any]) -> dict[str, Any]:
     """Measure and report the seconds of each part, and for how many environment steps they last."""
     env, rows, copies = gymnasium.make(settings["environment"]), settings["batch_size"], settings["environments"]
-    inputs, discrete = env.observation_space.shape[0], isinstance(env.action_space, spaces.Discrete)
+    inputs, discrete = env.observation_space.shape, isinstance(env.action_space, spaces.Discrete)
     outputs = int(env.action_space.n) if discrete else env.action_space.shape[0]
-    actor = nn.Sequential(*layers(settings, inputs, outputs, 0.01))
+    actor = nn.Sequential(*network(settings, inputs[0], outputs))
     action = torch.randint(outputs, (rows, 1)) if discrete else torch.randn(rows, outputs)
-    batch = [torch.randn(rows, inputs), action, torch.randn(rows), torch.randn(rows)]
+    batch = [torch.randn(rows, *inputs), action, torch.randn(rows), torch.randn(rows)]
     if settings["algorithm"] == "dqn":
         loss: nn.Module = Values(settings, actor)
-        batch.append(torch.randn(rows, inputs))
+        batch.append(torch.randn(rows, *inputs))
         each = settings["steps_per_update"]
     else:
         loss = ActorCritic(settings, actor, discrete)
         batch.append(torch.randn(rows))
         each = rows / settings["epochs"]
     parts: dict[str, dict[str, float]] = {}
-    acting = stepping(settings) | forward(actor, copies)
+    acting = stepping(settings) | forward(actor, copies, inputs)
     for name, call in (acting | update(settings, loss, batch)).items():
         try:
             parts[name] = {"seconds": seconds(call), "steps": copies if name in acting else each}

@@ -113,6 +113,7 @@ def ppo(settings: dict[str, Any]) -> dict[str, Any]:
         "epsilon": settings["clip"],
         "num_epoch": settings["epochs"],
         "value_clipping": False,
+        "shared_critic": settings.get("frames", False),
     }
 
 
@@ -153,6 +154,7 @@ def configuration(settings: dict[str, Any]) -> dict[str, Any]:
                 "num_layers": len(settings["layers"]),
                 "activation": settings["activation"],
                 "initialization": "orthogonal",
+                "vis_encode_type": "nature_cnn",
             },
             "reward_signals": {"extrinsic": {"gamma": settings["gamma"]}},
             "time_horizon": 1024,

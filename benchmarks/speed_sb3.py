@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
 from adapter import ACTIVATIONS, Returns, script
+from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.torch_layers import NatureCNN
+from torch import nn
 
 
 class Goal(BaseCallback):
@@ -25,6 +29,15 @@ class Goal(BaseCallback):
         return not self.returns.reached
 
 
+class Frames(NatureCNN):
+    """Stable-Baselines3's Nature CNN and the layers behind it, which actor and critic share."""
+
+    def __init__(self, observation_space: spaces.Box, layers: list[int]) -> None:
+        super().__init__(observation_space, features_dim=layers[-1])
+        hidden = ((nn.Linear(a, b), nn.ReLU()) for a, b in pairwise([layers[-1], *layers]))
+        self.linear.extend(part for pair in hidden for part in pair)
+
+
 def model(settings: dict[str, Any]) -> BaseAlgorithm:
     """The algorithm on a DummyVecEnv of environments that are wrapped in a Monitor each."""
     environments = make_vec_env(settings["environment"], n_envs=settings["environments"], seed=settings["seed"])
@@ -33,7 +46,7 @@ def model(settings: dict[str, Any]) -> BaseAlgorithm:
         return (lambda remaining: value * remaining) if settings["decay"] else value
 
     common = {
-        "policy": "MlpPolicy",
+        "policy": "CnnPolicy" if settings.get("frames") else "MlpPolicy",
         "env": environments,
         "learning_rate": schedule(settings["learning_rate"]),
         "gamma": settings["gamma"],
@@ -42,6 +55,12 @@ def model(settings: dict[str, Any]) -> BaseAlgorithm:
         "device": "cpu",
         "policy_kwargs": {"net_arch": settings["layers"], "activation_fn": ACTIVATIONS[settings["activation"]]},
     }
+    if settings.get("frames"):
+        common["policy_kwargs"] = {
+            "net_arch": [],
+            "features_extractor_class": Frames,
+            "features_extractor_kwargs": {"layers": settings["layers"]},
+        }
     if settings["algorithm"] == "dqn":
         return DQN(
             **common,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 Work = dict[str, Any]
@@ -60,6 +61,16 @@ WORKLOADS: dict[str, Work] = {
         "gamma": 0.99,
         "max_grad_norm": 10.0,
     },
+    "ppo_nature_cnn": PPO
+    | {
+        "environment": "frames:Frames-v0",
+        "frames": True,  # the layers are behind a Nature CNN of 512 units, and actor and critic share all of it
+        "layers": [512],
+        "activation": "relu",
+        "steps": 6_144,
+        "learning_rate": 2.5e-4,
+        "peers": ["mlhooks", "stable-baselines3", "limits"],
+    },
     # RL Baselines3 Zoo's settings for PPO on CartPole-v1, until the mean of the last 100 training episodes is 475
     "time_to_475": PPO
     | {
@@ -74,7 +85,7 @@ WORKLOADS: dict[str, Work] = {
 }
 TUNED: dict[str, dict[str, Work]] = {
     "time_to_475": {
-        "mlhooks": {"config": "cartpole_ppo"},
+        "mlhooks": {"config": str(Path(__file__).with_name("cartpole_475.yaml"))},
         # of CleanRL's ppo.py
         "cleanrl": {
             "environments": 4,
