@@ -28,7 +28,10 @@ class Frames(gymnasium.Env[np.ndarray, int]):
             stack[3, 42 * row : 42 * row + 42, 42 * column : 42 * column + 42] += 150
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None  # noqa: ARG002  (Gymnasium's)
+        self,
+        *,
+        seed: int | None = None,
+        options: dict[str, Any] | None = None,  # noqa: ARG002  (Gymnasium's)
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode."""
         super().reset(seed=seed)

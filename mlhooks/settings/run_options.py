@@ -118,7 +118,9 @@ class TorchSettings(SettingsModel):
     ignores_unknown_keys: ClassVar[bool] = True
 
     device: str | None = Field(default=None, description="Device, such as cpu or cuda:0; null for the best there is.")
-    threads: int | None = extension(None, ge=1, description="Threads of one operation; null: one, or all for large networks and images.")
+    threads: int | None = extension(
+        None, ge=1, description="Threads of one operation; null: one, or all for large networks and images."
+    )
 
 
 class RunOptions(SettingsModel):
