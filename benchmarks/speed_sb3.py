@@ -90,7 +90,8 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
     started = perf_counter()
     learner.learn(settings["steps"], callback=Goal(returns) if "stop_at" in settings else None)
     seconds = perf_counter() - started
-    returns.recent.extend(episode["r"] for episode in learner.ep_info_buffer)  # the last 100
+    if "stop_at" not in settings:
+        returns.add(episode["r"] for episode in learner.ep_info_buffer)  # the last 100
     return {"steps": learner.num_timesteps, "loop_seconds": seconds, "mean_return": returns.mean}
 
 
