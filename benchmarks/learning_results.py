@@ -105,7 +105,7 @@ TARGETS: dict[str, list[Target]] = {
     "acrobot_dqn": [Target("evaluation", -90)],
     "lunarlander_dqn": [Target("evaluation", beside="median")],
     "basic_dqn": [Target("evaluation", 0.93, 0.93, digits=3)],
-    "3dball_ppo_mlagents": [Target("training", 95)],
+    "3dball_ppo_mlagents": [Target("training", 95), Target("evaluation", 95, 95)],
     "basic_dqn_player": [Target("evaluation", 0.93, 0.93, digits=3)],
 }
 PLAYERS = {"3dball_ppo_mlagents": ("3DBall", "12"), "basic_dqn_player": ("Basic", "10")}
