@@ -76,7 +76,7 @@ class A2CTrainer(OnPolicyTrainer):
             "beta": 0.001,
             "max_grad_norm": 0.5,
         },
-        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh"},
+        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh", "initialization": "kaiming_he"},
     }
 
 

@@ -175,7 +175,7 @@ class DQNTrainer(OffPolicyTrainer):
             "exploration_final_eps": 0.05,
             "tau": 0.02,
         },
-        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh"},
+        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh", "initialization": "kaiming_he"},
     }
 
     def __init__(self, **arguments: Any) -> None:

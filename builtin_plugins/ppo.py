@@ -122,7 +122,7 @@ class PPOTrainer(OnPolicyTrainer):
             "max_grad_norm": 0.5,
             "value_clipping": False,
         },
-        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh"},
+        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh", "initialization": "kaiming_he"},
     }
 
 

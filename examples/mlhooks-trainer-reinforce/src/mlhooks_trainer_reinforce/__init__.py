@@ -72,11 +72,11 @@ class ReinforceTrainer(OnPolicyTrainer):
         "hyperparameters": {
             "batch_size": 64,
             "buffer_size": 64,
-            "learning_rate": 0.005,
+            "learning_rate": 0.003,
             "learning_rate_schedule": "constant",
             "max_grad_norm": 0.5,
         },
-        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh"},
+        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh", "initialization": "orthogonal"},
     }
     epochs = 1  # the gradient is that of the policy which acted
     lambd = 1.0
