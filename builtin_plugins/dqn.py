@@ -77,8 +77,9 @@ class QPolicy(Policy):
         return SampledActions(np.zeros((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
 
     def _values(self, features: np.ndarray) -> np.ndarray:
-        if (self._mirror is None or not self._mirror.is_current) and Mirror.supports(self.network.encoder):
-            self._mirror = Mirror(self.network.encoder, self.network.heads)
+        if self._mirror is None or not self._mirror.is_current:
+            encoder, heads = self.network.encoder, self.network.heads
+            self._mirror = Mirror(encoder, heads) if Mirror.supports(encoder, heads) else None
         if self._mirror is not None:
             return self.network.combine(*self._mirror(features))
         with torch.no_grad():

@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mlhooks.nn.layers import MLP
 
@@ -80,6 +81,15 @@ def _ones(size: int) -> np.ndarray:
     return np.ones(size, np.float32)
 
 
+def add_gradient(parameter: Tensor, gradient: np.ndarray) -> None:
+    """Add to the parameter's `.grad`, which may not exist yet, past the parameter's hooks."""
+    if parameter.grad is None or parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
+        parameter.backward(torch.tensor(gradient))
+    else:
+        grad = parameter.grad.numpy()
+        grad += gradient
+
+
 class _Layer:
     """A linear layer's weight, transposed for rows of features, and bias, as arrays on the parameters' memory."""
 
@@ -95,12 +105,10 @@ class _Layer:
     def backward(self, x: np.ndarray, gradient: np.ndarray) -> None:
         """Add to the parameters' `.grad`; x: [rows, in], gradient: [rows, out]."""
         weight, bias = self.parameters
-        if weight.requires_grad and weight.grad is not None:
-            grad = weight.grad.numpy()
-            grad += gradient.T @ x
-        if bias.requires_grad and bias.grad is not None:
-            grad = bias.grad.numpy()
-            grad += _ones(len(gradient)) @ gradient  # a third of the time of a sum over rows
+        if weight.requires_grad:
+            add_gradient(weight, gradient.T @ x)
+        if bias.requires_grad:
+            add_gradient(bias, _ones(len(gradient)) @ gradient)  # a third of the time of a sum over rows
 
 
 class Mirror:
@@ -115,19 +123,27 @@ class Mirror:
         self.hidden = [_Layer(layer) for layer in encoder.layers if isinstance(layer, nn.Linear)]
         self.activation = ACTIVATIONS[encoder.activation]
         self.heads = [_Layer(head) for head in heads]
-        self._weight, self._address = heads[0].weight, heads[0].weight.data_ptr()
+        layers = self.hidden + self.heads
+        self._addresses = [(parameter, parameter.data_ptr()) for layer in layers for parameter in layer.parameters]
+        modules = encoder, *encoder.layers, *heads
+        self._hooks = [hooks for module in modules for hooks in (module._forward_pre_hooks, module._forward_hooks)]
 
     @property
     def is_current(self) -> bool:
-        """Whether the parameters are still where they were; values may have changed, the memory may not."""
-        return self._weight.data_ptr() == self._address
+        """Whether the parameters are still where they were (values may have changed), and no hook waits for a call."""
+        return not any(self._hooks) and all(p.data_ptr() == address for p, address in self._addresses)
 
     @staticmethod
-    def supports(encoder: nn.Module) -> TypeGuard[MLP]:
-        """Whether an encoder is one that can be mirrored: plain layers on the CPU."""
-        if not isinstance(encoder, MLP) or encoder.activation not in ACTIVATIONS:
+    def supports(encoder: nn.Module, heads: Sequence[nn.Module]) -> TypeGuard[MLP]:
+        """Whether these can be mirrored: plain layers on the CPU, none of a class that may compute something else."""
+        if type(encoder) is not MLP or encoder.activation not in ACTIVATIONS:
             return False
-        return all(parameter.device.type == "cpu" for parameter in encoder.parameters())
+        layers = [*encoder.layers, *heads]
+        if any(type(layer) is not nn.Linear or layer.bias is None for layer in layers):
+            return False
+        if any(module._forward_hooks or module._forward_pre_hooks for module in (encoder, *layers)):
+            return False
+        return all(p.device.type == "cpu" and p.dtype == torch.float32 for layer in layers for p in layer.parameters())
 
     def __call__(self, features: np.ndarray) -> list[np.ndarray]:
         """The output of each head, for float32 features [rows, size]."""

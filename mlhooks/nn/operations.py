@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 LOG_2PI = math.log(2.0 * math.pi)
+ZERO = np.float32(0.0)  # chosen, not multiplied by: a gradient may be infinite where it does not count
 
 Backward = Callable[[np.ndarray], np.ndarray]
 Result = tuple[np.ndarray, Sequence[Backward | None]]
@@ -61,7 +62,7 @@ def tanh(x: np.ndarray) -> Result:
 def relu(x: np.ndarray, inplace: bool = False) -> Result:
     if inplace:
         raise TypeError
-    return np.maximum(x, 0.0), (lambda g: g * (x > 0.0),)
+    return np.maximum(x, 0.0), (lambda g: np.where(x > 0.0, g, ZERO),)
 
 
 def add(x: np.ndarray, y: np.ndarray) -> Result:
@@ -81,11 +82,13 @@ def mul(x: np.ndarray, y: np.ndarray) -> Result:
 
 
 def div(x: np.ndarray, y: np.ndarray) -> Result:
-    return x / y, (lambda g: g / y, lambda g: -g * x / (y * y))
+    z = x / y
+    return z, (lambda g: g / y, lambda g: -g * z / y)
 
 
 def rdiv(x: np.ndarray, y: np.ndarray) -> Result:
-    return y / x, (lambda g: -g * y / (x * x), lambda g: g / x)
+    z = y / x
+    return z, (lambda g: -g * z / x, lambda g: g / x)
 
 
 def pow_(x: np.ndarray, exponent: float) -> Result:
@@ -93,19 +96,21 @@ def pow_(x: np.ndarray, exponent: float) -> Result:
         raise TypeError
     if exponent == 2:
         return square(x)
+    if exponent == 0:
+        raise TypeError  # has no gradient, even where that of the formula is infinite
     return x**exponent, (lambda g: g * exponent * x ** (exponent - 1),)
 
 
 def minimum(x: np.ndarray, y: np.ndarray) -> Result:
     _both_arrays(x, y)
     share = _share(x, y)  # of x in the gradient
-    return np.minimum(x, y), (lambda g: g * share, lambda g: g * (1.0 - share))
+    return np.minimum(x, y), _shared(share)
 
 
 def maximum(x: np.ndarray, y: np.ndarray) -> Result:
     _both_arrays(x, y)
     share = _share(y, x)
-    return np.maximum(x, y), (lambda g: g * share, lambda g: g * (1.0 - share))
+    return np.maximum(x, y), _shared(share)
 
 
 def _both_arrays(x: np.ndarray, y: np.ndarray) -> None:
@@ -115,10 +120,13 @@ def _both_arrays(x: np.ndarray, y: np.ndarray) -> None:
 
 def _share(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     """1 where it is the lower one, a half where both are equal, as in torch, and else 0."""
-    share: np.ndarray = np.sign(upper - lower)
-    share *= 0.5
-    share += 0.5
+    share: np.ndarray = np.add(lower < upper, lower <= upper, dtype=np.float32)
+    share *= np.float32(0.5)
     return share
+
+
+def _shared(share: np.ndarray) -> Sequence[Backward]:
+    return lambda g: np.where(share, g * share, ZERO), lambda g: np.where(share < 1.0, g * (1.0 - share), ZERO)
 
 
 def clamp(x: np.ndarray, min: float | None = None, max: float | None = None) -> Result:  # noqa: A002 - torch's names
@@ -126,15 +134,26 @@ def clamp(x: np.ndarray, min: float | None = None, max: float | None = None) -> 
     if not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
         raise TypeError
     y = np.minimum(np.maximum(x, low), high)
-    return y, (lambda g: g * (x == y),)
+    return y, (lambda g: np.where(x == y, g, ZERO),)
 
 
 def where(condition: np.ndarray, x: np.ndarray, y: np.ndarray) -> Result:
-    return np.where(condition, x, y), (None, lambda g: g * condition, lambda g: g * ~condition)
+    _boolean(condition)
+    return np.where(condition, x, y), (
+        None,
+        lambda g: np.where(condition, g, ZERO),
+        lambda g: np.where(condition, ZERO, g),
+    )
 
 
 def masked_fill(x: np.ndarray, mask: np.ndarray, value: float) -> Result:
-    return np.where(mask, np.float32(value), x), (lambda g: g * ~mask,)
+    _boolean(mask)
+    return np.where(mask, np.float32(value), x), (lambda g: np.where(mask, ZERO, g),)
+
+
+def _boolean(mask: np.ndarray) -> None:
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+        raise TypeError
 
 
 def sum_(x: np.ndarray, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Result:
@@ -149,9 +168,11 @@ def mean(x: np.ndarray, dim: int | tuple[int, ...] | None = None, keepdim: bool 
 
 def _over(x: np.ndarray, dim: int | tuple[int, ...] | None, keepdim: bool, share: float) -> Backward:
     """The gradient, times a factor, for each of those that were added up."""
+    if dim == ():
+        raise TypeError  # torch takes it for all dimensions
 
     def backward(g: np.ndarray) -> np.ndarray:
-        if dim is None:
+        if dim is None or x.ndim == 0:
             return np.full(x.shape, g.item() * share, np.float32)
         return np.broadcast_to((g if keepdim else np.expand_dims(g, dim)) * np.float32(share), x.shape)
 
@@ -166,7 +187,7 @@ def log_softmax(x: np.ndarray, dim: int) -> Result:
     total = np.add.reduce(weights)
     weights /= total
     columns -= np.log(total)
-    return columns.T, (lambda g: g - (weights * np.add.reduce(g.T)).T,)
+    return np.ascontiguousarray(columns.T), (lambda g: g - (weights * np.add.reduce(g.T)).T,)
 
 
 def softmax(x: np.ndarray, dim: int) -> Result:
@@ -176,6 +197,7 @@ def softmax(x: np.ndarray, dim: int) -> Result:
 
 def gather(x: np.ndarray, dim: int, index: np.ndarray) -> Result:
     _last_of_two(x, dim)
+    _last_of_two(index, dim)
     where_ = _numbers(len(index))[:, None], index
 
     def backward(g: np.ndarray) -> np.ndarray:
@@ -223,7 +245,7 @@ def expand(x: np.ndarray, *shape: Any) -> Result:
     sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
     if -1 in sizes:
         raise TypeError
-    return np.broadcast_to(x, sizes), (lambda g: g,)
+    return np.broadcast_to(x, sizes).copy(), (lambda g: g,)  # which torch may write to
 
 
 def stack(arrays: Sequence[np.ndarray], dim: int = 0) -> Result:
@@ -338,6 +360,9 @@ NAMES: dict[Operation, str] = {
 }
 METHODS = {name: operation for operation, names in NAMES.items() for name in names.split()}
 """By the names of a tensor's methods."""
+
+VIEWS = {getitem, squeeze, unsqueeze, reshape, expand}
+"""Those whose results in torch are the same memory, so that a change in place of one changes the other."""
 
 FUNCTIONS: dict[Any, Operation] = {
     torch.where: where,

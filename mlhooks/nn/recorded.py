@@ -10,28 +10,56 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlhooks.nn.operations import FUNCTIONS, METHODS, Backward, Operation, Result
+from mlhooks.nn.operations import FUNCTIONS, METHODS, VIEWS, Backward, Operation, Result
 
 CONSTANT_NAMES = (
     *("__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__", "lt", "le", "gt", "ge", "eq", "ne", "sign"),
-    *("isfinite", "isnan", "isinf", "argmax", "argmin", "zeros_like", "ones_like", "full_like", "rand_like"),
+    *("isfinite", "isnan", "isinf", "argmax", "argmin"),
+    *("zeros_like", "ones_like", "full_like", "rand_like", "randn_like"),
 )
 CONSTANT = {getattr(place, name) for name in CONSTANT_NAMES for place in (torch, Tensor) if hasattr(place, name)}
 """Functions whose results have no gradient in any case."""
 
 
 class Record:
-    """What was recorded: `steps`, to be called in reverse order, hand on gradients."""
+    """What was recorded.
+
+    Attributes:
+        steps: to be called in reverse order; each hands on a gradient that has come in, and forgets it.
+        views: of those that torch has in the memory of another one: the other, and how torch gets it from that.
+    """
 
     entered: ClassVar[ContextVar[Record | None]] = ContextVar("entered", default=None)
 
     def __init__(self) -> None:
         self.steps: list[Callable[[], None]] = []
+        self.views: dict[Recorded, tuple[Recorded, Callable[[Tensor], Tensor]]] = {}
 
     @classmethod
     def active(cls) -> Record | None:
         """The record that is entered, where gradients are wanted at all."""
         return cls.entered.get() if torch.is_grad_enabled() else None
+
+    def hand_on(self) -> None:
+        """Take the gradients that have come in to where the record begins."""
+        for step in reversed(self.steps):
+            step()
+
+    def turn(self, recorded: Recorded) -> None:
+        """Make a torch tensor of it, and of all that torch would have in the same memory."""
+        while recorded in self.views:
+            recorded = self.views[recorded][0]
+        leaf = torch.from_numpy(np.asarray(recorded.array)).requires_grad_()
+        leaf.register_post_accumulate_grad_hook(self._came_through_torch)
+        recorded._leaf = leaf
+        recorded._tensor = leaf.clone()  # which may be changed in place, as the result of an operation may
+        for view, (base, see) in self.views.items():
+            if base._tensor is not None and view._tensor is None:
+                view._tensor = see(base._tensor)
+
+    def _came_through_torch(self, _leaf: Tensor) -> None:
+        if self.entered.get() is self:  # the loss itself called backward, and looks for gradients right after it
+            self.hand_on()
 
 
 class Recorded:
@@ -74,14 +102,12 @@ class Recorded:
 
     def tensor(self) -> Tensor:
         """The torch tensor that this is from now on; a constant where nothing is recorded."""
-        if self._tensor is not None:
-            return self._tensor
-        tensor = torch.from_numpy(np.asarray(self.array))
-        if Record.active() is None:
-            return tensor
-        self._leaf = tensor.requires_grad_()
-        self._tensor = self._leaf.clone()  # which may be changed in place, as the result of an operation may
-        return self._tensor
+        if self._tensor is None:
+            record = Record.active()
+            if record is None:
+                return torch.from_numpy(np.asarray(self.array))
+            record.turn(self)
+        return cast("Tensor", self._tensor)
 
     def detach(self) -> Tensor:
         """The value without gradient."""
@@ -127,19 +153,24 @@ class Recorded:
     def __setitem__(self, index: Any, value: Any) -> None:
         self.tensor()[index] = value
 
-    def backward(self) -> None:
-        """Begin the gradients of a loss here; what was recorded hands them on."""
-        if self._tensor is None:
-            self.gradient = np.ones_like(self.array)
-        else:
-            self._tensor.backward()
+    def backward(self, gradient: Tensor | None = None, **options: Any) -> None:
+        """As a tensor's; outside of a record, begin the gradients of a loss here, which the record hands on."""
+        if self._tensor is not None:
+            self._tensor.backward(gradient, **options)
+            return
+        self.receive(np.ones_like(self.array) if gradient is None else gradient.numpy())
+        record = Record.entered.get()
+        if record is not None:
+            record.hand_on()
 
     def received(self) -> np.ndarray | None:
-        """The gradient, with what came through torch."""
+        """The gradient, with what came through torch; it is taken away."""
+        gradient, self.gradient = self.gradient, None
         if self._leaf is None or self._leaf.grad is None:
-            return self.gradient
+            return gradient
         through_torch: np.ndarray = self._leaf.grad.numpy()
-        return through_torch if self.gradient is None else self.gradient + through_torch
+        self._leaf.grad = None
+        return through_torch if gradient is None else gradient + through_torch
 
     def receive(self, gradient: np.ndarray) -> None:
         """Add to the gradient; one of a broadcast result is summed to this shape."""
@@ -157,6 +188,8 @@ def _call(operation: Operation | None, function: Any, args: Sequence[Any], kwarg
     if operation is not None and record is not None:
         result = _computed(record, operation, args, kwargs)
         if result is not None:
+            if operation in VIEWS:
+                record.views[result] = args[0], lambda base: function(base, *args[1:], **kwargs)
             return result
     elif function in CONSTANT:
         args = [value.detach() if type(value) is Recorded else value for value in args]
@@ -175,16 +208,16 @@ def _computed(record: Record, operation: Operation, args: Sequence[Any], kwargs:
         if any(isinstance(value, (Tensor, Recorded)) for value in kwargs.values()):
             return None
         kwargs = {name: value for name, value in kwargs.items() if value is not None and name != "_stacklevel"}
-    many = type(args[0]) is list or type(args[0]) is tuple
-    inputs = args[0] if many else args
-    arrays = _arrays(inputs)
-    if arrays is None:
-        return None
     try:
+        many = type(args[0]) is list or type(args[0]) is tuple
+        inputs = args[0] if many else args
+        arrays = _arrays(inputs)
+        if arrays is None:
+            return None
         array, derivatives = operation(arrays, *args[1:], **kwargs) if many else operation(*arrays, **kwargs)
         if array.dtype == np.float32:
             return _recorded(record, array, inputs, derivatives)
-    except (TypeError, ValueError, IndexError):  # what torch can, or says better why not
+    except (TypeError, ValueError, IndexError, ZeroDivisionError):  # what torch can, or says better why not
         pass
     return None
 
@@ -216,7 +249,7 @@ def _recorded(
     links = [(value, derivatives[i]) for i, value in enumerate(inputs) if type(value) is Recorded]
 
     def hand_on() -> None:
-        gradient = result.gradient if result._leaf is None else result.received()
+        gradient = result.received()
         if gradient is not None:
             for value, derivative in links:
                 if derivative is not None:

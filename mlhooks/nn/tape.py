@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlhooks.nn.mirror import LARGE, Mirror
+from mlhooks.nn.mirror import LARGE, Mirror, add_gradient
 from mlhooks.nn.recorded import Record, Recorded
 
 
@@ -24,31 +24,33 @@ class GradientTape(Record):
     def __init__(self) -> None:
         super().__init__()
         self._mirrors: dict[tuple[nn.Module, ...], Mirror | None] = {}
-        self._token: Token[Record | None] | None = None
-        self._ignored: np.errstate | None = None
-        self._encodings: dict[tuple[nn.Module, bool], tuple[Tensor, Tensor]] = {}
+        self._entries: list[tuple[Token[Record | None], np.errstate]] = []
+        self._encodings: dict[tuple[nn.Module, bool], tuple[Tensor, int, Tensor]] = {}
 
     def __enter__(self) -> GradientTape:
-        self.steps = []
-        self._token = self.entered.set(self)
-        self._ignored = np.errstate(all="ignore")  # what is not finite is found and named before the step
-        self._ignored.__enter__()
+        if not self._entries:  # else a loss asks for something that enters the tape too
+            self._forget()
+        ignored = np.errstate(all="ignore")  # what is not finite is found and named before the step
+        ignored.__enter__()
+        self._entries.append((self.entered.set(self), ignored))
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        assert self._token is not None
-        assert self._ignored is not None
-        self._ignored.__exit__(*exception)
-        self.entered.reset(self._token)
-        self._encodings = {}
+        token, ignored = self._entries.pop()
+        ignored.__exit__(*exception)
+        self.entered.reset(token)
+        if not self._entries:
+            self._encodings = {}
 
     def backward(self, loss: Tensor | Recorded) -> None:
-        """Add the gradients of the loss to all parameters' `.grad`, which must exist."""
+        """Add the gradients of the loss to all parameters' `.grad`."""
         with np.errstate(all="ignore"):
             loss.backward()
-            for hand_on in reversed(self.steps):
-                hand_on()
-        self.steps = []
+            self.hand_on()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.steps, self.views = [], {}
 
     @classmethod
     def outputs(cls, encoder: nn.Module, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor]:
@@ -76,8 +78,8 @@ class GradientTape(Record):
 
         def hand_on() -> None:
             gradient = recorded.received()
-            if gradient is not None and parameter.grad is not None:
-                parameter.grad += torch.from_numpy(gradient)
+            if gradient is not None:
+                add_gradient(parameter, gradient)
 
         tape.steps.append(hand_on)
         return cast("Tensor", recorded)
@@ -85,20 +87,20 @@ class GradientTape(Record):
     def _encoding(self, encoder: nn.Module, features: Tensor) -> Tensor:
         """What torch makes of the features; once where actor and critic share an encoder."""
         key = encoder, torch.is_grad_enabled()
-        read, encoding = self._encodings.get(key, (None, None))
-        if read is not features or encoding is None:
+        read, version, encoding = self._encodings.get(key, (None, 0, None))
+        if read is not features or version != features._version or encoding is None:
             encoding = encoder(features)
-            self._encodings[key] = features, encoding
+            self._encodings[key] = features, features._version, encoding
         return encoding
 
     def _mirror(self, encoder: nn.Module, heads: Sequence[nn.Linear], features: Tensor) -> Mirror | None:
         key = (encoder, *heads)
         mirror = self._mirrors.get(key)
         if key not in self._mirrors or (mirror is not None and not mirror.is_current):
-            mirror = self._mirrors[key] = Mirror(encoder, heads) if Mirror.supports(encoder) else None
-        if mirror is None or features.requires_grad or len(features) * len(mirror.heads[0].weight) > LARGE:
+            mirror = self._mirrors[key] = Mirror(encoder, heads) if Mirror.supports(encoder, heads) else None
+        if mirror is None or features.requires_grad or features.ndim != 2 or features.dtype != torch.float32:
             return None
-        return mirror
+        return None if len(features) * len(mirror.heads[0].weight) > LARGE else mirror
 
 
 def _outputs(heads: Sequence[nn.Linear], encoding: Tensor) -> list[Tensor]:

@@ -109,9 +109,10 @@ class ActorPolicy(Policy):
     def _parameters(self, features: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
         """What `ActionParameters` has, as arrays."""
         actor = self.actor
-        if isinstance(actor, Actor):
-            if (self._mirror is None or not self._mirror.is_current) and Mirror.supports(actor.encoder):
-                self._mirror = Mirror(actor.encoder, actor.heads.linear())
+        if isinstance(actor, Actor) and type(actor).forward is Actor.forward:
+            if self._mirror is None or not self._mirror.is_current:
+                encoder, heads = actor.encoder, actor.heads.linear()
+                self._mirror = Mirror(encoder, heads) if Mirror.supports(encoder, heads) else None
             if self._mirror is not None:
                 return actor.heads.from_outputs(self._mirror(features))
         with torch.no_grad():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +14,7 @@ from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.layers import MLP
 from mlhooks.nn.mirror import ACTIVATIONS, LARGE, Mirror
 from mlhooks.nn.networks import Actor, Critic
-from mlhooks.nn.recorded import Recorded
+from mlhooks.nn.recorded import Record, Recorded
 from mlhooks.nn.tape import GradientTape
 from tests.steps import make_spec
 
@@ -38,8 +40,8 @@ def make_actor(activation: str, spec: ActionSpec) -> Actor:
 @pytest.mark.parametrize("spec", [ActionSpec(2, (3, 2)), ActionSpec(3, ()), ActionSpec(0, (5,))], ids=str)
 def test_mirror_computes_what_the_actor_computes(activation: str, spec: ActionSpec) -> None:
     actor = make_actor(activation, spec)
-    assert Mirror.supports(actor.encoder)
     heads = actor.heads.linear()
+    assert Mirror.supports(actor.encoder, heads)
     features = np.random.default_rng(0).normal(0, 30, (17, 6)).astype(np.float32)
     expected = actor(torch.from_numpy(features))
     wanted = [part for part in (expected.mean, expected.logits) if part is not None]
@@ -60,8 +62,37 @@ def test_mirror_follows_the_weights_without_being_told() -> None:
     np.testing.assert_allclose(mirror(features)[0], expected, rtol=1e-5)
 
 
-def test_actor_with_other_layers_is_left_to_torch() -> None:
-    assert not Mirror.supports(torch.nn.Linear(2, 2))
+class Doubled(MLP):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return super().forward(features) * 2.0
+
+
+class DoubledHead(torch.nn.Linear):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return super().forward(features) * 2.0
+
+
+def test_layers_that_may_compute_something_else_are_left_to_torch() -> None:
+    plain, head = MLP(6, 8, 1, "tanh", "orthogonal"), torch.nn.Linear(8, 2)
+    assert Mirror.supports(plain, [head])
+    assert not Mirror.supports(torch.nn.Linear(2, 2), [head])
+    assert not Mirror.supports(Doubled(6, 8, 1, "tanh", "orthogonal"), [head])
+    assert not Mirror.supports(plain, [head, DoubledHead(8, 2)])
+    assert not Mirror.supports(plain, [torch.nn.Linear(8, 2, bias=False)])
+    head.register_forward_hook(lambda *_: None)
+    assert not Mirror.supports(plain, [head])
+
+
+def test_mirror_ends_with_a_hook_or_other_memory() -> None:
+    plain, head = MLP(6, 8, 1, "tanh", "orthogonal"), torch.nn.Linear(8, 2)
+    mirror = Mirror(plain, [head])
+    assert mirror.is_current
+    hook = plain.register_forward_hook(lambda *_: None)
+    assert not mirror.is_current
+    hook.remove()
+    assert mirror.is_current
+    plain.layers[0].weight.data = torch.ones(8, 6)
+    assert not mirror.is_current
 
 
 class Networks(torch.nn.Module):
@@ -118,6 +149,90 @@ def test_tape_leaves_other_networks_large_batches_and_needed_inputs_to_autograd(
             (output,) = tape.outputs(encoder, heads, features)
             assert isinstance(output, torch.Tensor)
         assert isinstance(tape.outputs(plain, heads, rows)[0], Recorded)
+
+
+def gradients_of(loss: Callable[[Any, Any], Any], *, on_tape: bool) -> list[torch.Tensor | None]:
+    """The gradients of two networks after a loss on a function that gives a network's outputs for features."""
+    torch.manual_seed(0)
+    networks = [(MLP(6, 8, 1, "tanh", "orthogonal"), [torch.nn.Linear(8, 2)]) for _ in range(2)]
+    tape = GradientTape()
+    if on_tape:
+        with tape:
+            tape.backward(loss(lambda *asked: tape.outputs(*asked)[0], networks))
+    else:
+        loss(lambda encoder, heads, features: heads[0](encoder(features)), networks).backward()
+    return [p.grad for encoder, heads in networks for module in (encoder, *heads) for p in module.parameters()]
+
+
+ROWS = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
+
+
+def called_backward(output: Any, networks: Any) -> Any:
+    """Two steps of an optimizer of its own in the loss, the second through functions that are torch's."""
+    optimizer = torch.optim.SGD(networks[1][0].parameters(), 0.5)
+    mine = output(*networks[0], ROWS).square()
+    for function in (torch.tanh, torch.sigmoid):
+        optimizer.zero_grad()
+        function(output(*networks[1], ROWS)).sum().backward()
+        optimizer.step()
+    return mine.sum() + output(*networks[1], ROWS).exp().sum()
+
+
+def called_backward_on_parts(output: Any, networks: Any) -> Any:
+    values = output(*networks[0], ROWS)
+    values.backward(torch.ones(5, 2), retain_graph=True)
+    (values * 2.0).sigmoid().sum().backward(retain_graph=True)
+    return values.square().sum() + values.sigmoid().sum()
+
+
+def hooks_on_parameters(output: Any, networks: Any) -> Any:
+    for parameter in networks[0][0].parameters():
+        parameter.register_hook(lambda gradient: gradient.clamp(-0.1, 0.1))
+    return output(*networks[0], ROWS).square().sum()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        called_backward,
+        called_backward_on_parts,
+        hooks_on_parameters,
+        lambda output, networks: output(*networks[0], ROWS[0]).square().sum(),
+        lambda output, networks: output(*networks[0], ROWS[None].repeat(2, 1, 1)).square().sum(),
+        lambda output, networks: (output(*networks[0], ROWS) * output(*networks[0], ROWS * 2.0)).sum(),
+        lambda output, networks: output(
+            *networks[0], torch.cat([ROWS[:, :4], output(*networks[1], ROWS)], dim=1)
+        ).sum(),
+    ],
+    ids=["own backward", "own backward on parts", "hooks", "one row", "rows of rows", "twice", "one on another"],
+)
+def test_tape_follows_a_loss_as_autograd_does(loss: Callable[[Any, Any], Any]) -> None:
+    wanted = gradients_of(loss, on_tape=False)
+    assert any(gradient is not None for gradient in wanted)
+    for gradient, expected in zip(gradients_of(loss, on_tape=True), wanted, strict=True):
+        torch.testing.assert_close(gradient, expected)
+
+
+def test_tape_can_be_entered_again_by_a_loss() -> None:
+    def loss(output: Any, networks: Any) -> Any:
+        values = output(*networks[0], ROWS)
+        tape = Record.entered.get()
+        with torch.no_grad(), tape if isinstance(tape, GradientTape) else nullcontext():
+            targets = output(*networks[1], ROWS)
+        return (values - targets).square().sum()
+
+    for gradient, expected in zip(gradients_of(loss, on_tape=True), gradients_of(loss, on_tape=False), strict=True):
+        torch.testing.assert_close(gradient, expected)
+
+
+def test_encoding_is_made_anew_for_features_that_changed_in_place() -> None:
+    encoder, heads, rows = torch.nn.Linear(6, 8), [torch.nn.Linear(8, 2)], torch.ones(3, 6)
+    with GradientTape() as tape:
+        first = tape.outputs(encoder, heads, rows)[0]
+        rows.mul_(2.0)
+        second = tape.outputs(encoder, heads, rows)[0]
+    torch.testing.assert_close(second, heads[0](encoder(rows)))
+    assert not torch.equal(first, second)
 
 
 def test_tape_is_left_when_a_loss_raises() -> None:

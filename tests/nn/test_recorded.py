@@ -56,10 +56,31 @@ COMPUTED: dict[str, Function] = {
     "smooth_l1_loss": lambda x: (
         functional.smooth_l1_loss(3.0 * x, C) + functional.smooth_l1_loss(x, C, reduction="none")
     ),
+    "infinite where it does not count": lambda x: (
+        x.clamp(min=0.0).sqrt()
+        + torch.relu(x).sqrt()
+        + torch.where(x > 0.0, x, 0.0).sqrt()
+        + x.masked_fill(x < 0.0, 0.0).sqrt()
+        + torch.max(x, torch.zeros(4)).sqrt()
+        + torch.min(x, torch.zeros(4)).neg().sqrt()
+        + torch.min(x.masked_fill(MASK, torch.inf), torch.full((4,), torch.inf)).masked_fill(MASK, 0.0)
+    ),
+    "division by large and small": lambda x: (
+        1e-10 * (1e30 / (x.abs() * 1e20 + 1e20)) + (ROW * 1e-25) / (x.abs() * 1e-25 + 1e-25)
+    ),
+    "scalars": lambda x: x.sum() * x.mean() + x.sum().sum(0) + x.mean().tanh().mean(-1) + x.mean()[None].expand(4),
+    "view of a computed one": lambda x: torch.log_softmax(x, 1).view(2, 12) + torch.softmax(x, 1).detach().view(2, 12),
     "constants of it": lambda x: x * (x > 0.0) + (x > C) * x + torch.zeros_like(x) + x.detach() * x,
 }
 LEFT_TO_TORCH: dict[str, Function] = {
     "unknown functions": lambda x: torch.sigmoid(x).cumsum(0) + x.std() + functional.silu(x),
+    "keywords": lambda x: torch.cat(tensors=[x, C], dim=1) + torch.add(input=x, other=C).repeat(1, 2),
+    "all dimensions": lambda x: x.sum(()) * x.sigmoid() + x.mean(dim=()),
+    "power of zero": lambda x: torch.relu(x) ** 0 + x,
+    "nothing": lambda x: x[:0].mean().nan_to_num(0.0) + functional.mse_loss(x[:0], C[:0]).nan_to_num(0.0) + x,
+    "bfloat16": lambda x: (x * C.bfloat16()).float(),
+    "writable": lambda x: x.mean(0).expand(6, 4).sigmoid() * x.expand(6, 4).sigmoid(),
+    "view of what turned": lambda x: turned_first(torch.log_softmax(x, 1)).view(2, 12),
     "unknown arguments": lambda x: torch.add(x, C, alpha=2) + x.sum(0, dtype=torch.float64).float(),
     "other dtypes": lambda x: (x * C.double()).float() + x * INDEX[:, :1] + x * np.float64(2.0),
     "indices": lambda x: x[MASK] * 2.0 + x[INDEX[:, 0]].sum(),
@@ -86,7 +107,31 @@ def changed_in_place(x: Any) -> Any:
     return y * x
 
 
+def changed_view(x: Any) -> Any:
+    y = x * 2.0
+    before = y[:, :2].exp()
+    y[:, 1:3].masked_fill_(MASK[:, 1:3], -1.0)
+    y.view(-1)[3:9] = 1.0
+    y.unsqueeze(0)[0, 1, :1].squeeze(0).mul_(3.0)
+    return torch.cat([y * x, before], dim=1)
+
+
+def changed_below_a_view(x: Any) -> Any:
+    y = x * 2.0
+    view, reshaped = y[1:, 1:3], y.reshape(24)
+    before = view.exp()
+    y[:, 2] = 0.5
+    return view * before * reshaped[:10].view(5, 2) * x[1:, :2]
+
+
+def turned_first(x: Any) -> Any:
+    x.sigmoid()
+    return x
+
+
 LEFT_TO_TORCH["changes in place"] = changed_in_place
+LEFT_TO_TORCH["changes in place of a view"] = changed_view
+LEFT_TO_TORCH["changes in place below a view"] = changed_below_a_view
 
 
 def with_tape(function: Function, *, expect: bool | None = None) -> tuple[Tensor, Tensor]:
@@ -158,6 +203,15 @@ def test_distributions_are_those_of_torch(actions: int) -> None:
 def test_wrong_shapes_are_told_as_by_torch() -> None:
     with pytest.raises(RuntimeError, match="must match the size of tensor b"):
         with_tape(lambda x: x + torch.ones(5, 4))
+
+
+def test_wrong_indices_and_conditions_are_told_as_by_torch() -> None:
+    with pytest.raises(RuntimeError, match="same number of dimensions"):
+        with_tape(lambda x: x.gather(1, INDEX[:, 0]))
+    with pytest.raises(RuntimeError, match="bool"):
+        with_tape(lambda x: x.masked_fill(INDEX[:, :1], 0.0))
+    with pytest.raises(RuntimeError, match="bool"):
+        with_tape(lambda x: torch.where(C, x, 0.0))
 
 
 def test_is_a_constant_where_no_gradients_are_wanted() -> None:
