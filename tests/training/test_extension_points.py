@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from builtin_plugins.ppo import PPOOptimizer, PPOTrainer
 from mlhooks import hookimpl
-from mlhooks.nn.heads import ActionHeads
+from mlhooks.nn.features import FeatureLayout
+from mlhooks.nn.heads import ActionHeads, ActionParameters
+from mlhooks.nn.networks import Actor
+from mlhooks.settings import TrainerSettings
 from mlhooks.training.policy import ActorPolicy
 from tests.scripted import Env, config, train
+from tests.steps import make_spec
 
 
 class Linear(nn.Module):
@@ -68,6 +73,25 @@ class StopAtUpdate:
     @hookimpl
     def update_finished(self, trainer):
         self.run.stop.requested = trainer.updates == 2
+
+
+class Negated(Actor):
+    def forward(self, features):
+        return ActionParameters(*(None if part is None else -part for part in super().forward(features)))
+
+
+def test_actor_that_computes_something_else_acts_by_it() -> None:
+    spec = make_spec(observation=3, continuous=0, branches=(4,))
+    settings = TrainerSettings(trainer_type="ppo", network_settings={"hidden_units": 8, "num_layers": 1})
+    layout = FeatureLayout("B", spec)
+    actor = Negated(layout, spec.action_spec, settings.network_settings)
+    policy = ActorPolicy("B", spec, settings, torch.device("cpu"), actor)
+    policy.deterministic = True
+    observations = [np.random.default_rng(0).normal(0, 3, (20, 3)).astype(np.float32)]
+    features = torch.from_numpy(policy.inputs.features(observations))
+    wanted = Actor.forward(actor, features).logits.argmin(1)
+    acted = policy.act(observations, None, np.random.default_rng(0)).discrete[:, 0]
+    np.testing.assert_array_equal(acted, wanted.numpy())
 
 
 def test_plugin_replaces_loss_and_torch_optimizer(tmp_path: Path) -> None:
