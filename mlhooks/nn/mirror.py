@@ -124,14 +124,15 @@ class Mirror:
         self.activation = ACTIVATIONS[encoder.activation]
         self.heads = [_Layer(head) for head in heads]
         layers = self.hidden + self.heads
-        self._addresses = [(parameter, parameter.data_ptr()) for layer in layers for parameter in layer.parameters]
+        self._parameters = [parameter for layer in layers for parameter in layer.parameters]
+        self._addresses = [parameter.data_ptr() for parameter in self._parameters]
         modules = encoder, *encoder.layers, *heads
         self._hooks = [hooks for module in modules for hooks in (module._forward_pre_hooks, module._forward_hooks)]
 
     @property
     def is_current(self) -> bool:
         """Whether the parameters are still where they were (values may have changed), and no hook waits for a call."""
-        return not any(self._hooks) and all(p.data_ptr() == address for p, address in self._addresses)
+        return not any(self._hooks) and [p.data_ptr() for p in self._parameters] == self._addresses
 
     @staticmethod
     def supports(encoder: nn.Module, heads: Sequence[nn.Module]) -> TypeGuard[MLP]:
