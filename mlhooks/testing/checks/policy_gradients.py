@@ -109,7 +109,7 @@ def test_log_probabilities_of_acting_equal_those_of_learning(trial: Trial, norma
         return update(batch)
 
     hand.optimizer.update = watched  # type: ignore[method-assign]
-    hand.policy.inputs.update = lambda _: None  # type: ignore[method-assign]  # what acted learns
+    hand.policy.inputs.update = lambda _: None  # type: ignore[assignment, method-assign]  # what acted learns
     hand.trainer.update()
     demand(
         worst and worst[0] < 1e-3,
