@@ -19,6 +19,7 @@ single run) and `results/ppo_cartpole.md` (the tables). It needs Linux or macOS.
 from __future__ import annotations
 
 import argparse
+import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,7 +117,7 @@ def breakdown(runs: list[dict[str, Any]]) -> str:
     return f"Where mlhooks' time goes, in parts of the training loop: {', '.join(parts)}."
 
 
-def about(workload: str, results: Results, work: Work, rounds: int) -> dict[str, str]:
+def about(workload: str, results: Results, work: Work, rounds: int, options: Sequence[str]) -> dict[str, str]:
     """When, where and with what the results were measured."""
     versions = {name: text for runs in results.values() for name, text in runs[0]["versions"].items()}
     settings = ", ".join(f"{key} {value}" for key, value in work.items())
@@ -128,7 +129,7 @@ def about(workload: str, results: Results, work: Work, rounds: int) -> dict[str,
     }
     for name, changes in TUNED.get(workload, {}).items():
         facts[f"{name}'s own settings"] = ", ".join(f"{key} {value}" for key, value in changes.items())
-    return facts | {"command": f"nox -s bench -- {workload} --rounds {rounds}"}
+    return facts | {"command": f"nox -s bench -- {workload} {shlex.join(options)}"}
 
 
 def installed(peer: Peer) -> bool:
@@ -162,12 +163,13 @@ def main() -> None:
     args = arguments()
     chosen = [peer for peer in (*PEERS, LIMITS) if peer.name in args.peers and installed(peer)]
     names = [peer.name for peer in chosen]
+    options = ["--rounds", str(args.rounds), *(["--steps", str(args.steps)] if args.steps else [])]
     for workload in args.workloads or WORKLOADS:
         work = WORKLOADS[workload] | ({"steps": args.steps} if args.steps else {})
         results = measure(
             workload, work, args.rounds, [peer for peer in chosen if peer.name in work.get("peers", names)]
         )
-        facts = about(workload, results, work, args.rounds)
+        facts = about(workload, results, work, args.rounds, [*options, "--peers", *results])
         write(args.output, workload, facts, {"settings": work, "runs": results}, tables(work, results))
 
 

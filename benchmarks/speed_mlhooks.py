@@ -176,6 +176,8 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
     if "stop_at" in settings:
         plugins.append(Goal(settings["stop_at"]))
     config = settings.get("config") or configuration(settings)
+    if isinstance(config, str):
+        config = Path(__file__).with_name(config)
     run = mlhooks.train(config, seed=settings["seed"], plugins=plugins)
     (trainer,) = run.trainers.values()
     timers = run.timers.as_dict()["children"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 Work = dict[str, Any]
@@ -85,7 +84,7 @@ WORKLOADS: dict[str, Work] = {
 }
 TUNED: dict[str, dict[str, Work]] = {
     "time_to_475": {
-        "mlhooks": {"config": str(Path(__file__).with_name("cartpole_475.yaml"))},
+        "mlhooks": {"config": "cartpole_475.yaml"},
         # of CleanRL's ppo.py
         "cleanrl": {
             "environments": 4,
