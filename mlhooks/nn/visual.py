@@ -69,7 +69,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Encode [rows, channels * height * width] to [rows, hidden_units]."""
-        # with channels last, large convolutions take two thirds of the time on a CPU
+        # with channels last, large convolutions are faster on a CPU
         images = pixels.unflatten(1, self.shape).contiguous(memory_format=torch.channels_last)
         return self._activate(self.dense(self.layers(images).flatten(1)))
 
