@@ -51,8 +51,9 @@ class OnPolicyTrainer(Trainer):
         The normalizer comes first, as in ML-Agents: else the first rollout would be learned from with features that
         nobody will see again.
         """
-        rows = self.store.complete_rows()
-        self.policy.inputs.update([obs[rows] for obs in self.store.obs])
+        if self.policy.inputs.normalizer is not None:
+            rows = self.store.complete_rows()
+            self.policy.inputs.update([obs[rows] for obs in self.store.obs])
         batch = self.rollout()
         self.optimizer.set_step(self.step)
         size = self.settings.hyperparameters.batch_size
