@@ -63,11 +63,13 @@ class QPolicy(Policy):
 
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
         """Choose actions; `log_prob` is that of the choice between exploring and not, and of no use."""
-        scores = self._values(self.inputs.features(obs))
-        agents, branches = len(scores), self.network.branches
+        agents, branches = len(obs[0]), self.network.branches
         explores = () if self.deterministic else np.flatnonzero(rng.random(agents) < self.epsilon)
+        if len(explores) < agents:
+            scores = self._values(self.inputs.features(obs)).copy()
+        else:  # nobody asks for the values
+            scores = np.empty((agents, branches[-1].stop), np.float32)
         if len(explores):
-            scores = scores.copy()
             scores[explores] = rng.random((len(explores), scores.shape[1]), np.float32)
         if mask is not None:
             scores = np.where(mask, np.float32(MASKED_LOGIT), scores)

@@ -130,16 +130,16 @@ class StatsReporter:
         aggregation: StatsAggregationMethod = StatsAggregationMethod.AVERAGE,
     ) -> None:
         """Emit an array of values of any shape, as one call of `add_stat` for each would."""
-        values = np.ascontiguousarray(values, dtype=np.float64).reshape(-1)
-        if values.size == 0:
+        emitted = array("d", np.asarray(values, np.float64).tobytes())
+        if not emitted:
             return
         if aggregation is StatsAggregationMethod.MOST_RECENT:
-            self._values[key] = array("d", values[-1:].tobytes())
+            self._values[key] = emitted[-1:]
         else:
-            self._values.setdefault(key, array("d")).frombytes(values.tobytes())
+            self._values.setdefault(key, array("d")).extend(emitted)
         self._methods[key] = aggregation
         if self._plugins is not None and self._plugins.implemented("on_add_stat"):
-            for value in values.tolist():
+            for value in emitted:
                 self._plugins.hook.on_add_stat(category=self.category, key=key, value=value, aggregation=aggregation)
 
     def set_stat(self, key: str, value: float) -> None:

@@ -83,12 +83,15 @@ class FeatureInput(nn.Module):
         super().__init__()
         self.layout = layout
         self.normalizer = Normalizer(layout.vectors) if normalize and layout.vectors else None
+        self._given = len(layout.order) == 1 and not layout.images and self.normalizer is None
 
     def features(self, obs: Sequence[np.ndarray]) -> np.ndarray:
         """Features [rows, size] of observations [rows, ...], normalized where the settings ask for it.
 
         They are a view where there is one observation only and it is not normalized.
         """
+        if self._given:
+            return obs[0]
         parts = [obs[index] for index in self.layout.order]
         images = [array.reshape(len(array), math.prod(array.shape[1:])) for array in parts if array.ndim == 4]
         vectors = parts[: len(parts) - len(images)]

@@ -16,6 +16,7 @@ from mlhooks.nn.recorded import compute
 from mlhooks.nn.tape import GradientTape
 
 MASKED_LOGIT = -1e9
+LEAST_ARRIVAL = np.full((), 1e-30, np.float32)
 LOG_2PI = operations.LOG_2PI
 
 
@@ -149,41 +150,38 @@ def sample(
 ) -> SampledActions:
     """Draw actions from distribution parameters laid out as in `ActionParameters`, as numpy arrays.
 
-    Categories are drawn by the Gumbel-max trick, which unlike an inverse distribution function can never round its
-    way into a forbidden action. `mask` is [rows, sum of branch sizes], True where forbidden.
+    A category is the winner of a race of exponential arrivals at the rates of its branch's weights, which unlike an
+    inverse distribution function can never round its way into a forbidden one: that has no weight, and never arrives.
+    `mask` is [rows, sum of branch sizes], True where forbidden.
     """
     source = mean if mean is not None else logits
     assert source is not None
-    rows = source.shape[0]
+    rows = len(source)
     log_prob: np.ndarray | None = None
     continuous = np.zeros((rows, 0), np.float32)
     discrete = np.zeros((rows, len(branches)), np.int64)
     if mean is not None and log_std is not None:
-        size = mean.shape[1]
+        constant = np.add.reduce(log_std) + np.float32(0.5 * mean.shape[1] * LOG_2PI)
         if deterministic:
-            continuous = mean
-            log_prob = np.full(rows, -log_std.sum() - 0.5 * size * LOG_2PI, np.float32)
+            continuous, log_prob = mean, np.full(rows, -constant, np.float32)
         else:
             noise = rng.standard_normal(mean.shape, np.float32)
             continuous = mean + np.exp(log_std) * noise
-            log_prob = np.einsum("ij,ij->i", noise, noise) * np.float32(-0.5)
-            log_prob -= log_std.sum() + np.float32(0.5 * size * LOG_2PI)
+            log_prob = np.vecdot(noise, noise) * np.float32(-0.5) - constant
     if logits is not None:
+        logits = logits.T.copy()  # [categories, rows]: a few long loops instead of many short ones
         if mask is not None:
-            logits = np.where(mask, np.float32(MASKED_LOGIT), logits)
-        scores = logits
+            logits[mask.T] = MASKED_LOGIT
         if not deterministic:
-            noise = rng.standard_exponential(logits.shape, np.float32)
-            np.maximum(noise, 1e-30, out=noise)
-            np.log(noise, out=noise)
-            scores = np.subtract(logits, noise, out=noise)
-        index = np.arange(rows)
+            arrivals = np.maximum(rng.standard_exponential(logits.shape, np.float32), LEAST_ARRIVAL)
         for branch, columns in enumerate(branches):
-            choice = scores[:, columns].argmax(1)
+            scores = logits[columns]
+            weights = np.exp(scores - np.maximum.reduce(scores))
+            if not deterministic:
+                scores = weights / arrivals[columns]
+            choice = scores.argmax(0)
             discrete[:, branch] = choice
-            weights = logits[:, columns] - np.maximum.reduce(logits[:, columns], axis=1, keepdims=True)
-            np.exp(weights, out=weights)
-            chosen = np.log(weights[index, choice] / np.add.reduce(weights, axis=1))
+            chosen = np.log(weights[choice, np.arange(rows)] / np.add.reduce(weights))
             log_prob = chosen if log_prob is None else log_prob + chosen
     assert log_prob is not None
     return SampledActions(continuous, discrete, log_prob)

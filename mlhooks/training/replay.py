@@ -52,28 +52,28 @@ class ReplayBuffer(ExperienceStore):
         """As in the store; goes on at the front where the end of the ring is reached."""
         if self.size >= self.rows and self.waiting == self.size:
             self.size = self.waiting = 0
-        old = slice(self.size, min(self.size + len(slots), self.filled))
-        self._overwrite(old)
-        try:
-            super().open_rows(slots, steps)
-        except Exception:
-            self.final[old] = -1  # they were given away, and must not be so again
-            raise
+        if self.size < self.filled:
+            self._overwrite(slice(self.size, min(self.size + len(slots), self.filled)))
+        super().open_rows(slots, steps)
         self.filled = max(self.filled, self.size)
 
     def _overwrite(self, old: slice) -> None:
-        finals = self.final[old]
-        self._free_finals.extend(finals[finals >= 0].tolist())
+        self._free_finals += [final for final in self.final[old].tolist() if final >= 0]
         slots = self.slot[old]
-        lost = self.open_row[slots] == np.arange(old.start, old.start + len(slots))
-        self.open_row[slots[lost]] = -1
+        lost = self.open_row[slots] == np.arange(old.start, old.stop)
+        if np.count_nonzero(lost):
+            self.open_row[slots[lost]] = -1
+        self._blank(old)
 
     def _add_finals(self, obs: list[np.ndarray]) -> np.ndarray:
-        reused = [self._free_finals.pop() for _ in range(min(len(obs[0]), len(self._free_finals)))]
+        free, ended = self._free_finals, len(obs[0])
+        reused = np.array([free.pop() for _ in range(min(ended, len(free)))], np.int64)
         for column, final in zip(self.final_obs, obs, strict=True):
             column[reused] = final[: len(reused)]
+        if len(reused) == ended:
+            return reused
         added = super()._add_finals([final[len(reused) :] for final in obs])
-        return np.concatenate([np.array(reused, np.int64), added])
+        return np.concatenate([reused, added])
 
     def is_complete(self, rows: np.ndarray) -> np.ndarray:
         """Whether rows have their reward and what follows."""

@@ -24,7 +24,11 @@ COLUMNS = (
     *("mask", "continuous", "discrete", "log_prob", "reward", "group_reward", "end", "successor", "final"),
     *("slot", "trajectory", "tick", "group"),
 )
+FILLS = {"end": End.NONE.value, "successor": -1, "final": -1}
+"""What these columns hold in rows that nobody uses, so that a new row has it already."""
+ALL = slice(None)
 PER_SLOT = ("open_row", "slot_trajectory", "slot_length")
+END_OF = np.array([End.TERMINAL, End.INTERRUPTED], np.int8)  # by whether the episode was interrupted
 
 
 class ExperienceStore:
@@ -92,19 +96,17 @@ class ExperienceStore:
         elif self.masked:
             self.mask[new] = False
         self.group[new] = steps.group_id
-        self.end[new] = End.NONE
-        self.successor[new] = -1
-        self.final[new] = -1
         self.slot[new] = slots
         self.tick[new] = self.clock
         rows = self.open_row[slots]
         numbers = np.arange(start, stop)
-        if rows.min() < 0:
-            known, fresh = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
+        fresh = rows < 0
+        if np.count_nonzero(fresh):
+            known = np.flatnonzero(~fresh)
             self._continue(rows[known], slots[known], steps, known, numbers[known])
             self._begin_trajectories(slots[fresh])
         else:
-            self._continue(rows, slots, steps, slice(None), numbers)
+            self._continue(rows, slots, steps, ALL, numbers)
         self.trajectory[new] = self.slot_trajectory[slots]
         self.slot_length[slots] += 1
         self.open_row[slots] = numbers
@@ -123,7 +125,7 @@ class ExperienceStore:
         self.successor[rows] = successors
         self.complete += len(rows)
         cut = self.slot_length[slots] >= self.time_horizon
-        if cut.any():
+        if np.count_nonzero(cut):
             self.end[rows[cut]] = End.HORIZON
             self._begin_trajectories(slots[cut])
 
@@ -145,13 +147,16 @@ class ExperienceStore:
             slots: [agents] their slots, -1 for agents that hold none.
             steps: what the environment sent, in the same order.
         """
-        rows = np.where(slots < 0, -1, self.open_row[slots]) if len(self.open_row) else np.full(len(slots), -1)
-        known: np.ndarray | slice = slice(None)
-        if rows.min() < 0:
-            known = np.flatnonzero(rows >= 0)
+        if len(self.open_row) == 0:
+            return
+        rows = self.open_row[slots]
+        known: np.ndarray | slice = (slots >= 0) & (rows >= 0)
+        if np.count_nonzero(known) == len(slots):
+            known = ALL
+        else:
             rows, slots = rows[known], slots[known]
         self._reward(rows, steps, known)
-        self.end[rows] = steps.interrupted[known] + End.TERMINAL  # INTERRUPTED is one more
+        self.end[rows] = END_OF.take(steps.interrupted[known])
         self.final[rows] = self._add_finals([obs[known] for obs in steps.obs])
         self.open_row[slots] = -1
         self.complete += len(rows)
@@ -229,15 +234,22 @@ class ExperienceStore:
 
     def _keep(self, rows: np.ndarray) -> None:
         """Move some rows to the front and forget the others."""
-        place = np.full(self.in_use + 1, -1, np.int64)  # the last entry serves row -1
+        in_use = self.in_use
+        place = np.full(in_use + 1, -1, np.int64)  # the last entry serves row -1
         place[rows] = np.arange(len(rows))
         self.waiting = int((self.tick[rows] < self.clock).sum())
         for column in (*self.obs, *(getattr(self, name) for name in COLUMNS)):
             column[: len(rows)] = column[rows]
         kept = slice(0, len(rows))
         self.successor[kept] = place[self.successor[kept]]
+        self._blank(slice(len(rows), in_use))
         self.open_row = place[self.open_row]
         self.size = len(rows)
+
+    def _blank(self, rows: slice) -> None:
+        """Make rows that nobody uses what a new row begins with."""
+        for name, fill in FILLS.items():
+            getattr(self, name)[rows] = fill
 
     def reserve(self, slots: int) -> None:
         """Make room for slots."""
@@ -251,7 +263,7 @@ class ExperienceStore:
         rows = max(self.rows + 2 * len(self.open_row), self.size + agents)
         self.obs = [_grown(column, rows) for column in self.obs]
         for name in COLUMNS:
-            setattr(self, name, _grown(getattr(self, name), rows))
+            setattr(self, name, _grown(getattr(self, name), rows, FILLS.get(name, 0)))
 
     def state_dict(self) -> dict[str, Any]:
         """All rows in use and the state of all slots."""

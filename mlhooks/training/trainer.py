@@ -167,39 +167,42 @@ class Trainer(ABC):
         slots = self._maps.get((worker, behavior_id))
         if slots is None:
             slots = self._maps[worker, behavior_id] = SlotMap(self.pool)
-        before = self.store.complete
+        store, ended = self.store, None
+        before = store.complete
         if len(terminals):
             self._check_finite(worker, terminals)
-            ended = self._end_episodes(slots, terminals)
-        if len(decisions):
+            ended = slots.find(terminals.agent_id)
+            self._end_episodes(ended, terminals)
+        if agents := len(decisions):
             where = slots.slots(decisions.agent_id)
-            self.store.reserve(self.pool.size)
-            self.episodes.reserve(self.pool.size)
+            if self.pool.size > len(store.open_row):
+                store.reserve(self.pool.size)
+                self.episodes.reserve(self.pool.size)
             self.episodes.decided(where, decisions.reward)
-            self.store.open_rows(where, decisions)
-            self._waiting.append((worker, behavior_id, len(decisions)))
-        if len(terminals):  # who did not begin a new episode at once is gone
-            slots.release(terminals.agent_id[(ended >= 0) & (self.store.open_row[ended] < 0)])
+            store.open_rows(where, decisions)
+            self._waiting.append((worker, behavior_id, agents))
+        if ended is not None:  # who did not begin a new episode at once is gone
+            gone = store.open_row[ended] < 0
+            if np.count_nonzero(gone):
+                slots.release(terminals.agent_id[gone & (ended >= 0)])
         if self.training:
-            self.step += self.store.complete - before
+            self.step += store.complete - before
 
-    def _end_episodes(self, slots: SlotMap, terminals: TerminalSteps) -> np.ndarray:
-        """Returns the slots of the agents, -1 for those that never decided."""
-        where = slots.find(terminals.agent_id)
-        self.store.end_episodes(where, terminals)
-        rewards, known = terminals.reward, where
-        if where.min() < 0:
-            rewards, known = rewards[where >= 0], where[where >= 0]
-        returns, lengths = self.episodes.ended(known, rewards)
+    def _end_episodes(self, slots: np.ndarray, terminals: TerminalSteps) -> None:
+        """Take in the ends of agents' episodes; their slots are -1 for those that never decided."""
+        self.store.end_episodes(slots, terminals)
+        rewards, known = terminals.reward, slots >= 0
+        if np.count_nonzero(known) < len(slots):
+            rewards, slots = rewards[known], slots[known]
+        returns, lengths = self.episodes.ended(slots, rewards)
         self.stats.add_stats("Environment/Cumulative Reward", returns, StatsAggregationMethod.HISTOGRAM)
         self.stats.add_stats("Environment/Episode Length", lengths)
         self.stats.add_stats("Policy/Extrinsic Reward", returns)
-        return where
 
     def _check_finite(self, worker: int, steps: DecisionSteps | TerminalSteps) -> None:
         for index, values in enumerate((*steps.obs, steps.reward, steps.group_reward)):
             finite = np.isfinite(values)
-            if np.count_nonzero(finite) == values.size:  # a fraction of the time of all() on few agents
+            if np.count_nonzero(finite) == finite.size:  # a fraction of the time of all() on few agents
                 continue
             bad = ~finite.reshape(len(values), -1).all(axis=1)
             specs = self.behavior_spec.observation_specs
@@ -232,15 +235,15 @@ class Trainer(ABC):
 
     def report(self, reported: list[dict[str, Tensor]]) -> dict[str, float]:
         """Means of reported scalars, with one transfer from the device, also given to the statistics."""
-        values: dict[str, list[Tensor]] = {}
+        columns: dict[str, list[Tensor]] = {}
         for scalars in reported:
             for name, value in scalars.items():
-                values.setdefault(name, []).append(value)
-        if not values:
-            return {}
-        columns = [column[0] if len(column) == 1 else torch.stack(column).mean() for column in values.values()]
-        means = [c.item() for c in columns] if self.device.type == "cpu" else torch.stack(columns).tolist()
-        losses = dict(zip(values, means, strict=True))
+                columns.setdefault(name, []).append(value)
+        if self.device.type == "cpu":
+            losses = {name: sum(map(float, column)) / len(column) for name, column in columns.items()}
+        else:
+            means = [torch.stack(column).mean() for column in columns.values()]
+            losses = dict(zip(columns, torch.stack(means).tolist() if means else [], strict=True))
         for name, mean in losses.items():
             self.stats.add_stat(name, mean)
         return losses
