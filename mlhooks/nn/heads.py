@@ -158,8 +158,8 @@ def sample(
     assert source is not None
     rows = len(source)
     log_prob: np.ndarray | None = None
-    continuous = np.zeros((rows, 0), np.float32)
-    discrete = np.zeros((rows, len(branches)), np.int64)
+    continuous = np.empty((rows, 0), np.float32)
+    discrete = np.empty((rows, len(branches)), np.int64)
     if mean is not None and log_std is not None:
         constant = np.add.reduce(log_std) + np.float32(0.5 * mean.shape[1] * LOG_2PI)
         if deterministic:
@@ -172,13 +172,11 @@ def sample(
         logits = logits.T.copy()  # [categories, rows]: a few long loops instead of many short ones
         if mask is not None:
             logits[mask.T] = MASKED_LOGIT
-        if not deterministic:
-            arrivals = np.maximum(rng.standard_exponential(logits.shape, np.float32), LEAST_ARRIVAL)
         for branch, columns in enumerate(branches):
             scores = logits[columns]
             weights = np.exp(scores - np.maximum.reduce(scores))
             if not deterministic:
-                scores = weights / arrivals[columns]
+                scores = weights / np.maximum(rng.standard_exponential(scores.shape, np.float32), LEAST_ARRIVAL)
             choice = scores.argmax(0)
             discrete[:, branch] = choice
             chosen = np.log(weights[choice, np.arange(rows)] / np.add.reduce(weights))

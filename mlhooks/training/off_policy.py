@@ -120,8 +120,8 @@ class OffPolicyTrainer(Trainer):
         path = store.transitions(rows, self.n_step)
         follows = np.maximum(path.next_rows, path.finals) >= 0
         next_obs = [obs.take(path.next_rows, 0) for obs in store.obs]
-        cut = np.flatnonzero(path.finals >= 0)
-        if len(cut):
+        cut = path.finals >= 0
+        if np.count_nonzero(cut):
             for obs, final in zip(next_obs, store.final_obs, strict=True):
                 obs[cut] = final[path.finals[cut]]
         next_mask = None

@@ -67,6 +67,8 @@ class ReplayBuffer(ExperienceStore):
 
     def _add_finals(self, obs: list[np.ndarray]) -> np.ndarray:
         free, ended = self._free_finals, len(obs[0])
+        if not free:
+            return super()._add_finals(obs)
         reused = np.array([free.pop() for _ in range(min(ended, len(free)))], np.int64)
         for column, final in zip(self.final_obs, obs, strict=True):
             column[reused] = final[: len(reused)]
@@ -77,14 +79,14 @@ class ReplayBuffer(ExperienceStore):
 
     def is_complete(self, rows: np.ndarray) -> np.ndarray:
         """Whether rows have their reward and what follows."""
-        complete: np.ndarray = (self.successor[rows] >= 0) | (self.end[rows] != End.NONE)
+        complete: np.ndarray = (self.successor[rows] >= 0) | self.end[rows].astype(np.bool_)
         return complete
 
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Complete rows, of which there must be one, uniformly and with replacement: [size]."""
-        rows = rng.integers(0, self.filled, size)
-        while len(again := np.flatnonzero(~self.is_complete(rows))):
-            rows[again] = rng.integers(0, self.filled, len(again))
+        rows = (rng.random(size) * self.filled).astype(np.int64)  # in a third of the time of rng.integers
+        while again := size - np.count_nonzero(complete := self.is_complete(rows)):
+            rows[~complete] = rng.integers(0, self.filled, again)
         return rows
 
     def transitions(self, rows: np.ndarray, n: int) -> Transitions:

@@ -21,7 +21,7 @@ from mlhooks.training.checkpoints import load_modules
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.optimizer_checks import check_made
-from mlhooks.training.policy import Policy
+from mlhooks.training.policy import Actions, Policy
 from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.store import ExperienceStore
 
@@ -181,7 +181,7 @@ class Trainer(ABC):
             self.episodes.decided(where, decisions.reward)
             store.open_rows(where, decisions)
             self._waiting.append((worker, behavior_id, agents))
-        if ended is not None:  # who did not begin a new episode at once is gone
+        if ended is not None and self.pool.size:  # who did not begin a new episode at once is gone
             gone = store.open_row[ended] < 0
             if np.count_nonzero(gone):
                 slots.release(terminals.agent_id[gone & (ended >= 0)])
@@ -229,7 +229,7 @@ class Trainer(ABC):
             start = 0
             for worker, behavior_id, agents in self._waiting:
                 part = slice(start, start + agents)
-                yield worker, behavior_id, ActionTuple(sent.continuous[part], sent.discrete[part])
+                yield worker, behavior_id, Actions(sent.continuous[part], sent.discrete[part])
                 start += agents
         self._waiting.clear()
 
