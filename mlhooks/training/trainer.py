@@ -240,7 +240,7 @@ class Trainer(ABC):
             for name, value in scalars.items():
                 columns.setdefault(name, []).append(value)
         if self.device.type == "cpu":
-            losses = {name: sum(map(float, column)) / len(column) for name, column in columns.items()}
+            losses = {name: sum(value.item() for value in column) / len(column) for name, column in columns.items()}
         else:
             means = [torch.stack(column).mean() for column in columns.values()]
             losses = dict(zip(columns, torch.stack(means).tolist() if means else [], strict=True))

@@ -162,6 +162,27 @@ def test_masked_actions_are_never_taken(epsilon: float) -> None:
         assert (discrete[:, 1] == 1).all()
 
 
+def test_values_are_not_asked_for_where_all_agents_explore(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, asked = make_trainer(branches=(2, 3)).policy, []
+    values = policy._values
+    monkeypatch.setattr(policy, "_values", lambda features: asked.append(len(features)) or values(features))
+    obs = [np.zeros((500, 1), np.float32)]
+    policy.epsilon = 1.0
+    drawn = policy.act(obs, None, np.random.default_rng(0)).discrete
+    assert (np.bincount(drawn[:, 0]) > 200).all()
+    assert (np.bincount(drawn[:, 1]) > 120).all()
+    assert asked == []
+    policy.epsilon = 0.5
+    policy.act(obs, None, np.random.default_rng(0))
+    assert asked == [500]
+
+
+def test_first_end_of_an_agent_that_never_decided_is_ignored() -> None:
+    trainer = make_trainer()
+    trainer.observe(0, "B", decisions([], [], []), terminals([9], [5], [7.0], [False]))
+    assert (trainer.step, trainer.episodes.finished, list(trainer.act())) == (0, 0, [])
+
+
 @pytest.mark.parametrize("dueling", [False, True])
 def test_acting_reads_the_values_of_the_network(dueling: bool) -> None:
     policy = make_trainer(branches=(3, 2), dueling=dueling).policy

@@ -84,6 +84,21 @@ def test_masked_actions_are_never_taken_in_a_million_draws() -> None:
     assert counts[0, 2] / 1e6 == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / 1e6))
 
 
+def test_extreme_logits_neither_overflow_nor_draw_what_never_happens() -> None:
+    logits = np.array([[1000.0, 0.0], [-1000.0, 0.0]], np.float32)
+    actions = sample(
+        None,
+        None,
+        logits,
+        branches=[slice(0, 2)],
+        mask=None,
+        rng=np.random.default_rng(0),
+        deterministic=False,
+    )
+    assert actions.discrete.tolist() == [[0], [1]]
+    assert actions.log_prob.tolist() == [0.0, 0.0]
+
+
 def test_deterministic_actions_are_the_mode_that_the_mask_allows() -> None:
     mean, log_std = np.array([[0.3, -2.0]], np.float32), np.zeros(2, np.float32)
     actions = sample(

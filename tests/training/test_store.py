@@ -98,6 +98,21 @@ def test_open_rows_carry_over_and_complete_in_the_next_rollout() -> None:
     assert store.successor[:2].tolist() == [3, 2]
 
 
+def test_rows_that_are_used_again_begin_as_new_ones() -> None:
+    store = ExperienceStore(make_spec(), rows=4, time_horizon=1)
+    store.reserve(1)
+    for _ in range(3):
+        for t in range(3):
+            store.open_rows(slots(0), decisions([0], [t], [0.0]))
+            act(store)
+        assert store.end[: store.size].tolist() == [End.HORIZON, End.HORIZON, End.NONE]
+        assert store.successor[: store.size].tolist() == [1, 2, -1]
+        assert store.final[: store.size].tolist() == [-1, -1, -1]
+        store.end_episodes(slots(0), terminals([0], [9.0], [1.0], [True]))
+        assert (store.end[2], store.final[2]) == (End.INTERRUPTED, 0)
+        store.keep_open()
+
+
 def test_every_transition_is_handed_over_exactly_once_however_unevenly_agents_decide() -> None:
     rng = np.random.default_rng(0)
     store = ExperienceStore(make_spec(), rows=16, time_horizon=5)
