@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlhooks.nn.mirror import LARGE, Mirror, add_gradient
+from mlhooks.nn.mirror import LARGE, Mirror, ParameterGradient, Passed
 from mlhooks.nn.recorded import Record, Recorded
 
 
@@ -26,6 +26,8 @@ class GradientTape(Record):
         self._mirrors: dict[tuple[nn.Module, ...], Mirror | None] = {}
         self._entries: list[tuple[Token[Record | None], np.errstate]] = []
         self._encodings: dict[tuple[nn.Module, bool], tuple[Tensor, int, Tensor]] = {}
+        self._passed: list[tuple[Mirror, Passed]] = []
+        self._gradients: dict[nn.Parameter, ParameterGradient] = {}
 
     def __enter__(self) -> GradientTape:
         if not self._entries:  # else a loss asks for something that enters the tape too
@@ -51,6 +53,9 @@ class GradientTape(Record):
 
     def _forget(self) -> None:
         self.steps, self.views = [], {}
+        for mirror, passed in self._passed:
+            mirror.release(passed)
+        self._passed = []
 
     @classmethod
     def outputs(cls, encoder: nn.Module, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor]:
@@ -63,9 +68,10 @@ class GradientTape(Record):
             return _outputs(heads, tape._encoding(encoder, features))
         if not torch.is_grad_enabled():
             return [torch.from_numpy(output) for output in mirror(features.numpy())]
-        arrays, passed, encoding = mirror.record(features.numpy())
+        arrays, passed = mirror.record(features.numpy())
         outputs = [Recorded(array) for array in arrays]
-        tape.steps.append(lambda: mirror.backward(passed, encoding, [output.received() for output in outputs]))
+        tape.steps.append(lambda: mirror.backward(passed, [output.received() for output in outputs]))
+        tape._passed.append((mirror, passed))
         return cast("list[Tensor]", outputs)
 
     @classmethod
@@ -75,11 +81,15 @@ class GradientTape(Record):
         if tape is None or not isinstance(beside, Recorded):
             return parameter
         recorded = Recorded(parameter.detach().numpy())
+        if parameter not in tape._gradients:
+            tape._gradients[parameter] = ParameterGradient(parameter)
+        total = tape._gradients[parameter]
 
         def hand_on() -> None:
             gradient = recorded.received()
             if gradient is not None:
-                add_gradient(parameter, gradient)
+                total.gather(gradient)
+                total.hand_on()
 
         tape.steps.append(hand_on)
         return cast("Tensor", recorded)
