@@ -103,14 +103,12 @@ def pow_(x: np.ndarray, exponent: float) -> Result:
 
 def minimum(x: np.ndarray, y: np.ndarray) -> Result:
     _both_arrays(x, y)
-    share = _share(x, y)  # of x in the gradient
-    return np.minimum(x, y), _shared(share)
+    return np.minimum(x, y), (lambda g: _share(x, y, g), lambda g: _share(y, x, g))
 
 
 def maximum(x: np.ndarray, y: np.ndarray) -> Result:
     _both_arrays(x, y)
-    share = _share(y, x)
-    return np.maximum(x, y), _shared(share)
+    return np.maximum(x, y), (lambda g: _share(y, x, g), lambda g: _share(x, y, g))
 
 
 def _both_arrays(x: np.ndarray, y: np.ndarray) -> None:
@@ -118,15 +116,9 @@ def _both_arrays(x: np.ndarray, y: np.ndarray) -> None:
         raise TypeError  # torch.max(x, dim) is something else
 
 
-def _share(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """1 where it is the lower one, a half where both are equal, as in torch, and else 0."""
-    share: np.ndarray = np.add(lower < upper, lower <= upper, dtype=np.float32)
-    share *= np.float32(0.5)
-    return share
-
-
-def _shared(share: np.ndarray) -> Sequence[Backward]:
-    return lambda g: np.where(share, g * share, ZERO), lambda g: np.where(share < 1.0, g * (1.0 - share), ZERO)
+def _share(lower: np.ndarray, upper: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """The gradient where it is the lower one, half of it where both are equal, as in torch, and else 0."""
+    return np.where(lower < upper, g, np.where(lower == upper, g * np.float32(0.5), ZERO))
 
 
 def clamp(x: np.ndarray, min: float | None = None, max: float | None = None) -> Result:  # noqa: A002 - torch's names
@@ -262,20 +254,21 @@ def cat(arrays: Sequence[np.ndarray], dim: int = 0) -> Result:
 def categorical(logits: np.ndarray, actions: np.ndarray) -> tuple[Result, Result]:
     """Log-probabilities of actions [rows, 1] and entropies under categoricals with logits [rows, n]; each [rows]."""
     log_probs = np.ascontiguousarray(logits.T)  # [n, rows]: a few long loops in place of many short ones
-    log_probs = log_probs - np.maximum.reduce(log_probs)
+    rows = log_probs.shape[1]
+    log_probs -= np.maximum.reduce(log_probs)
     probs = np.exp(log_probs)
     total = np.add.reduce(probs)
     probs /= total
-    log_probs -= np.log(total)
+    log_probs -= np.log(total, out=total)
     entropies = -np.add.reduce(probs * log_probs)
-    taken = actions[:, 0], _numbers(len(actions))
+    taken = actions[:, 0] * rows + _numbers(rows)  # in the flat arrays
 
     def of_log_prob(g: np.ndarray) -> np.ndarray:
         gradient: np.ndarray = probs * -g
-        gradient[taken] += g
+        gradient.reshape(-1)[taken] += g
         return gradient.T
 
-    return (log_probs[taken], (of_log_prob,)), (entropies, (lambda g: ((log_probs + entropies) * (probs * -g)).T,))
+    return (log_probs.take(taken), (of_log_prob,)), (entropies, (lambda g: ((log_probs + entropies) * (probs * -g)).T,))
 
 
 def gaussian(mean: np.ndarray, log_std: np.ndarray, actions: np.ndarray) -> tuple[Result, Result]:

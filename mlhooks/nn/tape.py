@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import Token
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,30 @@ from torch import Tensor, nn
 
 from mlhooks.nn.mirror import LARGE, Mirror, ParameterGradient, Passed
 from mlhooks.nn.recorded import Record, Recorded
+
+
+class _Pass(NamedTuple):
+    """Features went through a mirror."""
+
+    mirror: Mirror
+    passed: Passed
+    outputs: list[Recorded]
+
+    def hand_on(self) -> None:
+        self.mirror.backward(self.passed, [output.received() for output in self.outputs])
+
+
+class _Use(NamedTuple):
+    """A parameter was used beside networks."""
+
+    gradient: ParameterGradient
+    recorded: Recorded
+
+    def hand_on(self) -> None:
+        gradient = self.recorded.received()
+        if gradient is not None:
+            self.gradient.gather(gradient)
+            self.gradient.hand_on()
 
 
 class GradientTape(Record):
@@ -26,7 +50,6 @@ class GradientTape(Record):
         self._mirrors: dict[tuple[nn.Module, ...], Mirror | None] = {}
         self._entries: list[tuple[Token[Record | None], np.errstate]] = []
         self._encodings: dict[tuple[nn.Module, bool], tuple[Tensor, int, Tensor]] = {}
-        self._passed: list[tuple[Mirror, Passed]] = []
         self._gradients: dict[nn.Parameter, ParameterGradient] = {}
 
     def __enter__(self) -> GradientTape:
@@ -52,10 +75,10 @@ class GradientTape(Record):
         self._forget()
 
     def _forget(self) -> None:
+        for step in self.steps:
+            if type(step) is _Pass:
+                step.mirror.release(step.passed)
         self.steps, self.views = [], {}
-        for mirror, passed in self._passed:
-            mirror.release(passed)
-        self._passed = []
 
     @classmethod
     def outputs(cls, encoder: nn.Module, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor]:
@@ -70,8 +93,7 @@ class GradientTape(Record):
             return [torch.from_numpy(output) for output in mirror(features.numpy())]
         arrays, passed = mirror.record(features.numpy())
         outputs = [Recorded(array) for array in arrays]
-        tape.steps.append(lambda: mirror.backward(passed, [output.received() for output in outputs]))
-        tape._passed.append((mirror, passed))
+        tape.steps.append(_Pass(mirror, passed, outputs))
         return cast("list[Tensor]", outputs)
 
     @classmethod
@@ -83,15 +105,7 @@ class GradientTape(Record):
         recorded = Recorded(parameter.detach().numpy())
         if parameter not in tape._gradients:
             tape._gradients[parameter] = ParameterGradient(parameter)
-        total = tape._gradients[parameter]
-
-        def hand_on() -> None:
-            gradient = recorded.received()
-            if gradient is not None:
-                total.gather(gradient)
-                total.hand_on()
-
-        tape.steps.append(hand_on)
+        tape.steps.append(_Use(tape._gradients[parameter], recorded))
         return cast("Tensor", recorded)
 
     def _encoding(self, encoder: nn.Module, features: Tensor) -> Tensor:
