@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mlhooks.nn.activations import ACTIVATIONS
 from mlhooks.nn.layers import MLP
 
-LARGE = 2**20  # activations of one layer, [rows, hidden_units], beyond which torch's threads win
+LARGE = 2**20  # activations of one layer, [rows, hidden_units], beyond which torch's threads win, where it has several
 BLOCK = 2**16  # numbers in an array that stays in the cache with its neighbours
 
 

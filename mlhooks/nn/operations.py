@@ -190,17 +190,23 @@ def softmax(x: np.ndarray, dim: int) -> Result:
 def gather(x: np.ndarray, dim: int, index: np.ndarray) -> Result:
     _last_of_two(x, dim)
     _last_of_two(index, dim)
-    where_ = _numbers(len(index))[:, None], index
+    _within(index, x.shape[1])
+    places = index + _numbers(len(index))[:, None] * x.shape[1]  # in the flat array
 
     def backward(g: np.ndarray) -> np.ndarray:
-        gradient = np.zeros_like(x)
+        gradient = np.zeros(x.shape, np.float32)
         if index.shape[1] == 1:
-            gradient[where_] = g
+            gradient.put(places, g)
         else:
-            np.add.at(gradient, where_, g)
+            np.add.at(gradient.reshape(-1), places, g)
         return gradient
 
-    return x[where_], (backward,)
+    return x.take(places), (backward,)
+
+
+def _within(index: np.ndarray, size: int) -> None:
+    if np.count_nonzero(index.view(np.uint64) >= size):  # seen as unsigned, a negative index is a huge one
+        raise IndexError(f"an index is not between 0 and {size - 1}")
 
 
 def _last_of_two(x: np.ndarray, dim: int) -> None:
@@ -255,6 +261,7 @@ def categorical(logits: np.ndarray, actions: np.ndarray) -> tuple[Result, Result
     """Log-probabilities of actions [rows, 1] and entropies under categoricals with logits [rows, n]; each [rows]."""
     log_probs = np.ascontiguousarray(logits.T)  # [n, rows]: a few long loops in place of many short ones
     rows = log_probs.shape[1]
+    _within(actions, len(log_probs))
     log_probs -= np.maximum.reduce(log_probs)
     probs = np.exp(log_probs)
     total = np.add.reduce(probs)

@@ -124,7 +124,8 @@ class GradientTape(Record):
             mirror = self._mirrors[key] = Mirror(encoder, heads) if Mirror.supports(encoder, heads) else None
         if mirror is None or features.requires_grad or features.ndim != 2 or features.dtype != torch.float32:
             return None
-        return None if len(features) * len(mirror.heads[0].weight) > LARGE else mirror
+        large = len(features) * len(mirror.heads[0].weight) > LARGE and torch.get_num_threads() > 1
+        return None if large else mirror
 
 
 def _outputs(heads: Sequence[nn.Linear], encoding: Tensor) -> list[Tensor]:
