@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 LOG_2PI = math.log(2.0 * math.pi)
-ZERO = np.float32(0.0)  # chosen, not multiplied by: a gradient may be infinite where it does not count
+# chosen, not multiplied by: a gradient may be infinite where it does not count; numpy chooses sooner from an array
+ZERO = np.zeros(1, np.float32)
 
 Backward = Callable[[np.ndarray], np.ndarray]
 Result = tuple[np.ndarray, Sequence[Backward | None]]
@@ -282,14 +283,16 @@ def gaussian(mean: np.ndarray, log_std: np.ndarray, actions: np.ndarray) -> tupl
     """Log-probabilities of actions [rows, n] and entropies, each [rows], under Gaussians with means [rows, n]."""
     rows, size = mean.shape
     scale = np.exp(-log_std)
-    z = (actions - mean) * scale
+    z = actions - mean
+    z *= scale
     squares = z * z
-    constant = log_std.sum() + np.float32(0.5 * size * LOG_2PI)
-    log_prob = np.add.reduce(squares, axis=1) * np.float32(-0.5) - constant
+    constant = np.add.reduce(log_std) + np.float32(0.5 * size * LOG_2PI)
+    log_prob = np.dot(squares, np.full(size, np.float32(-0.5)))
+    log_prob -= constant
     entropy = np.full(rows, constant + np.float32(0.5 * size))
     return (
-        (log_prob, (lambda g: g[:, None] * z * scale, lambda g: g @ (squares - 1.0))),
-        (entropy, (None, lambda g: np.full(size, g.sum()))),
+        (log_prob, (lambda g: z * (g[:, None] * scale), lambda g: np.dot(g, squares - 1.0))),
+        (entropy, (None, lambda g: np.full(size, np.add.reduce(g)))),
     )
 
 
