@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _VERSION = re.compile(r"-v\d+$")
 NATIVE, SYNC = "vector_entry_point", "sync"
-WORTH_A_VECTOR = 4  # copies from which array code is faster than a loop over scalar code
+WORTH_A_VECTOR = 10  # copies from which array code is faster than a loop over scalar code
 OURS = {"num_envs": "env_settings.num_areas", "vector_kwargs": "vectorization_mode", "wrappers": "a registered id"}
 """Arguments of `gymnasium.make_vec` that are not the user's to set, and what to use instead."""
 

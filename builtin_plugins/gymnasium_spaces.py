@@ -133,7 +133,7 @@ def _one_hots(
 
 def action_decoder(
     space: spaces.Space[Any], copies: int, title: str
-) -> tuple[ActionSpec, Callable[[ActionTuple], npt.NDArray[Any]]]:
+) -> tuple[ActionSpec, Callable[[ActionTuple], Any]]:
     """Return a behavior's actions for an action space, and what turns them into a batch of the space's actions.
 
     Args:
@@ -163,7 +163,7 @@ def action_decoder(
     )
 
 
-def _box(space: spaces.Box, copies: int) -> Callable[[ActionTuple], npt.NDArray[Any]]:
+def _box(space: spaces.Box, copies: int) -> Callable[[ActionTuple], Any]:
     # A row for each copy, because numpy computes with arrays of one shape in a third of the time.
     low, high = np.tile(space.low.ravel(), (copies, 1)), np.tile(space.high.ravel(), (copies, 1))
     dtype, shape = space.dtype, (copies, *space.shape)
@@ -173,7 +173,7 @@ def _box(space: spaces.Box, copies: int) -> Callable[[ActionTuple], npt.NDArray[
         half = np.where(bounded, high / 2 - low / 2, 1).astype(dtype)
         middle = np.where(bounded, high / 2 + low / 2, 0).astype(dtype)
 
-    def decode(action: ActionTuple) -> npt.NDArray[Any]:
+    def decode(action: ActionTuple) -> Any:
         scaled = action.continuous * half + middle
         # What is out of [-1, 1], or rounds past a bound, or has one bound only.
         return np.minimum(np.maximum(scaled, low), high).astype(dtype, copy=False).reshape(shape)
