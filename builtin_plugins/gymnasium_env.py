@@ -19,7 +19,6 @@ from mlhooks.errors import EnvironmentFailure, UsageError
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
-    from gymnasium.vector import VectorEnv
     from mlagents_envs.base_env import BaseEnv
     from mlagents_envs.side_channel.side_channel import SideChannel
 
@@ -29,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _VERSION = re.compile(r"-v\d+$")
 NATIVE, SYNC = "vector_entry_point", "sync"
-WORTH_A_VECTOR = 4  # copies from which array code is faster than a loop over scalar code
+WORTH_A_VECTOR = 10  # copies from which array code is faster than a loop over scalar code
 OURS = {"num_envs": "env_settings.num_areas", "vector_kwargs": "vectorization_mode", "wrappers": "a registered id"}
 """Arguments of `gymnasium.make_vec` that are not the user's to set, and what to use instead."""
 
@@ -75,17 +74,20 @@ def make(
         EnvironmentFailure: The environment does not start.
     """
     gymnasium = _gymnasium(name)
-    from builtin_plugins.gymnasium_vector import GymnasiumEnv
+    from builtin_plugins.gymnasium_copies import GymnasiumCopies
+    from builtin_plugins.gymnasium_vector import GymnasiumVector
 
     spec = _find(gymnasium, name)
     newest = _newest(gymnasium.registry, spec.id)
     if newest is not None and newest is not spec:
         logger.warning("%s is out of date: there is %s.", spec.id, newest.id)
-    vector_env = _make_vector_env(gymnasium, spec, num_areas, dict(options.env_settings.env_kwargs or {}))
+    mode, envs = _make_envs(gymnasium, spec, num_areas, dict(options.env_settings.env_kwargs or {}))
+    behavior = GymnasiumVector if mode == NATIVE else GymnasiumCopies
     try:
-        return GymnasiumEnv(vector_env, spec.name, title=f"gymnasium:{spec.id}", seed=seed, worker_id=worker_id)
+        return behavior(*envs, behavior_name=spec.name, title=f"gymnasium:{spec.id}", seed=seed, worker_id=worker_id)
     except Exception:
-        vector_env.close()
+        for env in envs:
+            env.close()
         raise
 
 
@@ -131,9 +133,8 @@ def _find(gymnasium: ModuleType, name: str) -> EnvSpec:
     )
 
 
-def _make_vector_env(
-    gymnasium: ModuleType, spec: EnvSpec, copies: int, arguments: dict[str, Any]
-) -> VectorEnv[Any, Any]:
+def _make_envs(gymnasium: ModuleType, spec: EnvSpec, copies: int, arguments: dict[str, Any]) -> tuple[str, list[Any]]:
+    """Return the vectorization mode, and the vector environment or the single copies."""
     env = f'"gymnasium:{spec.id}"'
     for argument, instead in OURS.items():
         if argument in arguments:
@@ -149,16 +150,13 @@ def _make_vector_env(
             f'"vectorization_mode" of {env} must be "{NATIVE}" or "{SYNC}", not {mode!r}; for worker processes use '
             "env_settings.num_envs."
         )
-    ours: dict[str, Any] = {"vectorization_mode": mode}
-    if mode == SYNC:
-        # The final observations arrive as one batch, before a reset can change an array that an environment reuses.
-        ours["vector_kwargs"] = {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED, "copy": False}
-        ours["disable_env_checker"] = True
     try:
         with warnings.catch_warnings():
             # Gymnasium's advice to authors of environments, of no use to who trains in them.
             warnings.filterwarnings("ignore", module=r"gymnasium(\.|$)")
-            return gymnasium.make_vec(spec, num_envs=copies, **{**ours, **arguments})  # type: ignore[no-any-return]
+            if mode == NATIVE:
+                return mode, [gymnasium.make_vec(spec, num_envs=copies, vectorization_mode=mode, **arguments)]
+            return mode, [gymnasium.make(spec, **{"disable_env_checker": True, **arguments}) for _ in range(copies)]
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         raise UsageError(f"{env} needs a package that is not installed: {error}") from error
     except TypeError as error:

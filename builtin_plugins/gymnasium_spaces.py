@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,16 @@ class ObservationEncoder:
             encoded.append(encode(part))
         return encoded
 
+    def each(self, observations: Sequence[Any]) -> list[Encoded]:
+        """Encode one observation of each copy, in their order, as `__call__` would their batch."""
+        encoded = []
+        for path, encode in self._parts:
+            parts = observations
+            for key in path:
+                parts = [part[key] for part in parts]
+            encoded.append(encode(parts))
+        return encoded
+
 
 def _leaves(space: spaces.Space[Any], path: Path) -> Iterator[tuple[Path, spaces.Space[Any]]]:
     parts: Iterable[tuple[str | int, spaces.Space[Any]]]
@@ -69,13 +79,13 @@ def _leaves(space: spaces.Space[Any], path: Path) -> Iterator[tuple[Path, spaces
 
 
 def _observation(space: spaces.Space[Any], title: str) -> tuple[tuple[int, ...], Callable[[Any], Encoded]]:
-    """Return the shape of one encoded observation and what encodes a batch of them."""
+    """Return the shape of one encoded observation and what encodes a batch of them, an array or a list of arrays."""
     match space:
         case spaces.Box(shape=shape) if len(shape) in (2, 3, 4) and _holds_pixels(space):
             return _image(shape)
         case spaces.Box(shape=shape) | spaces.MultiBinary(shape=shape):
             size = int(np.prod(shape))
-            return (size,), lambda batch: np.array(batch, dtype=np.float32, order="C").reshape(-1, size)
+            return (size,), lambda batch: np.array(batch, dtype=np.float32, order="C").reshape(len(batch), size)
         case spaces.Discrete(n=n, start=start):
             return _one_hots(np.array([n]), np.array([start]))
         case spaces.MultiDiscrete(nvec=nvec, start=starts):
@@ -99,7 +109,7 @@ def _image(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Callable[[Any], Enc
     channels_first = (math.prod(shape) // (height * width), height, width)
 
     def encode(batch: Any) -> Encoded:
-        pixels = np.asarray(batch).reshape(-1, *shape)
+        pixels = np.asarray(batch).reshape(len(batch), *shape)
         scaled: Encoded = np.divide(pixels if first else np.moveaxis(pixels, -1, -3), np.float32(255), order="C")
         return scaled.reshape(-1, *channels_first)
 
@@ -113,7 +123,7 @@ def _one_hots(
     offsets = np.cumsum(sizes) - sizes - starts
 
     def encode(batch: Any) -> Encoded:
-        columns = np.asarray(batch).reshape(-1, len(sizes)) + offsets
+        columns = np.asarray(batch).reshape(len(batch), len(sizes)) + offsets
         encoded = np.zeros((len(columns), width), dtype=np.float32)
         encoded[np.arange(len(columns))[:, None], columns] = 1.0
         return encoded
@@ -121,12 +131,15 @@ def _one_hots(
     return (width,), encode
 
 
-def action_decoder(space: spaces.Space[Any], title: str) -> tuple[ActionSpec, Callable[[ActionTuple], Any]]:
+def action_decoder(
+    space: spaces.Space[Any], copies: int, title: str
+) -> tuple[ActionSpec, Callable[[ActionTuple], Any]]:
     """Return a behavior's actions for an action space, and what turns them into a batch of the space's actions.
 
     Args:
         space: Action space of one copy: a Box of floats, of any shape, whose bounded numbers are -1 at the lower and 1
             at the upper bound and whose others stay as they are; Discrete; or MultiDiscrete, one branch per number.
+        copies: How many copies act, each at every step.
         title: How errors call the environment.
 
     Raises:
@@ -134,16 +147,15 @@ def action_decoder(space: spaces.Space[Any], title: str) -> tuple[ActionSpec, Ca
     """
     match space:
         case spaces.Box(shape=shape) if np.issubdtype(space.dtype, np.floating):
-            return ActionSpec.create_continuous(int(np.prod(shape))), _box(space)
+            return ActionSpec.create_continuous(int(np.prod(shape))), _box(space, copies)
         case spaces.Discrete(n=n, start=start, dtype=dtype):
-            return (
-                ActionSpec.create_discrete((int(n),)),
-                lambda action: (action.discrete[:, 0] + start).astype(dtype, copy=False),
-            )
-        case spaces.MultiDiscrete(nvec=nvec, start=starts, dtype=dtype, shape=shape):
+            starts = np.full(copies, start, dtype)
+            return ActionSpec.create_discrete((int(n),)), lambda action: action.discrete[:, 0].astype(dtype) + starts
+        case spaces.MultiDiscrete(nvec=nvec, start=start, dtype=dtype, shape=shape):
+            starts = np.full((copies, *shape), start, dtype)
             return (
                 ActionSpec.create_discrete(tuple(map(int, nvec.ravel()))),
-                lambda action: (action.discrete.reshape(-1, *shape) + starts).astype(dtype, copy=False),
+                lambda action: action.discrete.astype(dtype).reshape(starts.shape) + starts,
             )
     raise UnsupportedError(
         f"The action space of {title} is {space}, which cannot be acted in; wrap the environment so that it takes a "
@@ -151,8 +163,10 @@ def action_decoder(space: spaces.Space[Any], title: str) -> tuple[ActionSpec, Ca
     )
 
 
-def _box(space: spaces.Box) -> Callable[[ActionTuple], Any]:
-    low, high, dtype, shape = space.low.ravel(), space.high.ravel(), space.dtype, space.shape
+def _box(space: spaces.Box, copies: int) -> Callable[[ActionTuple], Any]:
+    # A row for each copy, because numpy computes with arrays of one shape in a third of the time.
+    low, high = np.tile(space.low.ravel(), (copies, 1)), np.tile(space.high.ravel(), (copies, 1))
+    dtype, shape = space.dtype, (copies, *space.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         # Bounds as far apart as numbers go mean that there are none.
         bounded = np.isfinite(high - low)
@@ -162,6 +176,6 @@ def _box(space: spaces.Box) -> Callable[[ActionTuple], Any]:
     def decode(action: ActionTuple) -> Any:
         scaled = action.continuous * half + middle
         # What is out of [-1, 1], or rounds past a bound, or has one bound only.
-        return np.minimum(np.maximum(scaled, low), high).astype(dtype, copy=False).reshape(-1, *shape)
+        return np.minimum(np.maximum(scaled, low), high).astype(dtype, copy=False).reshape(shape)
 
     return decode

@@ -30,6 +30,7 @@ class InProcessManager(EnvManager):
 
     def __init__(self, make_env: Callable[[int], BaseEnv], count: int, restarts: RestartPolicy) -> None:
         self._make_env, self._restarts = make_env, restarts
+        self._workers = tuple(Worker(index) for index in range(count))
         self._parameters: Parameters = {}  # those since the start
         self._players: list[list[int]] = [[] for _ in range(count)]
         self.envs: list[BaseEnv | None] = [None] * count
@@ -55,8 +56,7 @@ class InProcessManager(EnvManager):
 
     def ready(self) -> Iterator[WorkerStep | WorkerLost]:
         """Step every worker and give what it sent; all decisions were made by now."""
-        for index in range(len(self.envs)):
-            worker = Worker(index)
+        for worker in self._workers:
             try:
                 step = self._step(worker)
             except Exception as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from mlagents_envs.base_env import (
     ActionTuple,
     BaseEnv,
-    BehaviorMapping,
     BehaviorSpec,
     DecisionSteps,
     TerminalSteps,
@@ -33,14 +34,17 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
     def __init__(self, behavior_name: str, spec: BehaviorSpec, agents: int) -> None:
         self.behavior_name = behavior_name
         self.num_agents = agents
-        self._specs = BehaviorMapping({behavior_name: spec})
+        self._specs = MappingProxyType({behavior_name: spec})
         self._action_spec = spec.action_spec
-        self._branches = np.array(spec.action_spec.discrete_branches, dtype=np.uint32)
+        self._action_sizes = spec.action_spec.continuous_size, spec.action_spec.discrete_size
+        # [agents, branches], because numpy compares arrays of one shape in a third of the time.
+        self._branches = np.tile(np.array(spec.action_spec.discrete_branches, dtype=np.uint32), (agents, 1))
         self._ids = np.arange(agents, dtype=np.int32)
         self._no_groups = np.zeros(agents, dtype=np.int32)
+        self._no_group_reward = np.zeros(agents, dtype=np.float32)
         # Handed out with every step: who holds the same array knows without looking that the agents are the same.
-        self._ids.flags.writeable = False
-        self._no_groups.flags.writeable = False
+        for shared in (self._ids, self._no_groups, self._no_group_reward):
+            shared.flags.writeable = False
         self._none_ended = TerminalSteps.empty(spec)
         self._decisions: DecisionSteps | None = None
         self._terminals: TerminalSteps = self._none_ended
@@ -58,7 +62,7 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
     @property
     def behavior_specs(self) -> Mapping[str, BehaviorSpec]:
         """The one behavior; known from the start, before the first reset."""
-        return self._specs  # type: ignore[no-any-return]
+        return self._specs
 
     def reset(self) -> None:
         """Start a new episode of every agent; may be called at any time."""
@@ -84,7 +88,10 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
 
     def get_steps(self, behavior_name: str) -> tuple[DecisionSteps, TerminalSteps]:
         """Return the agents that need an action now, and those whose episode ended in the last step."""
-        self._require_behavior(behavior_name)
+        if behavior_name != self.behavior_name:
+            raise UnityActionException(
+                f'There is no behavior "{behavior_name}" here; the only one is "{self.behavior_name}".'
+            )
         if self._decisions is None:
             raise UnityEnvironmentException(
                 f"{self.behavior_name} has no steps before its first reset(); call it first."
@@ -130,9 +137,10 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
         mask: list[npt.NDArray[np.bool_]] | None = None,
     ) -> DecisionSteps:
         """Decision steps of all agents, or of the agents at `rows`; the arrays hold those agents only."""
-        ids = self._ids if rows is None else self._ids[rows]
-        agents = len(ids)
-        return DecisionSteps(obs, reward, ids, mask, self._no_groups[:agents], np.zeros(agents, dtype=np.float32))
+        if rows is None:
+            return DecisionSteps(obs, reward, self._ids, mask, self._no_groups, self._no_group_reward)
+        count = len(rows)
+        return DecisionSteps(obs, reward, self._ids[rows], mask, self._no_groups[:count], self._no_group_reward[:count])
 
     def _end(
         self,
@@ -142,42 +150,37 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
         rows: npt.NDArray[np.intp],
     ) -> TerminalSteps:
         """Terminal steps of the agents at `rows`; the arrays hold those agents only."""
-        no_reward = np.zeros(len(rows), dtype=np.float32)
-        return TerminalSteps(obs, reward, interrupted, self._ids[rows], self._no_groups[: len(rows)], no_reward)
+        count = len(rows)
+        return TerminalSteps(
+            obs, reward, interrupted, self._ids[rows], self._no_groups[:count], self._no_group_reward[:count]
+        )
 
     def _require_open(self) -> None:
         if self._closed:
             raise UnityEnvironmentException(f"This {self.behavior_name} environment is closed; make a new one.")
 
-    def _require_behavior(self, behavior_name: str) -> None:
-        if behavior_name != self.behavior_name:
-            raise UnityActionException(
-                f'There is no behavior "{behavior_name}" here; the only one is "{self.behavior_name}".'
-            )
-
     def _check_action(self, action: ActionTuple, agents: Sequence[int] | npt.NDArray[np.int32]) -> None:
-        spec = self._action_spec
         continuous, discrete = action.continuous, action.discrete
-        for kind, given, size in (
-            ("continuous", continuous, spec.continuous_size),
-            ("discrete", discrete, spec.discrete_size),
-        ):
-            wanted = (len(agents), size)
-            if given is None or given.shape != wanted:
-                found = "there are none" if given is None else f"their shape is {given.shape}"
-                raise UnityActionException(
-                    f"{self.behavior_name} needs {kind} actions of shape {wanted} (agents, action size); {found}."
-                )
+        count, (numbers, branches) = len(agents), self._action_sizes
+        self._check_shape("continuous", continuous, (count, numbers))
+        self._check_shape("discrete", discrete, (count, branches))
         # count_nonzero takes a fraction of the time of all() and any() on few agents.
-        if spec.continuous_size and np.count_nonzero(np.isfinite(continuous)) < continuous.size:
+        if numbers and np.count_nonzero(np.isfinite(continuous)) < continuous.size:
             bad = np.flatnonzero(~np.isfinite(continuous).all(axis=1))[0]
             raise UnityActionException(
                 f"The action of agent {agents[bad]} of {self.behavior_name} is not finite: {continuous[bad]}."
             )
         # Seen as unsigned, a negative index is a huge one: a single comparison finds both kinds of bad index.
-        if spec.discrete_size and np.count_nonzero(discrete.view(np.uint32) >= self._branches):
-            bad = np.flatnonzero((discrete.view(np.uint32) >= self._branches).any(axis=1))[0]
+        if branches and np.count_nonzero(discrete.view(np.uint32) >= self._branches[:count]):
+            bad = np.flatnonzero((discrete.view(np.uint32) >= self._branches[:count]).any(axis=1))[0]
             raise UnityActionException(
                 f"The discrete action of agent {agents[bad]} of {self.behavior_name} is {discrete[bad]}, but its "
-                f"branches have the sizes {spec.discrete_branches}, counted from 0."
+                f"branches have the sizes {self._action_spec.discrete_branches}, counted from 0."
+            )
+
+    def _check_shape(self, kind: str, given: npt.NDArray[Any] | None, wanted: tuple[int, int]) -> None:
+        if given is None or given.shape != wanted:
+            found = "there are none" if given is None else f"their shape is {given.shape}"
+            raise UnityActionException(
+                f"{self.behavior_name} needs {kind} actions of shape {wanted} (agents, action size); {found}."
             )

@@ -101,8 +101,10 @@ def evaluate(
     if parameters.logits is not None:
         logits = parameters.logits if mask is None else parameters.logits.masked_fill(mask, MASKED_LOGIT)
         for index, columns in enumerate(branches):
-            branch = logits if len(branches) == 1 else logits[:, columns]
-            parts.append(categorical(branch, discrete[:, index : index + 1]))
+            if len(branches) == 1:
+                parts.append(categorical(logits, discrete))
+            else:
+                parts.append(categorical(logits[:, columns], discrete[:, index : index + 1]))
     if len(parts) == 1:
         return parts[0]
     log_probs, entropies = zip(*parts, strict=True)

@@ -2,78 +2,26 @@
 
 At the sizes of reinforcement learning's networks, most of a forward or backward pass in torch is dispatch, and its
 tanh takes longer than the matrix products around it. A `Mirror` computes the same affine maps and activations, and
-their gradients, on the very memory of the torch parameters, so it never holds stale weights. Acting uses it directly;
-learning through a `GradientTape` (`tape.py`).
+their gradients, on the very memory of the torch parameters, so it never holds stale weights. Many rows are computed in
+blocks that stay in the processor's cache, in arrays that are used again. Acting uses it directly; learning through a
+`GradientTape` (`tape.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mlhooks.nn.activations import ACTIVATIONS
 from mlhooks.nn.layers import MLP
 
-LARGE = 2**20  # activations of one layer, [rows, hidden_units], beyond which torch's threads win
-
-
-class Activation(NamedTuple):
-    """An activation and its derivative.
-
-    Attributes:
-        forward: from x, which it may overwrite, to the result and what `backward` needs to know.
-        backward: from the gradient of the result, which it may overwrite, and that knowledge, to the gradient of x.
-    """
-
-    forward: Callable[[np.ndarray], tuple[np.ndarray, Any]]
-    backward: Callable[[np.ndarray, Any], np.ndarray]
-
-
-def _swish(x: np.ndarray) -> tuple[np.ndarray, Any]:
-    sigmoid = 1.0 / (1.0 + np.exp(-np.maximum(x, -80.0)))
-    x *= sigmoid
-    return x, (x, sigmoid)
-
-
-def _swish_backward(gradient: np.ndarray, known: Any) -> np.ndarray:
-    swished, sigmoid = known
-    gradient *= sigmoid + swished * (1.0 - sigmoid)
-    return gradient
-
-
-def _of_result(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], tuple[np.ndarray, Any]]:
-    def forward(x: np.ndarray) -> tuple[np.ndarray, Any]:
-        y = function(x)
-        return y, y
-
-    return forward
-
-
-def _scaled_by(derivative: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray, Any], np.ndarray]:
-    def backward(gradient: np.ndarray, y: Any) -> np.ndarray:
-        gradient *= derivative(y)
-        return gradient
-
-    return backward
-
-
-ACTIVATIONS: dict[str, Activation] = {
-    "swish": Activation(_swish, _swish_backward),
-    "tanh": Activation(_of_result(lambda x: np.tanh(x, out=x)), _scaled_by(lambda y: 1.0 - y * y)),
-    "relu": Activation(_of_result(lambda x: np.maximum(x, 0.0, out=x)), _scaled_by(lambda y: y > 0.0)),
-    "leaky_relu": Activation(
-        _of_result(lambda x: np.maximum(x, np.float32(0.01) * x)),
-        _scaled_by(lambda y: np.where(y > 0.0, np.float32(1.0), np.float32(0.01))),
-    ),
-    "elu": Activation(
-        _of_result(lambda x: np.where(x > 0.0, x, np.expm1(np.minimum(x, 0.0)))),
-        _scaled_by(lambda y: np.where(y > 0.0, np.float32(1.0), y + np.float32(1.0))),
-    ),
-}
+LARGE = 2**20  # activations of one layer, [rows, hidden_units], beyond which torch's threads win, where it has several
+BLOCK = 2**16  # numbers in an array that stays in the cache with its neighbours
 
 
 @lru_cache(maxsize=16)
@@ -81,34 +29,81 @@ def _ones(size: int) -> np.ndarray:
     return np.ones(size, np.float32)
 
 
-def add_gradient(parameter: Tensor, gradient: np.ndarray) -> None:
-    """Add to the parameter's `.grad`, which may not exist yet, past the parameter's hooks."""
-    if parameter.grad is None or parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
-        parameter.backward(torch.tensor(gradient))
-    else:
-        grad = parameter.grad.numpy()
-        grad += gradient
+class ParameterGradient:
+    """A parameter's gradient, gathered over blocks of rows."""
+
+    def __init__(self, parameter: Tensor) -> None:
+        self.parameter, self.wanted = parameter, parameter.requires_grad
+        self._sum: np.ndarray | None = None
+        self._grad: Tensor | None = None
+        self._array: np.ndarray  # on the memory of `_grad`
+
+    def gather(self, gradient: np.ndarray) -> None:
+        """Take in that of a block."""
+        self._sum = gradient if self._sum is None else self._sum + gradient
+
+    def hand_on(self) -> None:
+        """Add what was gathered to the parameter's `.grad`, which may not exist yet, past the parameter's hooks."""
+        gradient, self._sum = self._sum, None
+        parameter = self.parameter
+        grad = parameter.grad
+        if gradient is None:
+            return
+        if grad is None or parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
+            parameter.backward(torch.tensor(gradient))
+            return
+        if grad is not self._grad:
+            self._grad, self._array = grad, grad.numpy()
+        self._array += gradient
 
 
 class _Layer:
     """A linear layer's weight, transposed for rows of features, and bias, as arrays on the parameters' memory."""
 
     def __init__(self, layer: nn.Linear) -> None:
-        self.parameters = layer.weight, layer.bias
+        self.size = layer.out_features
+        self.parameters = ParameterGradient(layer.weight), ParameterGradient(layer.bias)
         self.weight, self.bias = layer.weight.detach().numpy().T, layer.bias.detach().numpy()  # [in, out], [out]
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        y: np.ndarray = x @ self.weight
-        y += self.bias
-        return y
+    def __call__(self, x: np.ndarray, out: np.ndarray) -> None:
+        np.dot(x, self.weight, out)  # which asks less than matmul, and takes one column to BLAS, too
+        out += self.bias
 
     def backward(self, x: np.ndarray, gradient: np.ndarray) -> None:
-        """Add to the parameters' `.grad`; x: [rows, in], gradient: [rows, out]."""
+        """Gather the parameters' gradients; x: [rows, in], gradient: [rows, out]."""
         weight, bias = self.parameters
-        if weight.requires_grad:
-            add_gradient(weight, gradient.T @ x)
-        if bias.requires_grad:
-            add_gradient(bias, _ones(len(gradient)) @ gradient)  # a third of the time of a sum over rows
+        if weight.wanted:
+            weight.gather(np.dot(gradient.T, x))
+        if bias.wanted:
+            bias.gather(np.dot(_ones(len(gradient)), gradient))  # a third of the time of a sum over rows
+
+
+class Passed:
+    """What a forward pass leaves behind for the backward pass; its arrays are used for one pass after another.
+
+    Attributes:
+        features: [rows, size].
+        hidden: each layer's results [rows, units]; kept: what its activation keeps besides, or None.
+    """
+
+    def __init__(self, rows: int, sizes: Sequence[int], keeps: bool) -> None:
+        self.features = np.empty((0, 0), np.float32)
+        self.room, self.rows = rows, rows
+        self._hidden = self.hidden = [np.empty((rows, size), np.float32) for size in sizes]
+        self._kept = self.kept = [np.empty((rows, size), np.float32) if keeps else None for size in sizes]
+
+    def of(self, rows: int) -> Passed:
+        """The same arrays for so many rows."""
+        if rows != self.rows:
+            self.rows, self.hidden, self.kept = rows, _rows(self._hidden, slice(rows)), _rows(self._kept, slice(rows))
+        return self
+
+
+Arrays = Sequence[np.ndarray | None]
+
+
+def _rows(arrays: Any, rows: slice) -> Any:
+    return [None if array is None else array[rows] for array in arrays]
 
 
 class Mirror:
@@ -124,10 +119,14 @@ class Mirror:
         self.activation = ACTIVATIONS[encoder.activation]
         self.heads = [_Layer(head) for head in heads]
         layers = self.hidden + self.heads
-        self._parameters = [parameter for layer in layers for parameter in layer.parameters]
+        self._parameters = [p.parameter for layer in layers for p in layer.parameters]
         self._addresses = [parameter.data_ptr() for parameter in self._parameters]
         modules = encoder, *encoder.layers, *heads
         self._hooks = [hooks for module in modules for hooks in (module._forward_pre_hooks, module._forward_hooks)]
+        widest = max([encoder.output_size, *(layer.size for layer in self.hidden)])
+        self._rows = max(BLOCK // widest, 128)  # of a block
+        self._scratch = [np.empty(self._rows * widest, np.float32) for _ in range(2)]
+        self._free: list[Passed] = []
 
     @property
     def is_current(self) -> bool:
@@ -148,34 +147,87 @@ class Mirror:
 
     def __call__(self, features: np.ndarray) -> list[np.ndarray]:
         """The output of each head, for float32 features [rows, size]."""
-        x = features
-        for layer in self.hidden:
-            x, _ = self.activation.forward(layer(x))
-        return [head(x) for head in self.heads]
+        rows, outputs = len(features), self._outputs(len(features))
+        passed = self._room(min(rows, self._rows))
+        for block in self._blocks(rows):
+            part = passed.of(block.stop - block.start)
+            self._forward(features[block], part.hidden, part.kept, _rows(outputs, block))
+        self.release(passed)
+        return outputs
 
-    def record(self, features: np.ndarray) -> tuple[list[np.ndarray], list[tuple[np.ndarray, Any]], np.ndarray]:
-        """As a call, with what `backward` needs: each layer's input and activation, and the encoding."""
-        x, passed = features, []
-        for layer in self.hidden:
-            y, known = self.activation.forward(layer(x))
-            passed.append((x, known))
+    def record(self, features: np.ndarray) -> tuple[list[np.ndarray], Passed]:
+        """As a call, with what `backward` needs, until it is released."""
+        rows, outputs = len(features), self._outputs(len(features))
+        passed = self._room(rows)
+        passed.features = features
+        if rows <= self._rows:
+            self._forward(features, passed.hidden, passed.kept, outputs)
+        else:
+            for b in self._blocks(rows):
+                self._forward(features[b], _rows(passed.hidden, b), _rows(passed.kept, b), _rows(outputs, b))
+        return outputs, passed
+
+    def _forward(self, x: np.ndarray, hidden: list[np.ndarray], kept: Arrays, outputs: list[np.ndarray]) -> None:
+        activate = self.activation.forward
+        for layer, y, beside in zip(self.hidden, hidden, kept, strict=True):
+            layer(x, y)
+            activate(y, beside)
             x = y
-        return [head(x) for head in self.heads], passed, x
+        for head, output in zip(self.heads, outputs, strict=True):
+            head(x, output)
 
-    def backward(
-        self, passed: list[tuple[np.ndarray, Any]], encoding: np.ndarray, gradients: Sequence[np.ndarray | None]
-    ) -> None:
+    def backward(self, passed: Passed, gradients: Arrays) -> None:
         """Add to all parameters' `.grad` what follows from the gradients of the heads' outputs; None where unused."""
-        above = None
+        if all(gradient is None for gradient in gradients):
+            return
+        rows = len(passed.features)
+        if rows <= self._rows:
+            self._backward(passed.features, passed.hidden, passed.kept, gradients)
+        else:
+            for b in self._blocks(rows):
+                hidden, kept = _rows(passed.hidden, b), _rows(passed.kept, b)
+                self._backward(passed.features[b], hidden, kept, _rows(gradients, b))
+        for layer in self.hidden + self.heads:
+            for parameter in layer.parameters:
+                parameter.hand_on()
+
+    def _backward(self, features: np.ndarray, hidden: list[np.ndarray], kept: Arrays, gradients: Arrays) -> None:
+        inputs = [features, *hidden]
+        here, there = self._scratch
+        above = None  # the gradient of the layer's results
         for head, gradient in zip(self.heads, gradients, strict=True):
             if gradient is not None:
-                head.backward(encoding, gradient)
-                below = gradient @ head.weight.T
-                above = below if above is None else above + below
-        if above is None:
-            return
-        for layer, (x, known) in zip(reversed(self.hidden), reversed(passed), strict=True):
-            above = self.activation.backward(above, known)
+                head.backward(inputs[-1], gradient)
+                below = np.dot(gradient, head.weight.T, _shaped(here if above is None else there, inputs[-1]))
+                above = below if above is None else np.add(above, below, out=above)
+        assert above is not None
+        for index in reversed(range(len(self.hidden))):
+            layer, x, y = self.hidden[index], inputs[index], inputs[index + 1]
+            self.activation.backward(above, y, kept[index], _shaped(there, y))
             layer.backward(x, above)
-            if layer is not self.hidden[0]:
-                above = above @ layer.weight.T
+            if index:
+                here, there = there, here
+                above = np.dot(above, layer.weight.T, _shaped(here, x))
+
+    def _blocks(self, rows: int) -> Iterator[slice]:
+        for start in range(0, rows, self._rows):
+            yield slice(start, min(start + self._rows, rows))
+
+    def _outputs(self, rows: int) -> list[np.ndarray]:
+        return [np.empty((rows, head.size), np.float32) for head in self.heads]
+
+    def _room(self, rows: int) -> Passed:
+        """Arrays for at least so many rows, those of before where they are large enough."""
+        if self._free:
+            passed = self._free.pop()
+            if passed.room >= rows:
+                return passed.of(rows)
+        return Passed(rows, [layer.size for layer in self.hidden], self.activation.keeps)
+
+    def release(self, passed: Passed) -> None:
+        """Let the next pass use the arrays."""
+        self._free.append(passed)
+
+
+def _shaped(scratch: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return scratch[: like.size].reshape(like.shape)

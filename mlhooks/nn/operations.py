@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 LOG_2PI = math.log(2.0 * math.pi)
-ZERO = np.float32(0.0)  # chosen, not multiplied by: a gradient may be infinite where it does not count
+# chosen, not multiplied by: a gradient may be infinite where it does not count; numpy chooses sooner from an array
+ZERO = np.zeros(1, np.float32)
 
 Backward = Callable[[np.ndarray], np.ndarray]
 Result = tuple[np.ndarray, Sequence[Backward | None]]
@@ -103,14 +104,12 @@ def pow_(x: np.ndarray, exponent: float) -> Result:
 
 def minimum(x: np.ndarray, y: np.ndarray) -> Result:
     _both_arrays(x, y)
-    share = _share(x, y)  # of x in the gradient
-    return np.minimum(x, y), _shared(share)
+    return np.minimum(x, y), (lambda g: _share(x, y, g), lambda g: _share(y, x, g))
 
 
 def maximum(x: np.ndarray, y: np.ndarray) -> Result:
     _both_arrays(x, y)
-    share = _share(y, x)
-    return np.maximum(x, y), _shared(share)
+    return np.maximum(x, y), (lambda g: _share(y, x, g), lambda g: _share(x, y, g))
 
 
 def _both_arrays(x: np.ndarray, y: np.ndarray) -> None:
@@ -118,15 +117,9 @@ def _both_arrays(x: np.ndarray, y: np.ndarray) -> None:
         raise TypeError  # torch.max(x, dim) is something else
 
 
-def _share(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """1 where it is the lower one, a half where both are equal, as in torch, and else 0."""
-    share: np.ndarray = np.add(lower < upper, lower <= upper, dtype=np.float32)
-    share *= np.float32(0.5)
-    return share
-
-
-def _shared(share: np.ndarray) -> Sequence[Backward]:
-    return lambda g: np.where(share, g * share, ZERO), lambda g: np.where(share < 1.0, g * (1.0 - share), ZERO)
+def _share(lower: np.ndarray, upper: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """The gradient where it is the lower one, half of it where both are equal, as in torch, and else 0."""
+    return np.where(lower < upper, g, np.where(lower == upper, g * np.float32(0.5), ZERO))
 
 
 def clamp(x: np.ndarray, min: float | None = None, max: float | None = None) -> Result:  # noqa: A002 - torch's names
@@ -198,17 +191,23 @@ def softmax(x: np.ndarray, dim: int) -> Result:
 def gather(x: np.ndarray, dim: int, index: np.ndarray) -> Result:
     _last_of_two(x, dim)
     _last_of_two(index, dim)
-    where_ = _numbers(len(index))[:, None], index
+    _within(index, x.shape[1])
+    places = index + _numbers(len(index))[:, None] * x.shape[1]  # in the flat array
 
     def backward(g: np.ndarray) -> np.ndarray:
-        gradient = np.zeros_like(x)
+        gradient = np.zeros(x.shape, np.float32)
         if index.shape[1] == 1:
-            gradient[where_] = g
+            gradient.put(places, g)
         else:
-            np.add.at(gradient, where_, g)
+            np.add.at(gradient.reshape(-1), places, g)
         return gradient
 
-    return x[where_], (backward,)
+    return x.take(places), (backward,)
+
+
+def _within(index: np.ndarray, size: int) -> None:
+    if np.count_nonzero(index.view(np.uint64) >= size):  # seen as unsigned, a negative index is a huge one
+        raise IndexError(f"an index is not between 0 and {size - 1}")
 
 
 def _last_of_two(x: np.ndarray, dim: int) -> None:
@@ -262,34 +261,38 @@ def cat(arrays: Sequence[np.ndarray], dim: int = 0) -> Result:
 def categorical(logits: np.ndarray, actions: np.ndarray) -> tuple[Result, Result]:
     """Log-probabilities of actions [rows, 1] and entropies under categoricals with logits [rows, n]; each [rows]."""
     log_probs = np.ascontiguousarray(logits.T)  # [n, rows]: a few long loops in place of many short ones
-    log_probs = log_probs - np.maximum.reduce(log_probs)
+    rows = log_probs.shape[1]
+    _within(actions, len(log_probs))
+    log_probs -= np.maximum.reduce(log_probs)
     probs = np.exp(log_probs)
     total = np.add.reduce(probs)
     probs /= total
-    log_probs -= np.log(total)
+    log_probs -= np.log(total, out=total)
     entropies = -np.add.reduce(probs * log_probs)
-    taken = actions[:, 0], _numbers(len(actions))
+    taken = actions[:, 0] * rows + _numbers(rows)  # in the flat arrays
 
     def of_log_prob(g: np.ndarray) -> np.ndarray:
         gradient: np.ndarray = probs * -g
-        gradient[taken] += g
+        gradient.reshape(-1)[taken] += g
         return gradient.T
 
-    return (log_probs[taken], (of_log_prob,)), (entropies, (lambda g: ((log_probs + entropies) * (probs * -g)).T,))
+    return (log_probs.take(taken), (of_log_prob,)), (entropies, (lambda g: ((log_probs + entropies) * (probs * -g)).T,))
 
 
 def gaussian(mean: np.ndarray, log_std: np.ndarray, actions: np.ndarray) -> tuple[Result, Result]:
     """Log-probabilities of actions [rows, n] and entropies, each [rows], under Gaussians with means [rows, n]."""
     rows, size = mean.shape
     scale = np.exp(-log_std)
-    z = (actions - mean) * scale
+    z = actions - mean
+    z *= scale
     squares = z * z
-    constant = log_std.sum() + np.float32(0.5 * size * LOG_2PI)
-    log_prob = np.add.reduce(squares, axis=1) * np.float32(-0.5) - constant
+    constant = np.add.reduce(log_std) + np.float32(0.5 * size * LOG_2PI)
+    log_prob = np.dot(squares, np.full(size, np.float32(-0.5)))
+    log_prob -= constant
     entropy = np.full(rows, constant + np.float32(0.5 * size))
     return (
-        (log_prob, (lambda g: g[:, None] * z * scale, lambda g: g @ (squares - 1.0))),
-        (entropy, (None, lambda g: np.full(size, g.sum()))),
+        (log_prob, (lambda g: z * (g[:, None] * scale), lambda g: np.dot(g, squares - 1.0))),
+        (entropy, (None, lambda g: np.full(size, np.add.reduce(g)))),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 import torch
@@ -19,20 +19,28 @@ CONSTANT_NAMES = (
 )
 CONSTANT = {getattr(place, name) for name in CONSTANT_NAMES for place in (torch, Tensor) if hasattr(place, name)}
 """Functions whose results have no gradient in any case."""
+FLOAT32 = np.dtype(np.float32)
+
+
+class Step(Protocol):
+    """One step from parameters to a loss."""
+
+    def hand_on(self) -> None:
+        """Hand on the gradient that has come in to what the step began with, and forget it."""
 
 
 class Record:
     """What was recorded.
 
     Attributes:
-        steps: to be called in reverse order; each hands on a gradient that has come in, and forgets it.
+        steps: in the order in which they were taken.
         views: of those that torch has in the memory of another one: the other, and how torch gets it from that.
     """
 
     entered: ClassVar[ContextVar[Record | None]] = ContextVar("entered", default=None)
 
     def __init__(self) -> None:
-        self.steps: list[Callable[[], None]] = []
+        self.steps: list[Step] = []
         self.views: dict[Recorded, tuple[Recorded, Callable[[Tensor], Tensor]]] = {}
 
     @classmethod
@@ -43,7 +51,7 @@ class Record:
     def hand_on(self) -> None:
         """Take the gradients that have come in to where the record begins."""
         for step in reversed(self.steps):
-            step()
+            step.hand_on()
 
     def turn(self, recorded: Recorded) -> None:
         """Make a torch tensor of it, and of all that torch would have in the same memory."""
@@ -73,17 +81,20 @@ class Recorded:
     Attributes:
         array: the value, float32.
         gradient: what has come in of the loss's gradient so far; None before there is any.
+        inputs: what it was computed from; derivatives: what maps its gradient to each one's.
     """
 
-    __slots__ = ("_leaf", "_tensor", "array", "gradient")
+    __slots__ = ("_leaf", "_tensor", "array", "derivatives", "gradient", "inputs")
     __array_ufunc__ = None  # numpy leaves operators to this class
     requires_grad = True
     is_leaf = False
     dtype = torch.float32
     device = torch.device("cpu")
 
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
+    def __init__(
+        self, array: np.ndarray, inputs: Sequence[Any] = (), derivatives: Sequence[Backward | None] = ()
+    ) -> None:
+        self.array, self.inputs, self.derivatives = array, inputs, derivatives
         self.gradient: np.ndarray | None = None
         self._leaf: Tensor | None = None
         self._tensor: Tensor | None = None
@@ -163,6 +174,14 @@ class Recorded:
         if record is not None:
             record.hand_on()
 
+    def hand_on(self) -> None:
+        """Hand on the gradient to what this was computed from."""
+        gradient = self.received()
+        if gradient is not None:
+            for value, derivative in zip(self.inputs, self.derivatives, strict=False):
+                if type(value) is Recorded and derivative is not None:
+                    value.receive(derivative(gradient))
+
     def received(self) -> np.ndarray | None:
         """The gradient, with what came through torch; it is taken away."""
         gradient, self.gradient = self.gradient, None
@@ -208,18 +227,22 @@ def _computed(record: Record, operation: Operation, args: Sequence[Any], kwargs:
         if any(isinstance(value, (Tensor, Recorded)) for value in kwargs.values()):
             return None
         kwargs = {name: value for name, value in kwargs.items() if value is not None and name != "_stacklevel"}
+    if not args:
+        return None
+    many = type(args[0]) is list or type(args[0]) is tuple
+    inputs = args[0] if many else args
     try:
-        many = type(args[0]) is list or type(args[0]) is tuple
-        inputs = args[0] if many else args
         arrays = _arrays(inputs)
         if arrays is None:
             return None
         array, derivatives = operation(arrays, *args[1:], **kwargs) if many else operation(*arrays, **kwargs)
-        if array.dtype == np.float32:
-            return _recorded(record, array, inputs, derivatives)
     except (TypeError, ValueError, IndexError, ZeroDivisionError):  # what torch can, or says better why not
-        pass
-    return None
+        return None
+    if array.dtype != FLOAT32:
+        return None
+    result = Recorded(array, inputs, derivatives)
+    record.steps.append(result)
+    return result
 
 
 def _arrays(inputs: Sequence[Any]) -> list[Any] | None:
@@ -242,30 +265,14 @@ def _arrays(inputs: Sequence[Any]) -> list[Any] | None:
     return arrays
 
 
-def _recorded(
-    record: Record, array: np.ndarray, inputs: Sequence[Any], derivatives: Sequence[Backward | None]
-) -> Recorded:
-    result = Recorded(array)
-    links = [(value, derivatives[i]) for i, value in enumerate(inputs) if type(value) is Recorded]
-
-    def hand_on() -> None:
-        gradient = result.received()
-        if gradient is not None:
-            for value, derivative in links:
-                if derivative is not None:
-                    value.receive(derivative(gradient))
-
-    record.steps.append(hand_on)
-    return result
-
-
 def compute(operation: Callable[..., Sequence[Result]], *inputs: Any) -> list[Tensor] | None:
     """The results of an operation of several on tensors; None where it is left to torch."""
     record = Record.active()
     arrays = _arrays(inputs) if record is not None and type(inputs[0]) is Recorded else None
     if record is None or arrays is None:
         return None
-    results = [_recorded(record, array, inputs, derivatives) for array, derivatives in operation(*arrays)]
+    results = [Recorded(array, inputs, derivatives) for array, derivatives in operation(*arrays)]
+    record.steps += results
     return cast("list[Tensor]", results)
 
 

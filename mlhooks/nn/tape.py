@@ -4,14 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import Token
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlhooks.nn.mirror import LARGE, Mirror, add_gradient
+from mlhooks.nn.mirror import LARGE, Mirror, ParameterGradient, Passed
 from mlhooks.nn.recorded import Record, Recorded
+
+
+class _Pass(NamedTuple):
+    """Features went through a mirror."""
+
+    mirror: Mirror
+    passed: Passed
+    outputs: list[Recorded]
+
+    def hand_on(self) -> None:
+        self.mirror.backward(self.passed, [output.received() for output in self.outputs])
+
+
+class _Use(NamedTuple):
+    """A parameter was used beside networks."""
+
+    gradient: ParameterGradient
+    recorded: Recorded
+
+    def hand_on(self) -> None:
+        gradient = self.recorded.received()
+        if gradient is not None:
+            self.gradient.gather(gradient)
+            self.gradient.hand_on()
 
 
 class GradientTape(Record):
@@ -26,6 +50,7 @@ class GradientTape(Record):
         self._mirrors: dict[tuple[nn.Module, ...], Mirror | None] = {}
         self._entries: list[tuple[Token[Record | None], np.errstate]] = []
         self._encodings: dict[tuple[nn.Module, bool], tuple[Tensor, int, Tensor]] = {}
+        self._gradients: dict[nn.Parameter, ParameterGradient] = {}
 
     def __enter__(self) -> GradientTape:
         if not self._entries:  # else a loss asks for something that enters the tape too
@@ -50,6 +75,9 @@ class GradientTape(Record):
         self._forget()
 
     def _forget(self) -> None:
+        for step in self.steps:
+            if type(step) is _Pass:
+                step.mirror.release(step.passed)
         self.steps, self.views = [], {}
 
     @classmethod
@@ -63,9 +91,9 @@ class GradientTape(Record):
             return _outputs(heads, tape._encoding(encoder, features))
         if not torch.is_grad_enabled():
             return [torch.from_numpy(output) for output in mirror(features.numpy())]
-        arrays, passed, encoding = mirror.record(features.numpy())
+        arrays, passed = mirror.record(features.numpy())
         outputs = [Recorded(array) for array in arrays]
-        tape.steps.append(lambda: mirror.backward(passed, encoding, [output.received() for output in outputs]))
+        tape.steps.append(_Pass(mirror, passed, outputs))
         return cast("list[Tensor]", outputs)
 
     @classmethod
@@ -75,13 +103,9 @@ class GradientTape(Record):
         if tape is None or not isinstance(beside, Recorded):
             return parameter
         recorded = Recorded(parameter.detach().numpy())
-
-        def hand_on() -> None:
-            gradient = recorded.received()
-            if gradient is not None:
-                add_gradient(parameter, gradient)
-
-        tape.steps.append(hand_on)
+        if parameter not in tape._gradients:
+            tape._gradients[parameter] = ParameterGradient(parameter)
+        tape.steps.append(_Use(tape._gradients[parameter], recorded))
         return cast("Tensor", recorded)
 
     def _encoding(self, encoder: nn.Module, features: Tensor) -> Tensor:
@@ -100,7 +124,8 @@ class GradientTape(Record):
             mirror = self._mirrors[key] = Mirror(encoder, heads) if Mirror.supports(encoder, heads) else None
         if mirror is None or features.requires_grad or features.ndim != 2 or features.dtype != torch.float32:
             return None
-        return None if len(features) * len(mirror.heads[0].weight) > LARGE else mirror
+        large = len(features) * len(mirror.heads[0].weight) > LARGE and torch.get_num_threads() > 1
+        return None if large else mirror
 
 
 def _outputs(heads: Sequence[nn.Linear], encoding: Tensor) -> list[Tensor]:

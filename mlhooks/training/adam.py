@@ -28,6 +28,8 @@ class FlatParameters:
         self.parameters = list(dict.fromkeys(p for p in parameters if p.requires_grad))
         self.data = torch.cat([p.detach().reshape(-1) for p in self.parameters])
         self.grad = torch.zeros_like(self.data)
+        # on the CPU its memory as an array, which takes a few operations sooner than torch
+        self._grad = self.grad.numpy() if self.grad.device.type == "cpu" else None
         start = 0
         for p in self.parameters:
             stop = start + p.numel()
@@ -37,10 +39,23 @@ class FlatParameters:
 
     def norm(self) -> float:
         """The Euclidean norm of the gradient."""
-        if self.grad.device.type != "cpu":
+        if self._grad is None:
             return float(torch.linalg.vector_norm(self.grad))
-        grad = self.grad.numpy()
-        return math.sqrt(float(np.vdot(grad, grad)))
+        return math.sqrt(float(np.vdot(self._grad, self._grad)))
+
+    def scale(self, factor: float) -> None:
+        """Multiply the gradient."""
+        if self._grad is None:
+            self.grad.mul_(factor)
+        else:
+            self._grad *= np.float32(factor)
+
+    def zero(self) -> None:
+        """Forget the gradient."""
+        if self._grad is None:
+            self.grad.zero_()
+        else:
+            self._grad.fill(0.0)
 
     def __iter__(self) -> Iterator[nn.Parameter]:
         """The parameters, as torch optimizers take them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
@@ -59,8 +58,13 @@ class Batch:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with a function applied to every column."""
-        columns = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return Batch(**{name: function(column) for name, column in columns if column is not None})
+        return Batch(**{name: function(column) for name, column in self._columns()})
+
+    def _columns(self) -> Iterator[tuple[str, Tensor]]:
+        for name in COLUMNS:
+            column = getattr(self, name)
+            if column is not None:
+                yield name, column
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean of [rows] or [rows, n] over the rows that count."""
@@ -84,9 +88,16 @@ class Batch:
             return
         order = torch.from_numpy(rng.permutation(rows)).to(self.features.device)
         shuffled = self._take(order) if self.features.numel() <= LARGE else None
-        bounds = np.linspace(0, rows, rows // size + 1).astype(int).tolist()
-        for start, stop in itertools.pairwise(bounds):
-            yield self._take(order[start:stop]) if shuffled is None else shuffled[start:stop]
+        sizes = np.diff(np.linspace(0, rows, rows // size + 1).astype(int)).tolist()
+        if shuffled is None:
+            yield from map(self._take, order.split(sizes))
+        else:
+            names, columns = zip(*shuffled._columns(), strict=True)
+            for parts in zip(*(column.split(sizes) for column in columns), strict=True):
+                yield Batch(**dict(zip(names, parts, strict=True)))
 
     def _take(self, rows: Tensor) -> Batch:
         return self.map(lambda column: column.index_select(0, rows))
+
+
+COLUMNS = tuple(field.name for field in fields(Batch))

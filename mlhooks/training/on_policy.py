@@ -110,7 +110,7 @@ class OnPolicyTrainer(Trainer):
             **columns,
             values=self.tensor(parts["value estimate"]),
             returns=self.tensor(parts["value estimate"] + parts["advantage"]),
-            advantages=self.tensor(np.add.reduce(parts["advantage"], axis=1) / np.float32(len(self.reward_signals))),
+            advantages=self.tensor(np.dot(parts["advantage"], np.full_like(gamma, 1.0 / len(gamma)))),  # their mean
         )
 
     def _check_finite_parts(self, signal: str, parts: dict[str, np.ndarray]) -> None:

@@ -137,7 +137,7 @@ class TorchOptimizer(Optimizer):
             PluginError: `loss` returned something else than it must.
             NonFiniteError: as `gradients_ready`.
         """
-        self.flat.grad.zero_()
+        self.flat.zero()
         with self._tape:
             losses = self.loss(batch)
         if not self._checked:
@@ -164,7 +164,7 @@ class TorchOptimizer(Optimizer):
         if not math.isfinite(norm) or not math.isfinite(losses["loss"].item()):
             raise NonFiniteError(self._name_non_finite(losses))
         if self.max_grad_norm is not None and norm > self.max_grad_norm:
-            self.flat.grad.mul_(self.max_grad_norm / (norm + 1e-6))
+            self.flat.scale(self.max_grad_norm / (norm + 1e-6))
 
     def _name_non_finite(self, losses: dict[str, Tensor]) -> str:
         values = {name: float(value.detach()) for name, value in losses.items()}

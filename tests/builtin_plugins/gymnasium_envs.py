@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 
 import gymnasium
@@ -110,6 +111,16 @@ class Copying(Walk):
         return obs.copy(), *rest
 
 
+class Unlike(Walk):
+    """Has one action more than the copy made before it."""
+
+    sizes = itertools.count(2)
+
+    def __init__(self):
+        super().__init__()
+        self.action_space = spaces.Discrete(next(self.sizes))
+
+
 def silent_about_resets(num_envs):
     env = vectorized(AutoresetMode.SAME_STEP, Copying)(num_envs)
     del env.metadata["autoreset_mode"]
@@ -120,12 +131,13 @@ gymnasium.register("mlhooks-tests/Walk-v1", Walk, max_episode_steps=9)
 gymnasium.register("mlhooks-tests/Walk-v2", Walk, max_episode_steps=9)
 gymnasium.register("mlhooks-tests/Spaces-v0", Spaces)
 gymnasium.register("mlhooks-tests/Broken-v0", Broken)
+gymnasium.register("mlhooks-tests/Unlike-v0", Unlike)
 gymnasium.register("mlhooks-tests/Silent-v0", Copying, vector_entry_point=silent_about_resets)
-for mode in AutoresetMode:
+for mode in AutoresetMode:  # of which there are no single copies, so that few copies are a vector, too
     gymnasium.register(
-        f"mlhooks-tests/Walk{mode.value}-v0", Walk, vector_entry_point=vectorized(mode, Copying), max_episode_steps=9
+        f"mlhooks-tests/Walk{mode.value}-v0", vector_entry_point=vectorized(mode, Copying), max_episode_steps=9
     )
-    gymnasium.register(f"mlhooks-tests/Spaces{mode.value}-v0", Spaces, vector_entry_point=vectorized(mode, Spaces))
+    gymnasium.register(f"mlhooks-tests/Spaces{mode.value}-v0", vector_entry_point=vectorized(mode, Spaces))
 
 
 def make(name, env_kwargs=None, *, num_areas=1, seed=0, worker_id=0):

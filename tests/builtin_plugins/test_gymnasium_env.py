@@ -8,6 +8,7 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from mlagents_envs.base_env import ActionTuple
 from mlagents_envs.exception import UnityActionException
@@ -122,8 +123,7 @@ def test_lone_copy_decides_at_every_step_under_next_step_too():
 
 
 def test_native_cartpole_gives_the_transitions_of_its_vector_environment():
-    env = make("CartPole-v1", num_areas=4, seed=2)
-    assert type(env._env.unwrapped).__name__ == "CartPoleVectorEnv"
+    env = make("CartPole-v1", {"vectorization_mode": "vector_entry_point"}, num_areas=4, seed=2)
     noted = transitions(env, 150)
     ends = 0
     single = gymnasium.make("CartPole-v1").unwrapped
@@ -187,12 +187,13 @@ def test_seeds_repeat_and_workers_differ():
     assert len(np.unique(others, axis=0)) == 9
 
 
-def test_second_reset_goes_on_with_the_random_stream():
-    env = make("Pendulum-v1", num_areas=2)
+@pytest.mark.parametrize("mode", ["vector_entry_point", "sync"])
+def test_second_reset_goes_on_with_the_random_stream(mode):
+    env = make("CartPole-v1", {"vectorization_mode": mode}, num_areas=2)
     env.reset()
-    first = env.get_steps("Pendulum")[0].obs[0]
+    first = env.get_steps("CartPole")[0].obs[0]
     env.reset()
-    assert not np.array_equal(first, env.get_steps("Pendulum")[0].obs[0])
+    assert not np.array_equal(first, env.get_steps("CartPole")[0].obs[0])
 
 
 def test_returned_arrays_never_change_afterwards():
@@ -224,10 +225,13 @@ def test_actions_are_for_the_agents_that_decide():
         env.set_action_for_agent("WalkNextStep", absent, ActionTuple(continuous=np.zeros((1, 1))))
 
 
-def test_close_may_be_repeated():
+def test_all_copies_are_closed_once(monkeypatch):
+    closed = []
+    monkeypatch.setattr(Walk, "close", lambda copy: closed.append(copy))
     env = make("mlhooks-tests/Walk-v2", num_areas=2)
     env.close()
     env.close()
+    assert closed == [copy.unwrapped for copy in env._opened]
 
 
 # The factory
@@ -249,9 +253,9 @@ def test_id_may_name_the_package_that_registers_it():
 
 def test_name_without_version_is_the_newest_and_an_old_version_is_said(caplog):
     caplog.set_level(logging.WARNING)
-    assert make("mlhooks-tests/Walk")._env.spec.id == "mlhooks-tests/Walk-v2"
+    assert make("mlhooks-tests/Walk")._opened[0].spec.id == "mlhooks-tests/Walk-v2"
     assert caplog.messages == []
-    assert make("mlhooks-tests/Walk-v1")._env.spec.id == "mlhooks-tests/Walk-v1"
+    assert make("mlhooks-tests/Walk-v1")._opened[0].spec.id == "mlhooks-tests/Walk-v1"
     assert caplog.messages == ["mlhooks-tests/Walk-v1 is out of date: there is mlhooks-tests/Walk-v2."]
 
 
@@ -272,12 +276,15 @@ def test_name_without_version_is_the_newest_and_an_old_version_is_said(caplog):
 )
 def test_unfit_requests_say_what_to_do(name, env_kwargs, message):
     with pytest.raises(UsageError, match=message):
-        make(name, env_kwargs, num_areas=4)
+        make(name, env_kwargs, num_areas=16)
 
 
-@pytest.mark.parametrize(("copies", "kind"), [(1, "SyncVectorEnv"), (4, "CartPoleVectorEnv")])
-def test_few_copies_are_stepped_one_by_one_where_that_is_faster(copies, kind):
-    assert type(make("CartPole-v1", num_areas=copies)._env.unwrapped).__name__ == kind
+@pytest.mark.parametrize(
+    ("copies", "kinds"), [(1, ["CartPoleEnv"]), (8, ["CartPoleEnv"] * 8), (16, ["CartPoleVectorEnv"])]
+)
+def test_few_copies_are_stepped_one_by_one_where_that_is_faster(copies, kinds):
+    opened = make("CartPole-v1", num_areas=copies)._opened
+    assert [type(env.unwrapped).__name__ for env in opened] == kinds
 
 
 def test_missing_gymnasium_says_how_to_install_it(monkeypatch):
@@ -295,7 +302,26 @@ def test_failures_of_the_environment_name_it():
         env.step()
 
 
+def test_observations_of_another_shape_are_a_failure_of_the_environment():
+    env = make("mlhooks-tests/Spaces-v0", {"observation_space": spaces.Box(0, 1, (4,))}, num_areas=4)
+    env.reset()
+    for copy in env._opened:
+        copy.unwrapped.observation_space = spaces.Box(0, 1, (5,))
+    with pytest.raises(EnvironmentFailure, match=r"Spaces-v0 failed in step"):
+        env.step()
+    with pytest.raises(EnvironmentFailure, match=r"Spaces-v0 failed in reset"):
+        env.reset()
+
+
+def test_copies_that_differ_in_their_spaces_are_refused_and_closed(monkeypatch):
+    closed = []
+    monkeypatch.setattr(Walk, "close", lambda copy: closed.append(copy))
+    with pytest.raises(EnvironmentFailure, match=r"Unlike-v0 differ.*Discrete\(3\).*Discrete\(2\)"):
+        make("mlhooks-tests/Unlike-v0", num_areas=2)
+    assert len(closed) == 2
+
+
 def test_vector_environment_that_hides_when_it_resets_is_refused():
     with pytest.raises(EnvironmentFailure, match=r"vectorization_mode: sync"):
-        make("mlhooks-tests/Silent-v0", num_areas=4)
+        make("mlhooks-tests/Silent-v0", num_areas=16)
     make("mlhooks-tests/Silent-v0", {"vectorization_mode": "sync"})

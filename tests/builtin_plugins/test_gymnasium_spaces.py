@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from mlagents_envs.base_env import ActionTuple, DimensionProperty
 
 from mlhooks.errors import UnsupportedError
@@ -15,7 +15,8 @@ SPACES = "mlhooks-tests/Spaces-v0"
 
 
 def members(env):
-    return [member.unwrapped for member in env._env.unwrapped.envs]
+    opened = env._opened
+    return [member.unwrapped for member in (opened[0].envs if isinstance(opened[0], VectorEnv) else opened)]
 
 
 def encoded(space, name=SPACES):

@@ -139,7 +139,10 @@ def test_gradients_on_the_tape_are_those_of_autograd(activation: str) -> None:
             torch.testing.assert_close(gradient, gradient * 0 + there, rtol=1e-4, atol=1e-4 * size, msg=name)
 
 
-def test_tape_leaves_other_networks_large_batches_and_needed_inputs_to_autograd() -> None:
+def test_tape_leaves_other_networks_large_batches_and_needed_inputs_to_autograd(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     heads = [torch.nn.Linear(8, 2)]
     plain, other = MLP(6, 8, 1, "tanh", "orthogonal"), torch.nn.Linear(6, 8)
     rows = torch.ones(3, 6)
@@ -149,6 +152,35 @@ def test_tape_leaves_other_networks_large_batches_and_needed_inputs_to_autograd(
             (output,) = tape.outputs(encoder, heads, features)
             assert isinstance(output, torch.Tensor)
         assert isinstance(tape.outputs(plain, heads, rows)[0], Recorded)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # with which torch has nothing to win
+        assert isinstance(tape.outputs(plain, heads, cases[1][1])[0], Recorded)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_many_rows_are_computed_in_blocks_as_at_once(activation: str) -> None:
+    torch.manual_seed(0)
+    encoder, heads = MLP(6, 512, 2, activation, "lecun_normal"), [torch.nn.Linear(512, 2), torch.nn.Linear(512, 1)]
+    modules = [encoder, *heads]
+    features, weights = torch.randn(1000, 6), torch.randn(1000, 3)
+    tape = GradientTape()
+    for rows in (1000, 300, 900):  # whole blocks and a part of one, in arrays that are used again
+
+        def loss(outputs: list[torch.Tensor], rows: int = rows) -> torch.Tensor:
+            return (outputs[0] * weights[:rows, :2]).sum() + (outputs[1] * weights[:rows, 2:]).sum()
+
+        wanted_loss = loss([head(encoder(features[:rows])) for head in heads])
+        wanted_loss.backward()
+        wanted = [p.grad.clone() for module in modules for p in module.parameters() if p.grad is not None]
+        for module in modules:
+            module.zero_grad(set_to_none=False)
+        with tape:
+            ours = loss(tape.outputs(encoder, heads, features[:rows]))
+        tape.backward(ours)
+        torch.testing.assert_close(ours.detach(), wanted_loss.detach(), rtol=1e-4, atol=1e-2)
+        gradients = [p.grad for module in modules for p in module.parameters()]
+        torch.testing.assert_close(gradients, wanted, rtol=1e-4, atol=1e-3)
+        for module in modules:
+            module.zero_grad()
 
 
 def gradients_of(loss: Callable[[Any, Any], Any], *, on_tape: bool) -> list[torch.Tensor | None]:

@@ -24,7 +24,7 @@ OPTIMIZER, HEADS = "mlhooks/training/optimizer.py", "mlhooks/nn/heads.py"
 TRAINER, STORE = "mlhooks/training/trainer.py", "mlhooks/training/store.py"
 JSONL, TENSORBOARD = "builtin_plugins/jsonl.py", "builtin_plugins/tensorboard.py"
 CONSOLE, SINGLE = "builtin_plugins/console.py", "builtin_plugins/single_behavior.py"
-GYMNASIUM, SPACES = "builtin_plugins/gymnasium_vector.py", "builtin_plugins/gymnasium_spaces.py"
+GYMNASIUM, COPIES = "builtin_plugins/gymnasium_vector.py", "builtin_plugins/gymnasium_copies.py"
 BALL, GRID = "builtin_plugins/sims/ball3d.py", "builtin_plugins/sims/grid_world.py"
 SIM, SIMS = "builtin_plugins/sim_env.py", "builtin_plugins/sims/base.py"
 REINFORCE = "examples/mlhooks-trainer-reinforce/src/mlhooks_trainer_reinforce/__init__.py"
@@ -126,8 +126,8 @@ MUTANTS = [
     Mutant("rows_learned_from_again", "ppo", ON_POLICY, "for minibatch in batch.minibatches(size, self.rng)", "for minibatch in [*batch.minibatches(size, self.rng)][1:]", "test_every_row_of_a_rollout_is_learned_from_equally_often"),
     Mutant("normalizer_never_updated", "ppo", ON_POLICY, "        self.policy.inputs.update([obs[rows] for obs in self.store.obs])\n", "", "test_trains_on_normalized_observations"),
     Mutant("learning_rate_schedule_ignored", "ppo", OPTIMIZER, 'group["lr"] = self.learning_rate(step)', 'group["lr"] = self.learning_rate(0)', "test_learning_rate_follows_its_schedule"),
-    Mutant("gradient_not_clipped", "ppo", OPTIMIZER, "self.flat.grad.mul_(", "self.flat.grad.mul(", "test_gradient_norm_is_clipped"),
-    Mutant("gradients_pile_up", "ppo", OPTIMIZER, "        self.flat.grad.zero_()\n", "", "test_gradients_do_not_pile_up"),
+    Mutant("gradient_not_clipped", "ppo", OPTIMIZER, "self.flat.scale(", "float(", "test_gradient_norm_is_clipped"),
+    Mutant("gradients_pile_up", "ppo", OPTIMIZER, "        self.flat.zero()\n", "", "test_gradients_do_not_pile_up"),
     Mutant("mask_ignored_in_learning", "ppo", HEADS, "parameters.logits if mask is None else parameters.logits.masked_fill(mask, MASKED_LOGIT)", "parameters.logits", "test_forbidden_actions_have_no_gradient"),
     Mutant("mask_ignored_in_acting", "a2c", HEADS, "            logits[mask.T] = MASKED_LOGIT\n", "            pass\n", "test_never_takes_a_forbidden_action"),
     Mutant("entropy_of_one_branch_only", "ppo", HEADS, "torch.stack(log_probs).sum(0)", "log_probs[0]", "test_log_probabilities_of_acting_equal_those_of_learning"),
@@ -250,12 +250,15 @@ MUTANTS = [
     Mutant("sim_mask_inverted", "sim_env", GRID, "return [FORBIDDEN[self.cell]]", "return [~FORBIDDEN[self.cell]]", "test_masks_are_shaped_right"),
     Mutant("sim_begins_with_the_final_observation", "sim_env", SIMS, "            for part, first in zip(obs, self._observe(rows), strict=True):\n                part[rows] = first\n", "", "test_final_observations_are_not_those_of_the_next_episode"),
     Mutant("sim_rewards_overwritten", "sim_env", SIMS, "        self._decisions = self._decide(obs, reward, mask=self._mask())\n\n    def state_dict", "        self._buffer = getattr(self, '_buffer', reward)\n        self._buffer[:] = reward\n        self._decisions = self._decide(obs, self._buffer, mask=self._mask())\n\n    def state_dict", "test_steps_stay_as_they_were_shown"),
-    Mutant("gymnasium_interruptions_inverted", "gymnasium_env", GYMNASIUM, "reward[rows], ~terminated[rows], rows)", "reward[rows], terminated[rows], rows)", "test_interrupted_are_those_that_a_step_limit_cuts"),
-    Mutant("gymnasium_truncation_is_terminal", "gymnasium_env", GYMNASIUM, "reward[rows], ~terminated[rows], rows)", "reward[rows], np.zeros(len(rows), np.bool_), rows)", "test_interrupted_are_those_that_a_step_limit_cuts"),
+    Mutant("gymnasium_interruptions_inverted", "gymnasium_env", GYMNASIUM, "interrupted = ~np.asarray", "interrupted = np.asarray", "test_interrupted_are_those_that_a_step_limit_cuts"),
     Mutant("gymnasium_rewards_one_tick_late", "gymnasium_env", GYMNASIUM, "np.array(rewards, dtype=np.float32)\n", "np.array(rewards, dtype=np.float32)\n        reward, self._late = getattr(self, '_late', np.zeros_like(reward)), reward.copy()\n", "test_rewards_belong_to_their_own_episode"),
-    Mutant("gymnasium_seeded_at_every_reset", "gymnasium_env", GYMNASIUM, "        self._seed = None  # later", "        # later", "test_reset_goes_on_with_the_random_numbers"),
-    Mutant("gymnasium_reward_of_the_end_twice", "gymnasium_env", GYMNASIUM, "        reward[rows] = 0.0\n        self._begin_after", "        self._begin_after", "test_ends_and_beginnings_do_not_contradict"),
-    Mutant("gymnasium_observations_overwritten", "gymnasium_env", SPACES, 'np.array(batch, dtype=np.float32, order="C")', 'np.asarray(batch, dtype=np.float32, order="C")', "test_steps_stay_as_they_were_shown"),
-    Mutant("gymnasium_reset_step_is_a_decision", "gymnasium_env", GYMNASIUM, "            self._resetting = ended\n            rows = np.flatnonzero(~ended)\n            obs, reward = [part[rows] for part in obs], reward[rows]", "            pass", "test_final_observations_are_not_those_of_the_next_episode"),
+    Mutant("copies_rewards_overwritten", "gymnasium_env", COPIES, "        reward = np.empty(self.num_agents, dtype=np.float32)\n", "        reward = self._rewards = getattr(self, '_rewards', np.empty(self.num_agents, dtype=np.float32))\n", "test_steps_stay_as_they_were_shown"),
+    Mutant("gymnasium_reset_step_is_a_decision", "gymnasium_env", GYMNASIUM, "            (acting,) = (~ended).nonzero()\n            self._split = rows, acting\n            obs, reward = _taken(obs, acting), reward[acting]", "            pass", "test_final_observations_are_not_those_of_the_next_episode"),
+    Mutant("copies_interruptions_inverted", "gymnasium_env", COPIES, "append(not terminated)", "append(terminated)", "test_interrupted_are_those_that_a_step_limit_cuts"),
+    Mutant("copies_truncation_is_terminal", "gymnasium_env", COPIES, "append(not terminated)", "append(False)", "test_interrupted_are_those_that_a_step_limit_cuts"),
+    Mutant("copies_seeded_at_every_reset", "gymnasium_env", COPIES, "        self._seeds = [None]", "        [None]", "test_reset_goes_on_with_the_random_numbers"),
+    Mutant("copies_reward_of_the_end_twice", "gymnasium_env", COPIES, "            reward[rows] = 0.0\n", "", "test_ends_and_beginnings_do_not_contradict"),
+    Mutant("copies_final_observations_of_the_next_episode", "gymnasium_env", COPIES, "            self._terminals = self._end([part[rows] for part in obs], reward[rows], np.array(interrupted), rows)\n            reward[rows] = 0.0\n            for part, first in zip(obs, self._begin(ended), strict=True):\n                part[rows] = first\n", "            for part, first in zip(obs, self._begin(ended), strict=True):\n                part[rows] = first\n            self._terminals = self._end([part[rows] for part in obs], reward[rows], np.array(interrupted), rows)\n            reward[rows] = 0.0\n", "test_final_observations_are_not_those_of_the_next_episode"),
+    Mutant("copies_begin_with_the_final_observation", "gymnasium_env", COPIES, "                part[rows] = first", "                pass", "test_final_observations_are_not_those_of_the_next_episode"),
 ]
 # fmt: on

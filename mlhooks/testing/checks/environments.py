@@ -22,7 +22,7 @@ from mlhooks.testing.target import Target
 TICKS = 300
 
 
-@pytest.fixture(params=[1, 6], ids=["one_area", "six_areas"])
+@pytest.fixture(params=[1, 12], ids=["one_area", "twelve_areas"])
 def env(mlhooks_target: Target, environment: str, scratch: Path, request: pytest.FixtureRequest) -> Iterator[BaseEnv]:  # noqa: ARG001
     """One worker's environment, with one area and with several."""
     made = _make(mlhooks_target, environment, num_areas=request.param)
