@@ -60,6 +60,11 @@ class QPolicy(Policy):
         self.network = QNetwork(self.layout, behavior_spec.action_spec, network, dueling=h.dueling).to(self.device)
         self.epsilon = h.exploration_initial_eps
         self._mirror: Mirror | None = None
+        self._mirror_is_old = True
+
+    def weights_changed(self) -> None:
+        """Look before the next decision whether the network still is what its mirror computes."""
+        self._mirror_is_old = True
 
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
         """Choose actions; `log_prob` is that of the choice between exploring and not, and of no use."""
@@ -79,9 +84,9 @@ class QPolicy(Policy):
         return SampledActions(np.zeros((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
 
     def _values(self, features: np.ndarray) -> np.ndarray:
-        if self._mirror is None or not self._mirror.is_current:
-            encoder, heads = self.network.encoder, self.network.heads
-            self._mirror = Mirror(encoder, heads) if Mirror.supports(encoder, heads) else None
+        if self._mirror_is_old:
+            self._mirror = Mirror.renewed(self._mirror, self.network.encoder, self.network.heads)
+            self._mirror_is_old = False
         if self._mirror is not None:
             return self.network.combine(*self._mirror(features))
         with torch.no_grad():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlagents_envs.base_env import ActionTuple, BaseEnv, BehaviorSpec, DecisionSteps, TerminalSteps
 
@@ -25,8 +25,7 @@ class Worker:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStep:
+class WorkerStep(NamedTuple):
     """What one worker sent: the specs of its behaviors, the steps of each behavior id, and its own statistics."""
 
     worker: Worker

@@ -65,17 +65,13 @@ class _Layer:
         self.parameters = ParameterGradient(layer.weight), ParameterGradient(layer.bias)
         self.weight, self.bias = layer.weight.detach().numpy().T, layer.bias.detach().numpy()  # [in, out], [out]
 
-    def __call__(self, x: np.ndarray, out: np.ndarray) -> None:
-        np.dot(x, self.weight, out)  # which asks less than matmul, and takes one column to BLAS, too
-        out += self.bias
-
     def backward(self, x: np.ndarray, gradient: np.ndarray) -> None:
         """Gather the parameters' gradients; x: [rows, in], gradient: [rows, out]."""
         weight, bias = self.parameters
         if weight.wanted:
-            weight.gather(np.dot(gradient.T, x))
+            weight.gather(gradient.T.dot(x))
         if bias.wanted:
-            bias.gather(np.dot(_ones(len(gradient)), gradient))  # a third of the time of a sum over rows
+            bias.gather(_ones(len(gradient)).dot(gradient))  # a third of the time of a sum over rows
 
 
 class Passed:
@@ -133,6 +129,13 @@ class Mirror:
         """Whether the parameters are still where they were (values may have changed), and no hook waits for a call."""
         return not any(self._hooks) and [p.data_ptr() for p in self._parameters] == self._addresses
 
+    @classmethod
+    def renewed(cls, mirror: Mirror | None, encoder: nn.Module, heads: Sequence[nn.Linear]) -> Mirror | None:
+        """That mirror of these where it is current, or else a new one; None where they cannot be mirrored."""
+        if mirror is not None and mirror.is_current:
+            return mirror
+        return cls(encoder, heads) if cls.supports(encoder, heads) else None
+
     @staticmethod
     def supports(encoder: nn.Module, heads: Sequence[nn.Module]) -> TypeGuard[MLP]:
         """Whether these can be mirrored: plain layers on the CPU, none of a class that may compute something else."""
@@ -147,34 +150,42 @@ class Mirror:
 
     def __call__(self, features: np.ndarray) -> list[np.ndarray]:
         """The output of each head, for float32 features [rows, size]."""
-        rows, outputs = len(features), self._outputs(len(features))
+        rows = len(features)
         passed = self._room(min(rows, self._rows))
-        for block in self._blocks(rows):
-            part = passed.of(block.stop - block.start)
-            self._forward(features[block], part.hidden, part.kept, _rows(outputs, block))
+        if rows <= self._rows:
+            outputs = self._forward(features, passed.hidden, passed.kept)
+        else:
+            parts = []
+            for block in self._blocks(rows):
+                part = passed.of(block.stop - block.start)
+                parts.append(self._forward(features[block], part.hidden, part.kept))
+            outputs = _joined(parts)
         self.release(passed)
         return outputs
 
     def record(self, features: np.ndarray) -> tuple[list[np.ndarray], Passed]:
         """As a call, with what `backward` needs, until it is released."""
-        rows, outputs = len(features), self._outputs(len(features))
+        rows = len(features)
         passed = self._room(rows)
         passed.features = features
         if rows <= self._rows:
-            self._forward(features, passed.hidden, passed.kept, outputs)
-        else:
-            for b in self._blocks(rows):
-                self._forward(features[b], _rows(passed.hidden, b), _rows(passed.kept, b), _rows(outputs, b))
-        return outputs, passed
+            return self._forward(features, passed.hidden, passed.kept), passed
+        parts = [self._forward(features[b], _rows(passed.hidden, b), _rows(passed.kept, b)) for b in self._blocks(rows)]
+        return _joined(parts), passed
 
-    def _forward(self, x: np.ndarray, hidden: list[np.ndarray], kept: Arrays, outputs: list[np.ndarray]) -> None:
-        activate = self.activation.forward
+    def _forward(self, x: np.ndarray, hidden: list[np.ndarray], kept: Arrays) -> list[np.ndarray]:
+        # dot asks less than matmul, and takes a product with one column to BLAS, too
         for layer, y, beside in zip(self.hidden, hidden, kept, strict=True):
-            layer(x, y)
-            activate(y, beside)
+            x.dot(layer.weight, y)
+            y += layer.bias
+            self.activation.forward(y, beside)
             x = y
-        for head, output in zip(self.heads, outputs, strict=True):
-            head(x, output)
+        outputs = []
+        for head in self.heads:
+            output = x.dot(head.weight)
+            output += head.bias
+            outputs.append(output)
+        return outputs
 
     def backward(self, passed: Passed, gradients: Arrays) -> None:
         """Add to all parameters' `.grad` what follows from the gradients of the heads' outputs; None where unused."""
@@ -198,7 +209,7 @@ class Mirror:
         for head, gradient in zip(self.heads, gradients, strict=True):
             if gradient is not None:
                 head.backward(inputs[-1], gradient)
-                below = np.dot(gradient, head.weight.T, _shaped(here if above is None else there, inputs[-1]))
+                below = gradient.dot(head.weight.T, _shaped(here if above is None else there, inputs[-1]))
                 above = below if above is None else np.add(above, below, out=above)
         assert above is not None
         for index in reversed(range(len(self.hidden))):
@@ -207,14 +218,11 @@ class Mirror:
             layer.backward(x, above)
             if index:
                 here, there = there, here
-                above = np.dot(above, layer.weight.T, _shaped(here, x))
+                above = above.dot(layer.weight.T, _shaped(here, x))
 
     def _blocks(self, rows: int) -> Iterator[slice]:
         for start in range(0, rows, self._rows):
             yield slice(start, min(start + self._rows, rows))
-
-    def _outputs(self, rows: int) -> list[np.ndarray]:
-        return [np.empty((rows, head.size), np.float32) for head in self.heads]
 
     def _room(self, rows: int) -> Passed:
         """Arrays for at least so many rows, those of before where they are large enough."""
@@ -227,6 +235,10 @@ class Mirror:
     def release(self, passed: Passed) -> None:
         """Let the next pass use the arrays."""
         self._free.append(passed)
+
+
+def _joined(parts: list[list[np.ndarray]]) -> list[np.ndarray]:
+    return [np.concatenate(blocks) for blocks in zip(*parts, strict=True)]
 
 
 def _shaped(scratch: np.ndarray, like: np.ndarray) -> np.ndarray:

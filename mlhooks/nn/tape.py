@@ -119,9 +119,7 @@ class GradientTape(Record):
 
     def _mirror(self, encoder: nn.Module, heads: Sequence[nn.Linear], features: Tensor) -> Mirror | None:
         key = (encoder, *heads)
-        mirror = self._mirrors.get(key)
-        if key not in self._mirrors or (mirror is not None and not mirror.is_current):
-            mirror = self._mirrors[key] = Mirror(encoder, heads) if Mirror.supports(encoder, heads) else None
+        mirror = self._mirrors[key] = Mirror.renewed(self._mirrors.get(key), encoder, heads)
         if mirror is None or features.requires_grad or features.ndim != 2 or features.dtype != torch.float32:
             return None
         large = len(features) * len(mirror.heads[0].weight) > LARGE and torch.get_num_threads() > 1

@@ -39,7 +39,7 @@ class Episodes:
             self._return = np.concatenate([self._return, np.zeros(grow)])
             self._length = np.concatenate([self._length, np.zeros(grow, np.int64)])
 
-    def decided(self, slots: np.ndarray, rewards: np.ndarray) -> None:
+    def decided(self, slots: np.ndarray | slice, rewards: np.ndarray) -> None:
         """Agents ask for a decision, after a reward for the last one."""
         self._return[slots] += rewards
         self._length[slots] += 1

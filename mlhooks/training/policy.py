@@ -100,6 +100,11 @@ class ActorPolicy(Policy):
         self.actor = made.to(device)
         self.branches = branch_slices(behavior_spec.action_spec)
         self._mirror: Mirror | None = None
+        self._mirror_is_old = True
+
+    def weights_changed(self) -> None:
+        """Look before the next decision whether the actor still is what its mirror computes."""
+        self._mirror_is_old = True
 
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
         """Sample actions and their log-probabilities in one batched forward pass without autograd."""
@@ -118,9 +123,9 @@ class ActorPolicy(Policy):
         """What `ActionParameters` has, as arrays."""
         actor = self.actor
         if isinstance(actor, Actor) and type(actor).forward is Actor.forward:
-            if self._mirror is None or not self._mirror.is_current:
-                encoder, heads = actor.encoder, actor.heads.linear()
-                self._mirror = Mirror(encoder, heads) if Mirror.supports(encoder, heads) else None
+            if self._mirror_is_old:
+                self._mirror = Mirror.renewed(self._mirror, actor.encoder, actor.heads.linear())
+                self._mirror_is_old = False
             if self._mirror is not None:
                 return actor.heads.from_outputs(self._mirror(features))
         with torch.no_grad():

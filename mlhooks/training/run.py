@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -94,7 +95,7 @@ class Run:
         self._persistence = Persistence(self)
         self._summarized: dict[str, int] = {}
         self._replaced = ReplacedResults(self.path)
-        self._seen: set[str] = set()  # behavior ids
+        self._known: dict[str, Trainer] = {}  # by the behavior ids that environments have shown
         self._begun = False  # whether an environment has shown what the trainers can learn from
         self._waits = True  # for environments to start, or for a person to start one again
 
@@ -193,9 +194,9 @@ class Run:
             if self.inference:
                 logger.warning("Behavior %r is not in the checkpoint of this run, which has not trained it.", name)
             self.add_trainer(trainer)
-        elif behavior_id not in self._seen and not same_shape(trainer.behavior_spec, spec):
+        elif not same_shape(trainer.behavior_spec, spec):
             raise UsageError(change_in_words(behavior_id, "the run was saved", trainer.behavior_spec, spec))
-        self._seen.add(behavior_id)
+        self._known[behavior_id] = trainer
         return trainer
 
     def make_trainer(self, name: str, spec: BehaviorSpec) -> Trainer:
@@ -239,14 +240,15 @@ class Run:
     def _loop(self) -> None:
         assert self.manager is not None
         manager, timers, trainers = self.manager, self.timers, self.trainers
+        worker_of, acting, stepping = cache(Worker), timers("act"), timers("env_step")
         named = False
         while not self.stop.requested and not self._done():
-            with timers("act"):
+            with acting:
                 for trainer in trainers.values():
                     for worker, behavior_id, action in trainer.act():
-                        manager.send(Worker(worker), behavior_id, action)
+                        manager.send(worker_of(worker), behavior_id, action)
             steps = 0
-            with timers("env_step"):
+            with stepping:
                 self.stop.at_once = self._waits
                 for event in manager.ready():
                     if isinstance(event, WorkerLost):
@@ -268,7 +270,7 @@ class Run:
         """Hand what a worker sent to the trainers; a worker that sends what cannot be used is started anew."""
         self._waits = self.stop.at_once = False
         for behavior_id, (decisions, terminals) in step.steps.items():
-            trainer = self._trainer(behavior_id, step.specs[behavior_id])
+            trainer = self._known.get(behavior_id) or self._trainer(behavior_id, step.specs[behavior_id])
             try:
                 trainer.observe(step.worker.index, behavior_id, decisions, terminals)
             except NonFiniteError as error:
@@ -311,7 +313,7 @@ class Run:
         return bool(self.trainers) and not any(trainer.training for trainer in self.trainers.values())
 
     def _name_missing_behaviors(self) -> bool:
-        shown = {behavior_id.partition("?")[0] for behavior_id in self._seen}
+        shown = {behavior_id.partition("?")[0] for behavior_id in self._known}
         missing = [name for name in {**self.options.behaviors, **self.trainers} if name not in shown]
         if missing:
             logger.warning(

@@ -173,8 +173,10 @@ class ExperienceStore:
     def set_actions(self, actions: SampledActions) -> None:
         """Give the waiting rows their actions, and begin the next tick."""
         new = slice(self.waiting, self.size)
-        self.continuous[new] = actions.continuous
-        self.discrete[new] = actions.discrete
+        if actions.continuous.size:
+            self.continuous[new] = actions.continuous
+        if actions.discrete.size:
+            self.discrete[new] = actions.discrete
         self.log_prob[new] = actions.log_prob
         self.waiting = self.size
         self.clock += 1
