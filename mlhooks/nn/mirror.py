@@ -114,6 +114,7 @@ class Mirror:
         self.hidden = [_Layer(layer) for layer in encoder.layers if isinstance(layer, nn.Linear)]
         self.activation = ACTIVATIONS[encoder.activation]
         self.heads = [_Layer(head) for head in heads]
+        self.encoding_size = encoder.output_size
         layers = self.hidden + self.heads
         self._parameters = [p.parameter for layer in layers for p in layer.parameters]
         self._addresses = [parameter.data_ptr() for parameter in self._parameters]

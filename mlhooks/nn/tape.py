@@ -48,6 +48,7 @@ class GradientTape(Record):
     def __init__(self) -> None:
         super().__init__()
         self._mirrors: dict[tuple[nn.Module, ...], Mirror | None] = {}
+        self._seen: set[tuple[nn.Module, ...]] = set()  # whose mirrors are known to be current
         self._entries: list[tuple[Token[Record | None], np.errstate]] = []
         self._encodings: dict[tuple[nn.Module, bool], tuple[Tensor, int, Tensor]] = {}
         self._gradients: dict[nn.Parameter, ParameterGradient] = {}
@@ -86,12 +87,13 @@ class GradientTape(Record):
         tape = cls.entered.get()
         if not isinstance(tape, GradientTape):
             return _outputs(heads, encoder(features))
-        mirror = tape._mirror(encoder, heads, features)
-        if mirror is None:
+        mirror = tape._mirror(encoder, heads)
+        rows = None if mirror is None else _rows(mirror, features)
+        if mirror is None or rows is None:
             return _outputs(heads, tape._encoding(encoder, features))
         if not torch.is_grad_enabled():
-            return [torch.from_numpy(output) for output in mirror(features.numpy())]
-        arrays, passed = mirror.record(features.numpy())
+            return [torch.from_numpy(output) for output in mirror(rows)]
+        arrays, passed = mirror.record(rows)
         outputs = [Recorded(array) for array in arrays]
         tape.steps.append(_Pass(mirror, passed, outputs))
         return cast("list[Tensor]", outputs)
@@ -117,13 +119,24 @@ class GradientTape(Record):
             self._encodings[key] = features, features._version, encoding
         return encoding
 
-    def _mirror(self, encoder: nn.Module, heads: Sequence[nn.Linear], features: Tensor) -> Mirror | None:
+    def look(self) -> None:
+        """Look at networks again the next time that they are asked: whether they are still what their mirrors are."""
+        self._seen = set()
+
+    def _mirror(self, encoder: nn.Module, heads: Sequence[nn.Linear]) -> Mirror | None:
         key = (encoder, *heads)
-        mirror = self._mirrors[key] = Mirror.renewed(self._mirrors.get(key), encoder, heads)
-        if mirror is None or features.requires_grad or features.ndim != 2 or features.dtype != torch.float32:
-            return None
-        large = len(features) * len(mirror.heads[0].weight) > LARGE and torch.get_num_threads() > 1
-        return None if large else mirror
+        if key not in self._seen:
+            self._mirrors[key] = Mirror.renewed(self._mirrors.get(key), encoder, heads)
+            self._seen.add(key)
+        return self._mirrors[key]
+
+
+def _rows(mirror: Mirror, features: Tensor) -> np.ndarray | None:
+    """The features as an array; None where they are for torch."""
+    if features.requires_grad or features.dtype is not torch.float32 or features.dim() != 2:
+        return None
+    rows = features.numpy()
+    return None if len(rows) * mirror.encoding_size > LARGE and torch.get_num_threads() > 1 else rows
 
 
 def _outputs(heads: Sequence[nn.Linear], encoding: Tensor) -> list[Tensor]:

@@ -54,8 +54,8 @@ class OnPolicyTrainer(Trainer):
         if self.policy.inputs.normalizer is not None:
             rows = self.store.complete_rows()
             self.policy.inputs.update([obs[rows] for obs in self.store.obs])
-        batch = self.rollout()
         self.optimizer.set_step(self.step)
+        batch = self.rollout()
         size = self.settings.hyperparameters.batch_size
         reported = [
             self.optimizer.update(minibatch)

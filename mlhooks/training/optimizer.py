@@ -113,6 +113,7 @@ class TorchOptimizer(Optimizer):
             modules = {**self.policy.modules(), **self.modules()}.values()
             self._flat = FlatParameters(p for module in modules for p in module.parameters())
             self.policy.weights_changed()
+            self._tape.look()
         return self._flat
 
     @property
@@ -125,8 +126,9 @@ class TorchOptimizer(Optimizer):
         return self._torch_optimizer
 
     def set_step(self, step: int) -> None:
-        """Advance the schedules."""
+        """Advance the schedules, and look at the networks anew."""
         self.step = step
+        self._tape.look()
         for group in self.torch_optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
 

@@ -235,13 +235,14 @@ class ExperienceStore:
 
     def _keep(self, rows: np.ndarray) -> None:
         """Move some rows to the front and forget the others."""
-        in_use = self.in_use
+        in_use, kept = self.in_use, slice(0, len(rows))
         place = np.full(in_use + 1, -1, np.int64)  # the last entry serves row -1
         place[rows] = np.arange(len(rows))
-        self.waiting = int((self.tick[rows] < self.clock).sum())
+        self.waiting = int(np.count_nonzero(self.tick[rows] < self.clock))
+        together = len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (rows[:-1] < rows[1:]).all()
+        source = slice(rows[0], rows[0] + len(rows)) if together else rows
         for column in (*self.obs, *(getattr(self, name) for name in COLUMNS)):
-            column[: len(rows)] = column[rows]
-        kept = slice(0, len(rows))
+            column[kept] = column[source]
         self.successor[kept] = place[self.successor[kept]]
         self._blank(slice(len(rows), in_use))
         self.open_row = place[self.open_row]
