@@ -3,6 +3,9 @@
 - stepping: the environment with random actions, as mlhooks wraps it, as Gymnasium vectorizes it, and copy by copy.
 - forward: the actor on one observation of each copy, by torch, by compiled torch, and by numpy.
 - update: one step on one minibatch: the losses, their gradient, its norm, and fused Adam; by torch and compiled.
+- update, channels last: that of images in this layout, by torch.
+- update, matrix products: those of all layers' forward and backward passes by numpy and nothing else, which no library
+  that computes such layers in float32 can do without.
 
 Compiled parts are left out where there is no C++ compiler.
 """
@@ -29,6 +32,8 @@ from builtin_plugins.gymnasium_env import make
 from mlhooks.settings import RunOptions
 
 TURN, TURNS = 0.2, 5  # seconds
+ALL_THREE = {"torch": "torch", "compiled": "compiled", "channels last": "torch", "matrix products": "numpy"}
+"""Kinds of updates, and of the forward pass that goes with each."""
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -156,6 +161,34 @@ def update(settings: dict[str, Any], loss: nn.Module, batch: list[Tensor]) -> di
     return {"update, torch": step(loss), "update, compiled": step(torch.compile(loss))}
 
 
+def channels_last(settings: dict[str, Any], loss: nn.Module, batch: list[Tensor]) -> dict[str, Callable[[], Any]]:
+    """A step on a minibatch of images whose channels are last in memory."""
+    copied = copy.deepcopy(loss).to(memory_format=torch.channels_last)
+    obs = batch[0].contiguous(memory_format=torch.channels_last)
+    return {"update, channels last": update(settings, copied, [obs, *batch[1:]])["update, torch"]}
+
+
+def products(loss: nn.Module, rows: int) -> dict[str, Callable[[], Any]]:
+    """The matrix products of a step on a minibatch: of each layer's results, weights' and inputs' gradients."""
+    factors = []
+    for parameter in loss.parameters():
+        if parameter.ndim == 2:
+            weight = parameter.detach().numpy()
+            outputs, inputs = (np.random.default_rng(0).random((rows, size), np.float32) for size in weight.shape)
+            factors.append((inputs, weight, outputs, parameter.requires_grad))
+    features = factors[0][0].shape[1]
+
+    def call() -> None:
+        for inputs, weight, outputs, learns in factors:
+            np.dot(inputs, weight.T)
+            if learns:
+                np.dot(outputs.T, inputs)
+            if learns and inputs.shape[1] != features:  # nobody asks for the gradient of the features
+                np.dot(outputs, weight)
+
+    return {"update, matrix products": call}
+
+
 def network(settings: dict[str, Any], inputs: int, outputs: int) -> list[nn.Module]:
     """The actor: layers, behind a Nature CNN where it sees frames."""
     if not settings.get("frames"):
@@ -184,13 +217,14 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
         each = rows / settings["epochs"]
     parts: dict[str, dict[str, float]] = {}
     acting = stepping(settings) | forward(actor, copies, inputs)
-    for name, call in (acting | update(settings, loss, batch)).items():
+    least = channels_last(settings, loss, batch) if settings.get("frames") else products(loss, rows)
+    for name, call in (acting | update(settings, loss, batch) | least).items():
         try:
             parts[name] = {"seconds": seconds(call), "steps": copies if name in acting else each}
         except torch._dynamo.exc.BackendCompilerFailed as error:
             print(f"{name}: {error}")
-    for kind in ("torch", "compiled"):
-        names = ["stepping, mlhooks' environment", f"forward, {kind}", f"update, {kind}"]
+    for kind, first in ALL_THREE.items():
+        names = ["stepping, mlhooks' environment", f"forward, {first}", f"update, {kind}"]
         if all(name in parts for name in names):
             each_step = sum(parts[name]["seconds"] / parts[name]["steps"] for name in names)
             parts[f"all three, {kind}"] = {"seconds": each_step, "steps": 1}
