@@ -84,7 +84,7 @@ class QPolicy(Policy):
         return SampledActions(np.zeros((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
 
     def _values(self, features: np.ndarray) -> np.ndarray:
-        if self._mirror_is_old:
+        if self._mirror_is_old or (self._mirror is not None and self._mirror.has_moved):
             self._mirror = Mirror.renewed(self._mirror, self.network.encoder, self.network.heads)
             self._mirror_is_old = False
         if self._mirror is not None:

@@ -156,7 +156,14 @@ def _make_envs(gymnasium: ModuleType, spec: EnvSpec, copies: int, arguments: dic
             warnings.filterwarnings("ignore", module=r"gymnasium(\.|$)")
             if mode == NATIVE:
                 return mode, [gymnasium.make_vec(spec, num_envs=copies, vectorization_mode=mode, **arguments)]
-            return mode, [gymnasium.make(spec, **{"disable_env_checker": True, **arguments}) for _ in range(copies)]
+            envs: list[Any] = []
+            try:
+                envs += (gymnasium.make(spec, **{"disable_env_checker": True, **arguments}) for _ in range(copies))
+            except BaseException:
+                for made in envs:
+                    made.close()
+                raise
+            return mode, envs
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         raise UsageError(f"{env} needs a package that is not installed: {error}") from error
     except TypeError as error:

@@ -91,13 +91,13 @@ class FeatureInput(nn.Module):
         They are a view where there is one observation only and it is not normalized.
         """
         if self._given:
-            return obs[0]
+            return np.asarray(obs[0], np.float32)
         parts = [obs[index] for index in self.layout.order]
         images = [array.reshape(len(array), math.prod(array.shape[1:])) for array in parts if array.ndim == 4]
         vectors = parts[: len(parts) - len(images)]
         if self.normalizer is not None:
             vectors = [self.normalizer.normalize(_joined(vectors))]
-        return _joined([*vectors, *images])
+        return np.asarray(_joined([*vectors, *images]), np.float32)
 
     def update(self, obs: Sequence[np.ndarray]) -> None:
         """Add observations to the normalizer's statistics."""

@@ -33,7 +33,7 @@ class ParameterGradient:
     """A parameter's gradient, gathered over blocks of rows."""
 
     def __init__(self, parameter: Tensor) -> None:
-        self.parameter, self.wanted = parameter, parameter.requires_grad
+        self.parameter = parameter
         self._sum: np.ndarray | None = None
         self._grad: Tensor | None = None
         self._array: np.ndarray  # on the memory of `_grad`
@@ -68,9 +68,9 @@ class _Layer:
     def backward(self, x: np.ndarray, gradient: np.ndarray) -> None:
         """Gather the parameters' gradients; x: [rows, in], gradient: [rows, out]."""
         weight, bias = self.parameters
-        if weight.wanted:
+        if weight.parameter.requires_grad:
             weight.gather(gradient.T.dot(x))
-        if bias.wanted:
+        if bias.parameter.requires_grad:
             bias.gather(_ones(len(gradient)).dot(gradient))  # a third of the time of a sum over rows
 
 
@@ -129,6 +129,11 @@ class Mirror:
     def is_current(self) -> bool:
         """Whether the parameters are still where they were (values may have changed), and no hook waits for a call."""
         return not any(self._hooks) and [p.data_ptr() for p in self._parameters] == self._addresses
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the parameters are elsewhere now; a look at the first of them."""
+        return self._parameters[0].data_ptr() != self._addresses[0]
 
     @classmethod
     def renewed(cls, mirror: Mirror | None, encoder: nn.Module, heads: Sequence[nn.Linear]) -> Mirror | None:

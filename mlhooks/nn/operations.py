@@ -141,6 +141,8 @@ def where(condition: np.ndarray, x: np.ndarray, y: np.ndarray) -> Result:
 
 def masked_fill(x: np.ndarray, mask: np.ndarray, value: float) -> Result:
     _boolean(mask)
+    if not isinstance(value, (int, float)):
+        raise TypeError
     return np.where(mask, np.float32(value), x), (lambda g: np.where(mask, ZERO, g),)
 
 
@@ -260,7 +262,7 @@ def cat(arrays: Sequence[np.ndarray], dim: int = 0) -> Result:
 
 def categorical(logits: np.ndarray, actions: np.ndarray) -> tuple[Result, Result]:
     """Log-probabilities of actions [rows, 1] and entropies under categoricals with logits [rows, n]; each [rows]."""
-    log_probs = np.ascontiguousarray(logits.T)  # [n, rows]: a few long loops in place of many short ones
+    log_probs = logits.T.copy()  # [n, rows]: a few long loops in place of many short ones
     rows = log_probs.shape[1]
     _within(actions, len(log_probs))
     log_probs -= np.maximum.reduce(log_probs)

@@ -230,7 +230,7 @@ def _computed(record: Record, operation: Operation, args: Sequence[Any], kwargs:
     if not args:
         return None
     many = type(args[0]) is list or type(args[0]) is tuple
-    inputs = args[0] if many else args
+    inputs = tuple(args[0]) if many else args  # a list may be changed later
     try:
         arrays = _arrays(inputs)
         if arrays is None:
@@ -238,7 +238,8 @@ def _computed(record: Record, operation: Operation, args: Sequence[Any], kwargs:
         array, derivatives = operation(arrays, *args[1:], **kwargs) if many else operation(*arrays, **kwargs)
     except (TypeError, ValueError, IndexError, ZeroDivisionError):  # what torch can, or says better why not
         return None
-    if array.dtype != FLOAT32:
+    known = len(derivatives)
+    if array.dtype != FLOAT32 or (known < len(inputs) and any(type(value) is Recorded for value in inputs[known:])):
         return None
     result = Recorded(array, inputs, derivatives)
     record.steps.append(result)

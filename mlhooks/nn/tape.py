@@ -104,6 +104,8 @@ class GradientTape(Record):
         tape = cls.active()
         if tape is None or not isinstance(beside, Recorded):
             return parameter
+        if not parameter.requires_grad:
+            return parameter.detach()
         recorded = Recorded(parameter.detach().numpy())
         if parameter not in tape._gradients:
             tape._gradients[parameter] = ParameterGradient(parameter)

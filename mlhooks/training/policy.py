@@ -123,7 +123,7 @@ class ActorPolicy(Policy):
         """What `ActionParameters` has, as arrays."""
         actor = self.actor
         if isinstance(actor, Actor) and type(actor).forward is Actor.forward:
-            if self._mirror_is_old:
+            if self._mirror_is_old or (self._mirror is not None and self._mirror.has_moved):
                 self._mirror = Mirror.renewed(self._mirror, actor.encoder, actor.heads.linear())
                 self._mirror_is_old = False
             if self._mirror is not None:

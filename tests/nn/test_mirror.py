@@ -10,12 +10,16 @@ import pytest
 import torch
 from mlagents_envs.base_env import ActionSpec
 
+from builtin_plugins.ppo import PPOSettings
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.layers import MLP
 from mlhooks.nn.mirror import ACTIVATIONS, LARGE, Mirror
 from mlhooks.nn.networks import Actor, Critic
 from mlhooks.nn.recorded import Record, Recorded
 from mlhooks.nn.tape import GradientTape
+from mlhooks.settings import TrainerSettings
+from mlhooks.training.adam import FlatParameters
+from mlhooks.training.policy import ActorPolicy
 from tests.steps import make_spec
 
 LAYOUT = FeatureLayout("B", make_spec(observation=6))
@@ -181,6 +185,40 @@ def test_many_rows_are_computed_in_blocks_as_at_once(activation: str) -> None:
         torch.testing.assert_close(gradients, wanted, rtol=1e-4, atol=1e-3)
         for module in modules:
             module.zero_grad()
+
+
+def test_parameters_may_be_frozen_and_thawed_between_losses() -> None:
+    torch.manual_seed(0)
+    encoder, heads, tape = MLP(6, 8, 1, "tanh", "orthogonal"), [torch.nn.Linear(8, 2)], GradientTape()
+    weight = encoder.layers[0].weight
+    moved = []
+    for learns in (True, False, True):
+        encoder.requires_grad_(learns)
+        weight.grad = torch.zeros_like(weight)
+        with tape:
+            (output,) = tape.outputs(encoder, heads, torch.ones(3, 6))
+            loss = output.sum()
+        tape.backward(loss)
+        moved.append(bool(weight.grad.any()))
+    assert moved == [True, False, True]
+
+
+def test_policy_acts_with_moved_weights_even_if_nobody_tells_it() -> None:
+    class Forgetful(ActorPolicy):
+        def weights_changed(self) -> None:
+            """Forget to pass it on."""
+
+    settings = TrainerSettings(trainer_type="ppo", hyperparameters=PPOSettings())
+    policy = Forgetful("B", make_spec(observation=6, continuous=2), settings, torch.device("cpu"))
+    policy.deterministic = True
+    obs, rng = [np.ones((3, 6), np.float32)], np.random.default_rng(0)
+    before = policy.act(obs, None, rng).continuous
+    FlatParameters(policy.actor.parameters()).data += 1.0
+    policy.weights_changed()
+    after = policy.act(obs, None, rng).continuous
+    wanted = policy.actor(torch.ones(3, 6)).mean.detach().numpy()
+    np.testing.assert_allclose(after, wanted, rtol=1e-5)
+    assert not np.allclose(before, after)
 
 
 def gradients_of(loss: Callable[[Any, Any], Any], *, on_tape: bool) -> list[torch.Tensor | None]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlhooks.nn import heads, recorded
+from mlhooks.nn.layers import MLP
 from mlhooks.nn.operations import FUNCTIONS
 from mlhooks.nn.recorded import Recorded
 from mlhooks.nn.tape import GradientTape
@@ -73,6 +75,7 @@ COMPUTED: dict[str, Function] = {
     "constants of it": lambda x: x * (x > 0.0) + (x > C) * x + torch.zeros_like(x) + x.detach() * x,
 }
 LEFT_TO_TORCH: dict[str, Function] = {
+    "masked_fill with a computed value": lambda x: x.masked_fill(MASK, x.mean()).square(),
     "unknown functions": lambda x: torch.sigmoid(x).cumsum(0) + x.std() + functional.silu(x),
     "keywords": lambda x: torch.cat(tensors=[x, C], dim=1) + torch.add(input=x, other=C).repeat(1, 2),
     "all dimensions": lambda x: x.sum(()) * x.sigmoid() + x.mean(dim=()),
@@ -197,6 +200,42 @@ def test_distributions_are_those_of_torch(actions: int) -> None:
 
     for function in (gaussian, categorical):
         assert_as_in_torch(function, expect=True)
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (5, 1), (5, 4)])
+def test_logits_stay_what_they_were_when_a_distribution_is_made_of_them(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    layers, actions = MLP(3, 8, 1, "tanh", "orthogonal"), torch.zeros(shape[0], 1, dtype=torch.int64)
+    head, rows = nn.Linear(8, shape[1]), torch.randn(shape[0], 3)
+
+    def loss(logits: Any) -> Any:
+        log_probs, entropies = heads.categorical(logits, actions)
+        return log_probs.sum() + entropies.sum() + logits.square().mean()
+
+    loss(head(layers(rows))).backward()
+    wanted, head.weight.grad = head.weight.grad, None
+    tape = GradientTape()
+    with tape:
+        (logits,) = tape.outputs(layers, [head], rows)
+        recorded_loss = loss(logits)
+    tape.backward(recorded_loss)
+    torch.testing.assert_close(head.weight.grad, wanted)
+
+
+def test_a_list_may_change_after_it_was_stacked() -> None:
+    torch.manual_seed(0)
+    layers, head, rows = MLP(3, 8, 1, "tanh", "orthogonal"), nn.Linear(8, 2), torch.randn(5, 3)
+    gradients = []
+    for tape in (GradientTape(), None):
+        head.weight.grad = None
+        with tape or nullcontext():
+            (output,) = GradientTape.outputs(layers, [head], rows)
+            parts = [output[:, 0], output[:, 1]]
+            loss = torch.stack(parts).square().sum()
+            parts.clear()
+        loss.backward() if tape is None else tape.backward(loss)
+        gradients.append(head.weight.grad)
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_wrong_shapes_are_told_as_by_torch() -> None:
