@@ -84,7 +84,7 @@ class ReplayBuffer(ExperienceStore):
 
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Complete rows, of which there must be one, uniformly and with replacement: [size]."""
-        rows = (rng.random(size) * self.filled).astype(np.int64)  # in a third of the time of rng.integers
+        rows = rng.integers(0, self.filled, size)
         while again := size - np.count_nonzero(complete := self.is_complete(rows)):
             rows[~complete] = rng.integers(0, self.filled, again)
         return rows

@@ -158,7 +158,7 @@ MUTANTS = [
     Mutant("replay_updates_ten_times_as_often", "dqn", OFF_POLICY, "for _ in range(count))", "for _ in range(10 * count))", "test_replay_updates_as_often_as_told"),
     Mutant("replay_does_not_wait", "dqn", OFF_POLICY, "or self.step < h.buffer_init_steps", "", "test_replay_updates_as_often_as_told"),
     Mutant("replay_not_saved", "dqn", OFF_POLICY, "if not self.hyperparameters.save_replay_buffer:", "if True:", "test_resumed_run_equals_one_that_was_never_stopped"),
-    Mutant("replay_draws_the_first_half", "dqn", REPLAY, "rows = (rng.random(size) * self.filled)", "rows = (rng.random(size) * max(1, self.filled // 2))", "test_samples_cover_the_buffer"),
+    Mutant("replay_draws_the_first_half", "dqn", REPLAY, "        rows = rng.integers(0, self.filled, size)\n", "        rows = rng.integers(0, max(1, self.filled // 2), size)\n", "test_samples_cover_the_buffer"),
     Mutant("dqn_exploration_steps_ignored", "dqn", DQN, "h.exploration_steps or self.settings.max_steps", "self.settings.max_steps", "test_explores_as_often_as_it_is_told"),
     Mutant("dqn_exploration_schedule_ignored", "dqn", DQN, "Schedule(h.exploration_schedule,", "Schedule(ScheduleType.LINEAR,", "test_explores_as_often_as_it_is_told"),
     Mutant("dqn_time_of_the_copy_not_restored", "dqn", DQN, '        self.copied_at = state["copied_at"]\n', "", "test_saved_state_goes_on_as_if_never_saved"),

@@ -82,7 +82,7 @@ def test_loss_is_the_offset_times_the_log_probability_and_the_error_of_the_basel
         "Policy/Entropy": np.sum(entropy, axis=0).mean(),
     }
     total = np.dot(list(expected.values()), [1.0, 0.25, -0.1])
-    assert losses == pytest.approx({"loss": total, **expected}, rel=1e-5)
+    assert losses == pytest.approx({"loss": total, **expected}, rel=1e-5, abs=1e-6)  # of sums of numbers near 1
 
 
 def test_update_makes_better_actions_more_likely_and_worse_ones_less() -> None:
