@@ -20,7 +20,6 @@ from torch.nn import functional
 
 from mlhooks import hookimpl
 from mlhooks.nn.heads import MASKED_LOGIT, SampledActions
-from mlhooks.nn.mirror import Mirror
 from mlhooks.nn.networks import QNetwork
 from mlhooks.nn.schedules import Schedule
 from mlhooks.settings import OffPolicyHyperparameters, ScheduleType, TrainerSettings, extension
@@ -59,12 +58,6 @@ class QPolicy(Policy):
         network = trainer.settings.network_settings
         self.network = QNetwork(self.layout, behavior_spec.action_spec, network, dueling=h.dueling).to(self.device)
         self.epsilon = h.exploration_initial_eps
-        self._mirror: Mirror | None = None
-        self._mirror_is_old = True
-
-    def weights_changed(self) -> None:
-        """Look before the next decision whether the network still is what its mirror computes."""
-        self._mirror_is_old = True
 
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
         """Choose actions; `log_prob` is that of the choice between exploring and not, and of no use."""
@@ -84,11 +77,9 @@ class QPolicy(Policy):
         return SampledActions(np.zeros((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
 
     def _values(self, features: np.ndarray) -> np.ndarray:
-        if self._mirror_is_old or (self._mirror is not None and self._mirror.has_moved):
-            self._mirror = Mirror.renewed(self._mirror, self.network.encoder, self.network.heads)
-            self._mirror_is_old = False
-        if self._mirror is not None:
-            return self.network.combine(*self._mirror(features))
+        mirror = self.mirror(lambda: (self.network.encoder, self.network.heads))
+        if mirror is not None:
+            return self.network.combine(*mirror(features))
         with torch.no_grad():
             values: np.ndarray = self.network(torch.from_numpy(features).to(self.device)).cpu().numpy()
         return values

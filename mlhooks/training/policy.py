@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -49,6 +49,8 @@ class Policy(ABC):
         self.layout = FeatureLayout(behavior_name, behavior_spec)
         self.inputs = FeatureInput(self.layout, normalize=network.normalize)
         self.deterministic = network.deterministic
+        self._mirror: Mirror | None = None
+        self._mirror_is_old = True
 
     @abstractmethod
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
@@ -78,6 +80,16 @@ class Policy(ABC):
 
     def weights_changed(self) -> None:
         """Called after every change of the weights from outside; drop what was derived from them."""
+        self._mirror_is_old = True
+
+    def mirror(self, parts: Callable[[], tuple[nn.Module, Sequence[nn.Linear]]]) -> Mirror | None:
+        """What computes an encoder and its heads, `parts`, in numpy; looked at again after changes of the weights.
+
+        None where torch must compute them.
+        """
+        if self._mirror_is_old or (self._mirror is not None and self._mirror.has_moved):
+            self._mirror, self._mirror_is_old = Mirror.renewed(self._mirror, *parts()), False
+        return self._mirror
 
 
 class ActorPolicy(Policy):
@@ -99,12 +111,6 @@ class ActorPolicy(Policy):
         made = Actor(self.layout, behavior_spec.action_spec, settings.network_settings) if actor is None else actor
         self.actor = made.to(device)
         self.branches = branch_slices(behavior_spec.action_spec)
-        self._mirror: Mirror | None = None
-        self._mirror_is_old = True
-
-    def weights_changed(self) -> None:
-        """Look before the next decision whether the actor still is what its mirror computes."""
-        self._mirror_is_old = True
 
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
         """Sample actions and their log-probabilities in one batched forward pass without autograd."""
@@ -123,11 +129,9 @@ class ActorPolicy(Policy):
         """What `ActionParameters` has, as arrays."""
         actor = self.actor
         if isinstance(actor, Actor) and type(actor).forward is Actor.forward:
-            if self._mirror_is_old or (self._mirror is not None and self._mirror.has_moved):
-                self._mirror = Mirror.renewed(self._mirror, actor.encoder, actor.heads.linear())
-                self._mirror_is_old = False
-            if self._mirror is not None:
-                return actor.heads.from_outputs(self._mirror(features))
+            mirror = self.mirror(lambda: (actor.encoder, actor.heads.linear()))
+            if mirror is not None:
+                return actor.heads.from_outputs(mirror(features))
         with torch.no_grad():
             parameters = self.actor(torch.from_numpy(features).to(self.device))
         mean, log_std, logits = (None if p is None else p.detach().cpu().numpy() for p in parameters)
