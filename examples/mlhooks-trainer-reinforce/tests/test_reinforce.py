@@ -100,7 +100,7 @@ def test_baseline_learns_by_its_own_error_and_nothing_else() -> None:
     losses["Losses/Policy Loss"].backward(retain_graph=True)
     assert all(parameter.grad is None for parameter in made.critic.parameters())
     before = losses["Losses/Baseline Loss"].item()
-    for _ in range(20):
+    for _ in range(100):
         made.update(rows)
     assert made.loss(rows)["Losses/Baseline Loss"].item() < 0.9 * before
 
