@@ -11,6 +11,7 @@ from mlagents_envs.base_env import ActionSpec
 from torch import Tensor, nn
 
 from mlhooks.nn import operations
+from mlhooks.nn.compiled import native
 from mlhooks.nn.layers import linear
 from mlhooks.nn.recorded import compute
 from mlhooks.nn.tape import GradientTape
@@ -125,11 +126,29 @@ def gaussian(mean: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Tensor, Te
 
 def categorical(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies, each [rows], of a categorical; `logits` [rows, size], `actions` [rows, 1]."""
-    known = compute(operations.categorical, logits, actions)
+    known = compute((native or operations).categorical, logits, actions)
     if known is not None:
         return known[0], known[1]
     log_probs = torch.log_softmax(logits, dim=1)
     return log_probs.gather(1, actions).squeeze(1), -(log_probs.exp() * log_probs).sum(1)
+
+
+def choose(logits: np.ndarray, arrivals: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Choose a category in each row, and give the logarithm of its probability; each [rows].
+
+    Args:
+        logits: [rows, categories].
+        arrivals: [categories, rows], exponentially distributed times, each of which the category's weight shortens: the
+            first to arrive is chosen. None chooses the likeliest.
+    """
+    scores = logits.T.copy()  # a few long loops instead of many short ones
+    weights = np.exp(scores - np.maximum.reduce(scores))
+    rates = weights if arrivals is None else weights / np.maximum(arrivals, LEAST_ARRIVAL)
+    choice = rates.argmax(0)
+    return choice, np.log(weights[choice, np.arange(len(logits))] / np.add.reduce(weights))
+
+
+_choose = choose if native is None else native.choose
 
 
 class SampledActions(NamedTuple):
@@ -171,17 +190,12 @@ def sample(
             continuous = mean + np.exp(log_std) * noise
             log_prob = np.vecdot(noise, noise) * np.float32(-0.5) - constant
     if logits is not None:
-        logits = logits.T.copy()  # [categories, rows]: a few long loops instead of many short ones
         if mask is not None:
-            logits[mask.T] = MASKED_LOGIT
+            logits = np.where(mask, np.float32(MASKED_LOGIT), logits)
         for branch, columns in enumerate(branches):
-            scores = logits[columns]
-            weights = np.exp(scores - np.maximum.reduce(scores))
-            if not deterministic:
-                scores = weights / np.maximum(rng.standard_exponential(scores.shape, np.float32), LEAST_ARRIVAL)
-            choice = scores.argmax(0)
-            discrete[:, branch] = choice
-            chosen = np.log(weights[choice, np.arange(rows)] / np.add.reduce(weights))
+            size = columns.stop - columns.start
+            arrivals = None if deterministic else rng.standard_exponential((size, rows), np.float32)
+            discrete[:, branch], chosen = _choose(logits[:, columns], arrivals)
             log_prob = chosen if log_prob is None else log_prob + chosen
     assert log_prob is not None
     return SampledActions(continuous, discrete, log_prob)

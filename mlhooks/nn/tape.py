@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlhooks.nn.mirror import LARGE, Mirror, ParameterGradient, Passed
+from mlhooks.nn.mirror import LARGE, Mirror, ParameterGradient
 from mlhooks.nn.recorded import Record, Recorded
 
 
@@ -18,7 +18,7 @@ class _Pass(NamedTuple):
     """Features went through a mirror."""
 
     mirror: Mirror
-    passed: Passed
+    passed: Any
     outputs: list[Recorded]
 
     def hand_on(self) -> None:
@@ -33,8 +33,9 @@ class _Use(NamedTuple):
 
     def hand_on(self) -> None:
         gradient = self.recorded.received()
-        if gradient is not None:
-            self.gradient.gather(gradient)
+        sink = None if gradient is None else self.gradient.sink()
+        if sink is not None:
+            sink += gradient
             self.gradient.hand_on()
 
 

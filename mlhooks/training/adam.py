@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mlhooks.nn.compiled import native
+
 
 class FlatParameters:
     """Moves parameters into one flat tensor; they stay what they were, as views of it.
@@ -78,12 +80,17 @@ class Adam:
         self.exp_avg_sq = torch.zeros_like(parameters.data)
         self.steps = 0
         self._count = torch.zeros((), device=parameters.data.device)
+        flat = parameters.data, parameters.grad, self.exp_avg, self.exp_avg_sq
+        self._arrays = None if parameters.data.device.type != "cpu" else [tensor.numpy() for tensor in flat]
 
     @torch.no_grad()
     def step(self) -> None:
         """Apply the gradients."""
         group = self.param_groups[0]
         self.steps += 1
+        if native is not None and self._arrays is not None:
+            native.adam_step(*self._arrays, group["lr"], *group["betas"], group["eps"], self.steps)
+            return
         # the kernel of torch.optim.Adam(fused=True): one pass over memory instead of seven
         torch._fused_adam_(
             [self.parameters.data],
