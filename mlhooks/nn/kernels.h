@@ -4,6 +4,7 @@
    for vectors of that size; the compiler makes of them what each kind of processor has, and the right one is chosen
    when the module is loaded. */
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -79,7 +80,7 @@ INLINE vec where(ivec condition, vec x, vec y)
     return (vec)((condition & (ivec)x) | (~condition & (ivec)y));
 }
 
-/* e^x by Cody and Waite's reduction to |r| <= ln(2) / 2 and the series of e^r */
+/* e^x by Cody and Waite's reduction to |r| <= ln(2) / 2 and the series of e^r; 0 below -87.3 and infinite above 88.3 */
 INLINE vec exponential(vec x)
 {
     const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer in the lowest bits */
@@ -94,7 +95,7 @@ INLINE vec exponential(vec x)
     y = y * r + 1.0f;
     y = y * r + 1.0f;
     y = (vec)((ivec)y + ((ivec)shifted << 23));
-    return where(x == x, y, x);
+    return where(x != x, x, where(x < low, zero, where(x > high, zero + INFINITY, y)));
 }
 
 /* x P(x^2) / Q(x^2), fitted for the least relative error up to 8.3, where tanh is 1 to float32 rounding */
@@ -204,5 +205,73 @@ CLONES static void adam(long n, float *data, const float *grad, float *mean, flo
         mean[i] += (grad[i] - mean[i]) * (1.0f - beta1);
         square[i] = square[i] * beta2 + grad[i] * grad[i] * (1.0f - beta2);
         data[i] -= rate * mean[i] / (__builtin_sqrtf(square[i]) / root + eps);
+    }
+}
+
+INLINE float total(long n, const float *a)
+{
+    float parts[WIDTH] = {0}, rest = 0;
+    long i = 0;
+    for (vec sum = {0}; i + WIDTH <= n; i += WIDTH)
+        AT(parts) = sum += AT(a + i);
+    for (; i < n; i++)
+        rest += a[i];
+    for (int p = 0; p < WIDTH; p++)
+        rest += parts[p];
+    return rest;
+}
+
+/* Operations of losses, on numbers one by one; steps are 0 for a single number that meets all others, or else 1. */
+enum { ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, HUBER, SQUARED_ERROR, NEGATE, EXPONENTIAL, SQUARE, CLAMP, MEAN, SUM };
+#define EACH(result) for (long i = 0; i < n; i++) { float x = a[i * a_step], y = b[i * b_step]; to[i] = (result); } break
+#define CLIP(x, low, high) ((x) < (low) ? (low) : (x) > (high) ? (high) : (x))
+
+/* to [n] = the operation on a and b, or on a alone; CLAMP's bounds are b[0] and b[1] */
+CLONES static void operate(int operation, long n, const float *a, long a_step, const float *b, long b_step, float *to)
+{
+    switch (operation) {
+    case ADD: EACH(x + y);
+    case SUBTRACT: EACH(x - y);
+    case MULTIPLY: EACH(x * y);
+    case DIVIDE: EACH(x / y);
+    case MINIMUM: EACH(x != x || x < y ? x : y); /* not a number where either is none */
+    case MAXIMUM: EACH(x != x || x > y ? x : y);
+    case HUBER: EACH(CLIP(x - y, -1.0f, 1.0f) * ((x - y) - 0.5f * CLIP(x - y, -1.0f, 1.0f)));
+    case SQUARED_ERROR: EACH((x - y) * (x - y));
+    case NEGATE: for (long i = 0; i < n; i++) to[i] = -a[i]; break;
+    case EXPONENTIAL: {
+        long i = 0;
+        for (; i + WIDTH <= n; i += WIDTH)
+            AT(to + i) = exponential(AT(a + i));
+        for (; i < n; i++)
+            to[i] = expf(a[i]);
+        break;
+    }
+    case SQUARE: for (long i = 0; i < n; i++) to[i] = a[i] * a[i]; break;
+    case CLAMP: for (long i = 0; i < n; i++) to[i] = CLIP(a[i], b[0], b[1]); break;
+    case MEAN: *to = total(n, a) / n; break;
+    case SUM: *to = total(n, a); break;
+    }
+}
+
+/* to [n] = gradient of a (of = 0) or b (of = 1), from the gradient g of the result */
+CLONES static void operate_backward(int operation, int of, long n, const float *g, const float *a, long a_step,
+                                    const float *b, long b_step, const float *result, float *to)
+{
+    switch (operation) {
+    case ADD: for (long i = 0; i < n; i++) to[i] = g[i]; break;
+    case SUBTRACT: for (long i = 0; i < n; i++) to[i] = of ? -g[i] : g[i]; break;
+    case MULTIPLY: EACH(g[i] * (of ? x : y));
+    case DIVIDE: EACH(of ? -g[i] * result[i] / y : g[i] / y);
+    case MINIMUM: EACH(x == y ? 0.5f * g[i] : (of ? y < x : x < y) ? g[i] : 0.0f); /* as torch shares it */
+    case MAXIMUM: EACH(x == y ? 0.5f * g[i] : (of ? y > x : x > y) ? g[i] : 0.0f);
+    case HUBER: EACH(CLIP(x - y, -1.0f, 1.0f) * (of ? -g[i] : g[i]));
+    case SQUARED_ERROR: EACH(2.0f * (x - y) * (of ? -g[i] : g[i]));
+    case NEGATE: for (long i = 0; i < n; i++) to[i] = -g[i]; break;
+    case EXPONENTIAL: for (long i = 0; i < n; i++) to[i] = g[i] * result[i]; break;
+    case SQUARE: for (long i = 0; i < n; i++) to[i] = g[i] * (a[i] + a[i]); break;
+    case CLAMP: for (long i = 0; i < n; i++) to[i] = a[i] == result[i] ? g[i] : 0.0f; break;
+    case MEAN: for (long i = 0; i < n; i++) to[i] = *g / n; break;
+    case SUM: for (long i = 0; i < n; i++) to[i] = *g; break;
     }
 }

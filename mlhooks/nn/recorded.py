@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mlhooks.nn.compiled import native
 from mlhooks.nn.operations import FUNCTIONS, METHODS, VIEWS, Backward, Operation, Result
 
 CONSTANT_NAMES = (
@@ -70,7 +71,53 @@ class Record:
             self.hand_on()
 
 
-class Recorded:
+class Arithmetic:
+    """What is computed, how, and the gradient; in numpy, for where `native.pyx` has none."""
+
+    __slots__ = ("_leaf", "_tensor", "array", "derivatives", "gradient", "inputs")
+
+    def __init__(
+        self, array: np.ndarray, inputs: Sequence[Any] = (), derivatives: Sequence[Backward | None] = ()
+    ) -> None:
+        self.array, self.inputs, self.derivatives = array, inputs, derivatives
+        self.gradient: np.ndarray | None = None
+        self._leaf: Tensor | None = None
+        self._tensor: Tensor | None = None
+
+    def hand_on(self) -> None:
+        """Hand on the gradient to what this was computed from."""
+        gradient = self.received()
+        if gradient is not None:
+            for value, derivative in zip(self.inputs, self.derivatives, strict=False):
+                if type(value) is Recorded and derivative is not None:
+                    value.receive(derivative(gradient))
+
+    def received(self) -> np.ndarray | None:
+        """The gradient, with what came through torch; it is taken away."""
+        gradient, self.gradient = self.gradient, None
+        if self._leaf is None or self._leaf.grad is None:
+            return gradient
+        through_torch: np.ndarray = self._leaf.grad.numpy()
+        self._leaf.grad = None
+        return through_torch if gradient is None else gradient + through_torch
+
+    def receive(self, gradient: np.ndarray) -> None:
+        """Add to the gradient; one of a broadcast result is summed to this shape."""
+        shape = self.array.shape
+        if gradient.shape != shape:
+            gradient = gradient.sum(tuple(range(gradient.ndim - len(shape))))
+            stretched = tuple(i for i, size in enumerate(shape) if size == 1 and gradient.shape[i] != 1)
+            gradient = gradient.sum(stretched, keepdims=True) if stretched else gradient
+        self.gradient = gradient if self.gradient is None else self.gradient + gradient
+
+
+if TYPE_CHECKING or native is None:
+    Base = Arithmetic
+else:
+    Base = native.Arithmetic
+
+
+class Recorded(Base):
     """Stands for a tensor that depends on parameters, in a loss.
 
     A loss is a few dozen operations on a few hundred numbers, and torch takes longer to be asked for each, forward and
@@ -84,27 +131,21 @@ class Recorded:
         inputs: what it was computed from; derivatives: what maps its gradient to each one's.
     """
 
-    __slots__ = ("_leaf", "_tensor", "array", "derivatives", "gradient", "inputs")
+    __slots__ = ()
     __array_ufunc__ = None  # numpy leaves operators to this class
     requires_grad = True
     is_leaf = False
     dtype = torch.float32
     device = torch.device("cpu")
 
-    def __init__(
-        self, array: np.ndarray, inputs: Sequence[Any] = (), derivatives: Sequence[Backward | None] = ()
-    ) -> None:
-        self.array, self.inputs, self.derivatives = array, inputs, derivatives
-        self.gradient: np.ndarray | None = None
-        self._leaf: Tensor | None = None
-        self._tensor: Tensor | None = None
-
     @classmethod
     def __torch_function__(
         cls, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Called by torch's functions that get a Recorded."""
-        return _call(FUNCTIONS.get(function), function, args, kwargs or {})
+        kwargs = kwargs or {}
+        result = None if native is None else native.call(function, args, kwargs)
+        return _call(FUNCTIONS.get(function), function, args, kwargs) if result is None else result
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -173,32 +214,6 @@ class Recorded:
         record = Record.entered.get()
         if record is not None:
             record.hand_on()
-
-    def hand_on(self) -> None:
-        """Hand on the gradient to what this was computed from."""
-        gradient = self.received()
-        if gradient is not None:
-            for value, derivative in zip(self.inputs, self.derivatives, strict=False):
-                if type(value) is Recorded and derivative is not None:
-                    value.receive(derivative(gradient))
-
-    def received(self) -> np.ndarray | None:
-        """The gradient, with what came through torch; it is taken away."""
-        gradient, self.gradient = self.gradient, None
-        if self._leaf is None or self._leaf.grad is None:
-            return gradient
-        through_torch: np.ndarray = self._leaf.grad.numpy()
-        self._leaf.grad = None
-        return through_torch if gradient is None else gradient + through_torch
-
-    def receive(self, gradient: np.ndarray) -> None:
-        """Add to the gradient; one of a broadcast result is summed to this shape."""
-        shape = self.array.shape
-        if gradient.shape != shape:
-            gradient = gradient.sum(tuple(range(gradient.ndim - len(shape))))
-            stretched = tuple(i for i, size in enumerate(shape) if size == 1 and gradient.shape[i] != 1)
-            gradient = gradient.sum(stretched, keepdims=True) if stretched else gradient
-        self.gradient = gradient if self.gradient is None else self.gradient + gradient
 
 
 def _call(operation: Operation | None, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -290,5 +305,17 @@ LOOKED_UP_ON_THE_CLASS = (
     *("__matmul__", "__rmatmul__", "__rpow__", "__mod__", "__floordiv__", "__array__", "__int__", "__format__"),
     *("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__", "__pos__", "__deepcopy__"),
 )
-for _name in {*METHODS, *CONSTANT_NAMES, *LOOKED_UP_ON_THE_CLASS} & set(dir(Tensor)):
-    setattr(Recorded, _name, _method(_name))
+_METHODS = {name: _method(name) for name in {*METHODS, *CONSTANT_NAMES, *LOOKED_UP_ON_THE_CLASS} & set(dir(Tensor))}
+for _name in _METHODS.keys() - vars(Base).keys():
+    setattr(Recorded, _name, _METHODS[_name])
+
+
+def connect(wanted: Callable[[], bool] = torch.is_grad_enabled) -> None:
+    """Tell the compiled part of what it is a part, and when gradients are wanted, without which it does nothing."""
+    if native is not None:
+        known = {f: operation.__name__ for f, operation in FUNCTIONS.items() if operation.__name__ in native.OPERATIONS}
+        left = _METHODS | {"receive": Arithmetic.receive, "received": Arithmetic.received}
+        native.connect(Recorded, Record.entered, wanted, Tensor, torch.float32, known, left)
+
+
+connect()

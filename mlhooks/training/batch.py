@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
+from mlhooks.nn.compiled import native
+
 ABSENT: Any = None
 LARGE = 2**22  # numbers in features of which there should be no second copy
 
@@ -76,6 +78,8 @@ class Batch:
     def standardize(self, x: Tensor) -> Tensor:
         """[rows] shifted and scaled to mean 0 and deviation 1 over the rows that count."""
         if self.loss_mask is None:
+            if native is not None and type(x) is Tensor and x.is_cpu and not x.requires_grad and x.is_contiguous():
+                return torch.from_numpy(native.standardize(x.numpy()))
             return layer_norm(x, x.shape, eps=1e-16)  # of all rows: one operation for seven
         centered = x - self.mean(x)
         return centered / (self.mean(centered.square()).sqrt() + 1e-8)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlhooks.nn import heads, recorded
+from mlhooks.nn.compiled import native
 from mlhooks.nn.layers import MLP
 from mlhooks.nn.operations import FUNCTIONS
 from mlhooks.nn.recorded import Recorded
@@ -54,6 +55,8 @@ COMPUTED: dict[str, Function] = {
     "squeeze of nothing": lambda x: x.squeeze(1) * 2.0,
     "stack": lambda x: torch.stack([x, C, x * x]).sum(0) + torch.stack([x, x], dim=1)[:, 1],
     "cat": lambda x: torch.cat([x, x * 2.0, C], dim=1)[:, 2:8] * torch.cat((x, x), -1)[:, 1:7],
+    "of all": lambda x: x.mean() * x + x.sum() - x.mean().exp() + (2.0 * x).sum().square() / 7.0 - x.sum().neg(),
+    "gather from many": lambda x: x.square().gather(-1, INDEX) / x.exp().gather(1, INDEX),
     "mse_loss": lambda x: functional.mse_loss(x, C) * functional.mse_loss(x, C, reduction="none"),
     "smooth_l1_loss": lambda x: (
         functional.smooth_l1_loss(3.0 * x, C) + functional.smooth_l1_loss(x, C, reduction="none")
@@ -156,11 +159,31 @@ def weighted(result: Any) -> Any:
     return (result * weights).sum()
 
 
-@pytest.mark.parametrize(
+@pytest.fixture
+def in_numpy() -> Iterator[None]:
+    """What is compiled leaves everything to numpy."""
+    if native is None:
+        yield
+        return
+    recorded.connect(wanted=lambda: False)
+    yield
+    recorded.connect()
+
+
+EACH = pytest.mark.parametrize(
     ("function", "expect"),
     [*((f, True) for f in COMPUTED.values()), *((f, False) for f in LEFT_TO_TORCH.values())],
     ids=[*COMPUTED, *LEFT_TO_TORCH],
 )
+
+
+@EACH
+@pytest.mark.usefixtures("in_numpy")
+def test_result_and_gradient_in_numpy_are_those_of_torch(function: Function, expect: bool) -> None:
+    assert_as_in_torch(function, expect=expect)
+
+
+@EACH
 def test_result_and_gradient_are_those_of_torch(function: Function, expect: bool) -> None:
     assert_as_in_torch(function, expect=expect)
 
@@ -174,6 +197,7 @@ def assert_as_in_torch(function: Function, *, expect: bool) -> None:
     torch.testing.assert_close(gradient, reference.grad)
 
 
+@pytest.mark.usefixtures("in_numpy")
 def test_every_operation_is_tried_above(monkeypatch: pytest.MonkeyPatch) -> None:
     seen, computed = set(), recorded._computed
 
