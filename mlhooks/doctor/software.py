@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 from mlhooks import __version__
 from mlhooks.doctor import Check
-from mlhooks.nn.compiled import native
+from mlhooks.native import load
 
 NAMED = ("torch", "numpy", "grpcio", "protobuf", "mlagents-envs")
 """Distributions whose versions people are asked for."""
@@ -26,9 +26,11 @@ def versions() -> Iterator[Check]:
     yield Check("Python", "ok", f"{platform.python_version()} on {system}, {sys.executable}")
     yield Check("mlhooks", "ok", __version__)
     advice = (
-        "" if native else "For faster training of small networks install a C compiler, such as gcc, and mlhooks again."
+        ""
+        if load("passes")
+        else "For faster training of small networks install a C compiler, such as gcc, and mlhooks again."
     )
-    yield Check("compiled part", "ok", "there" if native else "not there", advice)
+    yield Check("compiled part", "ok", "there" if load("passes") else "not there", advice)
 
 
 def requirements() -> Iterator[Check]:

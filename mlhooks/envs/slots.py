@@ -38,9 +38,6 @@ class SlotMap:
     """The slots of one worker's agents of one behavior id.
 
     The common case, the same agents in the same order as last time, costs one comparison.
-
-    Attributes:
-        place: the slots that were given last; where they lie side by side a slice, which numpy takes in no time.
     """
 
     def __init__(self, pool: SlotPool) -> None:
@@ -48,7 +45,6 @@ class SlotMap:
         self._slot_of: dict[int, int] = {}
         self._last_ids = b""
         self._last_slots = np.empty(0, np.int64)
-        self.place: np.ndarray | slice = self._last_slots
 
     def slots(self, agent_ids: np.ndarray) -> np.ndarray:
         """Slots [agents] of agent ids [agents]; unknown agents get one. Unchanged ids give the same array again.
@@ -67,10 +63,7 @@ class SlotMap:
             if agent not in known:
                 known[agent] = take()
         self._last_ids = ids
-        self._last_slots = self.place = np.array([known[agent] for agent in agents], dtype=np.int64)
-        first = self._last_slots[0] if agents else 0
-        if np.array_equal(self._last_slots, np.arange(first, first + len(agents))):
-            self.place = slice(first, first + len(agents))
+        self._last_slots = np.array([known[agent] for agent in agents], dtype=np.int64)
         return self._last_slots
 
     def find(self, agent_ids: np.ndarray) -> np.ndarray:

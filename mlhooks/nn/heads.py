@@ -10,12 +10,13 @@ import torch
 from mlagents_envs.base_env import ActionSpec
 from torch import Tensor, nn
 
+from mlhooks import native
 from mlhooks.nn import operations
-from mlhooks.nn.compiled import native
 from mlhooks.nn.layers import linear
 from mlhooks.nn.recorded import compute
 from mlhooks.nn.tape import GradientTape
 
+COMPILED = native.load("actions")
 MASKED_LOGIT = -1e9
 LEAST_ARRIVAL = np.full((), 1e-30, np.float32)
 LOG_2PI = operations.LOG_2PI
@@ -126,7 +127,7 @@ def gaussian(mean: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Tensor, Te
 
 def categorical(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies, each [rows], of a categorical; `logits` [rows, size], `actions` [rows, 1]."""
-    known = compute((native or operations).categorical, logits, actions)
+    known = compute((COMPILED or operations).categorical, logits, actions)
     if known is not None:
         return known[0], known[1]
     log_probs = torch.log_softmax(logits, dim=1)
@@ -148,7 +149,7 @@ def choose(logits: np.ndarray, arrivals: np.ndarray | None) -> tuple[np.ndarray,
     return choice, np.log(weights[choice, np.arange(len(logits))] / np.add.reduce(weights))
 
 
-_choose = choose if native is None else native.choose
+_choose = choose if COMPILED is None else COMPILED.choose
 
 
 class SampledActions(NamedTuple):

@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mlhooks import native
 from mlhooks.nn.activations import ACTIVATIONS
-from mlhooks.nn.compiled import native
 from mlhooks.nn.layers import MLP
 from mlhooks.nn.passes import Arrays, Layer, Passes, Sink
 
+COMPILED = native.load("passes")
+WIDE = 512  # hidden_units beyond which BLAS is as fast as what is compiled
 LARGE = 2**20  # activations of one layer, [rows, hidden_units], beyond which torch's threads win, where it has several
 NOWHERE: Sink = (None, None)
 
@@ -62,7 +64,8 @@ class Mirror:
 
     def __init__(self, encoder: MLP, heads: Sequence[nn.Linear]) -> None:
         hidden = [layer for layer in encoder.layers if isinstance(layer, nn.Linear)]
-        made: type[Passes] = Passes if native is None else native.Passes
+        widest = max(layer.out_features for layer in hidden)
+        made: type[Passes] = Passes if COMPILED is None or widest > WIDE else COMPILED.Passes
         self.passes = made([_arrays(layer) for layer in hidden], [_arrays(head) for head in heads], encoder.activation)
         self.encoding_size = encoder.output_size
         self._hidden = len(hidden)

@@ -2,7 +2,7 @@
 
 At the sizes of reinforcement learning's networks, most of a pass in torch is dispatch, and its tanh takes longer than
 the matrix products around it. Many rows are computed in blocks that stay in the processor's cache, in arrays that are
-used again. Where mlhooks was built with a compiler, `native.pyx` does the same in one call.
+used again. Where mlhooks was built with a compiler, `native/passes.pyx` does the same in one call.
 """
 
 from __future__ import annotations

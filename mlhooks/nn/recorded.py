@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlhooks.nn.compiled import native
+from mlhooks import native
 from mlhooks.nn.operations import FUNCTIONS, METHODS, VIEWS, Backward, Operation, Result
 
+COMPILED = native.load("arithmetic")
 CONSTANT_NAMES = (
     *("__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__", "lt", "le", "gt", "ge", "eq", "ne", "sign"),
     *("isfinite", "isnan", "isinf", "argmax", "argmin"),
@@ -72,7 +73,7 @@ class Record:
 
 
 class Arithmetic:
-    """What is computed, how, and the gradient; in numpy, for where `native.pyx` has none."""
+    """What is computed, how, and the gradient; in numpy, for where there is no compiled one."""
 
     __slots__ = ("_leaf", "_tensor", "array", "derivatives", "gradient", "inputs")
 
@@ -111,10 +112,10 @@ class Arithmetic:
         self.gradient = gradient if self.gradient is None else self.gradient + gradient
 
 
-if TYPE_CHECKING or native is None:
+if TYPE_CHECKING:
     Base = Arithmetic
 else:
-    Base = native.Arithmetic
+    Base = Arithmetic if COMPILED is None else COMPILED.Arithmetic
 
 
 class Recorded(Base):
@@ -144,7 +145,7 @@ class Recorded(Base):
     ) -> Any:
         """Called by torch's functions that get a Recorded."""
         kwargs = kwargs or {}
-        result = None if native is None else native.call(function, args, kwargs)
+        result = None if COMPILED is None else COMPILED.call(function, args, kwargs)
         return _call(FUNCTIONS.get(function), function, args, kwargs) if result is None else result
 
     def __getattr__(self, name: str) -> Any:
@@ -312,10 +313,12 @@ for _name in _METHODS.keys() - vars(Base).keys():
 
 def connect(wanted: Callable[[], bool] = torch.is_grad_enabled) -> None:
     """Tell the compiled part of what it is a part, and when gradients are wanted, without which it does nothing."""
-    if native is not None:
-        known = {f: operation.__name__ for f, operation in FUNCTIONS.items() if operation.__name__ in native.OPERATIONS}
+    if COMPILED is not None:
+        known = {
+            f: operation.__name__ for f, operation in FUNCTIONS.items() if operation.__name__ in COMPILED.OPERATIONS
+        }
         left = _METHODS | {"receive": Arithmetic.receive, "received": Arithmetic.received}
-        native.connect(Recorded, Record.entered, wanted, Tensor, torch.float32, known, left)
+        COMPILED.connect(Recorded, Record.entered, wanted, Tensor, torch.float32, known, left)
 
 
 connect()

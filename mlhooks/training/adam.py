@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlhooks.nn.compiled import native
+from mlhooks import native
+
+COMPILED = native.load("updates")
 
 
 class FlatParameters:
@@ -88,8 +90,8 @@ class Adam:
         """Apply the gradients."""
         group = self.param_groups[0]
         self.steps += 1
-        if native is not None and self._arrays is not None:
-            native.adam_step(*self._arrays, group["lr"], *group["betas"], group["eps"], self.steps)
+        if COMPILED is not None and self._arrays is not None:
+            COMPILED.adam_step(*self._arrays, group["lr"], *group["betas"], group["eps"], self.steps)
             return
         # the kernel of torch.optim.Adam(fused=True): one pass over memory instead of seven
         torch._fused_adam_(

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
-from mlhooks.nn.compiled import native
+from mlhooks import native
 
+COMPILED = native.load("updates")
 ABSENT: Any = None
 LARGE = 2**22  # numbers in features of which there should be no second copy
 
@@ -78,8 +79,8 @@ class Batch:
     def standardize(self, x: Tensor) -> Tensor:
         """[rows] shifted and scaled to mean 0 and deviation 1 over the rows that count."""
         if self.loss_mask is None:
-            if native is not None and type(x) is Tensor and x.is_cpu and not x.requires_grad and x.is_contiguous():
-                return torch.from_numpy(native.standardize(x.numpy()))
+            if COMPILED is not None and type(x) is Tensor and x.is_cpu and not x.requires_grad and x.is_contiguous():
+                return torch.from_numpy(COMPILED.standardize(x.numpy()))
             return layer_norm(x, x.shape, eps=1e-16)  # of all rows: one operation for seven
         centered = x - self.mean(x)
         return centered / (self.mean(centered.square()).sqrt() + 1e-8)

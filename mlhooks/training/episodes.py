@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mlhooks import native
+
+COMPILED = native.load("experience")
 RECENT = 100
 
 
@@ -39,10 +42,11 @@ class Episodes:
             self._return = np.concatenate([self._return, np.zeros(grow)])
             self._length = np.concatenate([self._length, np.zeros(grow, np.int64)])
 
-    def decided(self, slots: np.ndarray | slice, rewards: np.ndarray) -> None:
+    def decided(self, slots: np.ndarray, rewards: np.ndarray) -> None:
         """Agents ask for a decision, after a reward for the last one."""
-        self._return[slots] += rewards
-        self._length[slots] += 1
+        if COMPILED is None or not COMPILED.decided(self._return, self._length, slots, rewards):
+            self._return[slots] += rewards
+            self._length[slots] += 1
 
     def ended(self, slots: np.ndarray, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Agents' episodes end with a last reward; gives their returns and lengths in decisions, each [agents]."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from mlagents_envs.base_env import BehaviorSpec, DecisionSteps
 
-from mlhooks.training.store import End, ExperienceStore
+from mlhooks.training.store import COMPILED, End, ExperienceStore
 
 
 class Transitions(NamedTuple):
@@ -79,7 +79,11 @@ class ReplayBuffer(ExperienceStore):
 
     def is_complete(self, rows: np.ndarray) -> np.ndarray:
         """Whether rows have their reward and what follows."""
-        complete: np.ndarray = (self.successor[rows] >= 0) | self.end[rows].astype(np.bool_)
+        complete: np.ndarray
+        if COMPILED is not None:
+            complete = COMPILED.is_complete(self, np.ascontiguousarray(rows, np.int64))
+        else:
+            complete = (self.successor[rows] >= 0) | self.end[rows].astype(np.bool_)
         return complete
 
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -7,7 +7,10 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from mlagents_envs.base_env import BehaviorSpec, DecisionSteps, TerminalSteps
 
+from mlhooks import native
 from mlhooks.nn.heads import SampledActions
+
+COMPILED = native.load("experience")
 
 
 class End:
@@ -84,8 +87,7 @@ class ExperienceStore:
         agents = len(slots)
         if self.size + agents > len(self.slot):
             self._grow(agents)
-        start, stop = self.size, self.size + agents
-        new = slice(start, stop)
+        new = slice(self.size, self.size + agents)
         # what may have a wrong shape comes first: nothing is half done when it fails
         for column, obs in zip(self.obs, steps.obs, strict=True):
             column[new] = obs
@@ -95,10 +97,16 @@ class ExperienceStore:
         elif self.masked:
             self.mask[new] = False
         self.group[new] = steps.group_id
+        self.grouped = self.grouped or bool(np.count_nonzero(steps.group_reward))
+        if self.grouped or COMPILED is None or not COMPILED.open_rows(self, slots, steps.reward):
+            self._open(slots, steps, new)
+
+    def _open(self, slots: np.ndarray, steps: DecisionSteps, new: slice) -> None:
+        agents = len(slots)
         self.slot[new] = slots
         self.tick[new] = self.clock
         rows = self.open_row[slots]
-        numbers = np.arange(start, stop)
+        numbers = np.arange(new.start, new.stop)
         known = rows >= 0
         going = np.count_nonzero(known)
         if going == agents:
@@ -110,7 +118,7 @@ class ExperienceStore:
         self.trajectory[new] = self.slot_trajectory[slots]
         self.slot_length[slots] += 1
         self.open_row[slots] = numbers
-        self.size = stop
+        self.size = new.stop
 
     def _continue(
         self,
@@ -197,10 +205,10 @@ class ExperienceStore:
 
     def keep_open(self) -> None:
         """Let go of all complete rows; open rows move to the front in their order."""
-        self._keep(self._open())
+        self._keep(self._open_rows())
         self.complete = self.finals = 0
 
-    def _open(self) -> np.ndarray:
+    def _open_rows(self) -> np.ndarray:
         """The open rows, the oldest first."""
         rows = np.sort(self.open_row[self.open_row >= 0])
         return rows[np.argsort(self.tick[rows], kind="stable")]
@@ -208,7 +216,7 @@ class ExperienceStore:
     def interrupt_open(self) -> None:
         """End all trajectories here, as when an environment starts anew: open rows go, their values still count."""
         gone = np.zeros(self.in_use, np.bool_)
-        gone[self._open()] = True
+        gone[self._open_rows()] = True
         self._remove(gone)
 
     def drop_trajectories(self, slots: np.ndarray) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.optimizer_checks import check_made
 from mlhooks.training.policy import Actions, Policy
 from mlhooks.training.reward_signals import RewardSignal
-from mlhooks.training.store import ExperienceStore
+from mlhooks.training.store import COMPILED, ExperienceStore
 
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager
@@ -179,7 +178,7 @@ class Trainer(ABC):
             if self.pool.size > len(store.open_row):
                 store.reserve(self.pool.size)
                 self.episodes.reserve(self.pool.size)
-            self.episodes.decided(slots.place, decisions.reward)
+            self.episodes.decided(where, decisions.reward)
             store.open_rows(where, decisions)
             self._waiting.append((worker, behavior_id, agents))
         if ended is not None and self.pool.size:  # who did not begin a new episode at once is gone
@@ -202,10 +201,10 @@ class Trainer(ABC):
 
     def _check_finite(self, worker: int, steps: DecisionSteps | TerminalSteps) -> None:
         for index, values in enumerate((*steps.obs, steps.reward, steps.group_reward)):
-            if math.isfinite(np.vdot(values, values)):  # in less time than it takes to look at each
+            if COMPILED is not None and COMPILED.all_finite(values):
                 continue
             finite = np.isfinite(values)
-            if finite.all():  # and so large that the sum of squares is not
+            if finite.all():
                 continue
             bad = ~finite.reshape(len(values), -1).all(axis=1)
             specs = self.behavior_spec.observation_specs

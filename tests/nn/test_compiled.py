@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlhooks.native import load
 from mlhooks.nn import heads, mirror, operations
 from mlhooks.nn.activations import ACTIVATIONS
-from mlhooks.nn.compiled import native
 from mlhooks.nn.passes import Passes
 
-needs_native = pytest.mark.skipif(native is None, reason="mlhooks was installed without a C compiler")
-compiled: Any = native
+needs_native = pytest.mark.skipif(load("passes") is None, reason="mlhooks was installed without a C compiler")
+passes: Any = load("passes")
+actions: Any = load("actions")
 
 
 def layers(rng: np.random.Generator, sizes: list[int], outputs: list[int]) -> tuple[list[Any], list[Any]]:
@@ -36,7 +37,7 @@ def test_compiled_passes_are_those_in_numpy(activation: str, rows: int, sizes: l
     features = rng.normal(0.0, 3.0, (rows, sizes[0])).astype(np.float32)
     gradients = [rng.normal(0.0, 1.0, (rows, size)).astype(np.float32) for size in outputs]
     found = []
-    for made in (Passes(hidden, heads, activation), compiled.Passes(hidden, heads, activation)):
+    for made in (Passes(hidden, heads, activation), passes.Passes(hidden, heads, activation)):
         for _ in range(2):  # the second time in memory that was used before
             results, passed = made.record(features)
             sinks = [(np.ones_like(weight), np.ones_like(bias)) for weight, bias in (*hidden, *heads)]
@@ -50,23 +51,23 @@ def test_compiled_passes_are_those_in_numpy(activation: str, rows: int, sizes: l
 @needs_native
 def test_compiled_backward_pass_leaves_out_what_nobody_asks_for() -> None:
     hidden, heads = layers(np.random.default_rng(0), [3, 8], [2, 2])
-    passes = compiled.Passes(hidden, heads, "tanh")
-    _, passed = passes.record(np.ones((6, 3), np.float32))
+    made = passes.Passes(hidden, heads, "tanh")
+    _, passed = made.record(np.ones((6, 3), np.float32))
     weight = np.zeros((8, 3), np.float32)
-    passes.backward(passed, [np.ones((6, 2), np.float32), None], [(weight, None), (None, None), (None, None)])
+    made.backward(passed, [np.ones((6, 2), np.float32), None], [(weight, None), (None, None), (None, None)])
     assert weight.any()
 
 
 @needs_native
 def test_compiled_passes_refuse_arrays_that_they_would_misread() -> None:
     hidden, heads = layers(np.random.default_rng(0), [3, 8], [2])
-    passes = compiled.Passes(hidden, heads, "relu")
+    made = passes.Passes(hidden, heads, "relu")
     with pytest.raises(TypeError, match="float32"):
-        passes.forward(np.ones((4, 3)))
+        made.forward(np.ones((4, 3)))
     with pytest.raises(TypeError, match="contiguous"):
-        passes.forward(np.ones((4, 6), np.float32)[:, ::2])
+        made.forward(np.ones((4, 6), np.float32)[:, ::2])
     with pytest.raises(ValueError, match="size"):
-        passes.forward(np.ones((4, 2), np.float32))
+        made.forward(np.ones((4, 2), np.float32))
 
 
 @needs_native
@@ -74,14 +75,14 @@ def test_compiled_passes_refuse_arrays_that_they_would_misread() -> None:
 def test_compiled_categorical_is_that_in_numpy(size: int) -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0.0, 5.0, (50, 2 * size)).astype(np.float32)[:, :size]  # every other piece of memory
-    actions = rng.integers(0, size, (50, 1))
+    taken = rng.integers(0, size, (50, 1))
     upper = rng.normal(size=50).astype(np.float32)
-    theirs, ours = operations.categorical(logits, actions), compiled.categorical(logits, actions)
+    theirs, ours = operations.categorical(logits, taken), actions.categorical(logits, taken)
     for (their_value, their_gradients), (value, gradients) in zip(theirs, ours, strict=True):
         np.testing.assert_allclose(value, their_value, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(gradients[0](upper), their_gradients[0](upper), rtol=1e-5, atol=1e-6)
     with pytest.raises(IndexError):
-        compiled.categorical(logits, actions + size)
+        actions.categorical(logits, taken + size)
 
 
 @needs_native
@@ -93,17 +94,17 @@ def test_compiled_choice_is_that_in_numpy() -> None:
     arrivals[2, 7] = 0.0  # as the generator may draw
     for times in (arrivals, None):
         theirs, their_log_probs = heads.choose(logits, times)
-        ours, log_probs = compiled.choose(logits, times)
+        ours, log_probs = actions.choose(logits, times)
         assert ours.tolist() == theirs.tolist()
         assert 3 not in ours
         np.testing.assert_allclose(log_probs, their_log_probs, rtol=1e-5, atol=1e-6)
-    assert np.isnan(compiled.choose(np.full((1, 2), np.nan, np.float32), None)[1]).all()
+    assert np.isnan(actions.choose(np.full((1, 2), np.nan, np.float32), None)[1]).all()
 
 
 def test_without_the_compiled_part_networks_are_mirrored_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     from mlhooks.nn.layers import MLP, linear
 
-    monkeypatch.setattr(mirror, "native", None)
+    monkeypatch.setattr(mirror, "COMPILED", None)
     encoder, head = MLP(6, 8, 1, "tanh", "orthogonal"), linear(8, 2, initialization="orthogonal", gain=1.0)
     made = mirror.Mirror(encoder, [head])
     assert type(made.passes) is Passes

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlhooks.nn import heads, recorded
-from mlhooks.nn.compiled import native
 from mlhooks.nn.layers import MLP
 from mlhooks.nn.operations import FUNCTIONS
 from mlhooks.nn.recorded import Recorded
@@ -162,9 +161,6 @@ def weighted(result: Any) -> Any:
 @pytest.fixture
 def in_numpy() -> Iterator[None]:
     """What is compiled leaves everything to numpy."""
-    if native is None:
-        yield
-        return
     recorded.connect(wanted=lambda: False)
     yield
     recorded.connect()

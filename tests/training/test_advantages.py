@@ -10,6 +10,8 @@ from mlhooks.training.advantages import generalized_advantages, next_values
 from mlhooks.training.store import ExperienceStore
 from tests.steps import decisions, make_spec, terminals
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 GAMMA = np.array([0.99, 0.9], np.float32)
 LAMBDA = 0.95
 

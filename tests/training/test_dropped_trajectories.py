@@ -9,6 +9,8 @@ from mlhooks.training.replay import ReplayBuffer
 from mlhooks.training.store import End, ExperienceStore
 from tests.steps import decisions, make_spec, terminals
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def act(store: ExperienceStore) -> None:
     n = store.size - store.waiting

@@ -7,6 +7,8 @@ from mlhooks.nn.heads import SampledActions
 from mlhooks.training.replay import ReplayBuffer
 from tests.steps import decisions, make_spec, terminals
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def make(rows: int, agents: int = 1) -> ReplayBuffer:
     buffer = ReplayBuffer(make_spec(continuous=0, branches=(2,)), rows, 10_000)

@@ -7,6 +7,8 @@ from mlhooks.nn.heads import SampledActions
 from mlhooks.training.store import End, ExperienceStore
 from tests.steps import decisions, make_spec, terminals
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def act(store: ExperienceStore) -> None:
     n = store.size - store.waiting

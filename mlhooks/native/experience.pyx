@@ -1,0 +1,132 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Rows of experience: what is done to each of a few at every step."""
+
+cimport numpy as cnp
+from mlhooks.native.arrays cimport empty, is_plain, pointer, plain, whole
+
+cnp.import_array()
+
+ctypedef cnp.int64_t integer
+
+cdef enum:  # as `store.End`
+    NONE = 0
+    INTERRUPTED = 2
+    HORIZON = 3
+
+
+def all_finite(array):
+    """Whether all numbers of a contiguous float32 array are; False for others, too."""
+    if not is_plain(array):
+        return False
+    cdef const float* x = <const float*>cnp.PyArray_DATA(<cnp.ndarray>array)
+    cdef long i
+    cdef float none = 0
+    for i in range(cnp.PyArray_SIZE(array)):
+        none += x[i] * 0  # NaN for what is not finite
+    return none == 0
+
+
+def decided(returns, lengths, slots, rewards):
+    """Add to returns [slots] and lengths [slots]; False where that is for numpy."""
+    if not is_plain(rewards) or cnp.PyArray_NDIM(rewards) != 1 or cnp.PyArray_TYPE(returns) != cnp.NPY_FLOAT64:
+        return False
+    cdef long agents = len(slots), size = len(returns), i
+    cdef const integer* slot = whole(slots, agents)
+    cdef double* total = <double*>cnp.PyArray_DATA(returns)
+    cdef integer* length = whole(lengths, size)
+    cdef const float* reward = pointer(rewards, agents, 1)
+    for i in range(agents):
+        if not 0 <= slot[i] < size:
+            raise IndexError("a slot without room")
+        total[slot[i]] += reward[i]
+        length[slot[i]] += 1
+    return True
+
+
+def open_rows(store, slots, rewards):
+    """`ExperienceStore._open`, where there are no group rewards; False where that is for numpy."""
+    if not is_plain(rewards) or cnp.PyArray_NDIM(rewards) != 1:
+        return False
+    cdef long agents = len(slots), size = len(store.open_row), rows = len(store.reward), i
+    cdef integer slot, row, new = store.size, clock = store.clock, horizon = store.time_horizon
+    cdef integer trajectories = store.trajectories, complete = 0
+    cdef const integer* slot_of = whole(slots, agents)
+    cdef const float* reward_of = pointer(rewards, agents, 1)
+    cdef integer* open_row = whole(store.open_row, size)
+    cdef integer* slot_trajectory = whole(store.slot_trajectory, size)
+    cdef integer* slot_length = whole(store.slot_length, size)
+    cdef float* reward = pointer(store.reward, rows, 1)
+    cdef integer* successor = whole(store.successor, rows)
+    cdef integer* slots_of = whole(store.slot, rows)
+    cdef integer* trajectory = whole(store.trajectory, rows)
+    cdef integer* tick = whole(store.tick, rows)
+    cdef cnp.ndarray ends = store.end
+    cdef cnp.int8_t* end = <cnp.int8_t*>cnp.PyArray_DATA(ends)
+    if new + agents > rows or len(ends) != rows:
+        raise IndexError("no room for new rows")
+    for i in range(agents):
+        if not 0 <= slot_of[i] < size or open_row[slot_of[i]] >= rows:
+            raise IndexError("a slot without room")
+    for i in range(agents):
+        slot = slot_of[i]
+        row = open_row[slot]
+        if row >= 0:
+            reward[row], successor[row] = reward_of[i], new
+            complete += 1
+        if row < 0 or slot_length[slot] >= horizon:
+            if row >= 0:
+                end[row] = HORIZON
+            slot_trajectory[slot], slot_length[slot] = trajectories, 0
+            trajectories += 1
+        slots_of[new], trajectory[new], tick[new] = slot, slot_trajectory[slot], clock
+        slot_length[slot] += 1
+        open_row[slot] = new
+        new += 1
+    store.complete += complete
+    store.trajectories, store.size = trajectories, new
+    return True
+
+
+def generalized_advantages(store, rewards, values, following, gamma, double lambd):
+    """As `advantages.generalized_advantages`; rows follow those that they succeed."""
+    cdef long rows = store.size, signals = values.shape[1], row, s, i
+    cdef const integer* successor = whole(store.successor[:rows], rows)
+    cdef cnp.ndarray ends = store.end
+    cdef const cnp.int8_t* end = <const cnp.int8_t*>cnp.PyArray_DATA(ends)
+    rewards, values, following = plain(rewards, 2), plain(values, 2), plain(following, 2)
+    gamma = plain(gamma, 1)
+    cdef const float* reward = pointer(rewards, rows, signals)
+    cdef const float* value = pointer(values, rows, signals)
+    cdef const float* after = pointer(following, rows, signals)
+    cdef const float* discount = pointer(gamma, signals, 1)
+    cdef cnp.ndarray results = empty(rows, signals)
+    cdef float* advantage = <float*>cnp.PyArray_DATA(results)
+    cdef double total
+    for row in range(rows - 1, -1, -1):
+        if successor[row] >= 0 and not row < successor[row] < rows:
+            raise IndexError("a row that is not after the one that it succeeds")
+        for s in range(signals):
+            i, total = row * signals + s, 0
+            if successor[row] >= 0 or end[row] != NONE:
+                total = reward[i] + discount[s] * after[i] - value[i]
+            if successor[row] >= 0 and end[row] == NONE:
+                total += discount[s] * lambd * advantage[successor[row] * signals + s]
+            advantage[i] = total
+    return results
+
+
+def is_complete(store, rows):
+    """As `ReplayBuffer.is_complete`, of int64 rows, -1 for none."""
+    cdef long count = len(rows), room = len(store.successor), i
+    cdef const integer* row = whole(rows, count)
+    cdef const integer* successor = whole(store.successor, room)
+    cdef cnp.ndarray ends = store.end
+    cdef const cnp.int8_t* end = <const cnp.int8_t*>cnp.PyArray_DATA(ends)
+    cdef cnp.npy_intp size = count
+    cdef cnp.ndarray results = cnp.PyArray_EMPTY(1, &size, cnp.NPY_BOOL, 0)
+    cdef cnp.npy_bool* result = <cnp.npy_bool*>cnp.PyArray_DATA(results)
+    for i in range(count):
+        if not -1 <= row[i] < room:
+            raise IndexError("a row that does not exist")
+        result[i] = row[i] >= 0 and (successor[row[i]] >= 0 or end[row[i]] != NONE)
+    return results

@@ -1,0 +1,159 @@
+/* Loops of passes through small networks. Rows of matrices whose columns are computed together are padded to whole
+   vectors. */
+
+#include "vectors.h"
+
+enum { ROWS = 6 }; /* whose sums fit into the registers */
+
+/* rows x vecs sums: sums = c or start or 0, plus a [rows, depth] times b [depth, 16 vecs] */
+INLINE void tile(const int rows, const int vecs, long depth, const float *a, long a_row, long a_depth, const float *b,
+                 long ldb, float *c, long ldc, const float *start, int add)
+{
+    vec sum[ROWS][4], zero = {0};
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++)
+            sum[r][v] = add ? AT(c + r * ldc + v * WIDTH) : start ? AT(start + v * WIDTH) : zero;
+    for (long k = 0; k < depth; k++) {
+        vec row[4];
+        for (int v = 0; v < vecs; v++)
+            row[v] = AT(b + k * ldb + v * WIDTH);
+        for (int r = 0; r < rows; r++) {
+            float x = a[r * a_row + k * a_depth];
+            for (int v = 0; v < vecs; v++)
+                sum[r][v] += x * row[v];
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++)
+            AT(c + r * ldc + v * WIDTH) = sum[r][v];
+}
+
+INLINE void tiles(const int vecs, long rows, long depth, const float *a, long a_row, long a_depth, const float *b,
+                  long ldb, float *c, long ldc, const float *start, int add)
+{
+    for (; rows >= ROWS; rows -= ROWS, a += ROWS * a_row, c += ROWS * ldc)
+        tile(ROWS, vecs, depth, a, a_row, a_depth, b, ldb, c, ldc, start, add);
+    for (; rows >= 2; rows -= 2, a += 2 * a_row, c += 2 * ldc)
+        tile(2, vecs, depth, a, a_row, a_depth, b, ldb, c, ldc, start, add);
+    if (rows)
+        tile(1, vecs, depth, a, a_row, a_depth, b, ldb, c, ldc, start, add);
+}
+
+/* c [rows, columns] = a [rows, depth] b [depth, columns], plus c where add, or else plus start [columns] where given;
+   element (i, k) of a is a[i * a_row + k * a_depth]; columns are a multiple of 16 */
+CLONES static void product(long rows, long columns, long depth, const float *a, long a_row, long a_depth,
+                           const float *b, long ldb, float *c, long ldc, const float *start, int add)
+{
+    long widest = WIDEST;
+    for (long j = 0; j < columns;) {
+        long vecs = (columns - j) / WIDTH < widest ? (columns - j) / WIDTH : widest;
+        const float *from = start ? start + j : NULL;
+        switch (vecs) {
+        case 4: tiles(4, rows, depth, a, a_row, a_depth, b + j, ldb, c + j, ldc, from, add); break;
+        case 3: tiles(3, rows, depth, a, a_row, a_depth, b + j, ldb, c + j, ldc, from, add); break;
+        case 2: tiles(2, rows, depth, a, a_row, a_depth, b + j, ldb, c + j, ldc, from, add); break;
+        default: tiles(1, rows, depth, a, a_row, a_depth, b + j, ldb, c + j, ldc, from, add);
+        }
+        j += vecs * WIDTH;
+    }
+}
+
+/* x P(x^2) / Q(x^2), fitted for the least relative error up to 8.3, where tanh is 1 to float32 rounding */
+INLINE vec tangent(vec x)
+{
+    vec zero = {0}, low = zero - 8.3f, high = zero + 8.3f;
+    vec v = where(x < low, low, where(x > high, high, x)), u = v * v;
+    vec p = u * 1.4648450e-8f + 2.1508639e-5f, q = u * 8.2951882e-7f + 3.3739649e-4f;
+    p = p * u + 3.5491780e-3f;
+    q = q * u + 2.6079984e-2f;
+    p = p * u + 0.13425878f;
+    q = q * u + 0.46759203f;
+    return v * (p * u + 1.0f) / (q * u + 1.0f);
+}
+
+enum { TANH, RELU, LEAKY_RELU, ELU, SWISH };
+
+/* x becomes the activation of x, n numbers; kept gets what swish needs besides, its sigmoid */
+CLONES static void activate(int kind, long n, float *x, float *kept)
+{
+    vec zero = {0};
+    for (long i = 0; i < n; i += WIDTH) {
+        vec v = AT(x + i);
+        switch (kind) {
+        case TANH: v = tangent(v); break;
+        case RELU: v = where(v < zero, zero, v); break;
+        case LEAKY_RELU: v = where(v < zero, v * 0.01f, v); break;
+        case ELU: v = where(v < zero, exponential(v) - 1.0f, v); break;
+        default: AT(kept + i) = 1.0f / (exponential(-v) + 1.0f); v *= AT(kept + i);
+        }
+        AT(x + i) = v;
+    }
+}
+
+/* the gradient of the results y becomes that of what they were made from */
+CLONES static void activate_backward(int kind, long n, float *gradient, const float *y, const float *kept)
+{
+    vec zero = {0};
+    for (long i = 0; i < n; i += WIDTH) {
+        vec v = AT(y + i), slope;
+        switch (kind) {
+        case TANH: slope = 1.0f - v * v; break;
+        case RELU: slope = where(v > zero, zero + 1.0f, zero); break;
+        case LEAKY_RELU: slope = where(v > zero, zero + 1.0f, zero + 0.01f); break;
+        case ELU: slope = where(v < zero, v + 1.0f, zero + 1.0f); break;
+        default: slope = AT(kept + i) * (1.0f - v) + v;
+        }
+        AT(gradient + i) *= slope;
+    }
+}
+
+/* sums [columns] += the rows of a [rows, columns] */
+CLONES static void add_rows(long rows, long columns, const float *a, float *sums)
+{
+    for (long j = 0; j < columns; j += WIDTH) {
+        vec sum = AT(sums + j);
+        for (long r = 0; r < rows; r++)
+            sum += AT(a + r * columns + j);
+        AT(sums + j) = sum;
+    }
+}
+
+/* y [rows, outputs] = x [rows, inputs] weight [outputs, inputs]^T + bias, where either is so small that turning the
+   weight around would take longer */
+CLONES static void dots(long rows, long inputs, long outputs, const float *x, long ldx, const float *weight,
+                        const float *bias, float *y, long ldy)
+{
+    for (long o = 0; o < outputs; o++)
+        for (long r = 0; r < rows; r++) {
+            const float *w = weight + o * inputs, *v = x + r * ldx;
+            float parts[WIDTH], rest = bias[o];
+            vec sum = {0};
+            long i = 0;
+            for (; i + WIDTH <= inputs; i += WIDTH)
+                sum += AT(v + i) * AT(w + i);
+            for (; i < inputs; i++)
+                rest += v[i] * w[i];
+            AT(parts) = sum;
+            for (int half = WIDTH / 2; half; half /= 2)
+                for (int p = 0; p < half; p++)
+                    parts[p] += parts[p + half];
+            y[r * ldy + o] = rest + parts[0];
+        }
+}
+
+/* to [columns, ldt] = from [rows, columns]^T, or that added to it */
+static void turn(long rows, long columns, const float *from, long ldf, float *to, long ldt, int add)
+{
+    for (long some = 0; some < rows; some += WIDTH) /* whose lines stay in the cache */
+        for (long c = 0; c < columns; c++)
+            for (long r = some; r < rows && r < some + WIDTH; r++)
+                to[c * ldt + r] = from[r * ldf + c] + (add ? to[c * ldt + r] : 0.0f);
+}
+
+/* to [rows, columns] = from, of other strides, or that added to it */
+static void copy(long rows, long columns, const float *from, long ldf, float *to, long ldt, int add)
+{
+    for (long r = 0; r < rows; r++)
+        for (long c = 0; c < columns; c++)
+            to[r * ldt + c] = from[r * ldf + c] + (add ? to[r * ldt + c] : 0.0f);
+}

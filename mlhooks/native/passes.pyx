@@ -1,0 +1,297 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Passes through small networks: what `nn/passes.py` computes, in one call."""
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.string cimport memset
+
+cimport numpy as cnp
+from mlhooks.native.arrays cimport empty, pointer, plain
+
+cnp.import_array()
+
+cdef extern from "passes.h" nogil:
+    const long WIDTH
+    void product(long, long, long, const float*, long, long, const float*, long, float*, long, const float*, int)
+    void activate(int, long, float*, float*)
+    void activate_backward(int, long, float*, const float*, const float*)
+    void add_rows(long, long, const float*, float*)
+    void dots(long, long, long, const float*, long, const float*, const float*, float*, long)
+    void turn(long, long, const float*, long, float*, long, int)
+    void copy(long, long, const float*, long, float*, long, int)
+
+KINDS = {"tanh": 0, "relu": 1, "leaky_relu": 2, "elu": 3, "swish": 4}
+cdef enum:
+    SWISH = 4
+    FEW = 4  # outputs, or rows for 48 inputs, for which a weight is not turned around
+    BLOCK = 1 << 14  # numbers of a layer's results that stay in the cache with those of its neighbours
+
+
+cdef inline long padded(long size) noexcept nogil:
+    return (size + WIDTH - 1) // WIDTH * WIDTH
+
+
+cdef struct Layer:
+    long inputs, outputs  # sizes
+    long depth, width  # the same, padded
+    float* weight  # [outputs, inputs], torch's
+    float* bias  # [outputs], torch's
+    float* turned  # [inputs, width], the weight the other way round
+    float* start  # [width], the bias
+    float* straight  # [outputs, depth], the weight with padded rows
+    float* gradient  # [outputs, depth], of the weight; [inputs, width] of the first layer's
+    float* bias_gradient  # [width]
+
+
+cdef inline bint few(long rows, const Layer* layer, bint hidden) noexcept nogil:
+    """Whether dot products take less than turning the weight around."""
+    return rows <= FEW or rows * 48 < FEW * layer.inputs or (layer.outputs <= FEW and not hidden)
+
+
+cdef class Room:
+    """Numbers that are let go of with the object."""
+
+    cdef float* numbers
+    cdef Py_ssize_t size
+
+    def __cinit__(self, Py_ssize_t size):
+        self.numbers = <float*>PyMem_Malloc(max(size, 1) * sizeof(float))
+        if self.numbers is NULL:
+            raise MemoryError
+        self.size = size
+        memset(self.numbers, 0, size * sizeof(float))
+
+    def __dealloc__(self):
+        PyMem_Free(self.numbers)
+
+
+cdef class Passed:
+    """What a forward pass leaves behind for the backward pass.
+
+    Its room holds, layer after layer, the results [rows, width] and, for swish, as many sigmoids behind all of them.
+    """
+
+    cdef Room room
+    cdef object features
+    cdef long rows
+
+
+cdef class Passes:
+    """As `passes.Passes`; see there."""
+
+    cdef list arrays  # keeps the parameters' memory
+    cdef Room room, scratch
+    cdef Layer* layers
+    cdef long hidden, heads, widest, units, block
+    cdef int kind
+    cdef list free
+
+    def __cinit__(self, hidden, heads, activation):
+        cdef long size, index, total = 0
+        cdef Layer* layer
+        self.arrays = [*hidden, *heads]
+        self.hidden, self.heads, self.kind = len(hidden), len(heads), KINDS[activation]
+        self.layers = <Layer*>PyMem_Malloc(len(self.arrays) * sizeof(Layer))
+        if self.layers is NULL:
+            raise MemoryError
+        self.free = []
+        for index, (weight, bias) in enumerate(self.arrays):
+            layer = &self.layers[index]
+            layer.outputs, layer.inputs = weight.shape
+            layer.weight, layer.bias = pointer(weight, layer.outputs, layer.inputs), pointer(bias, 1, layer.outputs)
+            layer.depth, layer.width = padded(layer.inputs), padded(layer.outputs)
+            self.widest = max(self.widest, layer.width, layer.depth if index else 0)
+            if index < self.hidden:
+                self.units += layer.width
+            total += 2 * layer.inputs * layer.width + 2 * layer.width + 2 * layer.outputs * layer.depth
+        self.block = max(BLOCK // self.widest, 96)
+        self.room = Room(total)
+        self.scratch = Room(3 * self.block * self.widest)
+        cdef float* next = self.room.numbers
+        for index in range(self.hidden + self.heads):
+            layer = &self.layers[index]
+            size = layer.inputs * layer.width
+            layer.turned, layer.start, layer.bias_gradient = next, next + size, next + size + layer.width
+            next += size + 2 * layer.width
+            layer.straight = next
+            layer.gradient = next + layer.outputs * layer.depth
+            next = layer.gradient + max(layer.outputs * layer.depth, size)
+
+    def __dealloc__(self):
+        PyMem_Free(self.layers)
+
+    def forward(self, features):
+        """The output of each head, for float32 features [rows, size]."""
+        return self._outputs(features, None)
+
+    def record(self, features):
+        """As `forward`, with what `backward` needs."""
+        cdef long rows = len(features), size = rows * self.units * (2 if self.kind == SWISH else 1)
+        cdef Passed passed = self.free.pop() if self.free else Passed()
+        if passed.room is None or passed.room.size < size:
+            passed.room = Room(size)
+        passed.features, passed.rows = features, rows
+        return self._outputs(features, passed), passed
+
+    def release(self, Passed passed):
+        """Let the next pass use the memory."""
+        passed.features = None
+        self.free.append(passed)
+
+    cdef list _outputs(self, features, Passed passed):
+        cdef long rows = len(features), start = 0, index
+        cdef float* x = pointer(features, rows, self.layers[0].inputs)
+        cdef list outputs = [empty(rows, self.layers[self.hidden + index].outputs) for index in range(self.heads)]
+        cdef float* kept = NULL if passed is None else passed.room.numbers
+        cdef float* places[64]
+        if self.heads > 64:
+            raise ValueError("more than 64 heads")
+        for index in range(self.heads):
+            places[index] = <float*>cnp.PyArray_DATA(<cnp.ndarray>outputs[index])
+        with nogil:
+            self._prepare_forward(rows)
+            while start < rows:
+                self._forward(
+                    min(self.block, rows - start), rows, x + start * self.layers[0].inputs, kept, start, places
+                )
+                start += self.block
+        return outputs
+
+    cdef void _prepare_forward(self, long rows) noexcept nogil:
+        cdef Layer* layer
+        for index in range(self.hidden + self.heads):
+            layer = &self.layers[index]
+            if not few(rows, layer, index < self.hidden):
+                turn(layer.outputs, layer.inputs, layer.weight, layer.inputs, layer.turned, layer.width, 0)
+                copy(1, layer.outputs, layer.bias, layer.outputs, layer.start, layer.width, 0)
+
+    cdef void _forward(
+        self, long rows, long all_rows, const float* x, float* kept_rows, long start, float** outputs
+    ) noexcept nogil:
+        """A block of rows; what is kept goes into the memory of all rows, or else into scratch."""
+        cdef long index, ldx = self.layers[0].inputs
+        cdef Layer* layer
+        cdef float* y
+        cdef float* sigmoids = NULL
+        cdef float* behind = kept_rows
+        for index in range(self.hidden):
+            layer = &self.layers[index]
+            if kept_rows is NULL:
+                y = self.scratch.numbers + (index % 2) * self.block * self.widest
+                sigmoids = self.scratch.numbers + 2 * self.block * self.widest
+            else:
+                y = behind + start * layer.width
+                sigmoids = y + all_rows * self.units
+                behind += all_rows * layer.width
+            if not few(all_rows, layer, True):
+                product(rows, layer.width, layer.inputs, x, ldx, 1, layer.turned, layer.width, y, layer.width,
+                        layer.start, 0)
+            else:
+                memset(y, 0, rows * layer.width * sizeof(float))
+                dots(rows, layer.inputs, layer.outputs, x, ldx, layer.weight, layer.bias, y, layer.width)
+            activate(self.kind, rows * layer.width, y, sigmoids)
+            x, ldx = y, layer.width
+        for index in range(self.heads):
+            layer = &self.layers[self.hidden + index]
+            if not few(all_rows, layer, False):
+                y = self.scratch.numbers + 2 * self.block * self.widest
+                product(rows, layer.width, layer.inputs, x, ldx, 1, layer.turned, layer.width, y, layer.width,
+                        layer.start, 0)
+                copy(rows, layer.outputs, y, layer.width, outputs[index] + start * layer.outputs, layer.outputs, 0)
+            else:
+                dots(rows, layer.inputs, layer.outputs, x, ldx, layer.weight, layer.bias,
+                     outputs[index] + start * layer.outputs, layer.outputs)
+
+    def backward(self, Passed passed, gradients, sinks):
+        """Add the gradients of the parameters to arrays; see `passes.Passes.backward`."""
+        cdef long index, start = 0, rows = passed.rows
+        cdef Layer* layer
+        cdef float* places[64]
+        cdef float* sink
+        cdef float* x = pointer(passed.features, rows, self.layers[0].inputs)
+        cdef list kept = []  # alive until the end
+        for index in range(self.heads):
+            places[index] = NULL
+            if gradients[index] is not None:
+                gradient = plain(gradients[index], 2)
+                places[index] = pointer(gradient, rows, self.layers[self.hidden + index].outputs)
+                kept.append(gradient)
+        with nogil:
+            self._prepare_backward(places)
+            while start < rows:
+                self._backward(
+                    min(self.block, rows - start), rows, x + start * self.layers[0].inputs, passed.room.numbers, start,
+                    places,
+                )
+                start += self.block
+        for index in range(self.hidden + self.heads):
+            layer = &self.layers[index]
+            if index >= self.hidden and places[index - self.hidden] is NULL:
+                continue
+            weight, bias = sinks[index]
+            if weight is not None:
+                sink = pointer(weight, layer.outputs, layer.inputs)
+                if index:
+                    copy(layer.outputs, layer.inputs, layer.gradient, layer.depth, sink, layer.inputs, 1)
+                else:
+                    turn(layer.inputs, layer.outputs, layer.gradient, layer.width, sink, layer.inputs, 1)
+            if bias is not None:
+                sink = pointer(bias, 1, layer.outputs)
+                copy(1, layer.outputs, layer.bias_gradient, layer.width, sink, layer.outputs, 1)
+
+    cdef void _prepare_backward(self, float** gradients) noexcept nogil:
+        cdef long index
+        cdef Layer* layer
+        for index in range(self.hidden + self.heads):
+            layer = &self.layers[index]
+            memset(layer.bias_gradient, 0, layer.width * sizeof(float))
+            if index:
+                memset(layer.gradient, 0, layer.outputs * layer.depth * sizeof(float))
+                copy(layer.outputs, layer.inputs, layer.weight, layer.inputs, layer.straight, layer.depth, 0)
+            else:
+                memset(layer.gradient, 0, layer.inputs * layer.width * sizeof(float))
+
+    cdef void _backward(
+        self, long rows, long all_rows, const float* features, float* kept_rows, long start, float** gradients
+    ) noexcept nogil:
+        """A block of rows."""
+        cdef long index, r, o, added = 0
+        cdef Layer* layer
+        cdef Layer* last = &self.layers[self.hidden - 1]
+        cdef float* y = kept_rows + all_rows * (self.units - last.width) + start * last.width
+        cdef float* above = self.scratch.numbers
+        cdef float* below = above + self.block * self.widest
+        cdef float* gradient
+        for index in range(self.heads):
+            if gradients[index] is NULL:
+                continue
+            layer = &self.layers[self.hidden + index]
+            gradient = gradients[index] + start * layer.outputs
+            product(layer.outputs, layer.depth, rows, gradient, 1, layer.outputs, y, last.width, layer.gradient,
+                    layer.depth, NULL, 1)
+            product(rows, layer.depth, layer.outputs, gradient, layer.outputs, 1, layer.straight, layer.depth, above,
+                    last.width, NULL, added)
+            for r in range(rows):
+                for o in range(layer.outputs):
+                    layer.bias_gradient[o] += gradient[r * layer.outputs + o]
+            added = 1
+        for index in range(self.hidden - 1, -1, -1):
+            layer = &self.layers[index]
+            activate_backward(self.kind, rows * layer.width, above, y, y + all_rows * self.units)
+            add_rows(rows, layer.width, above, layer.bias_gradient)
+            if index:
+                y = kept_rows + self._before(index - 1) * all_rows + start * layer.depth
+                product(layer.outputs, layer.depth, rows, above, 1, layer.width, y, layer.depth, layer.gradient,
+                        layer.depth, NULL, 1)
+                product(rows, layer.depth, layer.outputs, above, layer.width, 1, layer.straight, layer.depth, below,
+                        layer.depth, NULL, 0)
+                above, below = below, above
+            else:
+                product(layer.inputs, layer.width, rows, features, 1, layer.inputs, above, layer.width, layer.gradient,
+                        layer.width, NULL, 1)
+
+    cdef long _before(self, long index) noexcept nogil:
+        """Columns of all layers before one."""
+        cdef long columns = 0
+        for before in range(index):
+            columns += self.layers[before].width
+        return columns

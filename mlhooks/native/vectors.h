@@ -1,0 +1,60 @@
+/* Vectors of 16 float32 numbers.
+
+   Code is written for vectors of that size; the compiler makes of them what each kind of processor has, and the right
+   one is chosen when a module is loaded. */
+
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(64), aligned(4), may_alias));
+enum { WIDTH = 16 };
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define WIDEST (__builtin_cpu_supports("avx512f") ? 4 : 1) /* vectors of a row whose sums fit into the registers */
+#else
+#define CLONES
+#define WIDEST 1
+#endif
+#define INLINE static inline __attribute__((always_inline))
+#define AT(pointer) (*(vec *)(pointer))
+
+INLINE vec where(ivec condition, vec x, vec y)
+{
+    return (vec)((condition & (ivec)x) | (~condition & (ivec)y));
+}
+
+/* e^x by Cody and Waite's reduction to |r| <= ln(2) / 2 and the series of e^r; 0 below -87.3 and infinite above 88.3 */
+INLINE vec exponential(vec x)
+{
+    const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer in the lowest bits */
+    vec zero = {0}, low = zero - 87.3f, high = zero + 88.3f;
+    vec bounded = where(x < low, low, where(x > high, high, x));
+    vec shifted = bounded * 1.44269504f + shift, n = shifted - shift;
+    vec r = bounded - n * 0.693359375f + n * 2.12194440e-4f;
+    vec y = r * (1.0f / 720.0f) + (1.0f / 120.0f);
+    y = y * r + (1.0f / 24.0f);
+    y = y * r + (1.0f / 6.0f);
+    y = y * r + 0.5f;
+    y = y * r + 1.0f;
+    y = y * r + 1.0f;
+    y = (vec)((ivec)y + ((ivec)shifted << 23));
+    return where(x != x, x, where(x < low, zero, where(x > high, zero + INFINITY, y)));
+}
+
+INLINE float total(long n, const float *a)
+{
+    float parts[WIDTH] = {0}, rest = 0;
+    long i = 0;
+    for (vec sum = {0}; i + WIDTH <= n; i += WIDTH)
+        AT(parts) = sum += AT(a + i);
+    for (; i < n; i++)
+        rest += a[i];
+    for (int p = 0; p < WIDTH; p++)
+        rest += parts[p];
+    return rest;
+}
