@@ -22,7 +22,7 @@ cdef extern from "passes.h" nogil:
 KINDS = {"tanh": 0, "relu": 1, "leaky_relu": 2, "elu": 3, "swish": 4}
 cdef enum:
     SWISH = 4
-    FEW = 4  # outputs, or rows for 48 inputs, for which a weight is not turned around
+    FEW = 4  # rows or outputs, for which a weight is not turned around
     BLOCK = 1 << 14  # numbers of a layer's results that stay in the cache with those of its neighbours
 
 
@@ -44,7 +44,7 @@ cdef struct Layer:
 
 cdef inline bint few(long rows, const Layer* layer, bint hidden) noexcept nogil:
     """Whether dot products take less than turning the weight around."""
-    return rows <= FEW or rows * 48 < FEW * layer.inputs or (layer.outputs <= FEW and not hidden)
+    return rows <= FEW or (layer.outputs <= FEW and not hidden)
 
 
 cdef class Room:
