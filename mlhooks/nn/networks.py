@@ -29,7 +29,7 @@ class Network(nn.Module):
 
     Attributes:
         autocast: the type in which torch computes it where that is not float32, which parameters, gradients, what is
-            returned, and all that numpy computes (`tape.py`) are anyway.
+            returned, and all that is computed without torch (`tape.py`) are anyway.
     """
 
     encoder: Encoder
@@ -49,7 +49,7 @@ class Network(nn.Module):
 
 
 def _worth_torch(encoder: Encoder, rows: int) -> bool:
-    """Whether layers are so large that torch in bfloat16 is faster than numpy, which would compute them else."""
+    """Whether layers are so large that torch in bfloat16 is faster than a mirror, which would compute them else."""
     return isinstance(encoder, MLP) and (size := encoder.output_size) >= WIDE and rows * size**2 >= LARGE
 
 
