@@ -28,6 +28,7 @@ from mlhooks.training.off_policy import OffPolicyTrainer
 from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.policy import Policy
 from mlhooks.training.trainer import Supports, Trainer
+from mlhooks.training.transfer import to_device
 
 
 class DQNSettings(OffPolicyHyperparameters):
@@ -81,7 +82,7 @@ class QPolicy(Policy):
         if mirror is not None:
             return self.network.combine(*mirror(features))
         with torch.no_grad():
-            values: np.ndarray = self.network(torch.from_numpy(features).to(self.device)).cpu().numpy()
+            values: np.ndarray = self.network(to_device(features, self.device)).cpu().numpy()
         return values
 
     def modules(self) -> dict[str, nn.Module]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -12,16 +13,47 @@ from torch import Tensor, nn
 from mlhooks.nn.encoders import Encoder, make_encoder
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.heads import ActionHeads, ActionParameters, branch_slices
-from mlhooks.nn.layers import linear
+from mlhooks.nn.layers import MLP, linear
 from mlhooks.nn.tape import GradientTape
 
 if TYPE_CHECKING:
     from mlhooks.settings import NetworkSettings
 
 Array = TypeVar("Array", Tensor, np.ndarray)
+WIDE, LARGE = 256, 2**25
+"""Hidden units, and multiplications of one layer, from which on a product in bfloat16 saves more than torch costs."""
 
 
-class Actor(nn.Module):
+class Network(nn.Module):
+    """An encoder with linear heads on it.
+
+    Attributes:
+        autocast: the type in which torch computes it where that is not float32, which parameters, gradients, what is
+            returned, and all that is computed without torch (`tape.py`) are anyway.
+    """
+
+    encoder: Encoder
+    autocast: torch.dtype | None = None
+
+    def outputs(self, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor]:
+        """Each head's output for features [rows, size]."""
+        if self.autocast is None:
+            return GradientTape.outputs(self.encoder, heads, features)
+        with torch.autocast(features.device.type, self.autocast):
+            if _worth_torch(self.encoder, len(features)):
+                encoding = self.encoder(features)
+                outputs = [head(encoding) for head in heads]
+            else:
+                outputs = GradientTape.outputs(self.encoder, heads, features)
+        return [output.float() if type(output) is Tensor else output for output in outputs]
+
+
+def _worth_torch(encoder: Encoder, rows: int) -> bool:
+    """Whether layers are so large that torch in bfloat16 is faster than a mirror, which would compute them else."""
+    return isinstance(encoder, MLP) and (size := encoder.output_size) >= WIDE and rows * size**2 >= LARGE
+
+
+class Actor(Network):
     """A policy network: an encoder and the action heads on it.
 
     Args:
@@ -37,10 +69,10 @@ class Actor(nn.Module):
 
     def forward(self, features: Tensor) -> ActionParameters:
         """Distribution parameters for features [rows, size]."""
-        return self.heads.parameters_of(GradientTape.outputs(self.encoder, self.heads.linear(), features))
+        return self.heads.parameters_of(self.outputs(self.heads.linear(), features))
 
 
-class Critic(nn.Module):
+class Critic(Network):
     """A value network with one head per reward signal.
 
     Args:
@@ -59,10 +91,10 @@ class Critic(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Values [rows, signals] for features [rows, size]."""
-        return GradientTape.outputs(self.encoder, [self.heads], features)[0]
+        return self.outputs([self.heads], features)[0]
 
 
-class QNetwork(nn.Module):
+class QNetwork(Network):
     """Values of all actions of all branches.
 
     Args:
@@ -89,7 +121,7 @@ class QNetwork(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Values [rows, sum of branch sizes] for features [rows, size]."""
-        return self.combine(*GradientTape.outputs(self.encoder, self.heads, features))
+        return self.combine(*self.outputs(self.heads, features))
 
     def combine(self, advantages: Array, value: Array | None = None) -> Array:
         """Values from the heads' outputs: with dueling heads, Wang et al., equation 9, in every branch."""

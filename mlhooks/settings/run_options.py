@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
@@ -113,13 +113,19 @@ class CheckpointSettings(SettingsModel):
 
 
 class TorchSettings(SettingsModel):
-    """Where torch computes."""
+    """Where and how torch computes."""
 
     ignores_unknown_keys: ClassVar[bool] = True
 
     device: str | None = Field(default=None, description="Device, such as cpu or cuda:0; null for the best there is.")
     threads: int | None = extension(
         None, ge=1, description="Threads of one operation; null: one, or all for large networks and images."
+    )
+    compile: bool = extension(
+        False, description="Have torch.compile compile what torch computes of networks; it needs a C++ compiler."
+    )
+    autocast: Literal["bfloat16"] | None = extension(
+        None, description="Type in which torch computes networks; null: float32, in which all else is computed anyway."
     )
 
 
@@ -138,7 +144,7 @@ class RunOptions(SettingsModel):
     checkpoint_settings: CheckpointSettings = Field(
         default_factory=CheckpointSettings, description="Where the run is stored, and how it starts."
     )
-    torch_settings: TorchSettings = Field(default_factory=TorchSettings, description="Where torch computes.")
+    torch_settings: TorchSettings = Field(default_factory=TorchSettings, description="Where and how torch computes.")
     debug: bool = Field(default=False, description="Say more while running.")
 
     _fallback: TrainerSettings | None = PrivateAttr(default=None)

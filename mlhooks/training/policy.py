@@ -16,6 +16,7 @@ from mlhooks.nn.mirror import Mirror
 from mlhooks.nn.networks import Actor
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
+from mlhooks.training.transfer import to_device
 
 
 class Actions(ActionTuple):  # type: ignore[misc]  # mlagents_envs ships no types
@@ -75,8 +76,7 @@ class Policy(ABC):
 
     def features(self, obs: Sequence[np.ndarray]) -> Tensor:
         """Features [rows, size] of observations, on the policy's device."""
-        features = torch.from_numpy(self.inputs.features(obs))
-        return features if self.device.type == "cpu" else features.to(self.device)
+        return to_device(self.inputs.features(obs), self.device)
 
     def weights_changed(self) -> None:
         """Called after every change of the weights from outside; drop what was derived from them."""
@@ -133,7 +133,7 @@ class ActorPolicy(Policy):
             if mirror is not None:
                 return actor.heads.from_outputs(mirror(features))
         with torch.no_grad():
-            parameters = self.actor(torch.from_numpy(features).to(self.device))
+            parameters = self.actor(to_device(features, self.device))
         mean, log_std, logits = (None if p is None else p.detach().cpu().numpy() for p in parameters)
         return mean, log_std, logits
 

@@ -24,6 +24,7 @@ from mlhooks.settings import RunOptions
 from mlhooks.stats import StatsAggregationMethod
 from mlhooks.timers import Timers
 from mlhooks.training.checkpoints import write_durably
+from mlhooks.training.computing import Computing
 from mlhooks.training.curriculum import Curriculum
 from mlhooks.training.environments import environment_name, make_factory
 from mlhooks.training.evaluation import Evaluation
@@ -92,6 +93,7 @@ class Run:
         self._trainer_types = plugins.collect_mapping("get_trainer_types")
         self._threads = Threads(options.torch_settings.threads)
         self._device = _device(options.torch_settings.device)
+        self._computing = Computing(options.torch_settings, self._device)
         self._persistence = Persistence(self)
         self._summarized: dict[str, int] = {}
         self._replaced = ReplacedResults(self.path)
@@ -217,6 +219,7 @@ class Run:
         name = trainer.behavior_name
         self.trainers[name] = trainer
         self._threads.suit(trainer)
+        self._computing.suit(trainer.modules().values())
         trainer.training = not self.inference and not trainer.done
         self._summarized[name] = trainer.step
         self.curriculum.watch(trainer)

@@ -24,6 +24,7 @@ from mlhooks.training.optimizer_checks import check_made
 from mlhooks.training.policy import Actions, Policy
 from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.store import COMPILED, ExperienceStore
+from mlhooks.training.transfer import to_device
 
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager
@@ -140,8 +141,7 @@ class Trainer(ABC):
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """The array on the trainer's device; on the CPU the same memory."""
-        tensor = torch.from_numpy(array)
-        return tensor if self.device.type == "cpu" else tensor.to(self.device)
+        return to_device(array, self.device)
 
     def settle(self) -> dict[str, float] | None:
         """Finish an update that goes on beside the environments' steps; returns as `update` does."""

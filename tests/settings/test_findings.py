@@ -32,6 +32,15 @@ CASES = {
         nearest="batch_size",
         words="unknown key",
     ),
+    "type that networks cannot be computed in": Case(
+        "torch_settings: {autocast: float16}\n",
+        (1, 28),
+        "torch_settings.autocast",
+        found="'float16'",
+        allowed="bfloat16 or null",
+        nearest="bfloat16",
+        words="not a valid value",
+    ),
     "misspelt section": Case("behavior: {}\n", (1, 1), "behavior", allowed="env_settings", nearest="behaviors"),
     "key in the wrong section": Case(
         "behaviors:\n  A:\n    hidden_units: 3\n",

@@ -283,14 +283,14 @@ class TestExtensions:
                 trainer_type: ppo
                 network_settings: {activation: tanh}
                 hyperparameters: {max_grad_norm: 0.5}
-            torch_settings: {threads: 2}
+            torch_settings: {threads: 2, autocast: bfloat16}
             env_settings: {env_kwargs: {gravity: 1e1, name: "1e1", size: [1, 2.5], deep: {on: true}}}
             """
         ).options
         values = options.as_dict()
         assert values["behaviors"]["A"]["network_settings"] == {**NETWORK, "activation": "tanh"}
         assert values["behaviors"]["A"]["hyperparameters"]["max_grad_norm"] == 0.5
-        assert values["torch_settings"] == {"device": None, "threads": 2}
+        assert values["torch_settings"] == {"device": None, "threads": 2, "autocast": "bfloat16"}
         assert values["env_settings"]["env_kwargs"] == {
             "gravity": 10.0,
             "name": "1e1",

@@ -1,0 +1,56 @@
+"""How torch computes networks: compiled, and in bfloat16, where `torch_settings` ask for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from mlhooks.nn.layers import MLP
+from mlhooks.nn.networks import Network
+from mlhooks.nn.visual import ImageEncoder
+from mlhooks.settings.run_options import TorchSettings
+
+logger = logging.getLogger("mlhooks")
+
+
+class Computing:
+    """Makes networks compute as the settings ask; their weights, and the names of these, stay what they are.
+
+    Args:
+        settings: what is asked for.
+        device: where the networks live.
+    """
+
+    def __init__(self, settings: TorchSettings, device: torch.device) -> None:
+        self.settings, self.device = settings, device
+
+    def suit(self, modules: Iterable[nn.Module]) -> None:
+        """Set up all networks in modules; they are compiled when torch first computes them."""
+        for part in (part for module in modules for part in module.modules()):
+            if isinstance(part, Network) and self.settings.autocast is not None:
+                part.autocast = torch.bfloat16
+            if isinstance(part, MLP | ImageEncoder) and self.settings.compile and self._compiles:
+                part.compile(dynamic=True)  # for every number of rows
+
+    @cached_property
+    def _compiles(self) -> bool:
+        """Whether there is a working compiler; a warning says why where there is none."""
+        from torch import _dynamo  # takes seconds
+
+        try:
+            torch.compile(torch.sin)(torch.zeros(8, device=self.device))
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            logger.warning(
+                "torch_settings.compile: networks are not compiled, and the run goes on without: %s. To compile, "
+                "install a C++ compiler, or name one in the environment variable CXX.",
+                reason,
+            )
+            return False
+        _dynamo.config.suppress_errors = True  # what it cannot compile, torch computes as before
+        _dynamo.config.recompile_limit = 64  # all layers share one count: of each size, of acting and of learning
+        return True
