@@ -283,10 +283,13 @@ class ExperienceStore:
 
 
 def _grown(array: np.ndarray, rows: int, fill: int = 0) -> np.ndarray:
-    grown = (
-        np.full((rows, *array.shape[1:]), fill, array.dtype)
-        if fill
-        else np.zeros((rows, *array.shape[1:]), array.dtype)
-    )
+    """The array with room for more rows; images [rows, channels, height, width] get channels last in memory."""
+    if array.ndim == 4:
+        shape = array.shape
+        grown = np.moveaxis(np.zeros((rows, *shape[2:], shape[1]), array.dtype), -1, 1)
+    elif fill:
+        grown = np.full((rows, *array.shape[1:]), fill, array.dtype)
+    else:
+        grown = np.zeros((rows, *array.shape[1:]), array.dtype)
     grown[: len(array)] = array
     return grown
