@@ -190,6 +190,11 @@ class ExperienceStore:
         is_complete[rows] = False
         return np.flatnonzero(is_complete)
 
+    def obs_at(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Copies of the observations of some rows, images with channels last in memory as they are kept."""
+        # `take` is faster, but would first copy all images to have their channels first
+        return [obs[rows] if obs.ndim == 4 else obs.take(rows, 0) for obs in self.obs]
+
     @property
     def in_use(self) -> int:
         """Rows of the arrays that hold anything."""

@@ -55,7 +55,7 @@ def test_encoder_computes_what_its_layers_do_one_by_one(kind: str) -> None:
     weights = [parameter.detach() for parameter in encoder.parameters()]
     assert [tuple(weight.shape) for weight in weights[::2]] == SHAPES[kind]
     x = torch.rand(3, 2, 37, 44)
-    pixels = x.flatten(1)
+    pixels = x.permute(0, 2, 3, 1).flatten(1)
     if kind == "resnet":
         x = residual(x, weights)
     else:
