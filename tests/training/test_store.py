@@ -66,6 +66,35 @@ def test_images_keep_their_channels_last_in_memory_through_growth_and_handover()
     assert (store.obs_at(rows)[0][:2] == shown[3:].reshape(8, 2, 3, 4)[[5, 0]]).all()
 
 
+def test_rows_with_an_encoding_of_the_current_weights_are_told_from_others() -> None:
+    store = ExperienceStore(make_spec(), rows=4, time_horizon=99)
+    store.reserve(3)
+
+    def decide(*agents: int, encode: bool = True) -> None:
+        store.open_rows(slots(*agents), decisions(agents, [float(store.clock)] * len(agents), [0.0] * len(agents)))
+        n = len(agents)
+        actions = SampledActions(np.zeros((n, 1), np.float32), np.zeros((n, 0), np.int64), np.zeros(n, np.float32))
+        encoding = np.full((n, 5), store.clock, np.float32)
+        store.set_actions(actions._replace(encoding=encoding) if encode else actions)
+
+    def encoded() -> list[float]:
+        return store.encoding[store.encoded_from : store.waiting, 0].tolist()  # type: ignore[no-any-return]
+
+    decide(0, 1, 2, encode=False)
+    decide(0, 1)
+    assert encoded() == [1.0, 1.0]
+    decide(0)
+    store.drop_trajectories(slots(1))
+    assert encoded() == [1.0, 2.0]
+    store.open_rows(slots(0), decisions([0], [3.0], [0.0]))
+    store.keep_open()  # a row of agent 2, of before the update, and one of agent 0 that still waits for its action
+    assert (store.size, encoded()) == (2, [])
+    store.set_actions(
+        SampledActions(np.zeros((1, 1)), np.zeros((1, 0), np.int64), np.zeros(1), np.full((1, 5), 3.0, np.float32))
+    )
+    assert encoded() == [3.0]
+
+
 def test_terminal_step_completes_the_row_and_keeps_the_final_observation() -> None:
     store = ExperienceStore(make_spec(), rows=4, time_horizon=99)
     store.reserve(6)
