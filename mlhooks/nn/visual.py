@@ -77,8 +77,10 @@ class ImageEncoder(nn.Module):
 
 
 def _plain(channels: int, convolutions: tuple[tuple[int, int, int], ...]) -> Iterator[nn.Module]:
-    for outputs, kernel, stride in convolutions:
+    for number, (outputs, kernel, stride) in enumerate(convolutions, 1):
         yield nn.Conv2d(channels, outputs, kernel, stride)
+        if number == len(convolutions):
+            yield nn.Flatten()  # before the activation, whose gradient else would have to mix two layouts
         yield nn.LeakyReLU(inplace=True)
         channels = outputs
 

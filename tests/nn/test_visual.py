@@ -82,8 +82,7 @@ def test_smallest_image_is_that_of_ml_agents(kind: str, smallest: int) -> None:
 def test_initial_weights_follow_the_settings() -> None:
     # lecun_normal is ML-Agents' start: torch's own in convolutions, uniform within 1 / sqrt(inputs)
     encoder = make("simple", 3, 40, 40, units=64)
-    first, _, second, _ = encoder.layers
-    for layer, inputs in ((first, 3 * 64), (second, 16 * 16)):
+    for layer, inputs in ((encoder.layers[0], 3 * 64), (encoder.layers[2], 16 * 16)):
         for weight in (layer.weight, layer.bias):
             assert 0.8 / math.sqrt(inputs) < weight.abs().max().item() <= 1 / math.sqrt(inputs)
     assert encoder.dense.weight.std().item() == pytest.approx(math.sqrt(2 / (32 * 9)), rel=0.05)
