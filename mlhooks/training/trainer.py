@@ -202,7 +202,8 @@ class Trainer(ABC):
 
     def _check_finite(self, worker: int, steps: DecisionSteps | TerminalSteps) -> None:
         for index, values in enumerate((*steps.obs, steps.reward, steps.group_reward)):
-            if math.isfinite(np.vdot(values, values)):  # in less time than it takes to look at each
+            flat = values.ravel("K") if values.ndim == 4 else values  # images as they lie in memory
+            if math.isfinite(np.vdot(flat, flat)):  # in less time than it takes to look at each
                 continue
             finite = np.isfinite(values)
             if finite.all():  # and so large that the sum of squares is not
