@@ -110,8 +110,10 @@ def _image(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Callable[[Any], Enc
 
     def encode(batch: Any) -> Encoded:
         pixels = np.asarray(batch).reshape(len(batch), *shape)
-        scaled: Encoded = np.divide(pixels if first else np.moveaxis(pixels, -1, -3), np.float32(255), order="C")
-        return scaled.reshape(-1, *channels_first)
+        # what is handed on has its channels first, but last in memory, as experience is kept
+        last = np.moveaxis(pixels, (-2, -1) if first else (-3, -2), (1, 2))
+        scaled: Encoded = np.divide(last, np.float32(255), order="C").reshape(-1, height, width, channels_first[0])
+        return np.moveaxis(scaled, -1, 1)
 
     return channels_first, encode
 

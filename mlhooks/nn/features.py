@@ -20,7 +20,7 @@ class Image(NamedTuple):
     Attributes:
         title: what messages call it.
         shape: (channels, height, width).
-        columns: where its numbers lie in the features.
+        columns: where its numbers lie in the features, as [height, width, channels].
         is_goal: whether it is a goal signal.
     """
 
@@ -32,6 +32,8 @@ class Image(NamedTuple):
 
 class FeatureLayout:
     """Where each observation lies in the features: vectors first, then flattened images, both in the spec's order.
+
+    Images are flattened with their channels last, as convolutions read them fastest on a CPU.
 
     Attributes:
         size: number of features, of which the first `vectors` come from vectors.
@@ -88,12 +90,13 @@ class FeatureInput(nn.Module):
     def features(self, obs: Sequence[np.ndarray]) -> np.ndarray:
         """Features [rows, size] of observations [rows, ...], normalized where the settings ask for it.
 
-        They are a view where there is one observation only and it is not normalized.
+        They are a view where there is one observation only and it is not normalized; of an image, where its channels
+        are last in memory, as `ExperienceStore` keeps them.
         """
         if self._given:
             return np.asarray(obs[0], np.float32)
         parts = [obs[index] for index in self.layout.order]
-        images = [array.reshape(len(array), math.prod(array.shape[1:])) for array in parts if array.ndim == 4]
+        images = [_flat(array) for array in parts if array.ndim == 4]
         vectors = parts[: len(parts) - len(images)]
         if self.normalizer is not None:
             vectors = [self.normalizer.normalize(_joined(vectors))]
@@ -103,6 +106,11 @@ class FeatureInput(nn.Module):
         """Add observations to the normalizer's statistics."""
         if self.normalizer is not None:
             self.normalizer.update(_joined([array for array in obs if array.ndim == 2]))
+
+
+def _flat(images: np.ndarray) -> np.ndarray:
+    """[rows, channels, height, width] as [rows, height * width * channels]."""
+    return np.moveaxis(images, 1, -1).reshape(len(images), math.prod(images.shape[1:]))
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -153,11 +153,15 @@ _choose = choose if COMPILED is None else COMPILED.choose
 
 
 class SampledActions(NamedTuple):
-    """Actions of one batch: `continuous` [rows, size], `discrete` [rows, branches], joint `log_prob` [rows]."""
+    """Actions of one batch: `continuous` [rows, size], `discrete` [rows, branches], joint `log_prob` [rows].
+
+    `encoding` [rows, hidden_units] is what the heads read, where a policy is told to keep it.
+    """
 
     continuous: np.ndarray
     discrete: np.ndarray
     log_prob: np.ndarray
+    encoding: np.ndarray | None = None
 
 
 def sample(

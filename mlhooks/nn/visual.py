@@ -68,15 +68,19 @@ class ImageEncoder(nn.Module):
         self._activate = functional.relu if kind == "resnet" else functional.leaky_relu
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Encode [rows, channels * height * width] to [rows, hidden_units]."""
-        # with channels last, large convolutions are faster on a CPU
-        images = pixels.unflatten(1, self.shape).contiguous(memory_format=torch.channels_last)
+        """Encode [rows, height * width * channels] to [rows, hidden_units]."""
+        channels, height, width = self.shape
+        # dense with channels last already, unless other features lie beside the image
+        images = pixels.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
+        images = images.contiguous(memory_format=torch.channels_last)
         return self._activate(self.dense(self.layers(images).flatten(1)))
 
 
 def _plain(channels: int, convolutions: tuple[tuple[int, int, int], ...]) -> Iterator[nn.Module]:
-    for outputs, kernel, stride in convolutions:
+    for number, (outputs, kernel, stride) in enumerate(convolutions, 1):
         yield nn.Conv2d(channels, outputs, kernel, stride)
+        if number == len(convolutions):
+            yield nn.Flatten()  # before the activation, whose gradient else would have to mix two layouts
         yield nn.LeakyReLU(inplace=True)
         channels = outputs
 

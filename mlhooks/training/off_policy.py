@@ -119,7 +119,7 @@ class OffPolicyTrainer(Trainer):
         rows = store.draw(size, self.rng)
         path = store.transitions(rows, self.n_step)
         follows = np.maximum(path.next_rows, path.finals) >= 0
-        next_obs = [obs.take(path.next_rows, 0) for obs in store.obs]
+        next_obs = store.obs_at(path.next_rows)
         cut = path.finals >= 0
         if np.count_nonzero(cut):
             for obs, final in zip(next_obs, store.final_obs, strict=True):
@@ -147,7 +147,7 @@ class OffPolicyTrainer(Trainer):
 
         store = self.store
         return Batch(
-            features=self.policy.features([obs.take(rows, 0) for obs in store.obs]),
+            features=self.policy.features(store.obs_at(rows)),
             continuous=column(store.continuous),
             discrete=column(store.discrete),
             mask=column(store.mask) if store.masked else None,

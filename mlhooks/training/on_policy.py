@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mlhooks.errors import NonFiniteError
 from mlhooks.settings import TrainerSettings
@@ -76,7 +77,7 @@ class OnPolicyTrainer(Trainer):
         """
         store, n, rows = self.store, self.store.size, self.store.complete_rows()
         features = self.policy.features([obs[:n] for obs in store.obs])
-        values = self.optimizer.values(features).cpu().numpy()
+        values = self._values(features).cpu().numpy()
         final_values = values[:0]
         if np.count_nonzero(store.end[:n] == End.INTERRUPTED):
             finals = self.policy.features([obs[: store.finals] for obs in store.final_obs])
@@ -111,6 +112,18 @@ class OnPolicyTrainer(Trainer):
             values=self.tensor(parts["value estimate"]),
             returns=self.tensor(parts["value estimate"] + parts["advantage"]),
             advantages=self.tensor(np.dot(parts["advantage"], np.full_like(gamma, 1.0 / len(gamma)))),  # their mean
+        )
+
+    def _values(self, features: Tensor) -> Tensor:
+        """Values [rows in use, signals]; what acting encoded for a critic on the same encoder is not encoded again."""
+        store, optimizer = self.store, self.optimizer
+        encoded = slice(store.encoded_from, store.waiting)
+        reads = isinstance(optimizer, ActorCriticOptimizer) and optimizer.reads_encodings
+        if encoded.start >= encoded.stop or not reads:
+            return optimizer.values(features)
+        known = optimizer.values_of_encodings(self.tensor(store.encoding[encoded]))
+        return torch.cat(
+            [optimizer.values(features[: encoded.start]), known, optimizer.values(features[encoded.stop :])]
         )
 
     def _check_finite_parts(self, signal: str, parts: dict[str, np.ndarray]) -> None:

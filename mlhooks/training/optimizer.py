@@ -206,12 +206,16 @@ class ActorCriticOptimizer(TorchOptimizer):
         settings: the behavior's settings; `shared_critic` puts the value heads on the actor's encoder.
     """
 
+    policy: ActorPolicy
+
     def __init__(self, policy: ActorPolicy, settings: TrainerSettings) -> None:
         super().__init__(policy, settings)
         actor, shared = policy.actor, getattr(settings.hyperparameters, "shared_critic", False)
         encoder = actor.encoder if shared and isinstance(actor, Actor) else None
         signals = len(settings.reward_signals)
         self.critic = Critic(policy.layout, settings.network_settings, signals, encoder).to(policy.device)
+        # a normalizer changes between acting and learning, and with it what is to be encoded
+        policy.keeps_encodings = encoder is not None and policy.inputs.normalizer is None
 
     def modules(self) -> dict[str, nn.Module]:
         """The critic."""
@@ -224,3 +228,16 @@ class ActorCriticOptimizer(TorchOptimizer):
         with self._tape:
             parts: list[Tensor] = [self.critic(part) for part in features.split(rows)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    @property
+    def reads_encodings(self) -> bool:
+        """Whether `values` are the critic's heads on what the actor's encoder makes of features, and nothing else."""
+        actor, critic = self.policy.actor, self.critic
+        is_plain = type(critic) is Critic and type(self).values is ActorCriticOptimizer.values
+        return is_plain and isinstance(actor, Actor) and critic.encoder is actor.encoder
+
+    @torch.no_grad()
+    def values_of_encodings(self, encodings: Tensor) -> Tensor:
+        """Values [rows, signals] of encodings [rows, hidden_units], without gradients, where it `reads_encodings`."""
+        values: Tensor = self.critic.heads(encodings)
+        return values

@@ -18,6 +18,8 @@ from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
 from mlhooks.training.transfer import to_device
 
+Parameters = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
+
 
 class Actions(ActionTuple):  # type: ignore[misc]  # mlagents_envs ships no types
     """An `ActionTuple` of both kinds of actions, in its types: float32 and int32; made in a third of its time."""
@@ -97,6 +99,10 @@ class ActorPolicy(Policy):
 
     Args:
         actor: a network from features [rows, size] to `ActionParameters`; by default one made from the settings.
+
+    Attributes:
+        keeps_encodings: whether actions come with what torch encoded for them, so that a critic on the actor's encoder
+            need not encode it again.
     """
 
     def __init__(
@@ -111,11 +117,12 @@ class ActorPolicy(Policy):
         made = Actor(self.layout, behavior_spec.action_spec, settings.network_settings) if actor is None else actor
         self.actor = made.to(device)
         self.branches = branch_slices(behavior_spec.action_spec)
+        self.keeps_encodings = False
 
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
         """Sample actions and their log-probabilities in one batched forward pass without autograd."""
-        mean, log_std, logits = self._parameters(self.inputs.features(obs))
-        return sample(
+        (mean, log_std, logits), encoding = self._parameters(self.inputs.features(obs))
+        actions = sample(
             mean,
             log_std,
             logits,
@@ -124,18 +131,23 @@ class ActorPolicy(Policy):
             rng=rng,
             deterministic=self.deterministic,
         )
+        return actions if encoding is None else actions._replace(encoding=encoding)
 
-    def _parameters(self, features: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-        """What `ActionParameters` has, as arrays."""
+    def _parameters(self, features: np.ndarray) -> tuple[Parameters, np.ndarray | None]:
+        """What `ActionParameters` has, as arrays, and the encoding below it where it is kept."""
         actor = self.actor
-        if isinstance(actor, Actor) and type(actor).forward is Actor.forward:
-            mirror = self.mirror(lambda: (actor.encoder, actor.heads.linear()))
+        plain = actor if isinstance(actor, Actor) and type(actor).forward is Actor.forward else None
+        if plain is not None:
+            mirror = self.mirror(lambda: (plain.encoder, plain.heads.linear()))
             if mirror is not None:
-                return actor.heads.from_outputs(mirror(features))
+                return plain.heads.from_outputs(mirror(features)), None
         with torch.no_grad():
-            parameters = self.actor(to_device(features, self.device))
-        mean, log_std, logits = (None if p is None else p.detach().cpu().numpy() for p in parameters)
-        return mean, log_std, logits
+            rows = to_device(features, self.device)
+            keeps = plain is not None and self.keeps_encodings and plain.autocast is None
+            encoding = plain.encoder(rows) if plain is not None and keeps else None
+            parameters = actor(rows) if plain is None or encoding is None else plain.heads(encoding)
+        mean, log_std, logits, kept = (None if p is None else p.detach().cpu().numpy() for p in (*parameters, encoding))
+        return (mean, log_std, logits), kept
 
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Joint log-probabilities and entropies of a batch's actions, each [rows]."""

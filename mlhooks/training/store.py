@@ -24,7 +24,7 @@ class End:
 
 COLUMNS = (
     *("mask", "continuous", "discrete", "log_prob", "reward", "group_reward", "end", "successor", "final"),
-    *("slot", "trajectory", "tick", "group"),
+    *("slot", "trajectory", "tick", "group", "encoding"),
 )
 FILLS = {"end": End.NONE, "successor": -1, "final": -1}
 """What these columns hold in rows that nobody uses, so that a new row has it already."""
@@ -52,18 +52,21 @@ class ExperienceStore:
         continuous: [rows, size], before clipping; discrete: [rows, branches]; log_prob: [rows], joint.
         reward, group_reward: [rows], what the environment gave from the decision to the next one.
         end: `End`; successor: row of the agent's next decision or -1; final: row in `final_obs` or -1.
+        encoding: [rows, size], what acting made of the observations, or [rows, 0]; of the rows from `encoded_from` to
+            `waiting` it is there and of the current weights.
         slot, trajectory, tick, group: agent slot, trajectory number, act call and group id of each row.
         final_obs: a list of [finals, *shape], the final observations of ended episodes.
         masked: whether any row has a mask; grouped: whether there ever was a group reward.
     """
 
     COUNTERS: ClassVar[tuple[str, ...]] = (
-        *("size", "waiting", "complete", "finals", "clock", "trajectories", "masked", "grouped"),
+        *("size", "waiting", "complete", "finals", "clock", "trajectories", "masked", "grouped", "encoded_from"),
     )
 
     def __init__(self, spec: BehaviorSpec, rows: int, time_horizon: int) -> None:
         self.spec, self.rows, self.time_horizon = spec, rows, time_horizon
         self.size = self.waiting = self.complete = self.finals = self.clock = self.trajectories = 0
+        self.encoded_from = 0
         self.masked = self.grouped = False
         action = spec.action_spec
         self.obs = [np.zeros((0, *o.shape), np.float32) for o in spec.observation_specs]
@@ -72,6 +75,7 @@ class ExperienceStore:
         self.continuous = np.zeros((0, action.continuous_size), np.float32)
         self.discrete = np.zeros((0, action.discrete_size), np.int64)
         self.log_prob, self.reward, self.group_reward = (np.zeros(0, np.float32) for _ in range(3))
+        self.encoding = np.zeros((0, 0), np.float32)
         self.end = np.zeros(0, np.int8)
         self.successor, self.final, self.slot = (np.zeros(0, np.int64) for _ in range(3))
         self.trajectory, self.tick, self.group = (np.zeros(0, np.int64) for _ in range(3))
@@ -186,6 +190,12 @@ class ExperienceStore:
         if actions.discrete.size:
             self.discrete[new] = actions.discrete
         self.log_prob[new] = actions.log_prob
+        if actions.encoding is None:
+            self.encoded_from = self.size
+        else:
+            if self.encoding.shape[1] != actions.encoding.shape[1]:
+                self.encoding = np.zeros((len(self.slot), actions.encoding.shape[1]), np.float32)
+            self.encoding[new] = actions.encoding
         self.waiting = self.size
         self.clock += 1
 
@@ -198,6 +208,11 @@ class ExperienceStore:
         is_complete[rows] = False
         return np.flatnonzero(is_complete)
 
+    def obs_at(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Copies of the observations of some rows, images with channels last in memory as they are kept."""
+        # `take` is faster, but would first copy all images to have their channels first
+        return [obs[rows] if obs.ndim == 4 else obs.take(rows, 0) for obs in self.obs]
+
     @property
     def in_use(self) -> int:
         """Rows of the arrays that hold anything."""
@@ -207,6 +222,7 @@ class ExperienceStore:
         """Let go of all complete rows; open rows move to the front in their order."""
         self._keep(self._open_rows())
         self.complete = self.finals = 0
+        self.encoded_from = self.waiting  # what was encoded, was by weights that have changed
 
     def _open_rows(self) -> np.ndarray:
         """The open rows, the oldest first."""
@@ -247,6 +263,7 @@ class ExperienceStore:
         place = np.full(in_use + 1, -1, np.int64)  # the last entry serves row -1
         place[rows] = np.arange(len(rows))
         self.waiting = int(np.count_nonzero(self.tick[rows] < self.clock))
+        self.encoded_from = int(np.count_nonzero(rows < self.encoded_from))
         together = len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (rows[:-1] < rows[1:]).all()
         source = slice(rows[0], rows[0] + len(rows)) if together else rows
         for column in (*self.obs, *(getattr(self, name) for name in COLUMNS)):
@@ -291,10 +308,13 @@ class ExperienceStore:
 
 
 def _grown(array: np.ndarray, rows: int, fill: int = 0) -> np.ndarray:
-    grown = (
-        np.full((rows, *array.shape[1:]), fill, array.dtype)
-        if fill
-        else np.zeros((rows, *array.shape[1:]), array.dtype)
-    )
+    """The array with room for more rows; images [rows, channels, height, width] get channels last in memory."""
+    if array.ndim == 4:
+        shape = array.shape
+        grown = np.moveaxis(np.zeros((rows, *shape[2:], shape[1]), array.dtype), -1, 1)
+    elif fill:
+        grown = np.full((rows, *array.shape[1:]), fill, array.dtype)
+    else:
+        grown = np.zeros((rows, *array.shape[1:]), array.dtype)
     grown[: len(array)] = array
     return grown

@@ -201,7 +201,8 @@ class Trainer(ABC):
 
     def _check_finite(self, worker: int, steps: DecisionSteps | TerminalSteps) -> None:
         for index, values in enumerate((*steps.obs, steps.reward, steps.group_reward)):
-            if COMPILED is not None and COMPILED.all_finite(values):
+            flat = values.ravel("K") if values.ndim == 4 else values  # images as they lie in memory
+            if COMPILED is not None and COMPILED.all_finite(flat):
                 continue
             finite = np.isfinite(values)
             if finite.all():

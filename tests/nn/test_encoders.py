@@ -48,7 +48,7 @@ def test_images_follow_the_vectors_and_pass_unnormalized() -> None:
     assert [(i.shape, i.columns) for i in layout.images] == [((2, 5, 6), slice(5, 65)), ((1, 5, 5), slice(65, 90))]
     rng = np.random.default_rng(0)
     obs = [rng.random((4, *spec.shape), np.float32) for spec in MIXED.observation_specs]
-    flat = [part.reshape(4, -1) for part in obs]
+    flat = [(part if part.ndim == 2 else part.transpose(0, 2, 3, 1)).reshape(4, -1) for part in obs]
     assert (FeatureInput(layout, normalize=False).features(obs) == np.hstack([flat[i] for i in (1, 3, 0, 2)])).all()
     inputs = FeatureInput(layout, normalize=True)
     inputs.update(obs)
@@ -59,7 +59,7 @@ def test_images_follow_the_vectors_and_pass_unnormalized() -> None:
 
 def test_rollout_of_one_image_is_not_copied() -> None:
     inputs = FeatureInput(FeatureLayout("B", BehaviorSpec([image(3, 5, 5)], ActionSpec(1, ()))), normalize=True)
-    frames = np.zeros((4, 3, 5, 5), np.float32)
+    frames = np.zeros((4, 5, 5, 3), np.float32).transpose(0, 3, 1, 2)
     assert np.shares_memory(inputs.features([frames]), frames)
 
 

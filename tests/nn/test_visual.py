@@ -55,7 +55,7 @@ def test_encoder_computes_what_its_layers_do_one_by_one(kind: str) -> None:
     weights = [parameter.detach() for parameter in encoder.parameters()]
     assert [tuple(weight.shape) for weight in weights[::2]] == SHAPES[kind]
     x = torch.rand(3, 2, 37, 44)
-    pixels = x.flatten(1)
+    pixels = x.permute(0, 2, 3, 1).flatten(1)
     if kind == "resnet":
         x = residual(x, weights)
     else:
@@ -82,8 +82,7 @@ def test_smallest_image_is_that_of_ml_agents(kind: str, smallest: int) -> None:
 def test_initial_weights_follow_the_settings() -> None:
     # lecun_normal is ML-Agents' start: torch's own in convolutions, uniform within 1 / sqrt(inputs)
     encoder = make("simple", 3, 40, 40, units=64)
-    first, _, second, _ = encoder.layers
-    for layer, inputs in ((first, 3 * 64), (second, 16 * 16)):
+    for layer, inputs in ((encoder.layers[0], 3 * 64), (encoder.layers[2], 16 * 16)):
         for weight in (layer.weight, layer.bias):
             assert 0.8 / math.sqrt(inputs) < weight.abs().max().item() <= 1 / math.sqrt(inputs)
     assert encoder.dense.weight.std().item() == pytest.approx(math.sqrt(2 / (32 * 9)), rel=0.05)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mlagents_envs.base_env import ActionSpec, BehaviorSpec, DimensionProperty, ObservationSpec, ObservationType
 
 from mlhooks.nn.heads import SampledActions
 from mlhooks.training.store import End, ExperienceStore
@@ -46,6 +47,54 @@ def test_fleet_that_decides_together_is_a_view_of_time_by_slot() -> None:
     assert np.shares_memory(view, store.obs[0])
     assert view.tolist() == [[0, 10], [1, 11], [2, 12]]
     assert store.reward[rows].reshape(3, 2).tolist() == [[1, 1], [2, 2], [3, 3]]
+
+
+def test_images_keep_their_channels_last_in_memory_through_growth_and_handover() -> None:
+    image = ObservationSpec((2, 3, 4), (DimensionProperty.NONE,) * 3, ObservationType.DEFAULT, "image")
+    store = ExperienceStore(BehaviorSpec([image], ActionSpec(1, ())), rows=4, time_horizon=99)
+    shown = np.random.default_rng(0).random((7, 2, 2, 3, 4), np.float32)  # [tick, agent, channels, height, width]
+    store.reserve(2)
+    for tick, images in enumerate(shown):
+        steps = decisions([0, 1], [0.0, 0.0], [0.0, 0.0])
+        steps.obs[0] = images
+        store.open_rows(slots(0, 1), steps)
+        store.set_actions(SampledActions(np.zeros((2, 1), np.float32), np.zeros((2, 0), np.int64), np.zeros(2)))
+        if tick == 3:  # of which the last is open
+            store.keep_open()
+    assert (store.obs[0][:8] == shown[3:].reshape(8, 2, 3, 4)).all()
+    rows = np.array([5, 0, -1])
+    for images in (store.obs[0][:8], store.obs_at(rows)[0]):
+        assert np.moveaxis(images, 1, -1).flags.c_contiguous
+    assert (store.obs_at(rows)[0][:2] == shown[3:].reshape(8, 2, 3, 4)[[5, 0]]).all()
+
+
+def test_rows_with_an_encoding_of_the_current_weights_are_told_from_others() -> None:
+    store = ExperienceStore(make_spec(), rows=4, time_horizon=99)
+    store.reserve(3)
+
+    def decide(*agents: int, encode: bool = True) -> None:
+        store.open_rows(slots(*agents), decisions(agents, [float(store.clock)] * len(agents), [0.0] * len(agents)))
+        n = len(agents)
+        actions = SampledActions(np.zeros((n, 1), np.float32), np.zeros((n, 0), np.int64), np.zeros(n, np.float32))
+        encoding = np.full((n, 5), store.clock, np.float32)
+        store.set_actions(actions._replace(encoding=encoding) if encode else actions)
+
+    def encoded() -> list[float]:
+        return store.encoding[store.encoded_from : store.waiting, 0].tolist()  # type: ignore[no-any-return]
+
+    decide(0, 1, 2, encode=False)
+    decide(0, 1)
+    assert encoded() == [1.0, 1.0]
+    decide(0)
+    store.drop_trajectories(slots(1))
+    assert encoded() == [1.0, 2.0]
+    store.open_rows(slots(0), decisions([0], [3.0], [0.0]))
+    store.keep_open()  # a row of agent 2, of before the update, and one of agent 0 that still waits for its action
+    assert (store.size, encoded()) == (2, [])
+    store.set_actions(
+        SampledActions(np.zeros((1, 1)), np.zeros((1, 0), np.int64), np.zeros(1), np.full((1, 5), 3.0, np.float32))
+    )
+    assert encoded() == [3.0]
 
 
 def test_terminal_step_completes_the_row_and_keeps_the_final_observation() -> None:

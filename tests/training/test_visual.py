@@ -100,6 +100,31 @@ def test_what_only_the_image_tells_is_learned_and_loads_again(tmp_path: Path, tr
         policy.predict([np.ones(2), np.zeros((3, 20, 20), np.uint8)])
 
 
+@pytest.mark.parametrize(("normalize", "encoded"), [(False, 256), (True, 0)])
+def test_values_of_a_shared_critic_are_those_of_what_is_learned_from(
+    tmp_path: Path, normalize: bool, encoded: int
+) -> None:
+    seen = []
+
+    class Compare:
+        @hookimpl
+        def behavior_added(self, trainer: Any) -> None:
+            rollout = trainer.rollout
+
+            def compared() -> Batch:
+                batch: Batch = rollout()
+                torch.testing.assert_close(batch.values, trainer.optimizer.values(batch.features))
+                seen.append(trainer.store.waiting - trainer.store.encoded_from)
+                return batch
+
+            trainer.rollout = compared
+
+    config = settings("ppo", 512, normalize=normalize)
+    config["behaviors"][BEHAVIOR]["hyperparameters"] = {**HYPERPARAMETERS["ppo"], "shared_critic": True}
+    train(config, tmp_path, Pictures(), Compare())
+    assert seen == [encoded] * 2  # acting encoded them; where a normalizer has changed since, that is of no use
+
+
 @pytest.mark.parametrize("trainer_type", ["ppo", "dqn"])
 def test_run_with_images_goes_on_exactly(tmp_path: Path, trainer_type: str) -> None:
     def digest(folder: Path) -> str:
