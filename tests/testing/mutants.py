@@ -129,9 +129,9 @@ MUTANTS = [
     Mutant("gradient_not_clipped", "ppo", OPTIMIZER, "self.flat.scale(", "float(", "test_gradient_norm_is_clipped"),
     Mutant("gradients_pile_up", "ppo", OPTIMIZER, "        self.flat.zero()\n", "", "test_gradients_do_not_pile_up"),
     Mutant("mask_ignored_in_learning", "ppo", HEADS, "parameters.logits if mask is None else parameters.logits.masked_fill(mask, MASKED_LOGIT)", "parameters.logits", "test_forbidden_actions_have_no_gradient"),
-    Mutant("mask_ignored_in_acting", "a2c", HEADS, "            logits[mask.T] = MASKED_LOGIT\n", "            pass\n", "test_never_takes_a_forbidden_action"),
+    Mutant("mask_ignored_in_acting", "a2c", HEADS, "            logits = np.where(mask, np.float32(MASKED_LOGIT), logits)\n", "            pass\n", "test_never_takes_a_forbidden_action"),
     Mutant("entropy_of_one_branch_only", "ppo", HEADS, "torch.stack(log_probs).sum(0)", "log_probs[0]", "test_log_probabilities_of_acting_equal_those_of_learning"),
-    Mutant("deterministic_ignored", "ppo", HEADS, "            if not deterministic:\n", "            if True:\n", "test_deterministic_policy_draws_nothing"),
+    Mutant("deterministic_ignored", "ppo", HEADS, "arrivals = None if deterministic else rng", "arrivals = rng", "test_deterministic_policy_draws_nothing"),
     Mutant("episode_returns_dropped", "ppo", TRAINER, '        self.stats.add_stats("Environment/Cumulative Reward", returns, StatsAggregationMethod.HISTOGRAM)\n', "", "test_episodes_are_reported_as_they_were"),
     Mutant("step_not_in_the_state", "ppo", TRAINER, 'self.step, self.updates = state["step"], state["updates"]', 'self.updates = state["updates"]', "test_saved_state_goes_on_as_if_never_saved"),
     # learning from a replay buffer

@@ -18,6 +18,8 @@ WORKERS = 2
 RIGHT = ["ppo", "a2c", "dqn", "jsonl", "tensorboard", "sim_env", "gymnasium_env", "console", "extrinsic", "inprocess"]
 EXAMPLES = ["examples/mlhooks-stats-sqlite", "examples/mlhooks-trainer-reinforce"]
 
+WITHOUT = shutil.ignore_patterns("results", "*.so", "*.pyd")  # numpy computes, as it is what is patched
+
 pytestmark = pytest.mark.slow
 
 
@@ -31,7 +33,7 @@ def mutate(mutant: Mutant, folder: Path) -> None:
     count = source.count(mutant.old)
     assert count == 1, f"The patch of {mutant.name} stands {count} times in {mutant.file}: adapt it to the source."
     for package in ("mlhooks", "builtin_plugins", "examples"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("results"))
+        shutil.copytree(ROOT / package, folder / package, ignore=WITHOUT)
     (folder / mutant.file).write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
 
 
