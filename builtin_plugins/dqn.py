@@ -63,13 +63,13 @@ class QPolicy(Policy):
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
         """Choose actions; `log_prob` is that of the choice between exploring and not, and of no use."""
         agents, branches = len(obs[0]), self.network.branches
-        explores = () if self.deterministic else np.flatnonzero(rng.random(agents) < self.epsilon)
-        if len(explores) < agents:
-            scores = self._values(self.inputs.features(obs)).copy()
-        else:  # nobody asks for the values
-            scores = np.empty((agents, branches[-1].stop), np.float32)
-        if len(explores):
-            scores[explores] = rng.random((len(explores), scores.shape[1]), np.float32)
+        explores = np.zeros(agents, np.bool_) if self.deterministic else rng.random(agents) < self.epsilon
+        exploring = np.count_nonzero(explores)
+        scores = rng.random((agents, branches[-1].stop), np.float32) if exploring else None
+        if exploring < agents:  # somebody asks for the values
+            values = self._values(self.inputs.features(obs))
+            scores = values if scores is None else np.where(explores[:, None], scores, values)
+        assert scores is not None
         if mask is not None:
             scores = np.where(mask, np.float32(MASKED_LOGIT), scores)
         discrete = np.empty((agents, len(branches)), np.int64)
@@ -115,12 +115,9 @@ class DQNOptimizer(TorchOptimizer):
             scores = self.policy.network(batch.next_features) if self.double_q else values
             if batch.next_mask is not None:
                 scores = scores.masked_fill(batch.next_mask, MASKED_LOGIT)
-            best = [
-                values[:, c].gather(1, scores[:, c].argmax(1, keepdim=True)).squeeze(1)
-                if self.double_q
-                else scores[:, c].amax(1)
-                for c in self.policy.network.branches
-            ]
+            branches = self.policy.network.branches
+            parts = [(values, scores)] if len(branches) == 1 else [(values[:, c], scores[:, c]) for c in branches]
+            best = [v.gather(1, s.argmax(1, keepdim=True)).squeeze(1) if self.double_q else s.amax(1) for v, s in parts]
             following = best[0] if len(best) == 1 else torch.stack(best, 1).mean(1)
             return torch.addcmul(batch.rewards, batch.discounts, following)
 

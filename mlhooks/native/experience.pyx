@@ -128,3 +128,42 @@ def is_complete(store, rows):
             raise IndexError("a row that does not exist")
         result[i] = row[i] >= 0 and (successor[row[i]] >= 0 or end[row[i]] != NONE)
     return results
+
+
+def transitions(store, rows, long n):
+    """As `ReplayBuffer.transitions`, of int64 rows."""
+    cdef long count = len(rows), room = len(store.successor), i, k
+    cdef const integer* row = whole(rows, count)
+    cdef const integer* successor = whole(store.successor, room)
+    cdef const integer* final = whole(store.final, room)
+    cdef cnp.ndarray ends = store.end
+    cdef const cnp.int8_t* end = <const cnp.int8_t*>cnp.PyArray_DATA(ends)
+    cdef cnp.ndarray steps = integers(count, n), lengths = integers(count, 0)
+    cdef cnp.ndarray next_rows = integers(count, 0), finals = integers(count, 0)
+    cdef integer* step = <integer*>cnp.PyArray_DATA(steps)
+    cdef integer* length = <integer*>cnp.PyArray_DATA(lengths)
+    cdef integer* last = <integer*>cnp.PyArray_DATA(next_rows)
+    cdef integer* shown = <integer*>cnp.PyArray_DATA(finals)
+    cdef integer at
+    for i in range(count):
+        at, length[i], shown[i] = row[i], 0, -1
+        for k in range(n):
+            if not -1 <= at < room:
+                raise IndexError("a row that does not exist")
+            if at < 0 or (successor[at] < 0 and end[at] == NONE):
+                step[i * n + k] = -1
+                continue
+            step[i * n + k] = at
+            length[i] += 1
+            if end[at] == INTERRUPTED:
+                shown[i] = final[at]
+            at = successor[at]
+        last[i] = at
+    return steps, lengths, next_rows, finals
+
+
+cdef cnp.ndarray integers(long rows, long columns):
+    """An array [rows, columns], or [rows] with no columns."""
+    cdef cnp.npy_intp shape[2]
+    shape[0], shape[1] = rows, columns
+    return cnp.PyArray_EMPTY(2 if columns else 1, shape, cnp.NPY_INT64, 0)

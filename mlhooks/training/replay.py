@@ -88,13 +88,15 @@ class ReplayBuffer(ExperienceStore):
 
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Complete rows, of which there must be one, uniformly and with replacement: [size]."""
-        rows = rng.integers(0, self.filled, size)
+        rows = (rng.random(size) * self.filled).astype(np.int64)  # in a third of the time of `rng.integers`
         while again := size - np.count_nonzero(complete := self.is_complete(rows)):
-            rows[~complete] = rng.integers(0, self.filled, again)
+            rows[~complete] = (rng.random(again) * self.filled).astype(np.int64)
         return rows
 
     def transitions(self, rows: np.ndarray, n: int) -> Transitions:
         """Follow complete rows for up to n steps: to the end of the episode, or to a row that is still open."""
+        if COMPILED is not None:
+            return Transitions(*COMPILED.transitions(self, np.ascontiguousarray(rows, np.int64), n))
         if n == 1:
             finals = np.where(self.end[rows] == End.INTERRUPTED, self.final[rows], -1)
             return Transitions(rows[:, None], np.ones(len(rows), np.int64), self.successor[rows], finals)
