@@ -113,6 +113,27 @@ def generalized_advantages(store, rewards, values, following, gamma, double lamb
     return results
 
 
+def overwrite(store, long start, long stop):
+    """Free rows from start to stop of their agents, and make them what new rows begin with; returns their finals."""
+    cdef long room = len(store.successor), size = len(store.open_row), row
+    cdef integer* successor = whole(store.successor, room)
+    cdef integer* final = whole(store.final, room)
+    cdef const integer* slot = whole(store.slot, room)
+    cdef integer* open_row = whole(store.open_row, size)
+    cdef cnp.ndarray ends = store.end
+    cdef cnp.int8_t* end = <cnp.int8_t*>cnp.PyArray_DATA(ends)
+    cdef list finals = []
+    if not 0 <= start <= stop <= min(room, len(ends)):
+        raise IndexError("rows that do not exist")
+    for row in range(start, stop):
+        if final[row] >= 0:
+            finals.append(final[row])
+        if 0 <= slot[row] < size and open_row[slot[row]] == row:
+            open_row[slot[row]] = -1
+        end[row], successor[row], final[row] = NONE, -1, -1
+    return finals
+
+
 def is_complete(store, rows):
     """As `ReplayBuffer.is_complete`, of int64 rows, -1 for none."""
     cdef long count = len(rows), room = len(store.successor), i

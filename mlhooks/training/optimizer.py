@@ -226,8 +226,10 @@ class ActorCriticOptimizer(TorchOptimizer):
         """Values [rows, signals] of features [rows, size], without gradients."""
         rows = max(1, min(CHUNK_ROWS, CHUNK_FEATURES // features.shape[1]))
         with self._tape:
-            parts: list[Tensor] = [self.critic(part) for part in features.split(rows)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+            if len(features) <= rows:
+                values: Tensor = self.critic(features)
+                return values
+            return torch.cat([self.critic(part) for part in features.split(rows)])
 
     @property
     def reads_encodings(self) -> bool:

@@ -58,6 +58,9 @@ class ReplayBuffer(ExperienceStore):
         self.filled = max(self.filled, self.size)
 
     def _overwrite(self, old: slice) -> None:
+        if COMPILED is not None:
+            self._free_finals += COMPILED.overwrite(self, old.start, old.stop)
+            return
         self._free_finals += [final for final in self.final[old].tolist() if final >= 0]
         slots = self.slot[old]
         lost = self.open_row[slots] == np.arange(old.start, old.stop)

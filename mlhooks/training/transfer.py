@@ -15,6 +15,7 @@ def to_device(array: np.ndarray, device: torch.device) -> Tensor:
     it.
     """
     tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor if device.type == "cpu" else tensor.to(device)
+    kind = device.type
+    if kind == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True) if kind == "cuda" else tensor.to(device)
