@@ -1,4 +1,4 @@
-"""Tensors of small networks' losses: they compute in numpy, and remember how they came about."""
+"""Tensors of small networks' losses: they compute on arrays, and remember how they came about."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Recorded(Base):
 
     A loss is a few dozen operations on a few hundred numbers, and torch takes longer to be asked for each, forward and
     backward, than to do it. This object takes part in torch's functions, operators and methods: those of
-    `operations.py` it computes in numpy; for all others it turns into a torch tensor with autograd, once and for all,
+    `operations.py` it computes on arrays; for all others it turns into a torch tensor with autograd, once and for all,
     and gets its gradient from there. So whatever torch can do to a tensor can be done to it, with the same result.
 
     Attributes:

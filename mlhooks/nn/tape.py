@@ -1,4 +1,4 @@
-"""A tape for learning: the loss stays plain torch, and small networks below it compute in numpy."""
+"""A tape for learning: the loss stays plain torch, and small networks below it compute without torch."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Policy(ABC):
         self._mirror_is_old = True
 
     def mirror(self, parts: Callable[[], tuple[nn.Module, Sequence[nn.Linear]]]) -> Mirror | None:
-        """What computes an encoder and its heads, `parts`, in numpy; looked at again after changes of the weights.
+        """What computes an encoder and its heads, `parts`, without torch; looked at again after changes of the weights.
 
         None where torch must compute them.
         """
