@@ -13,7 +13,8 @@ typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(64), aligned(4), may_alias));
 enum { WIDTH = 16 };
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
+/* before GCC 12 compilers do not know these names, and the choice is glibc's */
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12
 #define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #define WIDEST (__builtin_cpu_supports("avx512f") ? 4 : 1) /* vectors of a row whose sums fit into the registers */
 #else

@@ -68,6 +68,19 @@ def test_compiled_passes_refuse_arrays_that_they_would_misread() -> None:
         made.forward(np.ones((4, 6), np.float32)[:, ::2])
     with pytest.raises(ValueError, match="size"):
         made.forward(np.ones((4, 2), np.float32))
+    with pytest.raises(TypeError, match="float32"):
+        made.forward(np.ones((4, 3), ">f4"))
+
+
+@needs_native
+@pytest.mark.parametrize(("sizes", "outputs"), [([3, 8, 300], [2]), ([3, 8], [2, 2])])
+def test_compiled_passes_refuse_layers_that_do_not_fit_together(sizes: list[int], outputs: list[int]) -> None:
+    hidden, heads = layers(np.random.default_rng(0), sizes, outputs)
+    for wrong in ([*hidden, *hidden], [*hidden, (np.ones((8, 7), np.float32), np.ones(8, np.float32))]):
+        with pytest.raises(ValueError, match="another size"):
+            passes.Passes(wrong, heads, "relu")
+    with pytest.raises(ValueError, match="another size"):
+        passes.Passes(hidden, [*heads, (np.ones((2, 200), np.float32), np.ones(2, np.float32))], "relu")
 
 
 @needs_native
@@ -98,6 +111,8 @@ def test_compiled_choice_is_that_in_numpy() -> None:
         assert ours.tolist() == theirs.tolist()
         assert 3 not in ours
         np.testing.assert_allclose(log_probs, their_log_probs, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="no categories"):
+        actions.choose(np.zeros((2, 0), np.float32), None)
     assert np.isnan(actions.choose(np.full((1, 2), np.nan, np.float32), None)[1]).all()
 
 
