@@ -72,6 +72,9 @@ COMPUTED: dict[str, Function] = {
     "division by large and small": lambda x: (
         1e-10 * (1e30 / (x.abs() * 1e20 + 1e20)) + (ROW * 1e-25) / (x.abs() * 1e-25 + 1e-25)
     ),
+    "exponentials at the limits": lambda x: (
+        ((x + 88.0).clamp(max=88.72).exp() * 1e-38).exp() + (x - 89.0).exp().log() + (100.0 * x).clamp(max=80.0).exp()
+    ),
     "not a number": lambda x: torch.min(x, C * torch.nan) + torch.max(C * torch.nan, x),
     "scalars": lambda x: x.sum() * x.mean() + x.sum().sum(0) + x.mean().tanh().mean(-1) + x.mean()[None].expand(4),
     "view of a computed one": lambda x: torch.log_softmax(x, 1).view(2, 12) + torch.softmax(x, 1).detach().view(2, 12),
@@ -266,6 +269,14 @@ def test_a_list_may_change_after_it_was_stacked() -> None:
 def test_wrong_shapes_are_told_as_by_torch() -> None:
     with pytest.raises(RuntimeError, match="must match the size of tensor b"):
         with_tape(lambda x: x + torch.ones(5, 4))
+
+
+def test_sums_of_many_numbers_stay_exact() -> None:
+    def loss(x: Any) -> Any:
+        many = x[:1, :1].expand(500, 1000) * 1.0
+        return torch.stack([many.sum() / 500_000.0, many.mean()])
+
+    torch.testing.assert_close(with_tape(loss, expect=True)[0], (X[0, 0] * 2.5), rtol=1e-6, atol=0.0)
 
 
 def test_operands_that_are_none_are_refused() -> None:
