@@ -49,6 +49,21 @@ def test_compiled_passes_are_those_in_numpy(activation: str, rows: int, sizes: l
 
 
 @needs_native
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("x", [-1e20, -1e4, -90.0, -20.0, -8.3, 1e-3, 8.3, 20.0, 1e4, 1e20])
+def test_compiled_activations_have_the_slope_of_those_in_numpy_everywhere(activation: str, x: float) -> None:
+    one, none = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
+    found = []
+    for made in (Passes, passes.Passes):
+        computed = made([(one, none)], [(one, none)], activation)
+        (result,), passed = computed.record(np.full((1, 1), x, np.float32))
+        slope = np.zeros(1, np.float32)
+        computed.backward(passed, [one], [(None, slope), (None, None)])
+        found.append((result.item(), slope.item()))
+    assert found[1] == pytest.approx(found[0], rel=1e-5, abs=3e-7)
+
+
+@needs_native
 def test_compiled_backward_pass_leaves_out_what_nobody_asks_for() -> None:
     hidden, heads = layers(np.random.default_rng(0), [3, 8], [2, 2])
     made = passes.Passes(hidden, heads, "tanh")
