@@ -203,6 +203,7 @@ def test_parameters_may_be_frozen_and_thawed_between_losses() -> None:
     assert moved == [True, False, True]
 
 
+@pytest.mark.filterwarnings("ignore:grad and param do not obey the gradient layout contract")  # which torch wants
 def test_gradients_may_lie_in_memory_as_they_like() -> None:
     torch.manual_seed(0)
     encoder, heads, tape = MLP(6, 8, 1, "tanh", "orthogonal"), [torch.nn.Linear(8, 2)], GradientTape()
