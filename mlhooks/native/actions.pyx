@@ -13,6 +13,8 @@ def choose(logits, arrivals):
     """As `heads.choose`."""
     logits = plain(logits, 2)
     cdef long rows = len(logits), size = logits.shape[1], r, c, best
+    if size == 0:
+        raise ValueError("a choice among no categories")
     cdef const float* scores = pointer(logits, rows, size)
     cdef const float* times = NULL if arrivals is None else pointer(arrivals, size, rows)
     cdef cnp.npy_intp count = rows

@@ -49,8 +49,8 @@ CLONES static void operate_backward(int operation, int of, long n, const float *
     case SUBTRACT: for (long i = 0; i < n; i++) to[i] = of ? -g[i] : g[i]; break;
     case MULTIPLY: EACH(g[i] * (of ? x : y));
     case DIVIDE: EACH(of ? -g[i] * result[i] / y : g[i] / y);
-    case MINIMUM: EACH(x == y ? 0.5f * g[i] : (of ? y < x : x < y) ? g[i] : 0.0f); /* as torch shares it */
-    case MAXIMUM: EACH(x == y ? 0.5f * g[i] : (of ? y > x : x > y) ? g[i] : 0.0f);
+    case MINIMUM: EACH(x == y ? 0.5f * g[i] : (of ? x < y : y < x) ? 0.0f : g[i]); /* as torch shares it */
+    case MAXIMUM: EACH(x == y ? 0.5f * g[i] : (of ? x > y : y > x) ? 0.0f : g[i]);
     case HUBER: EACH(CLIP(x - y, -1.0f, 1.0f) * (of ? -g[i] : g[i]));
     case SQUARED_ERROR: EACH(2.0f * (x - y) * (of ? -g[i] : g[i]));
     case NEGATE: for (long i = 0; i < n; i++) to[i] = -g[i]; break;

@@ -77,7 +77,10 @@ cdef object operand(value):
     elif type(value) is float or type(value) is int:
         return value
     elif type(value) is tensor and value.dtype is float32 and value.is_cpu and not value.requires_grad:
-        array = value.numpy()
+        try:
+            array = value.numpy()
+        except (TypeError, RuntimeError):  # sparse ones, for example
+            return None
     else:
         return None
     return array if is_plain(array) else None
@@ -96,14 +99,17 @@ cdef object operated(int operation, a, b, double low=0, double high=0):
     record = get_value(entered)
     if record is None or not gradients_wanted():
         return None
-    x, y = operand(a), 0.0 if b is None else operand(b)
+    x, y = operand(a), operand(b) if operation < NEGATE else 0.0
     if x is None or y is None:
         return None
     shaped = x if cnp.PyArray_Check(x) else y
     if not cnp.PyArray_Check(shaped):
         return None
-    if cnp.PyArray_Check(x) and cnp.PyArray_Check(y) and not cnp.PyArray_SAMESHAPE(x, y):
-        return None
+    if cnp.PyArray_Check(x) and cnp.PyArray_Check(y):
+        if not cnp.PyArray_SAMESHAPE(x, y):
+            return None
+    elif operation == MINIMUM or operation == MAXIMUM:
+        return None  # torch.max(x, 1) is something else
     cdef long size = cnp.PyArray_SIZE(shaped)
     if operation >= MEAN and size == 0:
         return None
@@ -148,6 +154,8 @@ cdef class Arithmetic:
             return
         if not is_plain(gradient):
             gradient = plain(gradient, 0)
+        if not cnp.PyArray_SAMESHAPE(gradient, self.array):
+            raise ValueError("a gradient of another shape than what it belongs to")
         for index in range(2):
             value = self.inputs[index]
             if isinstance(value, Arithmetic):
@@ -226,13 +234,15 @@ cdef class Arithmetic:
 
     def clamp(self, *args, **kwargs):
         result = None
-        if not kwargs and len(args) == 2 and type(args[0]) is float and type(args[1]) is float:
+        if not kwargs and len(args) == 2 and type(args[0]) is float and type(args[1]) is float and args[0] <= args[1]:
             result = operated(CLAMP, self, None, args[0], args[1])
         return otherwise["clamp"](self, *args, **kwargs) if result is None else result
 
-    def gather(self, dim, index):
-        result = gathered(self, index) if type(index) is tensor and (dim == 1 or dim == -1) else None
-        return otherwise["gather"](self, dim, index) if result is None else result
+    def gather(self, *args, **kwargs):
+        result = None
+        if not kwargs and len(args) == 2 and (args[0] == 1 or args[0] == -1):
+            result = gathered(self, args[1])
+        return otherwise["gather"](self, *args, **kwargs) if result is None else result
 
     def mean(self, *args, **kwargs):
         result = None if args or kwargs else operated(MEAN, self, None)
@@ -269,6 +279,8 @@ cdef object gathered(Arithmetic source, index):
     record = get_value(entered)
     x = operand(source)
     if record is None or not gradients_wanted() or x is None or cnp.PyArray_NDIM(x) != 2:
+        return None
+    if type(index) is not tensor or not index.is_cpu or index.requires_grad:
         return None
     index = index.numpy()
     if cnp.PyArray_NDIM(index) != 2 or len(index) != len(x) or cnp.PyArray_TYPE(index) != cnp.NPY_INT64:

@@ -7,7 +7,7 @@ cdef inline bint is_plain(array):
     """Whether it is a contiguous array of float32."""
     if not cnp.PyArray_Check(array) or cnp.PyArray_TYPE(<cnp.ndarray>array) != cnp.NPY_FLOAT32:
         return False
-    return cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>array)
+    return cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array)
 
 
 cdef inline float* pointer(array, long rows, long columns) except NULL:
@@ -15,7 +15,7 @@ cdef inline float* pointer(array, long rows, long columns) except NULL:
     if not cnp.PyArray_Check(array):
         raise TypeError("not an array")
     cdef cnp.ndarray known = <cnp.ndarray>array
-    if cnp.PyArray_TYPE(known) != cnp.NPY_FLOAT32 or not cnp.PyArray_IS_C_CONTIGUOUS(known):
+    if cnp.PyArray_TYPE(known) != cnp.NPY_FLOAT32 or not cnp.PyArray_ISCARRAY_RO(known):
         raise TypeError("not a contiguous array of float32")
     if cnp.PyArray_SIZE(known) != rows * columns:
         raise ValueError("an array of another size")
@@ -26,7 +26,7 @@ cdef inline cnp.int64_t* whole(array, long size) except NULL:
     """Where the numbers of a contiguous int64 array are."""
     if not cnp.PyArray_Check(array) or cnp.PyArray_TYPE(array) != cnp.NPY_INT64:
         raise TypeError("not an array of int64")
-    if not cnp.PyArray_IS_C_CONTIGUOUS(array) or cnp.PyArray_SIZE(array) != size:
+    if not cnp.PyArray_ISCARRAY_RO(array) or cnp.PyArray_SIZE(array) != size:
         raise TypeError("not a contiguous array of that size")
     return <cnp.int64_t*>cnp.PyArray_DATA(array)
 

@@ -61,14 +61,13 @@ CLONES static void product(long rows, long columns, long depth, const float *a, 
 /* x P(x^2) / Q(x^2), fitted for the least relative error up to 8.3, where tanh is 1 to float32 rounding */
 INLINE vec tangent(vec x)
 {
-    vec zero = {0}, low = zero - 8.3f, high = zero + 8.3f;
-    vec v = where(x < low, low, where(x > high, high, x)), u = v * v;
+    vec zero = {0}, one = zero + 1.0f, u = x * x;
     vec p = u * 1.4648450e-8f + 2.1508639e-5f, q = u * 8.2951882e-7f + 3.3739649e-4f;
     p = p * u + 3.5491780e-3f;
     q = q * u + 2.6079984e-2f;
     p = p * u + 0.13425878f;
     q = q * u + 0.46759203f;
-    return v * (p * u + 1.0f) / (q * u + 1.0f);
+    return where(x < zero - 8.3f, -one, where(x > zero + 8.3f, one, x * (p * u + 1.0f) / (q * u + 1.0f)));
 }
 
 enum { TANH, RELU, LEAKY_RELU, ELU, SWISH };
@@ -101,7 +100,7 @@ CLONES static void activate_backward(int kind, long n, float *gradient, const fl
         case RELU: slope = where(v > zero, zero + 1.0f, zero); break;
         case LEAKY_RELU: slope = where(v > zero, zero + 1.0f, zero + 0.01f); break;
         case ELU: slope = where(v < zero, v + 1.0f, zero + 1.0f); break;
-        default: slope = AT(kept + i) * (1.0f - v) + v;
+        default: slope = v * (1.0f - AT(kept + i)) + AT(kept + i);
         }
         AT(gradient + i) *= slope;
     }

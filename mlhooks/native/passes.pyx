@@ -97,13 +97,15 @@ cdef class Passes:
         for index, (weight, bias) in enumerate(self.arrays):
             layer = &self.layers[index]
             layer.outputs, layer.inputs = weight.shape
+            if layer.inputs != (self.layers[min(index, self.hidden) - 1].outputs if index else layer.inputs):
+                raise ValueError("a layer for inputs of another size than what it gets")
             layer.weight, layer.bias = pointer(weight, layer.outputs, layer.inputs), pointer(bias, 1, layer.outputs)
             layer.depth, layer.width = padded(layer.inputs), padded(layer.outputs)
             self.widest = max(self.widest, layer.width, layer.depth if index else 0)
             if index < self.hidden:
                 self.units += layer.width
             total += 2 * layer.inputs * layer.width + 2 * layer.width + 2 * layer.outputs * layer.depth
-        self.block = max(BLOCK // self.widest, 96)
+        self.block = max(BLOCK // max(self.widest, 1), 96)
         self.room = Room(total)
         self.scratch = Room(3 * self.block * self.widest)
         cdef float* next = self.room.numbers
@@ -132,7 +134,7 @@ cdef class Passes:
         passed.features, passed.rows = features, rows
         return self._outputs(features, passed), passed
 
-    def release(self, Passed passed):
+    def release(self, Passed passed not None):
         """Let the next pass use the memory."""
         passed.features = None
         self.free.append(passed)
@@ -201,7 +203,7 @@ cdef class Passes:
                 dots(rows, layer.inputs, layer.outputs, x, ldx, layer.weight, layer.bias,
                      outputs[index] + start * layer.outputs, layer.outputs)
 
-    def backward(self, Passed passed, gradients, sinks):
+    def backward(self, Passed passed not None, gradients, sinks):
         """Add the gradients of the parameters to arrays; see `passes.Passes.backward`."""
         cdef long index, start = 0, rows = passed.rows
         cdef Layer* layer

@@ -40,7 +40,8 @@ class ParameterGradient:
         if not parameter.requires_grad:
             return None
         grad = parameter.grad
-        if grad is None or parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
+        listened = parameter._backward_hooks or parameter._post_accumulate_grad_hooks
+        if grad is None or listened or not grad.is_contiguous():
             self._apart = np.zeros(parameter.shape, np.float32)
             return self._apart
         if grad is not self._grad:

@@ -118,14 +118,16 @@ def _both_arrays(x: np.ndarray, y: np.ndarray) -> None:
 
 
 def _share(lower: np.ndarray, upper: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """The gradient where it is the lower one, half of it where both are equal, as in torch, and else 0."""
-    return np.where(lower < upper, g, np.where(lower == upper, g * np.float32(0.5), ZERO))
+    """0 where it is the upper one, half of the gradient where both are equal, as in torch, and else the gradient."""
+    return np.where(lower > upper, ZERO, np.where(lower == upper, g * np.float32(0.5), g))
 
 
 def clamp(x: np.ndarray, min: float | None = None, max: float | None = None) -> Result:  # noqa: A002 - torch's names
     low, high = -np.inf if min is None else min, np.inf if max is None else max
     if not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
         raise TypeError
+    if not low <= high:
+        raise TypeError  # has no gradient
     y = np.minimum(np.maximum(x, low), high)
     return y, (lambda g: np.where(x == y, g, ZERO),)
 

@@ -211,7 +211,12 @@ class Recorded(Base):
         if self._tensor is not None:
             self._tensor.backward(gradient, **options)
             return
-        self.receive(np.ones_like(self.array) if gradient is None else gradient.numpy())
+        if self.array.size != 1 if gradient is None else gradient.shape != self.array.shape:
+            raise RuntimeError(
+                f"backward began at results of shape {self.array.shape}: a loss is one number, such as their mean, or "
+                "goes with a gradient of that shape"
+            )
+        self.receive(np.ones_like(self.array) if gradient is None else gradient.detach().float().numpy())
         record = Record.entered.get()
         if record is not None:
             record.hand_on()
@@ -252,7 +257,8 @@ def _computed(record: Record, operation: Operation, args: Sequence[Any], kwargs:
         if arrays is None:
             return None
         array, derivatives = operation(arrays, *args[1:], **kwargs) if many else operation(*arrays, **kwargs)
-    except (TypeError, ValueError, IndexError, ZeroDivisionError):  # what torch can, or says better why not
+    except (TypeError, ValueError, IndexError, ZeroDivisionError, RuntimeError):
+        # what torch can, or says better why not
         return None
     known = len(derivatives)
     if array.dtype != FLOAT32 or (known < len(inputs) and any(type(value) is Recorded for value in inputs[known:])):

@@ -79,7 +79,7 @@ class Batch:
     def standardize(self, x: Tensor) -> Tensor:
         """[rows] shifted and scaled to mean 0 and deviation 1 over the rows that count."""
         if self.loss_mask is None:
-            if COMPILED is not None and type(x) is Tensor and x.is_cpu and not x.requires_grad and x.is_contiguous():
+            if COMPILED is not None and _is_plain(x):
                 return torch.from_numpy(COMPILED.standardize(x.numpy()))
             return layer_norm(x, x.shape, eps=1e-16)  # of all rows: one operation for seven
         centered = x - self.mean(x)
@@ -103,6 +103,12 @@ class Batch:
 
     def _take(self, rows: Tensor) -> Batch:
         return self.map(lambda column: column.index_select(0, rows))
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether it is what the compiled part takes."""
+    is_float32 = type(x) is Tensor and x.dtype is torch.float32 and x.is_cpu
+    return is_float32 and x.dim() == 1 and x.is_contiguous() and not x.requires_grad
 
 
 COLUMNS = tuple(field.name for field in fields(Batch))

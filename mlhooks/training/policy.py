@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,6 +76,10 @@ class Policy(ABC):
         if continuous.shape[1]:
             continuous = np.minimum(np.maximum(continuous, -3.0), 3.0) / 3.0
         return Actions(continuous.astype(np.float32, copy=False), actions.discrete.astype(np.int32))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy gets: not the mirror, which belongs to the memory of these networks."""
+        return self.__dict__ | {"_mirror": None, "_mirror_is_old": True}
 
     def features(self, obs: Sequence[np.ndarray]) -> Tensor:
         """Features [rows, size] of observations, on the policy's device."""

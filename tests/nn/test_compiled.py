@@ -49,6 +49,21 @@ def test_compiled_passes_are_those_in_numpy(activation: str, rows: int, sizes: l
 
 
 @needs_native
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("x", [-1e20, -1e4, -90.0, -20.0, -8.3, 1e-3, 8.3, 20.0, 1e4, 1e20])
+def test_compiled_activations_have_the_slope_of_those_in_numpy_everywhere(activation: str, x: float) -> None:
+    one, none = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
+    found = []
+    for made in (Passes, passes.Passes):
+        computed = made([(one, none)], [(one, none)], activation)
+        (result,), passed = computed.record(np.full((1, 1), x, np.float32))
+        slope = np.zeros(1, np.float32)
+        computed.backward(passed, [one], [(None, slope), (None, None)])
+        found.append((result.item(), slope.item()))
+    assert found[1] == pytest.approx(found[0], rel=1e-5, abs=3e-7)
+
+
+@needs_native
 def test_compiled_backward_pass_leaves_out_what_nobody_asks_for() -> None:
     hidden, heads = layers(np.random.default_rng(0), [3, 8], [2, 2])
     made = passes.Passes(hidden, heads, "tanh")
@@ -68,6 +83,19 @@ def test_compiled_passes_refuse_arrays_that_they_would_misread() -> None:
         made.forward(np.ones((4, 6), np.float32)[:, ::2])
     with pytest.raises(ValueError, match="size"):
         made.forward(np.ones((4, 2), np.float32))
+    with pytest.raises(TypeError, match="float32"):
+        made.forward(np.ones((4, 3), ">f4"))
+
+
+@needs_native
+@pytest.mark.parametrize(("sizes", "outputs"), [([3, 8, 300], [2]), ([3, 8], [2, 2])])
+def test_compiled_passes_refuse_layers_that_do_not_fit_together(sizes: list[int], outputs: list[int]) -> None:
+    hidden, heads = layers(np.random.default_rng(0), sizes, outputs)
+    for wrong in ([*hidden, *hidden], [*hidden, (np.ones((8, 7), np.float32), np.ones(8, np.float32))]):
+        with pytest.raises(ValueError, match="another size"):
+            passes.Passes(wrong, heads, "relu")
+    with pytest.raises(ValueError, match="another size"):
+        passes.Passes(hidden, [*heads, (np.ones((2, 200), np.float32), np.ones(2, np.float32))], "relu")
 
 
 @needs_native
@@ -98,6 +126,8 @@ def test_compiled_choice_is_that_in_numpy() -> None:
         assert ours.tolist() == theirs.tolist()
         assert 3 not in ours
         np.testing.assert_allclose(log_probs, their_log_probs, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="no categories"):
+        actions.choose(np.zeros((2, 0), np.float32), None)
     assert np.isnan(actions.choose(np.full((1, 2), np.nan, np.float32), None)[1]).all()
 
 

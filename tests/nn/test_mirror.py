@@ -203,6 +203,22 @@ def test_parameters_may_be_frozen_and_thawed_between_losses() -> None:
     assert moved == [True, False, True]
 
 
+@pytest.mark.filterwarnings("ignore:grad and param do not obey the gradient layout contract")  # which torch wants
+def test_gradients_may_lie_in_memory_as_they_like() -> None:
+    torch.manual_seed(0)
+    encoder, heads, tape = MLP(6, 8, 1, "tanh", "orthogonal"), [torch.nn.Linear(8, 2)], GradientTape()
+    weight = encoder.layers[0].weight
+    moved = []
+    for grad in (torch.ones(8, 6), torch.ones(6, 8).t(), torch.ones(8, 6, 2)[..., 0]):
+        weight.grad = grad
+        with tape:
+            loss = tape.outputs(encoder, heads, torch.ones(3, 6))[0].sum()
+        tape.backward(loss)
+        moved.append(weight.grad.clone())
+    torch.testing.assert_close(moved[1:], moved[:1] * 2)
+    assert (moved[0] != 1.0).any()
+
+
 def test_policy_acts_with_moved_weights_even_if_nobody_tells_it() -> None:
     class Forgetful(ActorPolicy):
         def weights_changed(self) -> None:

@@ -72,6 +72,10 @@ COMPUTED: dict[str, Function] = {
     "division by large and small": lambda x: (
         1e-10 * (1e30 / (x.abs() * 1e20 + 1e20)) + (ROW * 1e-25) / (x.abs() * 1e-25 + 1e-25)
     ),
+    "exponentials at the limits": lambda x: (
+        ((x + 88.0).clamp(max=88.72).exp() * 1e-38).exp() + (x - 89.0).exp().log() + (100.0 * x).clamp(max=80.0).exp()
+    ),
+    "not a number": lambda x: torch.min(x, C * torch.nan) + torch.max(C * torch.nan, x),
     "scalars": lambda x: x.sum() * x.mean() + x.sum().sum(0) + x.mean().tanh().mean(-1) + x.mean()[None].expand(4),
     "view of a computed one": lambda x: torch.log_softmax(x, 1).view(2, 12) + torch.softmax(x, 1).detach().view(2, 12),
     "constants of it": lambda x: x * (x > 0.0) + (x > C) * x + torch.zeros_like(x) + x.detach() * x,
@@ -89,7 +93,11 @@ LEFT_TO_TORCH: dict[str, Function] = {
     "unknown arguments": lambda x: torch.add(x, C, alpha=2) + x.sum(0, dtype=torch.float64).float(),
     "other dtypes": lambda x: (x * C.double()).float() + x * INDEX[:, :1] + x * np.float64(2.0),
     "indices": lambda x: x[MASK] * 2.0 + x[INDEX[:, 0]].sum(),
-    "max over rows": lambda x: torch.max(x, dim=1).values * x.max(1)[0] + x.max(),
+    "max over rows": lambda x: torch.max(x, dim=1).values * x.max(1)[0] + x.max() + torch.max(x, 1)[0],
+    "min over rows": lambda x: torch.min(x, 0)[0] + torch.min(x, -1).values[:4],
+    "bounds that exclude each other": lambda x: x.clamp(0.5, -0.5) * x + x.clamp(2, 1) + x.clamp(torch.nan, 1.0),
+    "arguments by name": lambda x: x.gather(1, INDEX, sparse_grad=False) + x.gather(dim=1, index=INDEX),
+    "unusual tensors": lambda x: x * torch._neg_view(C),
     "matrix product": lambda x: x @ C.T + C @ x.T,
     "another loss": lambda x: functional.huber_loss(x, C, delta=0.3),
     "expand_as": lambda x: x[:, :1].expand_as(C) + C[:, :1].expand_as(x) * x,
@@ -189,8 +197,8 @@ def assert_as_in_torch(function: Function, *, expect: bool) -> None:
     wanted = weighted(function(reference * 1.0))
     wanted.backward()
     loss, gradient = with_tape(function, expect=expect)
-    torch.testing.assert_close(loss, wanted.detach())
-    torch.testing.assert_close(gradient, reference.grad)
+    torch.testing.assert_close(loss, wanted.detach(), equal_nan=True)
+    torch.testing.assert_close(gradient, reference.grad, equal_nan=True)
 
 
 @pytest.mark.usefixtures("in_numpy")
@@ -261,6 +269,37 @@ def test_a_list_may_change_after_it_was_stacked() -> None:
 def test_wrong_shapes_are_told_as_by_torch() -> None:
     with pytest.raises(RuntimeError, match="must match the size of tensor b"):
         with_tape(lambda x: x + torch.ones(5, 4))
+
+
+def test_sums_of_many_numbers_stay_exact() -> None:
+    def loss(x: Any) -> Any:
+        many = x[:1, :1].expand(500, 1000) * 1.0
+        return torch.stack([many.sum() / 500_000.0, many.mean()])
+
+    torch.testing.assert_close(with_tape(loss, expect=True)[0], (X[0, 0] * 2.5), rtol=1e-6, atol=0.0)
+
+
+def test_operands_that_are_none_are_refused() -> None:
+    for function in (lambda x: x + None, lambda x: torch.mul(x, None), lambda x: None / x):
+        with pytest.raises(TypeError):
+            with_tape(function)
+
+
+@pytest.mark.parametrize("gradient", [None, torch.ones(()), torch.ones(4), torch.ones(6, 4, 1)])
+def test_backward_begins_at_one_number_or_with_a_gradient_of_the_same_shape(gradient: Tensor | None) -> None:
+    def loss(x: Any) -> Any:
+        (x * 2.0).backward(gradient)
+
+    with pytest.raises(RuntimeError, match="a loss is one number"):
+        with_tape(loss)
+
+
+def test_backward_takes_a_gradient_of_the_same_shape() -> None:
+    def loss(x: Any) -> Any:
+        (x * 2.0).backward(C.double())
+        return x * 0.0
+
+    torch.testing.assert_close(with_tape(loss)[1], C * 2.0)
 
 
 def test_wrong_indices_and_conditions_are_told_as_by_torch() -> None:

@@ -27,6 +27,19 @@ def test_flat_adam_takes_the_steps_of_torch_adam() -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_moments_are_those_of_torch_to_rounding() -> None:
+    ours, theirs = nn.Parameter(torch.zeros(5)), nn.Parameter(torch.zeros(5))
+    flat = FlatParameters([ours])
+    adam, reference = Adam(flat, lr=0.01), torch.optim.Adam([theirs], lr=0.01)
+    theirs.grad = torch.tensor([1e-3, 0.1, 1.0, -3.0, 50.0])
+    flat.grad.copy_(theirs.grad)
+    adam.step()
+    reference.step()
+    moments = reference.state[theirs]
+    torch.testing.assert_close(adam.exp_avg, moments["exp_avg"], rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(adam.exp_avg_sq, moments["exp_avg_sq"], rtol=1e-6, atol=0.0)
+
+
 def test_parameters_are_views_of_one_tensor_and_each_counts_once() -> None:
     layer = nn.Linear(2, 3)
     before = layer.weight.detach().clone()

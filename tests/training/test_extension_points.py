@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,18 @@ def test_actor_that_computes_something_else_acts_by_it() -> None:
     wanted = Actor.forward(actor, features).logits.argmin(1)
     acted = policy.act(observations, None, np.random.default_rng(0)).discrete[:, 0]
     np.testing.assert_array_equal(acted, wanted.numpy())
+
+
+def test_policy_that_has_acted_can_be_copied() -> None:
+    settings = TrainerSettings(trainer_type="ppo", network_settings={"hidden_units": 8, "num_layers": 1})
+    policy = ActorPolicy("B", make_spec(observation=3, continuous=0, branches=(4,)), settings, torch.device("cpu"))
+    observations, rng = [np.ones((5, 3), np.float32)], np.random.default_rng(0)
+    policy.deterministic = True
+    policy.act(observations, None, rng)
+    for copied in (deepcopy(policy), pickle.loads(pickle.dumps(policy))):
+        with torch.no_grad():
+            copied.actor.heads.logits.bias[:] = torch.tensor([0.0, 0.0, 9.0, 0.0])
+        assert copied.act(observations, None, rng).discrete.tolist() == [[2]] * 5
 
 
 def test_plugin_replaces_loss_and_torch_optimizer(tmp_path: Path) -> None:
