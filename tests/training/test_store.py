@@ -273,7 +273,7 @@ def test_columns_that_what_is_compiled_would_misread_are_refused() -> None:
     ends, numbers = store.end, np.zeros((2, 1), np.float32)
     for wrong in (ends[:1], np.repeat(ends, 2)[::2], ends.astype(np.int64)):
         store.end = wrong
-        with pytest.raises((TypeError, ValueError), match="int8|without an end"):
+        with pytest.raises((TypeError, ValueError), match=r"int8|without an end"):
             COMPILED.generalized_advantages(store, numbers, numbers, numbers, np.ones(1), 0.9)
 
 
