@@ -17,6 +17,16 @@ cdef enum:  # as `store.End`
     HORIZON = 3
 
 
+cdef const cnp.int8_t* ends_of(store, long rows) except NULL:
+    """Where the ends of at least so many rows are."""
+    ends = store.end
+    if not cnp.PyArray_Check(ends) or cnp.PyArray_TYPE(ends) != cnp.NPY_INT8 or not cnp.PyArray_ISCARRAY_RO(ends):
+        raise TypeError("not a contiguous array of int8")
+    if cnp.PyArray_SIZE(ends) < rows:
+        raise ValueError("rows without an end")
+    return <const cnp.int8_t*>cnp.PyArray_DATA(ends)
+
+
 def all_finite(array):
     """Whether all numbers of a contiguous float32 array are; False for others, too."""
     if not is_plain(array):
@@ -27,6 +37,8 @@ def all_finite(array):
 def decided(returns, lengths, slots, rewards):
     """Add to returns [slots] and lengths [slots]; False where that is for numpy."""
     if not is_plain(rewards) or cnp.PyArray_NDIM(rewards) != 1 or cnp.PyArray_TYPE(returns) != cnp.NPY_FLOAT64:
+        return False
+    if not cnp.PyArray_ISCARRAY(returns):
         return False
     cdef long agents = len(slots), size = len(returns), i
     cdef const integer* slot = whole(slots, agents)
@@ -58,9 +70,8 @@ def open_rows(store, slots, rewards):
     cdef integer* slots_of = whole(store.slot, rows)
     cdef integer* trajectory = whole(store.trajectory, rows)
     cdef integer* tick = whole(store.tick, rows)
-    cdef cnp.ndarray ends = store.end
-    cdef cnp.int8_t* end = <cnp.int8_t*>cnp.PyArray_DATA(ends)
-    if new + agents > rows or len(ends) != rows:
+    cdef cnp.int8_t* end = <cnp.int8_t*>ends_of(store, rows)
+    if new + agents > rows:
         raise IndexError("no room for new rows")
     for i in range(agents):
         if not 0 <= slot_of[i] < size or open_row[slot_of[i]] >= rows:
@@ -89,8 +100,7 @@ def generalized_advantages(store, rewards, values, following, gamma, double lamb
     """As `advantages.generalized_advantages`; rows follow those that they succeed."""
     cdef long rows = store.size, signals = values.shape[1], row, s, i
     cdef const integer* successor = whole(store.successor[:rows], rows)
-    cdef cnp.ndarray ends = store.end
-    cdef const cnp.int8_t* end = <const cnp.int8_t*>cnp.PyArray_DATA(ends)
+    cdef const cnp.int8_t* end = ends_of(store, rows)
     rewards, values, following = plain(rewards, 2), plain(values, 2), plain(following, 2)
     gamma = plain(gamma, 1)
     cdef const float* reward = pointer(rewards, rows, signals)
@@ -139,8 +149,7 @@ def is_complete(store, rows):
     cdef long count = len(rows), room = len(store.successor), i
     cdef const integer* row = whole(rows, count)
     cdef const integer* successor = whole(store.successor, room)
-    cdef cnp.ndarray ends = store.end
-    cdef const cnp.int8_t* end = <const cnp.int8_t*>cnp.PyArray_DATA(ends)
+    cdef const cnp.int8_t* end = ends_of(store, room)
     cdef cnp.npy_intp size = count
     cdef cnp.ndarray results = cnp.PyArray_EMPTY(1, &size, cnp.NPY_BOOL, 0)
     cdef cnp.npy_bool* result = <cnp.npy_bool*>cnp.PyArray_DATA(results)

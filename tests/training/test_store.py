@@ -5,7 +5,8 @@ import pytest
 from mlagents_envs.base_env import ActionSpec, BehaviorSpec, DimensionProperty, ObservationSpec, ObservationType
 
 from mlhooks.nn.heads import SampledActions
-from mlhooks.training.store import End, ExperienceStore
+from mlhooks.training.episodes import Episodes
+from mlhooks.training.store import COMPILED, End, ExperienceStore
 from tests.steps import decisions, make_spec, terminals
 
 pytestmark = pytest.mark.usefixtures("each_way")
@@ -260,3 +261,25 @@ def test_restored_store_goes_on_as_if_never_stopped(steps: int) -> None:
     a, b = whole.state_dict(), second.state_dict()
     for name, value in a.items():
         np.testing.assert_equal(b[name], value, err_msg=name)
+
+
+def test_columns_that_what_is_compiled_would_misread_are_refused() -> None:
+    if COMPILED is None:
+        pytest.skip("mlhooks was installed without a C compiler")
+    store = ExperienceStore(make_spec(), rows=4, time_horizon=99)
+    store.reserve(2)
+    store.open_rows(slots(0, 1), decisions([0, 1], [0.0, 0.0], [0.0, 0.0]))
+    act(store)
+    ends, numbers = store.end, np.zeros((2, 1), np.float32)
+    for wrong in (ends[:1], np.repeat(ends, 2)[::2], ends.astype(np.int64)):
+        store.end = wrong
+        with pytest.raises((TypeError, ValueError), match=r"int8|without an end"):
+            COMPILED.generalized_advantages(store, numbers, numbers, numbers, np.ones(1), 0.9)
+
+
+def test_returns_of_episodes_may_lie_in_memory_as_they_like() -> None:
+    episodes = Episodes()
+    state = {"return": np.zeros(6)[::2], "length": np.zeros(3, np.int64), "finished": 0, "recent": []}
+    episodes.load_state_dict(state)
+    episodes.decided(slots(0, 2), np.array([1.0, 2.0], np.float32))
+    assert state["return"].tolist() == [1.0, 0.0, 2.0]
