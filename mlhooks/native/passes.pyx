@@ -218,7 +218,7 @@ cdef class Passes:
                 places[index] = pointer(gradient, rows, self.layers[self.hidden + index].outputs)
                 kept.append(gradient)
         with nogil:
-            self._prepare_backward(places)
+            self._prepare_backward()
             while start < rows:
                 self._backward(
                     min(self.block, rows - start), rows, x + start * self.layers[0].inputs, passed.room.numbers, start,
@@ -240,7 +240,7 @@ cdef class Passes:
                 sink = pointer(bias, 1, layer.outputs)
                 copy(1, layer.outputs, layer.bias_gradient, layer.width, sink, layer.outputs, 1)
 
-    cdef void _prepare_backward(self, float** gradients) noexcept nogil:
+    cdef void _prepare_backward(self) noexcept nogil:
         cdef long index
         cdef Layer* layer
         for index in range(self.hidden + self.heads):
