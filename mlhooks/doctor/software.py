@@ -25,12 +25,11 @@ def versions() -> Iterator[Check]:
     system = f"{platform.system()} {platform.machine()}"
     yield Check("Python", "ok", f"{platform.python_version()} on {system}, {sys.executable}")
     yield Check("mlhooks", "ok", __version__)
-    advice = (
-        ""
-        if load("passes")
-        else "For faster training of small networks install a C compiler, such as gcc, and mlhooks again."
-    )
-    yield Check("compiled part", "ok", "there" if load("passes") else "not there", advice)
+    if load("passes"):
+        yield Check("compiled part", "ok", "there")
+    else:
+        advice = "Small networks train faster with it: install a C compiler, such as gcc, and mlhooks again."
+        yield Check("compiled part", "ok", "not there", advice)
 
 
 def requirements() -> Iterator[Check]:

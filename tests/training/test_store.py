@@ -263,9 +263,9 @@ def test_restored_store_goes_on_as_if_never_stopped(steps: int) -> None:
         np.testing.assert_equal(b[name], value, err_msg=name)
 
 
+@pytest.mark.skipif(COMPILED is None, reason="mlhooks was installed without a C compiler")
 def test_columns_that_what_is_compiled_would_misread_are_refused() -> None:
-    if COMPILED is None:
-        pytest.skip("mlhooks was installed without a C compiler")
+    assert COMPILED is not None
     store = ExperienceStore(make_spec(), rows=4, time_horizon=99)
     store.reserve(2)
     store.open_rows(slots(0, 1), decisions([0, 1], [0.0, 0.0], [0.0, 0.0]))
