@@ -1,4 +1,4 @@
-"""How torch computes networks: compiled, and in bfloat16, where `torch_settings` ask for it."""
+"""How torch computes networks: compiled, and in bfloat16, where `torch_settings` ask for it; and in what memory."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mlhooks.nn.layers import MLP
 from mlhooks.nn.networks import Network
 from mlhooks.nn.visual import ImageEncoder
 from mlhooks.settings.run_options import TorchSettings
+from mlhooks.training.memory import keep_freed
 
 logger = logging.getLogger("mlhooks")
 
@@ -35,6 +36,8 @@ class Computing:
                 part.autocast = torch.bfloat16
             if isinstance(part, MLP | ImageEncoder) and self.settings.compile and self._compiles:
                 part.compile(dynamic=True)  # for every number of rows
+            if isinstance(part, ImageEncoder) and self.device.type == "cpu":
+                keep_freed()
 
     @cached_property
     def _compiles(self) -> bool:
