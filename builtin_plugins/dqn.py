@@ -127,7 +127,8 @@ class DQNOptimizer(TorchOptimizer):
         values = self.policy.network(batch.features)
         index = batch.discrete if len(self.starts) == 1 else batch.discrete + self.starts
         taken = values.gather(1, index)
-        loss = batch.mean(functional.smooth_l1_loss(taken, targets[:, None].expand(taken.shape), reduction="none"))
+        targets = targets.unsqueeze(1).expand_as(index)
+        loss = batch.mean(functional.smooth_l1_loss(taken, targets, reduction="none"))
         return {"loss": loss, "Losses/Value Loss": loss, "Policy/Value Estimate": taken.mean()}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:

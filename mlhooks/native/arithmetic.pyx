@@ -58,7 +58,7 @@ def call(function, tuple args, dict options):
 
 cdef object loss(int operation, tuple args, dict options):
     """The errors of an input and a target of its shape, or their mean."""
-    if len(args) != 2 or getattr(args[0], "shape", None) != getattr(args[1], "shape", None):
+    if len(args) != 2 or is_number(args[0]) or is_number(args[1]):
         return None
     for name, value in options.items():
         if value is not None and name != "reduction" and not (name == "beta" and value == 1.0):
@@ -70,11 +70,15 @@ cdef object loss(int operation, tuple args, dict options):
     return errors if errors is None or reduction == "none" else operated(MEAN, errors, None)
 
 
+cdef inline bint is_number(value):
+    return type(value) is float or type(value) is int
+
+
 cdef object operand(value):
     """The numbers of an operand: an array, or one of Python's; None where they are not for here."""
     if isinstance(value, Arithmetic):
         array = None if (<Arithmetic>value)._tensor is not None else (<Arithmetic>value).array
-    elif type(value) is float or type(value) is int:
+    elif is_number(value):
         return value
     elif type(value) is tensor and value.dtype is float32 and value.is_cpu and not value.requires_grad:
         try:

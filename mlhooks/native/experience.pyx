@@ -1,8 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Rows of experience: what is done to each of a few at every step."""
 
+from libc.string cimport memcpy
+
 cimport numpy as cnp
-from mlhooks.native.arrays cimport empty, is_plain, pointer, plain, whole
+from mlhooks.native.arrays cimport empty, is_plain, pointer, plain, vector, whole
 
 cnp.import_array()
 
@@ -15,6 +17,9 @@ cdef enum:  # as `store.End`
     NONE = 0
     INTERRUPTED = 2
     HORIZON = 3
+
+cdef enum:
+    MOST = 8  # dimensions of a column
 
 
 cdef const cnp.int8_t* ends_of(store, long rows) except NULL:
@@ -160,23 +165,44 @@ def is_complete(store, rows):
     return results
 
 
-def transitions(store, rows, long n):
+def draw(store, places):
+    """The rows at places [0, 1) of a `ReplayBuffer`; None where one is not complete."""
+    cdef long count = len(places), room = len(store.successor), i
+    cdef double filled = store.filled
+    cdef const integer* successor = whole(store.successor, room)
+    cdef const cnp.int8_t* end = ends_of(store, room)
+    if cnp.PyArray_TYPE(places) != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY_RO(places):
+        raise TypeError("not a contiguous array of float64")
+    cdef const double* place = <const double*>cnp.PyArray_DATA(places)
+    cdef cnp.ndarray rows = integers(count, 0)
+    cdef integer* row = <integer*>cnp.PyArray_DATA(rows)
+    for i in range(count):
+        row[i] = <integer>(place[i] * filled)
+        if not 0 <= row[i] < room:
+            raise IndexError("a row that does not exist")
+        if successor[row[i]] < 0 and end[row[i]] == NONE:
+            return None
+    return rows
+
+
+def transitions(store, rows, powers):
     """As `ReplayBuffer.transitions`, of int64 rows."""
-    cdef long count = len(rows), room = len(store.successor), i, k
+    cdef long count = len(rows), room = len(store.successor), n = len(powers) - 1, i, k, length
     cdef const integer* row = whole(rows, count)
     cdef const integer* successor = whole(store.successor, room)
     cdef const integer* final = whole(store.final, room)
-    cdef cnp.ndarray ends = store.end
-    cdef const cnp.int8_t* end = <const cnp.int8_t*>cnp.PyArray_DATA(ends)
-    cdef cnp.ndarray steps = integers(count, n), lengths = integers(count, 0)
-    cdef cnp.ndarray next_rows = integers(count, 0), finals = integers(count, 0)
+    cdef const float* power = pointer(powers, n + 1, 1)
+    cdef const cnp.int8_t* end = ends_of(store, room)
+    cdef cnp.ndarray steps = integers(count, n), next_rows = integers(count, 0), finals = integers(count, 0)
+    cdef cnp.ndarray discounts = vector(count)
     cdef integer* step = <integer*>cnp.PyArray_DATA(steps)
-    cdef integer* length = <integer*>cnp.PyArray_DATA(lengths)
     cdef integer* last = <integer*>cnp.PyArray_DATA(next_rows)
     cdef integer* shown = <integer*>cnp.PyArray_DATA(finals)
+    cdef float* discount = <float*>cnp.PyArray_DATA(discounts)
     cdef integer at
+    cdef bint are_shown = False
     for i in range(count):
-        at, length[i], shown[i] = row[i], 0, -1
+        at, length, shown[i] = row[i], 0, -1
         for k in range(n):
             if not -1 <= at < room:
                 raise IndexError("a row that does not exist")
@@ -184,12 +210,45 @@ def transitions(store, rows, long n):
                 step[i * n + k] = -1
                 continue
             step[i * n + k] = at
-            length[i] += 1
+            length += 1
             if end[at] == INTERRUPTED:
                 shown[i] = final[at]
             at = successor[at]
         last[i] = at
-    return steps, lengths, next_rows, finals
+        are_shown |= shown[i] >= 0
+        discount[i] = power[length] if at >= 0 or shown[i] >= 0 else 0
+    return steps, discounts, next_rows, finals if are_shown else None
+
+
+def take(columns, rows):
+    """As `store.take`, of numbers."""
+    rows = cnp.PyArray_ContiguousFromAny(rows, cnp.NPY_INT64, 1, 1)
+    cdef long count = len(rows), room, i
+    cdef size_t size
+    cdef const integer* row = whole(rows, count)
+    cdef cnp.ndarray column, copies
+    cdef const char* source
+    cdef char* target
+    cdef cnp.npy_intp shape[MOST]
+    cdef list taken = []
+    for column in columns:
+        if not (0 < cnp.PyArray_NDIM(column) <= MOST and cnp.PyArray_ISCARRAY_RO(column)):
+            taken.append(column[rows])
+            continue
+        room = cnp.PyArray_DIM(column, 0)
+        shape[0] = count
+        size = cnp.PyArray_ITEMSIZE(column)
+        for i in range(1, cnp.PyArray_NDIM(column)):
+            shape[i] = cnp.PyArray_DIM(column, i)
+            size *= shape[i]
+        copies = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(column), shape, cnp.PyArray_TYPE(column), 0)
+        source, target = <const char*>cnp.PyArray_DATA(column), <char*>cnp.PyArray_DATA(copies)
+        for i in range(count):
+            if not -1 <= row[i] < room:
+                raise IndexError("a row that does not exist")
+            memcpy(target + i * size, source + (row[i] if row[i] >= 0 else room - 1) * size, size)
+        taken.append(copies)
+    return taken
 
 
 cdef cnp.ndarray integers(long rows, long columns):

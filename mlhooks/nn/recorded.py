@@ -168,6 +168,8 @@ class Recorded(Base):
 
     def item(self) -> float:
         """The value of a scalar."""
+        if self._tensor is None and self.array.size == 1:
+            return float(self.array.item())
         return self.detach().item()
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from mlhooks.settings import OffPolicyHyperparameters, TrainerSettings
 from mlhooks.training.batch import Batch
 from mlhooks.training.replay import ReplayBuffer
+from mlhooks.training.store import take
 from mlhooks.training.trainer import Trainer
 
 
@@ -117,43 +119,37 @@ class OffPolicyTrainer(Trainer):
         """A minibatch of n-step transitions, the discounted rewards of all signals summed into `rewards`."""
         store = self.store
         rows = store.draw(size, self.rng)
-        path = store.transitions(rows, self.n_step)
-        follows = np.maximum(path.next_rows, path.finals) >= 0
+        path = store.transitions(rows, self._powers)
         next_obs = store.obs_at(path.next_rows)
-        cut = path.finals >= 0
-        if np.count_nonzero(cut):
+        if path.finals is not None:
+            cut = path.finals >= 0
             for obs, final in zip(next_obs, store.final_obs, strict=True):
                 obs[cut] = final[path.finals[cut]]
         next_mask = None
         if store.masked:
             next_mask = store.mask[path.next_rows]
             next_mask[path.next_rows < 0] = False
-        discounts = self._powers[path.lengths] * follows
-        batch = self._batch(rows)
-        return Batch(
-            features=batch.features,
-            continuous=batch.continuous,
-            discrete=batch.discrete,
-            mask=batch.mask,
-            rewards=self._returns(batch if self.n_step == 1 else self._batch(path.steps.ravel()), path.steps),
+        batch = self._batch(
+            rows,
             next_features=self.policy.features(next_obs),
             next_mask=None if next_mask is None else self.tensor(next_mask),
-            discounts=self.tensor(discounts),
+            discounts=self.tensor(path.discounts),
         )
+        rewards = self._returns(batch if path.steps.shape[1] == 1 else self._batch(path.steps.ravel()), path.steps)
+        return batch if rewards is batch.rewards else replace(batch, rewards=rewards)
 
-    def _batch(self, rows: np.ndarray) -> Batch:
-        def column(array: np.ndarray) -> Tensor:
-            return self.tensor(array.take(rows, 0))
-
+    def _batch(self, rows: np.ndarray, **following: Any) -> Batch:
+        """Rows of the store, and what follows each."""
         store = self.store
-        return Batch(
-            features=self.policy.features(store.obs_at(rows)),
-            continuous=column(store.continuous),
-            discrete=column(store.discrete),
-            mask=column(store.mask) if store.masked else None,
-            rewards=column(store.reward),
-            group_rewards=column(store.group_reward) if store.grouped else None,
-        )
+        columns = {"continuous": store.continuous, "discrete": store.discrete, "rewards": store.reward}
+        if store.masked:
+            columns["mask"] = store.mask
+        if store.grouped:
+            columns["group_rewards"] = store.group_reward
+        obs = len(store.obs)
+        taken = take([*store.obs, *columns.values()], rows)
+        tensors = dict(zip(columns, map(self.tensor, taken[obs:]), strict=True))
+        return Batch(features=self.policy.features(taken[:obs]), **tensors, **following)
 
     def _returns(self, batch: Batch, steps: np.ndarray) -> Tensor:
         """Discounted sums [rows] of all signals' rewards along transitions; `batch` has the rows of `steps`."""

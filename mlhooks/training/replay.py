@@ -15,15 +15,15 @@ class Transitions(NamedTuple):
 
     Attributes:
         steps: [rows, n], the rows that they pass, in order; -1 after their end.
-        lengths: [rows], how many those are.
+        discounts: [rows], factor on the value of what follows; 0 where the episode ended.
         next_rows: [rows], the row that follows, or -1 where the episode ended on the way.
-        finals: [rows], the final observation that follows an interrupted episode, or -1.
+        finals: [rows], the final observation that follows an interrupted episode, or -1; None where none does.
     """
 
     steps: np.ndarray
-    lengths: np.ndarray
+    discounts: np.ndarray
     next_rows: np.ndarray
-    finals: np.ndarray
+    finals: np.ndarray | None
 
 
 class ReplayBuffer(ExperienceStore):
@@ -91,29 +91,36 @@ class ReplayBuffer(ExperienceStore):
 
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Complete rows, of which there must be one, uniformly and with replacement: [size]."""
-        rows = (rng.random(size) * self.filled).astype(np.int64)  # in a third of the time of `rng.integers`
+        places = rng.random(size)  # in a third of the time of `rng.integers`
+        if COMPILED is not None and (complete_rows := COMPILED.draw(self, places)) is not None:
+            drawn: np.ndarray = complete_rows
+            return drawn
+        rows = (places * self.filled).astype(np.int64)
         while again := size - np.count_nonzero(complete := self.is_complete(rows)):
             rows[~complete] = (rng.random(again) * self.filled).astype(np.int64)
         return rows
 
-    def transitions(self, rows: np.ndarray, n: int) -> Transitions:
-        """Follow complete rows for up to n steps: to the end of the episode, or to a row that is still open."""
+    def transitions(self, rows: np.ndarray, powers: np.ndarray) -> Transitions:
+        """Follow complete rows for up to n steps: to the end of the episode, or to a row that is still open.
+
+        Args:
+            rows: [rows] where they begin.
+            powers: [n + 1] float32, the discount factor to the power of 0, 1 and so on.
+        """
         if COMPILED is not None:
-            return Transitions(*COMPILED.transitions(self, np.ascontiguousarray(rows, np.int64), n))
-        if n == 1:
-            finals = np.where(self.end[rows] == End.INTERRUPTED, self.final[rows], -1)
-            return Transitions(rows[:, None], np.ones(len(rows), np.int64), self.successor[rows], finals)
-        steps = np.full((len(rows), n), -1, np.int64)
+            return Transitions(*COMPILED.transitions(self, np.ascontiguousarray(rows, np.int64), powers))
+        steps = np.full((len(rows), len(powers) - 1), -1, np.int64)
         finals = np.full(len(rows), -1, np.int64)
         at = rows.copy()
-        for k in range(n):
+        for k in range(steps.shape[1]):
             going = np.flatnonzero((at >= 0) & self.is_complete(at))
             passed = at[going]
             steps[going, k] = passed
-            ended = self.end[passed]
-            finals[going] = np.where(ended == End.INTERRUPTED, self.final[passed], -1)
+            finals[going] = np.where(self.end[passed] == End.INTERRUPTED, self.final[passed], -1)
             at[going] = self.successor[passed]
-        return Transitions(steps, (steps >= 0).sum(1), at, finals)
+        goes_on = np.maximum(at, finals) >= 0
+        discounts = powers[(steps >= 0).sum(1)] * goes_on
+        return Transitions(steps, discounts, at, finals if finals.max() >= 0 else None)
 
     def keep_open(self) -> None:
         """Let go of all complete rows; open rows move to the front in their order."""

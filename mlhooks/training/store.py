@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -210,8 +211,7 @@ class ExperienceStore:
 
     def obs_at(self, rows: np.ndarray) -> list[np.ndarray]:
         """Copies of the observations of some rows, images with channels last in memory as they are kept."""
-        # `take` is faster, but would first copy all images to have their channels first
-        return [obs[rows] if obs.ndim == 4 else obs.take(rows, 0) for obs in self.obs]
+        return take(self.obs, rows)
 
     @property
     def in_use(self) -> int:
@@ -305,6 +305,15 @@ class ExperienceStore:
         for name in (*self.COUNTERS, *PER_SLOT, *COLUMNS):
             setattr(self, name, state[name])
         self.obs, self.final_obs = list(state["obs"]), list(state["final_obs"])
+
+
+def take(columns: Sequence[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
+    """Copies of some rows of each column; the last one's in place of -1."""
+    if COMPILED is not None:
+        taken: list[np.ndarray] = COMPILED.take(columns, rows)
+        return taken
+    # `ndarray.take` is faster, but would first copy all images to have their channels first
+    return [column[rows] if column.ndim == 4 else column.take(rows, 0) for column in columns]
 
 
 def _grown(array: np.ndarray, rows: int, fill: int = 0) -> np.ndarray:

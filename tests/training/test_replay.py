@@ -8,12 +8,17 @@ from mlhooks.training.replay import ReplayBuffer
 from tests.steps import decisions, make_spec, terminals
 
 pytestmark = pytest.mark.usefixtures("each_way")
+GAMMA = 0.75
 
 
 def make(rows: int, agents: int = 1) -> ReplayBuffer:
     buffer = ReplayBuffer(make_spec(continuous=0, branches=(2,)), rows, 10_000)
     buffer.reserve(agents)
     return buffer
+
+
+def powers(n: int) -> np.ndarray:
+    return np.float32(GAMMA) ** np.arange(n + 1, dtype=np.float32)
 
 
 def act(buffer: ReplayBuffer) -> None:
@@ -54,10 +59,12 @@ def episode(buffer: ReplayBuffer) -> None:
 def test_transitions_stop_where_the_episode_does(n: int, expected: list[tuple[list[int], int, float | None]]) -> None:
     buffer = make(100)
     episode(buffer)
-    path = buffer.transitions(np.arange(5), n)
+    path = buffer.transitions(np.arange(5), powers(n))
+    assert path.finals is not None
     for row, (steps, next_row, final) in enumerate(expected):
         assert [step for step in path.steps[row].tolist() if step >= 0] == steps
-        assert path.lengths[row] == len(steps)
+        goes_on = next_row >= 0 or final is not None
+        assert path.discounts[row] == (np.float32(GAMMA) ** len(steps) if goes_on else 0.0)
         assert path.next_rows[row] == next_row
         found = None if path.finals[row] < 0 else buffer.final_obs[0][path.finals[row], 0]
         assert found == final
@@ -67,7 +74,8 @@ def test_transition_ends_at_a_row_that_is_still_open() -> None:
     buffer = make(100)
     for t in range(3):
         decide(buffer, {0: float(t)}, [float(t)])
-    path = buffer.transitions(np.array([0, 1]), 5)
+    path = buffer.transitions(np.array([0, 1]), powers(5))
+    assert path.finals is None
     assert path.steps[:, :2].tolist() == [[0, 1], [1, -1]]
     assert path.next_rows.tolist() == [2, 2]  # its observation is there to bootstrap from
 
@@ -161,7 +169,7 @@ def test_restarted_environments_leave_complete_rows_with_their_values() -> None:
         decide(buffer, {0: float(t), 1: 100.0 + t}, [1.0, 1.0])
     buffer.interrupt_open()
     assert buffer.filled == 6
-    path = buffer.transitions(np.array([4, 5]), 3)
+    path = buffer.transitions(np.array([4, 5]), powers(3))
     assert buffer.final_obs[0][path.finals, 0].tolist() == [3.0, 103.0]
     decide(buffer, {0: 50.0})
     assert buffer.obs[0][: buffer.filled, 0].tolist()[-1] == 50.0
