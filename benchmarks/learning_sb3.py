@@ -50,6 +50,7 @@ def model(options: dict[str, Any], seed: int) -> BaseAlgorithm:
         return DQN(
             **common,
             gamma=h["gamma"],
+            n_steps=h["n_step"],
             buffer_size=h["buffer_size"],
             learning_starts=h["buffer_init_steps"],
             train_freq=frequency,
