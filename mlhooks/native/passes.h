@@ -117,26 +117,57 @@ CLONES static void add_rows(long rows, long columns, const float *a, float *sums
     }
 }
 
+typedef float half_vec __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float quarter_vec __attribute__((vector_size(16), aligned(4), may_alias));
+
+INLINE float sum_of(vec x)
+{
+    half_vec halves[2], half;
+    quarter_vec quarters[2], quarter;
+    memcpy(halves, &x, sizeof x);
+    half = halves[0] + halves[1];
+    memcpy(quarters, &half, sizeof half);
+    quarter = quarters[0] + quarters[1];
+    return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
+}
+
+/* rows x outputs dot products of x and weight */
+INLINE void some_dots(const int rows, const int outputs, long inputs, const float *x, long ldx, const float *weight,
+                      const float *bias, float *y, long ldy)
+{
+    vec sum[4][4] = {{{0}}};
+    long i = 0;
+    for (; i + WIDTH <= inputs; i += WIDTH)
+        for (int o = 0; o < outputs; o++) {
+            vec w = AT(weight + o * inputs + i);
+            for (int r = 0; r < rows; r++)
+                sum[o][r] += AT(x + r * ldx + i) * w;
+        }
+    for (int o = 0; o < outputs; o++)
+        for (int r = 0; r < rows; r++) {
+            float rest = bias[o];
+            for (long k = i; k < inputs; k++)
+                rest += x[r * ldx + k] * weight[o * inputs + k];
+            y[r * ldy + o] = rest + sum_of(sum[o][r]);
+        }
+}
+
 /* y [rows, outputs] = x [rows, inputs] weight [outputs, inputs]^T + bias, where either is so small that turning the
    weight around would take longer */
 CLONES static void dots(long rows, long inputs, long outputs, const float *x, long ldx, const float *weight,
                         const float *bias, float *y, long ldy)
 {
-    for (long o = 0; o < outputs; o++)
-        for (long r = 0; r < rows; r++) {
-            const float *w = weight + o * inputs, *v = x + r * ldx;
-            float parts[WIDTH], rest = bias[o];
-            vec sum = {0};
-            long i = 0;
-            for (; i + WIDTH <= inputs; i += WIDTH)
-                sum += AT(v + i) * AT(w + i);
-            for (; i < inputs; i++)
-                rest += v[i] * w[i];
-            AT(parts) = sum;
-            for (int half = WIDTH / 2; half; half /= 2)
-                for (int p = 0; p < half; p++)
-                    parts[p] += parts[p + half];
-            y[r * ldy + o] = rest + parts[0];
+    for (long o = 0; o < outputs; o += 4) /* whose weights stay in the cache */
+        for (long r = 0; r < rows; r += 4) {
+            const float *some = x + r * ldx, *w = weight + o * inputs;
+            float *to = y + r * ldy + o;
+            if (r + 4 <= rows && o + 4 <= outputs)
+                some_dots(4, 4, inputs, some, ldx, w, bias + o, to, ldy);
+            else
+                for (long i = 0; i < 4 && r + i < rows; i++)
+                    for (long j = 0; j < 4 && o + j < outputs; j++)
+                        some_dots(1, 1, inputs, some + i * ldx, ldx, w + j * inputs, bias + o + j, to + i * ldy + j,
+                                  ldy);
         }
 }
 

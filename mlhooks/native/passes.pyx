@@ -44,7 +44,7 @@ cdef struct Layer:
 
 cdef inline bint few(long rows, const Layer* layer, bint hidden) noexcept nogil:
     """Whether dot products take less than turning the weight around."""
-    return rows <= FEW or (layer.outputs <= FEW and not hidden)
+    return rows <= max(FEW, layer.inputs // 16) or (layer.outputs <= FEW and not hidden)
 
 
 cdef class Room:

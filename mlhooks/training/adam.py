@@ -85,7 +85,6 @@ class Adam:
         flat = parameters.data, parameters.grad, self.exp_avg, self.exp_avg_sq
         self._arrays = None if parameters.data.device.type != "cpu" else [tensor.numpy() for tensor in flat]
 
-    @torch.no_grad()
     def step(self) -> None:
         """Apply the gradients."""
         group = self.param_groups[0]

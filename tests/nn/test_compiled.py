@@ -30,7 +30,9 @@ def layers(rng: np.random.Generator, sizes: list[int], outputs: list[int]) -> tu
 @needs_native
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("rows", [0, 1, 4, 5, 40, 700])
-@pytest.mark.parametrize(("sizes", "outputs"), [([4, 64, 64], [2]), ([7, 33, 5], [1, 9]), ([1, 130], [3])])
+@pytest.mark.parametrize(
+    ("sizes", "outputs"), [([4, 64, 64], [2]), ([7, 33, 5], [1, 9]), ([1, 130], [3]), ([9, 200, 195], [6])]
+)
 def test_compiled_passes_are_those_in_numpy(activation: str, rows: int, sizes: list[int], outputs: list[int]) -> None:
     rng = np.random.default_rng(0)
     hidden, heads = layers(rng, sizes, outputs)
