@@ -33,13 +33,16 @@ class Peer:
         requirements: what pip installs for it, besides torch.
         title: how it is called in tables, if otherwise.
         environment: the peer whose virtual environment it uses, if not its own.
+        installs: what each of several calls of `pip install` is told, in place of requirements, for a peer that needs
+            other versions than those of `constraints.txt`.
     """
 
     name: str
     script: str
-    requirements: tuple[str, ...]
+    requirements: tuple[str, ...] = ()
     title: str = ""
     environment: str = ""
+    installs: tuple[tuple[str, ...], ...] = ()
 
     def python(self) -> Path:
         """The interpreter of the peer's virtual environment, made on first use and anew when requirements change."""
@@ -47,17 +50,19 @@ class Peer:
         python = folder / "bin" / "python"
         lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
         own = "--editable" in self.requirements  # the others get along with the rest of our pins, or not
-        pinned = "\n".join(line for line in lines if own or line.partition("==")[0] in SHARED)
+        shared = (line for line in lines if own or line.partition("==")[0] in SHARED)
+        pinned = "" if self.installs else "\n".join(shared)
         project = (ROOT / "pyproject.toml").read_text(encoding="utf-8") if own else ""
-        wanted = "\n".join([sys.version, *self.requirements, pinned, project])
+        wanted = "\n".join([sys.version, *self.requirements, *map(" ".join, self.installs), pinned, project])
         constraints, installed = folder / "constraints.txt", folder / "installed.txt"
         if not installed.exists() or installed.read_text(encoding="utf-8") != wanted:
             print(f"Installing {self.name} in {folder}", flush=True)
             shutil.rmtree(folder, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", folder], check=True)
             constraints.write_text(pinned, encoding="utf-8")
-            command = [python, "-m", "pip", "install", "--quiet", "--constraint", constraints, "torch"]
-            subprocess.run([*command, *self.requirements], check=True, cwd=ROOT)
+            command = [python, "-m", "pip", "install", "--quiet", "--constraint", constraints]
+            for packages in self.installs or (("torch", *self.requirements),):
+                subprocess.run([*command, *packages], check=True, cwd=ROOT)
             installed.write_text(wanted, encoding="utf-8")
         return python
 
@@ -87,3 +92,23 @@ class Peer:
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "peak_mib": usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),
         }
+
+
+MLAGENTS = Peer(
+    "mlagents",
+    "speed_mlagents.py",
+    installs=(
+        (
+            "torch==2.13.0",
+            "numpy==1.23.5",
+            "gymnasium==1.4.0",
+            "protobuf==3.20.3",
+            "grpcio<1.54",
+            "tensorboard==2.15.1",
+        ),
+        ("attrs", "cattrs<1.7", "pyyaml", "h5py<3.12", "gym==0.26.2", "pettingzoo==1.24.3", "setuptools<70"),
+        ("cloudpickle", "pillow", "six", "filelock"),
+        ("--no-deps", "--ignore-requires-python", "mlagents==1.1.0", "mlagents-envs==1.1.0"),
+    ),
+)
+"""ML-Agents is made for Python 3.10; on others it gets along with these packages, of which its own pins allow few."""

@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from statistics import median
 from typing import Any
 
 import yaml
-from peers import HERE
+from peers import HERE, MLAGENTS
 from report import machine
 
 BUFFER = 12_000
@@ -52,26 +51,7 @@ BALL: dict[str, Any] = {
     "summary_freq": BUFFER,
 }
 CASES = [(12, 1), (1, 1), (256, 1), (12, 2), (12, 4)]  # agents of one player, players; both are measured in the first
-MLAGENTS = (
-    ("torch==2.13.0",),
-    ("--no-deps", "--ignore-requires-python", "mlagents==1.1.0", "mlagents-envs==1.1.0"),
-    ("numpy==1.23.5", "protobuf==3.20.3", "grpcio<1.54", "cloudpickle", "attrs", "cattrs<1.7", "pyyaml", "h5py<3.12"),
-    ("pillow", "gym==0.26.2", "pettingzoo==1.24.3", "tensorboard==2.15.1", "six", "filelock", "setuptools<70"),
-)
 ANNOUNCED = re.compile(r"3DBall\. Step: (\d+)\. Time Elapsed: ([\d.]+) s\. Mean Reward: (-?\d+\.\d+)")
-
-
-def mlagents_learn() -> Path:
-    """The command, installed on first use in a virtual environment of its own."""
-    folder = HERE / ".venvs" / "mlagents"
-    if not (folder / "installed").exists():
-        print(f"Installing mlagents in {folder}", flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        for packages in MLAGENTS:
-            subprocess.run([folder / "bin" / "pip", "install", "--quiet", *packages], check=True, capture_output=True)
-        (folder / "installed").touch()
-    return folder / "bin" / "mlagents-learn"
 
 
 def train(name: str, agents: int, players: int, steps: int, seed: int, port: int) -> dict[str, Any]:
@@ -97,7 +77,9 @@ def train(name: str, agents: int, players: int, steps: int, seed: int, port: int
             "--no-graphics",
         ]
         flags += ["--num-envs", str(players), "--seed", str(seed), "--base-port", str(port), "--torch-device", "cpu"]
-        command = [mlagents_learn()] if name == "mlagents" else [sys.executable, "-m", "mlhooks", "run"]
+        command = [sys.executable, "-m", "mlhooks", "run"]
+        if name == MLAGENTS.name:
+            command = [str(MLAGENTS.python().with_name("mlagents-learn"))]
         ran = subprocess.run(
             [*command, config, *flags],
             capture_output=True,
