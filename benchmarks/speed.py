@@ -27,7 +27,7 @@ from statistics import median
 from typing import Any
 
 import peers
-from peers import HERE, Peer
+from peers import HERE, MLAGENTS, Peer
 from report import machine, spread, table, today, write
 from workloads import TUNED, WORKLOADS, Work
 
@@ -41,6 +41,7 @@ PEERS = (
     Peer("tianshou", "speed_tianshou.py", ("tianshou==2.0.1", GYMNASIUM)),
     Peer("torchrl", "speed_torchrl.py", ("torchrl==0.14.1", "tensordict==0.14.3", GYMNASIUM)),
     Peer("skrl", "speed_skrl.py", ("skrl==2.1.1", GYMNASIUM)),
+    MLAGENTS,
 )
 LIMITS = Peer("limits", "speed_limits.py", MLHOOKS.requirements, environment="mlhooks")
 WARM_UP_STEPS = 4096
@@ -119,17 +120,27 @@ def breakdown(runs: list[dict[str, Any]]) -> str:
 
 def about(workload: str, results: Results, work: Work, rounds: int, options: Sequence[str]) -> dict[str, str]:
     """When, where and with what the results were measured."""
-    versions = {name: text for runs in results.values() for name, text in runs[0]["versions"].items()}
-    settings = ", ".join(f"{key} {value}" for key, value in work.items())
+    settings = ", ".join(f"{key} {value}" for key, value in work.items() if key != "peers")
     facts = {
         "date": today(),
         "machine": machine(),
-        "libraries": ", ".join(f"{name} {text}" for name, text in versions.items() if name not in results),
+        "libraries": libraries(results),
         "work": f"{rounds} runs of each, in alternation; {settings}",
     }
     for name, changes in TUNED.get(workload, {}).items():
         facts[f"{name}'s own settings"] = ", ".join(f"{key} {value}" for key, value in changes.items())
     return facts | {"command": f"nox -s bench -- {workload} {shlex.join(options)}"}
+
+
+def libraries(results: Results) -> str:
+    """Versions of what the peers share; with its name where one has another."""
+    versions: dict[str, str] = {}
+    others = []
+    for peer, runs in results.items():
+        for name, text in runs[0]["versions"].items():
+            if name not in results and versions.setdefault(name, text) != text:
+                others.append(f"{name} {text} with {peer}")
+    return ", ".join([*(f"{name} {text}" for name, text in versions.items()), *others])
 
 
 def installed(peer: Peer) -> bool:

@@ -6,6 +6,9 @@ from typing import Any
 
 Work = dict[str, Any]
 
+WITHOUT_MLAGENTS = ["mlhooks", "stable-baselines3", "cleanrl", "tianshou", "torchrl", "skrl", "limits"]
+"""Who takes part in what ML-Agents cannot do, or not in bearable time."""
+
 PPO: Work = {
     "algorithm": "ppo",
     "environment": "CartPole-v1",
@@ -31,6 +34,7 @@ WORKLOADS: dict[str, Work] = {
     "ppo_cartpole_1024": PPO
     | {
         "environments": 1024,
+        "peers": WITHOUT_MLAGENTS,
         "vectorized": True,
         "rollout": 32,
         "batch_size": 8192,
@@ -39,9 +43,18 @@ WORKLOADS: dict[str, Work] = {
     },
     "ppo_pendulum": PPO | {"environment": "Pendulum-v1", "epochs": 10, "learning_rate": 1e-3, "gamma": 0.9},
     "a2c_cartpole": PPO
-    | {"algorithm": "a2c", "rollout": 5, "epochs": 1, "batch_size": 40, "learning_rate": 7e-4, "lambda": 1.0},
+    | {
+        "algorithm": "a2c",
+        "peers": WITHOUT_MLAGENTS,
+        "rollout": 5,
+        "epochs": 1,
+        "batch_size": 40,
+        "learning_rate": 7e-4,
+        "lambda": 1.0,
+    },
     "dqn_cartpole": {
         "algorithm": "dqn",
+        "peers": WITHOUT_MLAGENTS,
         "environment": "CartPole-v1",
         "environments": 1,
         "vectorized": False,
