@@ -7,7 +7,7 @@ from typing import Any
 Work = dict[str, Any]
 
 WITHOUT_MLAGENTS = ["mlhooks", "stable-baselines3", "cleanrl", "tianshou", "torchrl", "skrl", "limits"]
-"""Who takes part in what ML-Agents cannot do, or not in bearable time."""
+"""Who takes part where ML-Agents lacks the algorithm, or the environment's vectorized implementation is the point."""
 
 PPO: Work = {
     "algorithm": "ppo",
