@@ -60,9 +60,9 @@ class Peer:
             shutil.rmtree(folder, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", folder], check=True)
             constraints.write_text(pinned, encoding="utf-8")
-            command = [python, "-m", "pip", "install", "--quiet", "--constraint", constraints]
+            pip = str(python), "-m", "pip", "install", "--quiet", "--constraint", str(constraints)
             for packages in self.installs or (("torch", *self.requirements),):
-                subprocess.run([*command, *packages], check=True, cwd=ROOT)
+                subprocess.run([*pip, *packages], check=True, cwd=ROOT)
             installed.write_text(wanted, encoding="utf-8")
         return python
 

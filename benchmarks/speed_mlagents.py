@@ -92,7 +92,7 @@ class Copies(BaseEnv):
             raise ReachedError
         self._show(observations, rewards, ended)
 
-    def _show(self, observations: list[Any], rewards: list[float], ended: list[tuple[Any, float, bool, int]]) -> None:
+    def _show(self, observations: list[Any], rewards: list[Any], ended: list[tuple[Any, Any, bool, int]]) -> None:
         """Make the steps that the trainer sees, in arrays that later steps leave alone."""
         agents = np.array(self._agents, np.int32)
         alone = np.zeros_like(agents), np.zeros(len(agents), np.float32)  # groups and their rewards
