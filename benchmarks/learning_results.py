@@ -181,7 +181,7 @@ def measure_all(config: str, seeds: Sequence[int], jobs: int) -> dict[str, Any]:
         peer = {"sb3": [run.result() for run in sb3]} if beside else {}
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{machine()}, {jobs} runs at a time, no GPU",
+        "machine": f"{machine()}, {'one run' if jobs == 1 else f'{jobs} runs'} at a time, no GPU",
         "versions": {name: version(name) for name in LIBRARIES},
         "runs": runs,
         **peer,
