@@ -149,22 +149,6 @@ def overwrite(store, long start, long stop):
     return finals
 
 
-def is_complete(store, rows):
-    """As `ReplayBuffer.is_complete`, of int64 rows, -1 for none."""
-    cdef long count = len(rows), room = len(store.successor), i
-    cdef const integer* row = whole(rows, count)
-    cdef const integer* successor = whole(store.successor, room)
-    cdef const cnp.int8_t* end = ends_of(store, room)
-    cdef cnp.npy_intp size = count
-    cdef cnp.ndarray results = cnp.PyArray_EMPTY(1, &size, cnp.NPY_BOOL, 0)
-    cdef cnp.npy_bool* result = <cnp.npy_bool*>cnp.PyArray_DATA(results)
-    for i in range(count):
-        if not -1 <= row[i] < room:
-            raise IndexError("a row that does not exist")
-        result[i] = row[i] >= 0 and (successor[row[i]] >= 0 or end[row[i]] != NONE)
-    return results
-
-
 def draw(store, places):
     """The rows at places [0, 1) of a `ReplayBuffer`; None where one is not complete."""
     cdef long count = len(places), room = len(store.successor), i

@@ -43,7 +43,7 @@ cdef struct Layer:
 
 
 cdef inline bint few(long rows, const Layer* layer, bint hidden) noexcept nogil:
-    """Whether dot products take less than turning the weight around."""
+    """Whether dot products take less than turning the weight around; the wider the layer, for the more rows."""
     return rows <= max(FEW, layer.inputs // 16) or (layer.outputs <= FEW and not hidden)
 
 

@@ -82,11 +82,7 @@ class ReplayBuffer(ExperienceStore):
 
     def is_complete(self, rows: np.ndarray) -> np.ndarray:
         """Whether rows have their reward and what follows."""
-        complete: np.ndarray
-        if COMPILED is not None:
-            complete = COMPILED.is_complete(self, np.ascontiguousarray(rows, np.int64))
-        else:
-            complete = (self.successor[rows] >= 0) | self.end[rows].astype(np.bool_)
+        complete: np.ndarray = (self.successor[rows] >= 0) | self.end[rows].astype(np.bool_)
         return complete
 
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -120,7 +116,7 @@ class ReplayBuffer(ExperienceStore):
             at[going] = self.successor[passed]
         goes_on = np.maximum(at, finals) >= 0
         discounts = powers[(steps >= 0).sum(1)] * goes_on
-        return Transitions(steps, discounts, at, finals if finals.max() >= 0 else None)
+        return Transitions(steps, discounts, at, finals if (finals >= 0).any() else None)
 
     def keep_open(self) -> None:
         """Let go of all complete rows; open rows move to the front in their order."""

@@ -70,6 +70,13 @@ def test_transitions_stop_where_the_episode_does(n: int, expected: list[tuple[li
         assert found == final
 
 
+def test_no_rows_have_no_transitions() -> None:
+    buffer = make(100)
+    episode(buffer)
+    path = buffer.transitions(np.zeros(0, np.int64), powers(2))
+    assert [None if part is None else part.shape for part in path] == [(0, 2), (0,), (0,), None]
+
+
 def test_transition_ends_at_a_row_that_is_still_open() -> None:
     buffer = make(100)
     for t in range(3):
