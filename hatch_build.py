@@ -38,7 +38,7 @@ def compile_native(root: Path) -> None:
     extensions = [
         Extension(
             ".".join([*NATIVE.parts, source.stem]),
-            [str(source)],
+            [str(source), *(map(str, sorted(source.parent.glob("*.c"))) if source.stem == "loops" else ())],
             include_dirs=[numpy.get_include(), str(root / NATIVE)],
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
             # errno and traps keep compilers from computing several numbers at once; psabi warns of nothing that is done

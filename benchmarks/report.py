@@ -11,14 +11,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
+"""What processors of one name differ in, the widest first."""
+
 
 def machine() -> str:
     """The processor, its cores, memory, system and Python, in words."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-        processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), processor)
+        text = cpuinfo.read_text(encoding="utf-8")
+        names = (line.partition(": ")[2] for line in text.splitlines() if line.startswith("model name"))
+        processor = next(names, processor)
+        processor += next((f" with {name}" for flag, name in VECTORS.items() if f" {flag} " in text), "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release()}, "

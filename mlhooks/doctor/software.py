@@ -25,8 +25,8 @@ def versions() -> Iterator[Check]:
     system = f"{platform.system()} {platform.machine()}"
     yield Check("Python", "ok", f"{platform.python_version()} on {system}, {sys.executable}")
     yield Check("mlhooks", "ok", __version__)
-    if load("passes"):
-        yield Check("compiled part", "ok", "there")
+    if loops := load("loops"):
+        yield Check("compiled part", "ok", f"there, for {loops.kinds()[0]}")
     else:
         advice = "Small networks train faster with it: install a C compiler, such as gcc, and mlhooks again."
         yield Check("compiled part", "ok", "not there", advice)

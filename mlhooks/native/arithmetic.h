@@ -1,8 +1,7 @@
+#include "loops.h"
 #include "vectors.h"
 
 /* Operations of losses, on numbers one by one; steps are 0 for a single number that meets all others, or else 1. */
-enum { ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, HUBER, SQUARED_ERROR, NEGATE, EXPONENTIAL, SQUARE, CLAMP,
-       MEAN, SUM };
 #define EACH(result)                                                                                                   \
     for (long i = 0; i < n; i++) {                                                                                     \
         float x = a[i * a_step], y = b[i * b_step];                                                                    \
@@ -13,7 +12,7 @@ enum { ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, HUBER, SQUARED_ERROR, 
 #define CLIP(x, low, high) ((x) < (low) ? (low) : (x) > (high) ? (high) : (x))
 
 /* to [n] = the operation on a and b, or on a alone; CLAMP's bounds are b[0] and b[1] */
-CLONES static void operate(int operation, long n, const float *a, long a_step, const float *b, long b_step, float *to)
+static void operate(int operation, long n, const float *a, long a_step, const float *b, long b_step, float *to)
 {
     switch (operation) {
     case ADD: EACH(x + y);
@@ -41,7 +40,7 @@ CLONES static void operate(int operation, long n, const float *a, long a_step, c
 }
 
 /* to [n] = gradient of a (of = 0) or b (of = 1), from the gradient g of the result */
-CLONES static void operate_backward(int operation, int of, long n, const float *g, const float *a, long a_step,
+static void operate_backward(int operation, int of, long n, const float *g, const float *a, long a_step,
                                     const float *b, long b_step, const float *result, float *to)
 {
     switch (operation) {

@@ -6,15 +6,12 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 from mlhooks.native.arrays cimport empty, is_plain, like, pointer, plain, whole
+from mlhooks.native.loops cimport (
+    ADD, CLAMP, DIVIDE, EXPONENTIAL, HUBER, MAXIMUM, MEAN, MINIMUM, MULTIPLY, NEGATE, SQUARE, SQUARED_ERROR, SUBTRACT,
+    SUM, loops
+)
 
 cnp.import_array()
-
-cdef extern from "arithmetic.h" nogil:
-    const int ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, HUBER, SQUARED_ERROR, NEGATE, EXPONENTIAL, SQUARE
-    const int CLAMP, MEAN, SUM
-    void operate(int, long, const float*, long, const float*, long, float*)
-    void operate_backward(
-        int, int, long, const float*, const float*, long, const float*, long, const float*, float*)
 
 OPERATIONS = {
     "add": ADD, "sub": SUBTRACT, "mul": MULTIPLY, "div": DIVIDE, "minimum": MINIMUM, "maximum": MAXIMUM, "neg": NEGATE,
@@ -124,7 +121,7 @@ cdef object operated(int operation, a, b, double low=0, double high=0):
     cdef const float* second = numbers(y, &ones[1])
     if operation == CLAMP:
         second = &bounds[0]
-    operate(operation, size, numbers(x, &ones[0]), cnp.PyArray_Check(x), second, cnp.PyArray_Check(y),
+    loops.operate(operation, size, numbers(x, &ones[0]), cnp.PyArray_Check(x), second, cnp.PyArray_Check(y),
             <float*>cnp.PyArray_DATA(result))
     cdef Arithmetic recorded = made.__new__(made)
     recorded.array, recorded.operation, recorded.x, recorded.y = result, operation, x, y
@@ -168,7 +165,7 @@ cdef class Arithmetic:
     cdef cnp.ndarray _gradient_of(self, int index, cnp.ndarray gradient):
         cdef cnp.ndarray found = like(self.y if index else self.x)
         cdef float ones[2]
-        operate_backward(
+        loops.operate_backward(
             self.operation, index, cnp.PyArray_SIZE(found), <const float*>cnp.PyArray_DATA(gradient),
             numbers(self.x, &ones[0]), cnp.PyArray_Check(self.x), numbers(self.y, &ones[1]),
             cnp.PyArray_Check(self.y), <const float*>cnp.PyArray_DATA(self.array), <float*>cnp.PyArray_DATA(found))
@@ -184,7 +181,7 @@ cdef class Arithmetic:
             self.gradient = gradient
         else:
             added = like(gradient)
-            operate(ADD, cnp.PyArray_SIZE(added), numbers(gradient, &unused), 1, numbers(self.gradient, &unused), 1,
+            loops.operate(ADD, cnp.PyArray_SIZE(added), numbers(gradient, &unused), 1, numbers(self.gradient, &unused), 1,
                     <float*>cnp.PyArray_DATA(added))
             self.gradient = added
 

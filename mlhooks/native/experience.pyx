@@ -5,11 +5,9 @@ from libc.string cimport memcpy
 
 cimport numpy as cnp
 from mlhooks.native.arrays cimport empty, is_plain, pointer, plain, vector, whole
+from mlhooks.native.loops cimport loops
 
 cnp.import_array()
-
-cdef extern from "experience.h" nogil:
-    int are_finite(long, const float*)
 
 ctypedef cnp.int64_t integer
 
@@ -36,7 +34,7 @@ def all_finite(array):
     """Whether all numbers of a contiguous float32 array are; False for others, too."""
     if not is_plain(array):
         return False
-    return are_finite(cnp.PyArray_SIZE(array), <const float*>cnp.PyArray_DATA(<cnp.ndarray>array)) != 0
+    return loops.are_finite(cnp.PyArray_SIZE(array), <const float*>cnp.PyArray_DATA(<cnp.ndarray>array)) != 0
 
 
 def decided(returns, lengths, slots, rewards):

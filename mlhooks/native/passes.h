@@ -1,20 +1,23 @@
 /* Loops of passes through small networks. Rows of matrices whose columns are computed together are padded to whole
-   vectors. */
+   vectors of the largest size. */
 
 #include "vectors.h"
 
-enum { ROWS = 6 }; /* whose sums fit into the registers */
+/* sums of so many rows and vectors fit into the registers */
+#define ROWS 6
+#define WIDEST (BYTES == 64 ? 4 : 2)
+enum { PANEL = WIDEST * WIDTH };
 
 /* rows x vecs sums: sums = c or start or 0, plus a [rows, depth] times b [depth, 16 vecs] */
 INLINE void tile(const int rows, const int vecs, long depth, const float *a, long a_row, long a_depth, const float *b,
                  long ldb, float *c, long ldc, const float *start, int add)
 {
-    vec sum[ROWS][4], zero = {0};
+    vec sum[ROWS][WIDEST], zero = {0};
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vecs; v++)
             sum[r][v] = add ? AT(c + r * ldc + v * WIDTH) : start ? AT(start + v * WIDTH) : zero;
     for (long k = 0; k < depth; k++) {
-        vec row[4];
+        vec row[WIDEST];
         for (int v = 0; v < vecs; v++)
             row[v] = AT(b + k * ldb + v * WIDTH);
         for (int r = 0; r < rows; r++) {
@@ -40,21 +43,42 @@ INLINE void tiles(const int vecs, long rows, long depth, const float *a, long a_
 }
 
 /* c [rows, columns] = a [rows, depth] b [depth, columns], plus c where add, or else plus start [columns] where given;
-   element (i, k) of a is a[i * a_row + k * a_depth]; columns are a multiple of 16 */
-CLONES static void product(long rows, long columns, long depth, const float *a, long a_row, long a_depth,
-                           const float *b, long ldb, float *c, long ldc, const float *start, int add)
+   columns are a multiple of PADDED, element (i, k) of a is a[i * a_row + k * a_depth], and row k of a panel of b that
+   begins with column j is at b[j * b_column + k * b_depth] */
+static void product(long rows, long columns, long depth, const float *a, long a_row, long a_depth, const float *b,
+                    long b_column, long b_depth, float *c, long ldc, const float *start, int add)
 {
-    long widest = WIDEST;
-    for (long j = 0; j < columns;) {
-        long vecs = (columns - j) / WIDTH < widest ? (columns - j) / WIDTH : widest;
-        const float *from = start ? start + j : NULL;
-        switch (vecs) {
-        case 4: tiles(4, rows, depth, a, a_row, a_depth, b + j, ldb, c + j, ldc, from, add); break;
-        case 3: tiles(3, rows, depth, a, a_row, a_depth, b + j, ldb, c + j, ldc, from, add); break;
-        case 2: tiles(2, rows, depth, a, a_row, a_depth, b + j, ldb, c + j, ldc, from, add); break;
-        default: tiles(1, rows, depth, a, a_row, a_depth, b + j, ldb, c + j, ldc, from, add);
+    for (long j = 0; j < columns; j += PANEL) {
+        const float *panel = b + j * b_column, *from = start ? start + j : NULL;
+        switch ((columns - j) / WIDTH) {
+#if BYTES == 64
+        case 1: tiles(1, rows, depth, a, a_row, a_depth, panel, b_depth, c + j, ldc, from, add); break;
+        case 2: tiles(2, rows, depth, a, a_row, a_depth, panel, b_depth, c + j, ldc, from, add); break;
+        case 3: tiles(3, rows, depth, a, a_row, a_depth, panel, b_depth, c + j, ldc, from, add); break;
+#endif
+        default: tiles(WIDEST, rows, depth, a, a_row, a_depth, panel, b_depth, c + j, ldc, from, add);
         }
-        j += vecs * WIDTH;
+    }
+}
+
+/* to = from [rows, columns] in panels of PANEL columns, in which rows follow each other without a gap */
+static void pack(long rows, long columns, const float *from, long ldf, float *to)
+{
+    for (long j = 0; j < columns; j += PANEL, to += rows * PANEL)
+        for (long r = 0; r < rows; r++)
+            for (long c = 0; c < PANEL && j + c < columns; c++)
+                to[r * PANEL + c] = from[r * ldf + j + c];
+}
+
+/* to = from [rows, columns]^T in such panels */
+static void pack_turned(long rows, long columns, const float *from, long ldf, float *to)
+{
+    enum { SOME = PANEL < 16 ? PANEL : 16 }; /* whose lines stay in the cache */
+    for (long some = 0; some < rows; some += SOME) {
+        float *panel = to + some / PANEL * PANEL * columns + some % PANEL;
+        for (long c = 0; c < columns; c++)
+            for (long r = 0; r < SOME && some + r < rows; r++)
+                panel[c * PANEL + r] = from[(some + r) * ldf + c];
     }
 }
 
@@ -73,7 +97,7 @@ INLINE vec tangent(vec x)
 enum { TANH, RELU, LEAKY_RELU, ELU, SWISH };
 
 /* x becomes the activation of x, n numbers; kept gets what swish needs besides, its sigmoid */
-CLONES static void activate(int kind, long n, float *x, float *kept)
+static void activate(int kind, long n, float *x, float *kept)
 {
     vec zero = {0};
     for (long i = 0; i < n; i += WIDTH) {
@@ -90,7 +114,7 @@ CLONES static void activate(int kind, long n, float *x, float *kept)
 }
 
 /* the gradient of the results y becomes that of what they were made from */
-CLONES static void activate_backward(int kind, long n, float *gradient, const float *y, const float *kept)
+static void activate_backward(int kind, long n, float *gradient, const float *y, const float *kept)
 {
     vec zero = {0};
     for (long i = 0; i < n; i += WIDTH) {
@@ -107,7 +131,7 @@ CLONES static void activate_backward(int kind, long n, float *gradient, const fl
 }
 
 /* sums [columns] += the rows of a [rows, columns] */
-CLONES static void add_rows(long rows, long columns, const float *a, float *sums)
+static void add_rows(long rows, long columns, const float *a, float *sums)
 {
     for (long j = 0; j < columns; j += WIDTH) {
         vec sum = AT(sums + j);
@@ -115,20 +139,6 @@ CLONES static void add_rows(long rows, long columns, const float *a, float *sums
             sum += AT(a + r * columns + j);
         AT(sums + j) = sum;
     }
-}
-
-typedef float half_vec __attribute__((vector_size(32), aligned(4), may_alias));
-typedef float quarter_vec __attribute__((vector_size(16), aligned(4), may_alias));
-
-INLINE float sum_of(vec x)
-{
-    half_vec halves[2], half;
-    quarter_vec quarters[2], quarter;
-    memcpy(halves, &x, sizeof x);
-    half = halves[0] + halves[1];
-    memcpy(quarters, &half, sizeof half);
-    quarter = quarters[0] + quarters[1];
-    return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
 }
 
 /* rows x outputs dot products of x and weight */
@@ -154,7 +164,7 @@ INLINE void some_dots(const int rows, const int outputs, long inputs, const floa
 
 /* y [rows, outputs] = x [rows, inputs] weight [outputs, inputs]^T + bias, where either is so small that turning the
    weight around would take longer */
-CLONES static void dots(long rows, long inputs, long outputs, const float *x, long ldx, const float *weight,
+static void dots(long rows, long inputs, long outputs, const float *x, long ldx, const float *weight,
                         const float *bias, float *y, long ldy)
 {
     for (long o = 0; o < outputs; o += 4) /* whose weights stay in the cache */
@@ -174,9 +184,10 @@ CLONES static void dots(long rows, long inputs, long outputs, const float *x, lo
 /* to [columns, ldt] = from [rows, columns]^T, or that added to it */
 static void turn(long rows, long columns, const float *from, long ldf, float *to, long ldt, int add)
 {
-    for (long some = 0; some < rows; some += WIDTH) /* whose lines stay in the cache */
+    enum { SOME = 16 }; /* whose lines stay in the cache */
+    for (long some = 0; some < rows; some += SOME)
         for (long c = 0; c < columns; c++)
-            for (long r = some; r < rows && r < some + WIDTH; r++)
+            for (long r = some; r < rows && r < some + SOME; r++)
                 to[c * ldt + r] = from[r * ldf + c] + (add ? to[c * ldt + r] : 0.0f);
 }
 

@@ -6,18 +6,9 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 from mlhooks.native.arrays cimport empty, pointer, plain
+from mlhooks.native.loops cimport PADDED, loops
 
 cnp.import_array()
-
-cdef extern from "passes.h" nogil:
-    const long WIDTH
-    void product(long, long, long, const float*, long, long, const float*, long, float*, long, const float*, int)
-    void activate(int, long, float*, float*)
-    void activate_backward(int, long, float*, const float*, const float*)
-    void add_rows(long, long, const float*, float*)
-    void dots(long, long, long, const float*, long, const float*, const float*, float*, long)
-    void turn(long, long, const float*, long, float*, long, int)
-    void copy(long, long, const float*, long, float*, long, int)
 
 KINDS = {"tanh": 0, "relu": 1, "leaky_relu": 2, "elu": 3, "swish": 4}
 cdef enum:
@@ -27,7 +18,11 @@ cdef enum:
 
 
 cdef inline long padded(long size) noexcept nogil:
-    return (size + WIDTH - 1) // WIDTH * WIDTH
+    return (size + PADDED - 1) // PADDED * PADDED
+
+
+cdef inline long paneled(long size) noexcept nogil:
+    return (size + loops.panel - 1) // loops.panel * loops.panel
 
 
 cdef struct Layer:
@@ -35,9 +30,9 @@ cdef struct Layer:
     long depth, width  # the same, padded
     float* weight  # [outputs, inputs], torch's
     float* bias  # [outputs], torch's
-    float* turned  # [inputs, width], the weight the other way round
+    float* turned  # [inputs, width] in panels, the weight the other way round
     float* start  # [width], the bias
-    float* straight  # [outputs, depth], the weight with padded rows
+    float* straight  # [outputs, depth] in panels, the weight
     float* gradient  # [outputs, depth], of the weight; [inputs, width] of the first layer's
     float* bias_gradient  # [width]
 
@@ -104,19 +99,20 @@ cdef class Passes:
             self.widest = max(self.widest, layer.width, layer.depth if index else 0)
             if index < self.hidden:
                 self.units += layer.width
-            total += 2 * layer.inputs * layer.width + 2 * layer.width + 2 * layer.outputs * layer.depth
+            total += layer.inputs * paneled(layer.width) + layer.outputs * paneled(layer.depth) + 2 * layer.width
+            total += max(layer.outputs * layer.depth, layer.inputs * layer.width)
         self.block = max(BLOCK // max(self.widest, 1), 96)
         self.room = Room(total)
         self.scratch = Room(3 * self.block * self.widest)
         cdef float* next = self.room.numbers
         for index in range(self.hidden + self.heads):
             layer = &self.layers[index]
-            size = layer.inputs * layer.width
-            layer.turned, layer.start, layer.bias_gradient = next, next + size, next + size + layer.width
-            next += size + 2 * layer.width
-            layer.straight = next
-            layer.gradient = next + layer.outputs * layer.depth
-            next = layer.gradient + max(layer.outputs * layer.depth, size)
+            layer.turned = next
+            layer.straight = layer.turned + layer.inputs * paneled(layer.width)
+            layer.start = layer.straight + layer.outputs * paneled(layer.depth)
+            layer.bias_gradient = layer.start + layer.width
+            layer.gradient = layer.bias_gradient + layer.width
+            next = layer.gradient + max(layer.outputs * layer.depth, layer.inputs * layer.width)
 
     def __dealloc__(self):
         PyMem_Free(self.layers)
@@ -163,8 +159,8 @@ cdef class Passes:
         for index in range(self.hidden + self.heads):
             layer = &self.layers[index]
             if not few(rows, layer, index < self.hidden):
-                turn(layer.outputs, layer.inputs, layer.weight, layer.inputs, layer.turned, layer.width, 0)
-                copy(1, layer.outputs, layer.bias, layer.outputs, layer.start, layer.width, 0)
+                loops.pack_turned(layer.outputs, layer.inputs, layer.weight, layer.inputs, layer.turned)
+                loops.copy(1, layer.outputs, layer.bias, layer.outputs, layer.start, layer.width, 0)
 
     cdef void _forward(
         self, long rows, long all_rows, const float* x, float* kept_rows, long start, float** outputs
@@ -185,22 +181,23 @@ cdef class Passes:
                 sigmoids = y + all_rows * self.units
                 behind += all_rows * layer.width
             if not few(all_rows, layer, True):
-                product(rows, layer.width, layer.inputs, x, ldx, 1, layer.turned, layer.width, y, layer.width,
-                        layer.start, 0)
+                loops.product(rows, layer.width, layer.inputs, x, ldx, 1, layer.turned, layer.inputs, loops.panel, y,
+                              layer.width, layer.start, 0)
             else:
                 memset(y, 0, rows * layer.width * sizeof(float))
-                dots(rows, layer.inputs, layer.outputs, x, ldx, layer.weight, layer.bias, y, layer.width)
-            activate(self.kind, rows * layer.width, y, sigmoids)
+                loops.dots(rows, layer.inputs, layer.outputs, x, ldx, layer.weight, layer.bias, y, layer.width)
+            loops.activate(self.kind, rows * layer.width, y, sigmoids)
             x, ldx = y, layer.width
         for index in range(self.heads):
             layer = &self.layers[self.hidden + index]
             if not few(all_rows, layer, False):
                 y = self.scratch.numbers + 2 * self.block * self.widest
-                product(rows, layer.width, layer.inputs, x, ldx, 1, layer.turned, layer.width, y, layer.width,
-                        layer.start, 0)
-                copy(rows, layer.outputs, y, layer.width, outputs[index] + start * layer.outputs, layer.outputs, 0)
+                loops.product(rows, layer.width, layer.inputs, x, ldx, 1, layer.turned, layer.inputs, loops.panel, y,
+                              layer.width, layer.start, 0)
+                loops.copy(rows, layer.outputs, y, layer.width, outputs[index] + start * layer.outputs, layer.outputs,
+                           0)
             else:
-                dots(rows, layer.inputs, layer.outputs, x, ldx, layer.weight, layer.bias,
+                loops.dots(rows, layer.inputs, layer.outputs, x, ldx, layer.weight, layer.bias,
                      outputs[index] + start * layer.outputs, layer.outputs)
 
     def backward(self, Passed passed not None, gradients, sinks):
@@ -233,12 +230,12 @@ cdef class Passes:
             if weight is not None:
                 sink = pointer(weight, layer.outputs, layer.inputs)
                 if index:
-                    copy(layer.outputs, layer.inputs, layer.gradient, layer.depth, sink, layer.inputs, 1)
+                    loops.copy(layer.outputs, layer.inputs, layer.gradient, layer.depth, sink, layer.inputs, 1)
                 else:
-                    turn(layer.inputs, layer.outputs, layer.gradient, layer.width, sink, layer.inputs, 1)
+                    loops.turn(layer.inputs, layer.outputs, layer.gradient, layer.width, sink, layer.inputs, 1)
             if bias is not None:
                 sink = pointer(bias, 1, layer.outputs)
-                copy(1, layer.outputs, layer.bias_gradient, layer.width, sink, layer.outputs, 1)
+                loops.copy(1, layer.outputs, layer.bias_gradient, layer.width, sink, layer.outputs, 1)
 
     cdef void _prepare_backward(self) noexcept nogil:
         cdef long index
@@ -248,7 +245,7 @@ cdef class Passes:
             memset(layer.bias_gradient, 0, layer.width * sizeof(float))
             if index:
                 memset(layer.gradient, 0, layer.outputs * layer.depth * sizeof(float))
-                copy(layer.outputs, layer.inputs, layer.weight, layer.inputs, layer.straight, layer.depth, 0)
+                loops.pack(layer.outputs, layer.inputs, layer.weight, layer.inputs, layer.straight)
             else:
                 memset(layer.gradient, 0, layer.inputs * layer.width * sizeof(float))
 
@@ -268,28 +265,28 @@ cdef class Passes:
                 continue
             layer = &self.layers[self.hidden + index]
             gradient = gradients[index] + start * layer.outputs
-            product(layer.outputs, layer.depth, rows, gradient, 1, layer.outputs, y, last.width, layer.gradient,
-                    layer.depth, NULL, 1)
-            product(rows, layer.depth, layer.outputs, gradient, layer.outputs, 1, layer.straight, layer.depth, above,
-                    last.width, NULL, added)
+            loops.product(layer.outputs, layer.depth, rows, gradient, 1, layer.outputs, y, 1, last.width,
+                          layer.gradient, layer.depth, NULL, 1)
+            loops.product(rows, layer.depth, layer.outputs, gradient, layer.outputs, 1, layer.straight, layer.outputs,
+                          loops.panel, above, last.width, NULL, added)
             for r in range(rows):
                 for o in range(layer.outputs):
                     layer.bias_gradient[o] += gradient[r * layer.outputs + o]
             added = 1
         for index in range(self.hidden - 1, -1, -1):
             layer = &self.layers[index]
-            activate_backward(self.kind, rows * layer.width, above, y, y + all_rows * self.units)
-            add_rows(rows, layer.width, above, layer.bias_gradient)
+            loops.activate_backward(self.kind, rows * layer.width, above, y, y + all_rows * self.units)
+            loops.add_rows(rows, layer.width, above, layer.bias_gradient)
             if index:
                 y = kept_rows + self._before(index - 1) * all_rows + start * layer.depth
-                product(layer.outputs, layer.depth, rows, above, 1, layer.width, y, layer.depth, layer.gradient,
-                        layer.depth, NULL, 1)
-                product(rows, layer.depth, layer.outputs, above, layer.width, 1, layer.straight, layer.depth, below,
-                        layer.depth, NULL, 0)
+                loops.product(layer.outputs, layer.depth, rows, above, 1, layer.width, y, 1, layer.depth,
+                              layer.gradient, layer.depth, NULL, 1)
+                loops.product(rows, layer.depth, layer.outputs, above, layer.width, 1, layer.straight, layer.outputs,
+                              loops.panel, below, layer.depth, NULL, 0)
                 above, below = below, above
             else:
-                product(layer.inputs, layer.width, rows, features, 1, layer.inputs, above, layer.width, layer.gradient,
-                        layer.width, NULL, 1)
+                loops.product(layer.inputs, layer.width, rows, features, 1, layer.inputs, above, 1, layer.width,
+                              layer.gradient, layer.width, NULL, 1)
 
     cdef long _before(self, long index) noexcept nogil:
         """Columns of all layers before one."""

@@ -5,11 +5,9 @@ from libc.math cimport sqrt
 
 cimport numpy as cnp
 from mlhooks.native.arrays cimport pointer, vector
+from mlhooks.native.loops cimport loops
 
 cnp.import_array()
-
-cdef extern from "updates.h" nogil:
-    void adam(long, float*, const float*, float*, float*, float, float, float, float, float, float)
 
 
 def adam_step(data, grad, mean, square, double lr, double beta1, double beta2, double eps, long steps):
@@ -19,7 +17,7 @@ def adam_step(data, grad, mean, square, double lr, double beta1, double beta2, d
     cdef float* g = pointer(grad, size, 1)
     cdef float* m = pointer(mean, size, 1)
     cdef float* s = pointer(square, size, 1)
-    adam(size, d, g, m, s, 1 - beta1, 1 - beta2, beta2, lr / (1 - beta1**steps), sqrt(1 - beta2**steps), eps)
+    loops.adam(size, d, g, m, s, 1 - beta1, 1 - beta2, beta2, lr / (1 - beta1**steps), sqrt(1 - beta2**steps), eps)
 
 
 def standardize(array):

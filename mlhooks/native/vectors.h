@@ -1,7 +1,4 @@
-/* Vectors of 16 float32 numbers.
-
-   Code is written for vectors of that size; the compiler makes of them what each kind of processor has, and the right
-   one is chosen when a module is loaded. */
+/* Vectors of BYTES, the size that one kind of processor computes with. */
 
 #pragma once
 
@@ -9,18 +6,10 @@
 #include <stdint.h>
 #include <string.h>
 
-typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t ivec __attribute__((vector_size(64), aligned(4), may_alias));
-enum { WIDTH = 16 };
+typedef float vec __attribute__((vector_size(BYTES), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(BYTES), aligned(4), may_alias));
+enum { WIDTH = BYTES / 4 };
 
-/* before GCC 12 compilers do not know these names, and the choice is glibc's */
-#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12
-#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#define WIDEST (__builtin_cpu_supports("avx512f") ? 4 : 1) /* vectors of a row whose sums fit into the registers */
-#else
-#define CLONES
-#define WIDEST 1
-#endif
 #define INLINE static inline __attribute__((always_inline))
 #define AT(pointer) (*(vec *)(pointer))
 
@@ -49,19 +38,28 @@ INLINE vec exponential(vec x)
     return where(x != x, x, y);
 }
 
+/* the sum of a vector's numbers */
+INLINE float sum_of(vec x)
+{
+    typedef float quarter __attribute__((vector_size(16)));
+    quarter parts[BYTES / 16], sum;
+    memcpy(parts, &x, sizeof x);
+    sum = parts[0];
+    for (int i = 1; i < BYTES / 16; i++)
+        sum += parts[i];
+    return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+}
+
 /* the sum of n numbers, of which some are added up in float32 before they are in double precision */
 INLINE double total(long n, const float *a)
 {
     enum { SOME = 1024 };
     double sum = 0;
     for (long i = 0; i < n;) {
-        float parts[WIDTH];
         vec some = {0};
         for (long stop = i + SOME; i < stop && i + WIDTH <= n; i += WIDTH)
             some += AT(a + i);
-        AT(parts) = some;
-        for (int p = 0; p < WIDTH; p++)
-            sum += parts[p];
+        sum += sum_of(some);
         if (i + WIDTH > n)
             for (; i < n; i++)
                 sum += a[i];

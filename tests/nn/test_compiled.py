@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -12,10 +13,26 @@ from mlhooks.native import load
 from mlhooks.nn import heads, mirror, operations
 from mlhooks.nn.activations import ACTIVATIONS
 from mlhooks.nn.passes import Passes
+from mlhooks.nn.recorded import Recorded
+from mlhooks.nn.tape import GradientTape
 
 needs_native = pytest.mark.skipif(load("passes") is None, reason="mlhooks was installed without a C compiler")
 passes: Any = load("passes")
 actions: Any = load("actions")
+experience: Any = load("experience")
+updates: Any = load("updates")
+loops: Any = load("loops")
+KINDS: list[str] = loops.kinds() if loops else ["none"]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each kind of loops that this processor can run."""
+    if loops:
+        loops.use(request.param)
+    yield request.param
+    if loops:
+        loops.use(KINDS[0])
 
 
 def layers(rng: np.random.Generator, sizes: list[int], outputs: list[int]) -> tuple[list[Any], list[Any]]:
@@ -28,10 +45,18 @@ def layers(rng: np.random.Generator, sizes: list[int], outputs: list[int]) -> tu
 
 
 @needs_native
+def test_the_loops_of_every_processor_are_the_last_choice() -> None:
+    assert KINDS[-1] == "any processor"
+    with pytest.raises(ValueError, match="not in list"):
+        loops.use("AVX-1024")
+
+
+@needs_native
+@pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("rows", [0, 1, 4, 5, 40, 700])
 @pytest.mark.parametrize(
-    ("sizes", "outputs"), [([4, 64, 64], [2]), ([7, 33, 5], [1, 9]), ([1, 130], [3]), ([9, 200, 195], [6])]
+    ("sizes", "outputs"), [([4, 64, 64], [2]), ([7, 33, 5], [1, 9]), ([1, 130], [3]), ([9, 200, 195], [6, 70])]
 )
 def test_compiled_passes_are_those_in_numpy(activation: str, rows: int, sizes: list[int], outputs: list[int]) -> None:
     rng = np.random.default_rng(0)
@@ -51,6 +76,7 @@ def test_compiled_passes_are_those_in_numpy(activation: str, rows: int, sizes: l
 
 
 @needs_native
+@pytest.mark.usefixtures("kind")
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("x", [-1e20, -1e4, -90.0, -20.0, -8.3, 1e-3, 8.3, 20.0, 1e4, 1e20])
 def test_compiled_activations_have_the_slope_of_those_in_numpy_everywhere(activation: str, x: float) -> None:
@@ -131,6 +157,23 @@ def test_compiled_choice_is_that_in_numpy() -> None:
     with pytest.raises(ValueError, match="no categories"):
         actions.choose(np.zeros((2, 0), np.float32), None)
     assert np.isnan(actions.choose(np.full((1, 2), np.nan, np.float32), None)[1]).all()
+
+
+@needs_native
+@pytest.mark.usefixtures("kind")
+@pytest.mark.parametrize("size", [1, 5, 16, 1000, 3001])
+def test_compiled_sums_exponentials_and_steps_are_those_in_numpy(size: int) -> None:
+    x = np.random.default_rng(0).normal(0.0, 20.0, size).astype(np.float32)
+    with GradientTape():
+        total, exponential = Recorded(x).sum(), Recorded(x).exp()
+    assert total.item() == pytest.approx(x.sum(dtype=np.float64), rel=1e-6, abs=1e-4)
+    np.testing.assert_allclose(exponential.array, np.exp(x, dtype=np.float64), rtol=2e-6)
+    data, mean, square = np.ones(size, np.float32), np.zeros(size, np.float32), np.zeros(size, np.float32)
+    updates.adam_step(data, x, mean, square, 0.1, 0.9, 0.999, 1e-8, 1)
+    np.testing.assert_allclose(data, 1.0 - 0.1 * np.sign(x), rtol=1e-5)  # the first step is as long as the rate
+    assert experience.all_finite(x)
+    x[size // 2] = np.nan
+    assert not experience.all_finite(x)
 
 
 def test_without_the_compiled_part_networks_are_mirrored_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,12 @@
+/* All loops, for vectors of BYTES, under the name LOOPS. */
+
+#include "arithmetic.h"
+#include "experience.h"
+#include "loops.h"
+#include "passes.h"
+#include "updates.h"
+
+const struct Loops LOOPS = {
+    KIND,     PANEL,    product, pack, pack_turned, dots,    activate,         activate_backward,
+    add_rows, turn,     copy,    operate, operate_backward,  adam,             are_finite,
+};

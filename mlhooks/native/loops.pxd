@@ -1,0 +1,28 @@
+"""The loops in C, of the kind of processor that this is."""
+
+cdef extern from "loops.h" nogil:
+    const int ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, HUBER, SQUARED_ERROR, NEGATE, EXPONENTIAL, SQUARE
+    const int CLAMP, MEAN, SUM
+    const long PADDED
+
+    cdef struct Loops:
+        const char* kind
+        long panel
+        void (*product)(long, long, long, const float*, long, long, const float*, long, long, float*, long,
+                        const float*, int) noexcept nogil
+        void (*pack)(long, long, const float*, long, float*) noexcept nogil
+        void (*pack_turned)(long, long, const float*, long, float*) noexcept nogil
+        void (*dots)(long, long, long, const float*, long, const float*, const float*, float*, long) noexcept nogil
+        void (*activate)(int, long, float*, float*) noexcept nogil
+        void (*activate_backward)(int, long, float*, const float*, const float*) noexcept nogil
+        void (*add_rows)(long, long, const float*, float*) noexcept nogil
+        void (*turn)(long, long, const float*, long, float*, long, int) noexcept nogil
+        void (*copy)(long, long, const float*, long, float*, long, int) noexcept nogil
+        void (*operate)(int, long, const float*, long, const float*, long, float*) noexcept nogil
+        void (*operate_backward)(int, int, long, const float*, const float*, long, const float*, long, const float*,
+                                 float*) noexcept nogil
+        void (*adam)(long, float*, const float*, float*, float*, float, float, float, float, float,
+                     float) noexcept nogil
+        int (*are_finite)(long, const float*) noexcept nogil
+
+cdef const Loops* loops
