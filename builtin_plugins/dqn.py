@@ -110,16 +110,15 @@ class DQNOptimizer(TorchOptimizer):
 
     def targets(self, batch: Batch) -> Tensor:
         """Rewards plus the discounted value of what follows, the mean over branches (Tavakoli, eq. 5): [rows]."""
-        with torch.no_grad():
-            values = self.target(batch.next_features)
-            scores = self.policy.network(batch.next_features) if self.double_q else values
-            if batch.next_mask is not None:
-                scores = scores.masked_fill(batch.next_mask, MASKED_LOGIT)
-            branches = self.policy.network.branches
-            parts = [(values, scores)] if len(branches) == 1 else [(values[:, c], scores[:, c]) for c in branches]
-            best = [v.gather(1, s.argmax(1, keepdim=True)).squeeze(1) if self.double_q else s.amax(1) for v, s in parts]
-            following = best[0] if len(best) == 1 else torch.stack(best, 1).mean(1)
-            return torch.addcmul(batch.rewards, batch.discounts, following)
+        values = self.target(batch.next_features)
+        scores = self.policy.network(batch.next_features) if self.double_q else values
+        if batch.next_mask is not None:
+            scores = scores.masked_fill(batch.next_mask, MASKED_LOGIT)
+        branches = self.policy.network.branches
+        parts = [(values, scores)] if len(branches) == 1 else [(values[:, c], scores[:, c]) for c in branches]
+        best = [v.gather(1, s.argmax(1, keepdim=True)).squeeze(1) if self.double_q else s.amax(1) for v, s in parts]
+        following = best[0] if len(best) == 1 else torch.stack(best, 1).mean(1)
+        return following * batch.discounts + batch.rewards
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The error of the values of the actions that were taken."""
@@ -127,7 +126,7 @@ class DQNOptimizer(TorchOptimizer):
         values = self.policy.network(batch.features)
         index = batch.discrete if len(self.starts) == 1 else batch.discrete + self.starts
         taken = values.gather(1, index)
-        targets = targets.unsqueeze(1).expand_as(index)
+        targets = targets.unsqueeze(1).expand_as(taken)
         loss = batch.mean(functional.smooth_l1_loss(taken, targets, reduction="none"))
         return {"loss": loss, "Losses/Value Loss": loss, "Policy/Value Estimate": taken.mean()}
 

@@ -5,10 +5,10 @@ from cpython.contextvars cimport get_value
 from libc.string cimport memset
 
 cimport numpy as cnp
-from mlhooks.native.arrays cimport empty, is_plain, like, pointer, plain, whole
+from mlhooks.native.arrays cimport empty, is_plain, like, pointer, plain, vector, whole
 from mlhooks.native.loops cimport (
-    ADD, CLAMP, DIVIDE, EXPONENTIAL, HUBER, MAXIMUM, MEAN, MINIMUM, MULTIPLY, NEGATE, SQUARE, SQUARED_ERROR, SUBTRACT,
-    SUM, loops
+    ADD, CLAMP, DIVIDE, EXPONENTIAL, HUBER, MAXIMUM, MEAN, MINIMUM, MULTIPLY, NEGATE, NONE, SQUARE, SQUARED_ERROR,
+    SUBTRACT, SUM, loops
 )
 
 cnp.import_array()
@@ -96,9 +96,9 @@ cdef const float* numbers(value, float* one):
 
 
 cdef object operated(int operation, a, b, double low=0, double high=0):
-    """The result of an operation on one or two operands, recorded; None where it is not computed here."""
+    """The result of an operation on one or two operands; None where it is not computed here."""
     record = get_value(entered)
-    if record is None or not gradients_wanted():
+    if record is None:
         return None
     x, y = operand(a), operand(b) if operation < NEGATE else 0.0
     if x is None or y is None:
@@ -124,33 +124,38 @@ cdef object operated(int operation, a, b, double low=0, double high=0):
     loops.operate(operation, size, numbers(x, &ones[0]), cnp.PyArray_Check(x), second, cnp.PyArray_Check(y),
             <float*>cnp.PyArray_DATA(result))
     cdef Arithmetic recorded = made.__new__(made)
-    recorded.array, recorded.operation, recorded.x, recorded.y = result, operation, x, y
-    recorded.inputs = (a, b)
-    record.steps.append(recorded)
+    recorded.array = result
+    recorded.constant = not ((depends(a) or depends(b)) and gradients_wanted())
+    if not recorded.constant:
+        recorded.operation, recorded.x, recorded.y, recorded.inputs = operation, x, y, (a, b)
+        record.steps.append(recorded)
     return recorded
+
+
+cdef inline bint depends(value):
+    """Whether it depends on parameters."""
+    return isinstance(value, Arithmetic) and not (<Arithmetic>value).constant
 
 
 cdef class Arithmetic:
     """The part of `Recorded` that is asked most often, as `recorded.Arithmetic`."""
 
     cdef public object array, inputs, derivatives, gradient, _leaf, _tensor
+    cdef public bint constant
     cdef object x, y
-    cdef int operation
+    cdef int operation  # NONE where derivatives say how
 
-    def __cinit__(self, *_):
-        self.operation = -1
-
-    def __init__(self, array, inputs=(), derivatives=()):
-        self.array, self.inputs, self.derivatives = array, inputs, derivatives
+    def __init__(self, array, inputs=(), derivatives=(), constant=False):
+        self.array, self.inputs, self.derivatives, self.constant = array, inputs, derivatives, constant
 
     def hand_on(self):
         """Hand on the gradient to what this was computed from."""
         gradient, self.gradient = self.gradient if self._leaf is None else otherwise["received"](self), None
         if gradient is None:
             return
-        if self.operation < 0:
+        if self.operation == NONE:
             for value, derivative in zip(self.inputs, self.derivatives):
-                if derivative is not None and isinstance(value, Arithmetic):
+                if derivative is not None and depends(value):
                     (<Arithmetic>value).receive(derivative(gradient))
             return
         if not is_plain(gradient):
@@ -159,7 +164,7 @@ cdef class Arithmetic:
             raise ValueError("a gradient of another shape than what it belongs to")
         for index in range(2):
             value = self.inputs[index]
-            if isinstance(value, Arithmetic):
+            if depends(value):
                 (<Arithmetic>value).receive(self._gradient_of(index, gradient))
 
     cdef cnp.ndarray _gradient_of(self, int index, cnp.ndarray gradient):
@@ -245,6 +250,20 @@ cdef class Arithmetic:
             result = gathered(self, args[1])
         return otherwise["gather"](self, *args, **kwargs) if result is None else result
 
+    def amax(self, *args, **kwargs):
+        result = largest(self) if self.constant and args == (1,) and not kwargs else None
+        return otherwise["amax"](self, *args, **kwargs) if result is None else result
+
+    def unsqueeze(self, *args, **kwargs):
+        if self.constant and args == (1,) and cnp.PyArray_Check(self.array) and cnp.PyArray_NDIM(self.array) == 1:
+            return made(self.array.reshape(-1, 1), constant=True)
+        return otherwise["unsqueeze"](self, *args, **kwargs)
+
+    def expand_as(self, other):
+        if self.constant and isinstance(other, Arithmetic) and self.array.shape == (<Arithmetic>other).array.shape:
+            return self
+        return otherwise["expand_as"](self, other)
+
     def mean(self, *args, **kwargs):
         result = None if args or kwargs else operated(MEAN, self, None)
         return otherwise["mean"](self, *args, **kwargs) if result is None else result
@@ -276,10 +295,10 @@ cdef class Gathered:
 
 
 cdef object gathered(Arithmetic source, index):
-    """`torch.gather` from the columns of [rows, columns], recorded; None where it is not computed here."""
+    """`torch.gather` from the columns of [rows, columns]; None where it is not computed here."""
     record = get_value(entered)
     x = operand(source)
-    if record is None or not gradients_wanted() or x is None or cnp.PyArray_NDIM(x) != 2:
+    if record is None or x is None or cnp.PyArray_NDIM(x) != 2:
         return None
     if type(index) is not tensor or not index.is_cpu or index.requires_grad:
         return None
@@ -298,8 +317,27 @@ cdef object gathered(Arithmetic source, index):
     for r in range(rows):
         for i in range(size):
             result[r * size + i] = value[r * columns + column[r * size + i]]
+    if source.constant or not gradients_wanted():
+        return made(results, constant=True)
     cdef Gathered backward = Gathered()
     backward.index, backward.columns = index, columns
     recorded = made(results, (source,), (backward,))
     record.steps.append(recorded)
     return recorded
+
+
+cdef object largest(Arithmetic source):
+    """The largest number of each row, where they are constants; None where it is not computed here."""
+    x = operand(source)
+    if get_value(entered) is None or x is None or cnp.PyArray_NDIM(x) != 2 or x.shape[1] == 0:
+        return None
+    cdef long rows = len(x), columns = x.shape[1], r, c
+    cdef cnp.ndarray results = vector(rows)
+    cdef float* most = <float*>cnp.PyArray_DATA(results)
+    cdef const float* value = pointer(x, rows, columns)
+    for r in range(rows):
+        most[r] = value[r * columns]
+        for c in range(1, columns):
+            if most[r] == most[r] and not value[r * columns + c] <= most[r]:
+                most[r] = value[r * columns + c]
+    return made(results, constant=True)

@@ -5,8 +5,8 @@
 enum { PADDED = 16 }; /* numbers in the largest vectors */
 
 /* of losses */
-enum { ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, HUBER, SQUARED_ERROR, NEGATE, EXPONENTIAL, SQUARE, CLAMP,
-       MEAN, SUM };
+enum { NONE, ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, HUBER, SQUARED_ERROR, NEGATE, EXPONENTIAL, SQUARE,
+       CLAMP, MEAN, SUM };
 
 struct Loops {
     const char *kind;

@@ -1,7 +1,7 @@
 """The loops in C, of the kind of processor that this is."""
 
 cdef extern from "loops.h" nogil:
-    const int ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, HUBER, SQUARED_ERROR, NEGATE, EXPONENTIAL, SQUARE
+    const int NONE, ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, HUBER, SQUARED_ERROR, NEGATE, EXPONENTIAL, SQUARE
     const int CLAMP, MEAN, SUM
     const long PADDED
 

@@ -41,11 +41,14 @@ class ParameterGradient:
             return None
         grad = parameter.grad
         listened = parameter._backward_hooks or parameter._post_accumulate_grad_hooks
-        if grad is None or listened or not grad.is_contiguous():
+        if grad is None or listened:
+            self._grad = None
+        elif grad is not self._grad:
+            self._grad = grad if grad.is_contiguous() else None
+            self._array = grad.numpy()
+        if self._grad is None:
             self._apart = np.zeros(parameter.shape, np.float32)
             return self._apart
-        if grad is not self._grad:
-            self._grad, self._array = grad, grad.numpy()
         return self._array
 
     def hand_on(self) -> None:
@@ -81,6 +84,11 @@ class Mirror:
     def is_current(self) -> bool:
         """Whether the parameters are still where they were (values may have changed), and no hook waits for a call."""
         return not any(self._hooks) and [p.data_ptr() for p in self._parameters] == self._addresses
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no parameter wants a gradient."""
+        return not any(parameter.requires_grad for parameter in self._parameters)
 
     @property
     def has_moved(self) -> bool:

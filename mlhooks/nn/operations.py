@@ -176,6 +176,16 @@ def _over(x: np.ndarray, dim: int | tuple[int, ...] | None, keepdim: bool, share
     return backward
 
 
+def amax(x: np.ndarray, dim: int, keepdim: bool = False) -> Result:
+    y = x.max(axis=dim, keepdims=True)
+
+    def backward(g: np.ndarray) -> np.ndarray:
+        among = x == y  # equals share the gradient
+        return among * ((g if keepdim else np.expand_dims(g, dim)) / among.sum(axis=dim, keepdims=True, dtype=x.dtype))
+
+    return y if keepdim else y.squeeze(dim), (backward,)
+
+
 def log_softmax(x: np.ndarray, dim: int) -> Result:
     _last_of_two(x, dim)
     columns = np.ascontiguousarray(x.T)  # rows side by side: a few long loops in place of many short ones
@@ -356,6 +366,7 @@ NAMES: dict[Operation, str] = {
     masked_fill: "masked_fill",
     sum_: "sum",
     mean: "mean",
+    amax: "amax",
     log_softmax: "log_softmax",
     softmax: "softmax",
     gather: "gather",

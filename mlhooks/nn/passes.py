@@ -72,6 +72,7 @@ class Passes:
         self._scratch = [np.empty(self._rows * widest, np.float32) for _ in range(2)]
         self._free: list[Passed] = []
 
+    @np.errstate(all="ignore")
     def forward(self, features: np.ndarray) -> list[np.ndarray]:
         """The output of each head, for float32 features [rows, size]."""
         rows = len(features)
@@ -87,6 +88,7 @@ class Passes:
         self.release(passed)
         return outputs
 
+    @np.errstate(all="ignore")
     def record(self, features: np.ndarray) -> tuple[list[np.ndarray], Passed]:
         """As `forward`, with what `backward` needs, until it is released."""
         rows = len(features)

@@ -35,7 +35,7 @@ class Record:
     """What was recorded.
 
     Attributes:
-        steps: in the order in which they were taken.
+        steps: in the order in which they were taken, without those to constants.
         views: of those that torch has in the memory of another one: the other, and how torch gets it from that.
     """
 
@@ -75,12 +75,16 @@ class Record:
 class Arithmetic:
     """What is computed, how, and the gradient; in numpy, for where there is no compiled one."""
 
-    __slots__ = ("_leaf", "_tensor", "array", "derivatives", "gradient", "inputs")
+    __slots__ = ("_leaf", "_tensor", "array", "constant", "derivatives", "gradient", "inputs")
 
     def __init__(
-        self, array: np.ndarray, inputs: Sequence[Any] = (), derivatives: Sequence[Backward | None] = ()
+        self,
+        array: np.ndarray,
+        inputs: Sequence[Any] = (),
+        derivatives: Sequence[Backward | None] = (),
+        constant: bool = False,
     ) -> None:
-        self.array, self.inputs, self.derivatives = array, inputs, derivatives
+        self.array, self.inputs, self.derivatives, self.constant = array, inputs, derivatives, constant
         self.gradient: np.ndarray | None = None
         self._leaf: Tensor | None = None
         self._tensor: Tensor | None = None
@@ -90,7 +94,7 @@ class Arithmetic:
         gradient = self.received()
         if gradient is not None:
             for value, derivative in zip(self.inputs, self.derivatives, strict=False):
-                if type(value) is Recorded and derivative is not None:
+                if type(value) is Recorded and derivative is not None and not value.constant:
                     value.receive(derivative(gradient))
 
     def received(self) -> np.ndarray | None:
@@ -126,16 +130,18 @@ class Recorded(Base):
     `operations.py` it computes on arrays; for all others it turns into a torch tensor with autograd, once and for all,
     and gets its gradient from there. So whatever torch can do to a tensor can be done to it, with the same result.
 
+    What depends on no parameter, or is computed where no gradients are wanted, is a constant: it has no gradient, and
+    is not recorded.
+
     Attributes:
         array: the value, float32.
+        constant: whether it is one.
         gradient: what has come in of the loss's gradient so far; None before there is any.
         inputs: what it was computed from; derivatives: what maps its gradient to each one's.
     """
 
     __slots__ = ()
     __array_ufunc__ = None  # numpy leaves operators to this class
-    requires_grad = True
-    is_leaf = False
     dtype = torch.float32
     device = torch.device("cpu")
 
@@ -154,23 +160,36 @@ class Recorded(Base):
         return getattr(self.tensor(), name)
 
     def tensor(self) -> Tensor:
-        """The torch tensor that this is from now on; a constant where nothing is recorded."""
+        """The torch tensor that this is from now on; one without gradient where nothing is recorded."""
         if self._tensor is None:
-            record = Record.active()
+            record = None if self.constant else Record.active()
             if record is None:
                 return torch.from_numpy(np.asarray(self.array))
             record.turn(self)
         return cast("Tensor", self._tensor)
 
-    def detach(self) -> Tensor:
-        """The value without gradient."""
-        return torch.from_numpy(np.asarray(self.array)) if self._tensor is None else self._tensor.detach()
+    def detach(self) -> Any:
+        """The value without gradient: a constant in a loss, and a tensor elsewhere."""
+        if self._tensor is not None:
+            return self._tensor.detach()
+        known = Recorded(self.array, constant=True)
+        return known.tensor() if Record.entered.get() is None else known
 
     def item(self) -> float:
         """The value of a scalar."""
         if self._tensor is None and self.array.size == 1:
             return float(self.array.item())
-        return self.detach().item()
+        return self.tensor().item()
+
+    @property
+    def requires_grad(self) -> bool:
+        """As a tensor's."""
+        return not self.constant
+
+    @property
+    def is_leaf(self) -> bool:
+        """As a tensor's."""
+        return self.constant
 
     @property
     def shape(self) -> torch.Size:
@@ -200,7 +219,7 @@ class Recorded(Base):
         return self.item()
 
     def __bool__(self) -> bool:
-        return bool(self.detach())
+        return bool(self.tensor())
 
     def __repr__(self) -> str:
         return f"Recorded({self.array!r})"
@@ -210,15 +229,15 @@ class Recorded(Base):
 
     def backward(self, gradient: Tensor | None = None, **options: Any) -> None:
         """As a tensor's; outside of a record, begin the gradients of a loss here, which the record hands on."""
-        if self._tensor is not None:
-            self._tensor.backward(gradient, **options)
+        if self._tensor is not None or self.constant:
+            self.tensor().backward(gradient, **options)
             return
         if self.array.size != 1 if gradient is None else gradient.shape != self.array.shape:
             raise RuntimeError(
                 f"backward began at results of shape {self.array.shape}: a loss is one number, such as their mean, or "
                 "goes with a gradient of that shape"
             )
-        self.receive(np.ones_like(self.array) if gradient is None else gradient.detach().float().numpy())
+        self.receive(np.ones(self.array.shape, FLOAT32) if gradient is None else gradient.detach().float().numpy())
         record = Record.entered.get()
         if record is not None:
             record.hand_on()
@@ -226,15 +245,15 @@ class Recorded(Base):
 
 def _call(operation: Operation | None, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """What a torch function returns for these arguments: Recorded if it can be computed here, or else torch's own."""
-    record = Record.active()
+    record = Record.entered.get()
     if operation is not None and record is not None:
         result = _computed(record, operation, args, kwargs)
         if result is not None:
-            if operation in VIEWS:
+            if operation in VIEWS and not result.constant:
                 record.views[result] = args[0], lambda base: function(base, *args[1:], **kwargs)
             return result
     elif function in CONSTANT:
-        args = [value.detach() if type(value) is Recorded else value for value in args]
+        args = [_plain(value.detach()) if type(value) is Recorded else value for value in args]
     return function(*map(_plain, args), **{name: _plain(value) for name, value in kwargs.items()})
 
 
@@ -245,7 +264,7 @@ def _plain(value: Any) -> Any:
 
 
 def _computed(record: Record, operation: Operation, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Recorded | None:
-    """The result, recorded; None where these arguments are for torch."""
+    """The result, recorded if it is not a constant; None where these arguments are for torch."""
     if kwargs:
         if any(isinstance(value, (Tensor, Recorded)) for value in kwargs.values()):
             return None
@@ -258,13 +277,16 @@ def _computed(record: Record, operation: Operation, args: Sequence[Any], kwargs:
         arrays = _arrays(inputs)
         if arrays is None:
             return None
-        array, derivatives = operation(arrays, *args[1:], **kwargs) if many else operation(*arrays, **kwargs)
+        with np.errstate(all="ignore"):
+            array, derivatives = operation(arrays, *args[1:], **kwargs) if many else operation(*arrays, **kwargs)
     except (TypeError, ValueError, IndexError, ZeroDivisionError, RuntimeError):
         # what torch can, or says better why not
         return None
     known = len(derivatives)
     if array.dtype != FLOAT32 or (known < len(inputs) and any(type(value) is Recorded for value in inputs[known:])):
         return None
+    if not torch.is_grad_enabled() or all(type(value) is not Recorded or value.constant for value in inputs):
+        return Recorded(array, constant=True)
     result = Recorded(array, inputs, derivatives)
     record.steps.append(result)
     return result
@@ -296,7 +318,8 @@ def compute(operation: Callable[..., Sequence[Result]], *inputs: Any) -> list[Te
     arrays = _arrays(inputs) if record is not None and type(inputs[0]) is Recorded else None
     if record is None or arrays is None:
         return None
-    results = [Recorded(array, inputs, derivatives) for array, derivatives in operation(*arrays)]
+    with np.errstate(all="ignore"):
+        results = [Recorded(array, inputs, derivatives) for array, derivatives in operation(*arrays)]
     record.steps += results
     return cast("list[Tensor]", results)
 
@@ -312,21 +335,21 @@ def _method(name: str) -> Callable[..., Any]:
 
 LOOKED_UP_ON_THE_CLASS = (
     *("__matmul__", "__rmatmul__", "__rpow__", "__mod__", "__floordiv__", "__array__", "__int__", "__format__"),
-    *("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__", "__pos__", "__deepcopy__"),
+    *("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__", "__pos__", "__deepcopy__", "expand_as"),
 )
 _METHODS = {name: _method(name) for name in {*METHODS, *CONSTANT_NAMES, *LOOKED_UP_ON_THE_CLASS} & set(dir(Tensor))}
 for _name in _METHODS.keys() - vars(Base).keys():
     setattr(Recorded, _name, _METHODS[_name])
 
 
-def connect(wanted: Callable[[], bool] = torch.is_grad_enabled) -> None:
-    """Tell the compiled part of what it is a part, and when gradients are wanted, without which it does nothing."""
+def connect(entered: ContextVar[Record | None] = Record.entered) -> None:
+    """Tell the compiled part of what it is a part; while nothing is entered it does nothing."""
     if COMPILED is not None:
         known = {
             f: operation.__name__ for f, operation in FUNCTIONS.items() if operation.__name__ in COMPILED.OPERATIONS
         }
         left = _METHODS | {"receive": Arithmetic.receive, "received": Arithmetic.received}
-        COMPILED.connect(Recorded, Record.entered, wanted, Tensor, torch.float32, known, left)
+        COMPILED.connect(Recorded, entered, torch.is_grad_enabled, Tensor, torch.float32, known, left)
 
 
 connect()

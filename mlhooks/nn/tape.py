@@ -50,28 +50,26 @@ class GradientTape(Record):
         super().__init__()
         self._mirrors: dict[tuple[nn.Module, ...], Mirror | None] = {}
         self._seen: set[tuple[nn.Module, ...]] = set()  # whose mirrors are known to be current
-        self._entries: list[tuple[Token[Record | None], np.errstate]] = []
+        self._entries: list[Token[Record | None]] = []
         self._encodings: dict[tuple[nn.Module, bool], tuple[Tensor, int, Tensor]] = {}
         self._gradients: dict[nn.Parameter, ParameterGradient] = {}
+        self._learns = False  # whether gradients were wanted when it was entered
 
     def __enter__(self) -> GradientTape:
         if not self._entries:  # else a loss asks for something that enters the tape too
             self._forget()
-        ignored = np.errstate(all="ignore")  # what is not finite is found and named before the step
-        ignored.__enter__()
-        self._entries.append((self.entered.set(self), ignored))
+            self._learns = torch.is_grad_enabled()
+        self._entries.append(self.entered.set(self))
         return self
 
-    def __exit__(self, *exception: Any) -> None:
-        token, ignored = self._entries.pop()
-        ignored.__exit__(*exception)
-        self.entered.reset(token)
+    def __exit__(self, *_: object) -> None:
+        self.entered.reset(self._entries.pop())
         if not self._entries:
             self._encodings = {}
 
     def backward(self, loss: Tensor | Recorded) -> None:
         """Add the gradients of the loss to all parameters' `.grad`."""
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):  # what is not finite is found and named before the step
             loss.backward()
             self.hand_on()
         self._forget()
@@ -92,8 +90,9 @@ class GradientTape(Record):
         rows = None if mirror is None else _rows(mirror, features)
         if mirror is None or rows is None:
             return _outputs(heads, tape._encoding(encoder, features))
-        if not torch.is_grad_enabled():
-            return [torch.from_numpy(output) for output in mirror(rows)]
+        if not torch.is_grad_enabled() or mirror.is_frozen:
+            known = [Recorded(output, constant=True) for output in mirror(rows)]
+            return cast("list[Tensor]", known) if tape._learns else [output.tensor() for output in known]
         arrays, passed = mirror.record(rows)
         outputs = [Recorded(array) for array in arrays]
         tape.steps.append(_Pass(mirror, passed, outputs))

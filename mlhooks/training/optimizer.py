@@ -149,7 +149,8 @@ class TorchOptimizer(Optimizer):
             self._tape.backward(losses["loss"])
             self.gradients_ready(losses)
             self.torch_optimizer.step()
-            return {name: value.detach() for name, value in losses.items() if name != "loss"}
+            with self._tape:  # where what is computed on arrays need not become tensors
+                return {name: value.detach() for name, value in losses.items() if name != "loss"}
         except MlhooksError:
             raise
         except Exception:

@@ -147,7 +147,7 @@ MUTANTS = [
     Mutant("dqn_double_q_values_by_the_online_network", "dqn", DQN, "values = self.target(batch.next_features)", "values = (self.policy.network if self.double_q else self.target)(batch.next_features)", "test_bootstrapped_targets_are_right"),
     Mutant("dqn_targets_have_gradients", "dqn", DQN, "copy.deepcopy(policy.network).requires_grad_(False)", "copy.deepcopy(policy.network)", "test_gradients_reach_every_parameter"),
     Mutant("dqn_learns_the_wrong_branch", "dqn", DQN, "[columns.start for columns in policy.network.branches]", "[0 for columns in policy.network.branches]", "test_learns_several_branches"),
-    Mutant("dqn_sign_of_the_reward", "dqn", DQN, "addcmul(batch.rewards, batch.discounts", "addcmul(-batch.rewards, batch.discounts", "test_learns_one_step"),
+    Mutant("dqn_sign_of_the_reward", "dqn", DQN, "following * batch.discounts + batch.rewards", "following * batch.discounts - batch.rewards", "test_learns_one_step"),
     Mutant("dqn_discount_forgotten", "dqn", DQN, "batch.discounts, following", "(batch.discounts > 0).float(), following", "test_values_are_the_true_ones"),
     Mutant("dqn_supports_what_it_cannot", "dqn", DQN, "Supports(continuous=False, threaded=True)", "Supports()", "test_trains_on_every_action_kind_that_it_declares"),
     Mutant("replay_interruption_is_an_end", "dqn", REPLAY, "goes_on = np.maximum(at, finals) >= 0", "goes_on = at >= 0", "test_samples_are_the_transitions_that_happened"),
