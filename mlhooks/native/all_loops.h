@@ -2,11 +2,12 @@
 
 #include "arithmetic.h"
 #include "experience.h"
+#include "images.h"
 #include "loops.h"
 #include "passes.h"
 #include "updates.h"
 
 const struct Loops LOOPS = {
-    KIND,     PANEL,    product, pack, pack_turned, dots,    activate,         activate_backward,
-    add_rows, turn,     copy,    operate, operate_backward,  adam,             are_finite,
+    KIND, PANEL, product, pack, pack_turned, dots, activate, activate_backward, add_rows, turn, copy, scale_bytes,
+    operate, operate_backward, adam, are_finite,
 };

@@ -4,6 +4,9 @@
 
 enum { PADDED = 16 }; /* numbers in the largest vectors */
 
+/* activations */
+enum { TANH, RELU, LEAKY_RELU, ELU, SWISH };
+
 /* of losses */
 enum { NONE, ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, HUBER, SQUARED_ERROR, NEGATE, EXPONENTIAL, SQUARE,
        CLAMP, MEAN, SUM };
@@ -12,8 +15,9 @@ struct Loops {
     const char *kind;
     /* passes.h */
     long panel;
-    void (*product)(long rows, long columns, long depth, const float *a, long a_row, long a_depth, const float *b,
-                    long b_column, long b_depth, float *c, long ldc, const float *start, int add);
+    void (*product)(long rows, long columns, long runs, long depth, const float *a, long a_row, long a_run,
+                    long a_depth, const float *b, long b_column, long b_depth, float *c, long ldc, const float *start,
+                    int add);
     void (*pack)(long rows, long columns, const float *from, long ldf, float *to);
     void (*pack_turned)(long rows, long columns, const float *from, long ldf, float *to);
     void (*dots)(long rows, long inputs, long outputs, const float *x, long ldx, const float *weight,
@@ -23,6 +27,8 @@ struct Loops {
     void (*add_rows)(long rows, long columns, const float *a, float *sums);
     void (*turn)(long rows, long columns, const float *from, long ldf, float *to, long ldt, int add);
     void (*copy)(long rows, long columns, const float *from, long ldf, float *to, long ldt, int add);
+    /* images.h */
+    void (*scale_bytes)(long n, const unsigned char *from, float factor, float *to);
     /* arithmetic.h */
     void (*operate)(int operation, long n, const float *a, long a_step, const float *b, long b_step, float *to);
     void (*operate_backward)(int operation, int of, long n, const float *g, const float *a, long a_step,

@@ -3,13 +3,14 @@
 cdef extern from "loops.h" nogil:
     const int NONE, ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, HUBER, SQUARED_ERROR, NEGATE, EXPONENTIAL, SQUARE
     const int CLAMP, MEAN, SUM
+    const int TANH, RELU, LEAKY_RELU, ELU, SWISH
     const long PADDED
 
     cdef struct Loops:
         const char* kind
         long panel
-        void (*product)(long, long, long, const float*, long, long, const float*, long, long, float*, long,
-                        const float*, int) noexcept nogil
+        void (*product)(long, long, long, long, const float*, long, long, long, const float*, long, long, float*,
+                        long, const float*, int) noexcept nogil
         void (*pack)(long, long, const float*, long, float*) noexcept nogil
         void (*pack_turned)(long, long, const float*, long, float*) noexcept nogil
         void (*dots)(long, long, long, const float*, long, const float*, const float*, float*, long) noexcept nogil
@@ -18,6 +19,7 @@ cdef extern from "loops.h" nogil:
         void (*add_rows)(long, long, const float*, float*) noexcept nogil
         void (*turn)(long, long, const float*, long, float*, long, int) noexcept nogil
         void (*copy)(long, long, const float*, long, float*, long, int) noexcept nogil
+        void (*scale_bytes)(long, const unsigned char*, float, float*) noexcept nogil
         void (*operate)(int, long, const float*, long, const float*, long, float*) noexcept nogil
         void (*operate_backward)(int, int, long, const float*, const float*, long, const float*, long, const float*,
                                  float*) noexcept nogil

@@ -1,6 +1,7 @@
 /* Loops of passes through small networks. Rows of matrices whose columns are computed together are padded to whole
    vectors of the largest size. */
 
+#include "loops.h"
 #include "vectors.h"
 
 /* sums of so many rows and vectors fit into the registers */
@@ -8,55 +9,67 @@
 #define WIDEST (BYTES == 64 ? 4 : 2)
 enum { PANEL = WIDEST * WIDTH };
 
-/* rows x vecs sums: sums = c or start or 0, plus a [rows, depth] times b [depth, 16 vecs] */
-INLINE void tile(const int rows, const int vecs, long depth, const float *a, long a_row, long a_depth, const float *b,
-                 long ldb, float *c, long ldc, const float *start, int add)
+/* rows x vecs sums: sums = c or start or 0, plus a [rows, runs * depth] times b [runs * depth, 16 vecs] */
+INLINE void tile(const int rows, const int vecs, long runs, long depth, const float *a, long a_row, long a_run,
+                 long a_depth, const float *b, long ldb, float *c, long ldc, const float *start, int add)
 {
     vec sum[ROWS][WIDEST], zero = {0};
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vecs; v++)
             sum[r][v] = add ? AT(c + r * ldc + v * WIDTH) : start ? AT(start + v * WIDTH) : zero;
-    for (long k = 0; k < depth; k++) {
-        vec row[WIDEST];
-        for (int v = 0; v < vecs; v++)
-            row[v] = AT(b + k * ldb + v * WIDTH);
-        for (int r = 0; r < rows; r++) {
-            float x = a[r * a_row + k * a_depth];
+    for (; runs; runs--, a += a_run, b += depth * ldb)
+        for (long k = 0; k < depth; k++) {
+            vec row[WIDEST];
             for (int v = 0; v < vecs; v++)
-                sum[r][v] += x * row[v];
+                row[v] = AT(b + k * ldb + v * WIDTH);
+            for (int r = 0; r < rows; r++) {
+                float x = a[r * a_row + k * a_depth];
+                for (int v = 0; v < vecs; v++)
+                    sum[r][v] += x * row[v];
+            }
         }
-    }
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vecs; v++)
             AT(c + r * ldc + v * WIDTH) = sum[r][v];
 }
 
-INLINE void tiles(const int vecs, long rows, long depth, const float *a, long a_row, long a_depth, const float *b,
-                  long ldb, float *c, long ldc, const float *start, int add)
+INLINE void tiles(const int vecs, long rows, long runs, long depth, const float *a, long a_row, long a_run,
+                  long a_depth, const float *b, long ldb, float *c, long ldc, const float *start, int add)
 {
-    for (; rows >= ROWS; rows -= ROWS, a += ROWS * a_row, c += ROWS * ldc)
-        tile(ROWS, vecs, depth, a, a_row, a_depth, b, ldb, c, ldc, start, add);
-    for (; rows >= 2; rows -= 2, a += 2 * a_row, c += 2 * ldc)
-        tile(2, vecs, depth, a, a_row, a_depth, b, ldb, c, ldc, start, add);
-    if (rows)
-        tile(1, vecs, depth, a, a_row, a_depth, b, ldb, c, ldc, start, add);
+#define TILE(some)                                                                                                     \
+    case some: tile(some, vecs, runs, depth, a, a_row, a_run, a_depth, b, ldb, c, ldc, start, add); break
+    for (long left = (rows + ROWS - 1) / ROWS; left; left--) {
+        long some = (rows + left - 1) / left; /* as equal as can be: few rows cannot keep the processor busy */
+        switch (some) {
+            TILE(6);
+            TILE(5);
+            TILE(4);
+            TILE(3);
+            TILE(2);
+            TILE(1);
+        }
+        rows -= some, a += some * a_row, c += some * ldc;
+    }
 }
 
-/* c [rows, columns] = a [rows, depth] b [depth, columns], plus c where add, or else plus start [columns] where given;
-   columns are a multiple of PADDED, element (i, k) of a is a[i * a_row + k * a_depth], and row k of a panel of b that
-   begins with column j is at b[j * b_column + k * b_depth] */
-static void product(long rows, long columns, long depth, const float *a, long a_row, long a_depth, const float *b,
-                    long b_column, long b_depth, float *c, long ldc, const float *start, int add)
+/* c [rows, columns] = a [rows, runs * depth] b [runs * depth, columns], plus c where add, or else plus start [columns]
+   where given; columns are a multiple of PADDED, element (i, run * depth + k) of a is
+   a[i * a_row + run * a_run + k * a_depth], and row k of a panel of b that begins with column j is at
+   b[j * b_column + k * b_depth] */
+static void product(long rows, long columns, long runs, long depth, const float *a, long a_row, long a_run,
+                    long a_depth, const float *b, long b_column, long b_depth, float *c, long ldc, const float *start,
+                    int add)
 {
+#define TILES(vecs) tiles(vecs, rows, runs, depth, a, a_row, a_run, a_depth, panel, b_depth, c + j, ldc, from, add)
     for (long j = 0; j < columns; j += PANEL) {
         const float *panel = b + j * b_column, *from = start ? start + j : NULL;
         switch ((columns - j) / WIDTH) {
 #if BYTES == 64
-        case 1: tiles(1, rows, depth, a, a_row, a_depth, panel, b_depth, c + j, ldc, from, add); break;
-        case 2: tiles(2, rows, depth, a, a_row, a_depth, panel, b_depth, c + j, ldc, from, add); break;
-        case 3: tiles(3, rows, depth, a, a_row, a_depth, panel, b_depth, c + j, ldc, from, add); break;
+        case 1: TILES(1); break;
+        case 2: TILES(2); break;
+        case 3: TILES(3); break;
 #endif
-        default: tiles(WIDEST, rows, depth, a, a_row, a_depth, panel, b_depth, c + j, ldc, from, add);
+        default: TILES(WIDEST);
         }
     }
 }
@@ -93,8 +106,6 @@ INLINE vec tangent(vec x)
     q = q * u + 0.46759203f;
     return where(x < zero - 8.3f, -one, where(x > zero + 8.3f, one, x * (p * u + 1.0f) / (q * u + 1.0f)));
 }
-
-enum { TANH, RELU, LEAKY_RELU, ELU, SWISH };
 
 /* x becomes the activation of x, n numbers; kept gets what swish needs besides, its sigmoid */
 static void activate(int kind, long n, float *x, float *kept)

@@ -6,23 +6,15 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 from mlhooks.native.arrays cimport empty, pointer, plain
-from mlhooks.native.loops cimport PADDED, loops
+from mlhooks.native.loops cimport ELU, LEAKY_RELU, RELU, SWISH, TANH, loops
+from mlhooks.native.rooms cimport Room, padded, paneled
 
 cnp.import_array()
 
-KINDS = {"tanh": 0, "relu": 1, "leaky_relu": 2, "elu": 3, "swish": 4}
+KINDS = {"tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU, "swish": SWISH}
 cdef enum:
-    SWISH = 4
     FEW = 4  # rows or outputs, for which a weight is not turned around
     BLOCK = 1 << 14  # numbers of a layer's results that stay in the cache with those of its neighbours
-
-
-cdef inline long padded(long size) noexcept nogil:
-    return (size + PADDED - 1) // PADDED * PADDED
-
-
-cdef inline long paneled(long size) noexcept nogil:
-    return (size + loops.panel - 1) // loops.panel * loops.panel
 
 
 cdef struct Layer:
@@ -40,23 +32,6 @@ cdef struct Layer:
 cdef inline bint few(long rows, const Layer* layer, bint hidden) noexcept nogil:
     """Whether dot products take less than turning the weight around; the wider the layer, for the more rows."""
     return rows <= max(FEW, layer.inputs // 16) or (layer.outputs <= FEW and not hidden)
-
-
-cdef class Room:
-    """Numbers that are let go of with the object."""
-
-    cdef float* numbers
-    cdef Py_ssize_t size
-
-    def __cinit__(self, Py_ssize_t size):
-        self.numbers = <float*>PyMem_Malloc(max(size, 1) * sizeof(float))
-        if self.numbers is NULL:
-            raise MemoryError
-        self.size = size
-        memset(self.numbers, 0, size * sizeof(float))
-
-    def __dealloc__(self):
-        PyMem_Free(self.numbers)
 
 
 cdef class Passed:
@@ -181,8 +156,8 @@ cdef class Passes:
                 sigmoids = y + all_rows * self.units
                 behind += all_rows * layer.width
             if not few(all_rows, layer, True):
-                loops.product(rows, layer.width, layer.inputs, x, ldx, 1, layer.turned, layer.inputs, loops.panel, y,
-                              layer.width, layer.start, 0)
+                loops.product(rows, layer.width, 1, layer.inputs, x, ldx, 0, 1, layer.turned, layer.inputs,
+                              loops.panel, y, layer.width, layer.start, 0)
             else:
                 memset(y, 0, rows * layer.width * sizeof(float))
                 loops.dots(rows, layer.inputs, layer.outputs, x, ldx, layer.weight, layer.bias, y, layer.width)
@@ -192,8 +167,8 @@ cdef class Passes:
             layer = &self.layers[self.hidden + index]
             if not few(all_rows, layer, False):
                 y = self.scratch.numbers + 2 * self.block * self.widest
-                loops.product(rows, layer.width, layer.inputs, x, ldx, 1, layer.turned, layer.inputs, loops.panel, y,
-                              layer.width, layer.start, 0)
+                loops.product(rows, layer.width, 1, layer.inputs, x, ldx, 0, 1, layer.turned, layer.inputs,
+                              loops.panel, y, layer.width, layer.start, 0)
                 loops.copy(rows, layer.outputs, y, layer.width, outputs[index] + start * layer.outputs, layer.outputs,
                            0)
             else:
@@ -265,10 +240,10 @@ cdef class Passes:
                 continue
             layer = &self.layers[self.hidden + index]
             gradient = gradients[index] + start * layer.outputs
-            loops.product(layer.outputs, layer.depth, rows, gradient, 1, layer.outputs, y, 1, last.width,
+            loops.product(layer.outputs, layer.depth, 1, rows, gradient, 1, 0, layer.outputs, y, 1, last.width,
                           layer.gradient, layer.depth, NULL, 1)
-            loops.product(rows, layer.depth, layer.outputs, gradient, layer.outputs, 1, layer.straight, layer.outputs,
-                          loops.panel, above, last.width, NULL, added)
+            loops.product(rows, layer.depth, 1, layer.outputs, gradient, layer.outputs, 0, 1, layer.straight,
+                          layer.outputs, loops.panel, above, last.width, NULL, added)
             for r in range(rows):
                 for o in range(layer.outputs):
                     layer.bias_gradient[o] += gradient[r * layer.outputs + o]
@@ -279,13 +254,13 @@ cdef class Passes:
             loops.add_rows(rows, layer.width, above, layer.bias_gradient)
             if index:
                 y = kept_rows + self._before(index - 1) * all_rows + start * layer.depth
-                loops.product(layer.outputs, layer.depth, rows, above, 1, layer.width, y, 1, layer.depth,
+                loops.product(layer.outputs, layer.depth, 1, rows, above, 1, 0, layer.width, y, 1, layer.depth,
                               layer.gradient, layer.depth, NULL, 1)
-                loops.product(rows, layer.depth, layer.outputs, above, layer.width, 1, layer.straight, layer.outputs,
-                              loops.panel, below, layer.depth, NULL, 0)
+                loops.product(rows, layer.depth, 1, layer.outputs, above, layer.width, 0, 1, layer.straight,
+                              layer.outputs, loops.panel, below, layer.depth, NULL, 0)
                 above, below = below, above
             else:
-                loops.product(layer.inputs, layer.width, rows, features, 1, layer.inputs, above, 1, layer.width,
+                loops.product(layer.inputs, layer.width, 1, rows, features, 1, 0, layer.inputs, above, 1, layer.width,
                               layer.gradient, layer.width, NULL, 1)
 
     cdef long _before(self, long index) noexcept nogil:

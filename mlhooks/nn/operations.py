@@ -181,7 +181,9 @@ def amax(x: np.ndarray, dim: int, keepdim: bool = False) -> Result:
 
     def backward(g: np.ndarray) -> np.ndarray:
         among = x == y  # equals share the gradient
-        return among * ((g if keepdim else np.expand_dims(g, dim)) / among.sum(axis=dim, keepdims=True, dtype=x.dtype))
+        share: np.ndarray = (g if keepdim else np.expand_dims(g, dim)) / among.sum(axis=dim, keepdims=True)
+        gradient: np.ndarray = among * share.astype(x.dtype)
+        return gradient
 
     return y if keepdim else y.squeeze(dim), (backward,)
 

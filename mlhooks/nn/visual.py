@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlhooks.errors import UnsupportedError
+from mlhooks.nn.convolutions import convolve
 from mlhooks.nn.features import Image
 from mlhooks.nn.layers import initialize, linear
 
@@ -70,6 +71,9 @@ class ImageEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Encode [rows, height * width * channels] to [rows, hidden_units]."""
         channels, height, width = self.shape
+        encoding = convolve(self.layers, self.shape, pixels)
+        if encoding is not None:
+            return self._activate(self.dense(encoding))
         # dense with channels last already, unless other features lie beside the image
         images = pixels.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
         images = images.contiguous(memory_format=torch.channels_last)

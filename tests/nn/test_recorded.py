@@ -47,7 +47,7 @@ COMPUTED: dict[str, Function] = {
     "masked_fill": lambda x: x.masked_fill(MASK, -7.0) * x,
     "sum": lambda x: x.sum(1) + x.sum(dim=-1) + x.sum() + torch.sum(x, 1),
     "mean": lambda x: x.mean(0) * x.mean() + torch.mean(x, dim=0) + x.mean((0, 1)),
-    "amax": lambda x: x.amax(1) * torch.amax(x, dim=0).sum() + (x * MASK.float()).amax(-1, keepdim=True)[:, 0],
+    "amax": lambda x: x.amax(1) * torch.amax(x, dim=0).sum() + x.clamp(max=0.0).amax(-1, keepdim=True)[:, 0],
     "log_softmax": lambda x: torch.log_softmax(x, dim=1) * x + functional.log_softmax(x, -1),
     "softmax": lambda x: torch.softmax(x, 1) * x + functional.softmax(x, dim=1) + x.softmax(-1),
     "gather": lambda x: x.gather(1, INDEX) * x.gather(1, INDEX[:, :1]),

@@ -1,0 +1,20 @@
+"""Memory of compiled modules."""
+
+from mlhooks.native.loops cimport PADDED, loops
+
+
+cdef inline long padded(long size) noexcept nogil:
+    """Whole vectors of the largest size."""
+    return (size + PADDED - 1) // PADDED * PADDED
+
+
+cdef inline long paneled(long size) noexcept nogil:
+    """Whole panels."""
+    return (size + loops.panel - 1) // loops.panel * loops.panel
+
+
+cdef class Room:
+    """Numbers that are let go of with the object; 0 at first."""
+
+    cdef float* numbers
+    cdef Py_ssize_t size
