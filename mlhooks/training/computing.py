@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,15 +30,26 @@ class Computing:
     def __init__(self, settings: TorchSettings, device: torch.device) -> None:
         self.settings, self.device = settings, device
 
-    def suit(self, modules: Iterable[nn.Module]) -> None:
-        """Set up all networks in modules; they are compiled when torch first computes them."""
+    def suit(self, modules: Iterable[nn.Module], *, threaded: bool = False) -> None:
+        """Set up all networks in modules; they are compiled when torch first computes them.
+
+        Args:
+            modules: what holds networks.
+            threaded: whether a second thread computes them.
+        """
         for part in (part for module in modules for part in module.modules()):
             if isinstance(part, Network) and self.settings.autocast is not None:
                 part.autocast = torch.bfloat16
             if isinstance(part, MLP | ImageEncoder) and self.settings.compile and self._compiles:
-                part.compile(dynamic=True)  # for every number of rows
+                part.compile(**self._how(threaded))
             if isinstance(part, ImageEncoder) and self.device.type == "cpu":
                 keep_freed()
+
+    def _how(self, threaded: bool) -> dict[str, Any]:
+        """Once for every number of rows; on a GPU for each, as a CUDA graph, which torch replays in one thread only."""
+        if self.device.type == "cuda" and not threaded:
+            return {"mode": "reduce-overhead", "dynamic": False}
+        return {"dynamic": True}
 
     @cached_property
     def _compiles(self) -> bool:

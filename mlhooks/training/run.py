@@ -219,7 +219,7 @@ class Run:
         name = trainer.behavior_name
         self.trainers[name] = trainer
         self._threads.suit(trainer)
-        self._computing.suit(trainer.modules().values())
+        self._computing.suit(trainer.modules().values(), threaded=trainer.settings.threaded)
         trainer.training = not self.inference and not trainer.done
         self._summarized[name] = trainer.step
         self.curriculum.watch(trainer)

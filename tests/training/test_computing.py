@@ -206,6 +206,33 @@ print("graphs", torch._dynamo.utils.counters["stats"]["unique_graphs"])
     assert graphs > 4 if compiler == "g++" else graphs <= 1
 
 
+@pytest.mark.parametrize(
+    ("device", "threaded", "how"),
+    [
+        ("cpu", False, {"dynamic": True}),
+        ("cuda", False, {"mode": "reduce-overhead", "dynamic": False}),
+        ("cuda", True, {"dynamic": True}),  # CUDA graphs are one thread's
+    ],
+)
+def test_networks_on_a_gpu_are_compiled_as_cuda_graphs(
+    monkeypatch: pytest.MonkeyPatch, device: str, threaded: bool, how: dict[str, Any]
+) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda _, **options: asked.append(options))
+    monkeypatch.setattr(Computing, "_compiles", True)
+    modules = learner("ppo", {}).modules().values()
+    Computing(TorchSettings(**COMPILE), torch.device(device)).suit(modules, threaded=threaded)
+    assert asked == [how] * 4  # the layers and the encoder of images, of actor and critic
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("kind", ["ppo", "dqn"])
+def test_run_with_cuda_graphs_ends_with_finite_weights(tmp_path: Path, kind: str) -> None:
+    config = settings(kind, 1024) | {"torch_settings": {"device": "cuda", **COMPILE}}
+    run = train(config, tmp_path, Pictures())
+    assert all(tensor.isfinite().all() for tensor in weights(run.trainers[BEHAVIOR]).values())
+
+
 def test_array_on_the_cpu_shares_its_memory() -> None:
     array = np.zeros(3, np.float32)
     tensor = to_device(array, CPU)
