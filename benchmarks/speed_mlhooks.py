@@ -172,7 +172,9 @@ def configuration(settings: dict[str, Any]) -> dict[str, Any]:
 def train(settings: dict[str, Any]) -> dict[str, Any]:
     """Train and report."""
     stopwatch, memory = Stopwatch(), Memory(settings.get("memory_at", []))
-    plugins = [stopwatch, memory, Layers(settings["layers"])]
+    plugins: list[object] = [stopwatch, Layers(settings["layers"])]
+    if memory.steps:
+        plugins.append(memory)
     if "stop_at" in settings:
         plugins.append(Goal(settings["stop_at"]))
     config = settings.get("config") or configuration(settings)
