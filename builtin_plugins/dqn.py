@@ -63,19 +63,18 @@ class QPolicy(Policy):
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
         """Choose actions; `log_prob` is that of the choice between exploring and not, and of no use."""
         agents, branches = len(obs[0]), self.network.branches
-        explores = np.zeros(agents, np.bool_) if self.deterministic else rng.random(agents) < self.epsilon
-        exploring = np.count_nonzero(explores)
+        explores = None if self.deterministic else rng.random(agents) < self.epsilon
+        exploring = 0 if explores is None else np.count_nonzero(explores)
         scores = rng.random((agents, branches[-1].stop), np.float32) if exploring else None
         if exploring < agents:  # somebody asks for the values
             values = self._values(self.inputs.features(obs))
-            scores = values if scores is None else np.where(explores[:, None], scores, values)
+            scores = values if explores is None or scores is None else np.where(explores[:, None], scores, values)
         assert scores is not None
         if mask is not None:
             scores = np.where(mask, np.float32(MASKED_LOGIT), scores)
-        discrete = np.empty((agents, len(branches)), np.int64)
-        for branch, columns in enumerate(branches):
-            discrete[:, branch] = scores[:, columns].argmax(1)
-        return SampledActions(np.zeros((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
+        chosen = [scores[:, columns].argmax(1) for columns in branches] if len(branches) > 1 else [scores.argmax(1)]
+        discrete = np.stack(chosen, 1) if len(branches) > 1 else chosen[0][:, None]
+        return SampledActions(np.empty((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
 
     def _values(self, features: np.ndarray) -> np.ndarray:
         mirror = self.mirror(lambda: (self.network.encoder, self.network.heads))

@@ -71,6 +71,7 @@ class Mirror:
         widest = max(layer.out_features for layer in hidden)
         made: type[Passes] = Passes if COMPILED is None or widest > WIDE else COMPILED.Passes
         self.passes = made([_arrays(layer) for layer in hidden], [_arrays(head) for head in heads], encoder.activation)
+        self.in_numpy = made is Passes
         self.encoding_size = encoder.output_size
         self._hidden = len(hidden)
         layers = *hidden, *heads

@@ -36,6 +36,7 @@ class Record:
 
     Attributes:
         steps: in the order in which they were taken, without those to constants.
+        in_numpy: whether one of them has its derivatives in numpy, which may warn of what is not finite.
         views: of those that torch has in the memory of another one: the other, and how torch gets it from that.
     """
 
@@ -43,6 +44,7 @@ class Record:
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
+        self.in_numpy = False
         self.views: dict[Recorded, tuple[Recorded, Callable[[Tensor], Tensor]]] = {}
 
     @classmethod
@@ -289,6 +291,7 @@ def _computed(record: Record, operation: Operation, args: Sequence[Any], kwargs:
         return Recorded(array, constant=True)
     result = Recorded(array, inputs, derivatives)
     record.steps.append(result)
+    record.in_numpy = True
     return result
 
 
@@ -321,6 +324,7 @@ def compute(operation: Callable[..., Sequence[Result]], *inputs: Any) -> list[Te
     with np.errstate(all="ignore"):
         results = [Recorded(array, inputs, derivatives) for array, derivatives in operation(*arrays)]
     record.steps += results
+    record.in_numpy = True
     return cast("list[Tensor]", results)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from contextvars import Token
 from typing import Any, NamedTuple, cast
 
@@ -69,7 +70,8 @@ class GradientTape(Record):
 
     def backward(self, loss: Tensor | Recorded) -> None:
         """Add the gradients of the loss to all parameters' `.grad`."""
-        with np.errstate(all="ignore"):  # what is not finite is found and named before the step
+        # what is not finite is found and named before the step
+        with np.errstate(all="ignore") if self.in_numpy else nullcontext():
             loss.backward()
             self.hand_on()
         self._forget()
@@ -78,7 +80,7 @@ class GradientTape(Record):
         for step in self.steps:
             if type(step) is _Pass:
                 step.mirror.release(step.passed)
-        self.steps, self.views = [], {}
+        self.steps, self.views, self.in_numpy = [], {}, False
 
     @classmethod
     def outputs(cls, encoder: nn.Module, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor]:
@@ -96,6 +98,7 @@ class GradientTape(Record):
         arrays, passed = mirror.record(rows)
         outputs = [Recorded(array) for array in arrays]
         tape.steps.append(_Pass(mirror, passed, outputs))
+        tape.in_numpy |= mirror.in_numpy
         return cast("list[Tensor]", outputs)
 
     @classmethod
@@ -110,6 +113,7 @@ class GradientTape(Record):
         if parameter not in tape._gradients:
             tape._gradients[parameter] = ParameterGradient(parameter)
         tape.steps.append(_Use(tape._gradients[parameter], recorded))
+        tape.in_numpy = True
         return cast("Tensor", recorded)
 
     def _encoding(self, encoder: nn.Module, features: Tensor) -> Tensor:
