@@ -32,6 +32,9 @@ STACKS = (16, 32, 32)
 SMALLEST = {"fully_connected": 1, "match3": 5, "resnet": 15, "simple": 20, "nature_cnn": 36}
 """Pixels that an image must have in height and width."""
 
+SCALE = 1 / 255
+"""What a byte is multiplied by to be a brightness in [0, 1]."""
+
 
 class ImageEncoder(nn.Module):
     """Convolutions and a linear layer, chosen by `network_settings.vis_encode_type`.
@@ -68,17 +71,32 @@ class ImageEncoder(nn.Module):
         self._activate = functional.relu if kind == "resnet" else functional.leaky_relu
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Encode [rows, height * width * channels] to [rows, hidden_units]."""
+        """Encode [rows, height * width * channels], floats in [0, 1] or bytes, to [rows, hidden_units]."""
         channels, height, width = self.shape
-        # dense with channels last already, unless other features lie beside the image
         images = pixels.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
-        images = images.contiguous(memory_format=torch.channels_last)
-        return self._activate(self.dense(self.layers(images).flatten(1)))
+        if images.dtype is not torch.uint8:
+            # dense with channels last already, unless other features lie beside the image
+            images = images.contiguous(memory_format=torch.channels_last)
+        encoding, dense = self.layers(images).flatten(1), self.dense
+        if encoding.dtype is torch.uint8:  # there are no convolutions; results are scaled, of which there are fewer
+            return self._activate(torch.addmm(dense.bias, encoding.float(), dense.weight.t(), alpha=SCALE))
+        return self._activate(dense(encoding))
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that takes images as bytes, too; then its weights are scaled, of which there are fewer."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[rows, channels, height, width], floats or bytes, to [rows, outputs, height, width]."""
+        if images.dtype is not torch.uint8:
+            return super().forward(images)
+        pixels = images.to(torch.float32, memory_format=torch.channels_last)
+        return functional.conv2d(pixels, self.weight * SCALE, self.bias, self.stride, self.padding)
 
 
 def _plain(channels: int, convolutions: tuple[tuple[int, int, int], ...]) -> Iterator[nn.Module]:
     for number, (outputs, kernel, stride) in enumerate(convolutions, 1):
-        yield nn.Conv2d(channels, outputs, kernel, stride)
+        yield Convolution(channels, outputs, kernel, stride)
         if number == len(convolutions):
             yield nn.Flatten()  # before the activation, whose gradient else would have to mix two layouts
         yield nn.LeakyReLU(inplace=True)
@@ -87,7 +105,7 @@ def _plain(channels: int, convolutions: tuple[tuple[int, int, int], ...]) -> Ite
 
 def _residual(channels: int) -> Iterator[nn.Module]:
     for inputs, outputs in itertools.pairwise((channels, *STACKS)):
-        yield nn.Conv2d(inputs, outputs, 3, padding=1)
+        yield Convolution(inputs, outputs, 3, padding=1)
         yield nn.MaxPool2d(3, 2)
         yield _ResidualBlock(outputs)
         yield _ResidualBlock(outputs)
