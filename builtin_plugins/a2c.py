@@ -39,6 +39,7 @@ class A2COptimizer(ActorCriticOptimizer):
     """The policy gradient with a value baseline and an entropy bonus."""
 
     policy: ActorPolicy
+    reads_bytes = True
 
     def __init__(self, policy: ActorPolicy, settings: TrainerSettings) -> None:
         super().__init__(policy, settings)

@@ -52,6 +52,8 @@ class DQNSettings(OffPolicyHyperparameters):
 class QPolicy(Policy):
     """Takes the action of the highest value, or with probability `epsilon`, drawn for each agent, a random one."""
 
+    reads_bytes = True
+
     def __init__(self, trainer: Trainer, behavior_spec: BehaviorSpec) -> None:
         super().__init__(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)
         h = trainer.settings.hyperparameters
@@ -93,6 +95,7 @@ class DQNOptimizer(TorchOptimizer):
     """The Huber loss between Q values and bootstrapped targets, and the target network."""
 
     policy: QPolicy
+    reads_bytes = True
 
     def __init__(self, policy: QPolicy, settings: TrainerSettings) -> None:
         super().__init__(policy, settings)

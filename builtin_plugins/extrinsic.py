@@ -13,6 +13,8 @@ from mlhooks.training.reward_signals import RewardSignal
 class ExtrinsicReward(RewardSignal):
     """The agent's own reward plus its group's."""
 
+    reads_bytes = True
+
     def evaluate(self, batch: Batch) -> Tensor:
         """Rewards [rows]."""
         return batch.rewards if batch.group_rewards is None else batch.rewards + batch.group_rewards

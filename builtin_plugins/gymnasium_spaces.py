@@ -13,15 +13,15 @@ from mlagents_envs.base_env import ActionSpec, ActionTuple, DimensionProperty, O
 
 from mlhooks.errors import UnsupportedError
 
-Encoded = npt.NDArray[np.float32]
+Encoded = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 Path = tuple[str | int, ...]
 
 
 class ObservationEncoder:
-    """Turns batches of a space's observations into newly made float32 arrays, one per elementary space.
+    """Turns batches of a space's observations into newly made arrays, one per elementary space.
 
-    Boxes, whatever their type, become vectors; boxes of two to four dimensions with bytes from 0 to 255 become images
-    of shape [channels, height, width] with values in [0, 1], the frames of a stack as channels. Discrete becomes
+    Boxes, whatever their type, become vectors of float32; boxes of two to four dimensions with bytes from 0 to 255
+    become images of shape [channels, height, width] and stay bytes, the frames of a stack as channels. Discrete becomes
     one-hot, MultiDiscrete its one-hots side by side, MultiBinary a vector of zeros and ones. The parts of Dict and
     Tuple spaces become observations of their own, in the space's order, named by their keys (`camera/left`).
 
@@ -106,16 +106,18 @@ def _image(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Callable[[Any], Enc
     # Channels are few and come last, except in stacks of gray frames, where frames are channels and come first.
     first = shape[-3] < shape[-1]
     height, width = shape[-2:] if first else shape[-3:-1]
-    channels_first = (math.prod(shape) // (height * width), height, width)
+    channels = math.prod(shape) // (height * width)
 
     def encode(batch: Any) -> Encoded:
-        pixels = np.asarray(batch).reshape(len(batch), *shape)
+        pixels = np.asarray(batch, np.uint8).reshape(len(batch), *shape)
         # what is handed on has its channels first, but last in memory, as experience is kept
-        last = np.moveaxis(pixels, (-2, -1) if first else (-3, -2), (1, 2))
-        scaled: Encoded = np.divide(last, np.float32(255), order="C").reshape(-1, height, width, channels_first[0])
-        return np.moveaxis(scaled, -1, 1)
+        if first:  # plane by plane, which takes a quarter of the time of a copy that numpy transposes
+            last = np.stack([*pixels.reshape(-1, channels, height, width).swapaxes(0, 1)], axis=-1)
+        else:
+            last = np.array(np.moveaxis(pixels, (-3, -2), (1, 2)), order="C").reshape(-1, height, width, channels)
+        return np.moveaxis(last, -1, 1)
 
-    return channels_first, encode
+    return (channels, height, width), encode
 
 
 def _one_hots(

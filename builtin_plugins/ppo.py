@@ -43,6 +43,7 @@ class PPOOptimizer(ActorCriticOptimizer):
     """The clipped surrogate objective with a clipped value loss and an entropy bonus."""
 
     policy: ActorPolicy
+    reads_bytes = True
 
     def __init__(self, policy: ActorPolicy, settings: TrainerSettings) -> None:
         super().__init__(policy, settings)

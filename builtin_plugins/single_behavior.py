@@ -18,6 +18,9 @@ from mlagents_envs.base_env import (
 )
 from mlagents_envs.exception import UnityActionException, UnityEnvironmentException
 
+Observations = Sequence[npt.NDArray[np.float32] | npt.NDArray[np.uint8]]
+"""An array [agents, *shape] for each observation."""
+
 
 class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no types
     """An environment with one behavior whose agents keep their ids `0 .. agents - 1` over all episodes.
@@ -131,7 +134,7 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
 
     def _decide(
         self,
-        obs: list[npt.NDArray[np.float32]],
+        obs: Observations,
         reward: npt.NDArray[np.float32],
         rows: npt.NDArray[np.intp] | None = None,
         mask: list[npt.NDArray[np.bool_]] | None = None,
@@ -144,7 +147,7 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
 
     def _end(
         self,
-        obs: list[npt.NDArray[np.float32]],
+        obs: Observations,
         reward: npt.NDArray[np.float32],
         interrupted: npt.NDArray[np.bool_],
         rows: npt.NDArray[np.intp],

@@ -16,12 +16,16 @@ Steps = dict[str, tuple[DecisionSteps, TerminalSteps]]
 
 
 class StepCount(NamedTuple):
-    """How many agents of a behavior id decide and end, and whether the deciding ones have masks."""
+    """How many agents of a behavior id decide and end, and whether the deciding ones have masks.
+
+    `types` has the dtype of each observation of those that decide, and then of those that end.
+    """
 
     behavior_id: str
     decisions: int
     masked: bool
     terminals: int
+    types: tuple[str, ...]
 
 
 class ActionCount(NamedTuple):
@@ -70,10 +74,16 @@ def write_steps(writer: ArrayWriter | _Scratch, specs: Specs, steps: Steps) -> M
         EnvironmentFailure: an array has another shape than its spec and the number of agents say.
     """
     counts = tuple(
-        StepCount(behavior_id, len(decisions), decisions.action_mask is not None, len(terminals))
+        StepCount(
+            behavior_id,
+            len(decisions),
+            decisions.action_mask is not None,
+            len(terminals),
+            tuple(map(_type, (*decisions.obs, *terminals.obs))),
+        )
         for behavior_id, (decisions, terminals) in steps.items()
     )
-    arrays = iter(writer.arrays(_step_layout(specs, counts)))
+    arrays = _channels_first(writer.arrays(_step_layout(specs, counts)))
     for count in counts:
         spec = specs[count.behavior_id]
         decisions, terminals = steps[count.behavior_id]
@@ -91,7 +101,7 @@ def write_steps(writer: ArrayWriter | _Scratch, specs: Specs, steps: Steps) -> M
 def read_steps(reader: ArrayReader, specs: Specs, message: Message) -> Steps:
     """Read in place what an environment sent."""
     steps: Steps = {}
-    arrays = iter(reader.arrays(message.block, _step_layout(specs, message.counts)))  # type: ignore[arg-type]
+    arrays = _channels_first(reader.arrays(message.block, _step_layout(specs, message.counts)))  # type: ignore[arg-type]
     for count in message.counts:
         assert isinstance(count, StepCount)
         spec = specs[count.behavior_id]
@@ -130,14 +140,30 @@ def _step_layout(specs: Specs, counts: tuple[StepCount, ...]) -> list[Field]:
     layout: list[Field] = []
     for count in counts:
         spec, n, ended = specs[count.behavior_id], count.decisions, count.terminals
-        shapes = [tuple(observation.shape) for observation in spec.observation_specs]
-        layout += [((n, *shape), "f4") for shape in shapes]
+        shapes = [_in_memory(observation.shape) for observation in spec.observation_specs]
+        seen = len(shapes)
+        layout += [((n, *shape), dtype) for shape, dtype in zip(shapes, count.types[:seen], strict=False)]
         if count.masked:
             layout += [((n, size), "?") for size in spec.action_spec.discrete_branches]
         layout += [((n,), dtype) for _, dtype in _DECISION]
-        layout += [((ended, *shape), "f4") for shape in shapes]
+        layout += [((ended, *shape), dtype) for shape, dtype in zip(shapes, count.types[seen:], strict=False)]
         layout += [((ended,), dtype) for _, dtype in _TERMINAL]
     return layout
+
+
+def _type(obs: np.ndarray) -> str:
+    """The dtype in which an observation is handed over: images that are bytes stay so."""
+    return "u1" if getattr(obs, "dtype", None) == np.uint8 and obs.ndim == 4 else "f4"
+
+
+def _in_memory(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an observation in memory, where an image has its channels last, as experience is kept."""
+    return (*shape[1:], shape[0]) if len(shape) == 3 else tuple(shape)
+
+
+def _channels_first(arrays: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """The arrays, images as [agents, channels, height, width]."""
+    return (array.transpose(0, 3, 1, 2) if array.ndim == 4 else array for array in arrays)
 
 
 def _action_layout(specs: Specs, counts: tuple[ActionCount, ...]) -> list[Field]:

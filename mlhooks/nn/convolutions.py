@@ -10,18 +10,31 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
-from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from mlhooks import native
 
 COMPILED = native.load("convolutions")
 SLOPE = 0.01  # of the leaky ReLU
+SCALE = 1 / 255
+"""What a byte is multiplied by to be a brightness in [0, 1]."""
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that takes images as bytes, too; then its weights are scaled, of which there are fewer."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[rows, channels, height, width], floats or bytes, to [rows, outputs, height, width]."""
+        if images.dtype is not torch.uint8:
+            return super().forward(images)
+        pixels = images.to(torch.float32, memory_format=torch.channels_last)
+        return functional.conv2d(pixels, self.weight * SCALE, self.bias, self.stride, self.padding)
 
 
 def convolve(layers: nn.Sequential, shape: tuple[int, ...], pixels: Tensor) -> Tensor | None:
@@ -52,18 +65,23 @@ def _suits(pixels: Tensor) -> bool:
 
 def _convolutions(layers: nn.Sequential) -> list[nn.Conv2d] | None:
     """The convolutions; None where layers are not what is compiled, or somebody listens to one."""
-    found: list[nn.Conv2d] = []
-    for layer, behind in pairwise([*layers, None]):
+    for layer in layers:
         if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks:
             return None
-        if isinstance(layer, nn.Conv2d) and _is_plain(layer) and isinstance(behind, nn.LeakyReLU | nn.Flatten):
-            found.append(layer)
-        elif not (isinstance(layer, nn.LeakyReLU) and layer.negative_slope == SLOPE) and type(layer) is not nn.Flatten:
-            return None
-    return found or None
+    plain = [layer for layer in layers if type(layer) is not nn.Flatten]
+    found, behind = plain[::2], plain[1::2]
+    if not found or len(found) > len(behind) or not all(map(_is_leaky, behind)) or not all(map(_is_plain, found)):
+        return None
+    return cast("list[nn.Conv2d]", found)
 
 
-def _is_plain(layer: nn.Conv2d) -> bool:
+def _is_leaky(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.LeakyReLU) and layer.negative_slope == SLOPE
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    if not isinstance(layer, nn.Conv2d) or type(layer) not in (nn.Conv2d, Convolution):
+        return False
     plain = layer.padding == (0, 0) and layer.dilation == (1, 1) and layer.groups == 1 and layer.bias is not None
     square = len({*layer.kernel_size}) == len({*layer.stride}) == 1
     return plain and square and layer.weight.dtype == torch.float32 and layer.weight.is_contiguous()

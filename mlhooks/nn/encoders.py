@@ -108,9 +108,11 @@ class VisualEncoder(nn.Module):
         self.output_size = self.body.output_size
 
     def forward(self, features: Tensor) -> Tensor:
-        """Encode [rows, size] to [rows, hidden_units]."""
-        encodings = [image(features[:, columns]) for image, columns in zip(self.images, self.columns, strict=True)]
-        return self.body(torch.cat([features[:, self.vectors], *encodings], dim=1))  # type: ignore[no-any-return]
+        """Encode [rows, size], floats or the bytes of images alone, to [rows, hidden_units]."""
+        parts = [image(features[:, columns]) for image, columns in zip(self.images, self.columns, strict=True)]
+        if self.vectors.stop:
+            parts.insert(0, features[:, self.vectors])
+        return self.body(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))  # type: ignore[no-any-return]
 
 
 Encoder = MLP | GoalEncoder | VisualEncoder

@@ -10,6 +10,7 @@ import numpy as np
 from mlagents_envs.base_env import BehaviorSpec, ObservationType
 from torch import nn
 
+from mlhooks.envs.pixels import to_floats
 from mlhooks.errors import UnsupportedError
 from mlhooks.nn.normalizer import Normalizer
 
@@ -79,28 +80,36 @@ class FeatureInput(nn.Module):
     Args:
         layout: where each observation goes.
         normalize: whether vectors pass a running normalizer.
+
+    Attributes:
+        keeps_bytes: whether images that are bytes stay so where they are all that is observed: where all that reads the
+            features takes bytes. Else they become floats.
     """
 
     def __init__(self, layout: FeatureLayout, *, normalize: bool) -> None:
         super().__init__()
         self.layout = layout
         self.normalizer = Normalizer(layout.vectors) if normalize and layout.vectors else None
+        self.keeps_bytes = False
         self._given = len(layout.order) == 1 and not layout.images and self.normalizer is None
 
     def features(self, obs: Sequence[np.ndarray]) -> np.ndarray:
         """Features [rows, size] of observations [rows, ...], normalized where the settings ask for it.
 
-        They are a view where there is one observation only and it is not normalized; of an image, where its channels
-        are last in memory, as `ExperienceStore` keeps them.
+        They are float32, images in [0, 1]; or uint8 where images stay bytes. They are a view where there is one
+        observation only and it is neither normalized nor scaled; of an image, where its channels are last in memory, as
+        `ExperienceStore` keeps them.
         """
         if self._given:
             return np.asarray(obs[0], np.float32)
         parts = [obs[index] for index in self.layout.order]
         images = [_flat(array) for array in parts if array.ndim == 4]
         vectors = parts[: len(parts) - len(images)]
+        if self.keeps_bytes and not vectors and all(image.dtype == np.uint8 for image in images):
+            return _joined(images)
         if self.normalizer is not None:
             vectors = [self.normalizer.normalize(_joined(vectors))]
-        return np.asarray(_joined([*vectors, *images]), np.float32)
+        return np.asarray(_joined([*vectors, *map(to_floats, images)]), np.float32)
 
     def update(self, obs: Sequence[np.ndarray]) -> None:
         """Add observations to the normalizer's statistics."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlhooks.errors import UnsupportedError
-from mlhooks.nn.convolutions import convolve
+from mlhooks.nn.convolutions import SCALE, Convolution, convolve
 from mlhooks.nn.features import Image
 from mlhooks.nn.layers import initialize, linear
 
@@ -69,20 +69,27 @@ class ImageEncoder(nn.Module):
         self._activate = functional.relu if kind == "resnet" else functional.leaky_relu
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Encode [rows, height * width * channels] to [rows, hidden_units]."""
+        """Encode [rows, height * width * channels], floats in [0, 1] or bytes, to [rows, hidden_units]."""
+        encoding, dense = convolve(self.layers, self.shape, pixels), self.dense
+        if encoding is None:
+            encoding = self._through_torch(pixels)
+        if encoding.dtype is torch.uint8:  # there are no convolutions; results are scaled, of which there are fewer
+            return self._activate(torch.addmm(dense.bias, encoding.float(), dense.weight.t(), alpha=SCALE))
+        return self._activate(dense(encoding))
+
+    def _through_torch(self, pixels: Tensor) -> Tensor:
         channels, height, width = self.shape
-        encoding = convolve(self.layers, self.shape, pixels)
-        if encoding is not None:
-            return self._activate(self.dense(encoding))
-        # dense with channels last already, unless other features lie beside the image
         images = pixels.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
-        images = images.contiguous(memory_format=torch.channels_last)
-        return self._activate(self.dense(self.layers(images).flatten(1)))
+        if images.dtype is not torch.uint8:
+            # dense with channels last already, unless other features lie beside the image
+            images = images.contiguous(memory_format=torch.channels_last)
+        encoding: Tensor = self.layers(images).flatten(1)
+        return encoding
 
 
 def _plain(channels: int, convolutions: tuple[tuple[int, int, int], ...]) -> Iterator[nn.Module]:
     for number, (outputs, kernel, stride) in enumerate(convolutions, 1):
-        yield nn.Conv2d(channels, outputs, kernel, stride)
+        yield Convolution(channels, outputs, kernel, stride)
         if number == len(convolutions):
             yield nn.Flatten()  # before the activation, whose gradient else would have to mix two layouts
         yield nn.LeakyReLU(inplace=True)
@@ -91,7 +98,7 @@ def _plain(channels: int, convolutions: tuple[tuple[int, int, int], ...]) -> Ite
 
 def _residual(channels: int) -> Iterator[nn.Module]:
     for inputs, outputs in itertools.pairwise((channels, *STACKS)):
-        yield nn.Conv2d(inputs, outputs, 3, padding=1)
+        yield Convolution(inputs, outputs, 3, padding=1)
         yield nn.MaxPool2d(3, 2)
         yield _ResidualBlock(outputs)
         yield _ResidualBlock(outputs)

@@ -92,7 +92,7 @@ class ScriptedEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no type
 
     @abstractmethod
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Observations of the agents at `rows`, a list of [rows, *shape]."""
+        """Observations of the agents at `rows`, a list of [rows, *shape]; images are floats, or bytes as uint8."""
 
     @abstractmethod
     def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:
@@ -194,8 +194,11 @@ class ScriptedEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no type
 
     # --- one tick
 
+    def _observed(self, rows: np.ndarray) -> list[np.ndarray]:
+        return [part if part.dtype == np.uint8 else part.astype(np.float32) for part in self.observe(rows)]
+
     def _terminal_steps(self, over: np.ndarray, interrupted: np.ndarray) -> TerminalSteps:
-        obs = [part.astype(np.float32) for part in self.observe(over)]
+        obs = self._observed(over)
         ids, reward = self.state["_id"][over], self.state["_reward"][over]
         return TerminalSteps(obs, reward, interrupted, ids, np.zeros(len(over), np.int32), self.group_reward(over))
 
@@ -219,7 +222,7 @@ class ScriptedEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no type
         if self.lazy:
             asked = asked[self.rng.random(len(asked)) < LAZY_SHARE]
         self.audit.transitions += int(state["_open"][asked].sum())
-        obs = [part.astype(np.float32) for part in self.observe(asked)]
+        obs = self._observed(asked)
         reward, ids = state["_reward"][asked], state["_id"][asked]
         shared = np.where(state["_open"][asked], self.group_reward(asked), 0.0).astype(np.float32)
         groups = np.zeros(len(asked), np.int32)

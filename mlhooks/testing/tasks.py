@@ -229,8 +229,14 @@ TASKS: Mapping[str, type[ScriptedEnv]] = {
 """The environments that `scripted:NAME` makes."""
 
 
-def any_kind(spec: BehaviorSpec, masked: bool = False) -> type[ScriptedEnv]:
-    """An environment with a given spec and random numbers in it, for what does not depend on what is learned."""
+def any_kind(spec: BehaviorSpec, masked: bool = False, in_bytes: bool = False) -> type[ScriptedEnv]:
+    """An environment with a given spec and random numbers in it, for what does not depend on what is learned.
+
+    Args:
+        spec: the observations and actions.
+        masked: whether actions are forbidden now and then.
+        in_bytes: whether images are handed over as bytes.
+    """
 
     class AnyKind(ScriptedEnv):
         """Random observations, rewards and ends; the first action of every branch may be forbidden."""
@@ -241,7 +247,8 @@ def any_kind(spec: BehaviorSpec, masked: bool = False) -> type[ScriptedEnv]:
                 column[rows] = self.rng.standard_normal((len(rows), *observation.shape))
 
         def observe(self, rows: np.ndarray) -> list[np.ndarray]:
-            return [self.state[f"obs{index}"][rows] for index in range(len(spec.observation_specs))]
+            seen = [self.state[f"obs{index}"][rows] for index in range(len(spec.observation_specs))]
+            return [(40 * np.abs(part)).astype(np.uint8) if in_bytes and part.ndim == 4 else part for part in seen]
 
         def group_reward(self, rows: np.ndarray) -> np.ndarray:
             shared: np.ndarray = 0.5 * np.abs(self.state["_reward"][rows])

@@ -15,7 +15,7 @@ from mlhooks import native
 
 COMPILED = native.load("updates")
 ABSENT: Any = None
-LARGE = 2**22  # numbers in features of which there should be no second copy
+LARGE = 2**24  # bytes of features of which there should be no second copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,8 @@ class Batch:
     """Rows of experience as tensors; a column that the trainer does not fill is None.
 
     Attributes:
-        features: [rows, features], normalized where the settings ask for it.
+        features: [rows, features] float32, normalized where the settings ask for it; or uint8, images alone, where all
+            that reads them takes bytes.
         mask: [rows, sum of branch sizes], True where an action was forbidden; None where nothing was.
         continuous: [rows, continuous] samples before clipping; discrete: [rows, branches] int64.
         log_probs: [rows], joint log-probabilities under the policy that acted.
@@ -92,7 +93,7 @@ class Batch:
             yield self
             return
         order = torch.from_numpy(rng.permutation(rows)).to(self.features.device)
-        shuffled = self._take(order) if self.features.numel() <= LARGE else None
+        shuffled = self._take(order) if self.features.nbytes <= LARGE else None
         sizes = np.diff(np.linspace(0, rows, rows // size + 1).astype(int)).tolist()
         if shuffled is None:
             yield from map(self._take, order.split(sizes))

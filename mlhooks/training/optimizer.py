@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,13 @@ class GradientStepper(Protocol):
 
 
 class Optimizer(ABC):
-    """What `create_optimizer` returns: it makes a policy better from batches of experience."""
+    """What `create_optimizer` returns: it makes a policy better from batches of experience.
+
+    Attributes:
+        reads_bytes: whether its networks take images as bytes, as `ImageEncoder` does; else features are floats.
+    """
+
+    reads_bytes: ClassVar[bool] = False
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, Tensor]:

@@ -41,7 +41,10 @@ class Policy(ABC):
     Attributes:
         inputs: turns observations into features, and holds the normalizer.
         deterministic: whether the most likely action is taken instead of a random one.
+        reads_bytes: whether it takes images as bytes, in observations and in features; else it gets floats in [0, 1].
     """
+
+    reads_bytes = False
 
     def __init__(
         self, behavior_name: str, behavior_spec: BehaviorSpec, settings: TrainerSettings, device: torch.device
@@ -61,7 +64,7 @@ class Policy(ABC):
         """Decide for a batch of agents.
 
         Args:
-            obs: a list of [agents, *shape].
+            obs: a list of [agents, *shape], float32, or uint8 of images where it `reads_bytes`.
             mask: [agents, sum of branch sizes], True where forbidden, or None.
             rng: the source of all randomness.
         """
@@ -121,6 +124,7 @@ class ActorPolicy(Policy):
         super().__init__(behavior_name, behavior_spec, settings, device)
         made = Actor(self.layout, behavior_spec.action_spec, settings.network_settings) if actor is None else actor
         self.actor = made.to(device)
+        self.reads_bytes = actor is None
         self.branches = branch_slices(behavior_spec.action_spec)
         self.keeps_encodings = False
 

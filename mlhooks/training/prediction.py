@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from mlagents_envs.base_env import BehaviorSpec
 
+from mlhooks.envs.pixels import to_floats
 from mlhooks.errors import UsageError
 from mlhooks.training.policy import Policy
 
@@ -50,7 +51,7 @@ class LoadedPolicy:
         specs = self.behavior_spec.observation_specs
         given = list(observation) if isinstance(observation, (list, tuple)) and len(specs) > 1 else [observation]
         shapes = [tuple(spec.shape) for spec in specs]
-        obs = [_floats(np.asarray(array), shape) for array, shape in zip(given, shapes, strict=False)]
+        obs = [self._seen(np.asarray(array), shape) for array, shape in zip(given, shapes, strict=False)]
         single = [array.shape for array in obs] == shapes
         if single:
             obs = [array[None] for array in obs]
@@ -71,13 +72,11 @@ class LoadedPolicy:
             return continuous, discrete
         return int(discrete[0]) if single and discrete.shape == (1,) else discrete
 
-
-def _floats(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """An observation as networks read it: bytes of an image scaled to [0, 1], with their channels first."""
-    if array.dtype != np.uint8 or len(shape) != 3:
-        return array.astype(np.float32, copy=False)
-    channels, height, width = shape
-    if array.shape[-3:] != shape and array.shape[-3:] == (height, width, channels):
-        array = np.moveaxis(array, -1, -3)
-    scaled: np.ndarray = np.divide(array, np.float32(255), order="C")
-    return scaled
+    def _seen(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """An observation as the policy takes it, the bytes of an image with their channels first."""
+        if array.dtype != np.uint8 or len(shape) != 3:
+            return array.astype(np.float32, copy=False)
+        channels, height, width = shape
+        if array.shape[-3:] != shape and array.shape[-3:] == (height, width, channels):
+            array = np.moveaxis(array, -1, -3)
+        return array.copy("K") if self._policy.reads_bytes else to_floats(array)  # the given one may be read-only

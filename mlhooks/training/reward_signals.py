@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from mlagents_envs.base_env import BehaviorSpec
 from torch import Tensor, nn
@@ -19,7 +19,12 @@ class RewardSignal(ABC):
         name: its name in the configuration.
         behavior_spec: the behavior's observations and actions.
         settings: its settings, of which `gamma` and `strength` mean the same for every signal.
+
+    Attributes:
+        reads_bytes: whether it takes images as bytes, or looks at no features; else features are floats.
     """
+
+    reads_bytes: ClassVar[bool] = False
 
     def __init__(self, name: str, behavior_spec: BehaviorSpec, settings: RewardSignalSettings) -> None:
         self.name, self.behavior_spec, self.settings = name, behavior_spec, settings

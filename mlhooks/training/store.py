@@ -9,6 +9,7 @@ import numpy as np
 from mlagents_envs.base_env import BehaviorSpec, DecisionSteps, TerminalSteps
 
 from mlhooks import native
+from mlhooks.envs.pixels import blank, to_floats
 from mlhooks.nn.heads import SampledActions
 
 COMPILED = native.load("experience")
@@ -49,14 +50,15 @@ class ExperienceStore:
     Attributes:
         size: rows in use; those before `waiting` have their action, the others wait for it.
         complete: number of complete rows.
-        obs: a list of [rows, *shape]; mask: [rows, sum of branch sizes], True where forbidden.
+        obs: a list of [rows, *shape], float32, or uint8 of an image that always came as bytes.
+        mask: [rows, sum of branch sizes], True where forbidden.
         continuous: [rows, size], before clipping; discrete: [rows, branches]; log_prob: [rows], joint.
         reward, group_reward: [rows], what the environment gave from the decision to the next one.
         end: `End`; successor: row of the agent's next decision or -1; final: row in `final_obs` or -1.
         encoding: [rows, size], what acting made of the observations, or [rows, 0]; of the rows from `encoded_from` to
             `waiting` it is there and of the current weights.
         slot, trajectory, tick, group: agent slot, trajectory number, act call and group id of each row.
-        final_obs: a list of [finals, *shape], the final observations of ended episodes.
+        final_obs: a list of [finals, *shape], the final observations of ended episodes, in the types of `obs`.
         masked: whether any row has a mask; grouped: whether there ever was a group reward.
     """
 
@@ -69,6 +71,7 @@ class ExperienceStore:
         self.size = self.waiting = self.complete = self.finals = self.clock = self.trajectories = 0
         self.encoded_from = 0
         self.masked = self.grouped = False
+        self._images = [index for index, o in enumerate(spec.observation_specs) if len(o.shape) == 3]
         action = spec.action_spec
         self.obs = [np.zeros((0, *o.shape), np.float32) for o in spec.observation_specs]
         self.final_obs = [np.zeros((0, *o.shape), np.float32) for o in spec.observation_specs]
@@ -90,11 +93,12 @@ class ExperienceStore:
             steps: what the environment sent, in the same order.
         """
         agents = len(slots)
+        seen = self._fitting(steps.obs)
         if self.size + agents > len(self.slot):
             self._grow(agents)
         new = slice(self.size, self.size + agents)
         # what may have a wrong shape comes first: nothing is half done when it fails
-        for column, obs in zip(self.obs, steps.obs, strict=True):
+        for column, obs in zip(self.obs, seen, strict=True):
             column[new] = obs
         if steps.action_mask is not None:
             np.concatenate(steps.action_mask, axis=1, out=self.mask[new])
@@ -105,6 +109,22 @@ class ExperienceStore:
         self.grouped = self.grouped or bool(np.count_nonzero(steps.group_reward))
         if self.grouped or COMPILED is None or not COMPILED.open_rows(self, slots, steps.reward):
             self._open(slots, steps, new)
+
+    def _fitting(self, obs: list[np.ndarray]) -> list[np.ndarray]:
+        """Observations in the types of their columns.
+
+        The columns of an image hold bytes if these come first, and floats once and for all when floats come.
+        """
+        for index in self._images:
+            holds_bytes, come_bytes = (array.dtype == np.uint8 for array in (self.obs[index], obs[index]))
+            if holds_bytes == come_bytes:
+                continue
+            if come_bytes and len(self.obs[index]):
+                obs = [*obs[:index], to_floats(obs[index]), *obs[index + 1 :]]
+                continue
+            for columns in (self.obs, self.final_obs):
+                columns[index] = columns[index].astype(np.uint8) if come_bytes else to_floats(columns[index])
+        return obs
 
     def _open(self, slots: np.ndarray, steps: DecisionSteps, new: slice) -> None:
         agents = len(slots)
@@ -169,7 +189,7 @@ class ExperienceStore:
             known, rows, slots = waited, rows[waited], slots[waited]
         self._reward(rows, steps, known)
         self.end[rows] = END_OF.take(steps.interrupted[known])
-        self.final[rows] = self._add_finals([obs[known] for obs in steps.obs])
+        self.final[rows] = self._add_finals([obs[known] for obs in self._fitting(steps.obs)])
         self.open_row[slots] = -1
         self.complete += len(rows)
 
@@ -319,8 +339,7 @@ def take(columns: Sequence[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
 def _grown(array: np.ndarray, rows: int, fill: int = 0) -> np.ndarray:
     """The array with room for more rows; images [rows, channels, height, width] get channels last in memory."""
     if array.ndim == 4:
-        shape = array.shape
-        grown = np.moveaxis(np.zeros((rows, *shape[2:], shape[1]), array.dtype), -1, 1)
+        grown = blank(rows, array.shape[1:], array.dtype)
     elif fill:
         grown = np.full((rows, *array.shape[1:]), fill, array.dtype)
     else:

@@ -13,6 +13,7 @@ import torch
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
 from torch import Tensor, nn
 
+from mlhooks.envs.pixels import to_floats
 from mlhooks.envs.slots import SlotMap, SlotPool
 from mlhooks.errors import NonFiniteError, PluginError, UnsupportedError
 from mlhooks.settings import HyperparameterSettings, TrainerSettings
@@ -96,6 +97,8 @@ class Trainer(ABC):
         self.optimizer: Optimizer = self._created("create_optimizer", trainer=self, policy=self.policy)
         if isinstance(self.optimizer, TorchOptimizer):
             check_made(self.optimizer)
+        readers = self.policy, self.optimizer, *self.reward_signals
+        self.policy.inputs.keeps_bytes = all(reader.reads_bytes for reader in readers)
 
     def _refuse_unsupported_actions(self) -> None:
         action = self.behavior_spec.action_spec
@@ -201,7 +204,10 @@ class Trainer(ABC):
 
     def _check_finite(self, worker: int, steps: DecisionSteps | TerminalSteps) -> None:
         for index, values in enumerate((*steps.obs, steps.reward, steps.group_reward)):
-            flat = values.ravel("K") if values.ndim == 4 else values  # images as they lie in memory
+            is_image = values.ndim == 4
+            if is_image and values.dtype == np.uint8:
+                continue
+            flat = values.ravel("K") if is_image else values  # images as they lie in memory
             if COMPILED is not None and COMPILED.all_finite(flat):
                 continue
             finite = np.isfinite(values)
@@ -223,7 +229,10 @@ class Trainer(ABC):
         if rows.start == rows.stop:
             return
         mask = store.mask[rows] if store.masked else None
-        actions = self.policy.act([obs[rows] for obs in store.obs], mask, self.rng)
+        seen = [obs[rows] for obs in store.obs]
+        if not self.policy.reads_bytes:
+            seen = [to_floats(obs) for obs in seen]
+        actions = self.policy.act(seen, mask, self.rng)
         store.set_actions(actions)
         sent = self.policy.action_tuple(actions)
         if len(self._waiting) == 1:

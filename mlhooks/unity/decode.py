@@ -8,6 +8,7 @@ import numpy as np
 from mlagents_envs.base_env import BehaviorSpec, DecisionSteps, TerminalSteps
 from numpy.typing import NDArray
 
+from mlhooks.envs.pixels import blank, to_floats
 from mlhooks.errors import EnvironmentFailure, NonFiniteError
 from mlhooks.unity import schema
 from mlhooks.unity.images import ImageError, decode_images
@@ -21,6 +22,7 @@ schema.install()
 from mlagents_envs.communicator_objects.observation_pb2 import NONE, ObservationProto  # noqa: E402
 
 Steps = tuple[DecisionSteps, TerminalSteps]
+Values = NDArray[np.float32] | NDArray[np.uint8]
 
 
 class ObservationMismatch(EnvironmentFailure):
@@ -75,9 +77,20 @@ class Decoder:
                 f"{len(self._shapes)}. Agents of one behavior must have the same sensors."
             )
         for sensor, observation in enumerate(agent.observations):
-            columns.obs[sensor][row] = self._observation(agent.id, sensor, observation)
+            values = self._observation(agent.id, sensor, observation)
+            if row == 0 and self.unity_spec.compressed and values.dtype == np.uint8:
+                columns.obs[sensor] = self._bytes(sensor, len(columns.done))
+            elif values.dtype != columns.obs[sensor].dtype:  # agents differ in how they are sent
+                columns.obs[sensor], values = to_floats(columns.obs[sensor]), to_floats(values)
+            columns.obs[sensor][row] = values
 
-    def _observation(self, agent_id: int, sensor: int, observation: ObservationProto) -> NDArray[np.float32]:
+    def _bytes(self, sensor: int, agents: int) -> NDArray[np.uint8]:
+        """Room for images as the player shapes them, with their channels last in memory."""
+        shape = self._shapes[sensor]
+        last = self.unity_spec.channels_last[sensor]
+        return np.zeros((agents, *shape), np.uint8) if last else blank(agents, shape, np.uint8)
+
+    def _observation(self, agent_id: int, sensor: int, observation: ObservationProto) -> Values:
         """One agent's observation, as the player shapes it."""
         expected, shape = self._shapes[sensor], tuple(observation.shape)
         where = f"{self._agent(agent_id)}, {self._sensor(sensor)}"
@@ -110,7 +123,7 @@ class Decoder:
         for sensor, obs in enumerate(columns.obs):
             self._check_finite(columns, obs, self._sensor(sensor))
             if self.unity_spec.channels_last[sensor]:
-                columns.obs[sensor] = np.ascontiguousarray(obs.transpose(0, 3, 1, 2))
+                columns.obs[sensor] = obs.transpose(0, 3, 1, 2)
         ended = columns.done
         rows, ends = (np.flatnonzero(~ended), np.flatnonzero(ended)) if ended.any() else (slice(None), slice(0, 0))
         mask = columns.mask[rows]
@@ -132,7 +145,9 @@ class Decoder:
         )
         return decisions, terminals
 
-    def _check_finite(self, columns: Columns, values: NDArray[np.float32], what: str) -> None:
+    def _check_finite(self, columns: Columns, values: Values, what: str) -> None:
+        if values.dtype == np.uint8:
+            return
         finite = np.isfinite(values)
         if not finite.all():
             row = int(np.argwhere(~finite)[0][0])

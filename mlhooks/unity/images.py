@@ -16,7 +16,7 @@ class ImageError(ValueError):
     """Compressed bytes that do not hold the observation that they should."""
 
 
-def decode_images(data: bytes, channels: int, mapping: Sequence[int]) -> NDArray[np.float32]:
+def decode_images(data: bytes, channels: int, mapping: Sequence[int]) -> NDArray[np.uint8] | NDArray[np.float32]:
     """An observation from the PNG files that were written one after another.
 
     Args:
@@ -27,16 +27,16 @@ def decode_images(data: bytes, channels: int, mapping: Sequence[int]) -> NDArray
             channel is the mean of the first image's, and of several the first ones count.
 
     Returns:
-        Values in [0, 1]: [channels, height, width].
+        [channels, height, width]: bytes where each channel is one of the images', and else means in [0, 1].
 
     Raises:
         ImageError: there is no image, they differ in size, or the mapping does not fit them.
     """
     images = _read(data)
     if channels == 1 and not mapping:
-        return _shares(images[0].mean(axis=0, dtype=np.float32, keepdims=True))
+        return _mean(images[0])[None]
     pixels = np.concatenate(images)
-    return _mapped(pixels, np.asarray(mapping)) if mapping else _shares(pixels[:channels])
+    return _mapped(pixels, np.asarray(mapping)) if mapping else pixels[:channels]
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -68,13 +68,17 @@ def _read(data: bytes) -> list[NDArray[np.uint8]]:
     return images
 
 
-def _mapped(pixels: NDArray[np.uint8], mapping: NDArray[np.int64]) -> NDArray[np.float32]:
+def _mapped(pixels: NDArray[np.uint8], mapping: NDArray[np.int64]) -> NDArray[np.uint8] | NDArray[np.float32]:
     targets = mapping[mapping >= 0]
     count = int(targets.max(initial=-1)) + 1
     if len(mapping) != len(pixels) or not count or len(np.unique(targets)) != count:
         raise ImageError(f"the channel mapping {mapping.tolist()} does not fit images with {len(pixels)} channels")
-    return _shares(np.stack([pixels[mapping == channel].mean(axis=0, dtype=np.float32) for channel in range(count)]))
+    if len(targets) == count:
+        return pixels[mapping.argsort()[-count:]]
+    return np.stack([_mean(pixels[mapping == channel]) for channel in range(count)])
 
 
-def _shares(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.divide(pixels, 255, dtype=np.float32)
+def _mean(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The mean over channels [channels, height, width], in [0, 1]."""
+    mean: NDArray[np.float32] = pixels.mean(axis=0, dtype=np.float32) / np.float32(255)
+    return mean

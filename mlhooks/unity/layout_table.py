@@ -31,7 +31,7 @@ class Columns:
     group_id: NDArray[np.int32]
     group_reward: NDArray[np.float32]
     mask: NDArray[np.bool_]
-    obs: list[NDArray[np.float32]]
+    obs: list[NDArray[np.float32] | NDArray[np.uint8]]
 
 
 class LayoutTable:

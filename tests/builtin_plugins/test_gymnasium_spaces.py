@@ -8,6 +8,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from mlagents_envs.base_env import ActionTuple, DimensionProperty
 
+from builtin_plugins.gymnasium_spaces import ObservationEncoder
 from mlhooks.errors import UnsupportedError
 from tests.builtin_plugins.gymnasium_envs import make
 
@@ -93,10 +94,19 @@ def test_boxes_of_bytes_become_images_with_channels_first(shape, channels_first)
     assert spec.dimension_property == (DimensionProperty.NONE, moves, moves)
     for (given,), shown in pairs:
         assert np.moveaxis(given, 0, -1).flags.c_contiguous  # as experience is kept
-        assert given.max() <= 1
         axes = {3: (2, 0, 1), 4: (0, 3, 1, 2)}.get(len(shape), (0, 1))
         expected = (shown if shape == channels_first else shown.transpose(axes)).reshape(channels_first)
-        np.testing.assert_allclose(given * 255, expected, rtol=1e-6)
+        assert given.dtype == np.uint8
+        np.testing.assert_array_equal(given, expected)
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 3), (4, 6, 6), (6, 5), (2, 6, 5, 3)])
+def test_images_are_copies_of_what_an_environment_may_write_over(shape):
+    encode = ObservationEncoder(spaces.Box(0, 255, shape, np.uint8), "it")
+    buffer = np.full((2, *shape), 7, np.uint8)
+    kept = [*encode(buffer), *encode.each(list(buffer))]
+    buffer[:] = 0
+    assert all((images == 7).all() for images in kept)
 
 
 def test_unusable_observation_space_is_refused_by_name():

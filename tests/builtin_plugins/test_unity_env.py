@@ -155,7 +155,8 @@ def compare(ours: Any, theirs: Any) -> int:
                 np.testing.assert_array_equal(getattr(a, key), getattr(e, key))
             for obs, expected in zip(a.obs, e.obs, strict=True):
                 channels_first = np.moveaxis(expected, 3, 1) if expected.ndim == 4 else expected
-                np.testing.assert_allclose(obs, channels_first, atol=1e-6)
+                seen = obs / 255 if obs.dtype == np.uint8 else obs
+                np.testing.assert_allclose(seen, channels_first, atol=1e-6)
                 count += 1
         decisions, terminals = theirs.get_steps(name)
         np.testing.assert_array_equal(ours.get_steps(name)[1].interrupted, terminals.interrupted)

@@ -14,7 +14,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 import pytest
-from mlagents_envs.base_env import ActionTuple
+from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
 
 from mlhooks.envs import messages, players
 from mlhooks.envs.manager import Worker, WorkerFailure, WorkerLost, WorkerStep
@@ -22,10 +22,11 @@ from mlhooks.envs.messages import Made
 from mlhooks.envs.parameters import Sampler
 from mlhooks.envs.processes import ProcessManager
 from mlhooks.envs.restarts import RestartPolicy
+from mlhooks.envs.shared_steps import check_steps
 from mlhooks.envs.worker import Recipe
 from mlhooks.errors import EnvironmentFailure, UsageError
 from mlhooks.settings.environment_parameters import ConstantSettings
-from tests.envs.numbered import Make, Numbered, Plan
+from tests.envs.numbered import Make, Numbered, Plan, spec
 
 Manage = Callable[..., ProcessManager]
 UNHURRIED = 60  # seconds, for what ends when it works
@@ -99,6 +100,41 @@ def test_steps_arrive_as_the_environment_made_them(manage: Manage) -> None:
     while min(counts) <= 7:  # a worker may have made many steps before the other has started
         assert play(manager, 20, compare) == []
     assert all(views)
+
+
+class Filming(Numbered):
+    """Shows an image of its numbers as bytes; of ends as floats in odd episodes."""
+
+    @property
+    def behavior_specs(self) -> Mapping[str, BehaviorSpec]:
+        return {"Numbers": spec("image", (2, 1, 2))}
+
+    def get_steps(self, behavior_name: str) -> tuple[DecisionSteps, TerminalSteps]:
+        decisions, terminals = super().get_steps(behavior_name)
+        for steps in (decisions, terminals):
+            pixels = steps.obs[0].reshape(-1, 2, 1, 2).astype(np.uint8)
+            steps.obs = [pixels / np.float32(255) if steps is terminals and self.episode % 2 else pixels]
+        return decisions, terminals
+
+
+def test_bytes_of_images_arrive_as_bytes(manage: Manage) -> None:
+    here = Filming(0, Plan())
+    here.reset()
+    ends = set()
+
+    def compare(step: WorkerStep) -> None:
+        got, wanted = step.steps["Numbers"], here.get_steps("Numbers")
+        for ours, theirs in zip(got, wanted, strict=True):
+            assert_equal(ours, theirs)
+            assert ours.obs[0].dtype == theirs.obs[0].dtype
+            assert ours.obs[0].transpose(0, 2, 3, 1).flags.c_contiguous  # as experience is kept
+        check_steps("Numbers", step.specs["Numbers"], *wanted)
+        if len(got[1]):
+            ends.add(got[1].obs[0].dtype.name)
+        here.step()
+
+    play(manage(Filming, 1), 12, compare)
+    assert ends == {"uint8", "float32"}
 
 
 class Echo(Numbered):

@@ -159,6 +159,8 @@ def test_what_is_not_plain_is_left_to_torch() -> None:
     assert all(is_left(nn.Sequential(other, *plain[1:])) for other in others)
     assert is_left(nn.Sequential(*plain[:-1], nn.LeakyReLU(0.2)))
     assert is_left(nn.Sequential(plain[0], plain[2], *plain[3:]))  # nothing behind the first one
+    assert is_left(plain[:-1])  # nor behind the last one
+    assert is_left(nn.Sequential())
     plain[0].register_forward_hook(lambda *_: None)
     assert is_left(plain)
 

@@ -57,10 +57,35 @@ def test_images_follow_the_vectors_and_pass_unnormalized() -> None:
     assert (features[:, 5:] == np.hstack([flat[0], flat[2]])).all()
 
 
-def test_rollout_of_one_image_is_not_copied() -> None:
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_rollout_of_one_image_is_not_copied(dtype: type) -> None:
     inputs = FeatureInput(FeatureLayout("B", BehaviorSpec([image(3, 5, 5)], ActionSpec(1, ()))), normalize=True)
-    frames = np.zeros((4, 5, 5, 3), np.float32).transpose(0, 3, 1, 2)
+    inputs.keeps_bytes = True
+    frames = np.zeros((4, 5, 5, 3), dtype).transpose(0, 3, 1, 2)
     assert np.shares_memory(inputs.features([frames]), frames)
+
+
+def test_images_stay_bytes_where_they_are_all_that_is_observed_and_their_reader_takes_them() -> None:
+    rng = np.random.default_rng(0)
+    first, second = (rng.integers(0, 256, (4, *shape), np.uint8) for shape in ((2, 5, 6), (1, 5, 5)))
+    flat = np.hstack([part.transpose(0, 2, 3, 1).reshape(4, -1) for part in (first, second)])
+    inputs = FeatureInput(
+        FeatureLayout("B", BehaviorSpec([image(2, 5, 6), image(1, 5, 5)], ActionSpec(1, ()))), normalize=True
+    )
+    for keeps, obs in ((False, [first, second]), (True, [first, second / np.float32(255)])):
+        inputs.keeps_bytes = keeps
+        features = inputs.features(obs)
+        assert features.dtype == np.float32
+        np.testing.assert_allclose(features, flat / 255, rtol=1e-6)
+    kept = inputs.features([first, second])
+    assert kept.dtype == np.uint8
+    assert (kept == flat).all()
+
+    vector_beside = FeatureInput(FeatureLayout("B", MIXED), normalize=False)
+    vector_beside.keeps_bytes = True
+    features = vector_beside.features([first, np.full((4, 3), 9.0, np.float32), second, np.ones((4, 2), np.float32)])
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, np.hstack([[[9.0] * 3 + [1.0] * 2] * 4, flat / 255]), rtol=1e-6)
 
 
 def test_behavior_without_observations_is_refused() -> None:
@@ -113,6 +138,13 @@ def test_layers_read_vectors_and_the_encoding_of_each_image(conditioning: str, k
     torch.testing.assert_close(encoder(features), expected)
     encoder(features).sum().backward()
     assert all(p.grad is not None and bool(p.grad.any()) for p in encoder.parameters())
+
+
+def test_several_images_in_bytes_are_encoded_side_by_side() -> None:
+    layout = FeatureLayout("B", BehaviorSpec([image(2, 5, 6), image(1, 5, 5)], ActionSpec(1, ())))
+    encoder = make_encoder(layout, NetworkSettings(hidden_units=4, vis_encode_type="match3"))
+    pixels = torch.randint(0, 256, (3, 85), dtype=torch.uint8)
+    torch.testing.assert_close(encoder(pixels), encoder(pixels / 255))
 
 
 def test_image_as_goal_signal_is_refused_by_name_where_goals_make_the_weights() -> None:

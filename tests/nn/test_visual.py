@@ -67,6 +67,23 @@ def test_encoder_computes_what_its_layers_do_one_by_one(kind: str) -> None:
     torch.testing.assert_close(encoder(pixels), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", SHAPES)
+def test_bytes_are_encoded_as_the_floats_that_they_stand_for(kind: str) -> None:
+    encoder = make(kind, 2, 37, 44)
+    pixels = torch.randint(0, 256, (5, 37 * 44 * 2), dtype=torch.uint8)
+    beside = torch.cat([pixels, pixels], 1)[:, : pixels.shape[1]]  # as where there are several images
+    results = []
+    for given in (pixels / 255, pixels, beside):
+        encoder.zero_grad()
+        encoding = encoder(given)
+        encoding.square().sum().backward()
+        results.append([encoding.detach(), *(p.grad.clone() for p in encoder.parameters() if p.grad is not None)])
+    assert len(results[0]) == 1 + 2 * len(SHAPES[kind])
+    for ours in results[1:]:
+        for part, expected in zip(ours, results[0], strict=True):
+            torch.testing.assert_close(part, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+
+
 @pytest.mark.parametrize(
     ("kind", "smallest"), [("fully_connected", 1), ("match3", 5), ("resnet", 15), ("simple", 20), ("nature_cnn", 36)]
 )

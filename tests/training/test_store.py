@@ -6,6 +6,7 @@ from mlagents_envs.base_env import ActionSpec, BehaviorSpec, DimensionProperty, 
 
 from mlhooks.nn.heads import SampledActions
 from mlhooks.training.episodes import Episodes
+from mlhooks.training.replay import ReplayBuffer
 from mlhooks.training.store import COMPILED, End, ExperienceStore
 from tests.steps import decisions, make_spec, terminals
 
@@ -50,23 +51,74 @@ def test_fleet_that_decides_together_is_a_view_of_time_by_slot() -> None:
     assert store.reward[rows].reshape(3, 2).tolist() == [[1, 1], [2, 2], [3, 3]]
 
 
-def test_images_keep_their_channels_last_in_memory_through_growth_and_handover() -> None:
-    image = ObservationSpec((2, 3, 4), (DimensionProperty.NONE,) * 3, ObservationType.DEFAULT, "image")
-    store = ExperienceStore(BehaviorSpec([image], ActionSpec(1, ())), rows=4, time_horizon=99)
-    shown = np.random.default_rng(0).random((7, 2, 2, 3, 4), np.float32)  # [tick, agent, channels, height, width]
+IMAGE = ObservationSpec((2, 3, 4), (DimensionProperty.NONE,) * 3, ObservationType.DEFAULT, "image")
+IMAGES = BehaviorSpec([IMAGE], ActionSpec(1, ()))
+
+
+def show(store: ExperienceStore, images: np.ndarray) -> None:
+    """Let both agents see images [2, channels, height, width] and act."""
+    steps = decisions([0, 1], [0.0, 0.0], [0.0, 0.0])
+    steps.obs[0] = images
+    store.open_rows(slots(0, 1), steps)
+    store.set_actions(SampledActions(np.zeros((2, 1), np.float32), np.zeros((2, 0), np.int64), np.zeros(2)))
+
+
+def end(store: ExperienceStore, images: np.ndarray) -> None:
+    """Interrupt the episodes of both agents."""
+    steps = terminals([0, 1], [0.0, 0.0], [0.0, 0.0], [True, True])
+    steps.obs[0] = images
+    store.end_episodes(slots(0, 1), steps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_images_keep_their_type_and_their_channels_last_in_memory_through_growth_and_handover(dtype: type) -> None:
+    store = ExperienceStore(IMAGES, rows=4, time_horizon=99)
+    shown = np.random.default_rng(0).integers(0, 256, (7, 2, 2, 3, 4)).astype(dtype)  # [tick, agent, channels, ...]
     store.reserve(2)
     for tick, images in enumerate(shown):
-        steps = decisions([0, 1], [0.0, 0.0], [0.0, 0.0])
-        steps.obs[0] = images
-        store.open_rows(slots(0, 1), steps)
-        store.set_actions(SampledActions(np.zeros((2, 1), np.float32), np.zeros((2, 0), np.int64), np.zeros(2)))
+        show(store, images)
         if tick == 3:  # of which the last is open
             store.keep_open()
+    assert store.obs[0].dtype == dtype
     assert (store.obs[0][:8] == shown[3:].reshape(8, 2, 3, 4)).all()
     rows = np.array([5, 0, -1])
     for images in (store.obs[0][:8], store.obs_at(rows)[0]):
         assert np.moveaxis(images, 1, -1).flags.c_contiguous
     assert (store.obs_at(rows)[0][:2] == shown[3:].reshape(8, 2, 3, 4)[[5, 0]]).all()
+
+
+@pytest.mark.parametrize("kind", [ExperienceStore, ReplayBuffer])
+@pytest.mark.parametrize("floats_come", ["never", "at once", "later", "at an end"])
+def test_images_are_bytes_until_floats_come(kind: type[ExperienceStore], floats_come: str) -> None:
+    store = kind(IMAGES, rows=100, time_horizon=99)
+    store.reserve(2)
+    shown = np.random.default_rng(0).integers(0, 256, (6, 2, 2, 3, 4), np.uint8)
+    floats = {"at once": 0, "later": 3, "at an end": 2}.get(floats_come)
+    final = []
+    for tick, images in enumerate(shown):
+        given = images / np.float32(255) if tick == floats else images
+        if tick % 3 == 2:
+            end(store, given)
+            final.append(images)
+        else:
+            show(store, given)
+    in_bytes = floats_come == "never"
+    for column, expected in ((store.obs[0][:8], shown[[0, 1, 3, 4]]), (store.final_obs[0][:4], np.stack(final))):
+        assert column.dtype == (np.uint8 if in_bytes else np.float32)
+        np.testing.assert_allclose(column if in_bytes else column * 255, expected.reshape(-1, 2, 3, 4), rtol=1e-6)
+        assert np.moveaxis(column, 1, -1).flags.c_contiguous
+
+
+def test_checkpoint_with_floats_takes_bytes_as_floats() -> None:
+    old, store = (ExperienceStore(IMAGES, rows=100, time_horizon=99) for _ in range(2))
+    old.reserve(2)
+    pixels = np.full((2, 2, 3, 4), 51, np.uint8)
+    show(old, pixels / np.float32(255))
+    store.load_state_dict(old.state_dict())
+    show(store, pixels)
+    end(store, pixels)
+    for column in (store.obs[0][:4], store.final_obs[0][:2]):
+        np.testing.assert_allclose(column, 0.2, rtol=1e-6)
 
 
 def test_rows_with_an_encoding_of_the_current_weights_are_told_from_others() -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,8 +103,8 @@ def test_random_messages_decode_as_the_reference_decodes_them(seed: int, compres
                 np.testing.assert_array_equal(getattr(a, name), getattr(e, name), name)
             for obs, expected_obs in zip(a.obs, e.obs, strict=True):
                 in_our_order = np.moveaxis(expected_obs, 3, 1) if expected_obs.ndim == 4 else expected_obs
-                np.testing.assert_allclose(obs, in_our_order, atol=1e-6)
-                assert obs.dtype == np.float32
+                np.testing.assert_allclose(obs / 255 if obs.dtype == np.uint8 else obs, in_our_order, atol=1e-6)
+                assert obs.dtype in (np.float32, np.uint8)
                 assert obs.flags.writeable
         np.testing.assert_array_equal(actual[1].interrupted, expected[1].interrupted)
         if len(actual[0]) and player.branches:
@@ -161,8 +162,38 @@ def test_images_of_both_orders_arrive_channels_first() -> None:
         (png, floats), _ = ours.decode(serialized(agents))[0].obs, None
         assert [spec.shape for spec in ours.spec.observation_specs] == [(3, 4, 6)] * 2
         assert [tuple(map(int, spec.dimension_property)) for spec in ours.spec.observation_specs] == [(1, 2, 2)] * 2
-        np.testing.assert_allclose(png[0], pixels.transpose(2, 0, 1) / 255, atol=1e-6)
+        np.testing.assert_array_equal(png[0], pixels.transpose(2, 0, 1))
+        assert png[0].transpose(1, 2, 0).flags.c_contiguous  # as experience is kept
         np.testing.assert_array_equal(floats[0], pixels.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("channels", "mapping", "expected"),
+    [
+        (3, (), lambda p: p[:3]),
+        (5, (), lambda p: p[:5]),
+        (3, (2, -1, 0, 1, -1, -1), lambda p: p[[2, 3, 0]]),
+        (1, (), lambda p: p[:3].mean(0)[None] / 255),
+        (2, (0, 1, 1, -1, -1, -1), lambda p: np.stack([p[0], p[1:3].mean(0)]) / 255),
+    ],
+)
+def test_channels_that_are_not_averaged_stay_bytes(channels: int, mapping: tuple[int, ...], expected: Any) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 6))
+    agents = [agent(i, [image(part, channels, mapping)], done=i == 1) for i, part in enumerate(pixels)]
+    for steps, part in zip(decode(agents), pixels, strict=True):
+        wanted = expected(part.transpose(2, 0, 1))
+        assert steps.obs[0].dtype == (np.uint8 if wanted.dtype == int else np.float32)
+        np.testing.assert_allclose(steps.obs[0][0], wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_images_of_one_step_are_floats_where_one_agents_are(place: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3))
+    png, floats = image(pixels, 3), observation(pixels / 255, "camera", HEIGHT_WIDTH_CHANNELS)
+    agents = [agent(i, [floats if i == place else png]) for i in range(3)]
+    obs = decoder([agent(0, [png])]).decode(serialized(agents))[0].obs[0]
+    assert obs.dtype == np.float32
+    np.testing.assert_allclose(obs, np.stack([pixels.transpose(2, 0, 1)] * 3) / 255, atol=1e-6)
 
 
 @pytest.mark.parametrize(

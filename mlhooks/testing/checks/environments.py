@@ -60,8 +60,8 @@ def _misfit(spec: BehaviorSpec, steps: DecisionSteps | TerminalSteps) -> str | N
     for what, array, shape in columns:
         if array.shape != (agents, *shape):
             return f"{what} of {agents} agents has shape {array.shape} instead of {(agents, *shape)}"
-        if array.dtype != np.float32:
-            return f"{what} has the type {array.dtype} instead of float32"
+        if array.dtype != np.float32 and not (array.dtype == np.uint8 and len(shape) == 3):
+            return f"{what} has the type {array.dtype} instead of float32{' or uint8' if len(shape) == 3 else ''}"
         if not np.isfinite(array).all():
             return f"{what} is NaN or infinite"
     for what, array in (("agent_id", steps.agent_id), ("group_id", steps.group_id)):

@@ -88,7 +88,7 @@ def test_trains_on_every_action_kind_that_it_declares(trial: Trial, kind: str) -
 
 @pytest.mark.parametrize("kind", OBSERVATION_KINDS)
 def test_trains_on_every_observation_kind(trial: Trial, kind: str) -> None:
-    """It trains on vectors, several of them, goal signals and images, or refuses clearly what it cannot read."""
+    """It trains on vectors, goal signals, and images as floats and as bytes, or refuses clearly what it cannot read."""
     spec = make_behavior_spec(**OBSERVATION_KINDS[kind], **trial.any_actions)
     if kind != "image":
         _train(trial, any_kind(spec)(), kind)
@@ -99,6 +99,7 @@ def test_trains_on_every_observation_kind(trial: Trial, kind: str) -> None:
         demand("observation" in str(error), f"The refusal must name the observation, and says: {error}")
     else:
         _train(trial, any_kind(spec)(), kind)
+        _train(trial, any_kind(spec, in_bytes=True)(), f"{kind} in bytes")
 
 
 def test_trains_on_normalized_observations(trial: Trial) -> None:
