@@ -113,7 +113,8 @@ class DQNOptimizer(TorchOptimizer):
     def targets(self, batch: Batch) -> Tensor:
         """Rewards plus the discounted value of what follows, the mean over branches (Tavakoli, eq. 5): [rows]."""
         values = self.target(batch.next_features)
-        scores = self.policy.network(batch.next_features) if self.double_q else values
+        with torch.no_grad():
+            scores = self.policy.network(batch.next_features) if self.double_q else values
         if batch.next_mask is not None:
             scores = scores.masked_fill(batch.next_mask, MASKED_LOGIT)
         branches = self.policy.network.branches

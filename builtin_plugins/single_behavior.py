@@ -173,13 +173,19 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
             raise UnityActionException(
                 f"The action of agent {agents[bad]} of {self.behavior_name} is not finite: {continuous[bad]}."
             )
-        # Seen as unsigned, a negative index is a huge one: a single comparison finds both kinds of bad index.
-        if branches and np.count_nonzero(discrete.view(np.uint32) >= self._branches[:count]):
+        if branches and self._has_bad_index(discrete):
             bad = np.flatnonzero((discrete.view(np.uint32) >= self._branches[:count]).any(axis=1))[0]
             raise UnityActionException(
                 f"The discrete action of agent {agents[bad]} of {self.behavior_name} is {discrete[bad]}, but its "
                 f"branches have the sizes {self._action_spec.discrete_branches}, counted from 0."
             )
+
+    def _has_bad_index(self, discrete: npt.NDArray[np.int32]) -> bool:
+        if len(discrete) == 1:  # a number is compared sooner than an array
+            sizes = self._action_spec.discrete_branches
+            return not all(0 <= index < size for index, size in zip(discrete[0].tolist(), sizes, strict=True))
+        # Seen as unsigned, a negative index is a huge one: a single comparison finds both kinds of bad index.
+        return bool(np.count_nonzero(discrete.view(np.uint32) >= self._branches[: len(discrete)]))
 
     def _check_shape(self, kind: str, given: npt.NDArray[Any] | None, wanted: tuple[int, int]) -> None:
         if given is None or given.shape != wanted:

@@ -255,13 +255,15 @@ cdef class Arithmetic:
         return otherwise["amax"](self, *args, **kwargs) if result is None else result
 
     def unsqueeze(self, *args, **kwargs):
-        if self.constant and args == (1,) and cnp.PyArray_Check(self.array) and cnp.PyArray_NDIM(self.array) == 1:
-            return made(self.array.reshape(-1, 1), constant=True)
-        return otherwise["unsqueeze"](self, *args, **kwargs)
+        result = None
+        if self.constant and self._tensor is None and args == (1,) and cnp.PyArray_NDIM(self.array) == 1:
+            result = seen(self, self.array.reshape(-1, 1), behind_the_first)
+        return otherwise["unsqueeze"](self, *args, **kwargs) if result is None else result
 
     def expand_as(self, other):
-        if self.constant and isinstance(other, Arithmetic) and self.array.shape == (<Arithmetic>other).array.shape:
-            return self
+        if self.constant and self._tensor is None and isinstance(other, Arithmetic):
+            if self.array.shape == (<Arithmetic>other).array.shape:
+                return self
         return otherwise["expand_as"](self, other)
 
     def mean(self, *args, **kwargs):
@@ -341,3 +343,18 @@ cdef object largest(Arithmetic source):
             if most[r] == most[r] and not value[r * columns + c] <= most[r]:
                 most[r] = value[r * columns + c]
     return made(results, constant=True)
+
+
+cdef object seen(Arithmetic base, array, how):
+    """A constant in the memory of another one; None where it is not computed here."""
+    record = get_value(entered)
+    if record is None:
+        return None
+    view = made(array, constant=True)
+    record.views[view] = base, how
+    return view
+
+
+def behind_the_first(tensor):
+    """How torch sees [rows] as [rows, 1]."""
+    return tensor.unsqueeze(1)

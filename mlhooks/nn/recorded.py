@@ -61,9 +61,10 @@ class Record:
         """Make a torch tensor of it, and of all that torch would have in the same memory."""
         while recorded in self.views:
             recorded = self.views[recorded][0]
-        leaf = torch.from_numpy(np.asarray(recorded.array)).requires_grad_()
-        leaf.register_post_accumulate_grad_hook(self._came_through_torch)
-        recorded._leaf = leaf
+        leaf = torch.from_numpy(np.asarray(recorded.array))
+        if not recorded.constant:
+            leaf.requires_grad_().register_post_accumulate_grad_hook(self._came_through_torch)
+            recorded._leaf = leaf
         recorded._tensor = leaf.clone()  # which may be changed in place, as the result of an operation may
         for view, (base, see) in self.views.items():
             if base._tensor is not None and view._tensor is None:
@@ -164,34 +165,35 @@ class Recorded(Base):
     def tensor(self) -> Tensor:
         """The torch tensor that this is from now on; one without gradient where nothing is recorded."""
         if self._tensor is None:
-            record = None if self.constant else Record.active()
+            record = Record.active()
             if record is None:
                 return torch.from_numpy(np.asarray(self.array))
             record.turn(self)
         return cast("Tensor", self._tensor)
 
-    def detach(self) -> Any:
-        """The value without gradient: a constant in a loss, and a tensor elsewhere."""
-        if self._tensor is not None:
-            return self._tensor.detach()
-        known = Recorded(self.array, constant=True)
-        return known.tensor() if Record.entered.get() is None else known
+    def detach(self) -> Tensor:
+        """The value without gradient."""
+        return torch.from_numpy(np.asarray(self.array)) if self._tensor is None else self._tensor.detach()
 
     def item(self) -> float:
         """The value of a scalar."""
         if self._tensor is None and self.array.size == 1:
             return float(self.array.item())
-        return self.tensor().item()
+        return self.detach().item()
 
     @property
     def requires_grad(self) -> bool:
         """As a tensor's."""
-        return not self.constant
+        return not self.constant if self._tensor is None else self._tensor.requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        self.tensor().requires_grad = wanted
 
     @property
     def is_leaf(self) -> bool:
         """As a tensor's."""
-        return self.constant
+        return self.constant if self._tensor is None else self._tensor.is_leaf
 
     @property
     def shape(self) -> torch.Size:
@@ -221,7 +223,7 @@ class Recorded(Base):
         return self.item()
 
     def __bool__(self) -> bool:
-        return bool(self.tensor())
+        return bool(self.detach())
 
     def __repr__(self) -> str:
         return f"Recorded({self.array!r})"
@@ -251,11 +253,11 @@ def _call(operation: Operation | None, function: Any, args: Sequence[Any], kwarg
     if operation is not None and record is not None:
         result = _computed(record, operation, args, kwargs)
         if result is not None:
-            if operation in VIEWS and not result.constant:
+            if operation in VIEWS:
                 record.views[result] = args[0], lambda base: function(base, *args[1:], **kwargs)
             return result
     elif function in CONSTANT:
-        args = [_plain(value.detach()) if type(value) is Recorded else value for value in args]
+        args = [value.detach() if type(value) is Recorded else value for value in args]
     return function(*map(_plain, args), **{name: _plain(value) for name, value in kwargs.items()})
 
 
@@ -287,12 +289,17 @@ def _computed(record: Record, operation: Operation, args: Sequence[Any], kwargs:
     known = len(derivatives)
     if array.dtype != FLOAT32 or (known < len(inputs) and any(type(value) is Recorded for value in inputs[known:])):
         return None
-    if not torch.is_grad_enabled() or all(type(value) is not Recorded or value.constant for value in inputs):
+    if not torch.is_grad_enabled() or not any(map(_depends, inputs)):
         return Recorded(array, constant=True)
     result = Recorded(array, inputs, derivatives)
     record.steps.append(result)
     record.in_numpy = True
     return result
+
+
+def _depends(value: Any) -> bool:
+    """Whether it depends on parameters."""
+    return type(value) is Recorded and not value.constant
 
 
 def _arrays(inputs: Sequence[Any]) -> list[Any] | None:
@@ -318,7 +325,7 @@ def _arrays(inputs: Sequence[Any]) -> list[Any] | None:
 def compute(operation: Callable[..., Sequence[Result]], *inputs: Any) -> list[Tensor] | None:
     """The results of an operation of several on tensors; None where it is left to torch."""
     record = Record.active()
-    arrays = _arrays(inputs) if record is not None and type(inputs[0]) is Recorded else None
+    arrays = _arrays(inputs) if record is not None and any(map(_depends, inputs)) else None
     if record is None or arrays is None:
         return None
     with np.errstate(all="ignore"):

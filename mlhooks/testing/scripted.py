@@ -195,7 +195,8 @@ class ScriptedEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no type
     # --- one tick
 
     def _observed(self, rows: np.ndarray) -> list[np.ndarray]:
-        return [part if part.dtype == np.uint8 else part.astype(np.float32) for part in self.observe(rows)]
+        parts = self.observe(rows)
+        return [part if part.dtype == np.uint8 and part.ndim == 4 else part.astype(np.float32) for part in parts]
 
     def _terminal_steps(self, over: np.ndarray, interrupted: np.ndarray) -> TerminalSteps:
         obs = self._observed(over)

@@ -155,8 +155,7 @@ class TorchOptimizer(Optimizer):
             self._tape.backward(losses["loss"])
             self.gradients_ready(losses)
             self.torch_optimizer.step()
-            with self._tape:  # where what is computed on arrays need not become tensors
-                return {name: value.detach() for name, value in losses.items() if name != "loss"}
+            return {name: value.detach() for name, value in losses.items() if name != "loss"}
         except MlhooksError:
             raise
         except Exception:

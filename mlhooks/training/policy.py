@@ -111,7 +111,10 @@ class ActorPolicy(Policy):
     Attributes:
         keeps_encodings: whether actions come with what torch encoded for them, so that a critic on the actor's encoder
             need not encode it again.
+        reads_bytes: as in `Policy`; of an `actor` that is given only a subclass can say so.
     """
+
+    reads_bytes = True
 
     def __init__(
         self,
@@ -124,7 +127,9 @@ class ActorPolicy(Policy):
         super().__init__(behavior_name, behavior_spec, settings, device)
         made = Actor(self.layout, behavior_spec.action_spec, settings.network_settings) if actor is None else actor
         self.actor = made.to(device)
-        self.reads_bytes = actor is None
+        said_by = next(kind for kind in type(self).__mro__ if "reads_bytes" in vars(kind))
+        if actor is not None and said_by is ActorPolicy:
+            self.reads_bytes = False
         self.branches = branch_slices(behavior_spec.action_spec)
         self.keeps_encodings = False
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlhooks.native import load
 from mlhooks.nn import convolutions
@@ -122,6 +127,19 @@ def test_backward_pass_uses_the_weights_of_the_forward_pass() -> None:
         assert ours.equal(theirs)
 
 
+def test_what_was_kept_is_let_go_of_with_the_results() -> None:
+    shape, filters = CASES[2]
+    found = convolve(make_layers(shape, filters), shape, flat(make_pixels(shape, 3, floats=True)))
+    assert found is not None
+    kept = weakref.ref(found.grad_fn.passes)  # type: ignore[union-attr]
+    gc.disable()  # nothing goes in circles
+    try:
+        del found
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
 def test_frozen_layers_get_no_gradient() -> None:
     shape, filters = CASES[2]
     layers = make_layers(shape, filters)
@@ -161,8 +179,62 @@ def test_what_is_not_plain_is_left_to_torch() -> None:
     assert is_left(nn.Sequential(plain[0], plain[2], *plain[3:]))  # nothing behind the first one
     assert is_left(plain[:-1])  # nor behind the last one
     assert is_left(nn.Sequential())
-    plain[0].register_forward_hook(lambda *_: None)
+    assert is_left(nn.Sequential(*[nn.Conv2d(1, 1, 1), nn.LeakyReLU()] * 9))
+    assert is_left(nn.Sequential(*plain[:-2], nn.Flatten(2), plain[-1]))
+    with TorchDispatchMode():
+        assert is_left(plain)
+    assert torch.func.vmap(lambda images: torch.tensor(is_left(plain, images)))(pixels[:, None]).all()
+    with torch.autograd.forward_ad.dual_level():
+        assert is_left(plain)
+    for listened in (plain, plain[0]):
+        handle = listened.register_forward_hook(lambda *_: None)
+        assert is_left(plain)
+        handle.remove()
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
     assert is_left(plain)
+    handle.remove()
+    assert not is_left(plain)
+
+
+def test_weights_that_were_registered_anew_are_found() -> None:
+    shape, filters = CASES[2]
+    layers, pixels = make_layers(shape, filters), flat(make_pixels(shape, 3, floats=True))
+    wanted = convolve(layers, shape, pixels)
+    prune.identity(layers[0], "weight")
+    prune.remove(layers[0], "weight")
+    assert next(iter(dict(layers[0].named_parameters()))) == "bias"
+    found = convolve(layers, shape, pixels)
+    assert found is not None
+    assert wanted is not None
+    assert found.equal(wanted)
+
+
+def test_images_that_changed_before_the_backward_pass_are_an_error() -> None:
+    shape, filters = CASES[2]
+    pixels = flat(make_pixels(shape, 3, floats=True)).clone()
+    found = convolve(make_layers(shape, filters), shape, pixels)
+    assert found is not None
+    pixels.mul_(2.0)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        found.sum().backward()
+
+
+def test_images_are_encoded_where_no_thread_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape, filters = CASES[2]
+    layers, pixels = make_layers(shape, filters), flat(make_pixels(shape, 3, floats=True))
+    wanted = convolve(layers, shape, pixels)
+    ended = ThreadPoolExecutor(1)
+    ended.shutdown()
+    monkeypatch.setattr(convolutions, "_threads", lambda: ended)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = convolve(layers, shape, pixels)
+    finally:
+        torch.set_num_threads(before)
+    assert found is not None
+    assert wanted is not None
+    assert found.equal(wanted)
 
 
 def test_without_the_compiled_part_torch_computes(monkeypatch: pytest.MonkeyPatch) -> None:
