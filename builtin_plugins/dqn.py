@@ -112,16 +112,16 @@ class DQNOptimizer(TorchOptimizer):
 
     def targets(self, batch: Batch) -> Tensor:
         """Rewards plus the discounted value of what follows, the mean over branches (Tavakoli, eq. 5): [rows]."""
-        values = self.target(batch.next_features)
         with torch.no_grad():
+            values = self.target(batch.next_features)
             scores = self.policy.network(batch.next_features) if self.double_q else values
-        if batch.next_mask is not None:
-            scores = scores.masked_fill(batch.next_mask, MASKED_LOGIT)
-        branches = self.policy.network.branches
-        parts = [(values, scores)] if len(branches) == 1 else [(values[:, c], scores[:, c]) for c in branches]
-        best = [v.gather(1, s.argmax(1, keepdim=True)).squeeze(1) if self.double_q else s.amax(1) for v, s in parts]
-        following = best[0] if len(best) == 1 else torch.stack(best, 1).mean(1)
-        return following * batch.discounts + batch.rewards
+            if batch.next_mask is not None:
+                scores = scores.masked_fill(batch.next_mask, MASKED_LOGIT)
+            branches = self.policy.network.branches
+            parts = [(values, scores)] if len(branches) == 1 else [(values[:, c], scores[:, c]) for c in branches]
+            best = [v.gather(1, s.argmax(1, keepdim=True)).squeeze(1) if self.double_q else s.amax(1) for v, s in parts]
+            following = best[0] if len(best) == 1 else torch.stack(best, 1).mean(1)
+            return following * batch.discounts + batch.rewards
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The error of the values of the actions that were taken."""
