@@ -74,8 +74,8 @@ class QPolicy(Policy):
         assert scores is not None
         if mask is not None:
             scores = np.where(mask, np.float32(MASKED_LOGIT), scores)
-        chosen = [scores[:, columns].argmax(1) for columns in branches] if len(branches) > 1 else [scores.argmax(1)]
-        discrete = np.stack(chosen, 1) if len(branches) > 1 else chosen[0][:, None]
+        chosen = [scores[:, columns].argmax(1) for columns in branches]
+        discrete = chosen[0][:, None] if len(chosen) == 1 else np.stack(chosen, 1)
         return SampledActions(np.empty((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
 
     def _values(self, features: np.ndarray) -> np.ndarray:

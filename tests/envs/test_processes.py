@@ -1,72 +1,22 @@
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import numpy as np
 import pytest
-from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
+from mlagents_envs.base_env import BehaviorSpec, DecisionSteps, TerminalSteps
 
-from mlhooks.envs import messages, players
 from mlhooks.envs.manager import Worker, WorkerFailure, WorkerLost, WorkerStep
-from mlhooks.envs.messages import Made
 from mlhooks.envs.parameters import Sampler
-from mlhooks.envs.processes import ProcessManager
-from mlhooks.envs.restarts import RestartPolicy
 from mlhooks.envs.shared_steps import check_steps
-from mlhooks.envs.worker import Recipe
 from mlhooks.errors import EnvironmentFailure, UsageError
 from mlhooks.settings.environment_parameters import ConstantSettings
+from tests.envs.managed import Manage, act, play
 from tests.envs.numbered import Make, Numbered, Plan, spec
-
-Manage = Callable[..., ProcessManager]
-UNHURRIED = 60  # seconds, for what ends when it works
-
-
-@pytest.fixture
-def manage() -> Iterator[Manage]:
-    with contextlib.ExitStack() as stack:
-
-        def make(factory: Any, count: int, lifetime: int = -1) -> ProcessManager:
-            pickled = cloudpickle.dumps(factory)
-            recipes = [Recipe(pickled, index, 1, 30) for index in range(count)]
-            manager = ProcessManager(recipes, timeout=UNHURRIED, restarts=RestartPolicy(lifetime, -1, 60))
-            stack.callback(manager.close)
-            return manager
-
-        yield make
-
-
-def act(manager: ProcessManager, step: WorkerStep) -> None:
-    for behavior_id, (decisions, _) in step.steps.items():
-        n = len(decisions)
-        action = ActionTuple(decisions.obs[0].reshape(n, -1)[:, 1:2] * 0.5, np.ones((n, 2), np.int32))
-        manager.send(step.worker, behavior_id, action)
-
-
-def play(
-    manager: ProcessManager, steps: int, take: Callable[[WorkerStep], Any] = lambda step: None
-) -> list[WorkerLost]:
-    """Let the workers make so many steps together; returns which were lost."""
-    lost = []
-    while steps > 0:
-        for event in manager.ready():
-            if isinstance(event, WorkerLost):
-                lost.append(event)
-            else:
-                take(event)
-                act(manager, event)
-                steps -= 1
-    return lost
 
 
 def assert_equal(got: Any, wanted: Any) -> None:
@@ -304,107 +254,3 @@ def test_start_that_fails_in_all_workers_is_not(manage: Manage, tmp_path: Path, 
     manager = manage(lambda index: fails(index, [0, 1], error, str(tmp_path)), 2)
     with pytest.raises(type(error), match=str(error)):
         manager.ready()
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + UNHURRIED
-    while not condition():
-        assert time.monotonic() < until, "it never came about"
-        time.sleep(0.02)
-
-
-class WithPlayer(Numbered):
-    """Starts a process, as a Unity player is, and notes its own and that one's number."""
-
-    def __init__(self, worker: int, folder: str) -> None:
-        super().__init__(worker, Plan(folder=folder))
-        command = [sys.executable, "-S", "-c", "import time; time.sleep(1000)"]
-        self.player = subprocess.Popen(command, start_new_session=True)
-        players.announce(self.player.pid)
-        Path(folder, f"pids-{worker}-{self.life}").write_text(f"{os.getpid()} {self.player.pid}")
-
-    def close(self) -> None:
-        self.player.kill()
-        self.player.wait()
-
-
-def pids(folder: Path, name: str = "pids-*") -> list[int]:
-    return [int(pid) for path in sorted(folder.glob(name)) for pid in path.read_text().split()]
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
-def test_player_ends_with_its_worker_however_that_ends(manage: Manage, tmp_path: Path) -> None:
-    folder = str(tmp_path)
-    manager = manage(lambda index: WithPlayer(index, folder), 1)
-    play(manager, 1)
-    worker, player = pids(tmp_path)
-    os.kill(worker, signal.SIGKILL)
-    lost = play(manager, 1)
-    assert [str(event) for event in lost] == [
-        "The environment of worker 0 failed: Its process ended with signal SIGKILL."
-    ]
-    wait_until(lambda: not is_running(player))
-    manager.close()
-    manager.close()
-    assert not any(is_running(pid) for pid in pids(tmp_path))
-
-
-class ComesUpNever(WithPlayer):
-    """Starts a process and waits for it, as for a player that does not connect."""
-
-    def __init__(self, worker: int, folder: str) -> None:
-        super().__init__(worker, folder)
-        time.sleep(1000)
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
-def test_player_of_a_worker_that_is_closed_while_it_starts_is_ended_too(manage: Manage, tmp_path: Path) -> None:
-    folder = str(tmp_path)
-    manager = manage(lambda index: ComesUpNever(index, folder), 1)
-    wait_until(lambda: len(pids(tmp_path)) == 2)
-    manager.close()  # nothing of what the worker said was read before
-    wait_until(lambda: not any(is_running(pid) for pid in pids(tmp_path)))
-    assert len(pids(tmp_path)) == 2
-
-
-def shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("psm_*")}
-
-
-class Misshapen(Numbered):
-    """Observes less than its spec says."""
-
-    def get_steps(self, behavior_name: str) -> Any:
-        decisions, terminals = super().get_steps(behavior_name)
-        decisions.obs[0] = decisions.obs[0][:, :3]
-        return decisions, terminals
-
-
-@pytest.mark.skipif(not Path("/dev/shm").exists(), reason="looks at shared memory as Linux shows it")
-def test_memory_of_steps_that_could_not_be_written_is_freed(manage: Manage) -> None:
-    before = shared_memory()
-    manager = manage(Misshapen, 2)
-    with pytest.raises(EnvironmentFailure, match=r"observation 0 has the shape \(3, 3\), and not \(3, 4\)"):
-        manager.ready()
-    manager.close()
-    wait_until(lambda: not shared_memory() - before)
-
-
-@pytest.mark.skipif(not Path("/dev/shm").exists(), reason="looks at shared memory as Linux shows it")
-def test_memory_of_steps_that_nobody_read_is_freed(manage: Manage) -> None:
-    before = shared_memory()
-    manager = manage(Make([Plan()]), 1)
-    connection = manager._workers[0]._connection
-    assert connection is not None
-    assert isinstance(messages.receive(connection), Made)
-    assert connection.poll(UNHURRIED)  # its steps
-    assert shared_memory() - before
-    manager.close()
-    wait_until(lambda: not shared_memory() - before)

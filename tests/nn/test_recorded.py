@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -14,17 +12,8 @@ from torch.nn import functional
 from mlhooks.nn import heads, recorded
 from mlhooks.nn.layers import MLP
 from mlhooks.nn.operations import FUNCTIONS
-from mlhooks.nn.recorded import Recorded
 from mlhooks.nn.tape import GradientTape
-
-G = torch.Generator().manual_seed(3)
-X = torch.randn(6, 4, generator=G)
-C = torch.randn(6, 4, generator=G)  # constant
-ROW = torch.rand(4, generator=G) + 0.5
-MASK = torch.rand(6, 4, generator=G) > 0.5
-INDEX = torch.tensor([[0, 0], [1, 3], [2, 2], [3, 0], [1, 1], [0, 2]])
-
-Function = Callable[[Any], Any]
+from tests.nn.recording import INDEX, MASK, ROW, C, Function, X, weighted, with_tape
 
 COMPUTED: dict[str, Function] = {
     "neg": lambda x: -x,
@@ -147,33 +136,6 @@ def turned_first(x: Any) -> Any:
 LEFT_TO_TORCH["changes in place"] = changed_in_place
 LEFT_TO_TORCH["changes in place of a view"] = changed_view
 LEFT_TO_TORCH["changes in place below a view"] = changed_below_a_view
-
-
-def with_tape(function: Function, *, expect: bool | None = None) -> tuple[Tensor, Tensor]:
-    """The sum of weighted results and its gradient, of a parameter that the tape knows."""
-    parameter = nn.Parameter(X.clone())
-    parameter.grad = torch.zeros_like(parameter)
-    tape = GradientTape()
-    with tape:
-        x: Any = GradientTape.parameter(parameter, Recorded(np.zeros(1, np.float32)))  # type: ignore[arg-type]
-        result = function(x)
-        assert expect is None or (type(result) is Recorded and result._tensor is None) == expect
-        loss = weighted(result)
-    tape.backward(loss)
-    return loss.detach(), parameter.grad
-
-
-def weighted(result: Any) -> Any:
-    weights = torch.linspace(0.5, 2.0, result.numel()).reshape(result.shape)
-    return (result * weights).sum()
-
-
-@pytest.fixture
-def in_numpy() -> Iterator[None]:
-    """What is compiled leaves everything to numpy."""
-    recorded.connect(ContextVar("nothing is entered", default=None))
-    yield
-    recorded.connect()
 
 
 EACH = pytest.mark.parametrize(
@@ -311,83 +273,6 @@ def test_wrong_indices_and_conditions_are_told_as_by_torch() -> None:
         with_tape(lambda x: x.masked_fill(INDEX[:, :1], 0.0))
     with pytest.raises(RuntimeError, match="bool"):
         with_tape(lambda x: torch.where(C, x, 0.0))
-
-
-def test_is_a_constant_where_no_gradients_are_wanted() -> None:
-    def without(x: Any) -> Any:
-        with torch.no_grad():
-            constant = x * 2.0 + x.sigmoid()
-            assert not constant.requires_grad
-        assert (constant.exp() + constant.detach()).requires_grad is False
-        return x * constant
-
-    _, gradient = with_tape(without, expect=True)
-    weights = torch.linspace(0.5, 2.0, 24).reshape(6, 4)
-    torch.testing.assert_close(gradient, (X * 2.0 + X.sigmoid()) * weights)
-
-
-def frozen(x: Any) -> Any:
-    """A constant, as outputs of frozen networks are; in torch a tensor without gradient."""
-    return Recorded(X.numpy().copy(), constant=True) if isinstance(x, Recorded) else X.clone()
-
-
-def changed_constant(x: Any) -> Any:
-    w = frozen(x)
-    v = w * 0.5
-    row, w = v.amax(1).unsqueeze(1), w * 2.0
-    w[:, 0] = x[:, 0] * 2.0
-    v.add_(x)
-    row += 1.0
-    return w * v * x + row
-
-
-def changed_view_of_a_constant(x: Any) -> Any:
-    w = frozen(x).amax(1)
-    view = w.unsqueeze(1)
-    view.mul_(x[:, :1])
-    return w * x[:, 1] + view[:, 0]
-
-
-CONSTANTS: dict[str, Function] = {
-    "constants": lambda x: (frozen(x) * C + frozen(x).exp().clamp(0.1, 2.0)) * x + frozen(x).gather(1, INDEX[:, :1]),
-    "largest": lambda x: x * frozen(x).amax(1).unsqueeze(1).expand_as(x[:, :1]) + frozen(x).mean(),
-    "in torch": lambda x: frozen(x).sigmoid() * x + torch.cumsum(frozen(x), 0),
-    "changes in place": changed_constant,
-    "changes in place of a view": changed_view_of_a_constant,
-    "distribution": lambda x: heads.categorical(frozen(x), INDEX[:, :1])[0] * x[:, 0],
-}
-
-
-@pytest.mark.parametrize("function", CONSTANTS.values(), ids=CONSTANTS)
-@pytest.mark.parametrize("compiled", [True, False])
-def test_what_is_made_of_constants_is_as_in_torch(
-    function: Function, compiled: bool, request: pytest.FixtureRequest
-) -> None:
-    if not compiled:
-        request.getfixturevalue("in_numpy")
-    reference = nn.Parameter(X.clone())
-    wanted = weighted(function(reference * 1.0))
-    wanted.backward()
-    loss, gradient = with_tape(function)
-    torch.testing.assert_close(loss, wanted.detach())
-    torch.testing.assert_close(gradient, reference.grad)
-
-
-def test_constants_have_no_gradient_until_they_are_told_to() -> None:
-    def told(x: Any) -> Any:
-        log_probs, entropies = heads.categorical(frozen(x), INDEX[:, :1])
-        assert not log_probs.requires_grad
-        assert not entropies.requires_grad
-        assert isinstance(x.detach(), Tensor)
-        constant = frozen(x)
-        assert constant.is_leaf
-        constant.requires_grad = True
-        assert constant.requires_grad
-        (gradient,) = torch.autograd.grad((constant * constant).sum(), [constant.tensor()])
-        torch.testing.assert_close(gradient, 2.0 * X)
-        return x
-
-    with_tape(told)
 
 
 def test_can_be_looked_at_as_a_tensor() -> None:
