@@ -122,7 +122,7 @@ cdef object operated(int operation, a, b, double low=0, double high=0):
     if operation == CLAMP:
         second = &bounds[0]
     loops.operate(operation, size, numbers(x, &ones[0]), cnp.PyArray_Check(x), second, cnp.PyArray_Check(y),
-            <float*>cnp.PyArray_DATA(result))
+                  <float*>cnp.PyArray_DATA(result))
     cdef Arithmetic recorded = made.__new__(made)
     recorded.array = result
     recorded.constant = not ((depends(a) or depends(b)) and gradients_wanted())
@@ -186,8 +186,8 @@ cdef class Arithmetic:
             self.gradient = gradient
         else:
             added = like(gradient)
-            loops.operate(ADD, cnp.PyArray_SIZE(added), numbers(gradient, &unused), 1, numbers(self.gradient, &unused), 1,
-                    <float*>cnp.PyArray_DATA(added))
+            loops.operate(ADD, cnp.PyArray_SIZE(added), numbers(gradient, &unused), 1,
+                          numbers(self.gradient, &unused), 1, <float*>cnp.PyArray_DATA(added))
             self.gradient = added
 
     def received(self):

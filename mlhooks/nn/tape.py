@@ -93,8 +93,10 @@ class GradientTape(Record):
         if mirror is None or rows is None:
             return _outputs(heads, tape._encoding(encoder, features))
         if not torch.is_grad_enabled() or mirror.is_frozen:
-            known = [Recorded(output, constant=True) for output in mirror(rows)]
-            return cast("list[Tensor]", known) if tape._learns else [output.tensor() for output in known]
+            computed = mirror(rows)
+            if not tape._learns:
+                return [torch.from_numpy(output) for output in computed]
+            return cast("list[Tensor]", [Recorded(output, constant=True) for output in computed])
         arrays, passed = mirror.record(rows)
         outputs = [Recorded(array) for array in arrays]
         tape.steps.append(_Pass(mirror, passed, outputs))
