@@ -32,7 +32,7 @@ INLINE vec exponential(vec x)
     y = y * r + 0.5f;
     y = y * r + 1.0f;
     y = y * r + 1.0f;
-    /* times 2^n in two steps, because neither the smallest results nor the largest ones have a factor that is a number */
+    /* times 2^n in two steps, as neither the smallest results nor the largest ones have a factor that is a number */
     ivec exponent = (ivec)shifted - (ivec)(zero + shift), half = exponent >> 1;
     y = y * (vec)((half + 127) << 23) * (vec)((exponent - half + 127) << 23);
     return where(x != x, x, y);
