@@ -143,11 +143,11 @@ cdef class Convolutions:
                               y + row * layer.columns * layer.filters + start, layer.filters,
                               packed + layer.start + start, 0)
             start += loops.panel
-        loops.activate(LEAKY_RELU, layer.positions * layer.filters, y, NULL)
+        loops.activate(LEAKY_RELU, layer.positions * layer.filters, y, NULL, y)
 
     def backward(self, images, Room packed not None, kept, gradient):
         """Gradients of the parameters, as `pack` gets them, from that of the results."""
-        cdef long rows = len(images), row, number, size
+        cdef long rows = len(images), row, number
         cdef Source source = Source(self, images)
         self._check(packed)
         cdef const float* above = pointer(gradient, rows, self.size)
@@ -174,13 +174,13 @@ cdef class Convolutions:
                            layer.filters, 0)
                 for number in range(self.count - 1, -1, -1):
                     layer = &self.layers[number]
-                    size = layer.positions * layer.filters
-                    y = results[number] + row * size
-                    loops.activate_backward(LEAKY_RELU, size, here, y, NULL)
+                    y = results[number] + row * layer.positions * layer.filters
                     if number:
                         x = results[number - 1] + row * layer.height * layer.width * layer.channels
                     else:
                         x = source.floats(row)
+                    loops.activate_backward(LEAKY_RELU, layer.positions, layer.filters, here, y, NULL,
+                                            sums[number] + layer.depth * layer.filters, x)
                     self._weigh(layer, x, here, scratch.numbers + 2 * self.widest, sums[number])
                     if number:
                         self._spread(layer, here, packed.numbers + layer.straight, there,
@@ -191,14 +191,13 @@ cdef class Convolutions:
     cdef void _weigh(
         self, Layer* layer, const float* x, const float* gradient, float* packed, float* sums
     ) noexcept nogil:
-        """Add to the gradients of the weight, [depth, filters], and behind it of the bias."""
+        """Add to the gradient of the weight, [depth, filters]."""
         cdef long number, line = layer.width * layer.channels
         loops.pack(layer.positions, layer.filters, gradient, layer.filters, packed)
         for number in range(layer.kernel):
             loops.product(layer.run, layer.filters, layer.rows, layer.columns, x + number * line, 1,
                           layer.stride * line, layer.stride * layer.channels, packed, layer.positions, loops.panel,
                           sums + number * layer.run * layer.filters, layer.filters, NULL, 1)
-        loops.add_rows(layer.positions, layer.filters, gradient, sums + layer.depth * layer.filters)
 
     cdef void _spread(
         self, Layer* layer, const float* gradient, const float* weight, float* below, float* read

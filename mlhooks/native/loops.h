@@ -22,9 +22,9 @@ struct Loops {
     void (*pack_turned)(long rows, long columns, const float *from, long ldf, float *to);
     void (*dots)(long rows, long inputs, long outputs, const float *x, long ldx, const float *weight,
                  const float *bias, float *y, long ldy);
-    void (*activate)(int kind, long n, float *x, float *kept);
-    void (*activate_backward)(int kind, long n, float *gradient, const float *y, const float *kept);
-    void (*add_rows)(long rows, long columns, const float *a, float *sums);
+    void (*activate)(int kind, long n, float *x, float *kept, const float *soon);
+    void (*activate_backward)(int kind, long rows, long columns, float *gradient, const float *y, const float *kept,
+                              float *sums, const float *soon);
     void (*turn)(long rows, long columns, const float *from, long ldf, float *to, long ldt, int add);
     void (*copy)(long rows, long columns, const float *from, long ldf, float *to, long ldt, int add);
     /* images.h */

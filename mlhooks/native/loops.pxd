@@ -14,9 +14,9 @@ cdef extern from "loops.h" nogil:
         void (*pack)(long, long, const float*, long, float*) noexcept nogil
         void (*pack_turned)(long, long, const float*, long, float*) noexcept nogil
         void (*dots)(long, long, long, const float*, long, const float*, const float*, float*, long) noexcept nogil
-        void (*activate)(int, long, float*, float*) noexcept nogil
-        void (*activate_backward)(int, long, float*, const float*, const float*) noexcept nogil
-        void (*add_rows)(long, long, const float*, float*) noexcept nogil
+        void (*activate)(int, long, float*, float*, const float*) noexcept nogil
+        void (*activate_backward)(int, long, long, float*, const float*, const float*, float*,
+                                  const float*) noexcept nogil
         void (*turn)(long, long, const float*, long, float*, long, int) noexcept nogil
         void (*copy)(long, long, const float*, long, float*, long, int) noexcept nogil
         void (*scale_bytes)(long, const unsigned char*, float, float*) noexcept nogil

@@ -107,12 +107,18 @@ INLINE vec tangent(vec x)
     return where(x < zero - 8.3f, -one, where(x > zero + 8.3f, one, x * (p * u + 1.0f) / (q * u + 1.0f)));
 }
 
-/* x becomes the activation of x, n numbers; kept gets what swish needs besides, its sigmoid */
-static void activate(int kind, long n, float *x, float *kept)
+/* while numbers are computed, what is read or written soon comes into the cache, line by line */
+enum { LINE = 16 };
+#define SOON(place, i, write)                                                                                          \
+    if ((i) % LINE == 0)                                                                                               \
+    __builtin_prefetch((place) + (i), write, 2)
+
+INLINE void activate_kind(const int kind, long n, float *x, float *kept, const float *soon)
 {
     vec zero = {0};
     for (long i = 0; i < n; i += WIDTH) {
         vec v = AT(x + i);
+        SOON(soon, i, 1);
         switch (kind) {
         case TANH: v = tangent(v); break;
         case RELU: v = where(v < zero, zero, v); break;
@@ -124,32 +130,48 @@ static void activate(int kind, long n, float *x, float *kept)
     }
 }
 
-/* the gradient of the results y becomes that of what they were made from */
-static void activate_backward(int kind, long n, float *gradient, const float *y, const float *kept)
+INLINE void activate_kind_backward(const int kind, long rows, long columns, float *gradient, const float *y,
+                                   const float *kept, float *sums, const float *soon)
 {
     vec zero = {0};
-    for (long i = 0; i < n; i += WIDTH) {
-        vec v = AT(y + i), slope;
-        switch (kind) {
-        case TANH: slope = 1.0f - v * v; break;
-        case RELU: slope = where(v > zero, zero + 1.0f, zero); break;
-        case LEAKY_RELU: slope = where(v > zero, zero + 1.0f, zero + 0.01f); break;
-        case ELU: slope = where(v < zero, v + 1.0f, zero + 1.0f); break;
-        default: slope = v * (1.0f - AT(kept + i)) + AT(kept + i);
+    for (long i = 0; i < rows * columns; i += columns)
+        for (long j = 0; j < columns; j += WIDTH) {
+            vec v = AT(y + i + j), slope;
+            SOON(soon + i, j, 0);
+            switch (kind) {
+            case TANH: slope = 1.0f - v * v; break;
+            case RELU: slope = where(v > zero, zero + 1.0f, zero); break;
+            case LEAKY_RELU: slope = where(v > zero, zero + 1.0f, zero + 0.01f); break;
+            case ELU: slope = where(v < zero, v + 1.0f, zero + 1.0f); break;
+            default: slope = v * (1.0f - AT(kept + i + j)) + AT(kept + i + j);
+            }
+            AT(sums + j) += AT(gradient + i + j) *= slope;
         }
-        AT(gradient + i) *= slope;
-    }
 }
 
-/* sums [columns] += the rows of a [rows, columns] */
-static void add_rows(long rows, long columns, const float *a, float *sums)
-{
-    for (long j = 0; j < columns; j += WIDTH) {
-        vec sum = AT(sums + j);
-        for (long r = 0; r < rows; r++)
-            sum += AT(a + r * columns + j);
-        AT(sums + j) = sum;
+/* a loop for each kind */
+#define EACH(function, ...)                                                                                            \
+    switch (kind) {                                                                                                    \
+    case TANH: function(TANH, __VA_ARGS__); break;                                                                     \
+    case RELU: function(RELU, __VA_ARGS__); break;                                                                     \
+    case LEAKY_RELU: function(LEAKY_RELU, __VA_ARGS__); break;                                                         \
+    case ELU: function(ELU, __VA_ARGS__); break;                                                                       \
+    default: function(SWISH, __VA_ARGS__);                                                                             \
     }
+
+/* x becomes the activation of x, n numbers; kept gets what swish needs besides, its sigmoid; soon is where as many
+   numbers are written next */
+static void activate(int kind, long n, float *x, float *kept, const float *soon)
+{
+    EACH(activate_kind, n, x, kept, soon)
+}
+
+/* the gradient [rows, columns] of the results y becomes that of what they were made from, and its rows are added to
+   sums [columns]; soon is from where as many numbers are read next */
+static void activate_backward(int kind, long rows, long columns, float *gradient, const float *y, const float *kept,
+                              float *sums, const float *soon)
+{
+    EACH(activate_kind_backward, rows, columns, gradient, y, kept, sums, soon)
 }
 
 /* rows x outputs dot products of x and weight */

@@ -15,6 +15,7 @@ KINDS = {"tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU, "swis
 cdef enum:
     FEW = 4  # rows or outputs, for which a weight is not turned around
     BLOCK = 1 << 14  # numbers of a layer's results that stay in the cache with those of its neighbours
+    WIDE = 128  # numbers in a row from which on columns are read in panels: the nearest cache holds too few rows
 
 
 cdef struct Layer:
@@ -78,7 +79,7 @@ cdef class Passes:
             total += max(layer.outputs * layer.depth, layer.inputs * layer.width)
         self.block = max(BLOCK // max(self.widest, 1), 96)
         self.room = Room(total)
-        self.scratch = Room(3 * self.block * self.widest)
+        self.scratch = Room(3 * self.block * paneled(self.widest))
         cdef float* next = self.room.numbers
         for index in range(self.hidden + self.heads):
             layer = &self.layers[index]
@@ -146,6 +147,7 @@ cdef class Passes:
         cdef float* y
         cdef float* sigmoids = NULL
         cdef float* behind = kept_rows
+        cdef const float* soon
         for index in range(self.hidden):
             layer = &self.layers[index]
             if kept_rows is NULL:
@@ -161,7 +163,12 @@ cdef class Passes:
             else:
                 memset(y, 0, rows * layer.width * sizeof(float))
                 loops.dots(rows, layer.inputs, layer.outputs, x, ldx, layer.weight, layer.bias, y, layer.width)
-            loops.activate(self.kind, rows * layer.width, y, sigmoids)
+            soon = y
+            if kept_rows is not NULL:  # the next layer's results, or the first one's of the next rows
+                soon = kept_rows + (start + rows) * self.layers[0].width
+                if index + 1 < self.hidden:
+                    soon = behind + start * self.layers[index + 1].width
+            loops.activate(self.kind, rows * layer.width, y, sigmoids, soon)
             x, ldx = y, layer.width
         for index in range(self.heads):
             layer = &self.layers[self.hidden + index]
@@ -231,10 +238,13 @@ cdef class Passes:
         cdef long index, r, o, added = 0
         cdef Layer* layer
         cdef Layer* last = &self.layers[self.hidden - 1]
-        cdef float* y = kept_rows + all_rows * (self.units - last.width) + start * last.width
+        cdef const float* x
+        cdef const float* y = kept_rows + all_rows * (self.units - last.width) + start * last.width
         cdef float* above = self.scratch.numbers
         cdef float* below = above + self.block * self.widest
+        cdef float total
         cdef float* gradient
+        cdef float* packed = below + self.block * self.widest
         for index in range(self.heads):
             if gradients[index] is NULL:
                 continue
@@ -244,21 +254,30 @@ cdef class Passes:
                           layer.gradient, layer.depth, NULL, 1)
             loops.product(rows, layer.depth, 1, layer.outputs, gradient, layer.outputs, 0, 1, layer.straight,
                           layer.outputs, loops.panel, above, last.width, NULL, added)
-            for r in range(rows):
-                for o in range(layer.outputs):
-                    layer.bias_gradient[o] += gradient[r * layer.outputs + o]
+            for o in range(layer.outputs):
+                total = 0
+                for r in range(rows):
+                    total += gradient[r * layer.outputs + o]
+                layer.bias_gradient[o] += total
             added = 1
         for index in range(self.hidden - 1, -1, -1):
             layer = &self.layers[index]
-            loops.activate_backward(self.kind, rows * layer.width, above, y, y + all_rows * self.units)
-            loops.add_rows(rows, layer.width, above, layer.bias_gradient)
+            x = features
             if index:
-                y = kept_rows + self._before(index - 1) * all_rows + start * layer.depth
-                loops.product(layer.outputs, layer.depth, 1, rows, above, 1, 0, layer.width, y, 1, layer.depth,
-                              layer.gradient, layer.depth, NULL, 1)
+                x = kept_rows + self._before(index - 1) * all_rows + start * layer.depth
+            loops.activate_backward(self.kind, rows, layer.width, above, y, y + all_rows * self.units,
+                                    layer.bias_gradient, x)
+            if index:
+                if layer.depth < WIDE:
+                    loops.product(layer.outputs, layer.depth, 1, rows, above, 1, 0, layer.width, x, 1, layer.depth,
+                                  layer.gradient, layer.depth, NULL, 1)
+                else:
+                    loops.pack(rows, layer.depth, x, layer.depth, packed)
+                    loops.product(layer.outputs, layer.depth, 1, rows, above, 1, 0, layer.width, packed, rows,
+                                  loops.panel, layer.gradient, layer.depth, NULL, 1)
                 loops.product(rows, layer.depth, 1, layer.outputs, above, layer.width, 0, 1, layer.straight,
                               layer.outputs, loops.panel, below, layer.depth, NULL, 0)
-                above, below = below, above
+                above, below, y = below, above, x
             else:
                 loops.product(layer.inputs, layer.width, 1, rows, features, 1, 0, layer.inputs, above, 1, layer.width,
                               layer.gradient, layer.width, NULL, 1)
