@@ -14,7 +14,8 @@ cdef inline long paneled(long size) noexcept nogil:
 
 
 cdef class Room:
-    """Numbers that are let go of with the object; 0 at first."""
+    """Numbers that are let go of with the object; 0 at first, and where a line of the cache begins."""
 
+    cdef void* memory
     cdef float* numbers
     cdef Py_ssize_t size

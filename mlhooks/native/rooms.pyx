@@ -4,14 +4,19 @@
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 
 
+cdef enum:
+    LINE = 64  # bytes
+
+
 cdef class Room:
-    """Numbers that are let go of with the object; 0 at first."""
+    """Numbers that are let go of with the object; 0 at first, and where a line of the cache begins."""
 
     def __cinit__(self, Py_ssize_t size):
-        self.numbers = <float*>PyMem_RawCalloc(max(size, 1), sizeof(float))
-        if self.numbers is NULL:
+        self.memory = PyMem_RawCalloc(size * sizeof(float) + LINE, 1)
+        if self.memory is NULL:
             raise MemoryError
+        self.numbers = <float*>((<size_t>self.memory + LINE - 1) // LINE * LINE)
         self.size = size
 
     def __dealloc__(self):
-        PyMem_RawFree(self.numbers)
+        PyMem_RawFree(self.memory)
