@@ -25,7 +25,7 @@ from mlhooks.training.optimizer_checks import check_made
 from mlhooks.training.policy import Actions, Policy
 from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.store import COMPILED, ExperienceStore
-from mlhooks.training.transfer import to_device
+from mlhooks.training.transfer import CPU, to_device
 
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager
@@ -251,7 +251,7 @@ class Trainer(ABC):
         for scalars in reported:
             for name, value in scalars.items():
                 columns.setdefault(name, []).append(value)
-        if self.device.type == "cpu":
+        if self.device == CPU:
             losses = {name: sum(value.item() for value in column) / len(column) for name, column in columns.items()}
         else:
             means = [torch.stack(column).mean() for column in columns.values()]
