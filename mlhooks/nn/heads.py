@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mlhooks import native
 from mlhooks.nn import operations
-from mlhooks.nn.layers import linear
+from mlhooks.nn.layers import linear, registered
 from mlhooks.nn.recorded import compute
 from mlhooks.nn.tape import GradientTape
 
@@ -49,12 +49,15 @@ class ActionHeads(nn.Module):
     standard deviation does not depend on the observation and starts at 1.
     """
 
+    mean: nn.Linear | None = registered()
+    logits: nn.Linear | None = registered()
+    log_std: nn.Parameter = registered()
+
     def __init__(self, inputs: int, action_spec: ActionSpec, initialization: str) -> None:
         super().__init__()
         branches = branch_slices(action_spec)
         orthogonal = initialization == "orthogonal"
-        self.mean: nn.Linear | None = None
-        self.logits: nn.Linear | None = None
+        self.mean = self.logits = None
         if action_spec.continuous_size:
             gain = 0.01 if orthogonal else 0.2
             self.mean = linear(inputs, action_spec.continuous_size, initialization=initialization, gain=gain)

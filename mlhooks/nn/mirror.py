@@ -7,7 +7,7 @@ torch parameters, so it never holds stale weights. Acting uses it directly; lear
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -23,6 +23,9 @@ COMPILED = native.load("passes")
 WIDE = 512  # hidden_units beyond which BLAS is as fast as what is compiled
 LARGE = 2**20  # activations of one layer, [rows, hidden_units], beyond which torch's threads win, where it has several
 NOWHERE: Sink = (None, None)
+
+Parts = Callable[[], tuple[nn.Module, Sequence[nn.Linear]]]
+"""Gives an encoder and the heads on it."""
 
 
 class ParameterGradient:
@@ -97,10 +100,11 @@ class Mirror:
         return self._parameters[0].data_ptr() != self._addresses[0]
 
     @classmethod
-    def renewed(cls, mirror: Mirror | None, encoder: nn.Module, heads: Sequence[nn.Linear]) -> Mirror | None:
-        """That mirror of these where it is current, or else a new one; None where they cannot be mirrored."""
+    def renewed(cls, mirror: Mirror | None, parts: Parts) -> Mirror | None:
+        """That mirror where it is current, or else one of these parts; None where they cannot be mirrored."""
         if mirror is not None and mirror.is_current:
             return mirror
+        encoder, heads = parts()  # torch looks submodules up so slowly that they are asked for only here
         return cls(encoder, heads) if cls.supports(encoder, heads) else None
 
     @staticmethod

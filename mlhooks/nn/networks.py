@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mlhooks.nn.encoders import Encoder, make_encoder
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.heads import ActionHeads, ActionParameters, branch_slices
-from mlhooks.nn.layers import MLP, linear
+from mlhooks.nn.layers import MLP, linear, registered
 from mlhooks.nn.tape import GradientTape
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Network(nn.Module):
             returned, and all that is computed without torch (`tape.py`) are anyway.
     """
 
-    encoder: Encoder
+    encoder: Encoder = registered()
     autocast: torch.dtype | None = None
 
     def outputs(self, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor]:
@@ -62,6 +62,8 @@ class Actor(Network):
         settings: size, activation and initialization of the network.
     """
 
+    heads: ActionHeads = registered()
+
     def __init__(self, layout: FeatureLayout, action_spec: ActionSpec, settings: NetworkSettings) -> None:
         super().__init__()
         self.encoder = make_encoder(layout, settings)
@@ -81,6 +83,8 @@ class Critic(Network):
         signals: number of reward signals.
         encoder: an encoder to share with the actor; by default the critic has its own.
     """
+
+    heads: nn.Linear = registered()
 
     def __init__(
         self, layout: FeatureLayout, settings: NetworkSettings, signals: int, encoder: Encoder | None = None
@@ -103,6 +107,9 @@ class QNetwork(Network):
         settings: size, activation and initialization of the network.
         dueling: whether a state's value has a head of its own (Wang et al. 2016).
     """
+
+    advantages: nn.Linear = registered()
+    value: nn.Linear | None = registered()
 
     def __init__(
         self, layout: FeatureLayout, action_spec: ActionSpec, settings: NetworkSettings, *, dueling: bool

@@ -134,7 +134,7 @@ class GradientTape(Record):
     def _mirror(self, encoder: nn.Module, heads: Sequence[nn.Linear]) -> Mirror | None:
         key = (encoder, *heads)
         if key not in self._seen:
-            self._mirrors[key] = Mirror.renewed(self._mirrors.get(key), encoder, heads)
+            self._mirrors[key] = Mirror.renewed(self._mirrors.get(key), lambda: (encoder, heads))
             self._seen.add(key)
         return self._mirrors[key]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mlhooks.nn.features import FeatureInput, FeatureLayout
 from mlhooks.nn.heads import SampledActions, branch_slices, evaluate, sample
-from mlhooks.nn.mirror import Mirror
+from mlhooks.nn.mirror import Mirror, Parts
 from mlhooks.nn.networks import Actor
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
@@ -92,13 +92,13 @@ class Policy(ABC):
         """Called after every change of the weights from outside; drop what was derived from them."""
         self._mirror_is_old = True
 
-    def mirror(self, parts: Callable[[], tuple[nn.Module, Sequence[nn.Linear]]]) -> Mirror | None:
+    def mirror(self, parts: Parts) -> Mirror | None:
         """What computes an encoder and its heads, `parts`, without torch; looked at again after changes of the weights.
 
         None where torch must compute them.
         """
         if self._mirror_is_old or (self._mirror is not None and self._mirror.has_moved):
-            self._mirror, self._mirror_is_old = Mirror.renewed(self._mirror, *parts()), False
+            self._mirror, self._mirror_is_old = Mirror.renewed(self._mirror, parts), False
         return self._mirror
 
 
