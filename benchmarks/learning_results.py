@@ -3,7 +3,8 @@
 `python benchmarks/learning_results.py` measures all of them over seeds 1 to 5, two runs at a time, and takes some
 three hours on two cores. It writes `learning_results.json` (every run) beside this file and the table of
 `docs/results.md`. `python benchmarks/learning_results.py cartpole_ppo --seeds 11 12 13 --output FOLDER` measures one
-configuration on other seeds and writes both into FOLDER instead.
+configuration on other seeds and writes both into FOLDER instead. `--known-sb3` keeps the runs of Stable-Baselines3 that
+are there, which take most of the time.
 
 - training: mean return of the last 100 training episodes, actions drawn from the policy, as `mlhooks run CONFIG` prints
   it at the end.
@@ -170,19 +171,25 @@ def _found(pattern: str, text: str) -> tuple[str, ...]:
     return found.groups()
 
 
-def measure_all(config: str, seeds: Sequence[int], jobs: int) -> dict[str, Any]:
-    """The runs of a configuration over all seeds, with date, machine and versions."""
+def measure_all(config: str, seeds: Sequence[int], jobs: int, known: dict[str, Any] | None) -> dict[str, Any]:
+    """The runs of a configuration over all seeds, with date, machine and versions; those of SB3 that are known stay."""
+    today = datetime.now(UTC).date().isoformat()
+    versions = {name: version(name) for name in LIBRARIES}
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         beside = any(target.beside for target in TARGETS[config])
-        if beside:
+        peer: dict[str, Any] = {}
+        if beside and known is not None and [run["seed"] for run in known["sb3"]] == list(seeds):
+            peer = {"sb3": known["sb3"], "sb3_date": known.get("sb3_date", known["date"])}
+        elif beside:
             SB3.python()  # installed before the runs that are timed
-        sb3 = [pool.submit(measure_sb3, config, seed) for seed in seeds if beside]
+        sb3 = [pool.submit(measure_sb3, config, seed) for seed in seeds if beside and not peer]
         runs = list(pool.map(lambda seed: measure(config, seed, Path(folder)), seeds))
-        peer = {"sb3": [run.result() for run in sb3]} if beside else {}
+        if sb3:
+            peer = {"sb3": [run.result() for run in sb3], "sb3_date": today}
     return {
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": today,
         "machine": f"{machine()}, {'one run' if jobs == 1 else f'{jobs} runs'} at a time, no GPU",
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": versions,
         "runs": runs,
         **peer,
     }
@@ -203,7 +210,9 @@ def table(results: dict[str, Any]) -> str:
     facts: dict[str, list[str]] = {}
     for config, result in results.items():
         libraries = ", ".join(f"{name} {text}" for name, text in result["versions"].items())
-        facts.setdefault(f"{result['date']}, on {result['machine']}, with {libraries}", []).append(config)
+        sb3 = result.get("sb3_date", result["date"])
+        name = config if sb3 == result["date"] else f"{config} (SB3 on {sb3})"
+        facts.setdefault(f"{result['date']}, on {result['machine']}, with {libraries}", []).append(name)
     lines += [f"Measured on {fact}: {', '.join(configs)}." for fact, configs in facts.items()]
     return "\n".join(lines)
 
@@ -227,11 +236,16 @@ def row(name: str, runs: list[dict[str, Any]], target: Target, sb3: list[dict[st
     return f"| {' | '.join(cells)} |"
 
 
+def read(file: Path) -> dict[str, Any]:
+    """The results that are there, by configuration."""
+    known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return known
+
+
 def write(results: dict[str, Any], output: Path | None) -> None:
     """Add the results to those that are there, and renew the table."""
     file = (output or HERE) / "learning_results.json"
-    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    known |= results
+    known = read(file) | results
     known = {config: known[config] for config in TARGETS if config in known}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
@@ -249,6 +263,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("configs", nargs="*", metavar="CONFIG", help=f"any of {', '.join(TARGETS)} (default: all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="default: 1 2 3 4 5")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
+    parser.add_argument("--known-sb3", action="store_true", help="keep Stable-Baselines3's runs of the same seeds")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write here instead of benchmarks/ and docs/")
     args = parser.parse_args()
     unknown = set(args.configs) - TARGETS.keys()
@@ -261,8 +276,9 @@ def main() -> None:
     """Measure, write after each configuration, print."""
     args = arguments()
     results: dict[str, Any] = {}
+    known = read(HERE / "learning_results.json") if args.known_sb3 else {}
     for config in args.configs or TARGETS:
-        results[config] = measure_all(config, args.seeds, args.jobs)
+        results[config] = measure_all(config, args.seeds, args.jobs, known.get(config))
         write({config: results[config]}, args.output)
     print(f"\n{table(results)}")
 
