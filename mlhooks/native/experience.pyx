@@ -30,6 +30,11 @@ cdef const cnp.int8_t* ends_of(store, long rows) except NULL:
     return <const cnp.int8_t*>cnp.PyArray_DATA(ends)
 
 
+cdef bint is_row(array) except -1:
+    """Whether it is a contiguous float32 array of one dimension."""
+    return is_plain(array) and cnp.PyArray_NDIM(array) == 1
+
+
 def all_finite(array):
     """Whether all numbers of a contiguous float32 array are; False for others, too."""
     if not is_plain(array):
@@ -39,9 +44,7 @@ def all_finite(array):
 
 def decided(returns, lengths, slots, rewards):
     """Add to returns [slots] and lengths [slots]; False where that is for numpy."""
-    if not is_plain(rewards) or cnp.PyArray_NDIM(rewards) != 1 or cnp.PyArray_TYPE(returns) != cnp.NPY_FLOAT64:
-        return False
-    if not cnp.PyArray_ISCARRAY(returns):
+    if not is_row(rewards) or cnp.PyArray_TYPE(returns) != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY(returns):
         return False
     cdef long agents = len(slots), size = len(returns), i
     cdef const integer* slot = whole(slots, agents)
@@ -56,11 +59,16 @@ def decided(returns, lengths, slots, rewards):
     return True
 
 
-def open_rows(store, slots, rewards):
+def open_rows(store, slots, rewards, group_rewards):
     """`ExperienceStore._open`, where there are no group rewards; False where that is for numpy."""
-    if not is_plain(rewards) or cnp.PyArray_NDIM(rewards) != 1:
+    cdef long i
+    if store.grouped or not (is_row(rewards) and is_row(group_rewards)):
         return False
-    cdef long agents = len(slots), size = len(store.open_row), rows = len(store.reward), i
+    cdef const float* group_reward = <const float*>cnp.PyArray_DATA(<cnp.ndarray>group_rewards)
+    for i in range(cnp.PyArray_SIZE(group_rewards)):
+        if group_reward[i] != 0:
+            return False
+    cdef long agents = len(slots), size = len(store.open_row), rows = len(store.reward)
     cdef integer slot, row, new = store.size, clock = store.clock, horizon = store.time_horizon
     cdef integer trajectories = store.trajectories, complete = 0
     cdef const integer* slot_of = whole(slots, agents)

@@ -106,8 +106,8 @@ class ExperienceStore:
         elif self.masked:
             self.mask[new] = False
         self.group[new] = steps.group_id
-        self.grouped = self.grouped or bool(np.count_nonzero(steps.group_reward))
-        if self.grouped or COMPILED is None or not COMPILED.open_rows(self, slots, steps.reward):
+        if COMPILED is None or not COMPILED.open_rows(self, slots, steps.reward, steps.group_reward):
+            self.grouped = self.grouped or bool(np.count_nonzero(steps.group_reward))
             self._open(slots, steps, new)
 
     def _fitting(self, obs: list[np.ndarray]) -> list[np.ndarray]:
