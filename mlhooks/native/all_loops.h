@@ -9,5 +9,5 @@
 
 const struct Loops LOOPS = {
     KIND, PANEL, product, pack, pack_turned, dots, activate, activate_backward, turn, copy, scale_bytes,
-    operate, operate_backward, adam, are_finite,
+    operate, operate_backward, adam, are_finite, gather,
 };

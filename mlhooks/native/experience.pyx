@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Rows of experience: what is done to each of a few at every step."""
 
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t
 
 cimport numpy as cnp
 from mlhooks.native.arrays cimport empty, is_plain, pointer, plain, vector, whole
@@ -213,30 +213,29 @@ def transitions(store, rows, powers):
 def take(columns, rows):
     """As `store.take`, of numbers."""
     rows = cnp.PyArray_ContiguousFromAny(rows, cnp.NPY_INT64, 1, 1)
-    cdef long count = len(rows), room, i
+    cdef long count = len(rows), least = 0, greatest = -1, room, i
     cdef size_t size
-    cdef const integer* row = whole(rows, count)
+    cdef integer* row = whole(rows, count)
     cdef cnp.ndarray column, copies
-    cdef const char* source
-    cdef char* target
     cdef cnp.npy_intp shape[MOST]
     cdef list taken = []
+    for i in range(count):
+        least, greatest = min(least, row[i]), max(greatest, row[i])
     for column in columns:
         if not (0 < cnp.PyArray_NDIM(column) <= MOST and cnp.PyArray_ISCARRAY_RO(column)):
             taken.append(column[rows])
             continue
         room = cnp.PyArray_DIM(column, 0)
+        if least < -1 or greatest >= room or room == 0 < count:
+            raise IndexError("a row that does not exist")
         shape[0] = count
         size = cnp.PyArray_ITEMSIZE(column)
         for i in range(1, cnp.PyArray_NDIM(column)):
             shape[i] = cnp.PyArray_DIM(column, i)
             size *= shape[i]
         copies = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(column), shape, cnp.PyArray_TYPE(column), 0)
-        source, target = <const char*>cnp.PyArray_DATA(column), <char*>cnp.PyArray_DATA(copies)
-        for i in range(count):
-            if not -1 <= row[i] < room:
-                raise IndexError("a row that does not exist")
-            memcpy(target + i * size, source + (row[i] if row[i] >= 0 else room - 1) * size, size)
+        loops.gather(count, <const int64_t*>row, room - 1, size, <const char*>cnp.PyArray_DATA(column),
+                     <char*>cnp.PyArray_DATA(copies))
         taken.append(copies)
     return taken
 

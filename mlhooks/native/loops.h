@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <stdint.h>
+
 enum { PADDED = 16 }; /* numbers in the largest vectors */
 
 /* activations */
@@ -38,6 +40,7 @@ struct Loops {
                  float beta2, float rate, float root, float eps);
     /* experience.h */
     int (*are_finite)(long n, const float *a);
+    void (*gather)(long rows, const int64_t *places, long last, long bytes, const char *from, char *to);
 };
 
 /* compilers other than GCC, and for processors other than these, make what all of the kind can compute */

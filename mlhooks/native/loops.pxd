@@ -1,5 +1,7 @@
 """The loops in C, of the kind of processor that this is."""
 
+from libc.stdint cimport int64_t
+
 cdef extern from "loops.h" nogil:
     const int NONE, ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, HUBER, SQUARED_ERROR, NEGATE, EXPONENTIAL, SQUARE
     const int CLAMP, MEAN, SUM
@@ -26,5 +28,6 @@ cdef extern from "loops.h" nogil:
         void (*adam)(long, float*, const float*, float*, float*, float, float, float, float, float,
                      float) noexcept nogil
         int (*are_finite)(long, const float*) noexcept nogil
+        void (*gather)(long, const int64_t*, long, long, const char*, char*) noexcept nogil
 
 cdef const Loops* loops

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from mlhooks.envs.slots import SlotMap, SlotPool
 
@@ -52,3 +53,10 @@ def test_restored_map_gives_the_same_slots() -> None:
     other.load_state_dict(pool.state_dict())
     restored.load_state_dict(slots.state_dict())
     assert restored.slots(ids(3, 8, 1)).tolist() == slots.slots(ids(3, 8, 1)).tolist() == [2, 1, 0]
+
+
+def test_an_agent_that_appears_twice_is_refused_and_nothing_is_taken() -> None:
+    pool = SlotPool()
+    with pytest.raises(ValueError, match="more than once"):
+        SlotMap(pool).slots(ids(1, 2, 1))
+    assert pool.size == 0

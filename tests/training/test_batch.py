@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,3 +17,35 @@ def test_numbers_are_standardized_whatever_their_type_and_shape(x: Tensor) -> No
     batch = Batch(features=X, continuous=X, discrete=X)
     expected = (x - x.mean()) / x.std(correction=0)
     torch.testing.assert_close(batch.standardize(x), expected)
+
+
+def test_minibatches_are_all_rows_once_with_their_columns_together() -> None:
+    numbers = torch.arange(100.0)
+    batch = Batch(
+        features=numbers[:, None] + torch.arange(3),
+        continuous=torch.zeros(100, 0),
+        discrete=torch.stack([numbers, -numbers], 1).long(),
+        mask=numbers[:, None] > 50,
+        advantages=numbers * 2,
+    )
+    parts = list(batch.minibatches(30, np.random.default_rng(1)))
+    assert [len(part) for part in parts] == [33, 33, 34]
+    rows = torch.cat([part.features[:, 0] for part in parts])
+    assert not torch.equal(rows, numbers)
+    assert torch.equal(rows.sort().values, numbers)
+    for part in parts:
+        own = part.features[:, 0]
+        assert torch.equal(part.features, own[:, None] + torch.arange(3))
+        assert part.continuous.shape == (len(part), 0)
+        assert torch.equal(part.discrete, torch.stack([own, -own], 1).long())
+        assert part.mask is not None
+        assert torch.equal(part.mask, own[:, None] > 50)
+        assert torch.equal(part.advantages, own * 2)
+
+
+def test_minibatches_of_what_depends_on_parameters_have_its_gradients() -> None:
+    features = torch.ones(8, 2, requires_grad=True)
+    batch = Batch(features=features * 3, continuous=torch.zeros(8, 0), discrete=torch.zeros(8, 1).long())
+    for part in batch.minibatches(4, np.random.default_rng(1)):
+        part.features.sum().backward(retain_graph=True)
+    assert torch.equal(features.grad, torch.full((8, 2), 3.0))

@@ -7,7 +7,7 @@ from mlagents_envs.base_env import ActionSpec, BehaviorSpec, DimensionProperty, 
 from mlhooks.nn.heads import SampledActions
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.replay import ReplayBuffer
-from mlhooks.training.store import COMPILED, End, ExperienceStore
+from mlhooks.training.store import COMPILED, End, ExperienceStore, take
 from tests.steps import decisions, make_spec, terminals
 
 pytestmark = pytest.mark.usefixtures("each_way")
@@ -335,3 +335,21 @@ def test_returns_of_episodes_may_lie_in_memory_as_they_like() -> None:
     episodes.load_state_dict(state)
     episodes.decided(slots(0, 2), np.array([1.0, 2.0], np.float32))
     assert state["return"].tolist() == [1.0, 0.0, 2.0]
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.uint8, np.float32, np.int64])
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (2,), (3,), (4,), (3, 2, 2)])
+def test_rows_are_copied_the_last_one_in_place_of_minus_one(kind: type, shape: tuple[int, ...]) -> None:
+    column = np.random.default_rng(1).integers(0, 99, (5, *shape)).astype(kind)
+    rows = np.array([3, -1, 0, 3, 4])
+    (taken,) = take([column], rows)
+    assert taken.dtype == kind
+    np.testing.assert_array_equal(taken, column[rows])
+    taken[...] = 0
+    np.testing.assert_array_equal(column, np.random.default_rng(1).integers(0, 99, (5, *shape)).astype(kind))
+
+
+@pytest.mark.parametrize("rows", [[5], [0, -6]])
+def test_rows_that_do_not_exist_are_refused(rows: list[int]) -> None:
+    with pytest.raises(IndexError):
+        take([np.zeros(5, np.float32)], np.array(rows))
