@@ -150,7 +150,7 @@ INLINE void activate_kind_backward(const int kind, long rows, long columns, floa
 }
 
 /* a loop for each kind */
-#define EACH(function, ...)                                                                                            \
+#define WITH_KIND(function, ...)                                                                                       \
     switch (kind) {                                                                                                    \
     case TANH: function(TANH, __VA_ARGS__); break;                                                                     \
     case RELU: function(RELU, __VA_ARGS__); break;                                                                     \
@@ -163,7 +163,7 @@ INLINE void activate_kind_backward(const int kind, long rows, long columns, floa
    numbers are written next */
 static void activate(int kind, long n, float *x, float *kept, const float *soon)
 {
-    EACH(activate_kind, n, x, kept, soon)
+    WITH_KIND(activate_kind, n, x, kept, soon)
 }
 
 /* the gradient [rows, columns] of the results y becomes that of what they were made from, and its rows are added to
@@ -171,7 +171,7 @@ static void activate(int kind, long n, float *x, float *kept, const float *soon)
 static void activate_backward(int kind, long rows, long columns, float *gradient, const float *y, const float *kept,
                               float *sums, const float *soon)
 {
-    EACH(activate_kind_backward, rows, columns, gradient, y, kept, sums, soon)
+    WITH_KIND(activate_kind_backward, rows, columns, gradient, y, kept, sums, soon)
 }
 
 /* rows x outputs dot products of x and weight */

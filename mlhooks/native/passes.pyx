@@ -239,7 +239,9 @@ cdef class Passes:
         cdef Layer* layer
         cdef Layer* last = &self.layers[self.hidden - 1]
         cdef const float* x
-        cdef const float* y = kept_rows + all_rows * (self.units - last.width) + start * last.width
+        cdef const float* soon
+        cdef const float* results = kept_rows + all_rows * (self.units - last.width) + start * last.width
+        cdef const float* y = results
         cdef float* above = self.scratch.numbers
         cdef float* below = above + self.block * self.widest
         cdef float total
@@ -262,11 +264,12 @@ cdef class Passes:
             added = 1
         for index in range(self.hidden - 1, -1, -1):
             layer = &self.layers[index]
-            x = features
             if index:
-                x = kept_rows + self._before(index - 1) * all_rows + start * layer.depth
+                soon = x = kept_rows + self._before(index - 1) * all_rows + start * layer.depth
+            else:
+                soon = results + rows * last.width  # of the next rows
             loops.activate_backward(self.kind, rows, layer.width, above, y, y + all_rows * self.units,
-                                    layer.bias_gradient, x)
+                                    layer.bias_gradient, soon)
             if index:
                 if layer.depth < WIDE:
                     loops.product(layer.outputs, layer.depth, 1, rows, above, 1, 0, layer.width, x, 1, layer.depth,
