@@ -171,28 +171,31 @@ def _found(pattern: str, text: str) -> tuple[str, ...]:
     return found.groups()
 
 
-def measure_all(config: str, seeds: Sequence[int], jobs: int, known: dict[str, Any] | None) -> dict[str, Any]:
+def measure_all(config: str, seeds: Sequence[int], jobs: int, known: dict[str, Any]) -> dict[str, Any]:
     """The runs of a configuration over all seeds, with date, machine and versions; those of SB3 that are known stay."""
-    today = datetime.now(UTC).date().isoformat()
-    versions = {name: version(name) for name in LIBRARIES}
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         beside = any(target.beside for target in TARGETS[config])
         peer: dict[str, Any] = {}
-        if beside and known is not None and [run["seed"] for run in known["sb3"]] == list(seeds):
-            peer = {"sb3": known["sb3"], "sb3_date": known.get("sb3_date", known["date"])}
+        if beside and [run["seed"] for run in known.get("sb3", ())] == list(seeds):
+            peer = {"sb3": known["sb3"], "sb3_measured": known.get("sb3_measured") or place_and_time(known)}
         elif beside:
             SB3.python()  # installed before the runs that are timed
         sb3 = [pool.submit(measure_sb3, config, seed) for seed in seeds if beside and not peer]
         runs = list(pool.map(lambda seed: measure(config, seed, Path(folder)), seeds))
         if sb3:
-            peer = {"sb3": [run.result() for run in sb3], "sb3_date": today}
+            peer = {"sb3": [run.result() for run in sb3]}
     return {
-        "date": today,
+        "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{machine()}, {'one run' if jobs == 1 else f'{jobs} runs'} at a time, no GPU",
-        "versions": versions,
+        "versions": {name: version(name) for name in LIBRARIES},
         "runs": runs,
         **peer,
     }
+
+
+def place_and_time(result: dict[str, Any]) -> str:
+    """When and where the runs of a configuration were made."""
+    return f"{result['date']}, on {result['machine']}"
 
 
 def table(results: dict[str, Any]) -> str:
@@ -210,9 +213,9 @@ def table(results: dict[str, Any]) -> str:
     facts: dict[str, list[str]] = {}
     for config, result in results.items():
         libraries = ", ".join(f"{name} {text}" for name, text in result["versions"].items())
-        sb3 = result.get("sb3_date", result["date"])
-        name = config if sb3 == result["date"] else f"{config} (SB3 on {sb3})"
-        facts.setdefault(f"{result['date']}, on {result['machine']}, with {libraries}", []).append(name)
+        facts.setdefault(f"{place_and_time(result)}, with {libraries}", []).append(config)
+        if "sb3_measured" in result:
+            facts.setdefault(f"{result['sb3_measured']}", []).append(f"{config}, SB3")
     lines += [f"Measured on {fact}: {', '.join(configs)}." for fact, configs in facts.items()]
     return "\n".join(lines)
 
@@ -276,9 +279,9 @@ def main() -> None:
     """Measure, write after each configuration, print."""
     args = arguments()
     results: dict[str, Any] = {}
-    known = read(HERE / "learning_results.json") if args.known_sb3 else {}
+    known = read((args.output or HERE) / "learning_results.json") if args.known_sb3 else {}
     for config in args.configs or TARGETS:
-        results[config] = measure_all(config, args.seeds, args.jobs, known.get(config))
+        results[config] = measure_all(config, args.seeds, args.jobs, known.get(config, {}))
         write({config: results[config]}, args.output)
     print(f"\n{table(results)}")
 

@@ -36,7 +36,7 @@ class Registered:
         for registered in (module._modules, module._parameters):
             if self.name in registered:
                 return registered[self.name]
-        raise AttributeError(f"{type(module).__name__} has no {self.name!r} yet")
+        raise AttributeError(self.name)  # after which Python asks torch, which looks at buffers, too
 
 
 def registered() -> Any:

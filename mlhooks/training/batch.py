@@ -16,6 +16,7 @@ from mlhooks.training.store import take
 
 COMPILED = native.load("updates")
 ABSENT: Any = None
+ARRAY_TYPES = {torch.float32, torch.float64, torch.int32, torch.int64, torch.uint8, torch.bool}
 LARGE = 2**24  # bytes of features of which there should be no second copy
 
 
@@ -113,7 +114,8 @@ class Batch:
 
 def _has_array(x: Tensor) -> bool:
     """Whether its memory is all that there is to it, and can be seen as an array."""
-    return type(x) is Tensor and x.is_cpu and not x.requires_grad
+    is_plain = type(x) is Tensor and x.is_cpu and x.layout is torch.strided and not x.requires_grad
+    return is_plain and x.dtype in ARRAY_TYPES and not x.is_neg()
 
 
 def _is_plain(x: Tensor) -> bool:

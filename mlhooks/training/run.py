@@ -33,6 +33,7 @@ from mlhooks.training.replaced import ReplacedResults
 from mlhooks.training.signals import StopRequest
 from mlhooks.training.threads import Threads
 from mlhooks.training.trainer import Trainer
+from mlhooks.training.transfer import CPU
 
 logger = logging.getLogger("mlhooks")
 
@@ -382,4 +383,4 @@ def _device(name: str | None) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"The device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-    return device
+    return CPU if device.type == "cpu" else device  # of which torch also knows a number 0

@@ -49,3 +49,15 @@ def test_minibatches_of_what_depends_on_parameters_have_its_gradients() -> None:
     for part in batch.minibatches(4, np.random.default_rng(1)):
         part.features.sum().backward(retain_graph=True)
     assert torch.equal(features.grad, torch.full((8, 2), 3.0))
+
+
+def test_minibatches_keep_types_that_numpy_does_not_know() -> None:
+    numbers = torch.arange(8.0)
+    batch = Batch(
+        features=numbers[:, None],
+        continuous=torch.zeros(8, 0),
+        discrete=torch.zeros(8, 1).long(),
+        values=numbers[:, None].bfloat16(),
+    )
+    for part in batch.minibatches(4, np.random.default_rng(1)):
+        assert torch.equal(part.values, part.features.bfloat16())

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mlhooks.cli import main
@@ -123,3 +124,12 @@ def test_device_that_is_not_there_is_refused(tmp_path: Path, device: str) -> Non
     with pytest.raises(UsageError, match=f"The device '{device}' cannot be used"):
         train(config("Corridor", "test:x"), tmp_path, Env(), flags={"torch_settings.device": device})
     assert not list(tmp_path.iterdir())
+
+
+def test_the_processor_is_one_device_also_with_a_number(tmp_path: Path) -> None:
+    run = train(config("Corridor", "test:x", max_steps=200), tmp_path, Env(), flags={"torch_settings.device": "cpu:0"})
+    trainer = run.trainers["Corridor"]
+    array = np.zeros(3, np.float32)
+    tensor = trainer.tensor(array)
+    array[0] = 1.0
+    assert tensor[0] == 1.0  # the same memory
