@@ -18,7 +18,7 @@ static void gather(long rows, const int64_t *places, long last, long bytes, cons
 {
 #define GATHER(size)                                                                                                   \
     for (long r = 0; r < rows; r++)                                                                                    \
-    memcpy(to + r * (size), from + (places[r] < 0 ? last : places[r]) * (size), size)
+        memcpy(to + r * (size), from + (places[r] < 0 ? last : places[r]) * (size), size)
     switch (bytes) { /* the usual ones without a call for each row */
     case 0: break;
     case 4: GATHER(4); break;

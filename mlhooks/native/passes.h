@@ -159,15 +159,15 @@ INLINE void activate_kind_backward(const int kind, long rows, long columns, floa
     default: function(SWISH, __VA_ARGS__);                                                                             \
     }
 
-/* x becomes the activation of x, n numbers; kept gets what swish needs besides, its sigmoid; soon is where as many
-   numbers are written next */
+/* x becomes the activation of x, n numbers; kept gets what swish needs besides, its sigmoid; soon is where numbers are
+   written next: a hint, never touched */
 static void activate(int kind, long n, float *x, float *kept, const float *soon)
 {
     WITH_KIND(activate_kind, n, x, kept, soon)
 }
 
 /* the gradient [rows, columns] of the results y becomes that of what they were made from, and its rows are added to
-   sums [columns]; soon is from where as many numbers are read next */
+   sums [columns]; soon is where numbers are read next: a hint, never touched */
 static void activate_backward(int kind, long rows, long columns, float *gradient, const float *y, const float *kept,
                               float *sums, const float *soon)
 {

@@ -79,7 +79,8 @@ cdef class Passes:
             total += max(layer.outputs * layer.depth, layer.inputs * layer.width)
         self.block = max(BLOCK // max(self.widest, 1), 96)
         self.room = Room(total)
-        self.scratch = Room(3 * self.block * paneled(self.widest))
+        # gradients above and below a layer, or results of two layers; and rows in panels, or sigmoids
+        self.scratch = Room(self.block * (2 * self.widest + paneled(self.widest)))
         cdef float* next = self.room.numbers
         for index in range(self.hidden + self.heads):
             layer = &self.layers[index]
