@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class Registered:
     """A module's attribute that holds a submodule or a parameter, or None.
 
-    It is found in a quarter of the time of torch's own lookup, which begins with one that fails.
+    It is found sooner than by torch's own lookup, which begins with one that fails.
     """
 
     def __set_name__(self, _: type, name: str) -> None:

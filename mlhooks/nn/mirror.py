@@ -104,7 +104,7 @@ class Mirror:
         """That mirror where it is current, or else one of these parts; None where they cannot be mirrored."""
         if mirror is not None and mirror.is_current:
             return mirror
-        encoder, heads = parts()  # torch looks submodules up so slowly that they are asked for only here
+        encoder, heads = parts()  # which need not be looked up for one that is current
         return cls(encoder, heads) if cls.supports(encoder, heads) else None
 
     @staticmethod
