@@ -65,17 +65,20 @@ class QPolicy(Policy):
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
         """Choose actions; `log_prob` is that of the choice between exploring and not, and of no use."""
         agents, branches = len(obs[0]), self.network.branches
-        explores = None if self.deterministic else rng.random(agents) < self.epsilon
-        exploring = 0 if explores is None else np.count_nonzero(explores)
-        scores = rng.random((agents, branches[-1].stop), np.float32) if exploring else None
-        if exploring < agents:  # somebody asks for the values
-            values = self._values(self.inputs.features(obs))
-            scores = values if explores is None or scores is None else np.where(explores[:, None], scores, values)
-        assert scores is not None
+        exploring = 0 if self.deterministic else rng.binomial(agents, self.epsilon)
+        if exploring < agents:
+            scores = self._values(self.inputs.features(obs))
+        else:
+            scores = np.empty((agents, branches[-1].stop), np.float32)
+        if exploring:
+            explorers = rng.permutation(agents)[:exploring]
+            scores[explorers] = rng.random((exploring, branches[-1].stop), np.float32)
         if mask is not None:
             scores = np.where(mask, np.float32(MASKED_LOGIT), scores)
-        chosen = [scores[:, columns].argmax(1) for columns in branches]
-        discrete = chosen[0][:, None] if len(chosen) == 1 else np.stack(chosen, 1)
+        if len(branches) == 1:
+            discrete = scores.argmax(1, keepdims=True)
+        else:
+            discrete = np.stack([scores[:, columns].argmax(1) for columns in branches], 1)
         return SampledActions(np.empty((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
 
     def _values(self, features: np.ndarray) -> np.ndarray:
@@ -127,7 +130,7 @@ class DQNOptimizer(TorchOptimizer):
         """The error of the values of the actions that were taken."""
         targets = self.targets(batch)
         values = self.policy.network(batch.features)
-        index = batch.discrete if len(self.starts) == 1 else batch.discrete + self.starts
+        index = batch.discrete if len(self.policy.network.branches) == 1 else batch.discrete + self.starts
         taken = values.gather(1, index)
         targets = targets.unsqueeze(1).expand_as(taken)
         loss = batch.mean(functional.smooth_l1_loss(taken, targets, reduction="none"))

@@ -146,6 +146,7 @@ def test_epsilon_is_drawn_for_each_agent_and_falls_with_the_steps() -> None:
     share = (drawn == greedy).mean(1)  # of the agents, per call
     assert share.mean() == pytest.approx(0.5 + 0.5 / 4, abs=0.01)
     assert share.std() == pytest.approx((0.625 * 0.375 / 64) ** 0.5, rel=0.15)  # all or none would give 0.48
+    assert (drawn == greedy).mean(0) == pytest.approx(np.full(64, 0.625), abs=0.1)  # by agent
     policy.deterministic = True
     assert (policy.act(obs, None, rng).discrete == greedy).all()
 
