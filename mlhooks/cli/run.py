@@ -199,9 +199,11 @@ class RunCommand(SectionedCommand):
 def _run(**values: Any) -> None:
     ctx = click.get_current_context()
     flags = _given_flags(ctx, values)
+    gc.disable()  # what is imported stays: no need to look through it again and again, now and while training
     from mlhooks.api import train
 
-    gc.freeze()  # what was imported stays: no need to look through it again and again while training
+    gc.freeze()
+    gc.enable()
     result = train(
         values["config"],
         flags=flags,
