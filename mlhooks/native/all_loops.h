@@ -8,6 +8,6 @@
 #include "updates.h"
 
 const struct Loops LOOPS = {
-    KIND, PANEL, product, pack, pack_turned, dots, activate, activate_backward, turn, copy, scale_bytes,
+    KIND, WIDTH, PANEL, product, pack, pack_turned, dots, activate, activate_backward, turn, copy, scale_bytes,
     operate, operate_backward, adam, are_finite, gather,
 };

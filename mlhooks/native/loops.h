@@ -4,8 +4,6 @@
 
 #include <stdint.h>
 
-enum { PADDED = 16 }; /* numbers in the largest vectors */
-
 /* activations */
 enum { TANH, RELU, LEAKY_RELU, ELU, SWISH };
 
@@ -15,6 +13,7 @@ enum { NONE, ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, HUBER, SQUARED_E
 
 struct Loops {
     const char *kind;
+    long width; /* numbers in a vector */
     /* passes.h */
     long panel;
     void (*product)(long rows, long columns, long runs, long depth, const float *a, long a_row, long a_run,

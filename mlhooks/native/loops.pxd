@@ -6,11 +6,10 @@ cdef extern from "loops.h" nogil:
     const int NONE, ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, HUBER, SQUARED_ERROR, NEGATE, EXPONENTIAL, SQUARE
     const int CLAMP, MEAN, SUM
     const int TANH, RELU, LEAKY_RELU, ELU, SWISH
-    const long PADDED
 
     cdef struct Loops:
         const char* kind
-        long panel
+        long width, panel
         void (*product)(long, long, long, long, const float*, long, long, long, const float*, long, long, float*,
                         long, const float*, int) noexcept nogil
         void (*pack)(long, long, const float*, long, float*) noexcept nogil

@@ -1,5 +1,5 @@
 /* Loops of passes through small networks. Rows of matrices whose columns are computed together are padded to whole
-   vectors of the largest size. */
+   vectors. */
 
 #include "loops.h"
 #include "vectors.h"
@@ -53,7 +53,7 @@ INLINE void tiles(const int vecs, long rows, long runs, long depth, const float 
 }
 
 /* c [rows, columns] = a [rows, runs * depth] b [runs * depth, columns], plus c where add, or else plus start [columns]
-   where given; columns are a multiple of PADDED, element (i, run * depth + k) of a is
+   where given; columns are a multiple of WIDTH, element (i, run * depth + k) of a is
    a[i * a_row + run * a_run + k * a_depth], and row k of a panel of b that begins with column j is at
    b[j * b_column + k * b_depth] */
 static void product(long rows, long columns, long runs, long depth, const float *a, long a_row, long a_run,
@@ -64,8 +64,8 @@ static void product(long rows, long columns, long runs, long depth, const float 
     for (long j = 0; j < columns; j += PANEL) {
         const float *panel = b + j * b_column, *from = start ? start + j : NULL;
         switch ((columns - j) / WIDTH) {
-#if BYTES == 64
         case 1: TILES(1); break;
+#if BYTES == 64
         case 2: TILES(2); break;
         case 3: TILES(3); break;
 #endif

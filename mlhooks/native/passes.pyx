@@ -28,6 +28,7 @@ cdef struct Layer:
     float* straight  # [outputs, depth] in panels, the weight
     float* gradient  # [outputs, depth], of the weight; [inputs, width] of the first layer's
     float* bias_gradient  # [width]
+    float* sums  # where the weight's is added up: there, or in its sink where rows are as long
 
 
 cdef inline bint few(long rows, const Layer* layer, bint hidden) noexcept nogil:
@@ -191,6 +192,11 @@ cdef class Passes:
         cdef float* sink
         cdef float* x = pointer(passed.features, rows, self.layers[0].inputs)
         cdef list kept = []  # alive until the end
+        for index in range(self.hidden + self.heads):
+            layer = &self.layers[index]
+            layer.sums, weight = layer.gradient, sinks[index][0]
+            if index and layer.depth == layer.inputs and weight is not None:
+                layer.sums = pointer(weight, layer.outputs, layer.inputs)
         for index in range(self.heads):
             places[index] = NULL
             if gradients[index] is not None:
@@ -210,7 +216,7 @@ cdef class Passes:
             if index >= self.hidden and places[index - self.hidden] is NULL:
                 continue
             weight, bias = sinks[index]
-            if weight is not None:
+            if weight is not None and layer.sums is layer.gradient:
                 sink = pointer(weight, layer.outputs, layer.inputs)
                 if index:
                     loops.copy(layer.outputs, layer.inputs, layer.gradient, layer.depth, sink, layer.inputs, 1)
@@ -227,7 +233,8 @@ cdef class Passes:
             layer = &self.layers[index]
             memset(layer.bias_gradient, 0, layer.width * sizeof(float))
             if index:
-                memset(layer.gradient, 0, layer.outputs * layer.depth * sizeof(float))
+                if layer.sums is layer.gradient:
+                    memset(layer.gradient, 0, layer.outputs * layer.depth * sizeof(float))
                 loops.pack(layer.outputs, layer.inputs, layer.weight, layer.inputs, layer.straight)
             else:
                 memset(layer.gradient, 0, layer.inputs * layer.width * sizeof(float))
@@ -254,7 +261,7 @@ cdef class Passes:
             layer = &self.layers[self.hidden + index]
             gradient = gradients[index] + start * layer.outputs
             loops.product(layer.outputs, layer.depth, 1, rows, gradient, 1, 0, layer.outputs, y, 1, last.width,
-                          layer.gradient, layer.depth, NULL, 1)
+                          layer.sums, layer.depth, NULL, 1)
             loops.product(rows, layer.depth, 1, layer.outputs, gradient, layer.outputs, 0, 1, layer.straight,
                           layer.outputs, loops.panel, above, last.width, NULL, added)
             for o in range(layer.outputs):
@@ -274,11 +281,11 @@ cdef class Passes:
             if index:
                 if layer.depth < WIDE:
                     loops.product(layer.outputs, layer.depth, 1, rows, above, 1, 0, layer.width, x, 1, layer.depth,
-                                  layer.gradient, layer.depth, NULL, 1)
+                                  layer.sums, layer.depth, NULL, 1)
                 else:
                     loops.pack(rows, layer.depth, x, layer.depth, packed)
                     loops.product(layer.outputs, layer.depth, 1, rows, above, 1, 0, layer.width, packed, rows,
-                                  loops.panel, layer.gradient, layer.depth, NULL, 1)
+                                  loops.panel, layer.sums, layer.depth, NULL, 1)
                 loops.product(rows, layer.depth, 1, layer.outputs, above, layer.width, 0, 1, layer.straight,
                               layer.outputs, loops.panel, below, layer.depth, NULL, 0)
                 above, below, y = below, above, x

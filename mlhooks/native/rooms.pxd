@@ -1,11 +1,11 @@
 """Memory of compiled modules."""
 
-from mlhooks.native.loops cimport PADDED, loops
+from mlhooks.native.loops cimport loops
 
 
 cdef inline long padded(long size) noexcept nogil:
-    """Whole vectors of the largest size."""
-    return (size + PADDED - 1) // PADDED * PADDED
+    """Whole vectors."""
+    return (size + loops.width - 1) // loops.width * loops.width
 
 
 cdef inline long paneled(long size) noexcept nogil:
