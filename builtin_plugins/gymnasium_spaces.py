@@ -153,18 +153,26 @@ def action_decoder(
         case spaces.Box(shape=shape) if np.issubdtype(space.dtype, np.floating):
             return ActionSpec.create_continuous(int(np.prod(shape))), _box(space, copies)
         case spaces.Discrete(n=n, start=start, dtype=dtype):
-            starts = np.full(copies, start, dtype)
-            return ActionSpec.create_discrete((int(n),)), lambda action: action.discrete[:, 0].astype(dtype) + starts
+            return ActionSpec.create_discrete((int(n),)), _indices((copies,), np.asarray(start), dtype)
         case spaces.MultiDiscrete(nvec=nvec, start=start, dtype=dtype, shape=shape):
-            starts = np.full((copies, *shape), start, dtype)
-            return (
-                ActionSpec.create_discrete(tuple(map(int, nvec.ravel()))),
-                lambda action: action.discrete.astype(dtype).reshape(starts.shape) + starts,
-            )
+            return ActionSpec.create_discrete(tuple(map(int, nvec.ravel()))), _indices((copies, *shape), start, dtype)
     raise UnsupportedError(
         f"The action space of {title} is {space}, which cannot be acted in; wrap the environment so that it takes a "
         "Box of floats, Discrete or MultiDiscrete."
     )
+
+
+def _indices(
+    shape: tuple[int, ...], start: npt.NDArray[np.integer[Any]], dtype: npt.DTypeLike
+) -> Callable[[ActionTuple], Any]:
+    # An array of that shape, as numpy computes with arrays of one shape in a third of the time; mostly there is none.
+    starts = np.full(shape, start, dtype) if np.any(start) else None
+
+    def decode(action: ActionTuple) -> Any:
+        indices = action.discrete.astype(dtype).reshape(shape)
+        return indices if starts is None else indices + starts
+
+    return decode
 
 
 def _box(space: spaces.Box, copies: int) -> Callable[[ActionTuple], Any]:

@@ -181,9 +181,11 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
             )
 
     def _has_bad_index(self, discrete: npt.NDArray[np.int32]) -> bool:
-        if len(discrete) == 1:  # a number is compared sooner than an array
-            sizes = self._action_spec.discrete_branches
-            return not all(0 <= index < size for index, size in zip(discrete[0].tolist(), sizes, strict=True))
+        if len(discrete) == 1:  # a number is compared sooner than an array, and in a loop sooner than in a generator
+            for branch, size in enumerate(self._action_spec.discrete_branches):  # noqa: SIM110
+                if not 0 <= discrete.item(0, branch) < size:
+                    return True
+            return False
         # Seen as unsigned, a negative index is a huge one: a single comparison finds both kinds of bad index.
         return bool(np.count_nonzero(discrete.view(np.uint32) >= self._branches[: len(discrete)]))
 

@@ -150,7 +150,7 @@ cdef class Arithmetic:
 
     def hand_on(self):
         """Hand on the gradient to what this was computed from."""
-        gradient, self.gradient = self.gradient if self._leaf is None else otherwise["received"](self), None
+        gradient = self.received()
         if gradient is None:
             return
         if self.operation == NONE:
@@ -190,9 +190,10 @@ cdef class Arithmetic:
                           numbers(self.gradient, &unused), 1, <float*>cnp.PyArray_DATA(added))
             self.gradient = added
 
-    def received(self):
+    cpdef received(self):
         """The gradient, with what came through torch; it is taken away."""
-        return otherwise["received"](self)
+        gradient, self.gradient = self.gradient if self._leaf is None else otherwise["received"](self), None
+        return gradient
 
     def __neg__(self):
         result = operated(NEGATE, self, None)

@@ -2,6 +2,7 @@
 """Rows of experience: what is done to each of a few at every step."""
 
 from libc.stdint cimport int64_t
+from libc.string cimport memmove
 
 cimport numpy as cnp
 from mlhooks.native.arrays cimport empty, is_plain, pointer, plain, vector, whole
@@ -35,11 +36,21 @@ cdef bint is_row(array) except -1:
     return is_plain(array) and cnp.PyArray_NDIM(array) == 1
 
 
-def all_finite(array):
-    """Whether all numbers of a contiguous float32 array are; False for others, too."""
-    if not is_plain(array):
-        return False
-    return loops.are_finite(cnp.PyArray_SIZE(array), <const float*>cnp.PyArray_DATA(<cnp.ndarray>array)) != 0
+def all_finite(arrays):
+    """Whether all numbers are, of contiguous arrays of float32, of images that have their channels last in memory, and
+    of bytes; False for others, too."""
+    for array in arrays:
+        if not cnp.PyArray_Check(array):
+            return False
+        if cnp.PyArray_TYPE(array) == cnp.NPY_UINT8:
+            continue
+        if cnp.PyArray_NDIM(array) == 4 and not is_plain(array):
+            array = array.transpose(0, 2, 3, 1)
+        if not is_plain(array):
+            return False
+        if not loops.are_finite(cnp.PyArray_SIZE(array), <const float*>cnp.PyArray_DATA(<cnp.ndarray>array)):
+            return False
+    return True
 
 
 def decided(returns, lengths, slots, rewards):
@@ -59,10 +70,15 @@ def decided(returns, lengths, slots, rewards):
     return True
 
 
-def open_rows(store, slots, rewards, group_rewards):
+def open_rows(store, slots, steps):
     """`ExperienceStore._open`, where there are no group rewards; False where that is for numpy."""
     cdef long i
+    rewards, group_rewards, groups = steps.reward, steps.group_reward, steps.group_id
     if store.grouped or not (is_row(rewards) and is_row(group_rewards)):
+        return False
+    if not cnp.PyArray_Check(groups) or cnp.PyArray_TYPE(groups) != cnp.NPY_INT32:
+        return False
+    if not cnp.PyArray_ISCARRAY_RO(groups) or cnp.PyArray_SIZE(groups) != len(slots):
         return False
     cdef const float* group_reward = <const float*>cnp.PyArray_DATA(<cnp.ndarray>group_rewards)
     for i in range(cnp.PyArray_SIZE(group_rewards)):
@@ -81,6 +97,8 @@ def open_rows(store, slots, rewards, group_rewards):
     cdef integer* slots_of = whole(store.slot, rows)
     cdef integer* trajectory = whole(store.trajectory, rows)
     cdef integer* tick = whole(store.tick, rows)
+    cdef integer* group = whole(store.group, rows)
+    cdef const cnp.int32_t* group_of = <const cnp.int32_t*>cnp.PyArray_DATA(<cnp.ndarray>groups)
     cdef cnp.int8_t* end = <cnp.int8_t*>ends_of(store, rows)
     if new + agents > rows:
         raise IndexError("no room for new rows")
@@ -98,7 +116,7 @@ def open_rows(store, slots, rewards, group_rewards):
                 end[row] = HORIZON
             slot_trajectory[slot], slot_length[slot] = trajectories, 0
             trajectories += 1
-        slots_of[new], trajectory[new], tick[new] = slot, slot_trajectory[slot], clock
+        slots_of[new], trajectory[new], tick[new], group[new] = slot, slot_trajectory[slot], clock, group_of[i]
         slot_length[slot] += 1
         open_row[slot] = new
         new += 1
@@ -208,6 +226,35 @@ def transitions(store, rows, powers):
         are_shown |= shown[i] >= 0
         discount[i] = power[length] if at >= 0 or shown[i] >= 0 else 0
     return steps, discounts, next_rows, finals if are_shown else None
+
+
+def put(columns, long start, long stop, arrays):
+    """As `store.put`, into rows from start to stop."""
+    cdef Py_ssize_t size
+    for column, array in zip(columns, arrays, strict=True):
+        if are_alike(column, array) and 0 <= start < stop <= len(column) and len(array) == stop - start:
+            size = cnp.PyArray_NBYTES(array)
+            memmove(cnp.PyArray_BYTES(column) + start * (size // (stop - start)), cnp.PyArray_DATA(array), size)
+        else:
+            column[start:stop] = array
+
+
+cdef bint are_alike(column, array) except -1:
+    """Whether both are contiguous arrays of numbers of one type that differ in their first size alone."""
+    if not (cnp.PyArray_Check(column) and cnp.PyArray_Check(array)):
+        return False
+    cdef cnp.ndarray a = column, b = array
+    cdef int dimension, dimensions = cnp.PyArray_NDIM(a)
+    if cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(b) or not cnp.PyArray_ISNUMBER(a):
+        return False
+    if dimensions == 0 or dimensions != cnp.PyArray_NDIM(b):
+        return False
+    if not (cnp.PyArray_ISCARRAY(a) and cnp.PyArray_ISCARRAY_RO(b)):
+        return False
+    for dimension in range(1, dimensions):
+        if cnp.PyArray_DIM(a, dimension) != cnp.PyArray_DIM(b, dimension):
+            return False
+    return True
 
 
 def take(columns, rows):

@@ -241,7 +241,8 @@ class Recorded(Base):
                 f"backward began at results of shape {self.array.shape}: a loss is one number, such as their mean, or "
                 "goes with a gradient of that shape"
             )
-        self.receive(np.ones(self.array.shape, FLOAT32) if gradient is None else gradient.detach().float().numpy())
+        one = np.array(1.0, FLOAT32, ndmin=self.array.ndim)
+        self.receive(one if gradient is None else gradient.detach().float().numpy())
         record = Record.entered.get()
         if record is not None:
             record.hand_on()

@@ -97,16 +97,13 @@ class ExperienceStore:
         if self.size + agents > len(self.slot):
             self._grow(agents)
         new = slice(self.size, self.size + agents)
-        # what may have a wrong shape comes first: nothing is half done when it fails
-        for column, obs in zip(self.obs, seen, strict=True):
-            column[new] = obs
+        put(self.obs, new, seen)  # what may have a wrong shape comes first: nothing is half done when it fails
         if steps.action_mask is not None:
             np.concatenate(steps.action_mask, axis=1, out=self.mask[new])
             self.masked = True
         elif self.masked:
             self.mask[new] = False
-        self.group[new] = steps.group_id
-        if COMPILED is None or not COMPILED.open_rows(self, slots, steps.reward, steps.group_reward):
+        if COMPILED is None or not COMPILED.open_rows(self, slots, steps):
             self.grouped = self.grouped or bool(np.count_nonzero(steps.group_reward))
             self._open(slots, steps, new)
 
@@ -128,8 +125,7 @@ class ExperienceStore:
 
     def _open(self, slots: np.ndarray, steps: DecisionSteps, new: slice) -> None:
         agents = len(slots)
-        self.slot[new] = slots
-        self.tick[new] = self.clock
+        self.slot[new], self.tick[new], self.group[new] = slots, self.clock, steps.group_id
         rows = self.open_row[slots]
         numbers = np.arange(new.start, new.stop)
         known = rows >= 0
@@ -206,11 +202,7 @@ class ExperienceStore:
     def set_actions(self, actions: SampledActions) -> None:
         """Give the waiting rows their actions, and begin the next tick."""
         new = slice(self.waiting, self.size)
-        if actions.continuous.size:
-            self.continuous[new] = actions.continuous
-        if actions.discrete.size:
-            self.discrete[new] = actions.discrete
-        self.log_prob[new] = actions.log_prob
+        put((self.continuous, self.discrete, self.log_prob), new, actions[:3])
         if actions.encoding is None:
             self.encoded_from = self.size
         else:
@@ -325,6 +317,15 @@ class ExperienceStore:
         for name in (*self.COUNTERS, *PER_SLOT, *COLUMNS):
             setattr(self, name, state[name])
         self.obs, self.final_obs = list(state["obs"]), list(state["final_obs"])
+
+
+def put(columns: Sequence[np.ndarray], rows: slice, arrays: Sequence[np.ndarray]) -> None:
+    """Write an array [rows, ...] into these rows of each column."""
+    if COMPILED is not None:
+        COMPILED.put(columns, rows.start, rows.stop, arrays)
+        return
+    for column, array in zip(columns, arrays, strict=True):
+        column[rows] = array
 
 
 def take(columns: Sequence[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:

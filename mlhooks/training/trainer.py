@@ -203,15 +203,11 @@ class Trainer(ABC):
         self.stats.add_stats("Policy/Extrinsic Reward", returns)
 
     def _check_finite(self, worker: int, steps: DecisionSteps | TerminalSteps) -> None:
-        for index, values in enumerate((*steps.obs, steps.reward, steps.group_reward)):
-            is_image = values.ndim == 4
-            if is_image and values.dtype == np.uint8:
-                continue
-            flat = values.ravel("K") if is_image else values  # images as they lie in memory
-            if COMPILED is not None and COMPILED.all_finite(flat):
-                continue
-            finite = np.isfinite(values)
-            if finite.all():
+        columns = (*steps.obs, steps.reward, steps.group_reward)
+        if COMPILED is not None and COMPILED.all_finite(columns):
+            return
+        for index, values in enumerate(columns):
+            if values.dtype == np.uint8 or (finite := np.isfinite(values)).all():
                 continue
             bad = ~finite.reshape(len(values), -1).all(axis=1)
             specs = self.behavior_spec.observation_specs

@@ -171,9 +171,24 @@ def test_compiled_sums_exponentials_and_steps_are_those_in_numpy(size: int) -> N
     data, mean, square = np.ones(size, np.float32), np.zeros(size, np.float32), np.zeros(size, np.float32)
     updates.adam_step(data, x, mean, square, 0.1, 0.9, 0.999, 1e-8, 1)
     np.testing.assert_allclose(data, 1.0 - 0.1 * np.sign(x), rtol=1e-5)  # the first step is as long as the rate
-    assert experience.all_finite(x)
-    x[size // 2] = np.nan
-    assert not experience.all_finite(x)
+
+
+@needs_native
+@pytest.mark.usefixtures("kind")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("shape", [(1,), (3, 7), (2, 3, 5, 4)])
+def test_numbers_that_are_not_finite_are_found_wherever_they_are(shape: tuple[int, ...], value: float) -> None:
+    x = np.random.default_rng(0).normal(0.0, 20.0, shape).astype(np.float32)
+    last = np.moveaxis(np.moveaxis(x, 1, -1).copy(), -1, 1) if x.ndim == 4 else x  # images with channels last in memory
+    fine = np.ones(5, np.float32), np.full((2, 3, 4, 4), 255, np.uint8)
+    for array in x, last:
+        assert experience.all_finite((*fine, array))
+        for place in np.ndindex(shape):
+            kept, array[place] = array[place], value
+            assert not experience.all_finite((array, *fine))
+            array[place] = kept
+    assert not experience.all_finite((x.astype(np.float64),))  # which is for numpy
+    assert not experience.all_finite(([1.0],))
 
 
 def test_without_the_compiled_part_networks_are_mirrored_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
