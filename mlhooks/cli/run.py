@@ -200,10 +200,11 @@ def _run(**values: Any) -> None:
     ctx = click.get_current_context()
     flags = _given_flags(ctx, values)
     gc.disable()  # what is imported stays: no need to look through it again and again, now and while training
-    from mlhooks.api import train
-
+    try:
+        from mlhooks.api import train
+    finally:
+        gc.enable()
     gc.freeze()
-    gc.enable()
     result = train(
         values["config"],
         flags=flags,

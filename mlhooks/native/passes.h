@@ -9,7 +9,7 @@
 #define WIDEST (BYTES == 64 ? 4 : 2)
 enum { PANEL = WIDEST * WIDTH };
 
-/* rows x vecs sums: sums = c or start or 0, plus a [rows, runs * depth] times b [runs * depth, 16 vecs] */
+/* rows x vecs sums: sums = c or start or 0, plus a [rows, runs * depth] times b [runs * depth, WIDTH vecs] */
 INLINE void tile(const int rows, const int vecs, long runs, long depth, const float *a, long a_row, long a_run,
                  long a_depth, const float *b, long ldb, float *c, long ldc, const float *start, int add)
 {

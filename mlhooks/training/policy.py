@@ -77,7 +77,9 @@ class Policy(ABC):
         """What the environment gets: continuous actions clipped to [-3, 3] and divided by 3, as ML-Agents does."""
         continuous = actions.continuous
         if continuous.shape[1]:
-            continuous = (np.minimum(np.maximum(continuous, -3.0), 3.0) / 3.0).astype(np.float32, copy=False)
+            continuous = np.minimum(np.maximum(continuous, -3.0), 3.0) / 3.0
+        if continuous.dtype != np.float32:
+            continuous = continuous.astype(np.float32)
         return Actions(continuous, actions.discrete.astype(np.int32))
 
     def __getstate__(self) -> dict[str, Any]:

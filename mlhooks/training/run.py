@@ -314,7 +314,10 @@ class Run:
     def _done(self) -> bool:
         if self.evaluation is not None:
             return self.evaluation.complete()
-        return bool(self.trainers) and not any(trainer.training for trainer in self.trainers.values())
+        for trainer in self.trainers.values():
+            if trainer.training:
+                return False
+        return bool(self.trainers)
 
     def _name_missing_behaviors(self) -> bool:
         shown = {behavior_id.partition("?")[0] for behavior_id in self._known}
