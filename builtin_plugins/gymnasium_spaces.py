@@ -165,7 +165,7 @@ def action_decoder(
 def _indices(
     shape: tuple[int, ...], start: npt.NDArray[np.integer[Any]], dtype: npt.DTypeLike
 ) -> Callable[[ActionTuple], Any]:
-    # An array of that shape, as numpy computes with arrays of one shape in a third of the time; mostly there is none.
+    # None where all are 0, as they mostly are.
     starts = np.full(shape, start, dtype) if np.any(start) else None
 
     def decode(action: ActionTuple) -> Any:
