@@ -205,6 +205,6 @@ def env_failed(worker: Worker, error: BaseException, will_restart: bool) -> None
 def export_model(trainer: Trainer, path: Path) -> Iterable[Path]:
     """Write a deployable model and return the files written; `path` is their stem, without a suffix.
 
-    Collect: called beside every checkpoint and at the end of the run. During training a failure is contained as an
-    observer's.
+    Collect: called beside every checkpoint, once its files are durable and the manifest names them, and at the end of
+    the run. During training a failure is contained as an observer's.
     """

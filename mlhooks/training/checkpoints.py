@@ -163,7 +163,6 @@ class CheckpointFolder:
         states: Mapping[str, Mapping[str, Any]],
         run_state: Mapping[str, Any],
         rewards: Mapping[str, float | None],
-        exported: Mapping[str, list[Path]],
         keep: int,
     ) -> dict[str, Checkpoint]:
         """Write one checkpoint of all behaviors and of the run, then name it in the manifest.
@@ -172,7 +171,6 @@ class CheckpointFolder:
             states: state of each behavior, with its `step`.
             run_state: what belongs to no behavior.
             rewards: mean reward of each behavior.
-            exported: models exported beside it.
             keep: how many checkpoints to keep, all where it is not positive; older ones are removed.
         """
         files: dict[str, dict[str, Any]] = {}
@@ -184,13 +182,22 @@ class CheckpointFolder:
             files[name] = self._write(path, state)
             saved[name] = Checkpoint(name, state["step"], path, rewards[name])
         run_file = self._write(self.path / "run_logs" / f"state-{total}.pt", run_state)
-        extra = [self._relative(path) for paths in exported.values() for path in paths]
-        entry = {"behaviors": files, "run": run_file, "exported": extra}
+        entry = {"behaviors": files, "run": run_file, "exported": []}
         entries = [e for e in self.manifest["mlhooks"] if e["run"]["path"] != run_file["path"]] + [entry]
-        self._describe(saved, exported)
+        self._describe(saved)
         keep = keep if keep > 0 else len(entries)
         self._drop(entries[:-keep], entries[-keep:])
         return saved
+
+    def note_exported(self, exported: Mapping[str, list[Path]]) -> None:
+        """Name in the manifest, as part of the newest checkpoint, the models that were exported beside it."""
+        extra = [self._relative(path) for paths in exported.values() for path in paths]
+        if not extra:
+            return
+        self.manifest["mlhooks"][-1]["exported"] = extra
+        for name, paths in exported.items():
+            self.manifest[name]["final_checkpoint"]["auxillary_file_paths"] = [path.as_posix() for path in paths]
+        self._write_manifest()
 
     def note_lessons(self, lessons: Mapping[str, int]) -> None:
         """Let the next manifest say in which lesson each environment parameter is, as ML-Agents' does."""
@@ -208,7 +215,7 @@ class CheckpointFolder:
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.path).as_posix()
 
-    def _describe(self, saved: Mapping[str, Checkpoint], exported: Mapping[str, list[Path]]) -> None:
+    def _describe(self, saved: Mapping[str, Checkpoint]) -> None:
         """Keep the section of each behavior as ML-Agents' tools know it."""
         for name, checkpoint in saved.items():
             described = {
@@ -216,7 +223,7 @@ class CheckpointFolder:
                 "file_path": checkpoint.path.as_posix(),
                 "reward": checkpoint.mean_reward,
                 "creation_time": time.time(),
-                "auxillary_file_paths": [path.as_posix() for path in exported.get(name, [])],
+                "auxillary_file_paths": [],
             }
             section = self.manifest.setdefault(name, {})
             earlier = [c for c in section.get("checkpoints", []) if c["steps"] != checkpoint.step]
@@ -231,9 +238,12 @@ class CheckpointFolder:
             if isinstance(section, dict) and "checkpoints" in section:
                 gone = {(self.path / path).as_posix() for path in dropped}
                 section["checkpoints"] = [c for c in section["checkpoints"] if c["file_path"] not in gone]
-        write_durably(self.path / MANIFEST, json.dumps(self.manifest, indent=1).encode())
+        self._write_manifest()
         for path in dropped:
             (self.path / path).unlink(missing_ok=True)
+
+    def _write_manifest(self) -> None:
+        write_durably(self.path / MANIFEST, json.dumps(self.manifest, indent=1).encode())
 
     def newest(self) -> dict[str, Any]:
         """The newest checkpoint whose files all verify: its `behaviors` and `run`, each with a verified path.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import torch
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.names import file_name
 from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
-from mlhooks.training.checkpoints import MANIFEST, CheckpointFolder, read_state
+from mlhooks.training.checkpoints import MANIFEST, Checkpoint, CheckpointFolder, read_state
 from mlhooks.training.made_with import missing_plugins_named, other_plugins
 from mlhooks.training.trainer import Trainer
 
@@ -56,12 +57,12 @@ class Persistence:
                 {name: as_behavior_file(trainer, trainer.state_dict()) for name, trainer in trainers.items()},
                 self._run_state(),
                 {name: trainer.mean_reward for name, trainer in trainers.items()},
-                {name: self._export(trainer, self._stem(name, trainer.step)) for name, trainer in trainers.items()},
                 max(trainer.settings.keep_checkpoints for trainer in trainers.values()),
             )
             files["checkpoint"] = [checkpoint.path for checkpoint in saved.values()]
+            self._saved_at |= {name: checkpoint.step for name, checkpoint in saved.items()}
+            self._export_beside(saved)
             for name, checkpoint in saved.items():
-                self._saved_at[name] = checkpoint.step
                 run.plugins.hook.checkpoint_saved(trainer=trainers[name], checkpoint=checkpoint)
         run.timers.write(run.path / "run_logs" / "timers.json")
 
@@ -73,13 +74,20 @@ class Persistence:
     def write_models(self) -> None:
         """Write the models to use, and note where people find them, the settings and the status."""
         run = self.run
-        models = [self._export(trainer, run.path / file_name(name)) for name, trainer in run.trainers.items()]
-        run.outcome.files["model"] = [path for files in models for path in files]
+        models = run.outcome.files["model"] = []
         run.outcome.files["settings"] = [run.path / "configuration.yaml"]
         run.outcome.files["status"] = [run.path / MANIFEST]
+        for name, trainer in run.trainers.items():
+            models += self._export(trainer, run.path / file_name(name))
 
-    def _stem(self, name: str, step: int) -> Path:
-        return self.run.path / file_name(name) / f"{file_name(name)}-{step}"
+    def _export_beside(self, saved: Mapping[str, Checkpoint]) -> None:
+        """Ask for models of what was saved, and name them in the manifest also if an exporter ends the run."""
+        exported: dict[str, list[Path]] = {}
+        try:
+            for name, checkpoint in saved.items():
+                exported[name] = self._export(self.run.trainers[name], checkpoint.path.with_suffix(""))
+        finally:
+            self.folder.note_exported(exported)
 
     def _export(self, trainer: Trainer, stem: Path) -> list[Path]:
         stem.parent.mkdir(parents=True, exist_ok=True)

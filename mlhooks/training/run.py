@@ -365,14 +365,19 @@ class Run:
                 if self.outcome.status == "failed":
                     for trainer in self.trainers.values():
                         trainer.environments_restarted()
-                for trainer in self.trainers.values():
-                    # an interrupted run keeps what is left of its summary period for the run that resumes it
-                    if self.outcome.status != "interrupted" and trainer.step > self._summarized[trainer.behavior_name]:
-                        self._summarize(trainer)
-                self._persistence.save_last()
+                try:
+                    self._summarize_last()
+                finally:  # a plugin's failure that ends the run does not cost what was learned
+                    self._persistence.save_last()
         finally:
             if self.manager is not None:
                 self.manager.close()
+
+    def _summarize_last(self) -> None:
+        """Write what is left of summary periods; that of an interrupted run is kept for the run that resumes it."""
+        for name, trainer in self.trainers.items():
+            if self.outcome.status != "interrupted" and trainer.step > self._summarized[name]:
+                self._summarize(trainer)
 
 
 def _device(name: str | None) -> torch.device:

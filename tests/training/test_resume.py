@@ -143,7 +143,7 @@ def test_interrupted_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch
     before = folder.newest()["behaviors"]["3DBall"]
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
     with pytest.raises(OSError, match="No space"):
-        folder.save({"3DBall": {"step": 9}}, {}, {"3DBall": None}, {}, keep=5)
+        folder.save({"3DBall": {"step": 9}}, {}, {"3DBall": None}, keep=5)
     monkeypatch.undo()
     assert CheckpointFolder(tmp_path / "run").newest()["behaviors"]["3DBall"] == before
 

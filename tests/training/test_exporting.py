@@ -1,0 +1,90 @@
+"""When exporters are asked, and what their failure costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mlhooks
+from mlhooks import hookimpl
+from mlhooks.errors import PluginError
+from mlhooks.training.checkpoints import MANIFEST, CheckpointFolder
+from tests.scripted import Env, config, train
+
+CONFIG = config("Corridor", "test:x")  # 600 steps, a checkpoint every 200
+
+
+class Exporter:
+    """Notes what the manifest vouched for at each call; fails from a step on, where told."""
+
+    def __init__(self, error: BaseException | None = None, since: int = 0) -> None:
+        self.error, self.since = error, since
+        self.vouched: list[tuple[int, int]] = []
+
+    @hookimpl
+    def run_started(self, run: Any) -> None:
+        self.run = run
+
+    @hookimpl
+    def export_model(self, trainer: Any, path: Path) -> list[Path]:
+        (newest,) = CheckpointFolder(self.run.path).newest()["behaviors"].values()
+        self.vouched.append((trainer.step, int(newest.stem.rpartition("-")[2])))
+        if self.error is not None and trainer.step >= self.since:
+            raise self.error
+        file = path.with_suffix(".txt")
+        file.write_text(str(trainer.step))
+        return [file]
+
+
+def steps_of_checkpoints(folder: Path) -> list[int]:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    return [checkpoint["steps"] for checkpoint in manifest["Corridor"]["checkpoints"]]
+
+
+def test_exporters_are_asked_when_the_checkpoint_is_durable_and_named(tmp_path: Path) -> None:
+    exporter = Exporter()
+    train(CONFIG, tmp_path, Env(), exporter)
+    assert [step for step, _ in exporter.vouched] == [200, 400, 600, 600]  # last for the model
+    assert all(asked == durable for asked, durable in exporter.vouched)
+
+
+def test_manifest_names_what_was_exported(tmp_path: Path) -> None:
+    train(CONFIG, tmp_path, Env(), Exporter())
+    manifest = json.loads((tmp_path / "run" / MANIFEST).read_text())
+    assert [sorted(entry["exported"]) for entry in manifest["mlhooks"]] == [
+        [f"Corridor/Corridor-{step}.policy.pt", f"Corridor/Corridor-{step}.txt"] for step in (200, 400, 600)
+    ]
+    last = (tmp_path / "run" / "Corridor" / "Corridor-600").as_posix()
+    described = manifest["Corridor"]["final_checkpoint"]["auxillary_file_paths"]
+    assert sorted(described) == [f"{last}.policy.pt", f"{last}.txt"]
+
+
+@pytest.mark.parametrize("since", [200, 600])
+def test_exporter_that_ends_a_strict_run_costs_no_checkpoint(tmp_path: Path, since: int) -> None:
+    with pytest.raises(PluginError, match=r"'Exporter'.*export_model.*no licence"):
+        train(CONFIG, tmp_path, Env(), Exporter(ValueError("no licence"), since), strict_plugins=True)
+    assert steps_of_checkpoints(tmp_path / "run") == list(range(200, since + 1, 200))
+    assert mlhooks.load(tmp_path / "run").behavior_name == "Corridor"
+    assert train(CONFIG, tmp_path, Env(), resume=True).trainers["Corridor"].step == 600
+
+
+def test_run_that_is_killed_in_an_exporter_goes_on_from_that_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):  # and again when the run ends, so that nothing is saved after it
+        train(CONFIG, tmp_path, Env(), Exporter(KeyboardInterrupt(), since=400))
+    assert steps_of_checkpoints(tmp_path / "run") == [200, 400]
+    assert train(CONFIG, tmp_path, Env(), resume=True).trainers["Corridor"].step == 600
+
+
+def test_writer_that_fails_in_the_last_summary_of_a_strict_run_costs_no_checkpoint(tmp_path: Path) -> None:
+    class Writer:
+        @hookimpl
+        def write_stats(self, step: int) -> None:
+            if step == 300:
+                raise ValueError("the disk is gone")
+
+    with pytest.raises(PluginError, match="the disk is gone"):
+        train(config("Corridor", "test:x", max_steps=300), tmp_path, Env(), Writer(), strict_plugins=True)
+    assert steps_of_checkpoints(tmp_path / "run") == [200, 300]
