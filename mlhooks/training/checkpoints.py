@@ -21,10 +21,12 @@ from torch import nn
 import mlhooks
 from mlhooks.errors import CheckpointError
 from mlhooks.names import file_name
+from mlhooks.training.manifest import MANIFEST, inside, read_manifest
 
 logger = logging.getLogger("mlhooks")
 
-MANIFEST = Path("run_logs", "training_status.json")
+SECTIONS = frozenset({"metadata", "mlhooks"})
+"""What the manifest has beside the sections of behaviors and environment parameters."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def write_durably(path: Path, data: bytes) -> None:
     """Write a file so that a crash leaves the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
+    temporary.unlink(missing_ok=True)  # whatever it is, such as a link to another file
+    with temporary.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -141,22 +144,11 @@ class CheckpointFolder:
         self.path = path
         self.manifest: dict[str, Any] = {"metadata": {"mlhooks_version": mlhooks.__version__}, "mlhooks": []}
         if self.exists():
-            self._read_manifest()
+            self.manifest = read_manifest(path)
 
     def exists(self) -> bool:
         """Whether there is a manifest."""
-        return (self.path / MANIFEST).exists()
-
-    def _read_manifest(self) -> None:
-        try:
-            self.manifest = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{self.path / MANIFEST} cannot be read: {error}.") from error
-        if "mlhooks" not in self.manifest:
-            raise CheckpointError(
-                f"{self.path} was written by mlagents-learn, whose checkpoints mlhooks cannot load. Train anew under "
-                "another --run-id, or overwrite the folder with --force."
-            )
+        return os.path.lexists(self.path / MANIFEST)
 
     def save(
         self,
@@ -178,7 +170,7 @@ class CheckpointFolder:
         total = sum(state["step"] for state in states.values())
         for name, state in states.items():
             folder = file_name(name)
-            path = self.path / folder / f"{folder}-{state['step']}.pt"
+            path = inside(self.path, f"{folder}/{folder}-{state['step']}.pt")
             files[name] = self._write(path, state)
             saved[name] = Checkpoint(name, state["step"], path, rewards[name])
         run_file = self._write(self.path / "run_logs" / f"state-{total}.pt", run_state)
@@ -195,14 +187,16 @@ class CheckpointFolder:
         if not extra:
             return
         self.manifest["mlhooks"][-1]["exported"] = extra
-        for name, paths in exported.items():
-            self.manifest[name]["final_checkpoint"]["auxillary_file_paths"] = [path.as_posix() for path in paths]
+        for name in exported.keys() - SECTIONS:
+            auxiliary = [path.as_posix() for path in exported[name]]
+            self.manifest[name]["final_checkpoint"]["auxillary_file_paths"] = auxiliary
         self._write_manifest()
 
     def note_lessons(self, lessons: Mapping[str, int]) -> None:
         """Let the next manifest say in which lesson each environment parameter is, as ML-Agents' does."""
         for name, lesson in lessons.items():
-            self.manifest.setdefault(name, {})["lesson_num"] = lesson
+            if name not in SECTIONS:
+                self.manifest.setdefault(name, {})["lesson_num"] = lesson
 
     def note_plugins(self, plugins: Mapping[str, str]) -> None:
         """Let the next manifest say which plugins besides mlhooks' own the run has, and where they came from."""
@@ -218,6 +212,8 @@ class CheckpointFolder:
     def _describe(self, saved: Mapping[str, Checkpoint]) -> None:
         """Keep the section of each behavior as ML-Agents' tools know it."""
         for name, checkpoint in saved.items():
+            if name in SECTIONS:
+                continue
             described = {
                 "steps": checkpoint.step,
                 "file_path": checkpoint.path.as_posix(),
@@ -233,14 +229,16 @@ class CheckpointFolder:
     def _drop(self, old: list[dict[str, Any]], kept: list[dict[str, Any]]) -> None:
         self.manifest["mlhooks"] = kept
         kept_files = {path for entry in kept for path in _files(entry)}
-        dropped = {path for entry in old for path in _files(entry)} - kept_files
+        dropped = {path for entry in old for path in _files(entry)} - kept_files - {MANIFEST.as_posix()}
         for section in self.manifest.values():
             if isinstance(section, dict) and "checkpoints" in section:
                 gone = {(self.path / path).as_posix() for path in dropped}
                 section["checkpoints"] = [c for c in section["checkpoints"] if c["file_path"] not in gone]
         self._write_manifest()
         for path in dropped:
-            (self.path / path).unlink(missing_ok=True)
+            found = inside(self.path, path)
+            if not found.is_dir():  # which no run of ours named
+                found.unlink(missing_ok=True)
 
     def _write_manifest(self) -> None:
         write_durably(self.path / MANIFEST, json.dumps(self.manifest, indent=1).encode())

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from mlhooks.errors import CheckpointError, MlhooksError
 from mlhooks.plugins import PluginManager
-from mlhooks.training.checkpoints import MANIFEST
+from mlhooks.training.manifest import read_manifest
 
 
 def other_plugins(manager: PluginManager) -> dict[str, str]:
@@ -46,6 +45,6 @@ def missing_plugins_named(path: Path, manager: PluginManager) -> Iterator[None]:
 
 def _made_with(path: Path) -> dict[str, str]:
     for folder in (path.parent, path.parent.parent):  # a model of a run, and a checkpoint of one of its behaviors
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["metadata"]["plugins"])
+        with contextlib.suppress(CheckpointError, KeyError):
+            return dict(read_manifest(folder)["metadata"]["plugins"])
     return {}

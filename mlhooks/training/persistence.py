@@ -15,8 +15,9 @@ import torch
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.names import file_name
 from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
-from mlhooks.training.checkpoints import MANIFEST, Checkpoint, CheckpointFolder, read_state
+from mlhooks.training.checkpoints import Checkpoint, CheckpointFolder, read_state
 from mlhooks.training.made_with import missing_plugins_named, other_plugins
+from mlhooks.training.manifest import MANIFEST
 from mlhooks.training.trainer import Trainer
 
 if TYPE_CHECKING:

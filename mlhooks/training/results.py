@@ -7,6 +7,7 @@ from pathlib import Path
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.settings import RunOptions
 from mlhooks.training.checkpoints import CheckpointFolder
+from mlhooks.training.manifest import check_entries
 from mlhooks.training.replaced import ReplacedResults
 
 
@@ -30,6 +31,7 @@ def check_folder(options: RunOptions) -> None:
         flag = "--resume" if checkpoint.resume else "--inference"
         if not path.is_dir():
             raise UsageError(f"{flag}: there is no run {checkpoint.run_id!r} in {checkpoint.results_dir}{_runs(path)}")
+        check_entries(path)
         CheckpointFolder(path).newest()
     elif not checkpoint.force and CheckpointFolder(path).exists():
         raise UsageError(

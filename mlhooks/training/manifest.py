@@ -1,0 +1,139 @@
+"""The manifest of a run's folder: its form, and which files it may name. It may come from anybody."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
+
+from mlhooks.errors import CheckpointError
+
+MANIFEST = Path("run_logs", "training_status.json")
+LARGEST = 2**27
+"""Bytes beyond which a manifest is not read; that of ten thousand checkpoints has fewer."""
+
+
+def _is_inside(name: str, info: ValidationInfo[Path]) -> str:
+    try:
+        inside(info.context, name)
+    except CheckpointError as error:
+        raise ValueError(error) from error
+    return name
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _File(_Part):
+    path: Annotated[str, AfterValidator(_is_inside)]
+    size: int
+    sha256: str
+
+
+class _Checkpoint(_Part):
+    behaviors: dict[str, _File]
+    run: _File
+    exported: list[Annotated[str, AfterValidator(_is_inside)]]
+
+
+class _Metadata(_Part):
+    plugins: dict[str, str] = {}
+
+
+class _Described(_Part):
+    steps: int
+    file_path: str  # for ML-Agents' tools; mlhooks neither reads nor removes what it names
+
+
+class _Section(_Part):
+    checkpoints: list[_Described] = []
+
+
+class _Manifest(_Part):
+    metadata: _Metadata
+    mlhooks: list[_Checkpoint]
+    __pydantic_extra__: dict[str, _Section]  # of behaviors and of environment parameters
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run's folder, of which every part that mlhooks reads has been checked.
+
+    Raises:
+        CheckpointError: it is missing, damaged, made by mlagents-learn, or names a file outside of the folder.
+    """
+    path = inside(folder, MANIFEST.as_posix())
+    try:
+        with open_file(path) as file:
+            manifest = json.loads(file.read(LARGEST))
+        if isinstance(manifest, dict) and "metadata" in manifest and "mlhooks" not in manifest:
+            raise CheckpointError(
+                f"{folder} was written by mlagents-learn, whose checkpoints mlhooks cannot load. Train again under "
+                "another --run-id, or overwrite the folder with --force."
+            )
+        _Manifest.model_validate(manifest, context=folder)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        what = first["msg"].removeprefix("Value error, ").partition(" or instance of")[0]
+        raise CheckpointError(f"{path} cannot be used: {_place(first['loc'])}: {what}. {_INSTEAD}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}. {_INSTEAD}") from error
+    checked: dict[str, Any] = manifest
+    return checked
+
+
+def _place(keys: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, keys)) or "the whole of it"
+
+
+_INSTEAD = "A checkpoint beside it can still be used alone, by init_path or mlhooks.load."
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file in a folder that a relative path names.
+
+    Raises:
+        CheckpointError: the path leads out of the folder, by itself or by a link on it.
+    """
+    path = Path(name)
+    if path.anchor or not path.parts or ".." in path.parts or "\0" in name or _leads_out(folder, folder / path):
+        raise CheckpointError(
+            f"the path {name!r} leads out of the run's folder {folder}, where a run neither reads nor writes"
+        )
+    return folder / path
+
+
+def _leads_out(folder: Path, path: Path) -> bool:
+    try:
+        return not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # of a loop of links
+        return True
+
+
+def check_entries(folder: Path) -> None:
+    """Check that nothing in a run's folder leads whoever writes there out of it, or lets them wait for ever.
+
+    Raises:
+        CheckpointError: it holds a link that leads out of it, or a pipe, a socket or a device.
+    """
+    for parent, folders, files in os.walk(folder):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            if path.is_symlink() and _leads_out(folder, path):
+                raise CheckpointError(f"{path} is a link that leads out of the run's folder. Remove it.")
+            if path.exists() and not (path.is_dir() or path.is_file()):
+                raise CheckpointError(f"{path} is a pipe, a socket or a device, which no run makes. Remove it.")
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file for reading; a pipe, a socket or a device would block or never end.
+
+    Raises:
+        OSError: it is none, or cannot be opened.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(f"it is a {'folder' if path.is_dir() else 'pipe, socket or device'}, not a file")
+    return path.open("rb")
