@@ -32,7 +32,7 @@ class InProcessManager(EnvManager):
         self._make_env, self._restarts = make_env, restarts
         self._workers = tuple(Worker(index) for index in range(count))
         self._parameters: Parameters = {}  # those since the start
-        self._players: list[list[int]] = [[] for _ in range(count)]
+        self._players: list[list[players.Process]] = [[] for _ in range(count)]
         self.envs: list[BaseEnv | None] = [None] * count
         self._fresh = [True] * count  # a fresh worker's first step waits already
         self._paused: set[int] = set()

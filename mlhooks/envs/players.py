@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator
 
-_listeners: list[Callable[[int], None]] = []
+import psutil
+
+Process = psutil.Process
+"""A process and when it began, so that another one that gets its number later is not taken for it."""
+_listeners: list[Callable[[Process], None]] = []
 
 
 def announce(pid: int) -> None:
@@ -16,31 +18,61 @@ def announce(pid: int) -> None:
 
     A worker that dies cannot end its player; whoever is told of the player can.
     """
-    for listener in _listeners:
-        listener(pid)
+    for process in find(pid):
+        for listener in _listeners:
+            listener(process)
 
 
-def listen(listener: Callable[[int], None]) -> None:
+def find(pid: int) -> list[Process]:
+    """The process that has a number now, or none."""
+    try:
+        return [Process(pid)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def listen(listener: Callable[[Process], None]) -> None:
     """Be told of the processes that environments of this process start."""
     _listeners.append(listener)
 
 
 @contextlib.contextmanager
-def noticed() -> Iterator[list[int]]:
+def noticed() -> Iterator[list[Process]]:
     """Within it, note the processes that environments of this process start."""
-    pids: list[int] = []
-    listen(pids.append)
+    processes: list[Process] = []
+    listen(processes.append)
     try:
-        yield pids
+        yield processes
     finally:
         _listeners.pop()
 
 
-def kill(pids: Iterable[int]) -> None:
-    """End processes at once, with what they started; those that have ended already are no error."""
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            if sys.platform == "win32":
-                os.kill(pid, signal.SIGTERM)
-            else:
-                os.killpg(pid, signal.SIGKILL)
+def kill(processes: Iterable[Process]) -> None:
+    """End processes at once, with all that they started; those that have ended already are no error."""
+    for process in processes:
+        doomed: set[Process] = set()
+        while found := _family(process) - doomed:  # what is suspended starts no more of them
+            for member in found:
+                with contextlib.suppress(psutil.Error):
+                    member.suspend()
+            doomed |= found
+        for member in doomed:
+            with contextlib.suppress(psutil.Error):  # it has ended meanwhile, or became someone else's
+                member.kill()
+
+
+def _family(process: Process) -> set[Process]:
+    """A process and what descends from it, or stays in the session that it leads after a parent in between ended."""
+    if not process.is_running() and psutil.pid_exists(process.pid):
+        return set()  # another one has its number
+    members = [process]
+    if hasattr(os, "getsid"):
+        for other in psutil.process_iter():
+            with contextlib.suppress(OSError):  # it has just ended
+                if os.getsid(other.pid) == process.pid:
+                    members.append(other)
+    family = set(members)
+    for member in members:
+        with contextlib.suppress(psutil.Error):
+            family.update(member.children(recursive=True))
+    return family

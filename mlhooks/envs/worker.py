@@ -124,7 +124,7 @@ class _Parent:
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self._connection, self._lock = connection, threading.Lock()
-        self._players: list[int] = []
+        self._players: list[players.Process] = []
 
     def tell(self, message: Any) -> None:
         """Send a message, from any thread."""
@@ -141,10 +141,10 @@ class _Parent:
         except (EOFError, OSError):
             self._end()
 
-    def learn_of_player(self, pid: int) -> None:
+    def learn_of_player(self, player: players.Process) -> None:
         """Remember a player, and let the parent know that it must be ended if this process cannot."""
-        self._players.append(pid)
-        self.tell(Player(pid))
+        self._players.append(player)
+        self.tell(Player(player.pid))
 
     def end_with_it(self) -> None:
         """Wait for the parent's end."""

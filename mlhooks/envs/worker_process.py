@@ -58,7 +58,7 @@ class WorkerProcess:
         self._steps, self._actions = ArrayReader(), ArrayWriter()
         self._specs: dict[str, BehaviorSpec] = {}
         self._given: dict[str, ActionTuple] = {}
-        self._players: list[int] = []
+        self._players: list[players.Process] = []
         name = f"mlhooks worker {self.recipe.index}"
         process = context.Process(target=worker.run, args=(theirs, self.recipe), name=name)
         with _main_module_hidden():
@@ -129,7 +129,7 @@ class WorkerProcess:
                 case Made():
                     self._await()
                 case Player(pid):
-                    self._players.append(pid)
+                    self._players += players.find(pid)
                 case Logged(logger, level, text):
                     logging.getLogger(logger).log(level, "Worker %d: %s", self.recipe.index, text)
         if self.overdue:
@@ -213,7 +213,7 @@ class WorkerProcess:
         with contextlib.suppress(EnvironmentFailure):  # at the end of what it said
             for message in self._messages():
                 if isinstance(message, Player):
-                    self._players.append(message.pid)
+                    self._players += players.find(message.pid)
                 elif isinstance(message, Sent):
                     with contextlib.suppress(OSError):  # it freed that itself
                         self._steps.arrays(message.steps.block, [])

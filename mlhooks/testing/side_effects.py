@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -10,6 +11,8 @@ import sys
 import threading
 from importlib.metadata import packages_distributions
 from pathlib import Path
+
+import psutil
 
 from mlhooks.testing.target import Target
 
@@ -82,22 +85,12 @@ class Belongings:
 
 
 def _children() -> set[str]:
-    found = {f"{child.name} (pid {child.pid})" for child in multiprocessing.active_children()}
-    for tasks in Path(f"/proc/{os.getpid()}/task").glob("*/children"):  # on Linux also those of subprocess
-        try:
-            pids = tasks.read_text().split()
-        except OSError:
-            continue  # the thread has just ended
-        found |= {f"pid {pid} {_command_of(pid)}" for pid in pids}
+    multiprocessing.active_children()  # forgets those that have ended
+    found = set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it has just ended, or hides its command line
+            found.add(f"pid {child.pid} ({' '.join(child.cmdline())[:100]})")
     return found
-
-
-def _command_of(pid: str) -> str:
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
-    return f"({command.strip()[:100]})"
 
 
 def _open_files() -> dict[int, str]:

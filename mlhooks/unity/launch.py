@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from mlhooks.unity.errors import PlayerExited, PlayerNotFound
 
 logger = logging.getLogger("mlhooks")
 
+_END = 10.0  # seconds in which a process that was killed is gone
 _TAIL_LINES, _TAIL_BYTES = 15, 16_384
 
 
@@ -52,6 +52,7 @@ class PlayerProcess:
                 f"The player {executable} cannot be executed here: {error.strerror}", "Was it built for this platform?"
             ) from error
         self.pid = self._process.pid
+        self._known = players.find(self.pid)
         players.announce(self.pid)
 
     def check(self) -> None:
@@ -77,16 +78,10 @@ class PlayerProcess:
         if not self.wait(timeout):
             if timeout:
                 logger.warning("The player (pid %d) did not quit within %g seconds and was ended.", self.pid, timeout)
-            with contextlib.suppress(ProcessLookupError):
-                self._kill()
-            self._process.wait()
+            players.kill(self._known)
+            if not self.wait(_END):
+                logger.warning("The player (pid %d) could not be ended.", self.pid)
         self._output.close()
-
-    def _kill(self) -> None:
-        if sys.platform == "win32":
-            self._process.kill()
-        else:
-            os.killpg(self.pid, signal.SIGKILL)  # it leads its own session, so this reaches what it started
 
     def last_words(self) -> str:
         """The end of the player's log, or of what it printed, as the end of a message."""

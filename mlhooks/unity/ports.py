@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import socket
 import sys
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
+
+import psutil
 
 from mlhooks.errors import UsageError
 from mlhooks.unity.errors import PortTaken
@@ -18,8 +20,6 @@ EDITOR_PORT = 5004
 """Where the Unity Editor connects."""
 LOOPBACK = ("127.0.0.1", "::1")
 """What `localhost`, to which players connect, may mean."""
-_PROC = Path("/proc")
-_LISTEN = "0A"  # state of a socket in /proc/net/tcp
 
 
 def listen(port: int, bind: str | None = None) -> list[socket.socket]:
@@ -105,27 +105,17 @@ def complaint(port: int) -> str:
 
 def holder(port: int) -> str | None:
     """The process that listens on a port, as `name (pid 123)`, where the system shows it."""
-    inodes = set(_listening(port))
-    if not inodes:
-        return None
-    for link in _PROC.glob("[0-9]*/fd/*"):
-        try:
-            if str(link.readlink()) in inodes:
-                process = link.parent.parent
-                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                return f"{command or (process / 'comm').read_text().strip()} (pid {process.name})"
-        except OSError:  # it ended meanwhile, or belongs to someone else
-            continue
+    with contextlib.suppress(psutil.Error, OSError):  # macOS shows sockets of other processes to administrators only
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+            if listens and connection.pid:
+                process = psutil.Process(connection.pid)
+                return f"{_command(process)} (pid {process.pid})"
     return None
 
 
-def _listening(port: int) -> Iterator[str]:
-    for table in ("tcp", "tcp6"):
-        try:
-            lines = (_PROC / "net" / table).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            columns = line.split()
-            if columns[3] == _LISTEN and int(columns[1].rpartition(":")[2], 16) == port:
-                yield f"socket:[{columns[9]}]"
+def _command(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.AccessDenied):
+        if command := " ".join(process.cmdline()).strip():
+            return command
+    return process.name()

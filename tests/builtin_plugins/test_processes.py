@@ -23,6 +23,7 @@ from mlhooks.sim_player.executable import write_executable
 from mlhooks.training.run import Run
 from mlhooks.training.store import End
 from tests.envs.numbered import Numbered, Plan
+from tests.processes import is_running, mentioning
 from tests.scripted import QUIET, config, train
 
 UNLIMITED = {"env_settings.max_lifetime_restarts": -1, "env_settings.restarts_rate_limit_n": -1}
@@ -194,15 +195,6 @@ def free_ports(count: int) -> int:
     raise AssertionError("no ports are free")
 
 
-def mentioning(text: str) -> list[str]:
-    """The command lines of running processes that hold a text."""
-    lines = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            lines.append(path.read_bytes().decode(errors="replace"))
-    return [line for line in lines if text in line]
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in of a player is a shell script")
 @pytest.mark.parametrize(
@@ -281,13 +273,6 @@ def get_env_types():
 def update_finished(step):
     print("updated", flush=True)
 """
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

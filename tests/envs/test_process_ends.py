@@ -17,13 +17,7 @@ from mlhooks.envs.messages import Made
 from mlhooks.errors import EnvironmentFailure
 from tests.envs.managed import UNHURRIED, Manage, play, wait_until
 from tests.envs.numbered import Make, Numbered, Plan
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+from tests.processes import is_running
 
 
 class WithPlayer(Numbered):
@@ -45,7 +39,6 @@ def pids(folder: Path, name: str = "pids-*") -> list[int]:
     return [int(pid) for path in sorted(folder.glob(name)) for pid in path.read_text().split()]
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 def test_player_ends_with_its_worker_however_that_ends(manage: Manage, tmp_path: Path) -> None:
     folder = str(tmp_path)
     manager = manage(lambda index: WithPlayer(index, folder), 1)
@@ -70,7 +63,6 @@ class ComesUpNever(WithPlayer):
         time.sleep(1000)
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 def test_player_of_a_worker_that_is_closed_while_it_starts_is_ended_too(manage: Manage, tmp_path: Path) -> None:
     folder = str(tmp_path)
     manager = manage(lambda index: ComesUpNever(index, folder), 1)

@@ -37,7 +37,6 @@ def test_open_files_sockets_and_threads_are_named(tmp_path: Path) -> None:
     assert Belongings().more_than(before)["threads"] == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="children of subprocess are seen on Linux only")
 def test_child_processes_are_named() -> None:
     before = Belongings()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:

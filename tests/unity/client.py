@@ -86,8 +86,9 @@ class ScriptedPlayer(threading.Thread):
             self.leave.wait(10)
 
     def cancel(self) -> None:
-        self.pending.cancel()
-        self.join(10)
+        while self.is_alive():  # a call may be there before `pending` is that call
+            self.pending.cancel()
+            self.join(0.01)
 
     def finish(self) -> None:
         self.leave.set()

@@ -3,7 +3,9 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from mlagents_envs.exception import UnityWorkerInUseException
 
@@ -11,7 +13,7 @@ from mlhooks.errors import UsageError
 from mlhooks.unity import messages, schema
 from mlhooks.unity.communicator import PlayerCommunicator
 from mlhooks.unity.errors import PlayerExited, PlayerSilent, PlayerStopped, PortTaken
-from mlhooks.unity.ports import holder
+from mlhooks.unity.ports import complaint, holder
 from tests.unity.client import ScriptedPlayer, empty, free_port, hello, output
 from tests.unity.messages import agent, brain
 
@@ -99,10 +101,38 @@ def test_port_that_is_taken_is_an_error_that_names_the_holder(listen: Listen, ad
         with pytest.raises(PortTaken, match=rf"Port {port} is taken by .*--base-port") as caught:
             listen(port=port)
         assert isinstance(caught.value, UnityWorkerInUseException)
-        if sys.platform == "linux":
+        if sys.platform != "darwin":
             assert f"(pid {os.getpid()})" in str(caught.value)
             assert holder(port) in str(caught.value)
     assert holder(port) is None
+
+
+class Hidden(psutil.Process):
+    """A process whose command line is not for us."""
+
+    def cmdline(self) -> list[str]:
+        raise psutil.AccessDenied(self.pid)
+
+
+@pytest.mark.parametrize("hidden", ["sockets", "owner", "owner's end"])
+def test_port_is_named_alone_where_the_system_hides_its_holder(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
+    def connections(kind: str) -> list[SimpleNamespace]:
+        if hidden == "sockets":
+            raise psutil.AccessDenied
+        owner = None if hidden == "owner" else 2**22 + 1  # above the numbers that Linux gives
+        return [SimpleNamespace(status=psutil.CONN_LISTEN, laddr=SimpleNamespace(port=5005), pid=owner)]
+
+    monkeypatch.setattr(psutil, "net_connections", connections)
+    assert complaint(5005) == (
+        "Port 5005 is taken by another process. End that process, or choose other ports with --base-port."
+    )
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="the sockets are hidden, too")
+def test_holder_that_hides_its_command_line_is_named_by_its_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "Process", Hidden)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        assert holder(other.getsockname()[1]) == f"{Hidden().name()} (pid {os.getpid()})"
 
 
 def test_two_communicators_do_not_share_a_port(listen: Listen) -> None:

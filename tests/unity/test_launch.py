@@ -12,6 +12,7 @@ from mlhooks.sim_player.executable import write_executable
 from mlhooks.unity.environment import UnityPlayer
 from mlhooks.unity.errors import PlayerExited, PlayerNotFound, PlayerSilent
 from mlhooks.unity.launch import PlayerProcess
+from tests.processes import is_running
 from tests.unity.client import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="players here are shell scripts")
@@ -28,14 +29,6 @@ def start(script: Callable[..., Path]) -> Iterator[Callable[..., PlayerProcess]]
     yield run
     for process in processes:
         process.close(0)
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 def test_program_that_does_not_run_here_is_refused(script: Callable[..., Path]) -> None:
@@ -77,7 +70,7 @@ def test_player_that_does_not_quit_is_ended_with_its_children(
     process.check()
     process.close(0.01)
     for pid in (process.pid, int(children.read_text())):
-        while alive(pid):
+        while is_running(pid):
             time.sleep(0.01)
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, signal.SIGKILL)
@@ -103,7 +96,7 @@ def test_player_that_never_connects_is_ended(script: Callable[..., Path], tmp_pa
     with pytest.raises(PlayerSilent, match=r"Game\.x86_64 runs, but did not connect to port \d+ within 0.5 seconds"):
         UnityPlayer(str(path), port=free_port(), timeout_wait=0.5)
     pid = tmp_path / "pid"
-    assert not pid.exists() or not alive(int(pid.read_text()))
+    assert not pid.exists() or not is_running(int(pid.read_text()))
 
 
 def test_silent_player_is_told_with_its_log_and_ended_without_more_patience(
