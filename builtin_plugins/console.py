@@ -114,7 +114,8 @@ class ConsoleWriter:
     def run_finished(self, run: Run, outcome: RunOutcome) -> None:
         """Give the terminal back and say how the run ended and where its files are."""
         if self._bars is not None:
-            self._bars.stop()
+            with contextlib.suppress(OSError):
+                self._bars.stop()
         elapsed = clock(outcome.elapsed)
         resume = f"To continue, run the same command with --resume --run-id {run.run_id}"
         if outcome.status == "finished":
@@ -152,7 +153,8 @@ class ConsoleWriter:
 
         lines = [Text("  ").join(Text(*part) for part in parts[:count]) for count in range(len(parts), 0, -1)]
         fitting = (line for line in lines if line.cell_len <= self._console.width)
-        self._console.print(lines[0] if whole else next(fitting, lines[-1]), soft_wrap=True)
+        with contextlib.suppress(OSError):  # the terminal is gone, and the run saves what it has
+            self._console.print(lines[0] if whole else next(fitting, lines[-1]), soft_wrap=True)
 
 
 def shown_path(path: Path) -> str:
@@ -193,7 +195,7 @@ def _write_plain(line: str) -> None:
         line.encode(encoding)
     except UnicodeEncodeError:
         line = line.replace("±", "+/-").encode(encoding, "replace").decode(encoding)
-    with contextlib.suppress(BrokenPipeError):  # whoever read it is gone, as behind `| head`; the run goes on
+    with contextlib.suppress(OSError):  # whoever read it is gone, as behind `| head`; the run goes on
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 

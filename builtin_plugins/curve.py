@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from builtin_plugins.jsonl import FILE_NAME as STATS_NAME
 from builtin_plugins.jsonl import read_rows
 from mlhooks import hookimpl
+from mlhooks.signals import shielded
 
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager
@@ -91,15 +92,27 @@ def draw(curves: Mapping[str, list[tuple[int, float, float]]], title: str, path:
     # -P keeps the folder of the script out of the child's import path, where its neighbours would hide other modules.
     command = [sys.executable, "-P", str(Path(__file__).with_name("curve_plot.py"))]
     try:
-        subprocess.run(command, input=job.encode(), capture_output=True, check=True, timeout=TIMEOUT_SECONDS)
-    except subprocess.CalledProcessError as error:
-        lines = error.stderr.decode(errors="replace").strip().splitlines()
-        logger.warning("The learning curve was not drawn: %s", lines[-1] if lines else error)
+        code, errors = _run_shielded(command, job.encode())
     except (OSError, subprocess.TimeoutExpired) as error:
         logger.warning("The learning curve was not drawn: %s", error)
-    else:
-        return True
-    return False
+        return False
+    if code:
+        lines = errors.decode(errors="replace").strip().splitlines()
+        logger.warning("The learning curve was not drawn: %s", lines[-1] if lines else f"exit code {code}")
+    return code == 0
+
+
+def _run_shielded(command: list[str], job: bytes) -> tuple[int, bytes]:
+    """Exit code and errors of the child, which does not get the Ctrl-C that ends the run."""
+    with shielded():
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with child:
+        try:
+            _, errors = child.communicate(job, timeout=TIMEOUT_SECONDS)
+        except BaseException:
+            child.kill()
+            raise
+    return child.returncode, errors
 
 
 def _picture(run: Run) -> Path:

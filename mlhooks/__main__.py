@@ -1,9 +1,20 @@
-"""`python -m mlhooks`: the command line without its script."""
+"""The program `mlhooks`, also as `python -m mlhooks`."""
 
 from __future__ import annotations
 
 import sys
 
-from mlhooks.cli import main
+from mlhooks.signals import end_at_once, ending_at_once
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command line and return its exit code; Ctrl-C leaves no traceback before it begins and after its end."""
+    with ending_at_once():
+        from mlhooks import cli
+    code = cli.main()
+    end_at_once(code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

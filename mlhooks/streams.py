@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 
 
 class StreamsHandler(logging.Handler):
     """Writes what is of level INFO to standard output, and warnings, errors and debugging to standard error.
 
-    It asks for the streams anew each time, so that whoever replaces them sees the messages, too. What a stream cannot
+    It asks for the streams each time, so that whoever replaces them sees the messages, too. What a stream cannot
     encode is escaped, and a reader that is gone costs the message alone: neither is worth ending a run.
     """
 
@@ -21,3 +22,17 @@ class StreamsHandler(logging.Handler):
         line = self.format(record).encode(encoding, "backslashreplace").decode(encoding)
         with contextlib.suppress(OSError):
             print(line, file=stream, flush=True)
+
+
+def let_go_of_streams() -> None:
+    """Write what standard output and standard error still hold; one whose reader is gone loses it without a word.
+
+    Python writes it once more when it exits, and would complain, and exit with 120, about a pipe or a terminal that is
+    closed by then.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

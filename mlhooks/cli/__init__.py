@@ -13,7 +13,7 @@ import click
 
 from mlhooks.cli.group import build_cli
 from mlhooks.errors import MlhooksError
-from mlhooks.streams import StreamsHandler
+from mlhooks.streams import StreamsHandler, let_go_of_streams
 
 __all__ = ["main"]
 
@@ -27,17 +27,20 @@ def main(args: Sequence[str] | None = None) -> int:
     with _log(logging.DEBUG if debug else logging.INFO):
         try:
             code = build_cli(arguments).main(args, prog_name="mlhooks", standalone_mode=False)
-            sys.stdout.flush()
         except BrokenPipeError:
-            # Python flushes stdout once more when it exits, and would complain about the closed pipe.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
+            code = 1
         except (click.Abort, KeyboardInterrupt):
-            click.echo("Interrupted.", err=True)
-            return INTERRUPTED
+            _tell("Interrupted.")
+            code = INTERRUPTED
         except Exception as error:
-            return _report(error, debug)
+            code = _report(error, debug)
+    let_go_of_streams()
     return code or 0
+
+
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal is gone
+        click.echo(text, err=True)
 
 
 def _report(error: Exception, debug: bool) -> int:
@@ -54,7 +57,7 @@ def _report(error: Exception, debug: bool) -> int:
         text, code = f"{type(error).__name__}: {error}".removesuffix(": ") + in_brackets(raised_at(error)), 1
         if not debug:
             text += "\nThis is a defect of mlhooks or of a plugin. Say --debug to see where it comes from."
-    click.echo(f"Error: {text}", err=True)
+    _tell(f"Error: {text}")
     return code
 
 

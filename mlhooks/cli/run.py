@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from mlhooks.cli.options import SectionedCommand, SectionOption, plugin_options
 from mlhooks.example_configs import find_config
+from mlhooks.signals import ending_at_once
 
 EXIT_CODES = {"finished": 0, "failed": 1, "interrupted": 130}
 logger = logging.getLogger("mlhooks")
@@ -201,7 +202,8 @@ def _run(**values: Any) -> None:
     flags = _given_flags(ctx, values)
     gc.disable()  # what is imported stays: no need to look through it again and again, now and while training
     try:
-        from mlhooks.api import train
+        with ending_at_once():
+            from mlhooks.api import train
     finally:
         gc.enable()
     gc.freeze()

@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import os
 import random
-import signal
 import threading
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -16,6 +15,7 @@ import cloudpickle  # type: ignore[import-untyped]
 import numpy as np
 from mlagents_envs.base_env import BaseEnv
 
+from mlhooks import signals
 from mlhooks.envs import messages, players
 from mlhooks.envs.manager import described, stats_of
 from mlhooks.envs.messages import Act, Close, Failed, Logged, Made, Player, Reset, Sent, SetParameters
@@ -45,12 +45,11 @@ class Recipe:
 
 def run(connection: Connection[Any, Any], recipe: Recipe) -> None:
     """The whole life of a worker process."""
+    signals.take(_leave_it_to_the_parent)  # a handler: children of this process would inherit that a signal is ignored
+    signals.unshield()
     parent = _Parent(connection)
     players.listen(parent.learn_of_player)
     threading.Thread(target=parent.end_with_it, daemon=True).start()
-    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
-        if hasattr(signal, name):  # a handler, since children of this process would inherit that a signal is ignored
-            signal.signal(getattr(signal, name), _leave_it_to_the_parent)
     logging.getLogger().addHandler(_LogToParent(parent))
     logging.getLogger("mlhooks").setLevel(recipe.log_level)
     seeds = np.random.SeedSequence([recipe.seed, recipe.index]).generate_state(2).tolist()
@@ -172,4 +171,4 @@ class _LogToParent(logging.Handler):
 
 
 def _leave_it_to_the_parent(*_: object) -> None:
-    """Ctrl-C in a terminal reaches every process; the parent saves first and then tells this one to end."""
+    """What ends a run may reach all its processes; the parent saves first and then tells this one to end."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec
 
+from mlhooks import signals
 from mlhooks.envs import messages, players, worker
 from mlhooks.envs.manager import Worker, WorkerStep
 from mlhooks.envs.messages import Act, Close, Failed, Logged, Made, Player, Reset, Sent, SetParameters
@@ -61,9 +62,10 @@ class WorkerProcess:
         self._players: list[players.Process] = []
         name = f"mlhooks worker {self.recipe.index}"
         process = context.Process(target=worker.run, args=(theirs, self.recipe), name=name)
-        with _main_module_hidden():
+        _start_resource_tracker()
+        with signals.shielded(), _main_module_hidden():
             process.start()
-        self._process = process
+            self._process = process
         theirs.close()
         self.leaving = self._reset = self._hangs = False
         self._await()
@@ -217,6 +219,18 @@ class WorkerProcess:
                 elif isinstance(message, Sent):
                     with contextlib.suppress(OSError):  # it freed that itself
                         self._steps.arrays(message.steps.block, [])
+
+
+def _start_resource_tracker() -> None:
+    """Start the process that multiprocessing keeps beside its workers, which the end of a terminal must not end.
+
+    It would be started together with the first worker, and its start lets SIGINT and SIGTERM through again.
+    """
+    if sys.platform != "win32":
+        from multiprocessing import resource_tracker
+
+        with signals.shielded():
+            resource_tracker.ensure_running()
 
 
 @contextlib.contextmanager

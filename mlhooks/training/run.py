@@ -88,7 +88,7 @@ class Run:
         self.manager: EnvManager | None = None
         self.curriculum = Curriculum(options.environment_parameters, self.seed)
         self.timers = Timers()
-        self.stop = StopRequest()
+        self.stop = StopRequest(saves=not self.inference)
         self.outcome = RunOutcome()
         self.evaluation = Evaluation(episodes) if self.inference else None
         self._trainer_types = plugins.collect_mapping("get_trainer_types")
@@ -121,7 +121,8 @@ class Run:
                 else:
                     self._start_environments()
                     self._loop()
-                self.outcome.status = "interrupted" if self.stop.requested else "finished"
+                if self.stop.requested and not self._done():
+                    self.outcome.status = "interrupted"
             except KeyboardInterrupt:
                 self.outcome.status = "interrupted"
             except WorkerFailure as failure:
@@ -131,6 +132,7 @@ class Run:
                 self.plugins.hook.env_failed(worker=failure.worker, error=failure.error, will_restart=False)
             except BaseException as error:
                 self.outcome.status, self.outcome.error = "failed", error
+            self.stop.at_once, self.stop.ending = False, True
             try:
                 self._finish()
             except MlhooksError as error:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,13 +113,23 @@ def test_child_that_fails_is_a_warning_and_keeps_the_old_picture(tmp_path, caplo
 
 
 def test_child_that_hangs_is_given_up(tmp_path, caplog, monkeypatch):
-    def hang(*args, **kwargs):
-        raise subprocess.TimeoutExpired("python", 120)
-
-    monkeypatch.setattr(subprocess, "run", hang)
+    monkeypatch.setattr(curve, "TIMEOUT_SECONDS", 0.0)
     with caplog.at_level(logging.WARNING, "mlhooks"):
         assert curve.draw({}, "title", tmp_path / "curve.png") is False
-    assert "timed out after 120 seconds" in caplog.text
+    assert "timed out after 0.0 seconds" in caplog.text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+def test_child_draws_on_when_a_terminal_interrupts_all_processes(tmp_path, monkeypatch):
+    """The child interrupts itself in place of a terminal, and only then reads what to draw."""
+    plot = tmp_path / "curve_plot.py"
+    original = Path(curve.__file__).with_name("curve_plot.py").read_text()
+    interrupted = "import os, signal\nfor number in (signal.SIGINT, signal.SIGHUP): os.kill(os.getpid(), number)\n"
+    plot.write_text(original.replace("import json\n", interrupted + "import json\n", 1))
+    monkeypatch.setattr(curve, "__file__", str(tmp_path / "curve.py"))
+    picture = tmp_path / "curve.png"
+    assert curve.draw({"3DBall": [(1, 2.0, 0.5), (2, 3.0, 0.5)]}, "title", picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_writers_import_nothing_heavy_until_they_are_used():
