@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 from gymnasium import Env
 from gymnasium.vector import VectorEnv
 from mlagents_envs.base_env import BehaviorSpec
 
-from builtin_plugins.gymnasium_spaces import ObservationEncoder, action_decoder
+from builtin_plugins.gymnasium_answers import WrongAnswer, explained, place_of
+from builtin_plugins.gymnasium_spaces import described
 from builtin_plugins.single_behavior import SingleBehaviorEnv
+from mlhooks.envs.spaces import ActionDecoder, Misfit, Spaces
 from mlhooks.errors import EnvironmentFailure
+from mlhooks.places import in_brackets, raised_at
+
+Check = Literal["first", "always", "never"]
+When = Literal["reset", "step", "end"]
 
 
 class GymnasiumBehavior(SingleBehaviorEnv):
@@ -26,6 +33,11 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         title: How errors call the environment.
         seed: With `worker_id`, gives the seeds of the first reset.
         worker_id: Workers with one seed get independent seeds.
+        check: Which observations are looked at in full: of each copy the first after a reset, after a step and at an
+            episode's end; all; or none.
+
+    Attributes:
+        behavior_spaces: The spaces under the behavior's name.
 
     Raises:
         UnsupportedError: A space cannot be learned from or acted in.
@@ -41,22 +53,66 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         title: str,
         seed: int,
         worker_id: int = 0,
+        check: Check = "first",
     ) -> None:
-        observation_space, action_space = spaces
-        self._encode = ObservationEncoder(observation_space, title)
-        action_spec, self._decode = action_decoder(action_space, agents, title)
-        super().__init__(behavior_name, BehaviorSpec(self._encode.specs, action_spec), agents)
+        known = described(*spaces, title)
+        self.behavior_spaces: Mapping[str, Spaces] = MappingProxyType({behavior_name: known})
+        self._encode, self._decode = known.encode, ActionDecoder(known.action, agents)
+        super().__init__(behavior_name, BehaviorSpec(self._encode.specs, self._decode.spec), agents)
         self._opened = opened
         self._title = title
         self._first_seeds: list[int] = np.random.SeedSequence([seed, worker_id]).generate_state(agents).tolist()
+        self._check_ends = check == "first"
+        self._to_check: dict[When, set[int]] = {
+            when: set() if check == "never" else set(range(agents)) for when in ("reset", "step", "end")
+        }
+        """Copies whose observations are still to be looked at in full."""
 
     def close(self) -> None:
-        """Close the environments; further calls do nothing."""
-        if not self._closed:
-            for env in self._opened:
-                env.close()
-        super().close()
+        """Close the environments; further calls do nothing.
 
-    def _failed(self, method: str, error: Exception) -> EnvironmentFailure:
-        """What to raise when a method of an environment raised an error."""
-        return EnvironmentFailure(f"{self._title} failed in {method}(): {type(error).__name__}: {error}")
+        Raises:
+            Exception: What the first of them raised that cannot be closed; the others are closed all the same.
+        """
+        if self._closed:
+            return
+        super().close()
+        failed: Exception | None = None
+        for env in self._opened:
+            try:
+                env.close()
+            except Exception as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _check(self, when: When, method: str, copies: Sequence[int], shown: Iterable[Any]) -> None:
+        """Look at the observations of copies in full, where that is still to be done.
+
+        Raises:
+            EnvironmentFailure: One is not in its space.
+        """
+        due = self._to_check[when]
+        try:
+            for copy, observation in zip(copies, shown, strict=True):
+                if copy in due:
+                    self._encode.check(observation, copy)
+                    if self._check_ends:
+                        due.discard(copy)
+        except Misfit as misfit:
+            raise self._failed(method, misfit) from misfit
+
+    def _failed(self, method: str, error: Exception, copy: int | None = None) -> EnvironmentFailure:
+        """What to raise when a method of an environment, of a certain copy, raised an error or gave a wrong answer."""
+        copy = error.copy if isinstance(error, Misfit) else copy
+        of_copy = "" if copy is None or self.num_agents == 1 else f" of copy {copy}"
+        failed = f"{self._title} failed in {method}(){of_copy}"
+        if not isinstance(error, WrongAnswer | Misfit):
+            what = f"{type(error).__name__}: {error}".removesuffix(": ")
+            return EnvironmentFailure(f"{failed}: {what}{in_brackets(raised_at(error))}{explained(error)}")
+        opened = self._opened[copy if copy is not None and copy < len(self._opened) else 0]
+        place = in_brackets(place_of(opened, method))
+        if isinstance(error, WrongAnswer):
+            return EnvironmentFailure(f"{failed}: {error}{place}.")
+        without = ", or go without this check by --set env_settings.check=never" if error.strict else ""
+        return EnvironmentFailure(f"{failed}: {error}. Mend {method}(){place} or the observation_space{without}.")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium import Env
 from mlagents_envs.base_env import ActionTuple
 
+from builtin_plugins import gymnasium_answers as answers
+from builtin_plugins.gymnasium_answers import FLAGS, NUMBERS
 from builtin_plugins.gymnasium_behavior import GymnasiumBehavior
-from builtin_plugins.gymnasium_spaces import Encoded
+from mlhooks.envs.spaces import Encoded, Misfit
 from mlhooks.errors import EnvironmentFailure
 
 
@@ -48,20 +50,40 @@ class GymnasiumCopies(GymnasiumBehavior):
         self._decisions = self._decide(obs, np.zeros(self.num_agents, dtype=np.float32))
         self._terminals = self._none_ended
 
-    def _begin(self, agents: Iterable[int]) -> list[Encoded]:
+    def _begin(self, agents: Sequence[int]) -> list[Encoded]:
         """Reset these copies; return their first observations."""
+        observations = []
+        for agent in agents:
+            try:
+                observations.append(answers.of_reset(self._envs[agent].reset(seed=self._seeds[agent])))
+            except Exception as error:
+                raise self._failed("reset", error, agent) from error
         try:
-            return self._encode.each([self._envs[agent].reset(seed=self._seeds[agent])[0] for agent in agents])
-        except Exception as error:
-            raise self._failed("reset", error) from error
+            obs = self._encode.each(observations)
+        except Misfit as misfit:
+            misfit.copy = agents[misfit.copy]
+            raise self._failed("reset", misfit) from misfit
+        if self._to_check["reset"]:
+            self._check("reset", "reset", agents, observations)
+        return obs
 
     def _advance(self, action: ActionTuple) -> None:
-        actions = self._decode(action)
+        actions = self._decode.each(self._decode(action))
         observations, ended, interrupted = [], [], []
         reward = np.empty(self.num_agents, dtype=np.float32)
+        agent = 0
         try:
             for agent, (env, taken) in enumerate(zip(self._envs, actions, strict=True)):
-                there, reward[agent], terminated, truncated, _ = env.step(taken)
+                answer = env.step(taken)
+                if type(answer) is not tuple or len(answer) != 5:
+                    answer = answers.of_step(answer)
+                there, given, terminated, truncated, _ = answer
+                reward[agent] = given if type(given) in NUMBERS else answers.reward(given)
+                if type(terminated) not in FLAGS or type(truncated) not in FLAGS:
+                    terminated, truncated = (
+                        answers.flag("terminated", terminated),
+                        answers.flag("truncated", truncated),
+                    )
                 observations.append(there)
                 if terminated or truncated:
                     ended.append(agent)
@@ -69,9 +91,13 @@ class GymnasiumCopies(GymnasiumBehavior):
             # Before any reset, which may write into the array that an environment has just shown.
             obs = self._encode.each(observations)
         except Exception as error:
-            raise self._failed("step", error) from error
+            raise self._failed("step", error, agent) from error
+        if self._to_check["step"]:
+            self._check("step", "step", range(self.num_agents), observations)
         self._terminals = self._none_ended
         if ended:
+            if self._to_check["end"]:
+                self._check("end", "step", ended, [observations[agent] for agent in ended])
             rows = np.array(ended)
             self._terminals = self._end([part[rows] for part in obs], reward[rows], np.array(interrupted), rows)
             reward[rows] = 0.0

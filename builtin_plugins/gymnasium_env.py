@@ -82,9 +82,10 @@ def make(
     if newest is not None and newest is not spec:
         logger.warning("%s is out of date: there is %s.", spec.id, newest.id)
     mode, envs = _make_envs(gymnasium, spec, num_areas, dict(options.env_settings.env_kwargs or {}))
-    behavior = GymnasiumVector if mode == NATIVE else GymnasiumCopies
+    behavior: Callable[..., BaseEnv] = GymnasiumVector if mode == NATIVE else GymnasiumCopies
+    settings = {"seed": seed, "worker_id": worker_id, "check": options.env_settings.check}
     try:
-        return behavior(*envs, behavior_name=spec.name, title=f"gymnasium:{spec.id}", seed=seed, worker_id=worker_id)
+        return behavior(*envs, behavior_name=spec.name, title=f"gymnasium:{spec.id}", **settings)
     except Exception:
         for env in envs:
             env.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from mlagents_envs.base_env import ActionTuple
 
-from builtin_plugins.gymnasium_behavior import GymnasiumBehavior
-from builtin_plugins.gymnasium_spaces import Encoded
+from builtin_plugins import gymnasium_answers as answers
+from builtin_plugins.gymnasium_behavior import GymnasiumBehavior, When
+from mlhooks.envs.spaces import Encoded, Misfit
 from mlhooks.errors import EnvironmentFailure
 
 Rows = npt.NDArray[np.intp]
@@ -50,10 +52,10 @@ class GymnasiumVector(GymnasiumBehavior):
         """Under NEXT_STEP: whose coming step is the reset, and who acts in it; None if all act."""
 
     def _restart(self) -> None:
-        batch, _ = self._call("reset", seed=self._seed)
+        obs = self._seen("reset", "reset", self._call("reset", seed=self._seed))
         self._seed = None  # later resets go on with the same random streams
         self._split = None
-        self._decisions = self._decide(self._encode(batch), np.zeros(self.num_agents, dtype=np.float32))
+        self._decisions = self._decide(obs, np.zeros(self.num_agents, dtype=np.float32))
         self._terminals = self._none_ended
 
     def _advance(self, action: ActionTuple) -> None:
@@ -62,7 +64,13 @@ class GymnasiumVector(GymnasiumBehavior):
             resetting, acting = split
             action = self._fill_in(action, acting)
         batch, rewards, terminated, truncated, info = self._call("step", self._decode(action))
-        obs, reward = self._encode(batch), np.array(rewards, dtype=np.float32)
+        obs = self._seen("step", "step", batch)
+        try:
+            reward = answers.rewards(rewards, self.num_agents)
+            terminated = answers.flags("terminated", terminated, self.num_agents)
+            truncated = answers.flags("truncated", truncated, self.num_agents)
+        except answers.WrongAnswer as error:
+            raise self._failed("step", error) from error
         if split is not None:
             reward[resetting] = 0.0
         ended = np.logical_or(terminated, truncated)
@@ -70,8 +78,12 @@ class GymnasiumVector(GymnasiumBehavior):
             self._decisions, self._terminals = self._decide(obs, reward), self._none_ended
             return
         (rows,) = ended.nonzero()
-        final = _taken(obs, rows) if self._mode is not AutoresetMode.SAME_STEP else self._final_observations(info, rows)
-        interrupted = ~np.asarray(terminated)[rows]
+        if self._mode is AutoresetMode.SAME_STEP:
+            final = self._final_observations(info, rows)
+        else:
+            final = _taken(obs, rows)
+            self._check_batch("end", "step", batch, rows)
+        interrupted = ~terminated[rows]
         self._terminals = self._end(final, reward[rows], interrupted, rows)
         reward[rows] = 0.0
         self._begin_after(ended, rows, obs, reward)
@@ -85,12 +97,11 @@ class GymnasiumVector(GymnasiumBehavior):
         """
         acting = None
         if self._mode is AutoresetMode.DISABLED:
-            batch, _ = self._call("reset", options={"reset_mask": ended})
-            obs = self._encode(batch)
+            obs = self._seen("reset", "reset", self._call("reset", options={"reset_mask": ended}))
         elif self._mode is AutoresetMode.NEXT_STEP and len(rows) == self.num_agents:
             # Nobody waits for an action, so nobody loses a decision if the resets happen at once.
             batch, *_ = self._call("step", self._decode(self._action_spec.empty_action(self.num_agents)))
-            obs = self._encode(batch)
+            obs = self._seen("reset", "step", batch)
         elif self._mode is AutoresetMode.NEXT_STEP:
             (acting,) = (~ended).nonzero()
             self._split = rows, acting
@@ -111,13 +122,45 @@ class GymnasiumVector(GymnasiumBehavior):
                 "but gives no info['final_obs'] with the final observations."
             )
         final = info["final_obs"]
-        if isinstance(final, np.ndarray) and final.dtype == object:
-            return self._encode.each([final[row] for row in rows])
-        return _taken(self._encode(final), rows)
+        try:
+            if isinstance(final, np.ndarray) and final.dtype == object:
+                return self._final_objects(final, rows)
+            encoded = _taken(self._encode(final, self.num_agents), rows)
+        except Misfit as misfit:
+            raise self._failed("step", misfit) from misfit
+        self._check_batch("end", "step", final, rows)
+        return encoded
+
+    def _final_objects(self, final: npt.NDArray[np.object_], rows: Rows) -> list[Encoded]:
+        shown = [final[row] for row in rows]
+        try:
+            encoded = self._encode.each(shown)
+        except Misfit as misfit:
+            misfit.copy = int(rows[misfit.copy])
+            raise
+        if self._to_check["end"]:
+            self._check("end", "step", rows.tolist(), shown)
+        return encoded
+
+    def _seen(self, when: When, method: str, batch: Any) -> list[Encoded]:
+        """Encode the observations of all copies."""
+        try:
+            obs = self._encode(batch, self.num_agents)
+        except Misfit as misfit:
+            raise self._failed(method, misfit) from misfit
+        self._check_batch(when, method, batch, range(self.num_agents))
+        return obs
+
+    def _check_batch(self, when: When, method: str, batch: Any, rows: Iterable[int]) -> None:
+        if due := self._to_check[when]:
+            copies = [int(row) for row in rows if row in due]
+            self._check(when, method, copies, (self._encode.row(batch, copy) for copy in copies))
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """The batch of observations that `reset` returned, or all five parts that `step` returned."""
         try:
-            return getattr(self._env, method)(*args, **kwargs)
+            answer = getattr(self._env, method)(*args, **kwargs)
+            return answers.of_reset(answer) if method == "reset" else answers.of_step(answer)
         except Exception as error:
             raise self._failed(method, error) from error
 

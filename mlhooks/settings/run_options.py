@@ -50,6 +50,11 @@ class EnvironmentSettings(SettingsModel):
     env_kwargs: Annotated[dict[str, Any] | None, AfterValidator(_storable)] = extension(
         None, description="Keyword arguments for the environment, such as gymnasium.make's."
     )
+    check: Literal["first", "always", "never"] = extension(
+        "first",
+        description="Which observations of each copy must be within the bounds of their space: the first ones, all, "
+        "or none.",
+    )
     bind: str | None = extension(
         None, description="Address on which Unity players are awaited; null for this machine's loopback address."
     )

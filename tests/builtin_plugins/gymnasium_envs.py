@@ -140,8 +140,8 @@ for mode in AutoresetMode:  # of which there are no single copies, so that few c
     gymnasium.register(f"mlhooks-tests/Spaces{mode.value}-v0", vector_entry_point=vectorized(mode, Spaces))
 
 
-def make(name, env_kwargs=None, *, num_areas=1, seed=0, worker_id=0):
+def make(name, env_kwargs=None, *, num_areas=1, seed=0, worker_id=0, check="first"):
     """An environment as the run would make it."""
-    options = SimpleNamespace(env_settings=SimpleNamespace(env_kwargs=env_kwargs or {}))
+    options = SimpleNamespace(env_settings=SimpleNamespace(env_kwargs=env_kwargs or {}, check=check))
     (factory,) = gymnasium_env.get_env_types().values()
     return factory(name, worker_id=worker_id, seed=seed, num_areas=num_areas, options=options, side_channels=())

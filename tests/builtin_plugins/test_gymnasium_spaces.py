@@ -8,7 +8,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from mlagents_envs.base_env import ActionTuple, DimensionProperty
 
-from builtin_plugins.gymnasium_spaces import ObservationEncoder
+from mlhooks.envs.spaces import Box, ObservationEncoder
 from mlhooks.errors import UnsupportedError
 from tests.builtin_plugins.gymnasium_envs import make
 
@@ -102,9 +102,9 @@ def test_boxes_of_bytes_become_images_with_channels_first(shape, channels_first)
 
 @pytest.mark.parametrize("shape", [(6, 5, 3), (4, 6, 6), (6, 5), (2, 6, 5, 3)])
 def test_images_are_copies_of_what_an_environment_may_write_over(shape):
-    encode = ObservationEncoder(spaces.Box(0, 255, shape, np.uint8), "it")
+    encode = ObservationEncoder(Box(0, 255, shape, np.uint8))
     buffer = np.full((2, *shape), 7, np.uint8)
-    kept = [*encode(buffer), *encode.each(list(buffer))]
+    kept = [*encode(buffer, 2), *encode.each(list(buffer))]
     buffer[:] = 0
     assert all((images == 7).all() for images in kept)
 

@@ -1,0 +1,24 @@
+"""What agents see and do in an environment's own terms: spaces as plain data, and the way from and to arrays."""
+
+from mlhooks.envs.spaces.actions import ActionDecoder
+from mlhooks.envs.spaces.description import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, SpaceError, Tuple
+from mlhooks.envs.spaces.misfits import Misfit, found
+from mlhooks.envs.spaces.observations import Encoded, ObservationEncoder
+from mlhooks.envs.spaces.pair import Spaces
+
+__all__ = [
+    "ActionDecoder",
+    "Box",
+    "Dict",
+    "Discrete",
+    "Encoded",
+    "Misfit",
+    "MultiBinary",
+    "MultiDiscrete",
+    "ObservationEncoder",
+    "Space",
+    "SpaceError",
+    "Spaces",
+    "Tuple",
+    "found",
+]
