@@ -50,6 +50,10 @@ class Evaluation:
         wanted = self.episodes
         return wanted is not None and bool(self.returns) and all(len(r) >= wanted for r in self.returns.values())
 
+    def incomplete(self) -> list[str]:
+        """The behaviors of which more episodes are to come."""
+        return [name for name, r in self.returns.items() if self.episodes is None or len(r) < self.episodes]
+
 
 def _in_words(returns: list[float]) -> str:
     if not returns:

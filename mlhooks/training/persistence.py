@@ -150,8 +150,8 @@ class Persistence:
         np.random.set_state(tuple(state["random"]["numpy"]))  # noqa: NPY002
         torch.set_rng_state(torch.from_numpy(state["random"]["torch"]))
 
-    def initialize(self, trainer: Trainer) -> None:
-        """Begin with the weights of `init_path` or `--initialize-from`, where given."""
+    def initialize(self, trainer: Trainer) -> bool:
+        """Begin with the weights of `init_path` or `--initialize-from`; returns whether one was given."""
         checkpoint, name = self.run.options.checkpoint_settings, trainer.behavior_name
         if trainer.settings.init_path:
             path = Path(trainer.settings.init_path.replace("\\", "/"))
@@ -167,7 +167,8 @@ class Persistence:
                 )
             path = behaviors[name]
         else:
-            return
+            return False
         with missing_plugins_named(path, self.run.plugins):
             trainer.load_modules(read_state(path)["modules"])
         logger.info("Behavior %r begins with the weights of %s.", name, path)
+        return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from mlhooks.plugins import PluginManager
 from mlhooks.settings import RunOptions
 from mlhooks.stats import StatsAggregationMethod
 from mlhooks.timers import Timers
+from mlhooks.training.awaited import Awaited
 from mlhooks.training.checkpoints import write_durably
 from mlhooks.training.computing import Computing
 from mlhooks.training.curriculum import Curriculum
@@ -98,6 +100,7 @@ class Run:
         self._persistence = Persistence(self)
         self._summarized: dict[str, int] = {}
         self._replaced = ReplacedResults(self.path)
+        self._awaited = Awaited(self.env_name)
         self._known: dict[str, Trainer] = {}  # by the behavior ids that environments have shown
         self._begun = False  # whether an environment has shown what the trainers can learn from
         self._waits = True  # for environments to start, or for a person to start one again
@@ -115,6 +118,7 @@ class Run:
                 self.plugins.hook.run_started(run=self)
                 if self.resumed or self.inference:
                     self._persistence.restore_trainers()
+                    self._awaited.restored(self.trainers)
                     self._persistence.restore_curriculum()
                 if self._done():
                     self._tell_that_it_is_complete()
@@ -190,18 +194,19 @@ class Run:
         if self.resumed:
             self._persistence.restore_environments()
 
-    def _trainer(self, behavior_id: str, spec: BehaviorSpec) -> Trainer:
-        name = behavior_id.partition("?")[0]
+    def _trainer(self, behavior_id: str, specs: Mapping[str, BehaviorSpec]) -> Trainer:
+        """The trainer of a behavior id that is shown for the first time, with all that are shown now."""
+        name, spec = _name(behavior_id), specs[behavior_id]
         trainer = self.trainers.get(name)
         if trainer is None:
             trainer = self.make_trainer(name, spec)
-            self._persistence.initialize(trainer)
-            if self.inference:
-                logger.warning("Behavior %r is not in the checkpoint of this run, which has not trained it.", name)
+            if not self._persistence.initialize(trainer) and self.inference:
+                self._awaited.refuse_untrained(name, [_name(shown) for shown in specs])
             self.add_trainer(trainer)
         elif not same_shape(trainer.behavior_spec, spec):
             raise UsageError(change_in_words(behavior_id, "the run was saved", trainer.behavior_spec, spec))
         self._known[behavior_id] = trainer
+        self._awaited.appeared(name)
         return trainer
 
     def make_trainer(self, name: str, spec: BehaviorSpec) -> Trainer:
@@ -268,7 +273,10 @@ class Run:
                 self._learn(trainer)
             if not self.inference:  # which stays in the lesson that was saved
                 self.curriculum.teach(trainers, manager, steps)
-            self._persistence.save_if_due()
+            if self._awaited.names:
+                self._awaited.stepped(steps, self._busy())
+            if self._begun:
+                self._persistence.save_if_due()
         for trainer in trainers.values():
             self._report(trainer, trainer.settle())
 
@@ -276,7 +284,7 @@ class Run:
         """Hand what a worker sent to the trainers; a worker that sends what cannot be used is started anew."""
         self._waits = self.stop.at_once = False
         for behavior_id, (decisions, terminals) in step.steps.items():
-            trainer = self._known.get(behavior_id) or self._trainer(behavior_id, step.specs[behavior_id])
+            trainer = self._known.get(behavior_id) or self._trainer(behavior_id, step.specs)
             try:
                 trainer.observe(step.worker.index, behavior_id, decisions, terminals)
             except NonFiniteError as error:
@@ -289,7 +297,7 @@ class Run:
                     self._lose(manager.fail(step.worker, reason))
                     return
                 raise
-        if not self._begun:
+        if not self._begun and self._awaited.begun:
             self._begun = True
             self._replaced.drop()
             if self.resumed:
@@ -321,15 +329,21 @@ class Run:
                 return False
         return bool(self.trainers)
 
+    def _busy(self) -> list[str]:
+        """The behaviors that are not done."""
+        if self.evaluation is not None:
+            return self.evaluation.incomplete()
+        return [name for name, trainer in self.trainers.items() if trainer.training]
+
     def _name_missing_behaviors(self) -> bool:
-        shown = {behavior_id.partition("?")[0] for behavior_id in self._known}
+        shown = self._awaited.shown
         missing = [name for name in {**self.options.behaviors, **self.trainers} if name not in shown]
         if missing:
             logger.warning(
                 "The environment has not shown %s of the configuration or the checkpoint; it shows %s. Behavior names "
                 "must be equal.",
                 ", ".join(map(repr, missing)),
-                ", ".join(map(repr, sorted(shown))) or "none",
+                ", ".join(map(repr, shown)) or "none",
             )
         for name, behavior in self.curriculum.unmeasured(self.trainers).items():
             logger.warning("The lesson of parameter %r waits for behavior %r, which has not appeared.", name, behavior)
@@ -380,6 +394,11 @@ class Run:
         for name, trainer in self.trainers.items():
             if self.outcome.status != "interrupted" and trainer.step > self._summarized[name]:
                 self._summarize(trainer)
+
+
+def _name(behavior_id: str) -> str:
+    """The behavior of a behavior id, which says the team, too."""
+    return behavior_id.partition("?")[0]
 
 
 def _device(name: str | None) -> torch.device:

@@ -14,7 +14,6 @@ import mlhooks
 from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks import hookimpl
 from mlhooks.errors import MlhooksError, PluginError, UsageError
-from mlhooks.training.run import Run
 from tests.scripted import QUIET, Corridor, Env, config, train
 from tests.training.recorder import Recorder
 
@@ -208,30 +207,6 @@ def test_evaluation_tells_behaviors_apart(tmp_path: Path) -> None:
         "First  6 episodes: mean reward 5.000, deviation 0.000, minimum 5.000",
         "Second  6 episodes: mean reward 15.000, deviation 0.000, minimum 15.000",
     ]
-
-
-@pytest.mark.parametrize("inference", [True, False])
-def test_behavior_that_the_checkpoint_has_and_the_environment_does_not_show_is_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, inference: bool
-) -> None:
-    settings = config("Corridor", "test:x", max_steps=100)
-    settings["default_settings"] = settings.pop("behaviors")["Corridor"]
-    train(settings, tmp_path, Env())
-    settings["default_settings"]["max_steps"] = 200
-
-    class Stop:
-        @hookimpl
-        def run_started(self, run: Run) -> None:
-            self.run = run
-
-        @hookimpl
-        def behavior_added(self, behavior_name: str) -> None:
-            self.run.stop.requested = behavior_name == "Other"
-
-    flags = {f"checkpoint_settings.{'inference' if inference else 'resume'}": True}
-    train(settings, tmp_path, Env(lambda: Corridor("Other")), Stop(), flags=flags)
-    assert "has not shown 'Corridor' of the configuration or the checkpoint; it shows 'Other'" in caplog.text
-    assert ("Behavior 'Other' is not in the checkpoint of this run" in caplog.text) == inference
 
 
 def test_seed_of_an_unseeded_run_is_drawn_and_written(tmp_path: Path) -> None:
