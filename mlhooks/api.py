@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mlhooks.errors import UsageError
+from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.example_configs import examples_folder, find_config
 from mlhooks.plugins import PluginManager, load_plugins
 from mlhooks.settings import CheckpointSettings, RunOptions, SettingsRegistry, load_run_options
@@ -153,6 +153,8 @@ def load(path: str | Path, behavior: str | None = None) -> LoadedPolicy:
 
 def _loaded(state: Mapping[str, Any], manager: PluginManager) -> LoadedPolicy:
     header = state["mlhooks"]
+    if not isinstance(header["behavior"], str):
+        raise CheckpointError("the name of its behavior is no text.")
     spec = spec_from_dict(header["spec"])
     settings = {"behaviors": {header["behavior"]: json.loads(header["settings"])}}
     options = _options(settings, manager, {"torch_settings.device": "cpu"}, ())

@@ -32,6 +32,7 @@ class SlotPool:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.size, self._free = state["size"], list(state["free"])
+        _check(self._free, self.size)
 
 
 class SlotMap:
@@ -89,3 +90,14 @@ class SlotMap:
         """Restore what `state_dict` returned."""
         self._slot_of = dict(zip(state["agents"], state["slots"], strict=True))
         self._last_ids = b""
+        _check(state["slots"], self.pool.size)
+
+
+def _check(slots: list[Any], size: int) -> None:
+    """Check saved slots.
+
+    Raises:
+        ValueError: one is none, or is there twice.
+    """
+    if len(set(slots)) < len(slots) or not all(type(slot) is int and 0 <= slot < size for slot in slots):
+        raise ValueError(f"of {size} slots, {slots!r:.60} cannot be in use or free")

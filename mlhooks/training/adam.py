@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mlhooks import native
+from mlhooks.training.saved import number, whole
 
 COMPILED = native.load("updates")
 
@@ -120,7 +121,12 @@ class Adam:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.steps, self.param_groups = state["steps"], state["param_groups"]
+        (group,) = state["param_groups"]
+        self.steps = whole(state["steps"], "the number of steps")
+        beta1, beta2 = (number(beta, "a beta") for beta in group["betas"])
+        self.param_groups = [
+            {"lr": number(group["lr"], "lr"), "betas": (beta1, beta2), "eps": number(group["eps"], "eps")}
+        ]
         _copy(self.exp_avg, state["exp_avg"])
         _copy(self.exp_avg_sq, state["exp_avg_sq"])
 

@@ -9,7 +9,11 @@ from typing import Any
 from mlagents_envs.base_env import ActionSpec, BehaviorSpec, DimensionProperty, ObservationSpec, ObservationType
 
 import mlhooks
+from mlhooks.training.saved import whole
 from mlhooks.training.trainer import Trainer
+
+LARGEST_SIZE = 2**24
+"""What no part of an observation or action exceeds."""
 
 
 def as_behavior_file(trainer: Trainer, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,14 +46,20 @@ def spec_to_dict(spec: BehaviorSpec) -> dict[str, Any]:
 
 
 def spec_from_dict(state: Mapping[str, Any]) -> BehaviorSpec:
-    """The inverse of `spec_to_dict`."""
+    """The inverse of `spec_to_dict`.
+
+    Raises:
+        KeyError, TypeError, ValueError: the state is not of that form.
+    """
     observations = [
         ObservationSpec(
-            tuple(observation["shape"]),
+            tuple(whole(size, "an observation's size", 0, LARGEST_SIZE) for size in observation["shape"]),
             tuple(DimensionProperty(dimension) for dimension in observation["dimensions"]),
             ObservationType(observation["type"]),
-            observation["name"],
+            str(observation["name"]),
         )
         for observation in state["observations"]
     ]
-    return BehaviorSpec(observations, ActionSpec(state["continuous"], tuple(state["branches"])))
+    branches = tuple(whole(size, "a branch's size", 1, LARGEST_SIZE) for size in state["branches"])
+    continuous = whole(state["continuous"], "the number of continuous actions", 0, LARGEST_SIZE)
+    return BehaviorSpec(observations, ActionSpec(continuous, branches))

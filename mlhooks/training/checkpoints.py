@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import os
@@ -21,7 +20,8 @@ from torch import nn
 import mlhooks
 from mlhooks.errors import CheckpointError
 from mlhooks.names import file_name
-from mlhooks.training.manifest import MANIFEST, inside, read_manifest
+from mlhooks.training.manifest import MANIFEST, inside, open_file, read_manifest
+from mlhooks.training.sealed import load_sealed, seal
 
 logger = logging.getLogger("mlhooks")
 
@@ -40,30 +40,45 @@ class Checkpoint:
 
 
 def load_modules(modules: Mapping[str, nn.Module], states: Mapping[str, Any], owner: str) -> None:
-    """Load module states strictly: every key must be there, known, and of the right shape.
+    """Load module states strictly: every key must be there, known, finite, and of the right type and shape.
 
     Raises:
         CheckpointError: names the module and the key that does not fit; nothing was loaded.
     """
     for name, module in modules.items():
         if name not in states:
-            raise CheckpointError(f"{owner}: the checkpoint has no {name!r}; it has {', '.join(states)}.")
+            raise CheckpointError(f"{owner}: the checkpoint has no {name!r}; it has {', '.join(map(str, states))}.")
         own = module.state_dict()
         for key in sorted(own.keys() | states[name].keys()):
             if key not in states[name] or key not in own:
                 where = "is missing in the checkpoint" if key in own else "is unknown to the network"
                 raise CheckpointError(f"{owner}: {name}.{key} {where}: they were made with different settings.")
-            if own[key].shape != states[name][key].shape:
-                raise CheckpointError(
-                    f"{owner}: {name}.{key} has shape {tuple(states[name][key].shape)} in the checkpoint and "
-                    f"{tuple(own[key].shape)} in the network: network_settings or the behavior's spec differ."
-                )
+            _check_tensor(own[key], states[name][key], f"{owner}: {name}.{key}")
     for name, module in modules.items():
         module.load_state_dict(states[name])
 
 
+def _check_tensor(own: Any, saved: Any, what: str) -> None:
+    if not isinstance(own, torch.Tensor):  # what a module's `get_extra_state` gave, which it checks itself
+        return
+    if not isinstance(saved, torch.Tensor) or saved.dtype != own.dtype:
+        kind = saved.dtype if isinstance(saved, torch.Tensor) else type(saved).__name__
+        raise CheckpointError(f"{what} is {kind} in the checkpoint and {own.dtype} in the network.")
+    if own.shape != saved.shape:
+        raise CheckpointError(
+            f"{what} has shape {tuple(saved.shape)} in the checkpoint and {tuple(own.shape)} in the network: "
+            "network_settings or the behavior's spec differ."
+        )
+    if not torch.isfinite(saved).all() and torch.isfinite(own).all():  # an attention mask, say, may be infinite
+        raise CheckpointError(f"{what} has values that are NaN or infinite in the checkpoint, so it is of no use.")
+
+
 def pack(value: Any) -> Any:
-    """State made of tensors and plain values only, which loads without unpickling: arrays become marked tensors."""
+    """State made of tensors and plain values only, which loads without unpickling: arrays become marked tensors.
+
+    Raises:
+        CheckpointError: there is anything else in it, which could be saved and never be loaded.
+    """
     if isinstance(value, np.ndarray):
         return {"__array__": torch.from_numpy(np.ascontiguousarray(value))}
     if isinstance(value, np.generic):
@@ -72,45 +87,61 @@ def pack(value: Any) -> Any:
         return {pack(key): pack(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [pack(item) for item in value]
-    # equal texts as one object, because a pickle tells them apart otherwise
-    return sys.intern(value) if type(value) is str else value
+    if type(value) is str:
+        return sys.intern(value)  # equal texts as one object, because a pickle tells them apart otherwise
+    if value is None or isinstance(value, torch.Tensor) or type(value) in (bool, int, float, complex, bytes):
+        return value
+    raise CheckpointError(
+        f"A state to be saved holds a {type(value).__name__}, {value!r:.60}. A state_dict consists of tensors, arrays, "
+        "numbers, texts, None, lists and dicts."
+    )
 
 
 def unpack(value: Any) -> Any:
-    """The inverse of `pack`."""
-    if isinstance(value, dict):
-        if "__array__" in value:
-            return value["__array__"].numpy()
-        return {key: unpack(item) for key, item in value.items()}
+    """The inverse of `pack`.
+
+    Raises:
+        ValueError: a part of the value is in two places, by which a small file could be endless; `pack` makes none.
+    """
+    return _unpacked(value, set())
+
+
+def _unpacked(value: Any, seen: set[int]) -> Any:
+    if not isinstance(value, (dict, list)):
+        return value
+    if id(value) in seen:
+        raise ValueError("a part of it is in two places")
+    seen.add(id(value))
     if isinstance(value, list):
-        return [unpack(item) for item in value]
-    return value
+        return [_unpacked(item, seen) for item in value]
+    if "__array__" in value:
+        return value["__array__"].numpy()
+    return {key: _unpacked(item, seen) for key, item in value.items()}
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> bytes:
-    """Write a state durably and return its bytes, which depend on nothing but the state."""
-    buffer = io.BytesIO()
-    torch.save(pack(state), buffer)
-    write_durably(path, buffer.getvalue())
-    return buffer.getvalue()
+    """Write a state durably and return its bytes, which depend on nothing but the state; they carry their digest."""
+    data = seal(pack(state))
+    write_durably(path, data)
+    return data
 
 
 def read_state(path: Path) -> dict[str, Any]:
     """Read a state that `write_state` wrote.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or not one of mlhooks'.
+        CheckpointError: the file is missing, not one of mlhooks', or any bit of it is not as it was written.
     """
     try:
-        state = unpack(torch.load(path, map_location="cpu", weights_only=True))
+        state = unpack(load_sealed(path))
     except FileNotFoundError:
         raise CheckpointError(f"There is no checkpoint at {path}.") from None
     except Exception as error:
         raise CheckpointError(
-            f"{path} cannot be read as an mlhooks checkpoint: {str(error).splitlines()[0]} "
-            "Checkpoints of mlagents-learn and other tools cannot be loaded."
+            f"{path} cannot be read as an mlhooks checkpoint: {error}. Checkpoints of mlagents-learn and other tools "
+            "cannot be loaded."
         ) from error
-    if not isinstance(state, dict) or "mlhooks" not in state:
+    if not isinstance(state, dict) or not isinstance(state.get("mlhooks"), dict):
         raise CheckpointError(f"{path} is not an mlhooks checkpoint; those of mlagents-learn cannot be loaded.")
     return state
 
@@ -266,12 +297,13 @@ class CheckpointFolder:
 
     def _damage(self, file: Mapping[str, Any]) -> str | None:
         try:
-            data = (self.path / file["path"]).read_bytes()
+            with open_file(self.path / file["path"]) as opened:
+                digest, size = hashlib.file_digest(opened, "sha256").hexdigest(), opened.tell()
         except OSError as error:
-            return error.strerror or "unreadable"
-        if len(data) != file["size"]:
-            return f"{len(data):,} bytes instead of {file['size']:,}"
-        return None if hashlib.sha256(data).hexdigest() == file["sha256"] else "its SHA-256 differs"
+            return error.strerror or str(error)
+        if size != file["size"]:
+            return f"{size:,} bytes instead of {file['size']:,}"
+        return None if digest == file["sha256"] else "its SHA-256 differs"
 
 
 def _records(entry: Mapping[str, Any]) -> list[dict[str, Any]]:

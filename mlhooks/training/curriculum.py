@@ -15,6 +15,7 @@ from mlhooks.settings.environment_parameters import (
     MeasureType,
     ParameterRandomizationSettings,
 )
+from mlhooks.training.saved import number, whole
 
 if TYPE_CHECKING:
     from mlhooks.training.trainer import Trainer
@@ -183,8 +184,9 @@ class Curriculum:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned, as far as the parameters are still there."""
         for name in self.lessons.keys() & state["lessons"].keys():
-            saved, last = state["lessons"][name], len(self._values[name]) - 1
-            self.lessons[name], self._smoothed[name] = min(saved, last), state["smoothed"][name]
+            saved, last = whole(state["lessons"][name], f"the lesson of {name}"), len(self._values[name]) - 1
+            self.lessons[name] = min(saved, last)
+            self._smoothed[name] = number(state["smoothed"][name], f"the smoothed reward of {name}")
             if saved > last:
                 logger.warning(
                     "Parameter %r was in lesson %d, and there are only %d now: it goes on with the last.",
@@ -192,7 +194,7 @@ class Curriculum:
                 )
         for behavior in self._returns.keys() & state["returns"].keys():
             self._returns[behavior].clear()
-            self._returns[behavior].extend(state["returns"][behavior])
+            self._returns[behavior].extend(number(value, "a return") for value in state["returns"][behavior])
 
 
 def seeded_lessons(

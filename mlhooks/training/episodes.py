@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlhooks import native
+from mlhooks.training.saved import array_of, number, whole
 
 COMPILED = native.load("experience")
 RECENT = 100
@@ -34,6 +35,11 @@ class Episodes:
     def mean_return(self) -> float | None:
         """Mean return of the last 100 finished episodes, None before the first."""
         return float(np.mean(self.recent)) if self.recent else None
+
+    @property
+    def room(self) -> int:
+        """For how many slots there is room."""
+        return len(self._return)
 
     def reserve(self, slots: int) -> None:
         """Make room for slots."""
@@ -75,5 +81,7 @@ class Episodes:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._return, self._length, self.finished = state["return"], state["length"], state["finished"]
-        self.recent = deque(state["recent"], maxlen=RECENT)
+        self._return = array_of(state["return"], "the returns of episodes", np.float64, (-1,))
+        self._length = array_of(state["length"], "the lengths of episodes", np.int64, self._return.shape)
+        self.finished = whole(state["finished"], "the number of finished episodes")
+        self.recent = deque((number(value, "a return") for value in state["recent"]), maxlen=RECENT)

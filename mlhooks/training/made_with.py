@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlhooks.errors import CheckpointError, MlhooksError
+from mlhooks.envs.manager import described
+from mlhooks.errors import CheckpointError, MlhooksError, SettingsError
 from mlhooks.plugins import PluginManager
 from mlhooks.training.manifest import read_manifest
 
@@ -22,7 +23,7 @@ def other_plugins(manager: PluginManager) -> dict[str, str]:
 
 @contextlib.contextmanager
 def missing_plugins_named(path: Path, manager: PluginManager) -> Iterator[None]:
-    """While the state in a checkpoint is being loaded: let a failure name the plugins that its run had, and this lacks.
+    """While the state in a checkpoint is being loaded: let a failure name the file, and plugins that only its run had.
 
     Args:
         path: the checkpoint, in the folder of its run.
@@ -30,17 +31,29 @@ def missing_plugins_named(path: Path, manager: PluginManager) -> Iterator[None]:
 
     Raises:
         MlhooksError: as raised inside, with a note.
-        CheckpointError: a part of the state is missing.
+        CheckpointError: a part of the state is missing, or cannot be what it should.
     """
     try:
         yield
-    except (MlhooksError, KeyError) as cause:
-        error = CheckpointError(f"{path} has no {cause}.") if isinstance(cause, KeyError) else cause
+    except Exception as cause:
+        error = _told(path, cause)
         now = other_plugins(manager)
         missing = [f"{name!r} ({origin})" for name, origin in _made_with(path).items() if name not in now]
         if missing:
             error.add_note(f"The run was made with the plugins {', '.join(missing)}; load them again (-p).")
+        elif isinstance(cause, SettingsError):
+            error.add_note(f"These settings are in {path}.")
         raise error from (None if error is cause else cause)
+
+
+def _told(path: Path, cause: Exception) -> MlhooksError:
+    if isinstance(cause, MlhooksError):
+        names_it = not isinstance(cause, CheckpointError) or str(path) in str(cause)
+        return cause if names_it else CheckpointError(f"{path}: {cause}")
+    if isinstance(cause, KeyError):
+        return CheckpointError(f"{path} has no {cause}.")
+    what = str(cause) if isinstance(cause, ValueError) else described(cause)
+    return CheckpointError(f"{path} holds a state that cannot be taken over: {what}.")
 
 
 def _made_with(path: Path) -> dict[str, str]:

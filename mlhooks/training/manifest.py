@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
 
@@ -128,7 +129,7 @@ def check_entries(folder: Path) -> None:
                 raise CheckpointError(f"{path} is a pipe, a socket or a device, which no run makes. Remove it.")
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """Open a regular file for reading; a pipe, a socket or a device would block or never end.
 
     Raises:

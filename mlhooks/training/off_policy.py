@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -13,8 +14,11 @@ from torch import Tensor
 from mlhooks.settings import OffPolicyHyperparameters, TrainerSettings
 from mlhooks.training.batch import Batch
 from mlhooks.training.replay import ReplayBuffer
+from mlhooks.training.saved import number, whole
 from mlhooks.training.store import take
 from mlhooks.training.trainer import Trainer
+
+logger = logging.getLogger("mlhooks")
 
 
 class OffPolicyTrainer(Trainer):
@@ -163,12 +167,21 @@ class OffPolicyTrainer(Trainer):
     def state_dict(self) -> dict[str, Any]:
         """All that a resume needs; the experience itself only with `save_replay_buffer`."""
         self._unreported = self._finish_round()
+        whole_buffer = self.hyperparameters.save_replay_buffer
         state = {**super().state_dict(), "updated_at": self._updated_at, "normalized_at": self._normalized_at}
-        if not self.hyperparameters.save_replay_buffer:
+        state["whole_buffer"] = whole_buffer
+        if not whole_buffer:
             state["store"] = self.store.open_only().state_dict()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
-        self._updated_at, self._normalized_at = state["updated_at"], state["normalized_at"]
+        self._updated_at = number(state["updated_at"], "updated_at")
+        self._normalized_at = whole(state["normalized_at"], "normalized_at")
+        if not state["whole_buffer"]:
+            logger.warning(
+                "Behavior %r was saved without its replay buffer, which fills again: the resumed run will differ from "
+                "one that was never stopped. hyperparameters.save_replay_buffer: true saves it.",
+                self.behavior_name,
+            )

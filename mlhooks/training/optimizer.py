@@ -195,6 +195,8 @@ class TorchOptimizer(Optimizer):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the torch optimizer's state."""
+        if not _all_finite(state["torch_optimizer"]):
+            raise CheckpointError("the torch optimizer's state has values that are NaN or infinite.")
         try:
             self.torch_optimizer.load_state_dict(state["torch_optimizer"])
         except (ValueError, KeyError) as error:
@@ -202,6 +204,13 @@ class TorchOptimizer(Optimizer):
             raise CheckpointError(
                 f"the torch optimizer's state does not fit {type(self.torch_optimizer).__name__}: {reason}."
             ) from error
+
+
+def _all_finite(state: Any) -> bool:
+    if isinstance(state, torch.Tensor):
+        return bool(torch.isfinite(state).all())
+    values = state.values() if isinstance(state, dict) else state if isinstance(state, list) else ()
+    return all(map(_all_finite, values))
 
 
 class ActorCriticOptimizer(TorchOptimizer):

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from mlagents_envs.base_env import BehaviorSpec
 
+from mlhooks.envs.manager import Worker, described
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.names import file_name
 from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
 from mlhooks.training.checkpoints import Checkpoint, CheckpointFolder, read_state
 from mlhooks.training.made_with import missing_plugins_named, other_plugins
 from mlhooks.training.manifest import MANIFEST
+from mlhooks.training.saved import whole
 from mlhooks.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -38,6 +41,11 @@ class Persistence:
     def folder(self) -> CheckpointFolder:
         """The run's checkpoints, as they were when they were first asked for."""
         return CheckpointFolder(self.run.path)
+
+    @cached_property
+    def _newest(self) -> dict[str, Any]:
+        """Where the run goes on."""
+        return self.folder.newest()
 
     def save_if_due(self) -> None:
         """Save everything when any behavior has passed a multiple of its `checkpoint_interval`."""
@@ -110,14 +118,14 @@ class Persistence:
 
     def restore_trainers(self) -> None:
         """Make the trainers of the newest checkpoint; with inference, only with what acting needs."""
-        for name, path in self.folder.newest()["behaviors"].items():
-            state = read_state(path)
-            trainer = self.run.make_trainer(name, spec_from_dict(state["mlhooks"]["spec"]))
+        for name, path in self._newest["behaviors"].items():
+            state, spec = self._of_behavior(name, path)
+            trainer = self.run.make_trainer(name, spec)
             try:
                 with missing_plugins_named(path, self.run.plugins):
                     if self.run.inference:
                         trainer.load_modules(state["modules"])
-                        trainer.step = state["step"]
+                        trainer.step = whole(state["step"], "step")
                     else:
                         trainer.load_state_dict(state)
             except CheckpointError as error:
@@ -128,27 +136,48 @@ class Persistence:
             self._saved_at[name] = trainer.step
             self.run.add_trainer(trainer)
 
+    def _of_behavior(self, name: str, path: Path) -> tuple[dict[str, Any], BehaviorSpec]:
+        """The state of a behavior and its spec, where the file is of the behavior for which the manifest names it."""
+        state = read_state(path)
+        with missing_plugins_named(path, self.run.plugins):
+            if state["mlhooks"]["behavior"] != name:
+                raise CheckpointError(f"it is of behavior {state['mlhooks']['behavior']!r}, and named for {name!r}.")
+            return state, spec_from_dict(state["mlhooks"]["spec"])
+
     def restore_curriculum(self) -> None:
         """Put the environment parameters into their lessons."""
-        self.run.curriculum.load_state_dict(read_state(self.folder.newest()["run"])["curriculum"])
+        path = self._newest["run"]
+        with missing_plugins_named(path, self.run.plugins):
+            self.run.curriculum.load_state_dict(read_state(path)["curriculum"])
 
     def restore_environments(self) -> None:
-        """Put environments and random states where they were; environments without a state begin anew."""
-        state = read_state(self.folder.newest()["run"])
+        """Put environments and random states where they were; environments without a state begin new episodes."""
+        path = self._newest["run"]
+        with missing_plugins_named(path, self.run.plugins):
+            state = read_state(path)
+            self._restore_manager(state["environments"])
+            version, internal, gauss = state["random"]["python"]
+            random.setstate((version, tuple(internal), gauss))
+            np.random.set_state(tuple(state["random"]["numpy"]))  # noqa: NPY002
+            torch.set_rng_state(torch.from_numpy(state["random"]["torch"]))
+
+    def _restore_manager(self, saved: dict[str, Any] | None) -> None:
         manager = self.run.manager
-        if state["environments"] is None or manager is None or manager.state_dict() is None:
-            logger.warning(
-                "The environment offers no saved state: its episodes begin anew, so the resumed run will differ from "
-                "one that was never stopped."
-            )
-            for trainer in self.run.trainers.values():
-                trainer.environments_restarted()
-        else:
-            manager.load_state_dict(state["environments"])
-        version, internal, gauss = state["random"]["python"]
-        random.setstate((version, tuple(internal), gauss))
-        np.random.set_state(tuple(state["random"]["numpy"]))  # noqa: NPY002
-        torch.set_rng_state(torch.from_numpy(state["random"]["torch"]))
+        why = "The environment offers no saved state"
+        if saved is not None and manager is not None and manager.state_dict() is not None:
+            try:
+                manager.load_state_dict(saved)
+            except Exception as error:  # such as of another number of areas
+                why = f"The environment does not take its saved state ({described(error)})"
+                for index in range(self.run.options.env_settings.num_envs):
+                    manager.reset(Worker(index))
+            else:
+                return
+        logger.warning(
+            "%s: its episodes begin anew, so the resumed run will differ from one that was never stopped.", why
+        )
+        for trainer in self.run.trainers.values():
+            trainer.environments_restarted()
 
     def initialize(self, trainer: Trainer) -> bool:
         """Begin with the weights of `init_path` or `--initialize-from`; returns whether one was given."""
@@ -156,7 +185,10 @@ class Persistence:
         if trainer.settings.init_path:
             path = Path(trainer.settings.init_path.replace("\\", "/"))
             if path.is_dir():  # a behavior's folder, in the folder of its run
-                path = CheckpointFolder(path.parent).newest()["behaviors"].get(path.name, path)
+                behaviors = {
+                    file_name(known): p for known, p in CheckpointFolder(path.parent).newest()["behaviors"].items()
+                }
+                path = behaviors.get(path.name, path)
         elif checkpoint.initialize_from:
             source = CheckpointFolder(Path(checkpoint.results_dir, checkpoint.initialize_from))
             behaviors = source.newest()["behaviors"]

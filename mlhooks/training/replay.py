@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from mlagents_envs.base_env import BehaviorSpec, DecisionSteps
 
+from mlhooks.training.saved import whole
 from mlhooks.training.store import COMPILED, End, ExperienceStore
 
 
@@ -148,4 +149,4 @@ class ReplayBuffer(ExperienceStore):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
-        self._free_finals = list(state["free_finals"])
+        self._free_finals = [whole(final, "a free final", 0, self.finals - 1) for final in state["free_finals"]]

@@ -11,6 +11,7 @@ from mlagents_envs.base_env import BehaviorSpec, DecisionSteps, TerminalSteps
 from mlhooks import native
 from mlhooks.envs.pixels import blank, to_floats
 from mlhooks.nn.heads import SampledActions
+from mlhooks.training.saved import LARGEST, array_of, indices, whole
 
 COMPILED = native.load("experience")
 
@@ -313,10 +314,39 @@ class ExperienceStore:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned.
+
+        Raises:
+            ValueError: an array or a number cannot be one of this store.
+        """
+        self._check(state)
         for name in (*self.COUNTERS, *PER_SLOT, *COLUMNS):
             setattr(self, name, state[name])
         self.obs, self.final_obs = list(state["obs"]), list(state["final_obs"])
+
+    def _check(self, state: dict[str, Any]) -> None:
+        """Refuse what would lead out of the arrays, or into the rows of others, long after it was loaded."""
+        for name in set(self.COUNTERS) - {"masked", "grouped"}:
+            whole(state[name], name)
+        in_use, finals = state.get("filled", state["size"]), state["finals"]
+        if not state["waiting"] <= state["size"] <= in_use:
+            raise ValueError("the numbers of rows in use and of those that wait contradict each other")
+        slots = len(indices(state["open_row"], "open_row", -1, in_use))
+        for name in PER_SLOT[1:]:
+            indices(state[name], name, slots, LARGEST, 0)
+        for name in COLUMNS:
+            own = getattr(self, name)
+            trailing = (-1,) if name == "encoding" else own.shape[1:]
+            array_of(state[name], name, own.dtype, (in_use, *trailing))
+        for name, stop in {"successor": in_use, "final": finals}.items():
+            indices(state[name], name, in_use, stop)
+        indices(state["slot"], "slot", in_use, slots, 0)
+        if (state["discrete"] < 0).any() or (state["discrete"] >= self.spec.action_spec.discrete_branches).any():
+            raise ValueError("discrete has actions that the behavior does not have")
+        for name, rows in {"obs": in_use, "final_obs": finals}.items():
+            for found, spec in zip(state[name], self.spec.observation_specs, strict=True):
+                is_image = isinstance(found, np.ndarray) and found.dtype == np.uint8 and len(spec.shape) == 3
+                array_of(found, name, np.uint8 if is_image else np.float32, (rows, *spec.shape))
 
 
 def put(columns: Sequence[np.ndarray], rows: slice, arrays: Sequence[np.ndarray]) -> None:

@@ -24,6 +24,7 @@ from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.optimizer_checks import check_made
 from mlhooks.training.policy import Actions, Policy
 from mlhooks.training.reward_signals import RewardSignal
+from mlhooks.training.saved import whole
 from mlhooks.training.store import COMPILED, ExperienceStore
 from mlhooks.training.transfer import CPU, to_device
 
@@ -302,15 +303,23 @@ class Trainer(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned.
+
+        Raises:
+            CheckpointError: weights do not fit.
+            Exception: of whatever type where something else does not; the run names the file then.
+        """
         self.load_modules(state["modules"])
-        self.step, self.updates = state["step"], state["updates"]
+        self.step, self.updates = whole(state["step"], "step"), whole(state["updates"], "updates")
         self.rng.bit_generator.state = state["rng"]
         for signal in self.reward_signals:
             signal.load_state_dict(state["signals"][signal.name])
         for name in self._RESUMED:
             getattr(self, name).load_state_dict(state[name])
-        self._waiting = [(worker, name, agents) for worker, name, agents in state["waiting"]]
+        whole(self.pool.size, "the number of slots", 0, min(len(self.store.open_row), self.episodes.room))
+        self._waiting = [(worker, name, whole(agents, "agents that wait")) for worker, name, agents in state["waiting"]]
+        if sum(agents for _, _, agents in self._waiting) != self.store.size - self.store.waiting:
+            raise ValueError("the agents that wait for a decision are not those of the rows that wait for an action")
         for worker, name, slots in state["slots"]:
             self._maps[worker, name] = SlotMap(self.pool)
             self._maps[worker, name].load_state_dict(slots)

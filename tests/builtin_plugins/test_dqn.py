@@ -266,8 +266,15 @@ def test_killed_and_resumed_with_its_replay_buffer_it_ends_with_equal_weights(tm
         assert (tmp_path / step / "run" / "Basic" / "Basic-1200.pt").read_bytes() == whole
 
 
-def test_resume_without_its_replay_buffer_begins_to_collect_again(tmp_path: Path) -> None:
+def test_resume_without_its_replay_buffer_begins_to_collect_again_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = config("Basic", "sim:Basic", max_steps=400, **DQN)
+    train(settings, tmp_path / "exact")
+    settings["behaviors"]["Basic"]["max_steps"] = 410
+    train(settings, tmp_path / "exact", resume=True)
+    assert "differ" not in caplog.text
+    settings["behaviors"]["Basic"]["max_steps"] = 400
     settings["behaviors"]["Basic"]["hyperparameters"]["save_replay_buffer"] = False
     first = train(settings, tmp_path)
     settings["behaviors"]["Basic"]["max_steps"] = 410
@@ -275,6 +282,7 @@ def test_resume_without_its_replay_buffer_begins_to_collect_again(tmp_path: Path
     assert first.trainers["Basic"].updates == second.trainers["Basic"].updates
     store = second.trainers["Basic"].store
     assert store.size == 11
+    assert "'Basic' was saved without its replay buffer, which fills again: the resumed run will differ" in caplog.text
 
 
 def test_learns_which_action_is_rewarded(tmp_path: Path) -> None:
