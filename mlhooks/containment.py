@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import inspect
 import logging
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import pluggy
 
-from mlhooks.errors import MlhooksError, PluginError
+from mlhooks import answers
+from mlhooks.describing import shown
+from mlhooks.errors import MlhooksError, PluginError, WrongAnswer
+from mlhooks.places import defined_at, in_brackets, raised_at
 from mlhooks.plugin_sources import Origin, describe
 
 logger = logging.getLogger("mlhooks")
 
-ANSWERS: Mapping[str, type] = {
-    "get_env_types": Mapping,
-    "get_trainer_types": Mapping,
-    "get_reward_signals": Mapping,
-    "summary_stats": Mapping,
-    "register_side_channels": Iterable,
-    "export_model": Iterable,
-}
-"""The collect hooks that return something, and what."""
-COLLECT = frozenset({"register_commands", *ANSWERS})
+COLLECT = frozenset(
+    {
+        "register_commands",
+        "get_env_types",
+        "get_trainer_types",
+        "get_reward_signals",
+        "summary_stats",
+        "register_side_channels",
+        "export_model",
+    }
+)
 CONTAINED_COLLECT = frozenset({"summary_stats", "export_model"})
+COPIED: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "configure": ("options", copy.deepcopy),
+    "write_stats": ("values", copy.copy),
+    "add_property": ("value", copy.deepcopy),
+    "update_finished": ("losses", copy.copy),
+}
+"""Arguments of which every plugin gets a copy of its own, so that what one changes reaches no other."""
 MAX_FAILURES = 3
 """Failures in a row after which a plugin is taken out."""
 
@@ -46,13 +59,10 @@ class DisabledPlugin:
 
     origin: Origin
     hook: str
-    error: Exception
+    error: BaseException
 
     def __str__(self) -> str:
-        return (
-            f"{self.origin} was taken out after {MAX_FAILURES} failures in a row of its hook {self.hook}: "
-            f"{describe(self.error)}"
-        )
+        return f"{self.origin} was taken out after {MAX_FAILURES} failures in a row of its hook {self.hook}."
 
 
 class Keeper(Protocol):
@@ -60,7 +70,9 @@ class Keeper(Protocol):
 
     strict: bool
     active: Origin | None
-    answers: list[tuple[Origin, Any]] | None
+    answers: list[tuple[Origin, Any]]
+    given: Mapping[str, Any]
+    reported: set[tuple[str, ...]]
 
     def take_out(self, disabled: DisabledPlugin) -> None:
         """Unregister a plugin that failed too often."""
@@ -69,28 +81,30 @@ class Keeper(Protocol):
 class Guard:
     """Stands around one plugin's implementation of one hook; counts and attributes its failures."""
 
-    __slots__ = ("contained", "hook_name", "keeper", "origin", "reported", "streak")
+    __slots__ = ("contained", "first", "hook_name", "keeper", "origin", "streak")
 
     def __init__(self, keeper: Keeper, caller: pluggy.HookCaller, origin: Origin) -> None:
         self.keeper = keeper
         self.hook_name = caller.name
         self.origin = origin
-        self.contained = kind_of(caller) == "observe" or caller.name in CONTAINED_COLLECT
+        kind = kind_of(caller)
+        self.first = kind == "firstresult"
+        self.contained = kind == "observe" or caller.name in CONTAINED_COLLECT
         self.streak = 0
-        self.reported = False
 
-    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def around(self, function: Callable[..., Any], arguments: Sequence[str]) -> Callable[..., Any]:
         """Guard a plain implementation. This runs at every call of a hook: it must stay cheap."""
         keeper, origin = self.keeper, self.origin
-        if self.hook_name in ANSWERS:
-            function = self._answering(function, ANSWERS[self.hook_name])
+        if self.hook_name in answers.CHECKS:
+            function = self._answering(function)
+        function = self._copying(function, arguments)
 
         @functools.wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             outer, keeper.active = keeper.active, origin
             try:
                 result = function(*args, **kwargs)
-            except Exception as error:
+            except BaseException as error:
                 self.failed(error)
                 return None
             finally:
@@ -100,15 +114,16 @@ class Guard:
 
         return guarded
 
-    def around_wrapper(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def around_wrapper(self, function: Callable[..., Any], arguments: Sequence[str]) -> Callable[..., Any]:
         """Guard a hook wrapper: one that fails stands aside, and what it wraps goes on as if it were not there."""
+        function = self._copying(function, arguments)
 
         @functools.wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             wrapper = function(*args, **kwargs)
             try:
                 next(wrapper)
-            except Exception as error:
+            except BaseException as error:
                 self.failed(RuntimeError("the wrapper does not yield") if isinstance(error, StopIteration) else error)
                 return (yield)
             raised, outcome = None, None
@@ -116,12 +131,18 @@ class Guard:
                 outcome = yield
             except BaseException as error:
                 raised = error
+            kept = self._kept(outcome)
             try:
                 wrapper.throw(raised) if raised is not None else wrapper.send(outcome)
             except StopIteration as end:
-                self.streak = 0
-                return end.value
-            except Exception as error:
+                try:
+                    made = self._remade(outcome, end.value)
+                except WrongAnswer as wrong:
+                    self.failed(_placed(wrong, function))
+                else:
+                    self.streak = 0
+                    return made
+            except BaseException as error:
                 if error is not raised:
                     self.failed(error)
             else:
@@ -129,30 +150,73 @@ class Guard:
                 self.failed(RuntimeError("the wrapper yields twice"))
             if raised is not None:
                 raise raised
-            return outcome
+            return _restored(outcome, kept)
 
         return guarded
 
-    def failed(self, error: Exception) -> None:
-        """Log, count and perhaps take the plugin out where the hook is contained; otherwise raise."""
+    def _remade(self, outcome: Any, value: Any) -> Any:
+        """What a wrapper made of the plugins' answers, checked; an old-style one changed the outcome itself."""
+        if self.hook_name not in answers.CHECKS:
+            return value
+        if not isinstance(outcome, pluggy.Result):
+            return self._recheck(value)
+        if outcome.exception is None:
+            outcome.force_result(self._recheck(outcome.get_result()))
+        return value
+
+    def _recheck(self, result: Any) -> Any:
+        given = self.keeper.given
+        if self.first:
+            return None if result is None else answers.checked(self.hook_name, result, given)
+        if not isinstance(result, list):
+            raise WrongAnswer(f"it returned {shown(result)}, and must return the list of the plugins' answers")
+        return self._note(
+            [(owner, answers.checked(self.hook_name, answer, given)) for owner, answer in self._owned(result)]
+        )
+
+    def _kept(self, outcome: Any) -> Any:
+        """The outcome of a hook as it is before a wrapper gets it, which may change the answers in place."""
+        if isinstance(outcome, pluggy.Result):
+            return None if outcome.exception is not None else self._kept(outcome.get_result())
+        if not isinstance(outcome, list) or self.hook_name not in answers.CHECKS:
+            return outcome
+        return self._note([(owner, copy.copy(answer)) for owner, answer in self._owned(outcome)])
+
+    def _owned(self, found: list[Any]) -> list[tuple[Origin, Any]]:
+        """Answers with the plugin that gave each; those that nobody gave are this one's."""
+        owners = {id(answer): owner for owner, answer in self.keeper.answers}
+        return [(owners.get(id(answer), self.origin), answer) for answer in found]
+
+    def _note(self, owned: list[tuple[Origin, Any]]) -> list[Any]:
+        self.keeper.answers += owned
+        return [answer for _, answer in owned]
+
+    def failed(self, error: BaseException) -> None:
+        """Log, count and perhaps take the plugin out where the hook is contained; otherwise raise.
+
+        Whatever a plugin raises is its failure, `sys.exit()` and cancelled tasks of asyncio included; only Ctrl-C is
+        not.
+        """
+        if isinstance(error, KeyboardInterrupt):
+            raise error
         if not self.contained or self.keeper.strict:
             self._stop(error)
         self.streak += 1
-        if not self.reported:
-            self.reported = True
+        cause = (self.origin.name, type(error).__name__, raised_at(error) or self.hook_name)
+        if cause not in self.keeper.reported:
+            self.keeper.reported.add(cause)
             logger.error(
-                "%s failed in its hook %s: %s. The run goes on.",
+                "%s failed in its hook %s: %s. The run goes on; a plugin is taken out after %d failures in a row.",
                 self.origin,
                 self.hook_name,
                 describe(error),
+                MAX_FAILURES,
                 exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
             )
         if self.streak == MAX_FAILURES:
-            disabled = DisabledPlugin(self.origin, self.hook_name, error)
-            logger.error("%s", disabled)
-            self.keeper.take_out(disabled)
+            self.keeper.take_out(DisabledPlugin(self.origin, self.hook_name, error))
 
-    def _stop(self, error: Exception) -> None:
+    def _stop(self, error: BaseException) -> NoReturn:
         expected = MlhooksError if not self.contained else PluginError
         if isinstance(error, expected):
             if self.origin.distribution != "mlhooks" and not getattr(error, "__notes__", None):
@@ -162,19 +226,40 @@ class Guard:
             f"{self.origin} failed in its hook {self.hook_name}: {describe(error)}. {self.origin.advice}"
         ) from error
 
-    def _answering(self, function: Callable[..., Any], expected: type) -> Callable[..., Any]:
-        keeper, origin = self.keeper, self.origin
+    def _copying(self, function: Callable[..., Any], arguments: Sequence[str]) -> Callable[..., Any]:
+        argument, copied = COPIED.get(self.hook_name, ("", copy.copy))
+        if argument not in arguments:
+            return function
+        at = list(arguments).index(argument)
 
+        @functools.wraps(function)
+        def copying(*args: Any) -> Any:
+            return function(*args[:at], copied(args[at]), *args[at + 1 :])
+
+        return copying
+
+    def _answering(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def answering(*args: Any, **kwargs: Any) -> Any:
             answer = function(*args, **kwargs)
-            if answer is not None:
-                if not isinstance(answer, expected) or isinstance(answer, str):
-                    raise TypeError(f"it returned {answer!r}, not a {expected.__name__.lower()}")
-                if expected is Iterable and isinstance(answer, Iterable):
-                    answer = list(answer)  # a generator runs here, where its failure has a name
-                if keeper.answers is not None:
-                    keeper.answers.append((origin, answer))
+            if answer is None:
+                return None
+            try:
+                answer = answers.checked(self.hook_name, answer, self.keeper.given)
+            except WrongAnswer as wrong:
+                raise _placed(wrong, function) from None
+            self._note([(self.origin, answer)])
             return answer
 
         return answering
+
+
+def _placed(wrong: WrongAnswer, function: Callable[..., Any]) -> WrongAnswer:
+    return WrongAnswer(f"{wrong}{in_brackets(defined_at(inspect.unwrap(function)))}")
+
+
+def _restored(outcome: Any, kept: Any) -> Any:
+    """What a wrapper that failed should have returned; the outcome of an old-style one is put back."""
+    if isinstance(outcome, pluggy.Result) and kept is not None:
+        outcome.force_result(kept)
+    return kept

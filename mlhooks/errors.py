@@ -50,3 +50,10 @@ class NonFiniteError(MlhooksError):
 
 class CheckpointError(MlhooksError):
     """A checkpoint that is missing, damaged, or does not fit the settings and networks it is loaded into."""
+
+
+class WrongAnswer(Exception):
+    """What a plugin's hook returned cannot be used; its text goes on after the plugin's name.
+
+    It is no error of a run by itself: the hook's kind decides whether it becomes a PluginError or is contained.
+    """

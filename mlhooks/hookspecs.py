@@ -7,6 +7,9 @@ Three kinds of hook differ in what a result and a failure mean:
 * *observe*: the result is ignored. An exception is logged once with hook, plugin, distribution and version, the other
   plugins still get the call, and after three failures in a row the plugin is taken out. `--strict-plugins` makes
   every such failure fatal.
+
+What a hook returns is checked at once (`mlhooks.answers`), and a wrong answer is a failure. So is whatever a plugin
+raises, `sys.exit()` included; only Ctrl-C passes.
 """
 
 from __future__ import annotations
@@ -40,8 +43,8 @@ hookspec = pluggy.HookspecMarker("mlhooks")
 def configure(pluginmanager: PluginManager, options: RunOptions) -> None:
     """Set a plugin up, once the run options are known; a plugin with state registers its object here.
 
-    Historic: a plugin registered later gets the call at its registration. A failure stops the run before training
-    with the culprit's name.
+    Historic: a plugin registered later gets the call at its registration. The options are a copy for this plugin. A
+    failure stops the run before training with the culprit's name.
     """
 
 
@@ -147,13 +150,14 @@ def on_add_stat(category: str, key: str, value: float, aggregation: StatsAggrega
 def write_stats(category: str, values: Mapping[str, StatsSummary], step: int) -> None:
     """Write one behavior's statistics of a summary period; `values` maps key -> StatsSummary.
 
-    Called every `summary_freq` steps and once at the end if statistics are left. A failure is contained.
+    Called every `summary_freq` steps and once at the end if statistics are left. The mapping is a copy for this plugin,
+    and summaries cannot be changed. A failure is contained.
     """
 
 
 @hookspec
 def summary_stats(trainer: Trainer, step: int) -> Mapping[str, float]:
-    """Return more values for the summary that is about to be written: key -> value.
+    """Return more values for the summary that is about to be written: key -> number, NaN where there is none to tell.
 
     Collect: called at each summary period before `write_stats`; two plugins that return one key is an error. During
     training a failure is contained as an observer's.
@@ -204,6 +208,8 @@ def env_failed(worker: Worker, error: BaseException, will_restart: bool) -> None
 @hookspec
 def export_model(trainer: Trainer, path: Path) -> Iterable[Path]:
     """Write a deployable model and return the files written; `path` is their stem, without a suffix.
+
+    They lie beside `path` or elsewhere in the folder of the run, and none of them is the checkpoint, `path` with `.pt`.
 
     Collect: called beside every checkpoint, once its files are durable and the manifest names them, and at the end of
     the run. During training a failure is contained as an observer's.

@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, e
 from pathlib import Path
 
 from mlhooks import __version__
+from mlhooks.describing import named
 from mlhooks.errors import MlhooksError, PluginError, UsageError
 
 GROUP = "mlhooks"
@@ -70,15 +71,15 @@ class Candidate:
         """Import the plugin; an exception becomes a PluginError that names the culprit."""
         try:
             return self.importer()
-        except MlhooksError:
+        except (MlhooksError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:  # sys.exit() of a script that was taken for a plugin, too
             raise PluginError(f"{self.origin} does not load: {describe(error)}. {self.origin.advice}") from error
 
 
 def describe(error: BaseException) -> str:
     """An exception's type and text, and the line of the plugin that it came through."""
-    text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    text = named(error)
     step = error.__traceback__
     while step is not None and step.tb_frame.f_code.co_filename.startswith(_MACHINERY):
         step = step.tb_next

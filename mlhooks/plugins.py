@@ -13,6 +13,7 @@ from typing import Any
 import pluggy
 
 from mlhooks import hookspecs, mlagents_plugins, plugin_sources
+from mlhooks.answers import CHECKS
 from mlhooks.containment import CONTAINED_COLLECT, DisabledPlugin, Guard
 from mlhooks.errors import PluginError
 from mlhooks.plugin_fit import check_fit, known_hooks
@@ -46,9 +47,10 @@ class _Leaving:
 class PluginManager(pluggy.PluginManager):
     """Calls hooks as `manager.hook.NAME(...)`; every failure names hook, plugin, distribution and version.
 
-    Observers, `summary_stats` and `export_model` are contained: a failure is logged once, the other plugins still get
-    the call, and after three failures in a row the plugin is taken out and listed in `disabled`. With `strict` every
-    failure raises PluginError. KeyboardInterrupt and SystemExit pass.
+    What plugins return is checked at once, and a wrong answer is a failure. Observers, `summary_stats` and
+    `export_model` are contained: a failure is logged once for each cause, the other plugins still get the call, and
+    after three failures in a row the plugin is taken out and listed in `disabled`. With `strict` every failure raises
+    PluginError. Whatever a plugin raises is its failure, `sys.exit()` too; only KeyboardInterrupt passes.
     """
 
     def __init__(self, strict: bool = False, blocked: Iterable[str] = ()) -> None:
@@ -56,7 +58,10 @@ class PluginManager(pluggy.PluginManager):
         self.strict = strict
         self.disabled: list[DisabledPlugin] = []
         self.active: Origin | None = None
-        self.answers: list[tuple[Origin, Any]] | None = None
+        self.answers: list[tuple[Origin, Any]] = []
+        self.given: Mapping[str, Any] = {}
+        self._collecting: list[tuple[Origin, Any]] | None = None
+        self.reported: set[tuple[str, ...]] = set()
         self._origins: dict[str, Origin] = {}
         self._conflicts: set[str] = set()
         self._guarded: set[pluggy.HookImpl] = set()
@@ -128,13 +133,11 @@ class PluginManager(pluggy.PluginManager):
 
     def collect(self, hook_name: str, **kwargs: object) -> list[tuple[Origin, Any]]:
         """Call a collect hook and return each answer with the plugin that gave it."""
-        outer, self.answers = self.answers, []
-        try:
-            results = getattr(self.hook, hook_name)(**kwargs)
-            owners = {id(answer): origin for origin, answer in self.answers}
-            return [(owners.get(id(result), Origin("wrapper", source="a hook wrapper")), result) for result in results]
-        finally:
-            self.answers = outer
+        owned: list[tuple[Origin, Any]] = []
+        self._collecting = owned
+        results = getattr(self.hook, hook_name)(**kwargs)
+        owners = {id(answer): origin for origin, answer in owned}
+        return [(owners[id(result)], result) for result in results]
 
     def collect_mapping(self, hook_name: str, **kwargs: object) -> dict[str, Any]:
         """Call a collect hook and merge the mappings that it answers.
@@ -197,7 +200,15 @@ class PluginManager(pluggy.PluginManager):
         if hook_name == "configure":
             # A late plugin gets this call while it is being registered, before register can guard it.
             self._guard(hook_name, methods)
-        return self._inner_hookexec(hook_name, methods, kwargs, firstresult)
+        if hook_name not in CHECKS:
+            return self._inner_hookexec(hook_name, methods, kwargs, firstresult)
+        collecting, self._collecting = self._collecting, None  # a hook that is called by a plugin has its own answers
+        outer = self.given, self.answers
+        self.given, self.answers = kwargs, [] if collecting is None else collecting
+        try:
+            return self._inner_hookexec(hook_name, methods, kwargs, firstresult)
+        finally:
+            self.given, self.answers = outer
 
     def _guard(self, hook_name: str, impls: Iterable[pluggy.HookImpl]) -> None:
         caller = known_hooks(self).get(hook_name)
@@ -207,7 +218,8 @@ class PluginManager(pluggy.PluginManager):
             guard = Guard(self, caller, self._origins[impl.plugin_name])
             wraps = impl.wrapper or impl.hookwrapper
             # pluggy calls what stands here; it has no other place where the failures of one plugin can be told apart.
-            impl.function = (guard.around_wrapper if wraps else guard.around)(impl.function)  # type: ignore[misc]
+            around = guard.around_wrapper if wraps else guard.around
+            impl.function = around(impl.function, impl.argnames)  # type: ignore[misc]
             self._guarded.add(impl)
 
     def _note_implemented(self) -> None:

@@ -32,7 +32,7 @@ class StatsPropertyType(Enum):
 
 
 class StatsSummary:
-    """The values that one key got in a summary period, and what they come to.
+    """The values that one key got in a summary period, and what they come to; it cannot be changed.
 
     Args:
         full_dist: The values, in the order in which they were emitted.
@@ -42,6 +42,9 @@ class StatsSummary:
         values: The same values as an array of float64: [values].
     """
 
+    values: NDArray[np.float64]
+    aggregation_method: StatsAggregationMethod
+
     def __init__(
         self,
         full_dist: Iterable[float] = (),
@@ -49,15 +52,20 @@ class StatsSummary:
     ) -> None:
         if not isinstance(full_dist, (np.ndarray, array)):
             full_dist = list(full_dist)
-        self.values: NDArray[np.float64] = np.array(full_dist, dtype=np.float64).reshape(-1)
-        self.aggregation_method = aggregation_method
+        values = np.array(full_dist, dtype=np.float64).reshape(-1)
+        values.setflags(write=False)
+        vars(self).update(values=values, aggregation_method=aggregation_method)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: all writers get the same summary."""
+        raise AttributeError(f"A StatsSummary cannot be changed, so there is no setting its {name}.")
 
     def __repr__(self) -> str:
         return f"StatsSummary({self.aggregation_method.name}, num={self.num}, mean={self.mean:g}, std={self.std:g})"
 
-    @cached_property
+    @property
     def full_dist(self) -> list[float]:
-        """The values as a list."""
+        """The values as a new list."""
         values: list[float] = self.values.tolist()
         return values
 

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import copy
+import inspect
 import logging
+from asyncio import CancelledError
 
 import pytest
 
 from mlhooks import hookimpl
 from mlhooks.errors import MlhooksError, PluginError, UnsupportedError
 from mlhooks.plugins import Origin, PluginManager
+from tests.parts import AnyPolicy
+from tests.test_hookspecs import SPECS, plugin_with
 
 ORIGIN = Origin("flaky", "mlhooks-flaky", "3.1", "entry point")
 
@@ -60,10 +65,46 @@ def test_failing_observer_is_logged_with_its_culprit_and_the_others_get_the_call
 
 
 def test_observer_is_logged_once_although_it_fails_again_and_again(caplog):
-    manager, flaky, _ = flaky_manager(ValueError(), None, ValueError(), ValueError(), None, OSError())
+    manager, flaky, _ = flaky_manager(ValueError(1), None, ValueError(2), ValueError(3), None, ValueError(4))
     write(manager, 6)
     assert flaky.calls == 6
-    assert len(caplog.records) == 1
+    (record,) = caplog.records
+    assert "ValueError: 1" in record.getMessage()
+
+
+def test_other_cause_of_the_same_plugin_is_logged_too(caplog):
+    manager, _, _ = flaky_manager(ValueError(), None, OSError("the disk is full"))
+    write(manager, 3)
+    assert len(caplog.records) == 2
+    assert "OSError: the disk is full" in caplog.records[1].getMessage()
+
+
+def test_one_cause_in_several_hooks_of_a_plugin_is_logged_once(caplog):
+    class Writer:
+        def _open(self):
+            raise OSError("the disk is full")
+
+        @hookimpl
+        def on_add_stat(self):
+            self._open()
+
+        @hookimpl
+        def write_stats(self):
+            self._open()
+
+        @hookimpl
+        def run_finished(self):
+            self._open()
+
+    manager = PluginManager()
+    manager.register(Writer(), "flaky", origin=ORIGIN)
+    for step in range(5):
+        manager.hook.on_add_stat(category="ball", key="a", value=1.0, aggregation=None)
+        manager.hook.write_stats(category="ball", values={}, step=step)
+    manager.hook.run_finished(run=None, outcome=None)
+    assert len(manager.disabled) == 1
+    (record,) = caplog.records
+    assert "the disk is full" in record.getMessage()
 
 
 def test_three_failures_in_a_row_take_the_plugin_out(caplog):
@@ -74,8 +115,9 @@ def test_three_failures_in_a_row_take_the_plugin_out(caplog):
     assert not manager.is_registered(flaky)
     (disabled,) = manager.disabled
     assert (disabled.origin, disabled.hook) == (ORIGIN, "write_stats")
-    assert "'flaky' (mlhooks-flaky 3.1) was taken out" in str(disabled)
-    assert [record.getMessage() for record in caplog.records][-1] == str(disabled)
+    assert str(disabled).startswith("plugin 'flaky' (mlhooks-flaky 3.1) was taken out after 3 failures")
+    (record,) = caplog.records  # the end of the run says that it was taken out
+    assert "taken out after 3 failures in a row" in record.getMessage()
 
 
 class Sink:
@@ -156,13 +198,74 @@ def test_strict_mode_names_the_plugin_of_an_expected_error_too():
 
 
 @pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
-def test_interrupt_passes_through_an_observer(exception, strict):
-    manager, flaky, _ = flaky_manager(*[exception()] * 4, strict=strict)
+def test_interrupt_passes_through_an_observer(strict):
+    manager, flaky, _ = flaky_manager(*[KeyboardInterrupt()] * 4, strict=strict)
     for _ in range(4):
-        with pytest.raises(exception):
+        with pytest.raises(KeyboardInterrupt):
             write(manager)
     assert manager.is_registered(flaky)
+
+
+class OwnEnd(BaseException):
+    """Of a library that does not want to be caught."""
+
+
+NO_EXCEPTIONS = pytest.mark.parametrize(
+    "error", [SystemExit(0), SystemExit("bye"), CancelledError(), GeneratorExit(), OwnEnd("over")], ids=repr
+)
+
+
+@NO_EXCEPTIONS
+def test_whatever_an_observer_raises_is_contained(error, caplog):
+    manager, _, steady = flaky_manager(*[error] * 4)
+    write(manager, 5)
+    assert steady.steps == [0, 1, 2, 3, 4]
+    assert len(manager.disabled) == 1
+    assert f"'flaky' (mlhooks-flaky 3.1) failed in its hook write_stats: {type(error).__name__}" in caplog.text
+
+
+@NO_EXCEPTIONS
+def test_whatever_ends_a_strict_run_is_an_error_of_its_plugin(error):
+    manager, _, _ = flaky_manager(error, strict=True)
+    with pytest.raises(PluginError, match=rf"'flaky'.*write_stats: {type(error).__name__}"):
+        write(manager)
+
+
+def test_plugin_that_exits_where_it_must_answer_is_an_error_of_its_own():
+    manager = PluginManager()
+    manager.register(Policy(SystemExit(0)), "flaky", origin=ORIGIN)
+    with pytest.raises(PluginError, match=r"'flaky'.*create_policy: SystemExit: 0"):
+        create_policy(manager)
+
+
+def broken(text):
+    class Broken(Exception):
+        def __str__(self):
+            if isinstance(text, BaseException):
+                raise text
+            return text
+
+    return Broken()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (ValueError("no text"), "__str__ raises ValueError"),
+        (SystemExit(0), "__str__ raises SystemExit"),
+        (None, "__str__ raises TypeError"),
+        ("x" * 1_000_000, "x... (1,000,000 characters in all)"),
+    ],
+    ids=["raises", "exits", "none", "long"],
+)
+def test_error_that_cannot_tell_its_text_is_reported_all_the_same(text, said, caplog):
+    manager, _, steady = flaky_manager(broken(text))
+    write(manager)
+    assert steady.steps == [0]
+    (record,) = caplog.records
+    assert "'flaky' (mlhooks-flaky 3.1) failed in its hook write_stats: Broken" in record.getMessage()
+    assert said in record.getMessage()
+    assert len(record.getMessage()) < 3000
 
 
 def test_traceback_is_logged_when_debugging(caplog):
@@ -255,6 +358,7 @@ def test_export_that_fails_halfway_through_its_files_is_contained(tmp_path, capl
             yield path.with_suffix(".two")
 
     manager = PluginManager()
+    (tmp_path / "m.two").touch()
     manager.register(Exports(), "exports")
     manager.register(Other(), "other")
     assert manager.hook.export_model(trainer=None, path=tmp_path / "m") == [[tmp_path / "m.two"]]
@@ -265,7 +369,7 @@ def test_answers_are_not_kept_after_a_direct_call():
     manager = PluginManager()
     manager.register(Summary({"a": 1.0}))
     manager.hook.summary_stats(trainer=None, step=1)
-    assert manager.answers is None
+    assert manager.answers == []
 
 
 class Policy:
@@ -276,24 +380,24 @@ class Policy:
     def create_policy(self):
         if self.error:
             raise self.error
-        return "policy"
+        return AnyPolicy("policy")
 
 
 def create_policy(manager):
-    return manager.hook.create_policy(trainer=None, behavior_spec=None)
+    return manager.hook.create_policy(trainer=None, behavior_spec=None).name
 
 
 def test_wrapper_of_either_kind_works():
     class New:
         @hookimpl(wrapper=True)
         def create_policy(self):
-            return f"new({(yield)})"
+            return AnyPolicy(f"new({(yield).name})")
 
     class Old:
         @hookimpl(hookwrapper=True)
         def create_policy(self):
             outcome = yield
-            outcome.force_result(f"old({outcome.get_result()})")
+            outcome.force_result(AnyPolicy(f"old({outcome.get_result().name})"))
 
     manager = PluginManager()
     for plugin in (Policy(), New(), Old()):
@@ -308,7 +412,7 @@ def test_wrapper_sees_and_may_replace_the_failure_of_what_it_wraps():
             try:
                 return (yield)
             except PluginError as error:
-                return f"rescued from {error.__cause__!r}"
+                return AnyPolicy(f"rescued from {error.__cause__!r}")
 
     manager = PluginManager()
     manager.register(Policy(ValueError("boom")))
@@ -386,3 +490,32 @@ def test_interrupt_passes_through_a_wrapper():
     manager.register(Passes())
     with pytest.raises(KeyboardInterrupt):
         write(manager)
+
+
+@pytest.mark.parametrize(
+    ("hook", "argument", "value"),
+    [
+        ("write_stats", "values", {"a": 1}),
+        ("update_finished", "losses", {"a": 1}),
+        ("add_property", "value", {"a": {"b": 1}}),
+        ("configure", "options", {"a": {"b": 1}}),
+    ],
+)
+def test_what_a_plugin_changes_in_its_arguments_reaches_no_other(hook, argument, value):
+    seen, kept = [], copy.deepcopy(value)
+
+    def empties(given):
+        for inner in given[argument].values():
+            if isinstance(inner, dict):
+                inner.clear()
+        given[argument].clear()
+
+    manager = PluginManager(strict=True)
+    manager.register(plugin_with(hook, lambda given: seen.append(given[argument])), "last")
+    manager.register(plugin_with(hook, empties), "middle")
+    manager.register(plugin_with(hook, empties), "first")
+    given = {name: value if name == argument else name for name in inspect.signature(SPECS[hook]).parameters}
+    caller = getattr(manager.hook, hook)
+    caller.call_historic(kwargs=given) if caller.is_historic() else caller(**given)
+    assert seen == [kept]
+    assert value == kept

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mlhooks import hookimpl, hookspecs
+from mlhooks import answers, hookimpl, hookspecs
 from mlhooks.containment import kind_of
 from mlhooks.errors import PluginError
 from mlhooks.plugin_fit import known_hooks
 from mlhooks.plugins import Origin, PluginManager
+from tests import parts
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "hooks.md"
 SPECS = {
@@ -22,25 +23,8 @@ ORIGIN = Origin("culprit", "mlhooks-culprit", "4.2", "entry point")
 
 # What two plugins answer to one call of each hook; None where the answer does not count.
 ANSWERS = {
-    "configure": (None, None),
-    "register_commands": (None, None),
-    "get_env_types": ({"a": print}, {"b": print}),
-    "get_trainer_types": ({"a": int}, {"b": int}),
-    "get_reward_signals": ({"a": (int, int)}, {"b": (int, int)}),
-    "create_env_manager": ("one", "two"),
-    "create_policy": ("one", "two"),
-    "create_optimizer": ("one", "two"),
-    "run_started": (None, None),
-    "run_finished": (None, None),
-    "behavior_added": (None, None),
-    "on_add_stat": (None, None),
-    "write_stats": (None, None),
-    "summary_stats": ({"a": 1.0}, {"b": 2.0}),
-    "add_property": (None, None),
-    "update_finished": (None, None),
-    "checkpoint_saved": (None, None),
-    "register_side_channels": (["one"], ["two"]),
-    "env_failed": (None, None),
+    **dict.fromkeys(SPECS, (None, None)),
+    **parts.ANSWERS,
     "export_model": ([Path("one")], [Path("two")]),
 }
 HOOKS = sorted(SPECS)
@@ -75,9 +59,10 @@ def call(manager, hook):
     return arguments, caller(**arguments)
 
 
-def test_every_hook_has_a_behavior_here():
-    assert set(ANSWERS) == set(SPECS)
-    assert set(known_hooks(PluginManager())) == set(SPECS)
+def test_every_hook_is_specified_and_what_returns_something_is_checked():
+    assert set(ANSWERS) == set(known_hooks(PluginManager())) == set(SPECS)
+    returning = {name for name, spec in SPECS.items() if spec.__annotations__["return"] != "None"}
+    assert returning | {"register_commands"} == set(answers.CHECKS)
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -102,7 +87,10 @@ def test_document_has_a_row_with_arguments_and_kind(hook):
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_call_reaches_every_plugin_with_its_arguments_and_returns_by_kind(hook):
+def test_call_reaches_every_plugin_with_its_arguments_and_returns_by_kind(hook, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in ("one", "two"):
+        (tmp_path / file).touch()
     manager, seen = PluginManager(), []
     one, two = ANSWERS[hook]
     manager.register(plugin_with(hook, lambda arguments: (seen.append(("one", arguments)), one)[1]))

@@ -7,6 +7,7 @@ import pytest
 from mlhooks import hookimpl, plugin_sources
 from mlhooks.errors import PluginError, UsageError
 from mlhooks.plugins import Origin, PluginManager, find_plugins, load_plugins
+from tests.parts import AnyChannel
 
 SCHEME = """
     from mlhooks import hookimpl
@@ -41,7 +42,7 @@ def test_installed_package_is_found_and_attributed(install):
 
 def test_later_sources_are_called_first(install, tmp_path, monkeypatch):
     answer = (
-        "from mlhooks import hookimpl\n@hookimpl\ndef get_reward_signals():\n    return {__name__.split('.')[-1]: 0}\n"
+        "from mlhooks import hookimpl\n@hookimpl\ndef get_env_types():\n    return {__name__.split('.')[-1]: print}\n"
     )
     folder = tmp_path / "plugins"
     folder.mkdir()
@@ -51,7 +52,7 @@ def test_later_sources_are_called_first(install, tmp_path, monkeypatch):
     monkeypatch.setattr(plugin_sources, "BUILTIN_PLUGINS", ("builtin_one",))
     manager = load_plugins(names=["asked_for"], plugins_dir=folder)
     assert names(manager) == ["builtin_one", "z", "b", "asked_for", "in_folder"]
-    assert list(manager.collect_mapping("get_reward_signals")) == [
+    assert list(manager.collect_mapping("get_env_types")) == [
         "in_folder",
         "asked_for",
         "b_plugin",
@@ -141,11 +142,11 @@ def test_plugin_file_does_not_shadow_a_module_and_is_read_anew_by_each_manager(t
     import json
 
     file = tmp_path / "json.py"
-    source = "from mlhooks import hookimpl\n@hookimpl\ndef get_env_types():\n    return {NAME: 1}\n"
+    source = "from mlhooks import hookimpl\n@hookimpl\ndef get_env_types():\n    return {NAME: print}\n"
     for name in ("one", "another"):
         file.write_text(source.replace("NAME", repr(name)))
         manager = load_plugins(names=[str(file)], autoload=False)
-        assert manager.collect_mapping("get_env_types") == {name: 1}
+        assert manager.collect_mapping("get_env_types") == {name: print}
     assert sys.modules["json"] is json
 
 
@@ -199,7 +200,14 @@ def test_two_distributions_with_one_plugin_name_are_both_named(install):
 
 @pytest.mark.parametrize("hook", ["get_env_types", "get_trainer_types", "get_reward_signals"])
 def test_two_claims_to_one_name_name_both_distributions(install, hook):
-    source = SCHEME.replace("get_env_types", hook)
+    source = f"""
+        from mlhooks import hookimpl
+        from tests.parts import ANSWERS
+
+        @hookimpl
+        def {hook}():
+            return {{"grid": next(iter(ANSWERS["{hook}"][0].values()))}}
+    """
     install("grid-one", {"one": "one_plugin"}, one_plugin=source)
     install("grid-two", {"two": "two_plugin"}, two_plugin=source)
     manager = load_plugins()
@@ -213,7 +221,7 @@ def test_collect_says_who_answered_through_a_wrapper():
     class Answers:
         @hookimpl
         def register_side_channels(self):
-            return ["channel"]
+            return [AnyChannel(1)]
 
     class Passes:
         @hookimpl(wrapper=True)
@@ -223,13 +231,14 @@ def test_collect_says_who_answered_through_a_wrapper():
     class Adds:
         @hookimpl(wrapper=True)
         def register_side_channels(self):
-            return [*(yield), ["more"]]
+            return [*(yield), [AnyChannel(2)]]
 
     manager = PluginManager()
     for plugin in (Answers(), Passes(), Adds()):
         manager.register(plugin, type(plugin).__name__)
     answers = manager.collect("register_side_channels", options=None)
-    assert [(origin.name, answer) for origin, answer in answers] == [("Answers", ["channel"]), ("wrapper", ["more"])]
+    found = [(origin.name, [channel.channel_id.int for channel in answer]) for origin, answer in answers]
+    assert found == [("Answers", [1]), ("Adds", [2])]
 
 
 def test_implemented_follows_registration():

@@ -206,3 +206,14 @@ def test_unwritten_values_survive_a_resume_through_json():
     assert values["Läufer/日本"].full_dist == [0.1]
     assert values["Läufer/日本"].aggregation_method is Method.SUM
     assert values["Losses/Value Loss"].full_dist == [1.0, 2.0, 3.0]
+
+
+def test_summary_cannot_be_changed() -> None:
+    summary = StatsSummary([1.0, 2.0])
+    summary.full_dist.clear()
+    with pytest.raises(ValueError, match="read-only"):
+        summary.values[0] = 9.0
+    for name in ("mean", "sum", "values", "aggregation_method", "own"):
+        with pytest.raises(AttributeError, match=name):
+            setattr(summary, name, 9.0)
+    assert (summary.full_dist, summary.mean, summary.sum) == ([1.0, 2.0], 1.5, 3.0)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from mlagents_envs.base_env import ActionTuple, BaseEnv, BehaviorSpec, DecisionSteps, TerminalSteps
 
+from mlhooks.describing import named
 from mlhooks.envs.parameters import Parameters
 from mlhooks.errors import EnvironmentFailure, EnvironmentPaused, MlhooksError
 from mlhooks.places import in_brackets, raised_at
@@ -66,9 +67,8 @@ class WorkerFailure(EnvironmentFailure):
 
 def described(error: BaseException) -> str:
     """The text of an error; with its type and the line that it came from where it is not written for people."""
-    if isinstance(error, MlhooksError):
-        return str(error)
-    return f"{type(error).__name__}: {error}".removesuffix(": ") + in_brackets(raised_at(error))
+    place = "" if isinstance(error, MlhooksError) else in_brackets(raised_at(error))
+    return named(error) + place
 
 
 class EnvManager(ABC):

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from mlhooks.settings import HyperparameterSettings
 from mlhooks.testing.playing import Play
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.tasks import any_kind
@@ -24,17 +23,8 @@ def obstacle(trial: Trial) -> str | None:
     return class_fault(trial.kind) or _no_update(trial)
 
 
-def class_fault(kind: object) -> str | None:
-    """What a trainer class lacks so that nothing can be made of it, or None."""
-    if not (inspect.isclass(kind) and issubclass(kind, Trainer)):
-        return f"get_trainer_types gives {kind!r}, which is no subclass of mlhooks.training.trainer.Trainer."
-    found = getattr(kind, "hyperparameters_type", None)
-    if not (inspect.isclass(found) and issubclass(found, HyperparameterSettings)):
-        what = "has no hyperparameters_type" if found is None else f"has hyperparameters_type = {found!r}"
-        return (
-            f"{kind.__name__} {what}{_meant(kind, 'hyperparameters_type')}: it must be a subclass of "
-            "mlhooks.settings.HyperparameterSettings, which holds the hyperparameters of the trainer type."
-        )
+def class_fault(kind: type[Trainer]) -> str | None:
+    """What a trainer class lacks so that it cannot be tried, or None."""
     if not isinstance(kind.conformance_settings, Mapping):
         return f"{kind.__name__}.conformance_settings must be a mapping, the settings of a behavior as in YAML."
     return None

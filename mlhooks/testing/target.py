@@ -72,9 +72,9 @@ class Target:
             if candidate.origin.name == self.name or candidate.load() is self.plugin:
                 continue
             manager.add(candidate)
-        alone = PluginManager(strict=True)
-        alone.register(self.plugin, "target")
-        claimed = {(hook, key) for hook in OFFERS for key in alone.collect_mapping(hook)}
+        from mlhooks.testing.managers import offered
+
+        claimed = {(hook, key) for hook in OFFERS for key in offered(self.plugin, hook)}
         replaced = {
             origin.name
             for hook in OFFERS

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 
+from mlhooks.answers import SCHEME
 from mlhooks.envs.factory import EnvironmentFactory, PluginChannels
 from mlhooks.errors import UnsupportedError, UsageError
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import RunOptions
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9_.+-]+):(?![\\/])(.+)")  # one letter is a drive, x:/ a path
+_SCHEME = re.compile(rf"({SCHEME}):(?![\\/])(.+)")  # x:/ is a path
 
 
 def environment_name(options: RunOptions) -> str:

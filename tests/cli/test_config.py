@@ -55,11 +55,10 @@ def test_check_tells_what_a_run_would_refuse(write: Path, capsys: pytest.Capture
     (write / "plugin.py").write_text(
         dedent("""\
         from mlhooks import hookimpl
-        from mlhooks.settings import HyperparameterSettings
+        from tests.parts import AnyTrainer
 
 
-        class Plain:
-            hyperparameters_type = HyperparameterSettings
+        class Plain(AnyTrainer): ...
 
 
         @hookimpl

@@ -35,18 +35,28 @@ def test_right_trainer_has_no_obstacle(tmp_path: Path) -> None:
             '"buffer_size": 3100',
             "buffer_size 3,100. What MyTrainer.conformance_settings sets is too large",
         ),
-        (
-            "    hyperparameters_type",
-            "    hyperparameter_type",
-            "has no hyperparameters_type (did you mean hyperparameters_type by hyperparameter_type?)",
-        ),
-        ("hyperparameters_type = A2CSettings", "hyperparameters_type = dict", "hyperparameters_type = <class 'dict'>"),
         (SETTINGS, "    conformance_settings = []\n", "conformance_settings must be a mapping"),
-        ('"mine": MyTrainer', '"mine": object', "is no subclass of mlhooks.training.trainer.Trainer"),
     ],
 )
 def test_obstacle_is_said(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert said in (obstacle(trial_of(tmp_path, old, new)) or "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "    hyperparameters_type",
+            "    hyperparameter_type",
+            r"has no hyperparameters_type \(did you mean that by hyperparameter_type\?\)",
+        ),
+        ("hyperparameters_type = A2CSettings", "hyperparameters_type = dict", "hyperparameters_type is <class 'dict'>"),
+        ('"mine": MyTrainer', '"mine": object', "'mine' is <class 'object'>, and must be a subclass of mlhooks.tr"),
+    ],
+)
+def test_wrong_offer_is_named_as_in_a_run(tmp_path: Path, old: str, new: str, said: str) -> None:
+    with pytest.raises(pytest.fail.Exception, match=rf"'mine' \(file .*mine.py\).* get_trainer_types: .*{said}"):
+        every_plugin.test_offers_are_what_hooks_must_return(target_of(tmp_path, TRAINER, old, new))
 
 
 def test_buffer_that_an_update_empties_in_time_is_no_obstacle(tmp_path: Path) -> None:
@@ -107,9 +117,9 @@ def test_trainer_class_without_settings_is_a_failing_test_and_the_others_are_ski
 ) -> None:
     target_of(tmp_path, TRAINER, "    hyperparameters_type", "    hyperparameter_type")
     path = str(tmp_path / "mine.py")
-    chosen = "can_be_tried or values_are_the_true or two_managers"
+    chosen = "must_return or can_be_tried or values_are_the_true"
     assert main(["plugins", "check", path, "-k", chosen]) == 1
     out = capfd.readouterr().out
-    assert "MyTrainer has no hyperparameters_type" in out
+    assert "its MyTrainer has no hyperparameters_type" in " ".join(out.split())
     assert "1 failed, 2 skipped" in out
     assert "ERROR" not in out

@@ -11,7 +11,15 @@ from mlhooks.testing.collection import applicable
 from mlhooks.testing.target import Target, resolve
 
 WRITER = "from mlhooks import hookimpl\n\n\n@hookimpl\ndef write_stats(values): ...\n"
-TRAINER = "from mlhooks import hookimpl\n\n\n@hookimpl\ndef get_trainer_types():\n    return {'ppo': object}\n"
+TRAINER = """
+from builtin_plugins.a2c import A2CTrainer
+from mlhooks import hookimpl
+
+
+@hookimpl
+def get_trainer_types():
+    return {"ppo": A2CTrainer}
+"""
 
 
 def only(text: str) -> Target:
@@ -87,7 +95,7 @@ def test_target_takes_the_place_of_a_built_in_that_offers_the_same(tmp_path: Pat
     (tmp_path / "jsonl.py").write_text(WRITER)
     target = only(str(tmp_path / "my_ppo.py"))
     assert target.replaces == ("ppo",)
-    assert target.manager().collect_mapping("get_trainer_types")["ppo"] is object
+    assert target.manager().collect_mapping("get_trainer_types")["ppo"].__name__ == "A2CTrainer"
     assert only(str(tmp_path / "jsonl.py")).replaces == ("jsonl",)
 
 

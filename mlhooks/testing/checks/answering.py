@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from mlhooks import hookimpl
@@ -15,6 +13,8 @@ from mlhooks.testing.playing import make_trainer
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.tasks import OneStep
 from mlhooks.testing.trial import Trial
+from mlhooks.training.optimizer import Optimizer
+from mlhooks.training.policy import Policy
 from mlhooks.training.trainer import Trainer
 
 OTHERS = ("ppo", "a2c", "dqn")
@@ -55,7 +55,8 @@ def test_lets_others_answer_first(trial: Trial) -> None:
         "create_policy": answers.hook.create_policy(trainer=trainer, behavior_spec=trainer.behavior_spec),
         "create_optimizer": answers.hook.create_optimizer(trainer=trainer, policy=trainer.policy),
     }
-    eager = [hook for hook, answer in found.items() if answer is not _Other.ANSWER]
+    others_answers = {"create_policy": trainer.policy, "create_optimizer": trainer.optimizer}
+    eager = [hook for hook, answer in found.items() if answer is not others_answers[hook]]
     demand(
         not eager,
         f"{' and '.join(eager)} answered before another plugin's: mark it @hookimpl(trylast=True), so that others can "
@@ -64,17 +65,15 @@ def test_lets_others_answer_first(trial: Trial) -> None:
 
 
 class _Other:
-    """Answers for every trainer."""
-
-    ANSWER: Any = object()
+    """Answers for every trainer, with what that has already."""
 
     @hookimpl
-    def create_policy(self, trainer: Trainer) -> Any:  # noqa: ARG002
-        return self.ANSWER
+    def create_policy(self, trainer: Trainer) -> Policy:
+        return trainer.policy
 
     @hookimpl
-    def create_optimizer(self, trainer: Trainer) -> Any:  # noqa: ARG002
-        return self.ANSWER
+    def create_optimizer(self, trainer: Trainer) -> Optimizer:
+        return trainer.optimizer
 
 
 def _alone(trial: Trial, *plugins: object) -> PluginManager:

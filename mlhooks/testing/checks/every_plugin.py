@@ -56,6 +56,16 @@ def test_hooks_fit_their_specifications(mlhooks_target: Target) -> None:
     demand(manager.has_plugin(mlhooks_target.name), "The plugin was not registered.")
 
 
+def test_offers_are_what_hooks_must_return(mlhooks_target: Target) -> None:
+    """Trainer types, environment kinds and reward signals are what a run takes from their hooks."""
+    manager = PluginManager(strict=True)
+    manager.register(mlhooks_target.plugin, mlhooks_target.name, origin=mlhooks_target.candidate.origin)
+    try:
+        _offers(manager)
+    except MlhooksError as error:
+        fail(f"{error}")
+
+
 def test_hooks_are_marked(mlhooks_target: Target) -> None:
     """No function that has a hook's name lacks the mark `@hookimpl`, without which it is never called."""
     found = unmarked(mlhooks_target.plugin)
