@@ -10,7 +10,7 @@ from mlagents_envs.base_env import ActionTuple, BaseEnv
 
 from mlhooks import hookimpl
 from mlhooks.envs import players
-from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep, stats_of
+from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep, spaces_of, stats_of
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.restarts import RestartPolicy
 from mlhooks.errors import EnvironmentPaused, MlhooksError
@@ -80,7 +80,7 @@ class InProcessManager(EnvManager):
         specs = env.behavior_specs
         steps = {name: env.get_steps(name) for name in specs}
         self._fresh[index] = False
-        return WorkerStep(worker, specs, steps, stats_of(env))
+        return WorkerStep(worker, specs, steps, stats_of(env), spaces_of(env))
 
     def fail(self, worker: Worker, error: Exception) -> WorkerLost:
         """Close an environment that failed; the next call of `ready` makes it anew, or waits for one that is paused.

@@ -23,6 +23,7 @@ from mlhooks.training.made_with import missing_plugins_named
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.results import check_folder
 from mlhooks.training.run import Run
+from mlhooks.training.spaces import spaces_of_file
 from mlhooks.training.trainer import Trainer
 
 logger = logging.getLogger("mlhooks")
@@ -156,6 +157,13 @@ def _loaded(state: Mapping[str, Any], manager: PluginManager) -> LoadedPolicy:
     if not isinstance(header["behavior"], str):
         raise CheckpointError("the name of its behavior is no text.")
     spec = spec_from_dict(header["spec"])
+    spaces = spaces_of_file(header, spec)
+    if "spaces" not in header:
+        logger.warning(
+            "The file of behavior %r does not know the spaces of its environment, because an older mlhooks wrote it. "
+            "`predict` takes and gives what ML-Agents does: discrete actions from 0 on, continuous ones in [-1, 1].",
+            header["behavior"],
+        )
     settings = {"behaviors": {header["behavior"]: json.loads(header["settings"])}}
     options = _options(settings, manager, {"torch_settings.device": "cpu"}, ())
     trainer_type: type[Trainer] = manager.collect_mapping("get_trainer_types")[
@@ -170,4 +178,4 @@ def _loaded(state: Mapping[str, Any], manager: PluginManager) -> LoadedPolicy:
         seed=0,
     )
     trainer.load_modules(state["modules"])
-    return LoadedPolicy(header["behavior"], spec, trainer.policy)
+    return LoadedPolicy(header["behavior"], spec, trainer.policy, spaces)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from mlagents_envs.base_env import ActionTuple, BaseEnv, BehaviorSpec, DecisionSteps, TerminalSteps
 
 from mlhooks.describing import named
 from mlhooks.envs.parameters import Parameters
+from mlhooks.envs.spaces import Spaces
 from mlhooks.errors import EnvironmentFailure, EnvironmentPaused, MlhooksError
 from mlhooks.places import in_brackets, raised_at
 from mlhooks.stats import StatsAggregationMethod
@@ -27,12 +29,16 @@ class Worker:
 
 
 class WorkerStep(NamedTuple):
-    """What one worker sent: the specs of its behaviors, the steps of each behavior id, and its own statistics."""
+    """What one worker sent: the specs of its behaviors, the steps of each behavior id, and its own statistics.
+
+    `spaces` has what agents see and do in the environment's own terms, by behavior id, where these are not ML-Agents'.
+    """
 
     worker: Worker
     specs: Mapping[str, BehaviorSpec]
     steps: Mapping[str, tuple[DecisionSteps, TerminalSteps]]
     stats: Sequence[Stat] = ()
+    spaces: Mapping[str, Spaces] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +136,9 @@ def stats_of(env: BaseEnv) -> Sequence[Stat]:
     """The statistics that an environment added by itself since the last call, where it has a `take_stats`."""
     take = getattr(env, "take_stats", None)
     return () if take is None else take()
+
+
+def spaces_of(env: BaseEnv) -> Mapping[str, Spaces]:
+    """The spaces of an environment's behaviors in its own terms, where it has `behavior_spaces`."""
+    spaces: Mapping[str, Spaces] = getattr(env, "behavior_spaces", {})
+    return spaces

@@ -13,6 +13,7 @@ from mlagents_envs.base_env import BehaviorSpec
 from mlhooks.envs.manager import Stat, described
 from mlhooks.envs.parameters import Parameters
 from mlhooks.envs.shared_steps import Message
+from mlhooks.envs.spaces import Spaces
 from mlhooks.errors import EnvironmentFailure
 from mlhooks.places import keep_place
 
@@ -42,10 +43,11 @@ class Made(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """From a worker: what its environment sent, with the specs of behaviors that it shows for the first time."""
+    """From a worker: what its environment sent, with specs and spaces of behaviors that it shows for the first time."""
 
     steps: Message
     specs: Mapping[str, BehaviorSpec]
+    spaces: Mapping[str, Spaces]
     stats: Sequence[Stat]
 
 

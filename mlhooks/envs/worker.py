@@ -17,7 +17,7 @@ from mlagents_envs.base_env import BaseEnv
 
 from mlhooks import signals
 from mlhooks.envs import messages, players
-from mlhooks.envs.manager import described, stats_of
+from mlhooks.envs.manager import described, spaces_of, stats_of
 from mlhooks.envs.messages import Act, Close, Failed, Logged, Made, Player, Reset, Sent, SetParameters
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter
@@ -114,8 +114,10 @@ class _Loop:
         specs: Specs = self._env.behavior_specs
         new = {name: spec for name, spec in specs.items() if name not in self._known}
         self._known |= new
+        own_terms = spaces_of(self._env) if new else {}
+        spaces = {name: own_terms[name] for name in new if name in own_terms}
         steps = write_steps(self._steps, self._known, {name: self._env.get_steps(name) for name in specs})
-        self._parent.tell(Sent(steps, new, stats_of(self._env)))
+        self._parent.tell(Sent(steps, new, spaces, stats_of(self._env)))
 
 
 class _Parent:

@@ -23,6 +23,7 @@ from mlhooks.envs.messages import Act, Close, Failed, Logged, Made, Player, Rese
 from mlhooks.envs.parameters import Parameters
 from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter
 from mlhooks.envs.shared_steps import read_steps, write_actions
+from mlhooks.envs.spaces import Spaces
 from mlhooks.errors import EnvironmentFailure
 
 GRACE = 10.0
@@ -58,6 +59,7 @@ class WorkerProcess:
         self._connection, theirs = context.Pipe()
         self._steps, self._actions = ArrayReader(), ArrayWriter()
         self._specs: dict[str, BehaviorSpec] = {}
+        self._spaces: dict[str, Spaces] = {}
         self._given: dict[str, ActionTuple] = {}
         self._players: list[players.Process] = []
         name = f"mlhooks worker {self.recipe.index}"
@@ -121,7 +123,7 @@ class WorkerProcess:
         for message in self._messages():
             match message:
                 case Sent() if self._reset:
-                    self._specs |= message.specs
+                    self._learn(message)
                     self.stepping = False
                     self.go_on()
                 case Sent():
@@ -156,9 +158,13 @@ class WorkerProcess:
 
     def _step(self, sent: Sent) -> WorkerStep:
         self.stepping, self.came_up, self.deadline = False, True, float("inf")
-        self._specs |= sent.specs
+        self._learn(sent)
         steps = read_steps(self._steps, self._specs, sent.steps)
-        return WorkerStep(Worker(self.recipe.index), self._specs, steps, sent.stats)
+        return WorkerStep(Worker(self.recipe.index), self._specs, steps, sent.stats, self._spaces)
+
+    def _learn(self, sent: Sent) -> None:
+        self._specs |= sent.specs
+        self._spaces |= sent.spaces
 
     def _how_it_ended(self) -> str:
         self._process.join(1)

@@ -23,6 +23,7 @@ def as_behavior_file(trainer: Trainer, state: Mapping[str, Any]) -> dict[str, An
         "version": mlhooks.__version__,
         "behavior": trainer.behavior_name,
         "spec": spec_to_dict(trainer.behavior_spec),
+        "spaces": None if trainer.spaces is None else trainer.spaces.to_data(),
         "settings": json.dumps(trainer.settings.model_dump(mode="json")),
     }
     return {"mlhooks": header, **state}

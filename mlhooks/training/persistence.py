@@ -21,6 +21,7 @@ from mlhooks.training.checkpoints import Checkpoint, CheckpointFolder, read_stat
 from mlhooks.training.made_with import missing_plugins_named, other_plugins
 from mlhooks.training.manifest import MANIFEST
 from mlhooks.training.saved import whole
+from mlhooks.training.spaces import spaces_of_file
 from mlhooks.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class Persistence:
             trainer = self.run.make_trainer(name, spec)
             try:
                 with missing_plugins_named(path, self.run.plugins):
+                    trainer.spaces = spaces_of_file(state["mlhooks"], spec)
                     if self.run.inference:
                         trainer.load_modules(state["modules"])
                         trainer.step = whole(state["step"], "step")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from mlagents_envs.base_env import BehaviorSpec
+from mlagents_envs.base_env import ActionTuple, BehaviorSpec
 
 from mlhooks.envs.pixels import to_floats
+from mlhooks.envs.spaces import Misfit, Spaces
 from mlhooks.errors import UsageError
 from mlhooks.training.policy import Policy
 
@@ -18,36 +18,72 @@ class LoadedPolicy:
 
     Attributes:
         behavior_name: the behavior it was trained for.
-        behavior_spec: the observations that it takes and the actions that it gives.
+        behavior_spec: the observations that it takes and the actions that it gives, as ML-Agents knows them.
+        spaces: what it takes and gives in the terms of its environment; None where these are ML-Agents'.
     """
 
-    def __init__(self, behavior_name: str, behavior_spec: BehaviorSpec, policy: Policy) -> None:
-        self.behavior_name, self.behavior_spec, self._policy = behavior_name, behavior_spec, policy
+    def __init__(
+        self, behavior_name: str, behavior_spec: BehaviorSpec, policy: Policy, spaces: Spaces | None = None
+    ) -> None:
+        self.behavior_name, self.behavior_spec, self.spaces = behavior_name, behavior_spec, spaces
+        self._policy = policy
         self._rng = np.random.default_rng()
 
     def predict(
         self,
-        observation: np.ndarray | Sequence[np.ndarray],
+        observation: Any,
         *,
         action_mask: np.ndarray | None = None,
         deterministic: bool = True,
+        raw: bool = False,
     ) -> Any:
-        """Decide for one agent, or for a batch where observations have one more dimension than their spec.
+        """Decide for one agent, or for a batch of them, in the terms of the environment that the policy was trained in.
+
+        A policy of a Gymnasium environment takes what `reset` and `step` of that environment show, and gives what its
+        `step` takes; for a batch, what those of its vector environment show and take. Which of both it is shows in the
+        shapes: each part of a batch has one dimension more than its space.
+
+        All other policies, as those of Unity, and all with `raw`, take and give what ML-Agents does.
 
         Args:
-            observation: an array, or a list of arrays where the behavior has several observations. An image is
-                [channels, height, width] with values in [0, 1], or as bytes from 0 to 255, which may also have their
-                channels last.
-            action_mask: flat over all branches, True where an action is forbidden.
+            observation: what the environment shows. Of ML-Agents' it is an array, or a list of arrays where the
+                behavior has several observations. An image is [channels, height, width] then, with values in [0, 1],
+                or as bytes from 0 to 255, which may also have their channels last.
+            action_mask: flat over all branches, True where an action is forbidden; [agents, branches] for a batch.
             deterministic: take the most likely action rather than a random one.
+            raw: take and give what ML-Agents does, whatever the environment was.
 
         Returns:
-            Continuous actions [continuous] in [-1, 1], or discrete ones [branches] (an int for a single branch of one
-            agent), or a pair of both for hybrid behaviors; with a leading [agents] for a batch.
+            A member of the environment's action space, or of the batch of it. Of ML-Agents' actions continuous ones
+            [continuous] in [-1, 1], or discrete ones [branches] (an int for a single branch of one agent), or a pair of
+            both for hybrid behaviors; with a leading [agents] for a batch.
 
         Raises:
-            UsageError: an observation's number or shape does not fit the spec.
+            UsageError: an observation does not fit; says which part, what was found and what is wanted.
         """
+        if raw or self.spaces is None:
+            obs, single = self._read(observation)
+            return self._written(self._act(obs, action_mask, deterministic), single)
+        obs, single = self._encoded(self.spaces, observation)
+        batch = self.spaces.decode(self._act(obs, action_mask, deterministic))
+        return next(iter(self.spaces.decode.each(batch))) if single else batch
+
+    def _act(self, obs: list[np.ndarray], action_mask: np.ndarray | None, deterministic: bool) -> ActionTuple:
+        mask = None if action_mask is None else np.asarray(action_mask, np.bool_).reshape(len(obs[0]), -1)
+        self._policy.deterministic = deterministic
+        return self._policy.action_tuple(self._policy.act(obs, mask, self._rng))
+
+    def _encoded(self, spaces: Spaces, observation: Any) -> tuple[list[np.ndarray], bool]:
+        """The arrays of one observation or of a batch in the environment's terms, and whether it is one."""
+        try:
+            count = spaces.encode.count(observation)
+            obs: list[Any] = spaces.encode.each([observation]) if count is None else spaces.encode(observation, count)
+        except Misfit as misfit:
+            raise UsageError(f"Behavior {self.behavior_name!r}: {misfit}.") from None
+        return (obs if self._policy.reads_bytes else [to_floats(array) for array in obs]), count is None
+
+    def _read(self, observation: Any) -> tuple[list[np.ndarray], bool]:
+        """The arrays of one observation or of a batch in ML-Agents' terms, and whether it is one."""
         specs = self.behavior_spec.observation_specs
         given = list(observation) if isinstance(observation, (list, tuple)) and len(specs) > 1 else [observation]
         shapes = [tuple(spec.shape) for spec in specs]
@@ -60,9 +96,10 @@ class LoadedPolicy:
                 f"Behavior {self.behavior_name!r} takes observations of shapes {shapes}, with or without a leading "
                 f"batch dimension, and got {[np.shape(array) for array in given]}."
             )
-        mask = None if action_mask is None else np.asarray(action_mask, np.bool_).reshape(len(obs[0]), -1)
-        self._policy.deterministic = deterministic
-        action = self._policy.action_tuple(self._policy.act(obs, mask, self._rng))
+        return obs, single
+
+    def _written(self, action: ActionTuple, single: bool) -> Any:
+        """Actions in ML-Agents' terms."""
         continuous, discrete = action.continuous, action.discrete
         if single:
             continuous, discrete = continuous[0], discrete[0]

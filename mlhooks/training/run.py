@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -33,6 +32,7 @@ from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.persistence import Persistence
 from mlhooks.training.replaced import ReplacedResults
 from mlhooks.training.signals import StopRequest
+from mlhooks.training.spaces import take_spaces
 from mlhooks.training.threads import Threads
 from mlhooks.training.trainer import Trainer
 from mlhooks.training.transfer import CPU
@@ -194,9 +194,10 @@ class Run:
         if self.resumed:
             self._persistence.restore_environments()
 
-    def _trainer(self, behavior_id: str, specs: Mapping[str, BehaviorSpec]) -> Trainer:
+    def _trainer(self, behavior_id: str, step: WorkerStep) -> Trainer:
         """The trainer of a behavior id that is shown for the first time, with all that are shown now."""
-        name, spec = _name(behavior_id), specs[behavior_id]
+        name, specs = _name(behavior_id), step.specs
+        spec = specs[behavior_id]
         trainer = self.trainers.get(name)
         if trainer is None:
             trainer = self.make_trainer(name, spec)
@@ -205,6 +206,7 @@ class Run:
             self.add_trainer(trainer)
         elif not same_shape(trainer.behavior_spec, spec):
             raise UsageError(change_in_words(behavior_id, "the run was saved", trainer.behavior_spec, spec))
+        take_spaces(trainer, behavior_id, step.spaces.get(behavior_id))
         self._known[behavior_id] = trainer
         self._awaited.appeared(name)
         return trainer
@@ -284,7 +286,7 @@ class Run:
         """Hand what a worker sent to the trainers; a worker that sends what cannot be used is started anew."""
         self._waits = self.stop.at_once = False
         for behavior_id, (decisions, terminals) in step.steps.items():
-            trainer = self._known.get(behavior_id) or self._trainer(behavior_id, step.specs)
+            trainer = self._known.get(behavior_id) or self._trainer(behavior_id, step)
             try:
                 trainer.observe(step.worker.index, behavior_id, decisions, terminals)
             except NonFiniteError as error:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mlhooks.envs.pixels import to_floats
 from mlhooks.envs.slots import SlotMap, SlotPool
+from mlhooks.envs.spaces import Spaces
 from mlhooks.errors import NonFiniteError, PluginError, UnsupportedError
 from mlhooks.settings import HyperparameterSettings, TrainerSettings
 from mlhooks.stats import StatsAggregationMethod, StatsPropertyType, StatsReporter
@@ -58,6 +59,7 @@ class Trainer(ABC):
         step: agent steps trained on so far, that is, complete rows.
         store: the experience; episodes: returns and lengths.
         rng: source of all randomness in acting and in the order of minibatches.
+        spaces: what an agent sees and does in the terms of its environment; None where these are ML-Agents'.
     """
 
     hyperparameters_type: ClassVar[type[HyperparameterSettings]]
@@ -65,6 +67,7 @@ class Trainer(ABC):
     supports: ClassVar[Supports] = Supports()
     conformance_settings: ClassVar[Mapping[str, Any]] = {}
     """Settings of a behavior, as in YAML, under which the trainer learns small tasks fast; for conformance tests."""
+    spaces: Spaces | None = None
     _RESUMED = ("store", "pool", "episodes", "stats", "optimizer")
 
     def __init__(

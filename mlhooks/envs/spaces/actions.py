@@ -91,13 +91,14 @@ def _box(space: Box, copies: int) -> Callable[[ActionTuple], npt.NDArray[Any]]:
     dtype, shape = space.dtype, space.shape
     with np.errstate(over="ignore", invalid="ignore"):
         # Bounds as far apart as numbers go mean that there are none.
-        bounded = np.isfinite(high - low)
-        half = np.where(bounded, high / 2 - low / 2, 1).astype(dtype)
-        middle = np.where(bounded, high / 2 + low / 2, 0).astype(dtype)
+        has_bounds = np.isfinite(high - low)
+        half = np.where(has_bounds, high / 2 - low / 2, 1).astype(dtype)
+        middle = np.where(has_bounds, high / 2 + low / 2, 0).astype(dtype)
 
     def decode(action: ActionTuple) -> npt.NDArray[Any]:
         scaled: npt.NDArray[Any] = action.continuous * half + middle
         # What is out of [-1, 1], or rounds past a bound, or has one bound only.
-        return np.minimum(np.maximum(scaled, low), high).astype(dtype, copy=False).reshape(len(scaled), *shape)
+        bounded: npt.NDArray[Any] = np.minimum(np.maximum(scaled, low), high)
+        return bounded.astype(dtype, copy=False).reshape(len(scaled), *shape)
 
     return decode

@@ -43,9 +43,9 @@ class Space(ABC):
     def to_data(self) -> dict[str, Any]:
         """The plain form."""
 
-    def leaves(self, path: Path = ()) -> Iterator[tuple[Path, Space]]:
+    @abstractmethod
+    def leaves(self, path: Path = ()) -> Iterator[tuple[Path, Elementary]]:
         """The elementary spaces in their order, each with the path that leads to it."""
-        yield path, self
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Space) and self.to_data() == other.to_data()
@@ -62,12 +62,21 @@ class Space(ABC):
         return _from_data(data, 0)
 
 
-class _Array(Space):
-    """An elementary space whose members are arrays, or numbers where the shape is ()."""
+class Elementary(Space):
+    """A space without parts: its members are arrays of a shape, or numbers where that is ()."""
 
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def leaves(self, path: Path = ()) -> Iterator[tuple[Path, Elementary]]:
+        """This one."""
+        yield path, self
+
+
+class _Array(Elementary):
     def __init__(self, shape: Sequence[int], dtype: DTypeLike, dtypes: Sequence[str]) -> None:
         self.shape = tuple(int(size) for size in shape)
-        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.dtype = np.dtype(dtype)
         if self.dtype.name not in dtypes:
             raise SpaceError(f"{type(self).__name__} of {self.dtype.name}, which is none of {', '.join(dtypes)}")
         if len(self.shape) > _DEEPEST or min(self.shape, default=1) < 0 or math.prod(self.shape) > _LARGEST:
@@ -118,14 +127,14 @@ class Box(_Array):
         return f"Box({low}, {high}, {self.shape}, {self.dtype.name})"
 
 
-class Discrete(Space):
+class Discrete(Elementary):
     """The whole numbers from `start` on, `n` of them."""
 
-    shape: tuple[int, ...] = ()
+    shape = ()
 
     def __init__(self, n: int, start: int = 0, dtype: DTypeLike = np.int64) -> None:
         self.n, self.start = _whole("n", n, least=1), _whole("start", start)
-        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.dtype = np.dtype(dtype)
         if self.dtype.name not in _INTEGERS:
             raise SpaceError(f"Discrete of {self.dtype.name}, which is none of {', '.join(_INTEGERS)}")
 
@@ -182,7 +191,7 @@ class Tuple(Space):
         """The plain form."""
         return {"space": "Tuple", "parts": [part.to_data() for part in self.parts]}
 
-    def leaves(self, path: Path = ()) -> Iterator[tuple[Path, Space]]:
+    def leaves(self, path: Path = ()) -> Iterator[tuple[Path, Elementary]]:
         """Those of all parts, in their order."""
         for index, part in enumerate(self.parts):
             yield from part.leaves((*path, index))
@@ -204,7 +213,7 @@ class Dict(Space):
         """The plain form."""
         return {"space": "Dict", "keys": [*self.parts], "parts": [part.to_data() for part in self.parts.values()]}
 
-    def leaves(self, path: Path = ()) -> Iterator[tuple[Path, Space]]:
+    def leaves(self, path: Path = ()) -> Iterator[tuple[Path, Elementary]]:
         """Those of all parts, in their order."""
         for key, part in self.parts.items():
             yield from part.leaves((*path, key))

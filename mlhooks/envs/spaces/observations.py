@@ -10,7 +10,17 @@ import numpy as np
 import numpy.typing as npt
 from mlagents_envs.base_env import DimensionProperty, ObservationSpec, ObservationType
 
-from mlhooks.envs.spaces.description import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Path, Space, Tuple
+from mlhooks.envs.spaces.description import (
+    Box,
+    Dict,
+    Discrete,
+    Elementary,
+    MultiBinary,
+    MultiDiscrete,
+    Path,
+    Space,
+    Tuple,
+)
 from mlhooks.envs.spaces.misfits import Misfit, bounds_misfit, found, structure_misfit
 
 Encoded = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
@@ -45,7 +55,7 @@ class ObservationEncoder:
     def __init__(self, space: Space) -> None:
         self.space = space
         self.specs: list[ObservationSpec] = []
-        self._parts: list[tuple[Path, Space, Encode]] = []
+        self._parts: list[tuple[Path, Elementary, Encode]] = []
         for path, leaf in space.leaves():
             shape, encode = _encoding(leaf)
             image = (DimensionProperty.TRANSLATIONAL_EQUIVARIANCE,) * 2 if len(shape) == 3 else ()
@@ -84,6 +94,32 @@ class ObservationEncoder:
             raise
         return encoded
 
+    def count(self, observation: Any) -> int | None:
+        """How many observations there are in a batch as vector environments give it; None of a single observation.
+
+        Which of them it is shows in every part: a batch has one dimension more than the space.
+
+        Raises:
+            Misfit: It is neither, an empty batch, or a part says something else than another.
+        """
+        misfit = structure_misfit(self.space, observation)
+        if misfit is not None and not misfit.strict:
+            raise misfit
+        counts: set[int | None] = set()
+        for path, leaf, _ in self._parts:
+            part = _part(observation, path)
+            try:
+                shape = np.shape(part)
+            except ValueError:  # lists that differ in length
+                raise Misfit(path, found(part), f"{leaf}, or a batch") from None
+            if shape != leaf.shape and (shape[1:] != leaf.shape or len(shape) == 0 or shape[0] == 0):
+                raise Misfit(path, found(part), f"{leaf}, or a batch")
+            counts.add(None if shape == leaf.shape else shape[0])
+        if len(counts) > 1:
+            parts = sorted(str(count or "one") for count in counts)
+            raise Misfit((), f"parts of batches of different sizes: {', '.join(parts)}", self.space)
+        return counts.pop() if counts else None
+
     def check(self, observation: Any, copy: int = 0) -> None:
         """Look at all of one observation, its bounds included.
 
@@ -110,7 +146,7 @@ class ObservationEncoder:
             raise misfit
 
     @staticmethod
-    def _leaf_misfit(observation: Any, path: Path, leaf: Space, encode: Encode) -> Misfit | None:
+    def _leaf_misfit(observation: Any, path: Path, leaf: Elementary, encode: Encode) -> Misfit | None:
         value = _part(observation, path)
         try:
             encode([value], 1)
@@ -144,7 +180,7 @@ def _row(space: Space, batch: Any, copy: int) -> Any:
     return batch[copy]
 
 
-def _encoding(space: Space) -> tuple[tuple[int, ...], Encode]:
+def _encoding(space: Elementary) -> tuple[tuple[int, ...], Encode]:
     """The shape of one encoded observation, and what encodes a batch of them."""
     match space:
         case Box():
