@@ -11,6 +11,9 @@ from mlhooks.errors import UsageError
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 Severity: TypeAlias = Literal["error", "warning"]
+SHOWN = 20
+"""How many findings are shown to a person at once; a file with more is mostly one mistake."""
+_LONGEST_HEAD, _LONGEST_MESSAGE = 300, 2000
 UsageErrorT = TypeVar("UsageErrorT", bound=UsageError)
 
 
@@ -48,9 +51,10 @@ class Finding:
         return self._joined(self.place, self.key)
 
     def _joined(self, *head: str) -> str:
-        parts = [self.message]
+        head = tuple(cut(part, _LONGEST_HEAD) for part in head)
+        parts = [cut(self.message, _LONGEST_MESSAGE)]
         if self.found is not None:
-            parts.append(f"found {self.found}")
+            parts.append(f"found {cut(self.found, _LONGEST_HEAD)}")
         if self.allowed is not None:
             parts.append(f"allowed: {self.allowed}")
         if self.nearest is not None:
@@ -72,8 +76,11 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
 def error_from(kind: type[UsageErrorT], findings: Sequence[Finding]) -> UsageErrorT:
     """Return an error of `kind` whose text lists every error, and whose `findings` holds the warnings as well."""
     findings = in_order(findings)
-    errors = [str(finding) for finding in findings if finding.severity == "error"]
-    text = errors[0] if len(errors) == 1 else "\n  ".join([f"{len(errors)} errors in the configuration:", *errors])
+    errors = [finding for finding in findings if finding.severity == "error"]
+    first = [str(finding) for finding in errors[:SHOWN]]
+    if len(errors) > SHOWN:
+        first.append(f"and {len(errors) - SHOWN} more; mlhooks config check --json lists them all")
+    text = first[0] if len(errors) == 1 else "\n  ".join([f"{len(errors)} errors in the configuration:", *first])
     error = kind(text)
     error.findings = tuple(findings)
     return error
@@ -103,5 +110,12 @@ def shown(value: object) -> str:
         return str(value).lower()
     if isinstance(value, Mapping):
         return "a mapping" if value else "an empty mapping"
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    try:
+        return cut(repr(value) if isinstance(value, str) else str(value), 60)
+    except ValueError:  # of a whole number with more digits than Python writes
+        return "a number of thousands of digits"
+
+
+def cut(text: str, length: int) -> str:
+    """Shorten a text that is longer than `length` characters."""
+    return text if len(text) <= length else text[: length - 3] + "..."

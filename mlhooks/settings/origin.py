@@ -29,17 +29,29 @@ class Origin:
     def __init__(self, file: str | None = None, document: Document | None = None) -> None:
         self.file = file
         self.document = document
-        self.options: dict[KeyPath, str] = {}
+        self._options: dict[KeyPath, tuple[str, Document | None]] = {}
+
+    def set_by_option(self, path: KeyPath, option: str, document: Document | None = None) -> None:
+        """Note that an option brought the value at `path`, and its document where it was written in YAML."""
+        for key in [key for key in self._options if key[: len(path)] == path]:
+            del self._options[key]
+        self._options[path] = option, document
+
+    def text(self, path: KeyPath) -> str | None:
+        """Return what the file or an option says at `path` in so many characters; None where nobody wrote it."""
+        path = self._source(path)
+        for length in range(len(path), 0, -1):
+            if path[:length] in self._options:
+                document = self._options[path[:length]][1]
+                return None if document is None else document.text(path[length:])
+        return None if self.document is None else self.document.text(path)
 
     def place(self, path: KeyPath, *, of_key: bool = False) -> Place:
         """Return the place of the value (or key) at `path`, or of the nearest section around it.
 
         A behavior's setting that its entry lacks came from `default_settings`, and is placed there.
         """
-        if not self._holds(path) and path[:1] == ("behaviors",):
-            inherited = ("default_settings", *path[2:])
-            if len(path) > 2 and self._holds(inherited):
-                path = inherited
+        path = self._source(path)
         if option := self._option(path):
             return Place(key=dotted(path), option=option)
         for length in range(len(path), -1, -1):
@@ -49,14 +61,21 @@ class Origin:
                 return Place(key=dotted(path), file=self.file, line=position.line, column=position.column)
         return Place(key=dotted(path), file=self.file)
 
+    def _source(self, path: KeyPath) -> KeyPath:
+        """Return the path from which a behavior that lacks the value at `path` has it."""
+        inherited = ("default_settings", *path[2:])
+        if len(path) > 2 and path[0] == "behaviors" and not self._holds(path) and self._holds(inherited):
+            return inherited
+        return path
+
     def _option(self, path: KeyPath) -> str | None:
         """Return the option that brought the value at `path`, or the section there if the file has none."""
         for length in range(len(path), 0, -1):
-            if option := self.options.get(path[:length]):
-                return option
+            if path[:length] in self._options:
+                return self._options[path[:length]][0]
         if not path or self._in_file(path):
             return None
-        return next((option for key, option in self.options.items() if key[: len(path)] == path), None)
+        return next((option for key, (option, _) in self._options.items() if key[: len(path)] == path), None)
 
     def _in_file(self, path: KeyPath) -> bool:
         return self.document is not None and self.document.position(path) is not None

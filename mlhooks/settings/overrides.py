@@ -8,8 +8,10 @@ from typing import Any
 
 from mlhooks.errors import SettingsError
 from mlhooks.settings.findings import Finding, KeyPath, dotted, nearest
+from mlhooks.settings.reading import copied
 from mlhooks.settings.report import Report
-from mlhooks.settings.yaml_source import parse_yaml
+from mlhooks.settings.yaml_source import Document, parse_yaml
+from mlhooks.settings.yaml_values import MAX_DEPTH
 
 _PART = re.compile(r'"([^"]*)"|\'([^\']*)\'|([^."\'=]+)')
 _FLAGS = {"env_settings.env_path": "--env", "torch_settings.device": "--torch-device"}
@@ -21,7 +23,7 @@ def apply_flags(raw: dict[str, Any], flags: Mapping[str, Any], report: Report) -
     """Set the flags that were given, by dotted key, in place."""
     for key, value in flags.items():
         label = _FLAGS.get(key, "--" + key.rpartition(".")[2].replace("_", "-"))
-        _set(raw, tuple(key.split(".")), value, label, report)
+        _set(raw, tuple(key.split(".")), value, label, report, None)
 
 
 def apply_overrides(raw: dict[str, Any], overrides: Sequence[str], report: Report) -> None:
@@ -29,7 +31,7 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str], report: Repor
     for text in overrides:
         label = f"--set {text}"
         path, rest = _split_path(text)
-        if not path or not rest.startswith("="):
+        if not path or len(path) > MAX_DEPTH or not rest.startswith("="):
             _error(report, label, 'must read KEY.PATH=VALUE, with quotes around names with dots: a."b.c".d=1')
             continue
         try:
@@ -39,7 +41,7 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str], report: Repor
             continue
         _warn_of_new_behavior(raw, path, label, report)
         report.findings.extend(document.findings)
-        _set(raw, path, document.value, label, report)
+        _set(raw, path, document.value, label, report, document)
 
 
 def _split_path(text: str) -> tuple[KeyPath, str]:
@@ -72,16 +74,18 @@ def _warn_of_new_behavior(raw: Mapping[str, Any], path: KeyPath, label: str, rep
         )
 
 
-def _set(raw: dict[str, Any], path: KeyPath, value: Any, label: str, report: Report) -> None:
+def _set(
+    raw: dict[str, Any], path: KeyPath, value: Any, label: str, report: Report, document: Document | None
+) -> None:
     if path[:2] == ("behaviors", EVERY):
         if not raw.get("behaviors") and not raw.get("default_settings"):
             # Behaviors that only the environment names start from default_settings.
             raw["default_settings"] = {}
         behaviors = raw.get("behaviors")
         for name in behaviors if isinstance(behaviors, Mapping) else ():
-            _set(raw, ("behaviors", name, *path[2:]), value, label, report)
+            _set(raw, ("behaviors", name, *path[2:]), copied(value), label, report, document)
         if raw.get("default_settings") is not None:
-            _set(raw, ("default_settings", *path[2:]), value, label, report)
+            _set(raw, ("default_settings", *path[2:]), copied(value), label, report, document)
         return
     section: Any = raw
     place: KeyPath = ()
@@ -101,7 +105,7 @@ def _set(raw: dict[str, Any], path: KeyPath, value: Any, label: str, report: Rep
         elif isinstance(section, dict) and section.get(key) is None:
             section[key] = {}
         section = section[key]
-    report.origin.options[place] = label
+    report.origin.set_by_option(place, label, document)
 
 
 def _error(report: Report, label: str, message: str, found: str | None = None) -> None:

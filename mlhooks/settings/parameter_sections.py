@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
+
+from pydantic import ValidationError
 
 from mlhooks.settings.environment_parameters import (
     SAMPLERS,
@@ -14,7 +15,6 @@ from mlhooks.settings.environment_parameters import (
     ParameterRandomizationSettings,
 )
 from mlhooks.settings.findings import KeyPath, nearest, shown
-from mlhooks.settings.reading import read_as
 from mlhooks.settings.report import Report
 from mlhooks.settings.sections import build
 
@@ -46,11 +46,11 @@ def _lesson(raw: Any, path: KeyPath, report: Report) -> Lesson | None:
 
 def _sampler(raw: Any, path: KeyPath, report: Report, forms: str) -> ParameterRandomizationSettings | None:
     if not isinstance(raw, Mapping):
-        number = None if isinstance(raw, bool) else read_as(raw, float)
-        if isinstance(number, float) and math.isfinite(number):
-            return ConstantSettings(value=number)
-        report.add(path, "not a valid value", found=shown(raw), allowed=forms)
-        return None
+        try:
+            return ConstantSettings(value=raw)
+        except ValidationError:
+            report.add(path, "not a valid value", found=shown(raw), allowed=forms)
+            return None
     for key in raw:
         if key not in _SAMPLER_KEYS:
             message = "unknown key, which ML-Agents ignores here"

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping
+from enum import Enum
 from numbers import Integral, Real
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from pydantic_core import PydanticCustomError
 
-from mlhooks.settings.yaml_source import WrittenFloat
+from mlhooks.settings.findings import KeyPath
+
+Text: TypeAlias = Callable[[KeyPath], str | None]
+"""What is written at a key path, character for character; None where it is not known."""
+_NOT_EVEN_TEXT = ("", "~")
+LARGEST_INTEGER = 2**63 - 1
+"""What every file format and array takes."""
 
 
 def read_as(value: Any, annotation: Any) -> Any:
@@ -42,6 +49,34 @@ def read_as(value: Any, annotation: Any) -> Any:
     return value
 
 
+def as_written(value: Any, annotation: Any, path: KeyPath, text: Text) -> Any:
+    """Turn what YAML took for a number, a date, true, false or null back into its text, where text is asked for.
+
+    So `run_id: 007` is the run 007, and a lesson may be called No. Null stays null where a setting may be null.
+
+    Args:
+        value: what stands at `path`.
+        annotation: the type of the setting.
+        path: its key path.
+        text: what is written at a key path.
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return as_written(value, arguments[0], path, text)
+    if origin in (Union, types.UnionType):
+        kinds = [kind for kind in arguments if kind is not type(None)]
+        return value if value is None or len(kinds) != 1 else as_written(value, kinds[0], path, text)
+    if origin is list and isinstance(value, list):
+        return [as_written(item, arguments[0], (*path, index), text) for index, item in enumerate(value)]
+    if origin is dict and isinstance(value, Mapping):
+        return {key: as_written(item, arguments[1], (*path, key), text) for key, item in value.items()}
+    named = isinstance(annotation, type) and issubclass(annotation, Enum)
+    if isinstance(value, str | list | Mapping) or not (annotation is str or named or origin is Literal):
+        return value
+    written = text(path)
+    return value if written is None or written in _NOT_EVEN_TEXT else written
+
+
 def _number(value: Any, *, whole: bool) -> Any:
     if isinstance(value, bool):
         raise PydanticCustomError("number_type", "must be a number, not true or false")
@@ -53,18 +88,37 @@ def _number(value: Any, *, whole: bool) -> Any:
                 value = float(value)
             except ValueError:
                 return value
+    if not isinstance(value, Real):
+        return value
     if isinstance(value, Integral):
-        return int(value) if whole else float(value)
-    if isinstance(value, Real):
-        value = float(value)
-        return int(value) if whole and value.is_integer() else value
-    return value
+        number = int(value)
+        if abs(number) > LARGEST_INTEGER:
+            raise ValueError(f"is too large; the limit of all whole numbers is {LARGEST_INTEGER}")
+        return number if whole else float(number)
+    real = float(value)
+    return _number(int(real), whole=True) if whole and real.is_integer() else real
 
 
 def _text(value: Any) -> Any:
-    if isinstance(value, WrittenFloat):
-        return value.text
+    if isinstance(value, str):
+        if "\0" in value:
+            raise ValueError("holds the character U+0000, which neither paths nor arguments of programs can")
+        check_text(value)
+        return value
     return str(value) if isinstance(value, Real) and not isinstance(value, bool) else value
+
+
+def check_text(value: str) -> None:
+    """Refuse text that a file cannot hold.
+
+    Raises:
+        ValueError: says so.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # So Python hands on bytes of the command line that are not UTF-8.
+        raise ValueError("holds what is not UTF-8 text, which configuration.yaml cannot store") from None
 
 
 def _own_number(value: Any) -> Any:

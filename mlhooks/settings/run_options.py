@@ -15,7 +15,8 @@ from mlhooks.settings.environment_parameters import EnvironmentParameterSettings
 from mlhooks.settings.findings import Finding, error_from, nearest
 from mlhooks.settings.origin import Origin
 from mlhooks.settings.paths import PathText
-from mlhooks.settings.yaml_source import dump_yaml
+from mlhooks.settings.reading import check_text
+from mlhooks.settings.yaml_values import dump_yaml
 
 
 def _storable(value: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -23,8 +24,10 @@ def _storable(value: dict[str, Any] | None) -> dict[str, Any] | None:
     while stack:
         item = stack.pop()
         if isinstance(item, dict | list):
-            stack.extend(item.values() if isinstance(item, dict) else item)
-        elif not isinstance(item, bool | int | float | str | None):
+            stack.extend([*item, *item.values()] if isinstance(item, dict) else item)
+        elif isinstance(item, str):
+            check_text(item)
+        elif not isinstance(item, bool | int | float | None):
             raise ValueError(f"holds a {type(item).__name__}, which configuration.yaml cannot store")  # noqa: TRY004
     return value
 

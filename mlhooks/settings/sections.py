@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from mlhooks.settings.allowed import allowed_values, choices
 from mlhooks.settings.base import COLLECT_PROBLEMS, SettingsModel
 from mlhooks.settings.findings import KeyPath, nearest, shown
+from mlhooks.settings.reading import as_written
 from mlhooks.settings.report import Report
 
 ModelT = TypeVar("ModelT", bound=SettingsModel)
@@ -42,6 +43,8 @@ def build(
             _report_unknown_key(key, model, path, report)
             del values[key]
     for key, field in model.model_fields.items():
+        if key in raw:
+            values[key] = as_written(raw[key], field.annotation, (*path, key), report.origin.text)
         section = _section_model(field, raw[key]) if key in raw else None
         if key in (ready := ready or {}):
             values[key] = ready[key]

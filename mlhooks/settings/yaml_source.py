@@ -3,65 +3,20 @@
 from __future__ import annotations
 
 import codecs
-import re
-from collections.abc import Iterator
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
 from mlhooks.errors import SettingsError
-from mlhooks.settings.findings import Finding, KeyPath, dotted, error_from
+from mlhooks.settings.findings import Finding, KeyPath, error_from
+from mlhooks.settings.yaml_values import TOO_DEEP, Builder, Loader
 
-# PyYAML follows YAML 1.1, which asks for a dot and a sign before it sees a number in 5e6 or 5.0e6.
-_EXPONENT_TAG = "tag:mlhooks,2025:exponent"
-_EXPONENT = re.compile(r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$")
-_EXPONENT_STARTS = list("-+.0123456789")
-_MAX_VALUES = 100_000
-
-
-class WrittenFloat(float):
-    """A float that keeps its spelling, for settings that are text: `run_id: 1e5` is the run named 1e5."""
-
-    text: str
-
-    def __new__(cls, text: str) -> Self:
-        """Read the number that `text` spells."""
-        number = super().__new__(cls, text.replace("_", ""))
-        number.text = text
-        return number
-
-
-class _Loader(yaml.SafeLoader):
-    def written_float(self, node: yaml.ScalarNode) -> WrittenFloat:
-        return WrittenFloat(node.value)
-
-    def written_text(self, node: yaml.ScalarNode) -> str:
-        return str(node.value)
-
-
-class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        return True
-
-    def text(self, value: str) -> yaml.ScalarNode:
-        # Outside double quotes PyYAML folds these breaks into spaces.
-        style = '"' if any(character in value for character in "\x85\u2028\u2029") else None
-        return self.represent_scalar("tag:yaml.org,2002:str", value, style)
-
-
-for _side in (_Loader, _Dumper):
-    _side.add_implicit_resolver(_EXPONENT_TAG, _EXPONENT, _EXPONENT_STARTS)
-_Loader.add_constructor(_EXPONENT_TAG, _Loader.written_float)
-_Dumper.add_representer(str, _Dumper.text)
-# No setting is a date; a run named 2025-01-31 is text.
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.written_text)
-
-
-def dump_yaml(value: Any) -> str:
-    """Write plain values as YAML that `parse_yaml` reads back equal."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+_MAX_BYTES = 4_000_000
+"""More than a configuration ever has, and as much as PyYAML reads in half a minute."""
+_ESCAPES = ("unknown escape", "expected escape sequence", "out of range")
 
 
 @dataclass(frozen=True)
@@ -99,6 +54,14 @@ class Document:
         return Position.of(key.start_mark if key is not None and (of_key or left_out) else node.start_mark)
 
 
+    def text(self, path: KeyPath) -> str | None:
+        """Return what is written at `path`, before YAML takes it for a number, a date or the like."""
+        node = self.root
+        for part in path:
+            node = _child(node, part)[1]
+        return node.value if isinstance(node, yaml.ScalarNode) else None
+
+
 def _child(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node | None, yaml.Node | None]:
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and 0 <= part < len(node.value):
         return None, node.value[part]
@@ -117,22 +80,38 @@ def read_yaml(path: Path) -> Document:
         SettingsError: the file is missing, unreadable, not UTF-8 (or UTF-16 with a byte order mark), or not YAML.
     """
     file = str(path)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise _single(Finding(severity="error", file=file, message="there is no such file")) from None
-    except OSError as error:
-        reason = "is a folder, not a file" if path.is_dir() else f"cannot be read: {error.strerror}"
-        raise _single(Finding(severity="error", file=file, message=reason)) from None
+    data = _bytes(path)
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        before = data[: error.start].decode(encoding, errors="replace")
+        read = error.object  # without the mark of utf-8-sig
+        before = read[: error.start].decode(encoding, errors="replace")
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-        message = f"the file is not UTF-8 text (byte 0x{data[error.start]:02x}); save it with UTF-8 encoding"
+        message = f"the file is not UTF-8 text (byte 0x{read[error.start]:02x}); save it with UTF-8 encoding"
         raise _single(Finding(severity="error", file=file, line=line, column=column, message=message)) from None
     return parse_yaml(text, file=file)
+
+
+def _bytes(path: Path) -> bytes:
+    """Return what a file holds; a pipe that is open already, as the shell's <(...) gives it, is read, too."""
+    try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            reason = "is a folder, not a file"
+        elif not stat.S_ISREG(kind) and path.resolve().exists():  # where reading may never end, or never begin
+            reason = "is a pipe or a device, not a file"
+        else:
+            with path.open("rb") as file:
+                data = file.read(_MAX_BYTES + 1)
+            if len(data) <= _MAX_BYTES:
+                return data
+            reason = f"is larger than {_MAX_BYTES / 1e6:g} MB, which no configuration is"
+    except FileNotFoundError:
+        reason = "there is no such file"
+    except (OSError, ValueError) as error:  # a ValueError is about a name that no file can have
+        reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    raise _single(Finding(severity="error", file=str(path), message=reason)) from None
 
 
 def parse_yaml(text: str, *, file: str | None = None, option: str | None = None) -> Document:
@@ -143,74 +122,22 @@ def parse_yaml(text: str, *, file: str | None = None, option: str | None = None)
     """
     findings: list[Finding] = []
     try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
-        value = _Builder(loader, findings, file, option).build(root) if root is not None else None
+        loader = Loader(text)
+        root = _composed(loader)
+        value = Builder(loader, findings, file=file, option=option).build(root) if root is not None else None
     except yaml.YAMLError as error:
         raise error_from(SettingsError, [*findings, _syntax_finding(error, text, file, option)]) from None
     return Document(value, root, findings)
 
 
-class _Builder:
-    """Turns nodes into plain values, with every mapping key as the text that was written."""
-
-    def __init__(self, loader: _Loader, findings: list[Finding], file: str | None, option: str | None) -> None:
-        self.loader, self.findings, self.file, self.option = loader, findings, file, option
-        self.open: set[int] = set()
-        self.flat: set[int] = set()
-        self.count = 0
-
-    def build(self, node: yaml.Node, path: KeyPath = ()) -> Any:
-        self.count += 1
-        if id(node) in self.open or self.count > _MAX_VALUES:
-            reason = "an alias contains itself" if id(node) in self.open else f"more than {_MAX_VALUES} values"
-            raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark)
-        if isinstance(node, yaml.ScalarNode):
-            try:
-                return self.loader.construct_object(node)
-            except (ValueError, OverflowError) as error:
-                raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
-        if not isinstance(node, yaml.CollectionNode) or node.tag not in (
-            yaml.resolver.Resolver.DEFAULT_MAPPING_TAG,
-            yaml.resolver.Resolver.DEFAULT_SEQUENCE_TAG,
-        ):
-            raise yaml.constructor.ConstructorError(None, None, f"the tag {node.tag} is not allowed", node.start_mark)
-        self.open.add(id(node))
-        value: Any
-        if isinstance(node, yaml.MappingNode):
-            value = {key.value: self.build(child, (*path, key.value)) for key, child in self.entries(node, path)}
-        else:
-            value = [self.build(child, (*path, index)) for index, child in enumerate(node.value)]
-        self.open.discard(id(node))
-        return value
-
-    def entries(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
-        if id(node) not in self.flat:  # an aliased mapping comes here again, with its merge keys resolved
-            self.flat.add(id(node))
-            first: dict[str, int] = {}
-            for key, _ in node.value:
-                if not isinstance(key, yaml.ScalarNode):
-                    raise yaml.constructor.ConstructorError(None, None, "a key must be a single word", key.start_mark)
-                if key.value in first:
-                    self._repeated(key, path, first[key.value])
-                first.setdefault(key.value, key.start_mark.line + 1)
-            self.loader.flatten_mapping(node)
-        yield from node.value
-
-    def _repeated(self, key: yaml.ScalarNode, path: KeyPath, first_line: int) -> None:
-        place = Position.of(key.start_mark)
-        message = f"the key {key.value} appears twice in one mapping (first in line {first_line}); remove one"
-        self.findings.append(
-            Finding(
-                severity="error",
-                file=self.file,
-                option=self.option,
-                line=place.line,
-                column=place.column,
-                key=dotted((*path, key.value)),
-                message=message,
-            )
-        )
+def _composed(loader: Loader) -> yaml.Node | None:
+    try:
+        root: yaml.Node | None = loader.get_single_node()
+    except (ValueError, ArithmeticError, LookupError) as error:
+        # What PyYAML hands to int() and chr() unseen: "\\UFFFFFFFF", or %YAML 1. and 5,000 digits.
+        reason = f"the escape or number in front of this place is out of range ({error})"
+        raise yaml.scanner.ScannerError(None, None, reason, loader.get_mark()) from error
+    return root
 
 
 def _syntax_finding(error: yaml.YAMLError, text: str, file: str | None, option: str | None) -> Finding:
@@ -223,18 +150,21 @@ def _syntax_finding(error: yaml.YAMLError, text: str, file: str | None, option: 
         before = text[: error.position]
         place = Position(before.count("\n") + 1, len(before) - before.rfind("\n"))
         problem = f"the character U+{ord(text[error.position]):04X} is not allowed"
+        if text[error.position] == "\0":
+            problem += " (is the file saved with UTF-8 encoding?)"
     hint = ""
-    if "unknown escape" in problem:
+    if any(words in problem for words in _ESCAPES):
         hint = "; inside double quotes a backslash starts an escape: use single quotes for paths"
     elif "'\\t'" in problem:
         hint = "; indent with spaces, not tabs"
+    ours = isinstance(error, yaml.constructor.ConstructorError) or problem == TOO_DEEP
     return Finding(
         severity="error",
         file=file,
         option=option,
         line=place.line if place else None,
         column=place.column if place else None,
-        message=f"this is not valid YAML: {problem}{hint}",
+        message=f"{'this cannot be read' if ours else 'this is not valid YAML'}: {problem}{hint}",
     )
 
 
