@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlhooks import hookimpl
 from mlhooks.envs.factory import EnvironmentKind
+from mlhooks.envs.parameters import refuse_parameters
 from mlhooks.errors import EnvironmentFailure, UsageError
 
 if TYPE_CHECKING:
@@ -39,16 +40,25 @@ conformance_environments = ("gymnasium:CartPole-v1", "gymnasium:Pendulum-v1")
 @hookimpl
 def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
     """Return the scheme `gymnasium`."""
-    return {"gymnasium": EnvironmentKind(make, check)}
+    return {"gymnasium": EnvironmentKind(make, check, behavior_names)}
 
 
-def check(name: str, options: RunOptions) -> None:  # noqa: ARG001  (every kind gets them)
-    """Refuse an id that is not registered.
+def check(name: str, options: RunOptions) -> None:
+    """Refuse an id that is not registered, and what no environment takes.
 
     Raises:
-        UsageError: Gymnasium is missing, or there is no such id.
+        UsageError: Gymnasium is missing, there is no such id, or the configuration sets environment parameters or
+            arguments that are not the user's to set.
     """
-    _find(_gymnasium(name), name)
+    spec = _find(_gymnasium(name), name)
+    _check_arguments(spec, dict(options.env_settings.env_kwargs or {}))
+    if options.environment_parameters:
+        refuse_parameters(options.environment_parameters, f"gymnasium:{spec.id}")
+
+
+def behavior_names(name: str, options: RunOptions) -> list[str]:  # noqa: ARG001  (every kind gets them)
+    """Return the one behavior's name: the id without namespace and version."""
+    return [_find(_gymnasium(name), name).name]
 
 
 def make(
@@ -134,8 +144,7 @@ def _find(gymnasium: ModuleType, name: str) -> EnvSpec:
     )
 
 
-def _make_envs(gymnasium: ModuleType, spec: EnvSpec, copies: int, arguments: dict[str, Any]) -> tuple[str, list[Any]]:
-    """Return the vectorization mode, and the vector environment or the single copies."""
+def _check_arguments(spec: EnvSpec, arguments: Mapping[str, Any]) -> None:
     env = f'"gymnasium:{spec.id}"'
     for argument, instead in OURS.items():
         if argument in arguments:
@@ -143,14 +152,21 @@ def _make_envs(gymnasium: ModuleType, spec: EnvSpec, copies: int, arguments: dic
     limit = arguments.get("max_episode_steps")
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise UsageError(f'"max_episode_steps" of {env} must be a whole number above 0, not {limit!r}.')
-    has_native = spec.vector_entry_point is not None and not spec.additional_wrappers
-    worth_it = has_native and (copies >= WORTH_A_VECTOR or spec.entry_point is None)
-    mode = arguments.pop("vectorization_mode", NATIVE if worth_it else SYNC)
+    mode = arguments.get("vectorization_mode", SYNC)
     if mode not in (NATIVE, SYNC):
         raise UsageError(
             f'"vectorization_mode" of {env} must be "{NATIVE}" or "{SYNC}", not {mode!r}; for worker processes use '
             "env_settings.num_envs."
         )
+
+
+def _make_envs(gymnasium: ModuleType, spec: EnvSpec, copies: int, arguments: dict[str, Any]) -> tuple[str, list[Any]]:
+    """Return the vectorization mode, and the vector environment or the single copies."""
+    env = f'"gymnasium:{spec.id}"'
+    _check_arguments(spec, arguments)
+    has_native = spec.vector_entry_point is not None and not spec.additional_wrappers
+    worth_it = has_native and (copies >= WORTH_A_VECTOR or spec.entry_point is None)
+    mode = arguments.pop("vectorization_mode", NATIVE if worth_it else SYNC)
     try:
         with warnings.catch_warnings():
             # Gymnasium's advice to authors of environments, of no use to who trains in them.

@@ -24,20 +24,41 @@ conformance_environments = ("sim:3DBall", "sim:Basic", "sim:GridWorld")
 @hookimpl
 def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
     """Return the scheme `sim`."""
-    return {"sim": EnvironmentKind(make, check)}
+    return {"sim": EnvironmentKind(make, check, lambda name, options: [name])}  # noqa: ARG005  (every kind gets them)
 
 
-def check(name: str, options: RunOptions) -> None:  # noqa: ARG001  (every kind gets them)
-    """Refuse a name of no simulation.
+def check(name: str, options: RunOptions) -> None:
+    """Refuse a name of no simulation, and what a simulation does not take.
 
     Raises:
-        UsageError: There is no such simulation.
+        UsageError: There is no such simulation, or it does not take an argument or its value, or an environment
+            parameter.
     """
     # Here, so that starting the command line does not wait for numpy.
     from builtin_plugins.sims import SIMULATIONS
 
     if name not in SIMULATIONS:
         raise UsageError(f'There is no simulation "sim:{name}"; {_choices(name, SIMULATIONS)}')
+    simulation = SIMULATIONS[name]
+    arguments = _arguments(options)
+    taken = set(inspect.signature(simulation).parameters) - {"num_areas", "seed", "worker_id"}
+    for argument in arguments:
+        if argument not in taken:
+            raise UsageError(
+                f'"sim:{name}" does not take the argument "{argument}" of env_settings.env_kwargs; '
+                f"{_choices(argument, taken)}"
+            )
+    _refuse_no_counts(name, arguments)
+    for parameter in options.environment_parameters or {}:
+        if parameter not in simulation.PARAMETERS:
+            raise UsageError(
+                f'"sim:{name}" has no environment parameter "{parameter}", which environment_parameters of the '
+                f"configuration sets; {_choices(parameter, simulation.PARAMETERS)}"
+            )
+
+
+def _arguments(options: RunOptions) -> dict[str, Any]:
+    return dict(options.env_settings.env_kwargs or {})
 
 
 def make(
@@ -52,35 +73,19 @@ def make(
     """Make the simulation called `name`, with the arguments in `env_settings.env_kwargs`.
 
     Raises:
-        UsageError: There is no such simulation, or it does not take an argument or its value, or an environment
-            parameter.
+        UsageError: As `check`.
     """
     from builtin_plugins.sims import SIMULATIONS
 
     check(name, options)
-    simulation = SIMULATIONS[name]
-    arguments = dict(options.env_settings.env_kwargs or {})
-    taken = set(inspect.signature(simulation).parameters) - {"num_areas", "seed", "worker_id"}
-    for argument in arguments:
-        if argument not in taken:
-            raise UsageError(
-                f'"sim:{name}" does not take the argument "{argument}" of env_settings.env_kwargs; '
-                f"{_choices(argument, taken)}"
-            )
-    for argument, value in {**arguments, "num_areas": num_areas}.items():
-        if not _is_count(value):
+    _refuse_no_counts(name, {"num_areas": num_areas})
+    return SIMULATIONS[name](num_areas=num_areas, seed=seed, worker_id=worker_id, **_arguments(options))
+
+
+def _refuse_no_counts(name: str, arguments: Mapping[str, Any]) -> None:
+    for argument, value in arguments.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UsageError(f'"{argument}" of "sim:{name}" must be a whole number above 0, not {value!r}.')
-    for parameter in options.environment_parameters or {}:
-        if parameter not in simulation.PARAMETERS:
-            raise UsageError(
-                f'"sim:{name}" has no environment parameter "{parameter}", which environment_parameters of the '
-                f"configuration sets; {_choices(parameter, simulation.PARAMETERS)}"
-            )
-    return simulation(num_areas=num_areas, seed=seed, worker_id=worker_id, **arguments)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _choices(given: str, names: Iterable[str]) -> str:

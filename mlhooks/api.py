@@ -14,8 +14,10 @@ import torch
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.example_configs import examples_folder, find_config
 from mlhooks.plugins import PluginManager, load_plugins
-from mlhooks.settings import CheckpointSettings, RunOptions, SettingsRegistry, load_run_options
+from mlhooks.settings import CheckpointSettings, LoadedOptions, RunOptions, SettingsRegistry, load_run_options
+from mlhooks.settings.findings import lines
 from mlhooks.settings.support import refuse_unsupported
+from mlhooks.training.admission import admit
 from mlhooks.training.behavior_file import spec_from_dict
 from mlhooks.training.checkpoints import CheckpointFolder, read_state
 from mlhooks.training.environments import make_factory
@@ -95,7 +97,7 @@ def train(
         logger.info("Going on with the configuration of the run, %s.", path)
         place = {"run_id": path.parent.name, "results_dir": str(path.parent.parent)}  # it may have been moved
         source, flags = path, {f"checkpoint_settings.{key}": value for key, value in place.items()} | flags
-    options = _options(source, manager, flags, overrides)
+    options = _seeded(admit(source, manager, flags=flags, overrides=overrides))
     if episodes is not None and not options.checkpoint_settings.inference:
         raise UsageError("--episodes ends a run with --inference; for training, set max_steps.")
     check_folder(options)
@@ -121,8 +123,13 @@ def _options(
         plugins.collect_mapping("get_trainer_types"), plugins.collect_mapping("get_reward_signals")
     )
     loaded = load_run_options(config, registry, flags=flags, overrides=overrides)
-    for warning in [*loaded.warnings, *refuse_unsupported(loaded, registry)]:
-        logger.warning("%s", warning)
+    return _seeded(LoadedOptions(loaded.options, [*loaded.warnings, *refuse_unsupported(loaded, registry)]))
+
+
+def _seeded(loaded: LoadedOptions) -> RunOptions:
+    """The options with a seed, after their warnings are said."""
+    for line in lines(loaded.warnings):
+        logger.warning("%s", line)
     if loaded.options.env_settings.seed < 0:
         loaded.options.env_settings.seed = int(np.random.default_rng().integers(0, 10_000))
     return loaded.options

@@ -14,16 +14,22 @@ from mlhooks.errors import UsageError
 from mlhooks.example_configs import find_config
 
 if TYPE_CHECKING:
+    from mlhooks.plugins import PluginManager
     from mlhooks.settings import Finding, SettingsRegistry
 
 logger = logging.getLogger("mlhooks")
 
 
-def _registry(plugin_names: tuple[str, ...], plugins_dir: Path | None) -> SettingsRegistry:
+def _plugins(plugin_names: tuple[str, ...], plugins_dir: Path | None) -> PluginManager:
     from mlhooks.plugins import load_plugins
+
+    return load_plugins(names=plugin_names, plugins_dir=plugins_dir)
+
+
+def _registry(plugin_names: tuple[str, ...], plugins_dir: Path | None) -> SettingsRegistry:
     from mlhooks.settings import SettingsRegistry
 
-    return SettingsRegistry.from_plugins(load_plugins(names=plugin_names, plugins_dir=plugins_dir))
+    return SettingsRegistry.from_plugins(_plugins(plugin_names, plugins_dir))
 
 
 def _check(
@@ -36,43 +42,35 @@ def _check(
 ) -> None:
     """Check FILE and list all that is wrong.
 
-    Exits with 0 if it is valid, and with 2 if it is not.
+    Exits with 0 if a run takes it, and with 2 if a run on this machine would refuse it.
     """
-    findings = _findings(file, _registry(plugin_names, plugins_dir), overrides)
+    from mlhooks.settings.findings import Finding, lines
+
+    findings = _findings(file, _plugins(plugin_names, plugins_dir), overrides)
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = len(findings) - errors
     valid = errors == 0 and (warnings == 0 or not strict)
     if as_json:
         click.echo(json.dumps({"valid": valid, "findings": [finding.as_dict() for finding in findings]}, indent=1))
     else:
-        for finding in findings:
-            click.echo(finding.as_line())
+        for line in lines(findings, Finding.as_line):
+            click.echo(line)
         verdict = "is valid" if valid else "is not valid"
         click.echo(f"{file} {verdict}: {_counted(errors, 'error')}, {_counted(warnings, 'warning')}.")
     if not valid:
         click.get_current_context().exit(UsageError.exit_code)
 
 
-def _findings(file: Path, registry: SettingsRegistry, overrides: tuple[str, ...]) -> list[Finding]:
-    from dataclasses import replace
-
-    from mlhooks.errors import SettingsError
-    from mlhooks.settings import load_run_options
-    from mlhooks.settings.findings import in_order
-    from mlhooks.settings.support import unsupported_settings
+def _findings(file: Path, plugins: PluginManager, overrides: tuple[str, ...]) -> list[Finding]:
+    from mlhooks.errors import MlhooksError
+    from mlhooks.training.admission import admit, findings_of
 
     try:
-        loaded = load_run_options(file, registry, overrides=overrides)
-    except SettingsError as error:
-        return list(error.findings)
-    unsupported = [
-        # The file is valid all the same: another plugin may support what it asks for.
-        finding
-        if finding.severity == "warning"
-        else replace(finding, severity="warning", message=f"a run will refuse this: {finding.message}")
-        for finding in unsupported_settings(loaded.options, registry.trainer_types, registry.reward_signals)
-    ]
-    return in_order([*loaded.warnings, *unsupported])
+        return admit(file, plugins, overrides=overrides).warnings
+    except MlhooksError as error:
+        if error.exit_code != UsageError.exit_code:
+            raise
+        return findings_of(error)
 
 
 def _counted(number: int, noun: str) -> str:
@@ -87,10 +85,11 @@ def _show(
     Defaults are filled in, as a run stores them in its configuration.yaml.
     """
     from mlhooks.settings import load_run_options
+    from mlhooks.settings.findings import lines
 
     loaded = load_run_options(file, _registry(plugin_names, plugins_dir), overrides=overrides)
-    for finding in loaded.warnings:
-        logger.warning("%s", finding)
+    for line in lines(loaded.warnings):
+        logger.warning("%s", line)
     if as_json:
         click.echo(json.dumps(loaded.options.as_dict(), indent=1, sort_keys=True))
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -32,10 +32,14 @@ class EnvironmentKind:
         make: the factory.
         check: called as `check(name, options)` before a run changes anything; raises what keeps the environment from
             being made, such as a wrong name.
+        behavior_names: called as `behavior_names(name, options)` after `check`, where a kind knows before it makes an
+            environment which behaviors that has; returns all of their names, or None where this one does not tell.
+            Settings of other behaviors are then refused before a run changes anything.
     """
 
     make: Callable[..., BaseEnv]
     check: Callable[[Any, RunOptions], None]
+    behavior_names: Callable[[Any, RunOptions], Collection[str] | None] | None = None
 
     def __call__(self, name: str | None, **arguments: Any) -> BaseEnv:
         """Make an environment."""
@@ -127,6 +131,24 @@ class EnvironmentFactory:
         """
         if isinstance(self.make, EnvironmentKind):
             self.make.check(self.name, self.options)
+
+    def behavior_names(self) -> list[str] | None:
+        """Return the names of all behaviors that the environment will show; None where that is not known yet.
+
+        Raises:
+            PluginError: the environment kind answers something else.
+        """
+        tell = self.make.behavior_names if isinstance(self.make, EnvironmentKind) else None
+        names = None if tell is None else tell(self.name, self.options)
+        if names is None:
+            return None
+        listed = [] if isinstance(names, str) or not isinstance(names, Collection) else list(names)
+        if not listed or not all(isinstance(name, str) for name in listed):
+            raise PluginError(
+                f"{self.kind} must tell its behaviors' names as a list of text, or None; its behavior_names"
+                f"{in_brackets(defined_at(tell))} returned {names!r}."
+            )
+        return listed
 
     def _side_channels(self) -> list[SideChannel]:
         channels: dict[UUID, tuple[Any, SideChannel]] = {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -55,6 +55,18 @@ class Sampler:
         self._rng.bit_generator.state = dict(state)
 
 
+def refuse_parameters(parameters: Iterable[str], name: str) -> NoReturn:
+    """Refuse environment parameters for an environment that takes none.
+
+    Raises:
+        UsageError: names the environment and the parameters.
+    """
+    raise UsageError(
+        f"{name} takes no environment parameters, and environment_parameters of the configuration sets "
+        f"{', '.join(parameters)}. Remove this section, or run an environment that takes them."
+    )
+
+
 def set_parameters(env: BaseEnv, parameters: Parameters, worker_id: int, name: str = "This environment") -> None:
     """Hand environment parameters to an environment, by its `set_parameters`; they may be none.
 
@@ -71,8 +83,5 @@ def set_parameters(env: BaseEnv, parameters: Parameters, worker_id: int, name: s
         return
     take = getattr(env, "set_parameters", None)
     if take is None:
-        raise UsageError(
-            f"{name} takes no environment parameters, and environment_parameters of the configuration sets "
-            f"{', '.join(parameters)}. Remove this section, or run an environment that takes them."
-        )
+        refuse_parameters(parameters, name)
     take({key: Sampler(value, worker_id) for key, value in parameters.items()})

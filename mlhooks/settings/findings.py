@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -77,13 +77,18 @@ def error_from(kind: type[UsageErrorT], findings: Sequence[Finding]) -> UsageErr
     """Return an error of `kind` whose text lists every error, and whose `findings` holds the warnings as well."""
     findings = in_order(findings)
     errors = [finding for finding in findings if finding.severity == "error"]
-    first = [str(finding) for finding in errors[:SHOWN]]
-    if len(errors) > SHOWN:
-        first.append(f"and {len(errors) - SHOWN} more; mlhooks config check --json lists them all")
-    text = first[0] if len(errors) == 1 else "\n  ".join([f"{len(errors)} errors in the configuration:", *first])
+    text = str(errors[0]) if len(errors) == 1 else f"{len(errors)} errors in the configuration:"
+    text = "\n  ".join([text, *(lines(errors) if len(errors) > 1 else [])])
     error = kind(text)
     error.findings = tuple(findings)
     return error
+
+
+def lines(findings: Sequence[Finding], text: Callable[[Finding], str] = str) -> list[str]:
+    """Return a line for each finding, and one that counts the rest where there are more than a person reads."""
+    rest = len(findings) - SHOWN
+    more = [f"and {rest} more; mlhooks config check --json lists all"] if rest > 0 else []
+    return [*map(text, findings[:SHOWN]), *more]
 
 
 def dotted(path: KeyPath) -> str:

@@ -74,9 +74,7 @@ def _warn_of_new_behavior(raw: Mapping[str, Any], path: KeyPath, label: str, rep
         )
 
 
-def _set(
-    raw: dict[str, Any], path: KeyPath, value: Any, label: str, report: Report, document: Document | None
-) -> None:
+def _set(raw: dict[str, Any], path: KeyPath, value: Any, label: str, report: Report, document: Document | None) -> None:
     if path[:2] == ("behaviors", EVERY):
         if not raw.get("behaviors") and not raw.get("default_settings"):
             # Behaviors that only the environment names start from default_settings.

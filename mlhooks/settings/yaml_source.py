@@ -53,7 +53,6 @@ class Document:
         left_out = node.start_mark.index == node.end_mark.index
         return Position.of(key.start_mark if key is not None and (of_key or left_out) else node.start_mark)
 
-
     def text(self, path: KeyPath) -> str | None:
         """Return what is written at `path`, before YAML takes it for a number, a date or the like."""
         node = self.root
@@ -135,7 +134,7 @@ def _composed(loader: Loader) -> yaml.Node | None:
         root: yaml.Node | None = loader.get_single_node()
     except (ValueError, ArithmeticError, LookupError) as error:
         # What PyYAML hands to int() and chr() unseen: "\\UFFFFFFFF", or %YAML 1. and 5,000 digits.
-        reason = f"the escape or number in front of this place is out of range ({error})"
+        reason = "the escape or number in front of this place is out of range"
         raise yaml.scanner.ScannerError(None, None, reason, loader.get_mark()) from error
     return root
 

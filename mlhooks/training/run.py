@@ -35,7 +35,7 @@ from mlhooks.training.signals import StopRequest
 from mlhooks.training.spaces import take_spaces
 from mlhooks.training.threads import Threads
 from mlhooks.training.trainer import Trainer
-from mlhooks.training.transfer import CPU
+from mlhooks.training.transfer import device_named
 
 logger = logging.getLogger("mlhooks")
 
@@ -95,7 +95,7 @@ class Run:
         self.evaluation = Evaluation(episodes) if self.inference else None
         self._trainer_types = plugins.collect_mapping("get_trainer_types")
         self._threads = Threads(options.torch_settings.threads)
-        self._device = _device(options.torch_settings.device)
+        self._device = device_named(options.torch_settings.device)
         self._computing = Computing(options.torch_settings, self._device)
         self._persistence = Persistence(self)
         self._summarized: dict[str, int] = {}
@@ -401,17 +401,3 @@ class Run:
 def _name(behavior_id: str) -> str:
     """The behavior of a behavior id, which says the team, too."""
     return behavior_id.partition("?")[0]
-
-
-def _device(name: str | None) -> torch.device:
-    """The device of that name, or the best there is.
-
-    Raises:
-        UsageError: torch does not know it, or the machine does not have it.
-    """
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"The device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-    return CPU if device.type == "cpu" else device  # of which torch also knows a number 0

@@ -67,11 +67,28 @@ def test_check_tells_what_a_run_would_refuse(write: Path, capsys: pytest.Capture
         """)
     )
     (write / "far.yaml").write_text("behaviors:\n  A:\n    trainer_type: plain\n    self_play: {}\n")
-    assert main(["config", "check", "far.yaml", "-p", "plugin.py"]) == 0
+    assert main(["config", "check", "far.yaml", "-p", "plugin.py"]) == 2
     out = capsys.readouterr().out
-    assert "far.yaml:4:5: warning: behaviors.A.self_play: a run will refuse this: the trainer type plain" in out
+    assert "far.yaml:4:5: error: behaviors.A.self_play: the trainer type plain does not support self_play" in out
     assert main(["config", "check", "far.yaml"]) == 2
     assert "did you mean" not in capsys.readouterr().out
+
+
+def test_a_person_reads_twenty_findings_and_a_machine_all(write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = "".join(f"    key{number}: 1\n" for number in range(500))
+    long = f"    {'k' * 1000}: {'v' * 100_000}\n"
+    (write / "many.yaml").write_text(GOOD + long + keys)
+    for command in ("check", "show"):
+        assert main(["config", command, "many.yaml"]) == 2
+        captured = capsys.readouterr()
+        text = captured.out + captured.err
+        assert "behaviors.A.key18: unknown key" in text
+        assert "key19" not in text
+        assert "and 481 more; mlhooks config check --json lists all" in text
+        assert len(text) < 20_000
+    assert "501 errors in the configuration" in text
+    assert main(["config", "check", "--json", "many.yaml"]) == 2
+    assert len(json.loads(capsys.readouterr().out)["findings"]) == 501
 
 
 def test_check_json_is_for_machines(write: Path, capsys: pytest.CaptureFixture[str]) -> None:

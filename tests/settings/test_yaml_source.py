@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,26 @@ def test_a_repeated_key_is_found_where_it_is_repeated() -> None:
         ("a: 1\n---\nb: 2\n", (2, 1), "another document"),
         ("a:\n  b\x01c: 1\n", (2, 4), "U+0001"),
         ("a: !!int xyz\n", (1, 4), "xyz"),
+        ("a: !!bool maybe\n", (1, 4), "'maybe' is not a value of the tag !!bool"),
+        ("a: !!int ''\n", (1, 4), "'' is not a value of the tag !!int"),
+        ("a: !!binary aGk=\n", (1, 4), "binary is not allowed"),
+        ("a: !!set {x, y}\n", (1, 4), "set is not allowed"),
+        ("a: !!omap [x: 1]\n", (1, 4), "omap is not allowed"),
+        ("a: !custom x\n", (1, 4), "!custom is not allowed"),
+        ("a:\n  {x: " + "[" * 3000 + "]" * 3000 + "}\n", (2, 106), "deeper than 100 levels"),
+        ("a: 1\n" + "".join("  " * n + "- \n" for n in range(200)), (2, 1), "block"),
+        ("b:\n" + "".join("  " * n + "x:\n" for n in range(1, 200)), (101, 201), "deeper than 100 levels"),
+        ("a: {<<: [1]}\n", (1, 10), "must be a mapping"),
+        ("a: &a {<<: *a}\n", (1, 4), "contains itself"),
+        ("a: &a {b: {<<: *a}}\n", (1, 4), "contains itself"),
+        ('a: "\\uD800"\n', (1, 4), "surrogates"),
+        ('a: "\\UFFFFFFFF"\n', (1, 7), "out of range"),
+        ('a: "C:\\Users"\n', (1, 9), "single quotes"),
+        ('a: "C:\\xylo"\n', (1, 9), "single quotes"),
+        ('a: "C:\\unity"\n', (1, 9), "single quotes"),
+        (f"%YAML 1.{'1' * 5000}\n---\na: 1\n", (1, 9), "out of range"),
+        ("a: 1\x00\n", (1, 5), "UTF-8"),
+        ("a: '\ud800'\n", (1, 5), "U+D800"),
         ("a: *nowhere\n", (1, 4), "nowhere"),
     ],
 )
@@ -98,6 +119,41 @@ def test_invalid_yaml_is_refused_with_its_place(text: str, place: tuple[int, int
     assert (finding.line, finding.column) == place
     assert words in finding.message
     assert str(caught.value).startswith(f"f.yaml:{place[0]}:{place[1]}: ")
+
+
+@pytest.mark.parametrize("number", ["1" * 5000, "-" + "1" * 5000, "0x_", "0b_", "0x" + "f" * 5000, "1:" * 3000 + "1"])
+def test_what_only_looks_like_a_number_is_text(number: str) -> None:
+    document = parse_yaml(f"a: {number}\n")
+    assert document.value == {"a": number}
+
+
+def test_escapes_of_json_in_two_halves_are_one_character() -> None:
+    assert parse_yaml('{"a": "\\ud83d\\ude00"}').value == {"a": "\U0001f600"}
+
+
+def test_texts_that_aliases_multiply_are_cut_off() -> None:
+    with pytest.raises(SettingsError, match="more than 100000 values"):
+        parse_yaml(f"a: &a {'x' * 100_000}\nb: [{', '.join(['*a'] * 200)}]\n")
+
+
+def test_merges_that_multiply_stay_small() -> None:
+    lines = ["a0: &a0 {x: 1, y: 2}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 40)]
+    assert parse_yaml("\n".join(lines)).value["a39"] == {"x": 1, "y": 2}
+
+
+def test_depth_that_comes_of_aliases_is_refused_too() -> None:
+    lines = ["a0: &a0 [1]", *(f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 400))]
+    with pytest.raises(SettingsError, match="deeper than 100 levels"):
+        parse_yaml("\n".join(lines))
+    merges = ["k0: &k0 {x: 1}", *(f"k{n}: &k{n} {{<<: *k{n - 1}}}" for n in range(1, 2000))]
+    with pytest.raises(SettingsError, match="deeper than 100 levels"):
+        parse_yaml("{" + ", ".join(merges) + ", <<: *k1999}")
+
+
+def test_merged_mappings_count_from_the_first_and_own_keys_first_of_all() -> None:
+    document = parse_yaml("a: &a {x: 1, y: 1}\nb: &b {x: 2, z: 2}\nc: {<<: [*a, *b], z: 3}\n")
+    assert document.value["c"] == {"x": 1, "y": 1, "z": 3}
 
 
 def test_aliases_that_multiply_are_cut_off() -> None:
@@ -129,6 +185,35 @@ def test_missing_files_and_folders_are_refused_by_name(tmp_path: Path) -> None:
         read_yaml(tmp_path / "nothing.yaml")
     with pytest.raises(SettingsError, match="is a folder"):
         read_yaml(tmp_path)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_yaml(tmp_path / ("x" * 300))
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_yaml(Path("a\0b"))
+
+
+def test_a_file_that_is_no_configuration_for_its_size_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "disk.img").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(SettingsError, match="larger than 4 MB"):
+        read_yaml(tmp_path / "disk.img")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_is_read_where_it_is_open_and_refused_where_that_may_wait_for_ever(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SettingsError, match="a pipe or a device"):
+        read_yaml(tmp_path / "pipe")
+    with pytest.raises(SettingsError, match="a pipe or a device"):
+        read_yaml(Path(os.devnull))
+    if not Path("/dev/fd").exists():
+        return
+    end, other = os.pipe()
+    os.write(other, b"a: 1")
+    os.close(other)
+    try:
+        assert read_yaml(Path(f"/dev/fd/{end}")).value == {"a": 1}
+    finally:
+        os.close(end)
 
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(

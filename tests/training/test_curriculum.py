@@ -343,9 +343,13 @@ def test_manager_that_cannot_change_parameters_runs_constants_and_is_refused_wit
 def test_lesson_that_waits_for_a_behavior_that_does_not_appear_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = config("3DBall", "sim:3DBall", max_steps=60)
+    class Changing(Corridor):
+        def set_parameters(self, parameters: Any) -> None:
+            """Take parameters, and do without."""
+
+    settings = config("Corridor", "test:x", max_steps=60)
     criteria = {"behavior": "4DBall", "measure": "progress"}
     lessons = [{"name": "a", "value": 1, "completion_criteria": criteria}, {"name": "b", "value": 2}]
-    settings["default_settings"] = settings.pop("behaviors")["3DBall"]
-    train({**settings, "environment_parameters": {"mass": {"curriculum": lessons}}}, tmp_path)
+    settings["default_settings"] = settings.pop("behaviors")["Corridor"]
+    train({**settings, "environment_parameters": {"mass": {"curriculum": lessons}}}, tmp_path, Env(Changing))
     assert "parameter 'mass' waits for behavior '4DBall', which has not appeared" in caplog.text
