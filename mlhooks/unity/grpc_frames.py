@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Mapping
 from urllib.parse import quote
 
 _PREFIX = struct.Struct(">BL")  # whether it is compressed, and its length
-_STATUS_200 = b"\x88"  # entry 8 of the static table (RFC 7541, appendix A)
+_STATUS_200, _STATUS_405, _STATUS_415 = b"\x88", b"\x08\x03405", b"\x08\x03415"  # RFC 7541, appendix A, entry 8
+_CONTENT = re.compile(rb"application/grpc(\+proto)?[ \t]*(;.*)?")
+
+EXCHANGE = b"/communicator_objects.UnityToExternalProto/Exchange"
+"""The one method that there is."""
+LONGEST_MESSAGE = 2**28
+"""Bytes of a player's message: 64 times what ML-Agents takes, and enough for images of hundreds of agents."""
 
 
 class NoMessage(Exception):
@@ -33,8 +41,19 @@ HEAD = _STATUS_200 + _field("content-type", "application/grpc")
 TRAILERS = _field("grpc-status", "0")
 """The field block after it."""
 
-ALREADY_EXISTS, UNIMPLEMENTED, INTERNAL = 6, 12, 13
+ALREADY_EXISTS, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 6, 8, 12, 13
 """Status codes: https://grpc.github.io/grpc/core/md_doc_statuscodes.html."""
+
+
+def objection(fields: Mapping[bytes, bytes]) -> bytes:
+    """The field block of the answer to what is no call of the method, by the fields of the request; or nothing."""
+    if fields[b":method"] != b"POST":
+        return _STATUS_405 + _field("allow", "POST")
+    if not _CONTENT.fullmatch(fields.get(b"content-type", b"")):
+        return _STATUS_415
+    if fields[b":path"] != EXCHANGE:
+        return refusal(UNIMPLEMENTED, "there is no such method here")
+    return b""
 
 
 def refusal(status: int, text: str) -> bytes:
@@ -47,7 +66,7 @@ def wrap(message: bytes) -> bytes:
     return _PREFIX.pack(0, len(message)) + message
 
 
-def unwrap(body: bytes) -> bytes:
+def unwrap(body: bytes | bytearray) -> bytes:
     """The message that a body carries.
 
     Raises:
@@ -60,4 +79,4 @@ def unwrap(body: bytes) -> bytes:
         raise NoMessage(UNIMPLEMENTED, "compressed messages cannot be read here")
     if len(body) != _PREFIX.size + size:
         raise NoMessage(INTERNAL, "the call does not have exactly one message")
-    return body[_PREFIX.size :]
+    return bytes(memoryview(body)[_PREFIX.size :])

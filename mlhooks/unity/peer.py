@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import time
+from math import inf
 
 from mlhooks.unity import grpc_frames
-from mlhooks.unity.http2 import Connection, Http2Error, Stream
+from mlhooks.unity.http2 import Connection
+from mlhooks.unity.http2_frames import ENHANCE_YOUR_CALM, Http2Error
+from mlhooks.unity.http2_sending import Stream
 
-_CHUNK = 2**16  # bytes read at once
+_CHUNK, _SIP = 2**16, 2**12  # bytes read at once from the player, and from others, so that they do not hold it up
+_ALLOWANCE = 2**16  # bytes read from a stranger in all: the first call of a player is a few hundred
 
 
 class Peer:
-    """Whoever has connected.
+    """Whoever has connected: a stranger, of whom little is read, until it is found to be the player.
 
     Args:
         sock: the connection.
@@ -21,12 +26,14 @@ class Peer:
 
     Attributes:
         closed: empty until it is; then what the other side did.
+        since: when it connected.
     """
 
     def __init__(self, sock: socket.socket, selector: selectors.BaseSelector) -> None:
-        self._socket, self._selector, self._http = sock, selector, Connection()
+        self._http = Connection(grpc_frames.objection, grpc_frames.LONGEST_MESSAGE)
+        self._socket, self._selector, self._allowance = sock, selector, float(_ALLOWANCE)
         self._unsent, self._leaving, self._left = b"", False, False
-        self.closed = ""
+        self.closed, self.since = "", time.monotonic()
         sock.setblocking(False)
         with contextlib.suppress(OSError):  # it may be gone already
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -44,17 +51,28 @@ class Peer:
             except OSError as error:
                 self.close(f"broke the connection ({error.strerror})")
             except Http2Error as error:
-                self._http.leave(error.code, str(error))
-                self._flush()
-                self.close(f"broke the rules of HTTP/2 ({error})")
+                self.expel(error)
         self._flush()
         return calls
 
     def _read(self) -> list[Stream]:
-        data = self._socket.recv(_CHUNK)
+        if self._allowance <= 0:
+            raise Http2Error(ENHANCE_YOUR_CALM, "it sent much, and made no call of a player")
+        data = self._socket.recv(_SIP if self._allowance < inf else _CHUNK)
+        self._allowance -= len(data)
         if not data:
             self.close()
         return self._http.receive(data)
+
+    def trust(self, *, player: bool) -> None:
+        """Set whether it is the player, who may send as much as it wants."""
+        self._allowance = inf if player else _ALLOWANCE
+
+    def expel(self, error: Http2Error) -> None:
+        """Close the connection, and say why."""
+        self._http.leave(error.code, str(error))
+        self._flush()
+        self.close(f"broke the rules of HTTP/2 ({error})")
 
     def answer(self, call: Stream, message: bytes) -> None:
         """Answer a call; what the other side has no room for is sent by `attend`."""

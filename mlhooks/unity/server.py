@@ -1,8 +1,9 @@
 """A gRPC server for one client that makes one call after the other: the player.
 
 Whoever waits for the player's next call reads the sockets itself: to hand bytes over between threads takes longer than
-all that is done with them here. The first connection on which a call comes is the player's. Calls on other connections
-are refused, and what does not speak HTTP/2 is turned away.
+all that is done with them here. The first connection on which a call of the method comes is the player's. Calls on
+other connections, and of other methods, are refused, and what does not speak HTTP/2 is turned away. Little is kept of
+strangers, however many there are and however they behave, and each of them is heard a little at a time.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from threading import Event, Lock, Thread
 from mlhooks.errors import EnvironmentFailure
 from mlhooks.unity import grpc_frames
 from mlhooks.unity.errors import PlayerStopped, ProtocolBroken
-from mlhooks.unity.http2 import Stream
+from mlhooks.unity.http2_frames import ENHANCE_YOUR_CALM, Http2Error
+from mlhooks.unity.http2_sending import Stream
 from mlhooks.unity.peer import Peer
 
 _GLANCE = 0.1  # seconds between two looks at the connections while nobody waits for a call
 _GOODBYE = 2.0  # seconds for the last answer to leave
+_MOST_STRANGERS = 32
 
 
 class PlayerServer:
@@ -125,6 +128,10 @@ class PlayerServer:
             self._notice_loss()
 
     def _accept(self, listener: socket.socket) -> None:
+        strangers = [key.data for key in self._selector.get_map().values() if key.data not in (None, self._player)]
+        if len(strangers) >= _MOST_STRANGERS:
+            oldest = min(strangers, key=lambda peer: peer.since)
+            oldest.expel(Http2Error(ENHANCE_YOUR_CALM, "others wait to be heard"))
         with contextlib.suppress(OSError):  # whoever knocked is gone again
             Peer(listener.accept()[0], self._selector)
 
@@ -133,8 +140,9 @@ class PlayerServer:
             peer.refuse(call, grpc_frames.ALREADY_EXISTS, "another player is connected to this port")
             return
         self._player, self._call = peer, call
+        peer.trust(player=True)
         try:
-            self._message = grpc_frames.unwrap(call.body)
+            self._message = grpc_frames.unwrap(_body(call))
         except grpc_frames.NoMessage as error:
             peer.refuse(call, error.status, str(error))
             self._lose(ProtocolBroken(f"What the player sent is no message of the protocol: {error}."))
@@ -148,6 +156,8 @@ class PlayerServer:
 
     def _lose(self, failure: EnvironmentFailure) -> None:
         self._failure = failure
+        if self._player is not None:
+            self._player.trust(player=False)
         self._player = self._call = self._message = None
 
     def _check(self) -> None:
@@ -156,3 +166,12 @@ class PlayerServer:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+
+
+def _body(call: Stream) -> bytes | bytearray:
+    """What a call carries, which is not kept until it is answered."""
+    if call.excessive:
+        most = f"{grpc_frames.LONGEST_MESSAGE / 2**20:g} MiB"
+        raise grpc_frames.NoMessage(grpc_frames.RESOURCE_EXHAUSTED, f"the message is longer than {most}")
+    body, call.body = call.body, b""
+    return body

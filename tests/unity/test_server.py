@@ -3,18 +3,22 @@ import socket
 import struct
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
+from hpack import Decoder
 
+from mlhooks.unity import grpc_frames
 from mlhooks.unity.errors import PlayerStopped, ProtocolBroken
 from mlhooks.unity.ports import listen
 from mlhooks.unity.server import PlayerServer
 from tests.unity.client import free_port
-from tests.unity.test_http2 import PREFACE, SETTINGS, frame, frames, request, setting
+from tests.unity.test_http2 import CALL, FIELDS, PREFACE, SETTINGS, block, frame, frames, head, request, setting
 
 STOP = b"stop"
+PATH = CALL[":path"]
 MESSAGE = b"\0\0\0\0\x05hello"  # not compressed, 5 bytes
 
 
@@ -26,10 +30,10 @@ class Serve:
         self.server = PlayerServer(listen(self.port))
         self.things = contextlib.ExitStack()
 
-    def channel(self, *options: tuple[str, int], **more: object) -> Callable[..., grpc.Future]:
+    def channel(self, *options: tuple[str, int], path: str = PATH, **more: object) -> Callable[..., grpc.Future]:
         unlimited = tuple((f"grpc.max_{which}_message_length", -1) for which in ("receive", "send"))
         channel = grpc.insecure_channel(f"localhost:{self.port}", options=(*unlimited, *options), **more)
-        call = self.things.enter_context(channel).unary_unary("/communicator_objects.UnityToExternalProto/Exchange")
+        call = self.things.enter_context(channel).unary_unary(path)
         return lambda message: call.future(message, timeout=20)
 
     def socket(self) -> socket.socket:
@@ -110,6 +114,130 @@ def test_call_without_exactly_one_message_is_refused_and_reported(serve: Serve, 
     with pytest.raises(ProtocolBroken, match=r"the call has no message|exactly one message"):
         serve.message()
     assert b"grpc-status\x0213" in received(raw, b"grpc-message")
+
+
+@pytest.mark.parametrize(
+    "path", ["/communicator_objects.UnityToExternalProto/exchange", "/grpc.health.v1.Health/Check"]
+)
+def test_call_of_another_method_is_refused_and_neither_the_player_nor_in_its_way(serve: Serve, path: str) -> None:
+    stranger = serve.channel(path=path)
+    for _ in range(2):
+        assert stranger(b"hello").code() is grpc.StatusCode.UNIMPLEMENTED
+        assert serve.answer(serve.channel(), b"a", b"b") == b"a"
+    assert stranger(b"hello").code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "also"),
+    [
+        ({":method": "GET"}, b"405", ("allow", "POST")),
+        ({":method": "PUT"}, b"405", ("allow", "POST")),
+        ({"content-type": "application/json"}, b"415", None),
+        ({"content-type": "application/grpc+json"}, b"415", None),
+        ({"content-type": "application/grpc-web"}, b"415", None),
+        ({"content-type": ""}, b"415", None),
+        ({":path": "/"}, b"200", ("grpc-status", "12")),
+        ({":path": PATH + "/"}, b"200", ("grpc-status", "12")),
+    ],
+)
+def test_request_that_is_no_call_gets_its_status(serve: Serve, fields: dict, status: bytes, also: tuple | None) -> None:
+    raw = serve.socket()
+    raw.sendall(PREFACE + SETTINGS + frame(1, 4, 1, block(CALL | fields)) + frame(0, 1, 1, MESSAGE))
+    sent = frames(received(raw, status if also is None else also[1].encode()))
+    (payload,) = [payload for *head, payload in sent if head == [1, 5, 1]]
+    answer = Decoder().decode(payload)
+    assert answer[0] == (":status", status.decode())
+    assert also is None or also in answer
+    assert serve.server.wait(0.01) is None
+    assert serve.answer(serve.channel(), b"a", b"b") == b"a"
+
+
+@pytest.mark.parametrize("kind", ["application/grpc", "application/grpc+proto", "application/grpc; charset=utf-8"])
+def test_content_types_of_grpc_are_taken(serve: Serve, kind: str) -> None:
+    serve.socket().sendall(
+        PREFACE + SETTINGS + frame(1, 4, 1, block(CALL | {"content-type": kind})) + frame(0, 1, 1, MESSAGE)
+    )
+    assert serve.message() == b"hello"
+    serve.server.answer(b"")
+
+
+def flood(first: bytes, more: bytes) -> Callable[[socket.socket], None]:
+    """Send for ever, or until the server does not want any more."""
+
+    def send(raw: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            raw.sendall(PREFACE + SETTINGS + first)
+            while True:
+                raw.sendall(more)
+
+    return send
+
+
+RESET = b"".join(head(number) + frame(3, 0, number, bytes(4)) for number in range(1, 401, 2))
+FLOODS = {
+    "a body without an end": flood(head(1), frame(0, 0, 1, bytes(16_384))),
+    "a body of nothing": flood(head(1), frame(0, 0, 1) * 1000),
+    "a body for another method": flood(frame(1, 4, 1, block(CALL | {":path": "/"})), frame(0, 0, 1, bytes(16_384))),
+    "fields without an end": flood(frame(1, 0, 1, FIELDS), frame(9, 0, 1)),
+    "pings": flood(b"", frame(6, 0, 0, bytes(8)) * 1000),
+    "settings": flood(b"", setting(4, 1) * 1000),
+    "requests that are cancelled": flood(b"", RESET),
+    "unknown frames": flood(b"", frame(0xBE, 0, 0) * 1000),
+}
+
+
+@pytest.mark.parametrize("send", FLOODS.values(), ids=FLOODS.keys())
+def test_stranger_that_floods_is_turned_away_and_the_player_served(serve: Serve, send: Callable[..., None]) -> None:
+    threads = [threading.Thread(target=send, args=(serve.socket(),)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    call = serve.channel()
+    for number in range(20):
+        assert serve.answer(call, b"%d" % number, b"yes") == b"%d" % number
+    for thread in threads:
+        while thread.is_alive():  # it ends when it is turned away
+            assert serve.server.wait(0.01) is None
+    assert serve.answer(call, b"a", b"b") == b"a"
+
+
+def test_little_is_kept_of_strangers(serve: Serve) -> None:
+    body = frame(0, 0, 1, bytes(10_000))
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            serve.socket().sendall(PREFACE + SETTINGS + head(1) + body * 6)
+            assert serve.server.wait(0.001) is None
+        assert serve.server.wait(0.2) is None
+        assert tracemalloc.get_traced_memory()[0] < 5 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert serve.answer(serve.channel(), b"a", b"b") == b"a"
+
+
+def test_slow_strangers_keep_nobody_out(serve: Serve) -> None:
+    slow = [serve.socket() for _ in range(40)]
+    for raw in slow:
+        raw.sendall(PREFACE[:5])
+        assert serve.server.wait(0.001) is None
+    player = serve.channel()
+    assert serve.answer(player, b"a", b"b") == b"a"
+    assert frames(received_all(slow[0]))[-1][0] == 7
+    slow += [serve.socket() for _ in range(40)]
+    assert serve.answer(player, b"c", b"d") == b"c"
+    slow[-1].sendall(PREFACE + SETTINGS + request(1, MESSAGE))
+    assert b"grpc-status\x016" in received(slow[-1], b"another player")
+
+
+def test_message_that_is_too_long_is_refused_and_reported(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_frames, "LONGEST_MESSAGE", 2**20)
+    call = serve.channel()
+    fits = bytes(2**20 - 5)
+    assert serve.answer(call, b"a", b"b") == b"a"
+    assert serve.answer(call, fits, b"b") == fits
+    future = call(bytes(2**21))
+    with pytest.raises(ProtocolBroken, match="longer than 1 MiB"):
+        serve.message()
+    assert future.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 @pytest.mark.parametrize(
