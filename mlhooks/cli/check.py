@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from mlhooks.cli.options import Command
 from mlhooks.errors import UsageError
 
 PLUGIN = "mlhooks.testing.plugin"
@@ -93,7 +94,7 @@ def _run(**arguments: object) -> None:
     click.get_current_context().exit(code)
 
 
-check = click.Command(
+check = Command(
     "check",
     callback=_run,
     params=[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlhooks.cli.options import plugin_options
+from mlhooks.cli.options import Command, plugin_options
 from mlhooks.errors import UsageError
 from mlhooks.example_configs import find_config
 
@@ -123,7 +123,7 @@ config = click.Group(
     "config",
     help="Check, show and describe configuration files.",
     commands=[
-        click.Command(
+        Command(
             "check",
             callback=_check,
             help=_check.__doc__,
@@ -135,12 +135,12 @@ config = click.Group(
                 *plugin_options(),
             ],
         ),
-        click.Command(
+        Command(
             "show",
             callback=_show,
             help=_show.__doc__,
             params=[_file(), _json("Print JSON instead of YAML."), _overrides(), *plugin_options()],
         ),
-        click.Command("schema", callback=_schema, help=_schema.__doc__, params=[*plugin_options()]),
+        Command("schema", callback=_schema, help=_schema.__doc__, params=[*plugin_options()]),
     ],
 )

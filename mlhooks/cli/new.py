@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from mlhooks import plugin_sources
+from mlhooks.cli.options import Command
 from mlhooks.errors import UsageError
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -103,7 +104,7 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
     return re.sub("|".join(map(re.escape, words)), lambda match: words[match[0]], text)
 
 
-new = click.Command(
+new = Command(
     "new",
     callback=_new,
     params=[

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import click
+
+_FLAG = re.compile("--?[A-Za-z]|--$")  # not a number such as -1
 
 
 class SectionOption(click.Option):
@@ -17,7 +20,37 @@ class SectionOption(click.Option):
         self.key = key
 
 
-class SectionedCommand(click.Command):
+class _Strict(click.Command):
+    """Takes no flag for the value of the option in front of it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse `--run-id --force`, of which click would make a run called --force."""
+        take_values = {
+            name
+            for param in self.get_params(ctx)
+            if isinstance(param, click.Option) and not param.is_flag and not param.count
+            for name in param.opts
+        }
+        waiting: str | None = None
+        for word in args:
+            if waiting is not None and _FLAG.match(word):
+                instead = f" If it is the value, say {waiting}={word}" if waiting.startswith("--") else ""
+                raise click.BadOptionUsage(waiting, f"{waiting} needs a value, and {word} is a flag.{instead}", ctx)
+            if word == "--" and waiting is None:
+                break
+            waiting = word if waiting is None and word in take_values else None
+        return super().parse_args(ctx, args)
+
+
+class Command(_Strict):
+    """A command of mlhooks."""
+
+
+class Group(_Strict, click.Group):
+    """A group of commands that has options of its own."""
+
+
+class SectionedCommand(Command):
     """A command whose help lists its options under headings, in the order of their declaration."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

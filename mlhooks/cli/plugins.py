@@ -14,7 +14,7 @@ import click
 
 from mlhooks.cli.check import check
 from mlhooks.cli.new import new
-from mlhooks.cli.options import plugin_options
+from mlhooks.cli.options import Command, Group, plugin_options
 from mlhooks.plugins import PluginInfo, PluginManager, find_plugins, load_plugins
 
 
@@ -66,7 +66,7 @@ def _line(spec: FunctionType) -> int:
     return spec.__code__.co_firstlineno
 
 
-plugins = click.Group(
+plugins = Group(
     "plugins",
     callback=_list,
     invoke_without_command=True,
@@ -75,6 +75,6 @@ plugins = click.Group(
         click.Option(["--json", "as_json"], is_flag=True, help="Print a list of objects instead of a table."),
         click.Option(["--names", "names_only"], is_flag=True, help="Print names only, without importing any plugin."),
     ],
-    commands=[click.Command("hooks", callback=_hooks, help=_hooks.__doc__), new, check],
+    commands=[Command("hooks", callback=_hooks, help=_hooks.__doc__), new, check],
     help="List the plugins that a run would load.",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -21,6 +22,8 @@ from mlhooks.training.policy import ActorPolicy, Policy
 
 CHUNK_ROWS, CHUNK_FEATURES = 2**14, 2**22
 """Rows, and numbers in them, whose values are estimated at once."""
+NAMED = 3
+"""How many parameters an error names."""
 
 
 class GradientStepper(Protocol):
@@ -170,11 +173,11 @@ class TorchOptimizer(Optimizer):
         """
         norm = self.flat.norm()
         if not math.isfinite(norm) or not math.isfinite(losses["loss"].item()):
-            raise NonFiniteError(self._name_non_finite(losses))
+            raise NonFiniteError(self._name_non_finite(losses, norm))
         if self.max_grad_norm is not None and norm > self.max_grad_norm:
             self.flat.scale(self.max_grad_norm / (norm + 1e-6))
 
-    def _name_non_finite(self, losses: dict[str, Tensor]) -> str:
+    def _name_non_finite(self, losses: dict[str, Tensor], norm: float) -> str:
         values = {name: float(value.detach()) for name, value in losses.items()}
         bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
         if bad:
@@ -182,8 +185,7 @@ class TorchOptimizer(Optimizer):
         else:
             modules = {**self.policy.modules(), **self.modules()}
             named = ((f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters())
-            names = [name for name, p in named if p.grad is not None and not torch.isfinite(p.grad).all()]
-            source = "gradients became NaN or infinite in " + ", ".join(names)
+            source = _worst_gradients({name: p.grad for name, p in named if p.grad is not None}, norm)
         return (
             f"{source}, at step {self.step:,}. No parameter was changed by it. Try a lower learning_rate, set "
             "hyperparameters.max_grad_norm, or normalize: true."
@@ -211,6 +213,18 @@ def _all_finite(state: Any) -> bool:
         return bool(torch.isfinite(state).all())
     values = state.values() if isinstance(state, dict) else state if isinstance(state, list) else ()
     return all(map(_all_finite, values))
+
+
+def _worst_gradients(gradients: Mapping[str, Tensor], norm: float) -> str:
+    """Name the gradients that are not finite, or where all are, the largest of those whose norm is not."""
+    bad = [name for name, gradient in gradients.items() if not torch.isfinite(gradient).all()]
+    if bad:
+        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        return f"gradients became NaN or infinite in {', '.join(bad[:NAMED])}{more}"
+    largest = {name: float(gradient.abs().max()) for name, gradient in gradients.items() if gradient.numel()}
+    names = sorted(largest, key=lambda name: -largest[name])[:NAMED]
+    sizes = ", ".join(f"{largest[name]:.1e} in {name}" for name in names)
+    return f"the norm of the gradients is {norm}, because they are too large to be squared: up to {sizes}"
 
 
 class ActorCriticOptimizer(TorchOptimizer):

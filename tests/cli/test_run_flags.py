@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -197,3 +198,41 @@ def test_help_has_sections(capsys):
     for title in ("Run:", "Environment:", "Engine (Unity players):", "Torch:", "Plugins:"):
         assert f"\n{title}\n" in out
     assert "--tensorflow" not in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--run-id", "--force"],
+        ["run", "basic_ppo", "--results-dir", "--force"],
+        ["run", "--env", "--num-envs", "2"],
+        ["run", "--initialize-from", "--run-id=a"],
+        ["run", "--set", "--force"],
+        ["run", "--seed", "--force"],
+        ["run", "--torch-device", "-p", "x"],
+        ["run", "-p", "--force"],
+        ["run", "--plugins-dir", "--", "x"],
+        ["run", "--run-id", "--frce", "--env-args", "x"],
+        ["config", "check", "basic_ppo", "--set", "--json"],
+        ["plugins", "-p", "--json"],
+        ["plugins", "new", "--kind", "--help"],
+        ["plugins", "check", "x", "-k", "-x"],
+        ["doctor", "--env", "-h"],
+    ],
+)
+def test_a_flag_is_never_the_value_of_the_option_in_front_of_it(api, words, capsys):
+    assert main(words) == 2
+    option, flag = next((a, b) for a, b in pairwise(words) if a.startswith("-"))
+    assert f"Error: {option} needs a value, and {flag} is a flag." in capsys.readouterr().err
+
+
+def test_values_may_begin_with_a_dash_where_no_flag_does_or_by_an_equals_sign(api):
+    assert main(["run", "--seed", "-1", "--run-id=--force", "--env", "-1", "--target-frame-rate", "-1"]) == 0
+    assert api.flags == {
+        "env_settings.seed": -1,
+        "checkpoint_settings.run_id": "--force",
+        "env_settings.env_path": "-1",
+        "engine_settings.target_frame_rate": -1,
+    }
+    assert main(["run", "--run-id", "a", "--force", "--env-args", "--run-id", "--force"]) == 0
+    assert api.flags["env_settings.env_args"] == ["--run-id", "--force"]

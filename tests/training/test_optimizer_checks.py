@@ -13,7 +13,7 @@ import torch
 
 from builtin_plugins.ppo import PPOOptimizer
 from mlhooks import hookimpl
-from mlhooks.errors import PluginError
+from mlhooks.errors import NonFiniteError, PluginError
 from mlhooks.training.run import Run
 from tests.scripted import Env, config, train
 
@@ -132,3 +132,25 @@ def test_modules_that_are_frozen_may_be_left_out(tmp_path: Path, caplog: pytest.
 
     run_with(Frozen, tmp_path)
     assert "leaves out" not in caplog.text
+
+
+@pytest.mark.parametrize("scale", [1e21, float("inf")])
+def test_gradients_that_cannot_be_applied_are_named(tmp_path: Path, scale: float) -> None:
+    class Steep(PPOOptimizer):
+        def loss(self, batch: Any) -> Any:
+            losses = super().loss(batch)
+            bias = self.critic.heads.bias
+            # The loss stays what it is, and the derivative by this bias becomes `scale`.
+            bias.register_hook(lambda gradient: torch.full_like(gradient, scale))
+            return losses
+
+    with pytest.raises(NonFiniteError) as caught:
+        run_with(Steep, tmp_path)
+    message = str(caught.value)
+    if scale == 1e21:
+        assert message.startswith(
+            "the norm of the gradients is inf, because they are too large to be squared: up to 1.0e+21 in critic."
+        )
+    else:
+        assert message.startswith("gradients became NaN or infinite in critic.")
+    assert "at step 100. No parameter was changed by it. Try a lower learning_rate" in message
