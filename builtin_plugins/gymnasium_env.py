@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mlhooks import hookimpl
+from mlhooks.envs.closing import close
 from mlhooks.envs.factory import EnvironmentKind
 from mlhooks.envs.parameters import refuse_parameters
 from mlhooks.errors import EnvironmentFailure, UsageError
@@ -98,7 +99,7 @@ def make(
         return behavior(*envs, behavior_name=spec.name, title=f"gymnasium:{spec.id}", **settings)
     except Exception:
         for env in envs:
-            env.close()
+            close(env, f"gymnasium:{spec.id}")
         raise
 
 
@@ -178,7 +179,7 @@ def _make_envs(gymnasium: ModuleType, spec: EnvSpec, copies: int, arguments: dic
                 envs += (gymnasium.make(spec, **{"disable_env_checker": True, **arguments}) for _ in range(copies))
             except BaseException:
                 for made in envs:
-                    made.close()
+                    close(made, f"gymnasium:{spec.id}")
                 raise
             return mode, envs
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:

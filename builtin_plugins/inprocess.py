@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,13 +9,12 @@ from mlagents_envs.base_env import ActionTuple, BaseEnv
 
 from mlhooks import hookimpl
 from mlhooks.envs import players
+from mlhooks.envs.closing import close
 from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep, spaces_of, stats_of
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.restarts import RestartPolicy
 from mlhooks.errors import EnvironmentPaused, MlhooksError
 from mlhooks.settings import RunOptions
-
-logger = logging.getLogger("mlhooks")
 
 
 class InProcessManager(EnvManager):
@@ -95,10 +93,7 @@ class InProcessManager(EnvManager):
         env, self.envs[worker.index] = self.envs[worker.index], None
         if env is not None:
             players.kill(self._players[worker.index])  # closing the environment would wait for them
-            try:
-                env.close()
-            except Exception as also:
-                logger.warning("The environment that failed could not be closed either: %s", also)
+            close(env, f"The environment of worker {worker.index}, which failed,")
         return lost
 
     def send(self, worker: Worker, behavior_id: str, action: ActionTuple) -> None:
@@ -133,9 +128,9 @@ class InProcessManager(EnvManager):
 
     def close(self) -> None:
         """Close the environments."""
-        for env in self.envs:
+        for index, env in enumerate(self.envs):
             if env is not None:
-                env.close()
+                close(env, f"The environment of worker {index}")
 
     def state_dict(self) -> dict[str, Any] | None:
         """The states of all environments, where all of them offer one."""

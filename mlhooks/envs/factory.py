@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from mlhooks.envs.closing import close
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.errors import EnvironmentFailure, MlhooksError, PluginError
 from mlhooks.places import defined_at, in_brackets, raised_at
@@ -88,7 +89,7 @@ class EnvironmentFactory:
         try:
             set_parameters(env, self.parameters, worker_id, self.options.env_settings.env_path or "The environment")
         except BaseException:
-            env.close()
+            close(env, "The environment")
             raise
         return env
 

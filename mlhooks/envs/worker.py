@@ -17,7 +17,8 @@ from mlagents_envs.base_env import BaseEnv
 
 from mlhooks import signals
 from mlhooks.envs import messages, players
-from mlhooks.envs.manager import described, spaces_of, stats_of
+from mlhooks.envs.closing import close
+from mlhooks.envs.manager import spaces_of, stats_of
 from mlhooks.envs.messages import Act, Close, Failed, Logged, Made, Player, Reset, Sent, SetParameters
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter
@@ -65,16 +66,8 @@ def run(connection: Connection[Any, Any], recipe: Recipe) -> None:
         logging.getLogger("mlhooks").debug("It failed like this:", exc_info=True)
         parent.tell(Failed.by(error))
         parent.kill_players()  # closing the environment would wait for them
-    if env is not None:
-        _close(env)
-
-
-def _close(env: BaseEnv) -> None:
-    try:
-        env.close()
-    except Exception as error:
-        logging.getLogger("mlhooks").warning("The environment could not be closed: %s", described(error))
-        raise SystemExit(1) from None
+    if env is not None and not close(env, "The environment"):
+        raise SystemExit(1)
 
 
 class _Loop:

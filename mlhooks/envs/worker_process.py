@@ -134,8 +134,8 @@ class WorkerProcess:
                     self._await()
                 case Player(pid):
                     self._players += players.find(pid)
-                case Logged(logger, level, text):
-                    logging.getLogger(logger).log(level, "Worker %d: %s", self.recipe.index, text)
+                case Logged():
+                    self._log(message)
         if self.overdue:
             self._hangs = True
             raise EnvironmentFailure(
@@ -161,6 +161,9 @@ class WorkerProcess:
         self._learn(sent)
         steps = read_steps(self._steps, self._specs, sent.steps)
         return WorkerStep(Worker(self.recipe.index), self._specs, steps, sent.stats, self._spaces)
+
+    def _log(self, record: Logged) -> None:
+        logging.getLogger(record.logger).log(record.level, "Worker %d: %s", self.recipe.index, record.text)
 
     def _learn(self, sent: Sent) -> None:
         self._specs |= sent.specs
@@ -217,11 +220,13 @@ class WorkerProcess:
         self.stepping = self.leaving = False
 
     def _drain(self) -> None:
-        """Read what it still said, for a player that it started last, and memory that nobody would free."""
+        """Read what it still said: of a player that it started last, of trouble, of memory that nobody would free."""
         with contextlib.suppress(EnvironmentFailure):  # at the end of what it said
             for message in self._messages():
                 if isinstance(message, Player):
                     self._players += players.find(message.pid)
+                elif isinstance(message, Logged):
+                    self._log(message)
                 elif isinstance(message, Sent):
                     with contextlib.suppress(OSError):  # it freed that itself
                         self._steps.arrays(message.steps.block, [])

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from mlagents_envs.base_env import BehaviorSpec
 
+from mlhooks.envs.closing import close
 from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep
 from mlhooks.envs.restarts import restart_report
 from mlhooks.envs.shared_steps import check_steps
@@ -389,7 +390,7 @@ class Run:
                     self._persistence.save_last()
         finally:
             if self.manager is not None:
-                self.manager.close()
+                close(self.manager, "What runs the environments")
 
     def _summarize_last(self) -> None:
         """Write what is left of summary periods; that of an interrupted run is kept for the run that resumes it."""

@@ -1,0 +1,40 @@
+"""Closing environments, which may fail without harm: what a run has learned is saved before."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+logger = logging.getLogger("mlhooks")
+
+
+class Closable(Protocol):
+    """An environment, or what runs several."""
+
+    def close(self) -> None:
+        """Release what it holds."""
+
+
+def close(opened: Closable, name: str) -> bool:
+    """Close an environment, and warn where it raises something, which changes neither how the run ends nor why.
+
+    Args:
+        opened: what is to be closed.
+        name: how the warning calls it.
+
+    Returns:
+        Whether it was closed.
+
+    Raises:
+        KeyboardInterrupt: somebody does not want to wait for it.
+    """
+    try:
+        opened.close()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        from mlhooks.envs.manager import described  # here, so that the command line does not wait for numpy
+
+        logger.warning("%s could not be closed: %s", name, described(error))
+        return False
+    return True
