@@ -15,7 +15,7 @@ from builtin_plugins.gymnasium_answers import WrongAnswer, explained, place_of
 from builtin_plugins.gymnasium_spaces import described
 from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks.envs.spaces import ActionDecoder, Misfit, Spaces
-from mlhooks.errors import EnvironmentFailure
+from mlhooks.errors import ContractBroken, EnvironmentFailure
 from mlhooks.places import in_brackets, raised_at
 
 Check = Literal["first", "always", "never"]
@@ -113,6 +113,6 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         opened = self._opened[copy if copy is not None and copy < len(self._opened) else 0]
         place = in_brackets(place_of(opened, method))
         if isinstance(error, WrongAnswer):
-            return EnvironmentFailure(f"{failed}: {error}{place}.")
+            return ContractBroken(f"{failed}: {error}{place}.")
         without = ", or go without this check by --set env_settings.check=never" if error.strict else ""
-        return EnvironmentFailure(f"{failed}: {error}. Mend {method}(){place} or the observation_space{without}.")
+        return ContractBroken(f"{failed}: {error}. Mend {method}(){place} or the observation_space{without}.")

@@ -13,7 +13,7 @@ from mlagents_envs.base_env import ActionTuple
 from builtin_plugins import gymnasium_answers as answers
 from builtin_plugins.gymnasium_behavior import GymnasiumBehavior, When
 from mlhooks.envs.spaces import Encoded, Misfit
-from mlhooks.errors import EnvironmentFailure
+from mlhooks.errors import ContractBroken, EnvironmentFailure
 
 Rows = npt.NDArray[np.intp]
 """Indices of agents."""
@@ -117,7 +117,7 @@ class GymnasiumVector(GymnasiumBehavior):
     def _final_observations(self, info: dict[str, Any], rows: Rows) -> list[Encoded]:
         """Return the final observations of the agents at `rows`, which alone have them in their infos."""
         if "final_obs" not in info:
-            raise EnvironmentFailure(
+            raise ContractBroken(
                 f"The vectorized implementation of {self._title} resets its copies in the step that ends an episode, "
                 "but gives no info['final_obs'] with the final observations."
             )

@@ -23,7 +23,7 @@ class InProcessManager(EnvManager):
     Args:
         make_env: makes the environment of a worker.
         count: how many workers there are.
-        restarts: decides whether an environment that failed is made anew.
+        restarts: decides whether an environment that failed is made again.
     """
 
     def __init__(self, make_env: Callable[[int], BaseEnv], count: int, restarts: RestartPolicy) -> None:
@@ -32,6 +32,8 @@ class InProcessManager(EnvManager):
         self._parameters: Parameters = {}  # those since the start
         self._players: list[list[players.Process]] = [[] for _ in range(count)]
         self.envs: list[BaseEnv | None] = [None] * count
+        self._steps = [0] * count  # since each environment was made
+        self._begun = False  # whether any of them ever made a step
         self._fresh = [True] * count  # a fresh worker's first step waits already
         self._paused: set[int] = set()
         self._untold: dict[int, EnvironmentPaused] = {}  # of workers that paused in a reset, for `ready` to tell
@@ -49,6 +51,7 @@ class InProcessManager(EnvManager):
     def _make(self, index: int) -> BaseEnv:
         with players.noticed() as self._players[index]:
             env = self.envs[index] = self._make_env(index)
+        self._steps[index] = 0
         set_parameters(env, self._parameters, index)
         return env
 
@@ -75,18 +78,20 @@ class InProcessManager(EnvManager):
             self._begin(index)
         if not self._fresh[index]:
             env.step()
+            self._steps[index] += 1
+            self._begun = True
         specs = env.behavior_specs
         steps = {name: env.get_steps(name) for name in specs}
         self._fresh[index] = False
         return WorkerStep(worker, specs, steps, stats_of(env), spaces_of(env))
 
     def fail(self, worker: Worker, error: Exception) -> WorkerLost:
-        """Close an environment that failed; the next call of `ready` makes it anew, or waits for one that is paused.
+        """Close an environment that failed; the next call of `ready` makes it again, or waits for one that is paused.
 
         Raises:
             WorkerFailure: the limits of restarts are reached.
         """
-        lost = self._restarts.restart(worker, error)
+        lost = self._restarts.restart(worker, error, steps=self._steps[worker.index], begun=self._begun)
         if lost.paused:
             self._paused.add(worker.index)
             return lost
@@ -103,7 +108,7 @@ class InProcessManager(EnvManager):
         env.set_actions(behavior_id, action)
 
     def reset(self, worker: Worker) -> None:
-        """Reset the environment; one that is paused begins anew in any case."""
+        """Reset the environment; one that is paused begins again in any case."""
         if worker.index in self._paused | self._untold.keys():
             return
         try:
@@ -121,7 +126,7 @@ class InProcessManager(EnvManager):
         """Hand the parameters to all environments."""
         self._parameters = parameters
         for index, env in enumerate(self.envs):
-            if env is not None:  # what failed is made anew with them
+            if env is not None:  # what failed is made again with them
                 set_parameters(env, parameters, index)
                 if reset:
                     self.reset(Worker(index))

@@ -40,6 +40,10 @@ class EnvironmentFailure(MlhooksError):
     """An environment that does not start, crashed, or broke its contract."""
 
 
+class ContractBroken(EnvironmentFailure):
+    """An environment whose answers no environment may give; started again, it would give them again."""
+
+
 class EnvironmentPaused(EnvironmentFailure):
     """An environment that a person stopped and may start again: nothing failed, and its `reset` waits for that."""
 

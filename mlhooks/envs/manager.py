@@ -43,7 +43,7 @@ class WorkerStep(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """A worker whose environment failed and is being started anew; its agents' episodes will never be finished.
+    """A worker whose environment failed and is being started again; its agents' episodes will never be finished.
 
     So will those of an environment that a person stopped and may start again: it is `paused`, and did not fail.
     """
@@ -62,7 +62,7 @@ class WorkerLost:
 
 
 class WorkerFailure(EnvironmentFailure):
-    """A worker whose environment failed and that cannot go on; `why_final` says why it is not started anew."""
+    """A worker whose environment failed and that cannot go on; `why_final` says why it is not started again."""
 
     def __init__(self, worker: Worker, error: Exception, why_final: str = "") -> None:
         text = str(WorkerLost(worker, error))
@@ -100,7 +100,7 @@ class EnvManager(ABC):
         """Begin new episodes in a worker; its next step is ready after that."""
 
     def set_parameters(self, parameters: Parameters, *, reset: bool = False) -> None:
-        """Give all environments, also those that are made anew later, other environment parameters.
+        """Give all environments, also those that are made again later, other environment parameters.
 
         With which ones environments start, `make_env` sees to. A manager without this method cannot run a curriculum,
         whose lessons change them, and is refused with one before training.
@@ -112,10 +112,10 @@ class EnvManager(ABC):
         raise NotImplementedError(f"{type(self).__name__} offers no set_parameters.")
 
     def fail(self, worker: Worker, error: Exception) -> WorkerLost:
-        """Start a worker's environment anew, because what it sent cannot be used.
+        """Start a worker's environment again, because what it sent cannot be used.
 
         Raises:
-            WorkerFailure: it is not to be started anew, which is what a manager without restarts always says.
+            WorkerFailure: it is not to be started again, which is what a manager without restarts always says.
         """
         raise WorkerFailure(worker, error) from error
 

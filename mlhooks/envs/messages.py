@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from mlagents_envs.base_env import BehaviorSpec
 
 from mlhooks.envs.manager import Stat, described
+from mlhooks.envs.mistakes import is_mistake, keep_mistake
 from mlhooks.envs.parameters import Parameters
 from mlhooks.envs.shared_steps import Message
 from mlhooks.envs.spaces import Spaces
-from mlhooks.errors import EnvironmentFailure
+from mlhooks.errors import ContractBroken, EnvironmentFailure
 from mlhooks.places import keep_place
 
 
@@ -56,16 +57,18 @@ class Failed(NamedTuple):
 
     error: bytes
     text: str
+    mistake: bool
 
     @classmethod
     def by(cls, error: Exception) -> Failed:
         """The message about an error."""
         pickled = b""
         keep_place(error)
+        keep_mistake(error)
         with contextlib.suppress(Exception):
             pickled = pickle.dumps(error)
             pickle.loads(pickled)
-        return cls(pickled, described(error))
+        return cls(pickled, described(error), is_mistake(error))
 
     def exception(self) -> Exception:
         """The error, or an EnvironmentFailure with its text."""
@@ -73,7 +76,7 @@ class Failed(NamedTuple):
             error = pickle.loads(self.error)
             if isinstance(error, Exception):
                 return error
-        return EnvironmentFailure(self.text)
+        return ContractBroken(self.text) if self.mistake else EnvironmentFailure(self.text)
 
 
 class Logged(NamedTuple):

@@ -1,4 +1,4 @@
-"""Environments in worker processes: none waits for the slowest, and one that fails is started anew meanwhile."""
+"""Environments in worker processes: none waits for the slowest, and one that fails is started again meanwhile."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class ProcessManager(EnvManager):
     """Runs each environment in a process of its own.
 
     A worker steps from the moment at which `ready` is called after its actions were sent until its answer is taken, so
-    while the learner updates, too. A worker whose first start fails is started anew only if another one came up: what
+    while the learner updates, too. A worker whose first start fails is started again only if another one came up: what
     keeps all of them from starting will not pass.
 
     Args:
         recipes: what each worker is made from.
         timeout: seconds in which an environment must be made, and answer each step.
-        restarts: decides whether a failed worker is started anew.
+        restarts: decides whether a failed worker is started again.
     """
 
     def __init__(self, recipes: Sequence[Recipe], *, timeout: float, restarts: RestartPolicy) -> None:
@@ -95,12 +95,14 @@ class ProcessManager(EnvManager):
         return [self._restart(worker, error) for worker, error in failures]
 
     def _restart(self, worker: WorkerProcess, error: Exception) -> WorkerLost:
-        lost = self._restarts.restart(Worker(worker.recipe.index), error)
+        begun = any(each.worked for each in self._workers) or not worker.came_up
+        steps = max(0, worker.answers - 1)
+        lost = self._restarts.restart(Worker(worker.recipe.index), error, steps=steps, begun=begun)
         self._to_restart.append(worker)
         return lost
 
     def fail(self, worker: Worker, error: Exception) -> WorkerLost:
-        """Start a worker anew, because what it sent cannot be used.
+        """Start a worker again, because what it sent cannot be used.
 
         Raises:
             WorkerFailure: the limits of restarts are reached.

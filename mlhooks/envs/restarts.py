@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mlhooks.envs.manager import Worker, WorkerFailure, WorkerLost, described
+from mlhooks.envs.mistakes import is_mistake, is_raised
 from mlhooks.errors import EnvironmentPaused, MlhooksError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class RestartPolicy:
     def __init__(self, lifetime: int, rate: int, period: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.lifetime, self.rate, self.period, self._clock = lifetime, rate, period, clock
         self._restarts: dict[int, list[float]] = defaultdict(list)
+        self._failures: dict[int, str] = {}  # how each worker failed last
 
     @classmethod
     def from_settings(cls, settings: EnvironmentSettings) -> RestartPolicy:
@@ -37,22 +39,39 @@ class RestartPolicy:
             settings.max_lifetime_restarts, settings.restarts_rate_limit_n, settings.restarts_rate_limit_period_s
         )
 
-    def restart(self, worker: Worker, error: Exception) -> WorkerLost:
+    def restart(self, worker: Worker, error: Exception, *, steps: int = 1, begun: bool = True) -> WorkerLost:
         """Count a restart after a failure; that of an environment that a person stopped is none.
 
+        Args:
+            worker: the worker that failed.
+            error: how it failed.
+            steps: how many steps its environment made since it was started last.
+            begun: whether any environment of the run ever made a step.
+
         Raises:
-            WorkerFailure: a restart would pass a limit.
+            WorkerFailure: a restart would pass a limit, or would not help.
             MlhooksError: the failure itself, where what was asked for cannot be done, however often it is tried.
         """
         if isinstance(error, EnvironmentPaused):
             return WorkerLost(worker, error)
         if isinstance(error, MlhooksError) and error.exit_code == UsageError.exit_code:
             raise error
-        reached = self._limit_reached(worker)
-        if reached:
-            raise WorkerFailure(worker, error, reached) from error
+        final = self._why_useless(worker, error, steps, begun) or self._limit_reached(worker)
+        if final:
+            raise WorkerFailure(worker, error, final) from error
         self._restarts[worker.index].append(self._clock())
+        self._failures[worker.index] = described(error)
         return WorkerLost(worker, error)
+
+    def _why_useless(self, worker: Worker, error: Exception, steps: int, begun: bool) -> str:
+        """Why an environment that is started again would fail in the same way; empty where it may not."""
+        if is_mistake(error):
+            return "It is not started again, since it would fail in the same way."
+        if not steps and self._failures.get(worker.index) == described(error):
+            return "It had been started again after the same failure, and made no step since."
+        if not begun and is_raised(error):
+            return "It is not started again, since no environment of this run has made a step yet."
+        return ""
 
     def _limit_reached(self, worker: Worker) -> str:
         now, restarts = self._clock(), self._restarts[worker.index]
@@ -77,7 +96,7 @@ def times(count: int) -> str:
 
 
 def restart_report(restarts: Sequence[WorkerLost]) -> str:
-    """What to say at the end of a run about the workers that were started anew, and why."""
+    """What to say at the end of a run about the workers that were started again, and why."""
     workers: dict[int, list[WorkerLost]] = defaultdict(list)
     for lost in restarts:
         workers[lost.worker.index].append(lost)
@@ -85,7 +104,7 @@ def restart_report(restarts: Sequence[WorkerLost]) -> str:
         f"    worker {index}, {times(len(losses))}, at last because: {_first_line(losses[-1].error)}"
         for index, losses in sorted(workers.items())
     ]
-    return "\n".join([f"Environments were started anew {times(len(restarts))}:", *lines])
+    return "\n".join([f"Environments were started again {times(len(restarts))}:", *lines])
 
 
 def _first_line(error: Exception) -> str:

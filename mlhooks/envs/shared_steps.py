@@ -9,7 +9,7 @@ import numpy as np
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
 
 from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter, Field, Layout
-from mlhooks.errors import EnvironmentFailure
+from mlhooks.errors import ContractBroken
 
 Specs = Mapping[str, BehaviorSpec]
 Steps = dict[str, tuple[DecisionSteps, TerminalSteps]]
@@ -55,13 +55,13 @@ def check_steps(behavior_id: str, spec: BehaviorSpec, decisions: DecisionSteps, 
     """Look for the reason why steps could not be taken in.
 
     Raises:
-        EnvironmentFailure: they do not fit their spec, or an agent appears twice.
+        ContractBroken: they do not fit their spec, or an agent appears twice.
     """
     write_steps(_Scratch(), {behavior_id: spec}, {behavior_id: (decisions, terminals)})
     for steps, what in ((decisions, "asks for more than one decision"), (terminals, "ends more than once")):
         ids, counts = np.unique(steps.agent_id, return_counts=True)
         if (counts > 1).any():
-            raise EnvironmentFailure(
+            raise ContractBroken(
                 f"Behavior {behavior_id!r}: an agent {what} in one step: agent_id has "
                 f"{', '.join(map(str, ids[counts > 1][:5].tolist()))} several times."
             )
@@ -71,7 +71,7 @@ def write_steps(writer: ArrayWriter | _Scratch, specs: Specs, steps: Steps) -> M
     """Write what an environment sent.
 
     Raises:
-        EnvironmentFailure: an array has another shape than its spec and the number of agents say.
+        ContractBroken: an array has another shape than its spec and the number of agents say.
     """
     counts = tuple(
         StepCount(
@@ -176,14 +176,14 @@ def _action_layout(specs: Specs, counts: tuple[ActionCount, ...]) -> list[Field]
 
 def _fill(arrays: Iterator[np.ndarray], values: list[np.ndarray], names: list[str], behavior_id: str) -> None:
     if len(values) != len(names):
-        raise EnvironmentFailure(
+        raise ContractBroken(
             f"Behavior {behavior_id!r}: its spec asks for {', '.join(names) or 'no action mask'}, and the environment "
             f"sent {len(values)} such arrays."
         )
     for value, name in zip(values, names, strict=True):
         array = next(arrays)
         if np.shape(value) != array.shape:
-            raise EnvironmentFailure(
+            raise ContractBroken(
                 f"Behavior {behavior_id!r}: the {name} has the shape {np.shape(value)}, and not {array.shape} as its "
                 "spec and the number of its agents say."
             )

@@ -33,7 +33,7 @@ _LEAVE = 10.0
 
 
 class WorkerProcess:
-    """One worker process at a time; it is started anew after a failure.
+    """One worker process at a time; it is started again after a failure.
 
     Args:
         recipe: what it is made from.
@@ -41,13 +41,15 @@ class WorkerProcess:
 
     Attributes:
         stepping: whether an answer of its environment is awaited.
-        came_up: whether its environment ever sent a step.
+        came_up: whether its environment ever sent a step; worked: whether it ever made one.
+        answers: how often it sent steps since the process was started.
         leaving: whether the process was told to end.
     """
 
     def __init__(self, recipe: worker.Recipe, timeout: float) -> None:
         self.recipe, self.timeout = recipe, timeout
-        self.stepping = self.leaving = self.came_up = False
+        self.stepping = self.leaving = self.came_up = self.worked = False
+        self.answers = 0
         self.deadline = float("inf")
         self._process: Any = None
         self._connection: Connection[Any, Any] | None = None
@@ -70,6 +72,7 @@ class WorkerProcess:
             self._process = process
         theirs.close()
         self.leaving = self._reset = self._hangs = False
+        self.answers = 0
         self._await()
 
     def _await(self) -> None:
@@ -158,6 +161,8 @@ class WorkerProcess:
 
     def _step(self, sent: Sent) -> WorkerStep:
         self.stepping, self.came_up, self.deadline = False, True, float("inf")
+        self.worked = self.worked or self.answers > 0  # the first answer is what a reset shows
+        self.answers += 1
         self._learn(sent)
         steps = read_steps(self._steps, self._specs, sent.steps)
         return WorkerStep(Worker(self.recipe.index), self._specs, steps, sent.stats, self._spaces)

@@ -50,7 +50,7 @@ class RunOutcome:
         error: what it failed with.
         elapsed: seconds.
         files: what -> files, for people; plugins may add theirs in `run_finished`.
-        restarts: the failures after which a worker was started anew, in order.
+        restarts: the failures after which a worker was started again, in order.
     """
 
     status: Literal["finished", "interrupted", "failed"] = "finished"
@@ -284,7 +284,7 @@ class Run:
             self._report(trainer, trainer.settle())
 
     def _observe(self, step: WorkerStep, manager: EnvManager) -> None:
-        """Hand what a worker sent to the trainers; a worker that sends what cannot be used is started anew."""
+        """Hand what a worker sent to the trainers; a worker that sends what cannot be used is started again."""
         self._waits = self.stop.at_once = False
         for behavior_id, (decisions, terminals) in step.steps.items():
             trainer = self._known.get(behavior_id) or self._trainer(behavior_id, step)
@@ -312,7 +312,7 @@ class Run:
                     trainer.stats.add_stat(key, value, aggregation)
 
     def _lose(self, lost: WorkerLost) -> None:
-        """Drop what a worker leaves unfinished that is being started anew, or waits for a person to start it."""
+        """Drop what a worker leaves unfinished that is being started again, or waits for a person to start it."""
         self.stop.at_once = False
         for trainer in self.trainers.values():
             trainer.worker_failed(lost.worker.index)
@@ -320,7 +320,7 @@ class Run:
             logger.info("%s The run waits, and goes on when it is started again; Ctrl-C saves and ends.", lost.error)
             self._waits = True
             return
-        logger.warning("Worker %d is started anew, and the run goes on. %s", lost.worker.index, lost)
+        logger.warning("Worker %d is started again, and the run goes on. %s", lost.worker.index, lost)
         self.outcome.restarts.append(lost)
         self.plugins.hook.env_failed(worker=lost.worker, error=lost.error, will_restart=True)
 

@@ -108,7 +108,7 @@ def test_actions_arrive_and_statistics_come_back(manage: Manage) -> None:
         ("crash", "Its process ended with code 7"),
     ],
 )
-def test_failed_worker_is_started_anew_while_the_others_go_on(
+def test_failed_worker_is_started_again_while_the_others_go_on(
     manage: Manage, tmp_path: Path, fault: str, message: str
 ) -> None:
     manager = manage(Make([Plan(), Plan({4: fault}, lives=1, folder=str(tmp_path))]), 2)
@@ -161,7 +161,7 @@ def test_limit_of_restarts_ends_in_a_failure_that_says_so(manage: Manage) -> Non
         play(manager, 1_000_000)
 
 
-def test_worker_whose_steps_cannot_be_used_is_started_anew(manage: Manage, tmp_path: Path) -> None:
+def test_worker_whose_steps_cannot_be_used_is_started_again(manage: Manage, tmp_path: Path) -> None:
     manager = manage(Make([Plan(folder=str(tmp_path))]), 1)
     lives: list[float] = []
     play(manager, 3, lambda step: lives.append(step.steps["Numbers"][0].obs[0][0, 0]))
@@ -201,7 +201,7 @@ class Weighed(Numbered):
         return [("weight", self.weight, "")]
 
 
-def test_parameters_reach_all_workers_and_those_that_are_started_anew(manage: Manage, tmp_path: Path) -> None:
+def test_parameters_reach_all_workers_and_those_that_are_started_again(manage: Manage, tmp_path: Path) -> None:
     manager = manage(lambda index: Weighed(index, Plan(folder=str(tmp_path))), 2)
     seen: dict[tuple[int, int], list[float]] = {(0, 0): [], (1, 0): [], (1, 1): []}
     steps: dict[int, float] = {}

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from mlhooks.envs.manager import Worker, WorkerFailure, WorkerLost
+from mlhooks.envs.messages import Failed
 from mlhooks.envs.restarts import RestartPolicy, restart_report
-from mlhooks.errors import EnvironmentPaused, UsageError
+from mlhooks.errors import ContractBroken, EnvironmentFailure, EnvironmentPaused, NonFiniteError, UsageError
 from mlhooks.settings.run_options import EnvironmentSettings
 
 ERROR = RuntimeError("it exploded")
@@ -80,7 +83,81 @@ def test_environment_that_a_person_stopped_is_counted_nowhere() -> None:
 def test_report_names_each_worker_how_often_and_why() -> None:
     lost = [WorkerLost(Worker(2), ERROR), WorkerLost(Worker(0), UsageError("First.")), WorkerLost(Worker(2), ERROR)]
     assert restart_report(lost).splitlines() == [
-        "Environments were started anew 3 times:",
+        "Environments were started again 3 times:",
         "    worker 0, once, at last because: First.",
         "    worker 2, 2 times, at last because: RuntimeError: it exploded",
     ]
+
+
+MISTAKE = TypeError("step() takes 1 positional argument")
+
+
+def told(error: Exception) -> EnvironmentFailure:
+    """As environment kinds tell what an environment raised."""
+    failure = EnvironmentFailure("The environment failed in step().")
+    failure.__cause__ = error
+    return failure
+
+
+def elsewhere(error: Exception) -> Exception:
+    """The error of a worker process, as it arrives."""
+    return pickle.loads(pickle.dumps(Failed.by(error))).exception()
+
+
+def unpicklable() -> Exception:
+    class Local(TypeError):
+        pass
+
+    return elsewhere(Local("a local class"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MISTAKE,
+        AttributeError("no x"),
+        NameError("no y"),
+        ModuleNotFoundError("no z"),
+        NotImplementedError(),
+        ContractBroken("an agent ends twice."),
+        told(MISTAKE),
+        told(told(MISTAKE)),
+        elsewhere(MISTAKE),
+        elsewhere(told(MISTAKE)),
+        elsewhere(ContractBroken("an agent ends twice.")),
+        unpicklable(),
+    ],
+    ids=repr,
+)
+def test_mistake_in_code_is_final_without_a_restart(error: Exception) -> None:
+    with pytest.raises(WorkerFailure, match="is not started again, since it would fail in the same way") as caught:
+        RestartPolicy(-1, -1, 60).restart(Worker(0), error)
+    assert caught.value.error is error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ERROR, told(ERROR), elsewhere(ERROR), NonFiniteError("reward is NaN."), ValueError("out of range")],
+    ids=repr,
+)
+def test_accident_is_none(error: Exception) -> None:
+    assert RestartPolicy(-1, -1, 60).restart(Worker(0), error).error is error
+
+
+def test_same_failure_with_no_step_between_is_final() -> None:
+    policy = RestartPolicy(-1, -1, 60)
+    for error, steps in ((ERROR, 0), (ERROR, 1), (ValueError("another"), 0), (ERROR, 0)):
+        policy.restart(Worker(0), error, steps=steps)
+    policy.restart(Worker(1), ERROR, steps=0)
+    with pytest.raises(WorkerFailure, match="had been started again after the same failure, and made no step since"):
+        policy.restart(Worker(0), RuntimeError("it exploded"), steps=0)
+
+
+@pytest.mark.parametrize("error", [ERROR, told(ERROR), elsewhere(told(ERROR))], ids=repr)
+def test_first_step_that_fails_is_not_tried_again(error: Exception) -> None:
+    with pytest.raises(WorkerFailure, match="since no environment of this run has made a step yet"):
+        RestartPolicy(-1, -1, 60).restart(Worker(0), error, steps=0, begun=False)
+
+
+def test_process_that_ends_before_its_first_step_is_started_again() -> None:
+    assert RestartPolicy(-1, -1, 60).restart(Worker(0), EnvironmentFailure("It ended."), steps=0, begun=False)

@@ -96,7 +96,7 @@ WRONG = {
 @pytest.mark.parametrize(("what", "workers"), [*((what, 1) for what in WRONG), ("ids", 2)])
 def test_steps_that_do_not_fit_are_named(tmp_path: Path, what: str, workers: int) -> None:
     text = said(tmp_path, partial(spoilt_as, what), workers)
-    assert f"failed: Behavior 'Numbers': {WRONG[what]} It was not restarted" in text
+    assert f"failed: Behavior 'Numbers': {WRONG[what]} It is not started again, since it would" in text
 
 
 def spoilt_as(what: str, _: str, **arguments: Any) -> Spoilt:
@@ -129,6 +129,42 @@ def test_error_of_an_environment_names_its_line(tmp_path: Path) -> None:
     text = said(tmp_path, broken)
     assert "failed: ValueError: operands could not be broadcast" in text
     assert line_of(Broken, "np.broadcast_to") + "). It was not restarted" in text
+
+
+class Fails(Numbered):
+    """Raises something in a step."""
+
+    def __init__(self, at: int, error: str) -> None:
+        super().__init__()
+        self.at, self.error = at, error
+
+    def step(self) -> None:
+        if self.total == self.at:
+            raise {"mistake": TypeError, "accident": RuntimeError}[self.error]("of the environment")
+        super().step()
+
+
+def fails_at(at: int, error: str, *_: Any, **__: Any) -> Fails:
+    return Fails(at, error)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("at", "error", "final"),
+    [
+        (0, "accident", "It is not started again, since no environment of this run has made a step yet."),
+        (0, "mistake", "It is not started again, since it would fail in the same way."),
+        (7, "mistake", "It is not started again, since it would fail in the same way."),
+    ],
+)
+def test_what_would_come_back_ends_the_run_without_a_restart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int, at: int, error: str, final: str
+) -> None:
+    settings = config("Numbers", "test:x", max_steps=400)
+    with pytest.raises(EnvironmentFailure) as caught:
+        train(settings, tmp_path, Offer(partial(fails_at, at, error)), flags={"env_settings.num_envs": workers})
+    assert str(caught.value).endswith(f"{line_of(Fails, 'raise')}). {final}")
+    assert "started again, and the run goes on" not in caplog.text
 
 
 class NeverBegins(Numbered):

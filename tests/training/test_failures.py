@@ -64,7 +64,7 @@ def exploding(at: int) -> Any:
     return crash
 
 
-def test_environment_that_fails_is_made_anew_and_the_run_goes_on(
+def test_environment_that_fails_is_made_again_and_the_run_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = []
@@ -78,7 +78,7 @@ def test_environment_that_fails_is_made_anew_and_the_run_goes_on(
     assert run.outcome.status == "finished"
     assert run.trainers["Corridor"].step == 600
     assert recorder.failures == [(0, "the simulation exploded", True)]
-    # 62 steps were taken in, and 4 agents begin anew: one step of theirs more until all 600 rows are complete
+    # 62 steps were taken in, and 4 agents begin again: one step of theirs more until all 600 rows are complete
     assert [env.steps for env in made] == [63, 600 // 4 - 62]
     assert [lost.worker.index for lost in run.outcome.restarts] == [0]
     assert "worker 0, once, at last because: RuntimeError: the simulation exploded" in caplog.text

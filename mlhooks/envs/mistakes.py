@@ -1,0 +1,35 @@
+"""Failures that come from how an environment is written: they come back, however often it is started again."""
+
+from __future__ import annotations
+
+from mlhooks.errors import ContractBroken, MlhooksError
+
+MISTAKES = (ContractBroken, TypeError, AttributeError, NameError, ImportError, NotImplementedError, SyntaxError)
+_KEPT = "_mlhooks_mistake"
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether an error, or what mlhooks tells by it, is a mistake in code and no accident of its surroundings."""
+    kept = error.__dict__.get(_KEPT, False)
+    return kept or isinstance(error, MISTAKES) or (_is_told(error) and is_mistake(_cause(error)))
+
+
+def is_raised(error: BaseException) -> bool:
+    """Whether code of the environment raised an error, or what mlhooks tells by it; a process that ends raises none."""
+    return not isinstance(error, MlhooksError) or _is_told(error) or _KEPT in error.__dict__
+
+
+def keep_mistake(error: BaseException) -> None:
+    """Let an error remember what it is, because its cause gets lost on the way to another process."""
+    if is_raised(error):
+        error.__dict__[_KEPT] = is_mistake(error)
+
+
+def _is_told(error: BaseException) -> bool:
+    """Whether mlhooks tells by it what code raised, and not how a connection broke."""
+    return isinstance(error, MlhooksError) and not isinstance(error.__cause__, OSError | EOFError | None)
+
+
+def _cause(error: BaseException) -> BaseException:
+    assert error.__cause__ is not None
+    return error.__cause__
