@@ -64,6 +64,10 @@ class CheckpointError(MlhooksError):
     """A checkpoint that is missing, damaged, or does not fit the settings and networks it is loaded into."""
 
 
+class ResultsError(MlhooksError, OSError):
+    """Results that the system does not let a run write, such as on a full disk; names the file and what to do."""
+
+
 class WrongAnswer(Exception):
     """What a plugin's hook returned cannot be used; its text goes on after the plugin's name.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr
@@ -14,7 +15,7 @@ from mlhooks.settings.behaviors import TrainerSettings
 from mlhooks.settings.environment_parameters import FLOAT32, INT32, EnvironmentParameterSettings
 from mlhooks.settings.findings import Finding, error_from, nearest
 from mlhooks.settings.origin import Origin
-from mlhooks.settings.paths import PathText
+from mlhooks.settings.paths import PathText, RunId
 from mlhooks.settings.reading import check_text
 from mlhooks.settings.yaml_values import dump_yaml
 
@@ -33,6 +34,10 @@ def _storable(value: dict[str, Any] | None) -> dict[str, Any] | None:
         elif not isinstance(item, bool | int | float | None):
             raise ValueError(f"holds a {type(item).__name__}, which configuration.yaml cannot store")  # noqa: TRY004
     return value
+
+
+FOR_ONE_RUN = ("force", "resume", "inference")
+"""Of checkpoint_settings, what is said for one invocation: in a file it has no effect."""
 
 
 class EnvironmentSettings(SettingsModel):
@@ -90,7 +95,7 @@ class EngineSettings(SettingsModel):
 class CheckpointSettings(SettingsModel):
     """Where a run is stored, and how it starts."""
 
-    run_id: str = Field(default="ppo", min_length=1, description="Name of the run, and of its folder.")
+    run_id: RunId = Field(default="ppo", min_length=1, description="Name of the run, and of its folder.")
     initialize_from: str | None = Field(default=None, description="Name of the run whose weights to start from.")
     load_model: bool = Field(default=False, description="Deprecated and without effect: resume.")
     resume: bool = Field(default=False, description="Continue the run of this name.")
@@ -98,6 +103,13 @@ class CheckpointSettings(SettingsModel):
     train_model: bool = Field(default=False, description="Deprecated and without effect: runs train anyway.")
     inference: bool = Field(default=False, description="Act without learning.")
     results_dir: PathText = Field(default="results", min_length=1, description="Folder of all runs.")
+
+    _results_dir_as_said: str | None = PrivateAttr(default=None)
+
+    def anchor(self, folder: Path) -> None:
+        """Take a relative results_dir for one in this folder, wherever the working directory will be."""
+        self._results_dir_as_said = self._results_dir_as_said or self.results_dir
+        self.results_dir = str(folder / self.results_dir)
 
     @property
     def write_path(self) -> str:
@@ -187,6 +199,13 @@ class RunOptions(SettingsModel):
             "Behavior Name of the agent's Behavior Parameters), or give default_settings for all others",
         )
         return error_from(SettingsError, [finding])
+
+    def to_store(self) -> RunOptions:
+        """The options as a run keeps them: what was said for this one invocation is no setting of it."""
+        checkpoint = self.checkpoint_settings
+        said = {"results_dir": checkpoint._results_dir_as_said or checkpoint.results_dir}
+        flags = dict.fromkeys(FOR_ONE_RUN, False)
+        return self.model_copy(update={"checkpoint_settings": checkpoint.model_copy(update={**said, **flags})})
 
     def to_yaml(self) -> str:
         """Return the resolved options as YAML, which reads back equal."""
