@@ -1,0 +1,20 @@
+"""Plugins that are wrong on purpose: small changes of right ones, and the conformance tests that must catch each."""
+
+from tests.testing.mutants import (  # noqa: F401 - each adds its mutants
+    acting,
+    answering,
+    dqn,
+    every_plugin,
+    gymnasium,
+    policy_gradients,
+    ppo,
+    replay,
+    rollouts,
+    simulations,
+    sqlite,
+    stats_writers,
+    trainers,
+)
+from tests.testing.mutants.mutant import MUTANTS, Mutant
+
+__all__ = ["MUTANTS", "Mutant"]

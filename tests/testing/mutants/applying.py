@@ -1,0 +1,62 @@
+"""Carries a mutant out in this process, by a hook into the import of the modules that it changes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import CodeType, ModuleType
+
+from tests.testing.mutants import MUTANTS
+from tests.testing.mutants.patch import Patch
+
+NATIVE = "mlhooks.native."
+
+
+def apply(name: str) -> None:
+    """Have the mutant's modules changed when they are imported, before which this must be called.
+
+    Raises:
+        RuntimeError: some of them are imported already.
+    """
+    (mutant,) = [mutant for mutant in MUTANTS if mutant.name == name]
+    patch = mutant.patch()
+    if late := patch.modules & sys.modules.keys():
+        raise RuntimeError(f"{', '.join(sorted(late))} should not have been imported before {name} is applied.")
+    sys.meta_path.insert(0, PatchingFinder(patch, plain=mutant.plain))
+
+
+class PatchingFinder(MetaPathFinder):
+    """Finds the modules that a patch changes; where it is `plain`, there is no native extension."""
+
+    def __init__(self, patch: Patch, *, plain: bool) -> None:
+        self.patch, self.plain = patch, plain
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if self.plain and fullname.startswith(NATIVE):
+            raise ModuleNotFoundError(f"{fullname} is left out.", name=fullname)
+        spec = PathFinder.find_spec(fullname, path, target) if fullname in self.patch.modules else None
+        if spec is not None:
+            assert spec.origin is not None
+            spec.loader = PatchingLoader(fullname, spec.origin, self.patch)
+        return spec
+
+
+class PatchingLoader(SourceFileLoader):
+    """Executes a module's changed syntax tree, and changes its functions afterwards."""
+
+    def __init__(self, fullname: str, path: str, patch: Patch) -> None:
+        super().__init__(fullname, path)
+        self.patch = patch
+
+    def get_code(self, fullname: str) -> CodeType:
+        tree = self.patch.rewritten(fullname, self.get_data(self.path))
+        code: CodeType = compile(tree, self.path, "exec", dont_inherit=True)
+        return code
+
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        self.patch.surround(module)

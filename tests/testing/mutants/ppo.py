@@ -1,0 +1,130 @@
+"""PPO with a wrong loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.testing.mutants.mutant import mutant
+from tests.testing.mutants.patch import Patch
+
+LOSS = "builtin_plugins.ppo:PPOOptimizer.loss"
+SURROGATE = "torch.min(ratio * advantages, clipped * advantages)"
+RATIO = "torch.exp(log_probs - batch.log_probs)"
+CLIPPED = "ratio.clamp(1.0 - epsilon, 1.0 + epsilon)"
+ADVANTAGES = "batch.standardize(batch.advantages)"
+TOTAL = "policy_loss + 0.5 * value_loss - beta * entropy"
+VALUE_ERRORS = "(values - batch.returns).square()"
+VALUE_LOSS = "batch.mean(errors)"
+
+
+@mutant("ppo", caught_by=("test_policy_loss_has_the_policy_gradient", "test_learns_one_step"))
+def ppo_policy_loss_sign(patch: Patch) -> None:
+    patch.replace(LOSS, f"-batch.mean({SURROGATE})", f"batch.mean({SURROGATE})")
+
+
+@mutant("ppo", caught_by="test_policy_loss_has_the_policy_gradient")
+def ppo_ratio_inverted(patch: Patch) -> None:
+    patch.replace(LOSS, RATIO, "torch.exp(batch.log_probs - log_probs)")
+
+
+@mutant("ppo", caught_by="test_policy_loss_has_the_policy_gradient")
+def ppo_difference_instead_of_ratio(patch: Patch) -> None:
+    patch.replace(LOSS, RATIO, "1.0 + torch.exp(log_probs) - torch.exp(batch.log_probs)")
+
+
+@mutant("ppo", caught_by="test_clips_the_ratio_on_both_sides")
+def ppo_upper_clip_ignored(patch: Patch) -> None:
+    patch.replace(LOSS, CLIPPED, "ratio.clamp(min=1.0 - epsilon)")
+
+
+@mutant("ppo", caught_by="test_clips_the_ratio_on_both_sides")
+def ppo_lower_clip_ignored(patch: Patch) -> None:
+    patch.replace(LOSS, CLIPPED, "ratio.clamp(max=1.0 + epsilon)")
+
+
+@mutant("ppo", caught_by="test_clips_the_ratio_on_both_sides")
+def ppo_maximum_of_surrogates(patch: Patch) -> None:
+    patch.replace(LOSS, SURROGATE, "torch.max(ratio * advantages, clipped * advantages)")
+
+
+@mutant("ppo", caught_by="test_clipping_follows_its_schedule")
+def ppo_epsilon_schedule_ignored(patch: Patch) -> None:
+    patch.replace(LOSS, "self.epsilon(self.step)", "self.epsilon(0)")
+
+
+@mutant("ppo", caught_by="test_entropy_bonus_raises_the_entropy")
+def ppo_beta_schedule_ignored(patch: Patch) -> None:
+    patch.replace(LOSS, "self.beta(self.step)", "self.beta(0)")
+
+
+@mutant("ppo", caught_by="test_entropy_bonus_raises_the_entropy")
+def ppo_entropy_sign(patch: Patch) -> None:
+    patch.replace(LOSS, TOTAL, "policy_loss + 0.5 * value_loss + beta * entropy")
+
+
+@mutant("ppo", caught_by="test_entropy_bonus_raises_the_entropy")
+def ppo_entropy_detached(patch: Patch) -> None:
+    patch.replace(LOSS, "batch.mean(entropies)", "batch.mean(entropies.detach())")
+
+
+@mutant("ppo", caught_by="test_reported_entropy_is_the_policys")
+def ppo_entropy_reported_negative(patch: Patch) -> None:
+    @patch.around(LOSS)
+    def loss(original: Any, self: Any, batch: Any) -> dict[str, Any]:
+        losses = original(self, batch)
+        return {**losses, "Policy/Entropy": -losses["Policy/Entropy"]}
+
+
+@mutant("ppo", caught_by="test_clips_value_estimates")
+def ppo_value_clipping_minimum(patch: Patch) -> None:
+    clipped = "errors, (near - batch.returns).square()"
+    patch.replace(LOSS, f"torch.max({clipped})", f"torch.min({clipped})")
+
+
+@mutant("ppo", caught_by="test_clips_value_estimates")
+def ppo_value_clipping_inverted(patch: Patch) -> None:
+    patch.replace(LOSS, "self.value_clipping", "not self.value_clipping")
+
+
+@mutant("ppo", caught_by="test_gradients_reach_every_parameter")
+def ppo_critic_never_trained(patch: Patch) -> None:
+    patch.replace(LOSS, TOTAL, "policy_loss - beta * entropy")
+
+
+@mutant("ppo", caught_by="test_every_parameter_changes_by_training")
+def ppo_actor_never_trained(patch: Patch) -> None:
+    patch.replace(LOSS, TOTAL, "0.5 * value_loss")
+
+
+@mutant("ppo", caught_by="test_value_loss_pulls_values_to_returns")
+def ppo_value_error_from_old_values(patch: Patch) -> None:
+    patch.replace(LOSS, VALUE_ERRORS, "(values - batch.values).square()")
+
+
+@mutant("ppo", caught_by="test_value_loss_pulls_values_to_returns")
+def ppo_value_loss_sign(patch: Patch) -> None:
+    patch.replace(LOSS, TOTAL, "policy_loss - 0.5 * value_loss - beta * entropy")
+
+
+@mutant("ppo", caught_by="test_policy_loss_does_not_train_the_critic")
+def ppo_advantage_of_the_new_critic(patch: Patch) -> None:
+    patch.replace(LOSS, ADVANTAGES, "batch.standardize((batch.returns - self.critic(batch.features)).mean(1))")
+
+
+@mutant("ppo", caught_by="test_losses_are_means_over_the_rows_that_count")
+def ppo_mean_over_rows_that_do_not_count(patch: Patch) -> None:
+    patch.replace(LOSS, VALUE_LOSS, "errors.mean()")
+
+
+@mutant("ppo", caught_by="test_losses_are_means_over_the_rows_that_count")
+def ppo_sum_over_rows(patch: Patch) -> None:
+    patch.replace(LOSS, VALUE_LOSS, "errors.sum()")
+
+
+@mutant("ppo", caught_by="test_memory_does_not_grow")
+def ppo_loss_logged_with_its_graph(patch: Patch) -> None:
+    @patch.around(LOSS)
+    def loss(original: Any, self: Any, batch: Any) -> dict[str, Any]:
+        losses: dict[str, Any] = original(self, batch)
+        self.history = [*getattr(self, "history", []), losses["Losses/Policy Loss"]]
+        return losses

@@ -1,0 +1,150 @@
+"""Trainers that misread their settings, report what is not so, or lose part of their state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from tests.testing.mutants.mutant import mutant
+from tests.testing.mutants.patch import Patch
+
+PPO = "builtin_plugins.ppo"
+OPTIMIZER = "mlhooks.training.optimizer:TorchOptimizer"
+TRAINER = "mlhooks.training.trainer:Trainer"
+
+
+@mutant("ppo", caught_by="test_settings_refuse_typos")
+def ppo_typos_ignored(patch: Patch) -> None:
+    patch.insert(f"{PPO}:PPOSettings", "ignores_unknown_keys: ClassVar[bool] = True")
+
+
+@mutant("ppo", caught_by="test_settings_defaults_are_valid_and_survive_yaml")
+def ppo_default_out_of_range(patch: Patch) -> None:
+    patch.replace(f"{PPO}:PPOSettings", "5e-3", "-5e-3")
+
+
+@mutant("ppo", caught_by="test_network_settings_are_used")
+def ppo_network_settings_ignored(patch: Patch) -> None:
+    settings = "trainer.settings.model_copy(update={'network_settings': network})"
+    patch.insert(
+        f"{PPO}:create_policy",
+        "network = type(trainer.settings.network_settings)(num_layers=1, hidden_units=32)",
+    )
+    patch.replace(
+        f"{PPO}:create_policy",
+        "ActorPolicy(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)",
+        f"ActorPolicy(trainer.behavior_name, behavior_spec, {settings}, trainer.device)",
+    )
+
+
+@mutant("ppo", caught_by="test_every_hyperparameter_is_read")
+def ppo_epsilon_not_read(patch: Patch) -> None:
+    patch.replace(f"{PPO}:PPOOptimizer.__init__", "h.epsilon", "0.2")
+
+
+@mutant("ppo", caught_by="test_every_hyperparameter_is_read")
+def ppo_value_clipping_not_read(patch: Patch) -> None:
+    patch.replace(f"{PPO}:PPOOptimizer.__init__", "h.value_clipping", "True")
+
+
+@mutant("ppo", caught_by="test_every_hyperparameter_is_read")
+def ppo_lambd_not_read(patch: Patch) -> None:
+    patch.insert(f"{PPO}:PPOTrainer", "lambd = 0.95")
+
+
+@mutant("ppo", caught_by="test_every_row_of_a_rollout_is_learned_from_equally_often")
+def ppo_one_epoch_whatever_is_asked(patch: Patch) -> None:
+    patch.insert(f"{PPO}:PPOTrainer", "epochs = 1")
+
+
+@mutant("a2c", caught_by="test_every_row_of_a_rollout_is_learned_from_equally_often")
+def a2c_three_epochs(patch: Patch) -> None:
+    patch.insert("builtin_plugins.a2c:A2CTrainer", "epochs = 3")
+
+
+@mutant("ppo", caught_by="test_reported_schedules_are_those_in_force")
+def ppo_epsilon_falls_half_as_fast(patch: Patch) -> None:
+    patch.replace(
+        f"{PPO}:PPOOptimizer.__init__",
+        "Schedule(h.epsilon_schedule, h.epsilon, 0.1, settings.max_steps)",
+        "Schedule(h.epsilon_schedule, h.epsilon, 0.1, 2 * settings.max_steps)",
+    )
+
+
+@mutant("ppo", caught_by="test_reported_schedules_are_those_in_force")
+def ppo_reports_the_first_learning_rate(patch: Patch) -> None:
+    patch.replace(f"{PPO}:summary_stats", "optimizer.learning_rate(step)", "optimizer.learning_rate(0)")
+
+
+@mutant("ppo", caught_by="test_reported_schedules_are_those_in_force")
+def ppo_reports_beta_as_epsilon(patch: Patch) -> None:
+    patch.replace(f"{PPO}:summary_stats", "optimizer.epsilon(step)", "optimizer.beta(step)")
+
+
+@mutant("ppo", caught_by="test_same_seed_gives_the_same_weights")
+def ppo_seed_reset_in_create_policy(patch: Patch) -> None:
+    @patch.around(f"{PPO}:create_policy")
+    def create_policy(original: Any, trainer: Any, behavior_spec: Any) -> Any:
+        torch.manual_seed(0)
+        trainer.rng = np.random.default_rng(0)
+        return original(trainer, behavior_spec)
+
+
+@mutant("ppo", caught_by="test_steps_are_counted_once")
+def ppo_step_doubled(patch: Patch) -> None:
+    @patch.around(f"{PPO}:PPOTrainer.observe")
+    def observe(original: Any, self: Any, *steps: Any) -> None:
+        before = self.step
+        original(self, *steps)
+        self.step += self.step - before
+
+
+@mutant("ppo", caught_by="test_saved_state_goes_on_as_if_never_saved")
+def ppo_state_dict_without_the_optimizer(patch: Patch) -> None:
+    @patch.around(f"{PPO}:PPOOptimizer.state_dict")
+    def state_dict(original: Any, self: Any) -> dict[str, Any]:
+        return {"torch_optimizer": self.create_torch_optimizer(self.flat).state_dict(), "diagnostics": {}}
+
+
+@mutant("ppo", caught_by="test_saved_state_goes_on_as_if_never_saved")
+def ppo_optimizer_state_not_loaded(patch: Patch) -> None:
+    patch.drop(f"{PPO}:PPOOptimizer.load_state_dict", "super().load_state_dict(state)")
+
+
+@mutant("ppo", caught_by="test_saved_state_goes_on_as_if_never_saved")
+def random_state_not_restored(patch: Patch) -> None:
+    patch.drop(f"{TRAINER}.load_state_dict", "self.rng.bit_generator.state = state['rng']")
+
+
+@mutant("ppo", caught_by="test_saved_state_goes_on_as_if_never_saved")
+def step_not_in_the_state(patch: Patch) -> None:
+    @patch.around(f"{TRAINER}.load_state_dict")
+    def load_state_dict(original: Any, self: Any, state: dict[str, Any]) -> None:
+        step = self.step
+        original(self, state)
+        self.step = step
+
+
+@mutant("ppo", caught_by="test_episodes_are_reported_as_they_were")
+def episode_returns_dropped(patch: Patch) -> None:
+    patch.drop(
+        f"{TRAINER}._end_episodes",
+        "self.stats.add_stats('Environment/Cumulative Reward', returns, StatsAggregationMethod.HISTOGRAM)",
+    )
+
+
+@mutant("ppo", caught_by="test_learning_rate_follows_its_schedule")
+def learning_rate_schedule_ignored(patch: Patch) -> None:
+    patch.replace(f"{OPTIMIZER}.set_step", "self.learning_rate(step)", "self.learning_rate(0)")
+
+
+@mutant("ppo", caught_by="test_gradient_norm_is_clipped")
+def gradient_not_clipped(patch: Patch) -> None:
+    patch.drop(f"{OPTIMIZER}.gradients_ready", "self.flat.scale(self.max_grad_norm / (norm + 1e-6))")
+
+
+@mutant("ppo", caught_by="test_gradients_do_not_pile_up")
+def gradients_pile_up(patch: Patch) -> None:
+    patch.drop(f"{OPTIMIZER}.update", "self.flat.zero()")
