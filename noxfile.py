@@ -36,6 +36,13 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Try plugins that are wrong on purpose, each of which a conformance test must catch; `-- --share 10` a tenth."""
+    install(session, "-e", ".[dev]")
+    session.run("pytest", "-m", "mutants", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format."""
     install(session, "ruff")

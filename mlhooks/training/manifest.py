@@ -44,7 +44,6 @@ class _Checkpoint(_Part):
 
 class _Metadata(_Part):
     plugins: dict[str, str] = {}
-    files: list[str] = []
 
 
 class _Described(_Part):
