@@ -115,13 +115,13 @@ def flags(name: str, given: Any, count: int) -> npt.NDArray[np.bool_]:
 def explained(error: Exception) -> str:
     """What an error in an environment has to do with its interface; empty where it seems to have nothing."""
     if isinstance(error, TypeError) and _MISSING.search(str(error)):
-        return f". reset() must take the keyword arguments seed and options; without them, this is {_OLD}."
+        return f"reset() must take the keyword arguments seed and options; without them, this is {_OLD}."
     step = error.__traceback__
     while step is not None and step.tb_next is not None:
         step = step.tb_next
     module = "" if step is None else str(step.tb_frame.f_globals.get("__name__"))
     if module.startswith("gymnasium.") and _UNPACKED.search(str(error)):
-        return f". reset() must return {RESET}, and step() {STEP}; with fewer values, this is {_OLD}."
+        return f"reset() must return {RESET}, and step() {STEP}; with fewer values, this is {_OLD}."
     return ""
 
 

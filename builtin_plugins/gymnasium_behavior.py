@@ -107,11 +107,13 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         copy = error.copy if isinstance(error, Misfit) else copy
         of_copy = "" if copy is None or self.num_agents == 1 else f" of copy {copy}"
         failed = f"{self._title} failed in {method}(){of_copy}"
-        if not isinstance(error, WrongAnswer | Misfit):
-            what = f"{type(error).__name__}: {error}".removesuffix(": ")
-            return EnvironmentFailure(f"{failed}: {what}{in_brackets(raised_at(error))}{explained(error)}")
         opened = self._opened[copy if copy is not None and copy < len(self._opened) else 0]
         place = in_brackets(place_of(opened, method))
+        if not isinstance(error, WrongAnswer | Misfit):
+            what = f"{type(error).__name__}: {error}".removesuffix(": ")
+            if why := explained(error):
+                return ContractBroken(f"{failed}: {what}{place}. {why}")
+            return EnvironmentFailure(f"{failed}: {what}{in_brackets(raised_at(error))}")
         if isinstance(error, WrongAnswer):
             return ContractBroken(f"{failed}: {error}{place}.")
         without = ", or go without this check by --set env_settings.check=never" if error.strict else ""

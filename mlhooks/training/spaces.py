@@ -9,7 +9,7 @@ from typing import Any
 from mlagents_envs.base_env import BehaviorSpec
 
 from mlhooks.envs.spaces import SpaceError, Spaces
-from mlhooks.errors import EnvironmentFailure, UsageError
+from mlhooks.errors import ContractBroken, UsageError
 from mlhooks.training.trainer import Trainer
 
 logger = logging.getLogger("mlhooks")
@@ -36,22 +36,20 @@ def take_spaces(trainer: Trainer, behavior_id: str, shown: Spaces | None) -> Non
     """Let a trainer know the spaces that an environment describes; those of its checkpoint must mean the same actions.
 
     Raises:
-        EnvironmentFailure: they are not those of the behavior.
+        ContractBroken: they are not those of the behavior.
         UsageError: the policy has learned to act in another action space.
     """
     if shown is None:
         return
     if not isinstance(shown, Spaces):
-        raise EnvironmentFailure(
+        raise ContractBroken(
             f"The environment describes the spaces of behavior {behavior_id!r} as a {type(shown).__name__}; it must be "
             "a mlhooks.envs.spaces.Spaces."
         )
     try:
         shown.require(trainer.behavior_spec)
     except SpaceError as error:
-        raise EnvironmentFailure(
-            f"The environment describes the spaces of behavior {behavior_id!r} as {error}."
-        ) from None
+        raise ContractBroken(f"The environment describes the spaces of behavior {behavior_id!r} as {error}.") from None
     known, trainer.spaces = trainer.spaces, shown
     if known is None or known == shown:
         return

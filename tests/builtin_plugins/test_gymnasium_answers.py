@@ -14,7 +14,7 @@ from mlagents_envs.base_env import ActionTuple
 
 from builtin_plugins.gymnasium_copies import GymnasiumCopies
 from builtin_plugins.gymnasium_vector import GymnasiumVector
-from mlhooks.errors import EnvironmentFailure
+from mlhooks.errors import ContractBroken, EnvironmentFailure
 
 WHITE = np.full((6, 5, 3), 255, np.uint8)
 BYTES = spaces.Box(0, 255, (6, 5, 3), np.uint8)
@@ -264,13 +264,16 @@ def test_old_interface_below_gymnasiums_own_wrappers_is_named():
         def reset(self):
             return self.first
 
-    env = copies(gymnasium.wrappers.TimeLimit(Old(UNIT, np.zeros(2)), 9))
-    with pytest.raises(EnvironmentFailure, match=r"reset\(\) must take the keyword arguments seed and options"):
-        env.reset()
-    env = copies(gymnasium.wrappers.TimeLimit(Scripted(UNIT, np.zeros(2), step=(np.zeros(2), 1.0, False, {})), 9))
-    env.reset()
-    with pytest.raises(EnvironmentFailure, match=r"step\(\) \(observation, reward, terminated, truncated, info\)"):
-        env.step()
+    said = []
+    for told in (Old(UNIT, np.zeros(2)), Scripted(UNIT, np.zeros(2), step=(np.zeros(2), 1.0, False, {}))):
+        env = copies(gymnasium.wrappers.TimeLimit(told, 9))
+        with pytest.raises(ContractBroken) as caught:
+            play(env)
+        said.append(str(caught.value))
+    assert "reset() must take the keyword arguments seed and options; without them, this is the int" in said[0]
+    assert f"test_gymnasium_answers.py:{inspect.getsourcelines(Old.reset)[1]})" in said[0]
+    assert "step() (observation, reward, terminated, truncated, info); with fewer values, this is the int" in said[1]
+    assert f"test_gymnasium_answers.py:{inspect.getsourcelines(Scripted.step)[1]})" in said[1]
 
 
 def test_place_is_that_of_the_environment_below_wrappers():
