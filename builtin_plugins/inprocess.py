@@ -10,7 +10,16 @@ from mlagents_envs.base_env import ActionTuple, BaseEnv
 from mlhooks import hookimpl
 from mlhooks.envs import players
 from mlhooks.envs.closing import close
-from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep, spaces_of, stats_of
+from mlhooks.envs.manager import (
+    EnvManager,
+    Worker,
+    WorkerFailure,
+    WorkerLost,
+    WorkerStep,
+    as_exception,
+    spaces_of,
+    stats_of,
+)
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.restarts import RestartPolicy
 from mlhooks.errors import EnvironmentPaused, MlhooksError
@@ -36,7 +45,7 @@ class InProcessManager(EnvManager):
         self._begun = False  # whether any of them ever made a step
         self._fresh = [True] * count  # a fresh worker's first step waits already
         self._paused: set[int] = set()
-        self._untold: dict[int, EnvironmentPaused] = {}  # of workers that paused in a reset, for `ready` to tell
+        self._untold: dict[int, Exception] = {}  # of workers that failed between two steps, for `ready` to tell
         try:
             for index in range(count):
                 self._make(index)
@@ -44,9 +53,9 @@ class InProcessManager(EnvManager):
                 self.reset(Worker(index))
         except BaseException as error:
             self.close()
-            if isinstance(error, MlhooksError) or not isinstance(error, Exception):
+            if isinstance(error, (MlhooksError, KeyboardInterrupt)):
                 raise
-            raise WorkerFailure(Worker(index), error) from error
+            raise WorkerFailure(Worker(index), as_exception(error)) from error
 
     def _make(self, index: int) -> BaseEnv:
         with players.noticed() as self._players[index]:
@@ -60,8 +69,8 @@ class InProcessManager(EnvManager):
         for worker in self._workers:
             try:
                 step = self._step(worker)
-            except Exception as error:
-                yield self.fail(worker, error)
+            except BaseException as error:
+                yield self.fail(worker, as_exception(error))
             else:
                 yield step
 
@@ -105,7 +114,10 @@ class InProcessManager(EnvManager):
         """Hand the actions to the environment."""
         env = self.envs[worker.index]
         assert env is not None
-        env.set_actions(behavior_id, action)
+        try:
+            env.set_actions(behavior_id, action)
+        except BaseException as error:
+            self._untold[worker.index] = as_exception(error)
 
     def reset(self, worker: Worker) -> None:
         """Reset the environment; one that is paused begins again in any case."""

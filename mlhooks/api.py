@@ -64,7 +64,8 @@ def train(
         force: overwrite the run of this name, as `--force`.
         flags: more settings by dotted key, such as `{"env_settings.num_areas": 8}`.
         overrides: `KEY.PATH=VALUE` strings, as `--set`.
-        plugins: plugin objects to register besides the installed ones.
+        plugins: plugin objects to register besides the installed ones. Worker processes import the modules in which
+            their classes are defined.
         plugin_names: names as `-p` takes them.
         plugins_dir: a folder of .py files to load as plugins, as `--plugins-dir`.
         strict_plugins: let every failure of a plugin end the run, as `--strict-plugins`.

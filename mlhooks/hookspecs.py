@@ -89,7 +89,8 @@ def get_reward_signals() -> Mapping[str, tuple[type[RewardSignal], type[RewardSi
 def create_env_manager(options: RunOptions, make_env: Callable[[int], BaseEnv]) -> EnvManager | None:
     """Return the manager that decides where and how environment workers run; `make_env(worker_id)` makes one.
 
-    `make_env` can be sent to another process by cloudpickle; the options that it holds there lack the behaviors. A
+    `make_env` can be sent to another process by cloudpickle, which loads the run's plugins there; the options that it
+    holds there lack the behaviors. A
     manager without `set_parameters` is refused where a curriculum would change environment parameters.
     Called once when the run starts; the first answer wins and the built-in manager answers last. A failure stops the
     run before training.

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from pathlib import Path
+from types import ModuleType
 
 from mlhooks import __version__
 from mlhooks.describing import named
 from mlhooks.errors import MlhooksError, PluginError, UsageError
 
 GROUP = "mlhooks"
+BUILTIN = "built-in"
+"""The source of plugins that came with mlhooks."""
 FILES = "mlhooks_plugin_files"
 """The package that modules of plugin files seem to be in."""
 BUILTIN_PLUGINS = (
@@ -62,7 +65,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A plugin that is known and not yet imported."""
+    """A plugin that is known and not yet imported; it can be pickled, to be imported by another process."""
 
     origin: Origin
     importer: Callable[[], object]
@@ -94,9 +97,7 @@ def autoload_enabled() -> bool:
 def builtins() -> list[Candidate]:
     """The plugins that come with mlhooks, under the last part of their module names."""
     return [
-        Candidate(
-            Origin(short_name(module), "mlhooks", __version__, "built-in"), partial(importlib.import_module, module)
-        )
+        Candidate(Origin(short_name(module), "mlhooks", __version__, BUILTIN), partial(importlib.import_module, module))
         for module in BUILTIN_PLUGINS
     ]
 
@@ -108,8 +109,15 @@ def short_name(name: str) -> str:
 
 def from_entry_points(group: str = GROUP) -> list[Candidate]:
     """The plugins of installed packages, ordered by distribution and name so that the order is the same everywhere."""
-    found = [Candidate(_entry_point_origin(point), point.load) for point in entry_points(group=group)]
+    found = [
+        Candidate(_entry_point_origin(point), partial(_import_entry_point, point.name, point.value, group))
+        for point in entry_points(group=group)
+    ]
     return sorted(found, key=lambda candidate: (candidate.origin.distribution, candidate.origin.name))
+
+
+def _import_entry_point(name: str, value: str, group: str) -> object:
+    return EntryPoint(name, value, group).load()  # without its distribution, which another process need not get
 
 
 def _entry_point_origin(point: EntryPoint) -> Origin:
@@ -172,6 +180,19 @@ def _import_module(name: str, known: tuple[str, ...]) -> object:
         if Path(f"{name}.py").is_file():
             raise UsageError(f"-p {name}: no such module; to load the file of this folder say -p {name}.py") from error
         raise UsageError(f"-p {name}: there is no plugin or module of that name{nearest(name, known)}") from error
+
+
+def defining(plugin: object, origin: Origin) -> Candidate | None:
+    """What another process imports for a plugin that was registered in Python: the module that it is, or is defined in.
+
+    None where there is no such module: it is the script that runs, or was made on the way.
+    """
+    name = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
+    ours = name.partition(".")[0] in {"mlhooks", *(module.partition(".")[0] for module in BUILTIN_PLUGINS)}
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    if ours or name == "__main__" or spec is None or name.startswith(f"{FILES}."):
+        return None
+    return Candidate(origin, partial(importlib.import_module, name))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from mlhooks.answers import CHECKS
 from mlhooks.containment import CONTAINED_COLLECT, DisabledPlugin, Guard
 from mlhooks.errors import PluginError
 from mlhooks.plugin_fit import check_fit, known_hooks
-from mlhooks.plugin_sources import BUILTIN_PLUGINS, Candidate, Origin, nearest, short_name
+from mlhooks.plugin_sources import BUILTIN, BUILTIN_PLUGINS, Candidate, Origin, defining, nearest, short_name
 
 __all__ = ["BUILTIN_PLUGINS", "DisabledPlugin", "Origin", "PluginInfo", "PluginManager", "find_plugins", "load_plugins"]
 
@@ -62,6 +62,7 @@ class PluginManager(pluggy.PluginManager):
         self.given: Mapping[str, Any] = {}
         self._collecting: list[tuple[Origin, Any]] | None = None
         self.reported: set[tuple[str, ...]] = set()
+        self._loaded: list[Candidate] = []
         self._origins: dict[str, Origin] = {}
         self._conflicts: set[str] = set()
         self._guarded: set[pluggy.HookImpl] = set()
@@ -81,6 +82,7 @@ class PluginManager(pluggy.PluginManager):
             PluginError: it does not fit the hook contract, its name is taken, or its `configure` fails.
         """
         name = name or self._name_for(plugin)
+        in_code = origin is None and self.active is None
         origin = replace(origin or self._inherited_origin(), name=name)
         if self.is_blocked(name):
             self._origins[name] = origin
@@ -93,6 +95,8 @@ class PluginManager(pluggy.PluginManager):
                 "Rename or uninstall one of them"
             )
         check_fit(self, plugin, origin)
+        if in_code and (module := defining(plugin, origin)) is not None:
+            self._loaded.append(module)
         self._origins[name] = origin
         try:
             super().register(plugin, name)
@@ -122,6 +126,13 @@ class PluginManager(pluggy.PluginManager):
         plugin = candidate.load()
         if plugin is None or not self.is_registered(plugin):
             self.register(plugin, origin.name, origin=origin)
+            if origin.source != BUILTIN:
+                self._loaded.append(candidate)
+
+    @property
+    def loaded(self) -> list[Candidate]:
+        """The plugins that did not come with mlhooks, as another process can load them, in their order."""
+        return [candidate for candidate in self._loaded if not self.is_blocked(candidate.origin.name)]
 
     def implemented(self, hook_name: str) -> bool:
         """Whether any plugin implements a hook; cheap enough to ask before every statistic."""

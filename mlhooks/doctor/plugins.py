@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mlhooks.doctor import Check, Questions
+from mlhooks.plugin_sources import BUILTIN
 
 CLAIMS = ("get_trainer_types", "get_env_types", "get_reward_signals")
 
@@ -44,6 +45,6 @@ def checks(questions: Questions) -> Iterator[Check]:
         yield Check("plugins", "problem", str(error))
     else:
         loaded = [row for row in together.describe() if not row.blocked]
-        others = [row.name for row in loaded if row.source != "built-in"]
+        others = [row.name for row in loaded if row.source != BUILTIN]
         text = f"all {len(loaded)} load" + (f"; not built in: {', '.join(others)}" if others else "")
         yield Check("plugins", "ok", text)

@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from mlhooks.answers import checked
+from mlhooks.describing import named, text_of
 from mlhooks.envs.closing import close
+from mlhooks.envs.manager import described
 from mlhooks.envs.parameters import Parameters, set_parameters
+from mlhooks.envs.plugin_loading import with_plugins
 from mlhooks.errors import EnvironmentFailure, MlhooksError, PluginError
 from mlhooks.places import defined_at, in_brackets, raised_at
+from mlhooks.plugin_sources import Candidate
 
 if TYPE_CHECKING:
     from mlagents_envs.base_env import BaseEnv
@@ -52,7 +57,8 @@ class EnvironmentFactory:
     """Makes environments: `factory(worker_id)`.
 
     Pickled, it holds what another process needs and no more: instead of the plugins their functions that make side
-    channels, and options without the settings of behaviors, whose classes would import torch.
+    channels, and options without the settings of behaviors, whose classes would import torch. Where it is unpickled in
+    another process, `plugins` are loaded first.
 
     Args:
         make: the factory of the environment kind, as plugins give it.
@@ -61,6 +67,7 @@ class EnvironmentFactory:
         channels: makes all plugins' side channels, with whose they are.
         kind: the environment kind and whose it is, for messages.
         parameters: the environment parameters with which an environment starts.
+        plugins: what another process must load for what plugins register when they are imported.
     """
 
     make: Callable[..., BaseEnv]
@@ -69,6 +76,7 @@ class EnvironmentFactory:
     channels: Callable[[RunOptions], list[tuple[Any, Sequence[SideChannel]]]]
     kind: str = "The environment kind"
     parameters: Parameters = field(default_factory=dict)
+    plugins: Sequence[Candidate] = ()
 
     def __call__(self, worker_id: int) -> BaseEnv:
         """Make the environment of a worker.
@@ -96,15 +104,13 @@ class EnvironmentFactory:
     def _made(self, **arguments: Any) -> BaseEnv:
         try:
             env = self.make(self.name, **arguments)
-        except MlhooksError:
+        except (MlhooksError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:
             make = self.make.make if isinstance(self.make, EnvironmentKind) else self.make
             self._refuse_signature(make, arguments)
             where = in_brackets(raised_at(error) or defined_at(make))
-            raise EnvironmentFailure(
-                f"{self.kind} failed to make its environment: {type(error).__name__}: {error}{where}."
-            ) from error
+            raise EnvironmentFailure(f"{self.kind} failed to make its environment: {named(error)}{where}.") from error
         missing = [] if hasattr(type(env), "__getattr__") else [name for name in _USED if name not in dir(env)]
         if missing:
             raise PluginError(
@@ -117,9 +123,10 @@ class EnvironmentFactory:
         try:
             inspect.signature(make).bind(self.name, **arguments)
         except TypeError as error:
+            function = f"`{getattr(make, '__qualname__', make)}`{in_brackets(defined_at(make))}"
             raise PluginError(
                 f"{self.kind} must take the arguments of make(name, *, {', '.join(arguments)}), those unused by **_; "
-                f"`{getattr(make, '__qualname__', make)}`{in_brackets(defined_at(make))} cannot be called so: {error}."
+                f"{function} cannot be called so: {text_of(error)}."
             ) from None
         except ValueError:  # of a function that tells nothing about its arguments
             return
@@ -131,7 +138,16 @@ class EnvironmentFactory:
             MlhooksError: says what is wrong; nothing was started.
         """
         if isinstance(self.make, EnvironmentKind):
-            self.make.check(self.name, self.options)
+            self._ask(self.make.check)
+
+    def _ask(self, question: Callable[[Any, RunOptions], Any]) -> Any:
+        try:
+            return question(self.name, self.options)
+        except (MlhooksError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            function = getattr(question, "__qualname__", question)
+            raise PluginError(f"{self.kind} failed in `{function}`: {described(error)}.") from error
 
     def behavior_names(self) -> list[str] | None:
         """Return the names of all behaviors that the environment will show; None where that is not known yet.
@@ -140,7 +156,7 @@ class EnvironmentFactory:
             PluginError: the environment kind answers something else.
         """
         tell = self.make.behavior_names if isinstance(self.make, EnvironmentKind) else None
-        names = None if tell is None else tell(self.name, self.options)
+        names = None if tell is None else self._ask(tell)
         if names is None:
             return None
         listed = [] if isinstance(names, str) or not isinstance(names, Collection) else list(names)
@@ -163,10 +179,24 @@ class EnvironmentFactory:
                 channels[channel.channel_id] = origin, channel
         return [channel for _, channel in channels.values()]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
         options = self.options.model_copy(update={"behaviors": {}, "default_settings": None})
         options._fallback, options._origin = None, type(options._origin)()
-        return {**self.__dict__, "options": options}
+        return with_plugins(self.plugins, _Parts({**self.__dict__, "options": options}))
+
+
+class _Parts:
+    """What a factory is made of; unpickled, it is the factory."""
+
+    def __init__(self, parts: dict[str, Any]) -> None:
+        self.parts = parts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _factory, (self.parts,)
+
+
+def _factory(parts: dict[str, Any]) -> EnvironmentFactory:
+    return EnvironmentFactory(**parts)
 
 
 def _a(thing: object) -> str:
@@ -193,7 +223,7 @@ class PluginChannels:
 
 
 class CollectedChannels:
-    """Makes side channels by functions that were taken from their plugins.
+    """Makes side channels by functions that were taken from their plugins; their failures and answers are judged alike.
 
     Args:
         makers: of each plugin what it is called, the function, and the names of its arguments.
@@ -205,4 +235,13 @@ class CollectedChannels:
     def __call__(self, options: RunOptions) -> list[tuple[Any, Sequence[SideChannel]]]:
         """New side channels for one worker."""
         given = {"options": options}
-        return [(origin, list(make(*(given[name] for name in names)) or ())) for origin, make, names in self._makers]
+        made = []
+        for origin, make, names in self._makers:
+            try:
+                answer = make(*(given[name] for name in names))
+                made.append((origin, [] if answer is None else checked("register_side_channels", answer, given)))
+            except (MlhooksError, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                raise PluginError(f"{origin} failed in its hook register_side_channels: {described(error)}.") from error
+        return made

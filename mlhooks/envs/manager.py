@@ -77,6 +77,21 @@ def described(error: BaseException) -> str:
     return named(error) + place
 
 
+def as_exception(error: BaseException) -> Exception:
+    """What an environment raised as an error that it can be started again after, `sys.exit()` included.
+
+    Raises:
+        KeyboardInterrupt: it is Ctrl-C, and no failure.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    if isinstance(error, Exception):
+        return error
+    failure = EnvironmentFailure(described(error))
+    failure.__cause__ = error
+    return failure
+
+
 class EnvManager(ABC):
     """Decides where and how workers run: in process, in subprocesses, on a cluster."""
 

@@ -65,7 +65,7 @@ class Failed(NamedTuple):
         pickled = b""
         keep_place(error)
         keep_mistake(error)
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(BaseException):  # whatever the code of an exception does
             pickled = pickle.dumps(error)
             pickle.loads(pickled)
         return cls(pickled, described(error), is_mistake(error))

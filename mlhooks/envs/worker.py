@@ -18,7 +18,7 @@ from mlagents_envs.base_env import BaseEnv
 from mlhooks import signals
 from mlhooks.envs import messages, players
 from mlhooks.envs.closing import close
-from mlhooks.envs.manager import spaces_of, stats_of
+from mlhooks.envs.manager import as_exception, spaces_of, stats_of
 from mlhooks.envs.messages import Act, Close, Failed, Logged, Made, Player, Reset, Sent, SetParameters
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter
@@ -62,9 +62,9 @@ def run(connection: Connection[Any, Any], recipe: Recipe) -> None:
         parent.tell(Made())
         set_parameters(env, recipe.parameters, recipe.index)
         _Loop(env, parent, recipe.index).run()
-    except Exception as error:
+    except BaseException as error:
         logging.getLogger("mlhooks").debug("It failed like this:", exc_info=True)
-        parent.tell(Failed.by(error))
+        parent.tell(Failed.by(as_exception(error)))
         parent.kill_players()  # closing the environment would wait for them
     if env is not None and not close(env, "The environment"):
         raise SystemExit(1)

@@ -48,5 +48,10 @@ def make_factory(options: RunOptions, plugins: PluginManager) -> EnvironmentFact
 
     origin, make = types[scheme]
     return EnvironmentFactory(
-        make, name, options, PluginChannels(plugins), f"The environment kind {scheme!r} of {origin}"
+        make,
+        name,
+        options,
+        PluginChannels(plugins),
+        f"The environment kind {scheme!r} of {origin}",
+        plugins=plugins.loaded,
     )

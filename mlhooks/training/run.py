@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
@@ -15,7 +16,7 @@ import torch
 from mlagents_envs.base_env import BehaviorSpec
 
 from mlhooks.envs.closing import close
-from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep
+from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep, described
 from mlhooks.envs.restarts import restart_report
 from mlhooks.envs.shared_steps import check_steps
 from mlhooks.envs.specs import change_in_words, same_shape
@@ -130,13 +131,18 @@ class Run:
                     self.outcome.status = "interrupted"
             except KeyboardInterrupt:
                 self.outcome.status = "interrupted"
-            except WorkerFailure as failure:
-                self.outcome.status, self.outcome.error = "failed", failure
+            except WorkerFailure as lost:
+                self.outcome.status, self.outcome.error = "failed", lost
                 for trainer in self.trainers.values():
-                    trainer.worker_failed(failure.worker.index)
-                self.plugins.hook.env_failed(worker=failure.worker, error=failure.error, will_restart=False)
-            except BaseException as error:
+                    trainer.worker_failed(lost.worker.index)
+                with contextlib.suppress(PluginError):  # of a strict run, which has failed already
+                    self.plugins.hook.env_failed(worker=lost.worker, error=lost.error, will_restart=False)
+            except Exception as error:
                 self.outcome.status, self.outcome.error = "failed", error
+            except BaseException as error:  # sys.exit() and the like in code of others, which is no end of a run
+                failure = MlhooksError(f"The run was ended by {described(error)}; only Ctrl-C and signals may end it.")
+                failure.__cause__ = error
+                self.outcome.status, self.outcome.error = "failed", failure
             self.stop.at_once, self.stop.ending = False, True
             try:
                 self._finish()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
+from pathlib import Path
 from typing import Any
 
 import pytest
+from mlagents_envs.base_env import ActionTuple
 
 from builtin_plugins.inprocess import InProcessManager
 from mlhooks.envs.manager import Worker, WorkerLost, WorkerStep
 from mlhooks.envs.restarts import RestartPolicy
-from mlhooks.errors import EnvironmentPaused
-from tests.scripted import Corridor
+from mlhooks.errors import EnvironmentFailure, EnvironmentPaused
+from mlhooks.training.checkpoints import MANIFEST
+from tests.scripted import Corridor, Env, config, train
 
 
 class Paused(Corridor):
@@ -73,3 +77,31 @@ def test_lesson_that_resets_a_paused_environment_does_not_wait_for_it(stops: tup
     told = [event for event in made.ready() if isinstance(event, WorkerLost)]
     assert [event.worker for event in told] == [Worker(0)]  # stopped in the reset, either the lesson's or its own
     assert events(made, 1) == ["step"]
+
+
+class Ends(BaseException):
+    """Of a library that does not want to be caught."""
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit(), CancelledError(), Ends("over")], ids=repr)
+@pytest.mark.parametrize("at", ["make", "step", "act"])
+def test_environment_that_ends_the_process_has_failed(tmp_path: Path, error: BaseException, at: str) -> None:
+    class Ending(Corridor):
+        def step(self) -> None:
+            if at == "step" and self.steps == 10:
+                raise error
+            super().step()
+
+        def set_actions(self, behavior_name: str, action: ActionTuple) -> None:
+            if at == "act" and self.steps == 10:
+                raise error
+            super().set_actions(behavior_name, action)
+
+    def make() -> Corridor:
+        if at == "make":
+            raise error
+        return Ending()
+
+    with pytest.raises(EnvironmentFailure, match=rf"{type(error).__name__}.*\(.*test_inprocess\.py:\d+\)"):
+        train(config("Corridor", "test:x"), tmp_path, Env(make))
+    assert (tmp_path / "run" / MANIFEST).exists() == (at != "make")

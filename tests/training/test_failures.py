@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from asyncio import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 import mlhooks
-from mlhooks.errors import EnvironmentFailure, NonFiniteError, SettingsError, UnsupportedError
+from builtin_plugins.ppo import PPOOptimizer
+from mlhooks import hookimpl
+from mlhooks.errors import EnvironmentFailure, MlhooksError, NonFiniteError, SettingsError, UnsupportedError
 from tests.scripted import Corridor, Env, config, train
 from tests.training.recorder import Recorder
 
@@ -107,3 +110,43 @@ def test_image_too_small_for_its_encoder_is_refused_by_name(tmp_path: Path) -> N
     message = r"'Corridor': observation 0 \(where\) has shape \(3, 8, 8\).*simple needs .* at least 20.*match3"
     with pytest.raises(UnsupportedError, match=message):
         train(config("Corridor", "test:x"), tmp_path, Env(Camera))
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), CancelledError()], ids=repr)
+def test_optimizer_that_ends_the_process_fails_the_run_which_saves(tmp_path: Path, error: BaseException) -> None:
+    class Ending(PPOOptimizer):
+        def loss(self, batch: Any) -> Any:
+            if self.step >= 300:
+                raise error
+            return super().loss(batch)
+
+    class Offer:
+        @hookimpl
+        def create_optimizer(self, trainer: Any, policy: Any) -> Any:
+            return Ending(policy, trainer.settings)
+
+    recorder = Recorder()
+    with pytest.raises(MlhooksError, match=rf"The run was ended by {type(error).__name__}.*test_failures\.py:\d+"):
+        train(config("Corridor", "test:x"), tmp_path, Env(), Offer(), recorder)
+    assert recorder.calls[-1] == "run_finished failed"
+    assert "checkpoint_saved 300" in recorder.calls
+
+
+def test_plugin_that_fails_when_a_strict_run_has_failed_costs_neither_checkpoint_nor_reason(tmp_path: Path) -> None:
+    class Watcher:
+        @hookimpl
+        def env_failed(self, will_restart: bool) -> None:
+            if not will_restart:
+                raise ValueError("nobody to tell")
+
+    recorder = Recorder()
+    with pytest.raises(EnvironmentFailure, match="the simulation exploded"):
+        train(
+            config("Corridor", "test:x"),
+            tmp_path,
+            Env(lambda: Corridor(corrupt=exploding(30))),
+            Watcher(),
+            recorder,
+            strict_plugins=True,
+        )
+    assert recorder.calls[-2:] == ["checkpoint_saved 232", "run_finished failed"]

@@ -1,0 +1,33 @@
+"""What other processes load before they use what plugins made: the run's plugins, in their order.
+
+A plugin may register more than hooks when it is imported, such as ids of Gymnasium or entries of `sys.path`. What came
+with mlhooks is not loaded, and no hook is called: a worker process makes and steps an environment, and has no run.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+from mlhooks.errors import MlhooksError, PluginError
+from mlhooks.plugin_sources import Candidate
+
+_HERE = uuid4().hex  # of this process, and of those that are forked from it and have what it has loaded
+
+
+def with_plugins(plugins: Sequence[Candidate], thing: Any) -> tuple[Any, ...]:
+    """What `__reduce__` returns, so that these plugins are loaded wherever `thing` is unpickled."""
+    import cloudpickle  # type: ignore[import-untyped]  # here, so that who runs one environment does not wait for it
+
+    return _load, (_HERE, tuple(plugins), cloudpickle.dumps(thing))
+
+
+def _load(pickled_in: str, plugins: Sequence[Candidate], pickled: bytes) -> Any:
+    for plugin in plugins if pickled_in != _HERE else ():
+        try:
+            plugin.load()
+        except MlhooksError as error:
+            raise PluginError(f"In a worker process, which loads the plugins of the run, too: {error}") from error
+    return pickle.loads(pickled)
