@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mlagents_envs.base_env import ActionSpec, ActionTuple, BehaviorSpec, DimensionProperty, ObservationSpec
@@ -13,7 +13,9 @@ from mlagents_envs.base_env import ObservationType as Kind
 import mlhooks
 from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks import hookimpl
-from mlhooks.training.run import Run
+
+if TYPE_CHECKING:
+    from mlhooks.training.run import Run
 
 QUIET = ["no:console", "no:tensorboard", "no:curve"]
 

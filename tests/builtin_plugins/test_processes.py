@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -22,28 +22,12 @@ from mlhooks.errors import UsageError
 from mlhooks.sim_player.executable import write_executable
 from mlhooks.training.run import Run
 from mlhooks.training.store import End
-from tests.envs.numbered import Numbered, Plan
+from tests.envs.numbered import Plan
+from tests.envs.numbered_plugins import Numbers, TaughtNumbers
 from tests.processes import is_running, mentioning
 from tests.scripted import QUIET, config, train
 
 UNLIMITED = {"env_settings.max_lifetime_restarts": -1, "env_settings.restarts_rate_limit_n": -1}
-
-
-class Numbers:
-    """A plugin that offers `test:ANY`, the numbered environment with a plan."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.failures: list[tuple[int, bool]] = []
-
-    @hookimpl
-    def get_env_types(self) -> Mapping[str, Any]:
-        plan = self.plan
-        return {"test": lambda name, *, worker_id, **_: Numbered(worker_id, plan)}
-
-    @hookimpl
-    def env_failed(self, worker: Any, will_restart: bool) -> None:
-        self.failures.append((worker.index, will_restart))
 
 
 def assert_no_two_episodes_are_mixed(run: Run) -> int:
@@ -109,22 +93,10 @@ def test_run_in_processes_trains_saves_and_resumes(tmp_path: Path, caplog: pytes
     assert resumed.trainers["3DBall"].step >= 600
 
 
-class Taught(Numbered):
-    """Takes parameters."""
-
-    def set_parameters(self, parameters: Mapping[str, Any]) -> None:
-        self.parameters = parameters
-
-
 @pytest.mark.parametrize("names", [[*QUIET, "no:processes"], QUIET], ids=["in process", "processes"])
 def test_lesson_that_demands_a_reset_interrupts_what_agents_were_in_the_middle_of(
     tmp_path: Path, names: list[str]
 ) -> None:
-    class Offer:
-        @hookimpl
-        def get_env_types(self) -> Mapping[str, Any]:
-            return {"test": lambda name, *, worker_id, **_: Taught(worker_id)}
-
     criteria = {"behavior": "Numbers", "measure": "progress", "require_reset": True}
     lessons = [
         {"name": str(index), "value": index, "completion_criteria": {**criteria, "threshold": 0.1 * (index + 1)}}
@@ -132,7 +104,7 @@ def test_lesson_that_demands_a_reset_interrupts_what_agents_were_in_the_middle_o
     ]
     settings = config("Numbers", "test:x", max_steps=400, time_horizon=2, hyperparameters={"buffer_size": 10000})
     settings["environment_parameters"] = {"x": {"curriculum": [*lessons, {"name": "last", "value": 9}]}}
-    run = train(settings, tmp_path, Offer(), flags={"env_settings.num_envs": 2}, plugin_names=names)
+    run = train(settings, tmp_path, TaughtNumbers(), flags={"env_settings.num_envs": 2}, plugin_names=names)
     assert run.curriculum.lessons == {"x": 8}
     assert run.outcome.restarts == []
     assert assert_no_two_episodes_are_mixed(run) > 0
