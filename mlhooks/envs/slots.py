@@ -6,6 +6,10 @@ from typing import Any
 
 import numpy as np
 
+CROWD, CROWDS = 4096, 64
+"""How many agents may appear one after the other before any agent is heard of again: so many, and so many messages of
+as many agents as ever came in one. The agents of a game that take turns all appear before the first one comes again."""
+
 
 class SlotPool:
     """Hands out slot numbers for one behavior; a freed slot is reused, the lowest first."""
@@ -39,6 +43,11 @@ class SlotMap:
     """The slots of one worker's agents of one behavior id.
 
     The common case, the same agents in the same order as last time, costs one comparison.
+
+    Attributes:
+        strangers: how many agents have appeared since one was last heard of again; without an end that nobody sends,
+            they are gone.
+        most: agents that came in one message, at most.
     """
 
     def __init__(self, pool: SlotPool) -> None:
@@ -46,6 +55,12 @@ class SlotMap:
         self._slot_of: dict[int, int] = {}
         self._last_ids = b""
         self._last_slots = np.empty(0, np.int64)
+        self.strangers = self.most = 0
+
+    @property
+    def vanishing(self) -> bool:
+        """Whether so many agents appeared and were never heard of again that this will go on."""
+        return self.strangers > max(CROWD, CROWDS * self.most)
 
     def slots(self, agent_ids: np.ndarray) -> np.ndarray:
         """Slots [agents] of agent ids [agents]; unknown agents get one. Unchanged ids give the same array again.
@@ -57,19 +72,24 @@ class SlotMap:
         if ids == self._last_ids:
             return self._last_slots
         known, take = self._slot_of, self.pool.take
-        agents = agent_ids.tolist()
-        if len(set(agents)) < len(agents):
-            raise ValueError("an agent appears more than once in one step")
+        agents, before = _each_once(agent_ids), len(known)
         for agent in agents:
             if agent not in known:
                 known[agent] = take()
+        new = len(known) - before
+        self.strangers = self.strangers + new if new == len(agents) else 0
+        self.most = max(self.most, len(agents))
         self._last_ids = ids
         self._last_slots = np.array([known[agent] for agent in agents], dtype=np.int64)
         return self._last_slots
 
     def find(self, agent_ids: np.ndarray) -> np.ndarray:
-        """Slots [agents] of agent ids, -1 for those that hold none."""
-        return np.array([self._slot_of.get(agent, -1) for agent in agent_ids.tolist()], dtype=np.int64)
+        """Slots [agents] of agent ids, -1 for those that hold none.
+
+        Raises:
+            ValueError: an agent appears more than once.
+        """
+        return np.array([self._slot_of.get(agent, -1) for agent in _each_once(agent_ids)], dtype=np.int64)
 
     def all(self) -> np.ndarray:
         """Slots [agents] of all agents that hold one."""
@@ -80,6 +100,7 @@ class SlotMap:
         if len(agent_ids) == 0:
             return
         self.pool.give_back([self._slot_of.pop(agent) for agent in agent_ids.tolist() if agent in self._slot_of])
+        self.strangers = 0
         self._last_ids = b""
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,3 +122,10 @@ def _check(slots: list[Any], size: int) -> None:
     """
     if len(set(slots)) < len(slots) or not all(type(slot) is int and 0 <= slot < size for slot in slots):
         raise ValueError(f"of {size} slots, {slots!r:.60} cannot be in use or free")
+
+
+def _each_once(agent_ids: np.ndarray) -> list[int]:
+    agents: list[int] = agent_ids.tolist()
+    if len(set(agents)) < len(agents):
+        raise ValueError("an agent appears more than once in one step")
+    return agents

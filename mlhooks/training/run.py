@@ -20,7 +20,7 @@ from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, 
 from mlhooks.envs.restarts import restart_report
 from mlhooks.envs.shared_steps import check_steps
 from mlhooks.envs.specs import change_in_words, same_shape
-from mlhooks.errors import EnvironmentFailure, MlhooksError, NonFiniteError, PluginError, UsageError
+from mlhooks.errors import ContractBroken, EnvironmentFailure, MlhooksError, NonFiniteError, PluginError, UsageError
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import RunOptions
 from mlhooks.stats import StatsAggregationMethod
@@ -296,7 +296,7 @@ class Run:
             trainer = self._known.get(behavior_id) or self._trainer(behavior_id, step)
             try:
                 trainer.observe(step.worker.index, behavior_id, decisions, terminals)
-            except NonFiniteError as error:
+            except (NonFiniteError, ContractBroken) as error:
                 self._lose(manager.fail(step.worker, error))
                 return
             except Exception:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from mlhooks.envs.pixels import to_floats
 from mlhooks.envs.slots import SlotMap, SlotPool
 from mlhooks.envs.spaces import Spaces
-from mlhooks.errors import NonFiniteError, PluginError, UnsupportedError
+from mlhooks.errors import ContractBroken, NonFiniteError, PluginError, UnsupportedError
 from mlhooks.settings import HyperparameterSettings, TrainerSettings
 from mlhooks.stats import StatsAggregationMethod, StatsPropertyType, StatsReporter
 from mlhooks.training.checkpoints import load_modules
+from mlhooks.training.crowd import Crowd
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.optimizer_checks import check_made
@@ -31,6 +32,8 @@ from mlhooks.training.transfer import CPU, to_device
 
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Trainer(ABC):
         self.pool = SlotPool()
         self._maps: dict[tuple[int, str], SlotMap] = {}
         self._waiting: list[tuple[int, str, int]] = []
+        self._crowd = Crowd()
         signals = plugins.collect_mapping("get_reward_signals")
         self.reward_signals: list[RewardSignal] = [
             signals[name][0](name, behavior_spec, signal) for name, signal in settings.reward_signals.items()
@@ -168,23 +172,28 @@ class Trainer(ABC):
         """Take in what one worker's environment sent for the agents of one behavior id.
 
         Raises:
-            NonFiniteError: an observation or reward is NaN or infinite; nothing of the step was stored.
+            NonFiniteError: an observation or reward is NaN or infinite, or too large to be normalized.
+            ContractBroken: agents appear again and again and are never heard of again.
+            ValueError: an agent decides or ends twice, or there are more of one thing than of another.
+
+        Whatever is raised, nothing of the step was stored.
         """
-        self._check_finite(worker, decisions)
+        self._check_values(worker, decisions, decisions.group_id)
         slots = self._maps.get((worker, behavior_id))
         if slots is None:
             slots = self._maps[worker, behavior_id] = SlotMap(self.pool)
-        store, ended = self.store, None
+        store, ended, where = self.store, None, None
         before = store.complete
         if len(terminals):
-            self._check_finite(worker, terminals)
+            self._check_values(worker, terminals, terminals.group_id, terminals.interrupted)
             ended = slots.find(terminals.agent_id)
-            self._end_episodes(ended, terminals)
         if agents := len(decisions):
             where = slots.slots(decisions.agent_id)
             if self.pool.size > len(store.open_row):
-                store.reserve(self.pool.size)
-                self.episodes.reserve(self.pool.size)
+                self._make_room(worker, behavior_id, slots)
+        if ended is not None:
+            self._end_episodes(ended, terminals)
+        if where is not None:
             self.episodes.decided(where, decisions.reward)
             store.open_rows(where, decisions)
             self._waiting.append((worker, behavior_id, agents))
@@ -194,6 +203,18 @@ class Trainer(ABC):
                 slots.release(terminals.agent_id[gone & (ended >= 0)])
         if self.training:
             self.step += store.complete - before
+
+    def _make_room(self, worker: int, behavior_id: str, slots: SlotMap) -> None:
+        """Make room for agents that appear for the first time."""
+        self.store.reserve(self.pool.size)
+        self.episodes.reserve(self.pool.size)
+        if slots.vanishing:
+            raise ContractBroken(
+                f"Behavior {behavior_id!r}: {slots.strangers:,} agents of worker {worker} have appeared one after the "
+                "other without any of them being heard of again: each step has new agent ids, and the agents before "
+                "never end. An agent keeps its id until it ends, in a terminal step."
+            )
+        self._crowd.look_at(self.store, behavior_id)
 
     def _end_episodes(self, slots: np.ndarray, terminals: TerminalSteps) -> None:
         """Take in the ends of agents' episodes; their slots are -1 for those that never decided."""
@@ -206,10 +227,35 @@ class Trainer(ABC):
         self.stats.add_stats("Environment/Episode Length", lengths)
         self.stats.add_stats("Policy/Extrinsic Reward", returns)
 
-    def _check_finite(self, worker: int, steps: DecisionSteps | TerminalSteps) -> None:
+    def _check_values(self, worker: int, steps: DecisionSteps | TerminalSteps, *more: np.ndarray) -> None:
+        """Refuse numbers that nothing can be learned from, and too few of them, which numpy would repeat."""
         columns = (*steps.obs, steps.reward, steps.group_reward)
-        if COMPILED is not None and COMPILED.all_finite(columns):
+        if set(map(len, (*columns, *more))) != {len(steps)}:
+            raise ValueError("as many agents as observations, rewards and the rest")
+        if COMPILED is None or not COMPILED.all_finite(columns):
+            self._refuse_not_finite(worker, steps, columns)
+        if self.settings.network_settings.normalize:
+            for index, obs in enumerate(steps.obs):
+                if obs.ndim == 2 and not np.vdot(obs, obs) <= LARGEST:
+                    self._refuse_huge(worker, steps, index)
+
+    def _refuse_huge(self, worker: int, steps: DecisionSteps | TerminalSteps, index: int) -> None:
+        obs = steps.obs[index]
+        where = np.argwhere(np.square(obs, dtype=np.float64) > LARGEST)
+        if not len(where):
             return
+        agent, number = where[0]
+        name = self.behavior_spec.observation_specs[index].name or "unnamed"
+        raise NonFiniteError(
+            f"Behavior {self.behavior_name!r}: number {number} of observation {index} ({name}) of agent "
+            f"{steps.agent_id[agent]} in worker {worker} is {obs[agent, number]:g}, at step {self.step:,}. "
+            "`normalize: true` squares numbers, and beside this one's square those of all others would be lost. Let "
+            "the environment clip or scale it; nothing was learned from it."
+        )
+
+    def _refuse_not_finite(
+        self, worker: int, steps: DecisionSteps | TerminalSteps, columns: Sequence[np.ndarray]
+    ) -> None:
         for index, values in enumerate(columns):
             if values.dtype == np.uint8 or (finite := np.isfinite(values)).all():
                 continue
