@@ -38,6 +38,23 @@ class Awaited:
         self.names = list(names)
         self.begun = not self.names
 
+    def refuse_elsewhere(self, known: Collection[str] | None, busy: Collection[str]) -> None:
+        """Refuse an environment that will not show what is to go on, where it tells its behaviors in advance.
+
+        Args:
+            known: the names of all behaviors that the environment will show; None where that is not known.
+            busy: the behaviors that are not done.
+
+        Raises:
+            UsageError: a behavior that is not done is none of them.
+        """
+        missing = [name for name in self.names if name in busy and known is not None and name not in known]
+        if missing:
+            raise UsageError(
+                f"{self._shows(known or ())}, and the checkpoint of this run has {_listed(missing)}. Go on with the "
+                "environment that it was trained in, or name another --run-id."
+            )
+
     def appeared(self, name: str) -> None:
         """Note that the environment shows a behavior."""
         if name not in self.shown:

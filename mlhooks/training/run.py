@@ -191,6 +191,8 @@ class Run:
         self.curriculum.announce()
         make_env = make_factory(self.options, self.plugins)
         make_env.parameters = self.curriculum.values
+        if self._awaited.names:
+            self._awaited.refuse_elsewhere(make_env.behavior_names(), self._busy())
         self.stop.at_once = True
         self.manager = self.plugins.hook.create_env_manager(options=self.options, make_env=make_env)
         self.stop.at_once = False

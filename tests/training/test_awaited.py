@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from mlhooks import hookimpl
+from mlhooks.envs.factory import EnvironmentKind
 from mlhooks.errors import EnvironmentFailure, UsageError
 from mlhooks.training import awaited
 from mlhooks.training.run import Run
@@ -40,6 +42,29 @@ def test_resume_with_another_environment_is_refused_and_leaves_the_checkpoint(
     assert "has not shown 'Corridor' of the configuration or the checkpoint; it shows 'Other'" in caplog.text
     assert contents(tmp_path) == before
     assert train(defaults(200), tmp_path, Env(), resume=True).trainers["Corridor"].step == 200
+
+
+class Known:
+    """Offers `test:ANY` with behaviors whose names are known in advance."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    @hookimpl
+    def get_env_types(self) -> dict[str, Any]:
+        kind = EnvironmentKind(lambda *_, **__: pytest.fail("made"), lambda *_: None, lambda *_: self.names)
+        return {"test": kind}
+
+
+@pytest.mark.parametrize("flags", [{"checkpoint_settings.resume": True}, INFERENCE], ids=["resume", "inference"])
+def test_environment_that_tells_its_behaviors_is_refused_before_it_is_made(
+    tmp_path: Path, flags: dict[str, Any]
+) -> None:
+    train(defaults(), tmp_path, Env())
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match=r"test:x shows 'Other', and the checkpoint of this run has 'Corridor'"):
+        train(defaults(200), tmp_path, Known("Other"), flags=flags)
+    assert contents(tmp_path) == before
 
 
 class Solo(Pair):
