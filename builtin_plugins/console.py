@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlhooks import __version__, hookimpl
+from mlhooks.places import shown_path
 
 if TYPE_CHECKING:
     from mlagents_envs.base_env import BehaviorSpec
@@ -49,6 +50,7 @@ class ConsoleWriter:
         self._started = time.monotonic()
         self._marks: dict[str, tuple[float, int]] = {}  # when each behavior's last summary was, and at which step
         self._had_episode: set[str] = set()
+        self._folder = Path.cwd()  # from which a person reads paths, wherever the run goes
 
     @hookimpl
     def run_started(self, run: Run) -> None:
@@ -61,7 +63,7 @@ class ConsoleWriter:
             self._console = Console(highlight=False)
         doing = "runs the trained policy" if run.inference else "resumes training" if run.resumed else "trains"
         self._say([(f"mlhooks {__version__} {doing}", "bold")])
-        facts = {"run": run.run_id, "environment": run.env_name, "results": shown_path(run.path)}
+        facts = {"run": run.run_id, "environment": run.env_name, "results": shown_path(run.path, self._folder)}
         self._say_aligned([(name, text) for name, text in facts.items() if text])
         if self._console is not None and not run.inference:
             from builtin_plugins.console_bars import ProgressBars
@@ -132,7 +134,7 @@ class ConsoleWriter:
             if "checkpoint" in outcome.files:
                 self._say([(resume, "")], whole=True)
         rows = [] if run.inference else [(name, _result(trainer)) for name, trainer in run.trainers.items()]
-        self._say_aligned([*rows, *_file_rows(outcome.files)])
+        self._say_aligned([*rows, *_file_rows(outcome.files, self._folder)])
 
     def _say_aligned(self, rows: Sequence[tuple[str, str]]) -> None:
         from rich.cells import cell_len, set_cell_size
@@ -155,15 +157,6 @@ class ConsoleWriter:
         fitting = (line for line in lines if line.cell_len <= self._console.width)
         with contextlib.suppress(OSError):  # the terminal is gone, and the run saves what it has
             self._console.print(lines[0] if whole else next(fitting, lines[-1]), soft_wrap=True)
-
-
-def shown_path(path: Path) -> str:
-    """Return a path as a person at this working directory would type it."""
-    try:
-        relative = os.path.relpath(path)
-    except ValueError:  # another drive
-        return str(path)
-    return min(str(path), relative, key=len)
 
 
 def short_number(value: float) -> str:
@@ -216,10 +209,10 @@ def _result(trainer: Trainer) -> str:
     return f"{text}, mean reward {decimal(trainer.mean_reward)} (last 100 episodes)"
 
 
-def _file_rows(files: Mapping[str, Sequence[Any]]) -> list[tuple[str, str]]:
+def _file_rows(files: Mapping[str, Sequence[Any]], start: Path) -> list[tuple[str, str]]:
     rows = []
     for what, paths in files.items():
-        rows += [(what, shown_path(path)) for path in paths[-FILES_SHOWN:]]
+        rows += [(what, shown_path(path, start)) for path in paths[-FILES_SHOWN:]]
         if len(paths) > FILES_SHOWN:
             rows.append((what, f"and {len(paths) - FILES_SHOWN:,} more"))
     return rows

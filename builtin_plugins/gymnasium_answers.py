@@ -14,8 +14,7 @@ from mlhooks.places import defined_at
 
 NUMBERS = frozenset({float, np.float32, np.float64})
 """Types of rewards that need no second look."""
-FLAGS = frozenset({bool, np.bool_})
-"""Types of `terminated` and `truncated` that need no second look."""
+_FLAGS = frozenset({bool, np.bool_})
 
 RESET = "(observation, info)"
 STEP = "(observation, reward, terminated, truncated, info)"
@@ -61,6 +60,15 @@ def of_step(answer: Any) -> tuple[Any, Any, Any, Any, Any]:
     raise WrongAnswer(f"step() must return {STEP} and returned {what}")
 
 
+def wrong_step(answer: Any, error: Exception) -> Exception:
+    """What is wrong with an answer of `step` that could not be unpacked, or else the error itself."""
+    try:
+        of_step(answer)
+    except WrongAnswer as wrong:
+        return wrong
+    return error
+
+
 def reward(given: Any) -> float:
     """A reward as a float.
 
@@ -83,7 +91,7 @@ def flag(name: str, given: Any) -> bool:
     Raises:
         WrongAnswer: It is anything else.
     """
-    if _is_number(given, "iub") and given in (0, 1):
+    if type(given) in _FLAGS or (_is_number(given, "iub") and given in (0, 1)):
         return bool(given)
     raise WrongAnswer(f"step() returned {found(given)} as {name}, which must be True or False")
 

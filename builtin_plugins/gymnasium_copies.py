@@ -10,7 +10,7 @@ from gymnasium import Env
 from mlagents_envs.base_env import ActionTuple
 
 from builtin_plugins import gymnasium_answers as answers
-from builtin_plugins.gymnasium_answers import FLAGS, NUMBERS
+from builtin_plugins.gymnasium_answers import NUMBERS
 from builtin_plugins.gymnasium_behavior import GymnasiumBehavior
 from mlhooks.envs.spaces import Encoded, Misfit
 from mlhooks.errors import EnvironmentFailure
@@ -72,25 +72,23 @@ class GymnasiumCopies(GymnasiumBehavior):
         observations, ended, interrupted = [], [], []
         reward = np.empty(self.num_agents, dtype=np.float32)
         agent = 0
+        answer: Any = (None,) * 5
         try:
             for agent, (env, taken) in enumerate(zip(self._envs, actions, strict=True)):
-                answer = env.step(taken)
-                if type(answer) is not tuple or len(answer) != 5:
-                    answer = answers.of_step(answer)
-                there, given, terminated, truncated, _ = answer
+                answer = there, given, terminated, truncated, _ = env.step(taken)
                 reward[agent] = given if type(given) in NUMBERS else answers.reward(given)
-                if type(terminated) not in FLAGS or type(truncated) not in FLAGS:
-                    terminated, truncated = (
-                        answers.flag("terminated", terminated),
-                        answers.flag("truncated", truncated),
-                    )
                 observations.append(there)
-                if terminated or truncated:
+                if terminated is False and truncated is False:
+                    continue
+                over = answers.flag("terminated", terminated)
+                if answers.flag("truncated", truncated) or over:
                     ended.append(agent)
-                    interrupted.append(not terminated)
+                    interrupted.append(not over)
             # Before any reset, which may write into the array that an environment has just shown.
             obs = self._encode.each(observations)
         except Exception as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                error = answers.wrong_step(answer, error)  # it was raised here, where the answer was unpacked
             raise self._failed("step", error, agent) from error
         if self._to_check["step"]:
             self._check("step", "step", range(self.num_agents), observations)

@@ -23,7 +23,7 @@ from mlhooks.training.checkpoints import CheckpointFolder, read_state
 from mlhooks.training.environments import make_factory
 from mlhooks.training.made_with import missing_plugins_named
 from mlhooks.training.prediction import LoadedPolicy
-from mlhooks.training.results import check_folder
+from mlhooks.training.results import check_folder, claimed_folder
 from mlhooks.training.run import Run
 from mlhooks.training.spaces import spaces_of_file
 from mlhooks.training.trainer import Trainer
@@ -87,6 +87,7 @@ def train(
         "checkpoint_settings.resume": resume or None,
         "checkpoint_settings.force": force or None,
     }
+    started_in = Path.cwd()  # before any plugin can change it
     flags = {key: value for key, value in given.items() if value is not None} | dict(flags or {})
     manager = load_plugins(names=plugin_names, plugins_dir=plugins_dir, strict=strict_plugins, trace=trace_hooks)
     for plugin in plugins:
@@ -94,27 +95,31 @@ def train(
     source = find_config(config) if isinstance(config, str | Path) else config
     if isinstance(source, Path) and source.parent == examples_folder():
         logger.info("Using the example configuration %s.", source)
-    if source is None and (path := _configuration_of_run(flags)) is not None:
-        logger.info("Going on with the configuration of the run, %s.", path)
-        place = {"run_id": path.parent.name, "results_dir": str(path.parent.parent)}  # it may have been moved
-        source, flags = path, {f"checkpoint_settings.{key}": value for key, value in place.items()} | flags
+    if source is None:
+        source, flags = _configuration_of_run(started_in, flags)
     options = _seeded(admit(source, manager, flags=flags, overrides=overrides))
+    options.checkpoint_settings.anchor(started_in)
     if episodes is not None and not options.checkpoint_settings.inference:
         raise UsageError("--episodes ends a run with --inference; for training, set max_steps.")
-    check_folder(options)
-    make_factory(options, manager).check()  # before anything is written, or removed by --force
-    manager.configure(options)
-    run = Run(options, manager, episodes=episodes)
-    run.execute()
+    with claimed_folder(options) as folder:
+        make_factory(options, manager).check()  # before anything is written, or removed by --force
+        check_folder(options, folder)
+        manager.configure(options)
+        run = Run(options, manager, episodes=episodes, folder=folder, started_in=started_in)
+        run.execute()
     return run
 
 
-def _configuration_of_run(flags: Mapping[str, Any]) -> Path | None:
-    """What a run that is to be resumed, or watched, was started with."""
+def _configuration_of_run(started_in: Path, flags: Mapping[str, Any]) -> tuple[Path | None, Mapping[str, Any]]:
+    """What a run that is to be resumed, or watched, was started with, and flags that say where it is now."""
     given = {key: flags[f"checkpoint_settings.{key}"] for key in _WHICH_RUN if f"checkpoint_settings.{key}" in flags}
     settings = CheckpointSettings().model_copy(update=given)
-    path = Path(settings.results_dir, settings.run_id, "configuration.yaml")
-    return path if (settings.resume or settings.inference) and path.is_file() else None
+    path = Path(settings.write_path, "configuration.yaml")
+    if not (settings.resume or settings.inference) or not (started_in / path).is_file():
+        return None, flags
+    logger.info("Going on with the configuration of the run, %s.", path)
+    place = {"run_id": settings.run_id, "results_dir": settings.results_dir}  # it may have been moved
+    return path, {f"checkpoint_settings.{key}": value for key, value in place.items()} | dict(flags)
 
 
 def _options(

@@ -14,7 +14,7 @@ import pluggy
 
 from mlhooks import answers
 from mlhooks.describing import shown
-from mlhooks.errors import MlhooksError, PluginError, WrongAnswer
+from mlhooks.errors import MlhooksError, PluginError, WrongAnswer, is_shortage
 from mlhooks.places import defined_at, in_brackets, raised_at
 from mlhooks.plugin_sources import Origin, describe
 
@@ -218,6 +218,8 @@ class Guard:
 
     def _stop(self, error: BaseException) -> NoReturn:
         expected = MlhooksError if not self.contained else PluginError
+        if is_shortage(error):
+            raise error  # which is not the plugin's fault: settings ask for more than the machine has
         if isinstance(error, expected):
             if self.origin.distribution != "mlhooks" and not getattr(error, "__notes__", None):
                 error.add_note(f"Raised by {self.origin} in its hook {self.hook_name}.")

@@ -1,9 +1,10 @@
-"""Where an error was raised and where something is defined, for messages about other people's code."""
+"""How messages name places: where an error was raised, where something is defined, and the paths of files."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import sys
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def defined_at(thing: object) -> str:
 def in_brackets(place: str) -> str:
     """` (file.py:12)`, or nothing for no place."""
     return f" ({place})" if place else ""
+
+
+def shown_path(path: Path, start: Path | None = None) -> str:
+    """A path as a person would type it in the folder `start`, or in the working directory."""
+    try:
+        relative = os.path.relpath(path, start)
+    except (ValueError, OSError):  # another drive, or a working directory that is gone
+        return str(path)
+    return min(str(path), relative, key=len)
 
 
 def _place(file: str, line: int) -> str:

@@ -77,8 +77,12 @@ class Timers:
         """Write the tree as JSON; an existing file is replaced only when the new one is whole."""
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".tmp")
-        partial.write_text(json.dumps(self.as_dict(), indent=4), encoding="utf-8")
-        partial.replace(path)
+        try:
+            partial.write_text(json.dumps(self.as_dict(), indent=4), encoding="utf-8")
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
     def _metadata(self) -> dict[str, str]:
         versions = {"mlhooks_version": __version__, "python_version": platform.python_version()}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import mlhooks
 from mlhooks import hookimpl
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.example_configs import examples_folder
-from tests.scripted import QUIET, Env, config, train
+from tests.scripted import QUIET, Corridor, Env, config, train
 
 SHORT = ["behaviors.3DBall.max_steps=120", "behaviors.3DBall.hyperparameters.buffer_size=60"]
 
@@ -82,6 +83,76 @@ def test_run_resumes_with_its_own_configuration_where_none_is_given(
     assert run.trainers["Corridor"].step == 400
     again = train(run.path / "configuration.yaml", tmp_path, Env(), run_id="renamed", force=True)  # which says resume
     assert not again.resumed
+
+
+def test_configuration_of_a_forced_or_resumed_run_says_neither(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(config("Corridor", "test:x", max_steps=100), tmp_path, Env(), force=True)
+    path = tmp_path / "run" / "configuration.yaml"
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="holds the results of an earlier run"):
+        mlhooks.train(path, results_dir=tmp_path, plugins=[Env()], plugin_names=QUIET)
+    assert path.read_bytes() == before
+    train(None, tmp_path, Env(), run_id="run", resume=True, overrides=["behaviors.Corridor.max_steps=200"])
+    again = mlhooks.train(path, results_dir=tmp_path, run_id="fresh", plugins=[Env()], plugin_names=QUIET)
+    assert (again.resumed, again.trainers["Corridor"].step) == (False, 200)
+    assert "has no effect" not in caplog.text
+
+
+@pytest.mark.parametrize("key", ["force", "resume", "inference"])
+def test_flags_of_a_mapping_have_no_effect_and_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str
+) -> None:
+    settings = {**config("Corridor", "test:x", max_steps=100), "checkpoint_settings": {key: True}}
+    assert train(settings, tmp_path, Env()).trainers["Corridor"].step == 100
+    assert f"checkpoint_settings.{key}: {key} has no effect here" in caplog.text
+    with pytest.raises(UsageError, match="holds the results of an earlier run"):
+        train(settings, tmp_path, Env())
+
+
+class Wanders(Corridor):
+    """An environment that changes the working directory whenever it can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path.cwd()
+
+    def reset(self) -> None:
+        super().reset()
+        os.chdir(self.folder / "elsewhere")
+
+
+class Walks:
+    """A plugin that does so before and after the run is set up."""
+
+    @hookimpl
+    def configure(self) -> None:
+        os.chdir("elsewhere")
+
+    @hookimpl
+    def run_started(self) -> None:
+        os.chdir("..")
+
+
+@pytest.mark.parametrize("plugins", [[], [Walks()]], ids=["environment", "plugin"])
+def test_nothing_moves_when_the_working_directory_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plugins: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    settings = config("Corridor", "test:x", max_steps=400)
+    names = ["no:tensorboard", "no:curve"]
+    train(settings, Path("results"), Env(), run_id="first", plugin_names=names)
+    flags = {"checkpoint_settings.initialize_from": "first"}
+    run = train(settings, Path("results"), Env(Wanders), *plugins, flags=flags, plugin_names=names)
+    assert run.path == tmp_path / "results" / "run"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    names = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*")}
+    assert {"stats.jsonl", "run_logs/timers.json", "Corridor/Corridor-400.pt", "Corridor.policy.pt"} <= names
+    assert "results_dir: results\n" in (run.path / "configuration.yaml").read_text()
+    if not plugins:
+        assert str(Path("results", "run", "stats.jsonl")) in capsys.readouterr().out.split()
 
 
 def test_run_that_was_watched_without_a_configuration_uses_its_own(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 import click
 
 from mlhooks.cli.group import build_cli
-from mlhooks.errors import MlhooksError
+from mlhooks.errors import MlhooksError, is_shortage
 from mlhooks.streams import StreamsHandler, let_go_of_streams
 
 __all__ = ["main"]
 
 INTERRUPTED = 130
+_SMALLER = "Make what is large in the configuration smaller, such as buffer_size, hidden_units or num_areas."
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -51,6 +52,9 @@ def _report(error: Exception, debug: bool) -> int:
         return error.exit_code
     if isinstance(error, MlhooksError):
         text, code = "\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code
+    elif is_shortage(error):
+        words = (str(error) or type(error).__name__).splitlines()[0]
+        text, code = f"There is not enough memory: {words}. {_SMALLER}", 1
     else:
         from mlhooks.places import in_brackets, raised_at
 

@@ -42,5 +42,10 @@ def _in_words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return "a mapping"
     if named := choices(annotation):
         return ", ".join(named)
-    limits = [f"{word} {getattr(item, name):g}" for name, word in _LIMITS for item in metadata if hasattr(item, name)]
+    limits = [
+        f"{word} {limit:g}" if isinstance(limit := getattr(item, name), float) else f"{word} {limit}"
+        for name, word in _LIMITS
+        for item in metadata
+        if hasattr(item, name)
+    ]
     return ", ".join([_NAMES.get(annotation, "a mapping" if hasattr(annotation, "model_fields") else "text"), *limits])

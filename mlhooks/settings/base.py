@@ -15,6 +15,7 @@ from mlhooks.settings.reading import read_as
 
 _EXTENSION = "x-mlhooks-extension"
 _COLLECT = "collect problems"
+_LARGEST_INTEGER = 2**63 - 1  # that arrays and torch take
 COLLECT_PROBLEMS = {_COLLECT: True}
 """Validation context of a caller that asks `problems` itself, to report each at its own line."""
 
@@ -70,6 +71,13 @@ class SettingsModel(BaseModel):
     @classmethod
     def _read(cls, value: Any, info: ValidationInfo) -> Any:
         return read_as(value, cls.model_fields[str(info.field_name)].annotation)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _limit(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+            raise ValueError(f"is too large; the limit of all whole numbers is {_LARGEST_INTEGER}")
+        return value
 
     @model_validator(mode="after")
     def _complete(self, info: ValidationInfo) -> Self:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import Field, SerializeAsAny
 
 from mlhooks.settings.base import Problem, SettingsModel
+
+INT32, FLOAT32 = 2**31 - 1, 3.4028234e38
+"""The largest numbers that the protocol of Unity players can carry."""
+Number: TypeAlias = Annotated[float, Field(ge=-FLOAT32, le=FLOAT32)]
+"""A value of an environment parameter."""
 
 
 class ParameterRandomizationSettings(SettingsModel):
@@ -16,7 +21,9 @@ class ParameterRandomizationSettings(SettingsModel):
 
     sampler_type: ClassVar[str]
 
-    seed: int = Field(default=-1, description="Seed of this sampler; -1 for one that follows from the run's.")
+    seed: int = Field(
+        default=-1, ge=-INT32, le=INT32, description="Seed of this sampler; -1 for one that follows from the run's."
+    )
 
     def as_dict(self) -> dict[str, Any]:
         """Return `sampler_type` and `sampler_parameters`."""
@@ -28,7 +35,7 @@ class ConstantSettings(ParameterRandomizationSettings):
 
     sampler_type = "constant"
 
-    value: float = Field(default=0.0, description="The value.")
+    value: Number = Field(default=0.0, description="The value.")
 
     def __str__(self) -> str:
         return f"{self.value:g}"
@@ -39,8 +46,8 @@ class UniformSettings(ParameterRandomizationSettings):
 
     sampler_type = "uniform"
 
-    min_value: float = Field(default=0.0, description="Lower bound.")
-    max_value: float = Field(default=1.0, description="Upper bound.")
+    min_value: Number = Field(default=0.0, description="Lower bound.")
+    max_value: Number = Field(default=1.0, description="Upper bound.")
 
     def problems(self) -> Iterator[Problem]:
         """The bounds must be in order."""
@@ -56,8 +63,8 @@ class GaussianSettings(ParameterRandomizationSettings):
 
     sampler_type = "gaussian"
 
-    mean: float = Field(default=1.0, description="Mean.")
-    st_dev: float = Field(default=1.0, ge=0, description="Standard deviation.")
+    mean: Number = Field(default=1.0, description="Mean.")
+    st_dev: Number = Field(default=1.0, ge=0, description="Standard deviation.")
 
     def __str__(self) -> str:
         return f"gaussian with mean {self.mean:g} and deviation {self.st_dev:g}"
@@ -68,7 +75,7 @@ class MultiRangeUniformSettings(ParameterRandomizationSettings):
 
     sampler_type = "multirangeuniform"
 
-    intervals: list[tuple[float, float]] = Field(
+    intervals: list[tuple[Number, Number]] = Field(
         default_factory=lambda: [(0.0, 1.0)], min_length=1, description="Pairs of a lower and an upper bound."
     )
 

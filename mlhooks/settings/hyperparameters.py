@@ -9,6 +9,9 @@ from pydantic import Field
 
 from mlhooks.settings.base import Problem, SettingsModel, derived, extension
 
+MOST_ROWS = 2**40
+"""More than any machine keeps, and few enough that the size of their arrays can be written down."""
+
 
 class ScheduleType(StrEnum):
     """How a value changes over the run."""
@@ -20,9 +23,9 @@ class ScheduleType(StrEnum):
 class HyperparameterSettings(SettingsModel):
     """What every trainer type has; ML-Agents' `HyperparamSettings`."""
 
-    batch_size: int = Field(default=1024, ge=1, description="Experiences in one gradient step.")
+    batch_size: int = Field(default=1024, ge=1, le=MOST_ROWS, description="Experiences in one gradient step.")
     buffer_size: int = Field(
-        default=10240, ge=1, description="Experiences to collect before an update, or to keep for replay."
+        default=10240, ge=1, le=MOST_ROWS, description="Experiences to collect before an update, or to keep for replay."
     )
     learning_rate: float = Field(
         default=3e-4, ge=0, description="Step size of gradient descent at the start of the run."
@@ -52,8 +55,8 @@ class OnPolicyHyperparameters(HyperparameterSettings):
 class OffPolicyHyperparameters(HyperparameterSettings):
     """Shared by algorithms that learn from a replay buffer."""
 
-    batch_size: int = Field(default=128, ge=1, description="Experiences in one gradient step.")
-    buffer_size: int = Field(default=50000, ge=1, description="Experiences that the replay buffer keeps.")
+    batch_size: int = Field(default=128, ge=1, le=MOST_ROWS, description="Experiences in one gradient step.")
+    buffer_size: int = Field(default=50000, ge=1, le=MOST_ROWS, description="Experiences that the replay buffer keeps.")
     buffer_init_steps: int = Field(default=0, ge=0, description="Experiences to collect before the first update.")
     steps_per_update: float = Field(default=1.0, gt=0, description="Agent steps per update of the policy, on average.")
     update_interval: int = extension(

@@ -10,6 +10,9 @@ from pydantic import Field
 
 from mlhooks.settings.base import Problem, SettingsModel, extension
 
+MOST_UNITS, MOST_LAYERS = 2**20, 1000
+"""Far more than a network has that learns; a typing error in these would fill the machine's memory."""
+
 
 class EncoderType(StrEnum):
     """Encoders of visual observations."""
@@ -53,7 +56,9 @@ class MemorySettings(SettingsModel):
     ignores_unknown_keys: ClassVar[bool] = True
 
     sequence_length: int = Field(default=64, ge=1, description="Steps of a sequence that the memory is trained on.")
-    memory_size: int = Field(default=128, ge=2, description="Size of the memory that an agent carries; an even number.")
+    memory_size: int = Field(
+        default=128, ge=2, le=MOST_UNITS, description="Size of the memory that an agent carries; an even number."
+    )
 
     def problems(self) -> Iterator[Problem]:
         """Half of the memory is the cell's state, half its output."""
@@ -67,8 +72,8 @@ class NetworkSettings(SettingsModel):
     ignores_unknown_keys: ClassVar[bool] = True
 
     normalize: bool = Field(default=False, description="Normalize vector observations by their running statistics.")
-    hidden_units: int = Field(default=128, ge=1, description="Units in each hidden layer.")
-    num_layers: int = Field(default=2, ge=1, description="Hidden layers behind the encoders.")
+    hidden_units: int = Field(default=128, ge=1, le=MOST_UNITS, description="Units in each hidden layer.")
+    num_layers: int = Field(default=2, ge=1, le=MOST_LAYERS, description="Hidden layers behind the encoders.")
     vis_encode_type: EncoderType = Field(default=EncoderType.SIMPLE, description="Encoder of visual observations.")
     memory: MemorySettings | None = Field(default=None, description="Give agents a memory (LSTM); null for none.")
     goal_conditioning_type: ConditioningType = Field(

@@ -68,6 +68,10 @@ class Origin:
             return inherited
         return path
 
+    def is_option(self, path: KeyPath) -> bool:
+        """Whether the value at `path` was given as a flag or override, alone or with the section around it."""
+        return any(path[:length] in self._options for length in range(1, len(path) + 1))
+
     def _option(self, path: KeyPath) -> str | None:
         """Return the option that brought the value at `path`, or the section there if the file has none."""
         for length in range(len(path), 0, -1):

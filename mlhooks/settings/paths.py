@@ -1,10 +1,17 @@
-"""Settings that are paths of files."""
+"""Settings that are paths of files, and names of runs, which are paths below the results folder."""
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import PureWindowsPath
 from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator
+
+from mlhooks.names import file_name
+
+_ON_WINDOWS = os.name == "nt"
 
 
 def _no_control_characters(value: str) -> str:
@@ -14,5 +21,27 @@ def _no_control_characters(value: str) -> str:
     return value
 
 
+def _below(run_id: str) -> str:
+    parts = re.split(r"[/\\]", run_id)
+    # as Windows reads it, too: others may run the same file
+    if PureWindowsPath(run_id).anchor or not parts[0] or {".", ".."} & set(parts):
+        raise ValueError("leads out of the results folder: give a name, or several with slashes between them")
+    if "\\" in run_id:
+        raise ValueError("has a backslash, which is a slash to Windows only: say / between the names of folders")
+    if "" in parts:
+        raise ValueError("has a slash too many: every part between slashes is the name of a folder")
+    for part in parts if _ON_WINDOWS else ():
+        name = part.replace("%", "_")  # which `file_name` keeps for itself
+        if file_name(name) != name:
+            raise ValueError(
+                f'has the part {part!r}, which Windows does not take for a name: it refuses <>:"|?*, a dot or space at '
+                "the end, and con, nul, com1 and the like"
+            )
+    return _no_control_characters(run_id)
+
+
 PathText: TypeAlias = Annotated[str, AfterValidator(_no_control_characters)]
 """A path as it was written; backslashes stay."""
+
+RunId: TypeAlias = Annotated[str, AfterValidator(_below)]
+"""The name of a run, or of a folder of runs and the name in it, with slashes between."""

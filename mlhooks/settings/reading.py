@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -15,8 +16,6 @@ from mlhooks.settings.findings import KeyPath
 Text: TypeAlias = Callable[[KeyPath], str | None]
 """What is written at a key path, character for character; None where it is not known."""
 _NOT_EVEN_TEXT = ("", "~")
-LARGEST_INTEGER = 2**63 - 1
-"""What every file format and array takes."""
 
 
 def read_as(value: Any, annotation: Any) -> Any:
@@ -91,10 +90,10 @@ def _number(value: Any, *, whole: bool) -> Any:
     if not isinstance(value, Real):
         return value
     if isinstance(value, Integral):
-        number = int(value)
-        if abs(number) > LARGEST_INTEGER:
-            raise ValueError(f"is too large; the limit of all whole numbers is {LARGEST_INTEGER}")
-        return number if whole else float(number)
+        try:
+            return int(value) if whole else float(value)
+        except OverflowError:
+            return math.inf
     real = float(value)
     return _number(int(real), whole=True) if whole and real.is_integer() else real
 

@@ -18,7 +18,7 @@ from mlhooks.settings.parameter_sections import build_parameter
 from mlhooks.settings.reading import copied
 from mlhooks.settings.registry import SettingsRegistry
 from mlhooks.settings.report import Report
-from mlhooks.settings.run_options import RunOptions
+from mlhooks.settings.run_options import FOR_ONE_RUN, RunOptions
 from mlhooks.settings.sections import build, report_no_section
 from mlhooks.settings.yaml_source import Document, read_yaml
 
@@ -37,6 +37,7 @@ def load_run_options(
     *,
     flags: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
+    for_run: bool = False,
 ) -> LoadedOptions:
     """Load and resolve a configuration.
 
@@ -46,6 +47,8 @@ def load_run_options(
         flags: settings by dotted key that were given as flags; `behaviors.*.KEY` means every behavior. They win over
             the file.
         overrides: `KEY.PATH=VALUE` texts, VALUE in YAML; they win over the flags.
+        for_run: whether a run begins with them: what is said for one invocation (`force`, `resume`, `inference`) then
+            counts from flags and overrides only.
 
     Raises:
         SettingsError: the configuration is not valid; lists every error, and has them as `findings`.
@@ -68,6 +71,8 @@ def load_run_options(
     options._origin = report.origin
     if source is None and options.default_settings is None and DEFAULT_TRAINER_TYPE in registry.trainer_types:
         options._fallback = build_behavior({}, ("behaviors",), registry, report, None)
+    if for_run:
+        _pass_over_flags_of_the_file(options, report)
     _choose_start(options, flags or {}, report)
     _refuse_unknown_measures(options, report)
     if report.failed:
@@ -115,16 +120,18 @@ def _build_run(values: dict[str, Any], registry: SettingsRegistry, report: Repor
     return build(RunOptions, values, (), report, ready)
 
 
-def _choose_start(options: RunOptions, flags: Mapping[str, Any], report: Report) -> None:
-    """Resume or initialize, not both: a flag wins over the file, and resume wins otherwise, as in ML-Agents.
-
-    A flag also wins over the file where one of them says resume and the other one force.
-    """
+def _pass_over_flags_of_the_file(options: RunOptions, report: Report) -> None:
     settings = options.checkpoint_settings
-    if settings.resume and settings.force:
-        asked = [key for key in ("resume", "force") if f"checkpoint_settings.{key}" in flags]
-        if len(asked) == 1:
-            settings.resume, settings.force = asked == ["resume"], asked == ["force"]
+    for key in FOR_ONE_RUN:
+        if getattr(settings, key) and not report.origin.is_option(("checkpoint_settings", key)):
+            setattr(settings, key, False)
+            message = f"{key} has no effect here; say it for each run, by --{key} or as an argument of mlhooks.train"
+            report.add(("checkpoint_settings", key), message, severity="warning")
+
+
+def _choose_start(options: RunOptions, flags: Mapping[str, Any], report: Report) -> None:
+    """Resume or initialize, not both: a flag wins over the file, and resume wins otherwise, as in ML-Agents."""
+    settings = options.checkpoint_settings
     if not settings.resume or settings.initialize_from is None:
         return
     resume_asked = "checkpoint_settings.resume" in flags

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from mlhooks.settings.base import SettingsModel
-from mlhooks.settings.network import NetworkSettings
+from mlhooks.settings.network import MOST_UNITS, NetworkSettings
 from mlhooks.settings.paths import PathText
 
 
@@ -26,6 +26,7 @@ class _EncodedSettings(RewardSignalSettings):
     encoding_size: int | None = Field(
         default=None,
         ge=1,
+        le=MOST_UNITS,
         description="Deprecated: network_settings.hidden_units.",
         json_schema_extra={"deprecated": True},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr
@@ -11,12 +12,15 @@ from pydantic import AfterValidator, Field, PrivateAttr
 from mlhooks.errors import SettingsError
 from mlhooks.settings.base import Problem, SettingsModel, extension
 from mlhooks.settings.behaviors import TrainerSettings
-from mlhooks.settings.environment_parameters import EnvironmentParameterSettings
+from mlhooks.settings.environment_parameters import FLOAT32, INT32, EnvironmentParameterSettings
 from mlhooks.settings.findings import Finding, error_from, nearest
 from mlhooks.settings.origin import Origin
-from mlhooks.settings.paths import PathText
+from mlhooks.settings.paths import PathText, RunId
 from mlhooks.settings.reading import check_text
 from mlhooks.settings.yaml_values import dump_yaml
+
+_LONGEST_WAIT = 2_000_000
+"""Seconds; what waits for sockets and pipes counts milliseconds in 32 bits."""
 
 
 def _storable(value: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -32,6 +36,10 @@ def _storable(value: dict[str, Any] | None) -> dict[str, Any] | None:
     return value
 
 
+FOR_ONE_RUN = ("force", "resume", "inference")
+"""Of checkpoint_settings, what is said for one invocation: in a file it has no effect."""
+
+
 class EnvironmentSettings(SettingsModel):
     """Which environment runs, how often, and what happens when it fails."""
 
@@ -41,10 +49,10 @@ class EnvironmentSettings(SettingsModel):
     )
     env_args: list[str] | None = Field(default=None, description="Arguments for the Unity player.")
     base_port: int = Field(default=5005, ge=0, le=65535, description="First port of the Unity protocol.")
-    num_envs: int = Field(default=1, ge=1, description="Worker processes, or Unity players.")
-    num_areas: int = Field(default=1, ge=1, description="Copies of the environment in each worker.")
-    timeout_wait: int = Field(default=60, ge=0, description="Seconds to wait for an environment.")
-    seed: int = Field(default=-1, description="Seed of everything random; -1 for a random one.")
+    num_envs: int = Field(default=1, ge=1, le=65535, description="Worker processes, or Unity players.")
+    num_areas: int = Field(default=1, ge=1, le=INT32, description="Copies of the environment in each worker.")
+    timeout_wait: int = Field(default=60, ge=0, le=_LONGEST_WAIT, description="Seconds to wait for an environment.")
+    seed: int = Field(default=-1, ge=-1, le=2**32 - 1, description="Seed of everything random; -1 for a random one.")
     max_lifetime_restarts: int = Field(
         default=10, ge=-1, description="Restarts of a failed environment; -1 for no limit."
     )
@@ -72,13 +80,13 @@ class EnvironmentSettings(SettingsModel):
 class EngineSettings(SettingsModel):
     """How a Unity player renders and keeps time."""
 
-    width: int = Field(default=84, ge=1, description="Width of the window in pixels.")
-    height: int = Field(default=84, ge=1, description="Height of the window in pixels.")
-    quality_level: int = Field(default=5, ge=0, description="Unity's quality level.")
-    time_scale: float = Field(default=20, ge=0, description="How many times faster than real time.")
-    target_frame_rate: int = Field(default=-1, ge=-1, description="Frames per second; -1 for no limit.")
+    width: int = Field(default=84, ge=1, le=INT32, description="Width of the window in pixels.")
+    height: int = Field(default=84, ge=1, le=INT32, description="Height of the window in pixels.")
+    quality_level: int = Field(default=5, ge=0, le=INT32, description="Unity's quality level.")
+    time_scale: float = Field(default=20, ge=0, le=FLOAT32, description="How many times faster than real time.")
+    target_frame_rate: int = Field(default=-1, ge=-1, le=INT32, description="Frames per second; -1 for no limit.")
     capture_frame_rate: int = Field(
-        default=60, ge=0, description="Frames per second of simulated time; 0 for real time."
+        default=60, ge=0, le=INT32, description="Frames per second of simulated time; 0 for real time."
     )
     no_graphics: bool = Field(default=False, description="Run without a graphics device.")
     no_graphics_monitor: bool = Field(default=False, description="Give only the first player a graphics device.")
@@ -87,7 +95,7 @@ class EngineSettings(SettingsModel):
 class CheckpointSettings(SettingsModel):
     """Where a run is stored, and how it starts."""
 
-    run_id: str = Field(default="ppo", min_length=1, description="Name of the run, and of its folder.")
+    run_id: RunId = Field(default="ppo", min_length=1, description="Name of the run, and of its folder.")
     initialize_from: str | None = Field(default=None, description="Name of the run whose weights to start from.")
     load_model: bool = Field(default=False, description="Deprecated and without effect: resume.")
     resume: bool = Field(default=False, description="Continue the run of this name.")
@@ -95,6 +103,13 @@ class CheckpointSettings(SettingsModel):
     train_model: bool = Field(default=False, description="Deprecated and without effect: runs train anyway.")
     inference: bool = Field(default=False, description="Act without learning.")
     results_dir: PathText = Field(default="results", min_length=1, description="Folder of all runs.")
+
+    _results_dir_as_said: str | None = PrivateAttr(default=None)
+
+    def anchor(self, folder: Path) -> None:
+        """Take a relative results_dir for one in this folder, wherever the working directory will be."""
+        self._results_dir_as_said = self._results_dir_as_said or self.results_dir
+        self.results_dir = str(folder / self.results_dir)
 
     @property
     def write_path(self) -> str:
@@ -127,7 +142,7 @@ class TorchSettings(SettingsModel):
 
     device: str | None = Field(default=None, description="Device, such as cpu or cuda:0; null for the best there is.")
     threads: int | None = extension(
-        None, ge=1, description="Threads of one operation; null: one, or all for large networks and images."
+        None, ge=1, le=4096, description="Threads of one operation; null: one, or all for large networks and images."
     )
     compile: bool = extension(
         False, description="Have torch.compile compile what torch computes of networks; it needs a C++ compiler."
@@ -184,6 +199,13 @@ class RunOptions(SettingsModel):
             "Behavior Name of the agent's Behavior Parameters), or give default_settings for all others",
         )
         return error_from(SettingsError, [finding])
+
+    def to_store(self) -> RunOptions:
+        """The options as a run keeps them: what was said for this one invocation is no setting of it."""
+        checkpoint = self.checkpoint_settings
+        said = {"results_dir": checkpoint._results_dir_as_said or checkpoint.results_dir}
+        flags = dict.fromkeys(FOR_ONE_RUN, False)
+        return self.model_copy(update={"checkpoint_settings": checkpoint.model_copy(update={**said, **flags})})
 
     def to_yaml(self) -> str:
         """Return the resolved options as YAML, which reads back equal."""

@@ -107,7 +107,7 @@ def train_in(
     """
     import torch
 
-    from mlhooks.training.results import check_folder
+    from mlhooks.training.results import check_folder, claimed_folder
     from mlhooks.training.run import Run
 
     given = {
@@ -118,15 +118,16 @@ def train_in(
         "torch_settings.device": "cpu",
     }
     options = load_options(manager, as_config(settings, behavior), {**given, **(flags or {})})
-    check_folder(options)
-    manager.configure(options)
-    run = Run(options, manager, episodes=episodes)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        run.execute()
-    finally:
-        torch.set_num_threads(threads)
+    with claimed_folder(options) as results:
+        check_folder(options, results)
+        manager.configure(options)
+        run = Run(options, manager, episodes=episodes, folder=results)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            run.execute()
+        finally:
+            torch.set_num_threads(threads)
     return run
 
 

@@ -42,7 +42,7 @@ def admit(
         PluginError: a plugin does not answer as it must.
     """
     registry = SettingsRegistry.from_plugins(plugins)
-    loaded = load_run_options(source, registry, flags=flags, overrides=overrides)
+    loaded = load_run_options(source, registry, flags=flags, overrides=overrides, for_run=True)
     options, warnings = loaded.options, list(loaded.warnings)
     looks: dict[KeyPath, Callable[[], list[Finding] | None]] = {
         (): partial(refuse_unsupported, loaded, registry),

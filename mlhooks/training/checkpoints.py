@@ -20,6 +20,7 @@ from torch import nn
 import mlhooks
 from mlhooks.errors import CheckpointError
 from mlhooks.names import file_name
+from mlhooks.training.durable import write_durably
 from mlhooks.training.manifest import MANIFEST, inside, open_file, read_manifest
 from mlhooks.training.sealed import load_sealed, seal
 
@@ -146,24 +147,6 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.unlink(missing_ok=True)  # whatever it is, such as a link to another file
-    with temporary.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    if os.name == "posix":  # make the rename itself durable
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 class CheckpointFolder:
     """The checkpoints of one run folder.
 
@@ -228,6 +211,13 @@ class CheckpointFolder:
         for name, lesson in lessons.items():
             if name not in SECTIONS:
                 self.manifest.setdefault(name, {})["lesson_num"] = lesson
+
+    def note_file(self, name: str) -> None:
+        """Name in the manifest, at once, a file that a plugin writes: relative to the folder, with slashes."""
+        noted = self.manifest.setdefault("metadata", {}).setdefault("files", [])
+        if name not in noted:
+            noted.append(name)
+            self._write_manifest()
 
     def note_plugins(self, plugins: Mapping[str, str]) -> None:
         """Let the next manifest say which plugins besides mlhooks' own the run has, and where they came from."""

@@ -44,6 +44,7 @@ class _Checkpoint(_Part):
 
 class _Metadata(_Part):
     plugins: dict[str, str] = {}
+    files: list[str] = []
 
 
 class _Described(_Part):

@@ -18,6 +18,7 @@ from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.names import file_name
 from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
 from mlhooks.training.checkpoints import Checkpoint, CheckpointFolder, read_state
+from mlhooks.training.durable import cannot_write, writing
 from mlhooks.training.made_with import missing_plugins_named, other_plugins
 from mlhooks.training.manifest import MANIFEST
 from mlhooks.training.saved import whole
@@ -74,7 +75,11 @@ class Persistence:
             self._export_beside(saved)
             for name, checkpoint in saved.items():
                 run.plugins.hook.checkpoint_saved(trainer=trainers[name], checkpoint=checkpoint)
-        run.timers.write(run.path / "run_logs" / "timers.json")
+        timers = run.path / "run_logs" / "timers.json"
+        try:
+            run.timers.write(timers)
+        except OSError as error:  # what matters is saved
+            logger.warning("%s", cannot_write(timers, error))
 
     def save_last(self) -> None:
         """Write the last checkpoint and the models to use, and note all files for people."""
@@ -89,6 +94,8 @@ class Persistence:
         run.outcome.files["status"] = [run.path / MANIFEST]
         for name, trainer in run.trainers.items():
             models += self._export(trainer, run.path / file_name(name))
+        for path in models:
+            run.note_file(path)
 
     def _export_beside(self, saved: Mapping[str, Checkpoint]) -> None:
         """Ask for models of what was saved, and name them in the manifest also if an exporter ends the run."""
@@ -100,7 +107,8 @@ class Persistence:
             self.folder.note_exported(exported)
 
     def _export(self, trainer: Trainer, stem: Path) -> list[Path]:
-        stem.parent.mkdir(parents=True, exist_ok=True)
+        with writing(stem.parent):
+            stem.parent.mkdir(parents=True, exist_ok=True)
         answers: list[Any] = self.run.plugins.hook.export_model(trainer=trainer, path=stem)
         return [path for files in answers for path in files]
 
@@ -185,14 +193,14 @@ class Persistence:
         """Begin with the weights of `init_path` or `--initialize-from`; returns whether one was given."""
         checkpoint, name = self.run.options.checkpoint_settings, trainer.behavior_name
         if trainer.settings.init_path:
-            path = Path(trainer.settings.init_path.replace("\\", "/"))
+            path = self.run.started_in / trainer.settings.init_path.replace("\\", "/")
             if path.is_dir():  # a behavior's folder, in the folder of its run
                 behaviors = {
                     file_name(known): p for known, p in CheckpointFolder(path.parent).newest()["behaviors"].items()
                 }
                 path = behaviors.get(path.name, path)
         elif checkpoint.initialize_from:
-            source = CheckpointFolder(Path(checkpoint.results_dir, checkpoint.initialize_from))
+            source = CheckpointFolder(self.run.started_in / checkpoint.results_dir / checkpoint.initialize_from)
             behaviors = source.newest()["behaviors"]
             if name not in behaviors:
                 raise UsageError(

@@ -2,61 +2,150 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from mlhooks.errors import CheckpointError, UsageError
-from mlhooks.settings import RunOptions
+from mlhooks.places import shown_path
+from mlhooks.settings import CheckpointSettings, RunOptions
 from mlhooks.training.checkpoints import CheckpointFolder
+from mlhooks.training.durable import writing
 from mlhooks.training.manifest import check_entries
-from mlhooks.training.replaced import ReplacedResults
+from mlhooks.training.name_limits import refuse_long_names
+from mlhooks.training.run_files import Contents, is_run
+from mlhooks.training.run_folder import RunFolder
 
 
-def check_folder(options: RunOptions) -> None:
+@contextlib.contextmanager
+def claimed_folder(options: RunOptions) -> Iterator[RunFolder]:
+    """Hold the results folder while a run goes on, so that no other one changes it; `check_folder` then looks into it.
+
+    A run with `--inference` reads only, and so does not hold it.
+
+    Raises:
+        UsageError: another run holds it, there is none to go on with, or none can be stored under that name.
+        ResultsError: the system does not let a run write there.
+    """
+    checkpoint = options.checkpoint_settings
+    folder = RunFolder(Path(checkpoint.write_path).absolute(), checkpoint.run_id)
+    if checkpoint.resume and checkpoint.force:
+        raise UsageError("--resume and --force exclude each other: one goes on with a run, the other overwrites it.")
+    refuse_long_names(folder.path, options)
+    if checkpoint.resume or checkpoint.inference:
+        _refuse_missing("--resume" if checkpoint.resume else "--inference", folder.path, checkpoint.run_id)
+    elif checkpoint.initialize_from:
+        source = Path(checkpoint.results_dir, checkpoint.initialize_from)
+        _refuse_missing("--initialize-from", source, checkpoint.initialize_from)
+    if checkpoint.inference and not folder.is_left_amid():
+        yield folder
+        return
+    with contextlib.ExitStack() as held:
+        held.enter_context(folder.hold())
+        folder.recover()
+        if checkpoint.inference:
+            held.close()
+        yield folder
+
+
+def check_folder(options: RunOptions, folder: RunFolder) -> None:
     """Check the results folder against `--resume`, `--force`, `--inference` and `--initialize-from`.
 
     Raises:
-        UsageError: there is something to go on from and no word what to do with it, or nothing where there must be.
+        UsageError: there is something to go on from and no word what to do with it, or nothing where there must be; or
+            the folder holds what no run wrote.
+        CheckpointError: what is there to go on from is damaged.
     """
-    checkpoint = options.checkpoint_settings
-    path = Path(checkpoint.results_dir, checkpoint.run_id)
-    aside = ReplacedResults(path).aside
-    if checkpoint.resume and checkpoint.force:
-        raise UsageError("--resume and --force exclude each other: one goes on with a run, the other overwrites it.")
-    if aside.exists() and not checkpoint.force:
-        raise UsageError(
-            f"{path} was about to be overwritten when that run was killed, and {aside} holds the earlier results. Move "
-            f"them back to {path}, overwrite them by --force, or choose another --run-id."
-        )
+    _check_source(options.checkpoint_settings, folder)
+    if not (options.checkpoint_settings.resume or options.checkpoint_settings.inference):
+        _check_start(options, folder)
+
+
+def _check_source(checkpoint: CheckpointSettings, folder: RunFolder) -> None:
+    """Refuse to go on from, or to begin with, what is not there."""
     if checkpoint.resume or checkpoint.inference:
-        flag = "--resume" if checkpoint.resume else "--inference"
-        if not path.is_dir():
-            raise UsageError(f"{flag}: there is no run {checkpoint.run_id!r} in {checkpoint.results_dir}{_runs(path)}")
-        check_entries(path)
-        CheckpointFolder(path).newest()
-    elif not checkpoint.force and CheckpointFolder(path).exists():
-        raise UsageError(
-            f"{path} holds the results of an earlier run. Go on with it by --resume, overwrite it by --force, or "
-            "choose another --run-id."
-        )
-    elif not checkpoint.force and (left := _left_in(path)):
-        raise UsageError(
-            f"{path} holds what an earlier run wrote that ended before its first checkpoint, such as {left}. There is "
-            "nothing to resume; overwrite it by --force, or choose another --run-id."
-        )
+        check_entries(folder.path)
+        CheckpointFolder(folder.path).newest()
     if checkpoint.initialize_from and not checkpoint.resume:
         source = Path(checkpoint.results_dir, checkpoint.initialize_from)
-        if not source.is_dir():
-            raise UsageError(f"--initialize-from: there is no run {source.name!r} in {source.parent}{_runs(source)}")
+        if not checkpoint.inference and source.samefile(folder.path):
+            raise UsageError(
+                f"--initialize-from {checkpoint.initialize_from}: this is the run that begins, and it overwrites what "
+                "it would begin with. Choose another --run-id, or go on with the run by --resume."
+            )
         try:
             CheckpointFolder(source).newest()
         except CheckpointError as error:
             raise UsageError(f"--initialize-from {checkpoint.initialize_from}: {error}") from error
 
 
-def _left_in(path: Path) -> Path | None:
-    """A file of statistics or the like; a run that did not start leaves its configuration and logs only."""
-    started = (file for file in sorted(path.rglob("*")) if file.is_file() and file.parent != path / "run_logs")
-    return next((file for file in started if file != path / "configuration.yaml"), None)
+def _refuse_missing(flag: str, path: Path, run_id: str) -> None:
+    if not path.is_dir():
+        raise UsageError(f"{flag}: there is no run {run_id!r} in {shown_path(path.parent)}{_runs(path)}")
+
+
+def _check_start(options: RunOptions, folder: RunFolder) -> None:
+    """Refuse to begin a run where another one was, or anything else, unless it is to be overwritten and may be."""
+    checkpoint, path = options.checkpoint_settings, folder.path
+    _refuse_run_around(path, Path(checkpoint.results_dir))
+    with writing(path):
+        found = folder.look()
+    _refuse_foreign(shown_path(path), found)
+    if checkpoint.force:
+        _refuse_used_inputs(options, path)
+    elif found.is_run and CheckpointFolder(path).manifest["mlhooks"]:
+        raise UsageError(
+            f"{shown_path(path)} holds the results of an earlier run. Go on with it by --resume, overwrite it by "
+            "--force, or choose another --run-id."
+        )
+    elif left := [name for name in found.own if name != "configuration.yaml" and not name.startswith("run_logs/")]:
+        # a run that did not start leaves its configuration and logs only
+        raise UsageError(
+            f"{shown_path(path)} holds what an earlier run wrote that ended before its first checkpoint, such as "
+            f"{left[0]}. There is nothing to resume; overwrite it by --force, or choose another --run-id."
+        )
+
+
+def _refuse_run_around(path: Path, results_dir: Path) -> None:
+    """A run in the folder of another one would make that one's files nobody's."""
+    for folder in path.parents:
+        if is_run(folder):
+            raise UsageError(
+                f"{shown_path(folder)} is the folder of a run, which holds no other runs. Choose another --run-id, "
+                "which does not lead into it."
+            )
+        if folder == results_dir:
+            return
+
+
+def _refuse_foreign(shown: str, found: Contents) -> None:
+    if found.runs:
+        first = ", ".join(found.runs[:3]) + (f" and others, {len(found.runs):,} in all" if found.runs[3:] else "")
+        raise UsageError(f"{shown} holds other runs, and so cannot be one: {first}. Choose another --run-id.")
+    if found.foreign and found.is_run:
+        raise UsageError(
+            f"{shown} is the folder of a run, and holds what that run did not write: {found.foreign_in_words}. Nothing "
+            "but what a run wrote is ever overwritten. Move the rest elsewhere, or choose another --run-id."
+        )
+    if found.foreign:
+        raise UsageError(
+            f"{shown} is not empty, and is not the folder of a run: it holds {found.foreign_in_words}. Choose another "
+            "--run-id, or move all of that elsewhere."
+        )
+
+
+def _refuse_used_inputs(options: RunOptions, path: Path) -> None:
+    """What a run begins with cannot lie among what it overwrites."""
+    entries = {**options.behaviors, "default_settings": options.default_settings}
+    for name, settings in entries.items():
+        if settings is None or not settings.init_path:
+            continue
+        source = Path(settings.init_path.replace("\\", "/")).resolve()
+        if source.is_relative_to(path.resolve()):
+            raise UsageError(
+                f"init_path of {name} is {settings.init_path}, in the run that --force overwrites. Choose another "
+                "--run-id."
+            )
 
 
 def _runs(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
 import time
 from dataclasses import dataclass, field
@@ -20,19 +21,29 @@ from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, 
 from mlhooks.envs.restarts import restart_report
 from mlhooks.envs.shared_steps import check_steps
 from mlhooks.envs.specs import change_in_words, same_shape
-from mlhooks.errors import ContractBroken, EnvironmentFailure, MlhooksError, NonFiniteError, PluginError, UsageError
+from mlhooks.errors import (
+    ContractBroken,
+    EnvironmentFailure,
+    MlhooksError,
+    NonFiniteError,
+    PluginError,
+    ResultsError,
+    UsageError,
+)
+from mlhooks.places import shown_path
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import RunOptions
 from mlhooks.stats import StatsAggregationMethod
 from mlhooks.timers import Timers
 from mlhooks.training.awaited import Awaited
-from mlhooks.training.checkpoints import write_durably
 from mlhooks.training.computing import Computing
 from mlhooks.training.curriculum import Curriculum
+from mlhooks.training.durable import write_durably, writing
 from mlhooks.training.environments import environment_name, make_factory
 from mlhooks.training.evaluation import Evaluation
+from mlhooks.training.name_limits import refuse_long_behavior
 from mlhooks.training.persistence import Persistence
-from mlhooks.training.replaced import ReplacedResults
+from mlhooks.training.run_folder import RunFolder
 from mlhooks.training.signals import StopRequest
 from mlhooks.training.spaces import take_spaces
 from mlhooks.training.threads import Threads
@@ -68,9 +79,12 @@ class Run:
         options: resolved options; `options.env_settings.seed` is the seed, not -1.
         plugins: the plugins, configured.
         episodes: with inference, the number of episodes of each behavior after which the run ends.
+        folder: the folder of the run, held by the caller; without it nothing keeps other runs out.
+        started_in: the folder to which relative paths of the options belong; the working directory without it.
 
     Attributes:
-        path: the results folder of the run; run_id: its name; env_name: what `--env` names.
+        path: the results folder of the run, absolute; run_id: its name; env_name: what `--env` names.
+        started_in: the folder to which relative paths of the options belong, whatever the working directory is now.
         trainers: behavior name -> trainer, as behaviors appear.
         manager: what steps the environments, once they run.
         curriculum: the environment parameters and their lessons.
@@ -79,11 +93,21 @@ class Run:
         stop: set its `requested` to end the run as Ctrl-C does.
     """
 
-    def __init__(self, options: RunOptions, plugins: PluginManager, *, episodes: int | None = None) -> None:
+    def __init__(
+        self,
+        options: RunOptions,
+        plugins: PluginManager,
+        *,
+        episodes: int | None = None,
+        folder: RunFolder | None = None,
+        started_in: Path | None = None,
+    ) -> None:
         checkpoint = options.checkpoint_settings
         self.options, self.plugins = options, plugins
         self.run_id = checkpoint.run_id
-        self.path = Path(checkpoint.results_dir, checkpoint.run_id)
+        self.started_in = started_in or Path.cwd()
+        self._folder = folder or RunFolder(self.started_in / checkpoint.write_path, checkpoint.run_id)
+        self.path = self._folder.path
         self.inference = checkpoint.inference
         self.resumed = checkpoint.resume and not self.inference
         self.env_name = environment_name(options)
@@ -101,7 +125,6 @@ class Run:
         self._computing = Computing(options.torch_settings, self._device)
         self._persistence = Persistence(self)
         self._summarized: dict[str, int] = {}
-        self._replaced = ReplacedResults(self.path)
         self._awaited = Awaited(self.env_name)
         self._known: dict[str, Trainer] = {}  # by the behavior ids that environments have shown
         self._begun = False  # whether an environment has shown what the trainers can learn from
@@ -151,8 +174,7 @@ class Run:
             finally:
                 self.outcome.elapsed = time.perf_counter() - started
                 self.plugins.hook.run_finished(run=self, outcome=self.outcome)
-                if self._replaced.bring_back():
-                    logger.info("%s holds the earlier results, as before.", self.path)
+                self._bring_back()
         for disabled in self.plugins.disabled:
             logger.warning("%s", disabled)
         if self.outcome.restarts:
@@ -168,15 +190,43 @@ class Run:
         if self.inference:
             return
         if self.options.checkpoint_settings.force:
-            self._replaced.put_aside()
-        self.path.mkdir(parents=True, exist_ok=True)
+            self._folder.put_aside()
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         self._write_options()
+
+    def _bring_back(self) -> None:
+        """Put earlier results back where this run, which was to replace them, has nothing to show."""
+        try:
+            if self._folder.bring_back():
+                logger.info("%s holds the earlier results, as before.", shown_path(self.path, self.started_in))
+        except ResultsError as error:
+            logger.warning("The earlier results are not back in their place, which the next run makes good: %s", error)
+
+    def note_file(self, path: str | os.PathLike[str]) -> Path:
+        """Note that a file in the run's folder is the run's, so that `--force` may remove it; returns its path.
+
+        A plugin that writes a file there notes it before, once: the note is durable at once, and in the manifest. A
+        file that nobody noted counts as somebody else's, and `--force` refuses to touch a folder that holds one. With
+        inference nothing is noted.
+
+        Args:
+            path: of the file, in `path`, where there may be none yet; a relative one is taken from there.
+
+        Raises:
+            UsageError: it lies elsewhere.
+            ResultsError: the note cannot be written.
+        """
+        name = self._folder.name_inside(path)
+        if not self.inference:
+            self._persistence.folder.note_file(name)
+        return self.path / name
 
     def _write_options(self) -> None:
         """Write what the run is made with; that of a run that is resumed stays until the resumed one has begun."""
         if self.resumed and not self._begun:
             return
-        write_durably(self.path / "configuration.yaml", self.options.to_yaml().encode())
+        write_durably(self.path / "configuration.yaml", self.options.to_store().to_yaml().encode())
 
     def _tell_that_it_is_complete(self) -> None:
         steps = [f"{name!r} is at step {t.step:,} of {t.settings.max_steps:,}" for name, t in self.trainers.items()]
@@ -209,6 +259,8 @@ class Run:
         spec = specs[behavior_id]
         trainer = self.trainers.get(name)
         if trainer is None:
+            if not self.inference:
+                refuse_long_behavior(self.path, name)
             trainer = self.make_trainer(name, spec)
             if not self._persistence.initialize(trainer) and self.inference:
                 self._awaited.refuse_untrained(name, [_name(shown) for shown in specs])
@@ -309,8 +361,8 @@ class Run:
                     return
                 raise
         if not self._begun and self._awaited.begun:
+            self._folder.drop()
             self._begun = True
-            self._replaced.drop()
             if self.resumed:
                 self._write_options()
         for key, value, aggregation in step.stats:

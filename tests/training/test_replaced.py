@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from mlhooks.errors import (
     MlhooksError,
     UsageError,
 )
-from mlhooks.training.replaced import ReplacedResults
+from mlhooks.training.run_folder import RunFolder
 from tests.scripted import Corridor, Env, config, train
 
 SETTINGS = config("Corridor", "test:x", max_steps=100)
@@ -65,38 +68,95 @@ def test_earlier_results_stay_when_the_run_takes_no_step(
 
 def test_earlier_results_are_gone_when_the_run_has_begun(tmp_path: Path) -> None:
     train(SETTINGS, tmp_path, Env())
-    (tmp_path / "run" / "notes.txt").write_text("old")
-    train(SETTINGS, tmp_path, Env(), force=True)
-    assert not (tmp_path / "run" / "notes.txt").exists()
+    train(config("Corridor", "test:x", max_steps=40), tmp_path, Env(), force=True)
+    steps = [path.stem for path in (tmp_path / "run" / "Corridor").glob("Corridor-*0.pt")]
+    assert steps == ["Corridor-40"]
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
 
 
-def test_what_a_killed_run_put_aside_is_not_lost(tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    path.mkdir()
-    (path / "old.txt").write_text("old")
-    ReplacedResults(path).put_aside()
-    path.mkdir()  # by a run that was killed at once
-    again = ReplacedResults(path)
-    again.put_aside()
-    (path / "run_logs").mkdir(parents=True)
-    (path / "run_logs" / "Player-0.log").write_text("why")
-    assert again.bring_back()
-    assert contents(path) == {"old.txt": b"old", str(Path("run_logs", "Player-0.log")): b"why"}
-    assert not again.bring_back()
+class Killed(BaseException):
+    """Ends the steps of a `--force` at once, as `kill -9` does."""
 
 
-@pytest.mark.parametrize("arguments", [{}, {"resume": True}, {"flags": {"checkpoint_settings.inference": True}}])
-def test_what_a_killed_run_put_aside_is_named_unless_forced(tmp_path: Path, arguments: dict[str, Any]) -> None:
+def kill_after(moves: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process "die" in place of the rename after `moves` others."""
+    done, replace, rename = [0], Path.replace, Path.rename
+
+    def counted(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def moved(self: Path, target: Path) -> Path:
+            if done[0] == moves:
+                raise Killed
+            done[0] += 1
+            return move(self, target)
+
+        return moved
+
+    monkeypatch.setattr(Path, "replace", counted(replace))
+    monkeypatch.setattr(Path, "rename", counted(rename))
+
+
+def files_of_a_run(path: Path) -> dict[str, bytes]:
+    """Some files by which a run is known, at several levels; returns them."""
+    for name in ("run_logs/training_status.json", "run_logs/Player-0.log", "stats.jsonl", "A/A-10.pt", "A/A-20.pt"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text("{}" if name.endswith("json") else f"old {name}")
+    return contents(path)
+
+
+def test_a_kill_at_any_moment_of_putting_aside_and_bringing_back_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "run", "run")
+    before = files_of_a_run(folder.path)
+    log = str(Path("run_logs", "Player-1.log"))
+    for moves in range(13):  # 5 files and 1 folder aside; then 1 folder and 5 files back
+        with monkeypatch.context() as patched, contextlib.suppress(Killed):
+            kill_after(moves, patched)
+            folder.put_aside()
+            folder.path.joinpath("stats.jsonl").write_text("new")
+            folder.path.joinpath("run_logs").mkdir()
+            folder.path.joinpath(log).write_text("why")
+            folder.bring_back()
+        folder.recover()
+        found = contents(folder.path)
+        assert (found.pop(log, b"why"), found) == (b"why", before), moves
+        assert not folder.is_left_amid()
+        (folder.path / log).unlink(missing_ok=True)
+
+
+def test_a_kill_after_the_run_has_begun_brings_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path / "run", "run")
+    files_of_a_run(folder.path)
+    folder.put_aside()
+    (folder.path / "stats.jsonl").write_text("new")
+
+    def die(path: Path) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", die)
+        with pytest.raises(Killed):
+            folder.drop()
+    assert folder.is_left_amid()
+    folder.recover()
+    assert contents(folder.path) == {"stats.jsonl": b"new"}
+    assert not folder.is_left_amid()
+
+
+@pytest.mark.parametrize("flag", ["resume", "inference"])
+def test_what_a_killed_run_put_aside_is_there_again_for_the_next_one(tmp_path: Path, flag: str) -> None:
     train(SETTINGS, tmp_path, Env())
-    replaced = ReplacedResults(tmp_path / "run")
-    replaced.put_aside()
-    replaced.path.mkdir()
     before = contents(tmp_path)
-    with pytest.raises(UsageError, match=r"Move them back to .*--force") as caught:
-        train(SETTINGS, tmp_path, Env(), **arguments)
-    assert f"{replaced.aside} holds the earlier results" in str(caught.value)
-    assert contents(tmp_path) == before
+    RunFolder(tmp_path / "run", "run").put_aside()
+    assert contents(tmp_path) != before
+    flags: dict[str, Any] = {"flags": {f"checkpoint_settings.{flag}": True}}
+    run = train(SETTINGS, tmp_path, Env(), episodes=4 if flag == "inference" else None, **flags)
+    assert run.trainers["Corridor"].step == (100 if flag == "resume" else 0) or flag == "inference"
+    assert (
+        contents(tmp_path)[str(Path("run", "Corridor", "Corridor-100.pt"))]
+        == (before[str(Path("run", "Corridor", "Corridor-100.pt"))])
+    )
 
 
 class Wider(Corridor):

@@ -30,6 +30,7 @@ class ActionDecoder:
 
     def __init__(self, space: Space, copies: int = 1) -> None:
         self.space, self._copies = space, copies
+        self._of_numbers = isinstance(space, Box) and space.shape == ()
         match space:
             case Box() if space.dtype.kind == "f":
                 self.spec = ActionSpec.create_continuous(space.size)
@@ -55,7 +56,7 @@ class ActionDecoder:
 
     def each(self, batch: npt.NDArray[Any]) -> Iterable[Any]:
         """The action of each agent in a batch, as the space's own `sample` gives one."""
-        if isinstance(self.space, Box) and self.space.shape == ():
+        if self._of_numbers:
             return [np.asarray(number) for number in batch]
         return batch  # whose rows they are
 

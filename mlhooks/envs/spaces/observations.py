@@ -266,17 +266,24 @@ def _one_hots(
 ) -> tuple[tuple[int, ...], Encode]:
     width, numbers = int(sizes.sum()), len(sizes)
     offsets, bounds = np.cumsum(sizes) - sizes, sizes.astype(np.uint64)
+    shifted, several = bool(starts.any()), numbers > 1
+    lines = np.arange(1)[:, None]
 
     def encode(batch: Any, count: int) -> Encoded:
         values = np.asarray(batch)
         if values.shape != (count, *shape) or values.dtype.kind not in "iub":
             raise _Unfit
-        columns = values.reshape(count, numbers).astype(np.int64) - starts
+        columns = values.reshape(count, numbers).astype(np.int64, copy=False)
+        if shifted:
+            columns = columns - starts
         # Seen as unsigned, a negative index is a huge one: a single comparison finds both kinds of bad index.
         if np.count_nonzero(columns.view(np.uint64) >= bounds):
             raise _Unfit
+        nonlocal lines
+        if len(lines) != count:
+            lines = np.arange(count)[:, None]
         encoded = np.zeros((count, width), dtype=np.float32)
-        encoded[np.arange(count)[:, None], columns + offsets] = 1.0
+        encoded[lines, columns + offsets if several else columns] = 1.0
         return encoded
 
     return (width,), encode

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mlhooks_stats_sqlite.database import Database
 
 FILE_NAME = "stats.sqlite"
+SIDE_FILES = ("-journal", "-wal", "-shm")
+"""What SQLite keeps beside it while it writes, and what stays when the run is killed then."""
 
 
 @hookimpl
@@ -56,7 +58,9 @@ class SqliteWriter:
             return
         from mlhooks_stats_sqlite.database import Database
 
-        path = run.path / FILE_NAME
+        path = run.note_file(FILE_NAME)
+        for side_file in SIDE_FILES:
+            run.note_file(FILE_NAME + side_file)
         if not run.resumed:
             path.unlink(missing_ok=True)
         self.database = Database(path)

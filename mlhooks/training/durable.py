@@ -1,0 +1,79 @@
+"""Files that are whole or not there, and what to say where the system refuses to write them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlhooks.errors import ResultsError
+
+PART = ".{}.part"
+"""What a file is called while it is written."""
+
+_ADVICE = {
+    "ENOSPC": "Free some space on that disk",
+    "EDQUOT": "Your quota there is used up: remove something, or have it raised",
+    "EROFS": "That file system is read-only",
+    "EACCES": "Allow writing there",
+    "EPERM": "Allow writing there",
+    "EFBIG": "That is larger than a file may be there",
+    "ENAMETOOLONG": "Choose a shorter --run-id or --results-dir",
+    "ENOTDIR": "A part of that path is a file, and no folder",
+    "EISDIR": "Move the folder that has this name away",
+    "EEXIST": "Move what has this name away",
+    "ENOENT": "Its folder was removed while the run went on",
+    "EIO": "Look after the disk or the connection to it",
+}
+
+
+def cannot_write(path: Path, error: OSError) -> ResultsError:
+    """The sentence for the person who must act: what could not be written, why, and what to do about it."""
+    reason = error.strerror or str(error) or type(error).__name__
+    advice = _ADVICE.get(errno.errorcode.get(error.errno or 0, ""), "See what is wrong with that place")
+    return ResultsError(f"{path} cannot be written: {reason}. {advice}, or choose another --results-dir.")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Run the body, which writes `path`.
+
+    Raises:
+        ResultsError: the system refuses, such as for a full disk.
+    """
+    try:
+        yield
+    except ResultsError:
+        raise
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves the old content or the new, never a part.
+
+    Raises:
+        ResultsError: the system refuses; the old content stays, and nothing else is left.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(PART.format(path.name))
+        try:
+            temporary.unlink(missing_ok=True)  # whatever it is, such as a link to another file
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        if os.name == "posix":  # make the rename itself durable
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)

@@ -1,0 +1,190 @@
+"""What lies in the folder of a run: files of the run, and files that somebody else put there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlhooks.names import file_name
+from mlhooks.settings.yaml_source import read_yaml
+from mlhooks.training.folder_lock import LOCK
+from mlhooks.training.manifest import LARGEST, MANIFEST, open_file
+
+ASIDE = (".mlhooks-replacing", ".mlhooks-replaced", ".mlhooks-removing")
+"""Folders in which `--force` keeps earlier results: while it moves them, until the new run begins, and then."""
+
+_JUNK = {".ds_store", "thumbs.db", "desktop.ini"}  # which file managers leave wherever they look
+_TOP = {"configuration.yaml", "stats.jsonl", "curve.png"}
+_LOG = re.compile(r"run_logs/(?:training_status\.json|timers\.json|state-\d+\.pt|Player-\d+\.log)")
+_CHECKPOINT = re.compile(r"([^/]+)/(\1)-\d+(?:\.pt|\.policy\.pt|\.onnx|\.nn)")
+_OF_BEHAVIOR = re.compile(r"([^/]+)/(?:checkpoint\.pt|events\.out\.tfevents\.[^/]+)")
+_MODEL = re.compile(r"([^/]+?)(?:\.policy\.pt|\.pt|\.onnx|\.nn)")
+_RESOLVED = {"behaviors", "env_settings", "engine_settings", "checkpoint_settings", "torch_settings"}
+_MANY = 1000
+
+
+@dataclass
+class Contents:
+    """What a folder holds; names are relative to it, with slashes.
+
+    Attributes:
+        is_run: whether there is something that only a run writes there.
+        own: files of the run; nothing in a folder that is no run's.
+        foreign: all others, but for what file managers leave.
+        runs: folders below it that are runs themselves.
+    """
+
+    is_run: bool = False
+    own: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+
+    @property
+    def foreign_in_words(self) -> str:
+        """The first names, and how many there are."""
+        count = f"{len(self.foreign):,}" if len(self.foreign) < _MANY else f"more than {_MANY:,}"
+        first = ", ".join(sorted(self.foreign)[:3])
+        return first if len(self.foreign) <= 3 else f"{first} and others, {count} in all"
+
+
+def contents(folder: Path, run_id: str) -> Contents:
+    """Look at a folder without following links; stops where there is too much that is no run's.
+
+    What a run wrote is named by its manifest; what a killed one left is known by its names. Names alone make no run of
+    a folder: somebody else may have a `curve.png`.
+
+    Args:
+        folder: of the run.
+        run_id: its name, by which a configuration.yaml is known to be its own.
+    """
+    manifest = _manifest(folder)
+    behaviors = frozenset(_behaviors(folder, manifest))
+    listed = frozenset(_listed(manifest))
+    found = Contents()
+    for name in _walk(folder, found.runs):
+        if name in listed or _known(name, behaviors):
+            found.own.append(name)
+        elif name.rpartition("/")[2].lower() not in _JUNK:
+            found.foreign.append(name)
+        if len(found.foreign) >= _MANY:
+            break
+    found.is_run = (folder / MANIFEST).exists() or any(
+        name == "stats.jsonl" or _LOG.fullmatch(name) or "/events.out.tfevents." in name for name in found.own
+    )
+    found.is_run = found.is_run or ("configuration.yaml" in found.own and _is_own_configuration(folder, run_id))
+    if not found.is_run:
+        found.own, found.foreign = [], found.own + found.foreign
+    return found
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is one of a run, which can hold no other runs."""
+    return (folder / MANIFEST).exists() or (folder / LOCK).exists()
+
+
+def _walk(folder: Path, runs: list[str], below: str = "") -> Iterator[str]:
+    """Yield the names of all files and links, but those of the lock and of earlier results; note runs below."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        name = below + entry.name
+        if not entry.is_dir(follow_symlinks=False) or _is_junction(entry):
+            if name != LOCK:
+                yield name
+        elif name not in ASIDE:
+            if below or name != "run_logs":
+                path = Path(entry.path)
+                if is_run(path) or (path / "configuration.yaml").exists():
+                    runs.append(name)
+            yield from _walk(Path(entry.path), runs, f"{name}/")
+
+
+def _is_junction(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link of Windows, which Python 3.11 takes for a folder."""
+    tag = getattr(entry.stat(follow_symlinks=False), "st_reparse_tag", None)
+    return tag is not None and tag == getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", 0xA0000003)
+
+
+def _known(name: str, behaviors: frozenset[str]) -> bool:
+    """Whether this is a name that runs of mlhooks or ML-Agents give to a file.
+
+    Args:
+        name: relative to the run's folder.
+        behaviors: file names of the run's behaviors; none where they are not known, and then any is one.
+    """
+    folder, slash, last = name.rpartition("/")
+    if last.startswith(".") and last.endswith(".part"):
+        return _known(f"{folder}{slash}{last[1:-5]}", behaviors)
+    name = name.removesuffix(".tmp")
+    if name in _TOP or _LOG.fullmatch(name) or _CHECKPOINT.fullmatch(name):
+        return True
+    match = _OF_BEHAVIOR.fullmatch(name)
+    if match:
+        return not behaviors or match[1] in behaviors
+    match = _MODEL.fullmatch(name)
+    return match is not None and match[1] in behaviors
+
+
+def _manifest(folder: Path) -> Mapping[str, Any]:
+    """What the manifest says, and nothing where it is damaged or says something else."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        with open_file(folder / MANIFEST) as file:
+            manifest = json.loads(file.read(LARGEST))
+        return manifest if isinstance(manifest, dict) else {}
+    return {}
+
+
+def _behaviors(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """The file names of the behaviors that manifest or configuration name, or that have a checkpoint by their name."""
+    configured = _configuration(folder).get("behaviors")
+    yield from map(file_name, map(str, configured if isinstance(configured, dict) else ()))
+    for name, section in manifest.items():
+        if isinstance(section, dict) and section.keys() & {"checkpoints", "final_checkpoint"}:
+            yield file_name(name)
+    for path in folder.glob("*/*-*"):
+        if match := _CHECKPOINT.fullmatch(path.relative_to(folder).as_posix()):
+            yield match[1]
+
+
+def _listed(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """The files that a manifest names, as its writer names files of this folder: others are never met in it."""
+    metadata = manifest.get("metadata")
+    yield from _texts(metadata.get("files") if isinstance(metadata, dict) else None)
+    entries = manifest.get("mlhooks")
+    for entry in entries if isinstance(entries, list) else ():
+        if not isinstance(entry, dict):
+            continue
+        yield from _texts(entry.get("exported"))
+        behaviors = entry.get("behaviors")
+        records = [entry.get("run"), *(behaviors.values() if isinstance(behaviors, dict) else ())]
+        yield from _texts([record.get("path") for record in records if isinstance(record, dict)])
+
+
+def _texts(value: Any) -> Iterable[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
+def _is_own_configuration(folder: Path, run_id: str) -> bool:
+    """Whether the configuration there was written by a run of this name: every section is in it."""
+    found = _configuration(folder)
+    checkpoint = found.get("checkpoint_settings")
+    return found.keys() >= _RESOLVED and isinstance(checkpoint, dict) and str(checkpoint.get("run_id")) == run_id
+
+
+def _configuration(folder: Path) -> Mapping[str, Any]:
+    """What the configuration says, and nothing where there is none."""
+    path = folder / "configuration.yaml"
+    try:
+        found = read_yaml(path).value if path.is_file() else None
+    except Exception:  # whatever a file of somebody else may hold
+        return {}
+    return found if isinstance(found, dict) else {}
