@@ -188,6 +188,9 @@ def _fill(arrays: Iterator[np.ndarray], values: list[np.ndarray], names: list[st
                 "spec and the number of its agents say."
             )
         np.copyto(array, value, casting="unsafe")
+        if array.dtype.kind != "f" and getattr(value, "dtype", None) != array.dtype and (array != value).any():
+            first = np.ravel(value)[:5].tolist()
+            raise ContractBroken(f"Behavior {behavior_id!r}: the {name} holds what no {array.dtype.name} is: {first}.")
 
 
 def _take(arrays: Iterator[np.ndarray], count: int) -> list[np.ndarray]:
