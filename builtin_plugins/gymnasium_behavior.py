@@ -14,6 +14,7 @@ from mlagents_envs.base_env import BehaviorSpec
 from builtin_plugins.gymnasium_answers import WrongAnswer, explained, place_of
 from builtin_plugins.gymnasium_spaces import described
 from builtin_plugins.single_behavior import SingleBehaviorEnv
+from mlhooks.describing import named
 from mlhooks.envs.spaces import ActionDecoder, Misfit, Spaces
 from mlhooks.errors import ContractBroken, EnvironmentFailure
 from mlhooks.places import in_brackets, raised_at
@@ -110,7 +111,7 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         opened = self._opened[copy if copy is not None and copy < len(self._opened) else 0]
         place = in_brackets(place_of(opened, method))
         if not isinstance(error, WrongAnswer | Misfit):
-            what = f"{type(error).__name__}: {error}".removesuffix(": ")
+            what = named(error)
             if why := explained(error):
                 return ContractBroken(f"{failed}: {what}{place}. {why}")
             return EnvironmentFailure(f"{failed}: {what}{in_brackets(raised_at(error))}")

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mlhooks import hookimpl
+from mlhooks.describing import named
 from mlhooks.envs.closing import close
 from mlhooks.envs.factory import EnvironmentKind
 from mlhooks.envs.parameters import refuse_parameters
@@ -192,4 +193,4 @@ def _make_envs(gymnasium: ModuleType, spec: EnvSpec, copies: int, arguments: dic
         )
         raise UsageError(f"{env} does not take the env_settings.env_kwargs {arguments}: {error}{hint}") from error
     except Exception as error:
-        raise EnvironmentFailure(f"{env} does not start: {type(error).__name__}: {error}") from error
+        raise EnvironmentFailure(f"{env} does not start: {named(error)}") from error

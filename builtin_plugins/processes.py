@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mlhooks import hookimpl
+from mlhooks.describing import named
 from mlhooks.errors import PluginError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def create_env_manager(options: RunOptions, make_env: Callable[[int], BaseEnv]) 
         factory = pickled(make_env)
     except Exception as error:
         raise PluginError(
-            f"The environment cannot be sent to worker processes: {type(error).__name__}: {error}. Run without "
+            f"The environment cannot be sent to worker processes: {named(error)}. Run without "
             "--num-envs, or in one process by -p no:processes."
         ) from error
     level = logging.getLogger("mlhooks").getEffectiveLevel()

@@ -13,8 +13,8 @@ from typing import Any, NoReturn, Protocol
 import pluggy
 
 from mlhooks import answers
-from mlhooks.describing import shown
-from mlhooks.errors import MlhooksError, PluginError, WrongAnswer, is_shortage
+from mlhooks.describing import is_shortage, shown, text_of
+from mlhooks.errors import MlhooksError, PluginError, WrongAnswer
 from mlhooks.places import defined_at, in_brackets, raised_at
 from mlhooks.plugin_sources import Origin, describe
 
@@ -202,9 +202,10 @@ class Guard:
         if not self.contained or self.keeper.strict:
             self._stop(error)
         self.streak += 1
-        cause = (self.origin.name, type(error).__name__, raised_at(error) or self.hook_name)
-        if cause not in self.keeper.reported:
-            self.keeper.reported.add(cause)
+        kind = self.origin.name, type(error).__name__
+        cause = {(*kind, text_of(error)), (*kind, raised_at(error) or self.hook_name)}  # the same words, or one place
+        if cause.isdisjoint(self.keeper.reported):
+            self.keeper.reported |= cause
             logger.error(
                 "%s failed in its hook %s: %s. The run goes on; a plugin is taken out after %d failures in a row.",
                 self.origin,

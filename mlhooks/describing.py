@@ -27,6 +27,15 @@ def named(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error of Python, numpy or torch says that there is not enough memory."""
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    words = ("can't allocate memory", "not enough memory", "out of memory", "Storage size calculation overflowed")
+    text = text_of(error)
+    return any(word in text for word in words)
+
+
 def notes_of(error: BaseException) -> list[str]:
     """The notes that were added to an exception."""
     notes = getattr(error, "__notes__", ())

@@ -52,14 +52,6 @@ class NonFiniteError(MlhooksError):
     """A NaN or infinite observation, reward, loss or gradient; names its source."""
 
 
-def is_shortage(error: BaseException) -> bool:
-    """Whether an error of Python, numpy or torch says that there is not enough memory."""
-    words = ("can't allocate memory", "not enough memory", "out of memory", "Storage size calculation overflowed")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    )
-
-
 class CheckpointError(MlhooksError):
     """A checkpoint that is missing, damaged, or does not fit the settings and networks it is loaded into."""
 

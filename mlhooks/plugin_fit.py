@@ -9,6 +9,7 @@ from typing import Any
 
 import pluggy
 
+from mlhooks.describing import named
 from mlhooks.errors import PluginError
 from mlhooks.plugin_sources import Origin, nearest
 
@@ -50,7 +51,7 @@ def _implementations(
         try:
             options = manager.parse_hookimpl_opts(plugin, attribute)
         except Exception as error:
-            raise PluginError(f"{origin}: its attribute {attribute} raises {error!r}. {origin.advice}") from error
+            raise PluginError(f"{origin}: its attribute {attribute} raises {named(error)}. {origin.advice}") from error
         if options is not None:
             yield options.get("specname") or attribute, getattr(plugin, attribute), dict(options)
 

@@ -82,7 +82,11 @@ def test_other_cause_of_the_same_plugin_is_logged_too(caplog):
 def test_one_cause_in_several_hooks_of_a_plugin_is_logged_once(caplog):
     class Writer:
         def _open(self):
-            raise OSError("the disk is full")
+            raise OSError(f"the disk is full: {self}")
+
+        @hookimpl
+        def run_started(self):
+            raise OSError(f"the disk is full: {self}")
 
         @hookimpl
         def on_add_stat(self):
@@ -98,6 +102,7 @@ def test_one_cause_in_several_hooks_of_a_plugin_is_logged_once(caplog):
 
     manager = PluginManager()
     manager.register(Writer(), "flaky", origin=ORIGIN)
+    manager.hook.run_started(run=None)
     for step in range(5):
         manager.hook.on_add_stat(category="ball", key="a", value=1.0, aggregation=None)
         manager.hook.write_stats(category="ball", values={}, step=step)

@@ -12,13 +12,12 @@ from collections.abc import Iterator, Sequence
 import click
 
 from mlhooks.cli.group import build_cli
-from mlhooks.errors import MlhooksError, is_shortage
+from mlhooks.errors import MlhooksError
 from mlhooks.streams import StreamsHandler, let_go_of_streams
 
 __all__ = ["main"]
 
 INTERRUPTED = 130
-_SMALLER = "Make what is large in the configuration smaller, such as buffer_size, hidden_units or num_areas."
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -33,7 +32,9 @@ def main(args: Sequence[str] | None = None) -> int:
         except (click.Abort, KeyboardInterrupt):
             _tell("Interrupted.")
             code = INTERRUPTED
-        except Exception as error:
+        except SystemExit:  # of a command of a plugin
+            raise
+        except BaseException as error:
             code = _report(error, debug)
     let_go_of_streams()
     return code or 0
@@ -44,23 +45,20 @@ def _tell(text: str) -> None:
         click.echo(text, err=True)
 
 
-def _report(error: Exception, debug: bool) -> int:
+def _report(error: BaseException, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     if isinstance(error, click.ClickException):
         error.show()
         return error.exit_code
     if isinstance(error, MlhooksError):
-        text, code = "\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code
-    elif is_shortage(error):
-        words = (str(error) or type(error).__name__).splitlines()[0]
-        text, code = f"There is not enough memory: {words}. {_SMALLER}", 1
-    else:
-        from mlhooks.places import in_brackets, raised_at
+        from mlhooks.describing import notes_of, text_of
 
-        text, code = f"{type(error).__name__}: {error}".removesuffix(": ") + in_brackets(raised_at(error)), 1
-        if not debug:
-            text += "\nThis is a defect of mlhooks or of a plugin. Say --debug to see where it comes from."
+        text, code = "\n".join([text_of(error), *notes_of(error)]), error.exit_code
+    else:
+        from mlhooks.cli.unforeseen import explained
+
+        text, code = explained(error, shown=debug), 1
     _tell(f"Error: {text}")
     return code
 

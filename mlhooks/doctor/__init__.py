@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mlhooks.describing import named
+
 State = Literal["ok", "warning", "problem"]
 
 
@@ -64,4 +66,4 @@ def examine(questions: Questions) -> Iterator[Check]:
         try:
             yield from group()
         except Exception as error:  # is a finding, too, and the other checks are still made
-            yield Check("doctor", "problem", f"Stumbled over {what}: {type(error).__name__}: {error}")
+            yield Check("doctor", "problem", f"Stumbled over {what}: {named(error)}")

@@ -10,6 +10,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlhooks.describing import named
 from mlhooks.doctor import Check
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def workers() -> Iterator[Check]:
     try:
         start_worker(START_SECONDS)
     except Exception as error:
-        text = f"A worker process does not start: {type(error).__name__}: {error}"
+        text = f"A worker process does not start: {named(error)}"
         yield Check("workers", "problem", text, "One environment, without --num-envs, needs no worker process.")
     else:
         seconds = time.monotonic() - began
@@ -77,7 +78,7 @@ def device() -> Iterator[Check]:
 
         cuda = torch.cuda.is_available()
     except Exception as error:  # a library that is missing or broken raises what it likes
-        yield Check("device", "problem", f"torch does not import: {type(error).__name__}: {error}", "Install it anew.")
+        yield Check("device", "problem", f"torch does not import: {named(error)}", "Install it anew.")
         return
     if cuda:
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
