@@ -29,6 +29,9 @@ def conformance_environments(folder: Path) -> Sequence[str]:
     return [str(write_executable(folder / name, [name])) for name in ("3DBall", "GridWorld")]
 
 
+LAST_PORT = 2**16 - 1
+
+
 @hookimpl
 def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
     """Return the scheme `unity`."""
@@ -39,7 +42,7 @@ def check(name: str | None, options: RunOptions) -> None:
     """Refuse a player that is not there or that this machine cannot run, and ports that are taken.
 
     Raises:
-        UsageError: there are `env_kwargs`.
+        UsageError: there are `env_kwargs`, or too many players for the ports from `base_port` on.
         PlayerNotFound: there is no player at the path, or none that can be executed here.
         PortTaken: another process listens on a port of the run.
     """
@@ -53,7 +56,15 @@ def check(name: str | None, options: RunOptions) -> None:
             f"A Unity player takes no env_settings.env_kwargs; found {env.env_kwargs}. Arguments for it go to env_args."
         )
     if name is not None:
-        find_player(name)
+        try:
+            find_player(name)
+        except OSError as error:  # about a name that is too long, or a folder that may not be entered
+            raise UsageError(f"There can be no player at {name:.300}: {error.strerror}.") from error
+        if env.base_port + env.num_envs > LAST_PORT + 1:
+            raise UsageError(
+                f"{env.num_envs} players need the ports from {env.base_port} (--base-port) on, and the last port is "
+                f"{LAST_PORT}. Choose a lower --base-port."
+            )
     refuse_taken([_port(name, env, worker_id) for worker_id in range(env.num_envs)], env.bind)
 
 

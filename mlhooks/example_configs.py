@@ -31,8 +31,13 @@ def find_config(config: str | Path) -> Path:
         UsageError: there is neither, or the file is a program.
     """
     path = Path(config)
-    if path.exists() and not path.is_dir():
-        if path.suffix not in {".yaml", ".yml"} and is_program(path):
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise UsageError(f"{_shown(path)} cannot be a configuration file: {error.strerror}.") from error
+    if there and not path.is_dir():
+        # Of a pipe, even a look at its first bytes takes them away.
+        if path.suffix not in {".yaml", ".yml"} and path.is_file() and is_program(path):
             raise UsageError(f"{path} is a program, not a configuration. A player stands behind --env: --env {path}")
         return path
     name = path.name.removesuffix(".yaml")
@@ -41,10 +46,15 @@ def find_config(config: str | Path) -> Path:
         return examples_folder() / f"{name}.yaml"
     files = sorted(file.name for file in (path if path.is_dir() else path.parent).glob("*.y*ml"))
     if path.is_dir():
-        there = f"the files in it are {', '.join(files)}" if files else "there is none in it"
-        raise UsageError(f"{path} is a folder, and a configuration is a file; {there}.")
+        inside = f"the files in it are {', '.join(files)}" if files else "there is none in it"
+        raise UsageError(f"{path} is a folder, and a configuration is a file; {inside}.")
     guess = nearest(path.name, files) or nearest(name, names) or "."
     raise UsageError(
-        f"There is no configuration file {str(config)!r}, and no example of that name{guess} "
+        f"There is no configuration file {_shown(path)}, and no example of that name{guess} "
         f"The examples are {', '.join(names)}."
     )
+
+
+def _shown(path: Path) -> str:
+    text = repr(str(path))
+    return text if len(text) < 300 else f"{text[:300]}..."

@@ -59,7 +59,8 @@ class Finding:
             parts.append(f"allowed: {self.allowed}")
         if self.nearest is not None:
             parts.append(f"did you mean {self.nearest}?")
-        return ": ".join([*filter(None, head), "; ".join(parts)])
+        text = ": ".join([*filter(None, head), "; ".join(parts)])
+        return text.encode("utf-8", "backslashreplace").decode()  # halves of characters cannot be printed
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""

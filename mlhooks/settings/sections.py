@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from mlhooks.settings.allowed import allowed_values, choices
 from mlhooks.settings.base import COLLECT_PROBLEMS, SettingsModel
-from mlhooks.settings.findings import KeyPath, nearest, shown
+from mlhooks.settings.findings import KeyPath, cut, nearest, shown
 from mlhooks.settings.reading import as_written
 from mlhooks.settings.report import Report
 
@@ -114,13 +114,16 @@ def _report_details(
         )
         return
     location, found = _existing(raw, location)
+    # A number is shown as it is written: 1e9, not 1000000000.0.
+    written = report.origin.text((*path, *location)) if type(found) in (int, float) else None
+    words = shown(found) if written is None else cut(written, 60)
     if kind in {"value_error", "assertion_error"}:
-        report.add((*path, *location), _reason(details), found=shown(found))
+        report.add((*path, *location), _reason(details), found=words)
         return
     report.add(
         (*path, *location),
         "not a finite number" if kind == "finite_number" else "not a valid value",
-        found=shown(found),
+        found=words,
         allowed=allowed_values(field),
         nearest=nearest(found, choices(field.annotation)),
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from textwrap import dedent
 
@@ -116,6 +117,28 @@ def test_a_missing_file_is_named(write: Path, capsys: pytest.CaptureFixture[str]
     for command in ("check", "show"):
         assert main(["config", command, "none.yaml"]) == 2
         assert "Error: There is no configuration file 'none.yaml'" in capsys.readouterr().err
+
+
+def test_names_that_no_file_can_have_are_refused(write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("x" * 5000, "a\nb"):
+        for command in ("check", "show"):
+            assert main(["config", command, name]) == 2
+            captured = capsys.readouterr()
+            assert "configuration file" in captured.err
+            assert len(captured.err) < 1000
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_is_refused_without_waiting(write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("pipe")
+    assert main(["config", "check", "pipe"]) == 2
+    assert "pipe: error: is a pipe or a device" in capsys.readouterr().out
+
+
+def test_numbers_are_shown_as_they_are_written(write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (write / "bad.yaml").write_text(GOOD.replace("max_steps: 5e4", "num_envs: 1\n    time_horizon: -1e9"))
+    assert main(["config", "check", "bad.yaml"]) == 2
+    assert "found -1e9;" in capsys.readouterr().out
 
 
 def test_an_example_is_found_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,14 +25,14 @@ CHARACTERS = [*"\t\0\r\x01\x7f\x85\u2028\ufeff\U0001f600\"'{}[]:#&*!|>%@`,-?\\",
 
 def replace_a_value(text: str, draw: random.Random) -> str:
     lines = text.split("\n")
-    at = draw.choice([number for number, line in enumerate(lines) if ":" in line])
+    at = draw.choice([number for number, line in enumerate(lines) if ":" in line] or [0])
     lines[at] = f"{lines[at].partition(':')[0]}: {draw.choice(NASTY)}"
     return "\n".join(lines)
 
 
 def replace_a_key(text: str, draw: random.Random) -> str:
     lines = text.split("\n")
-    at = draw.choice([number for number, line in enumerate(lines) if ":" in line])
+    at = draw.choice([number for number, line in enumerate(lines) if ":" in line] or [0])
     indent = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
     lines[at] = f"{indent}{draw.choice(NASTY)}:{lines[at].partition(':')[2]}"
     return "\n".join(lines)
@@ -50,7 +50,7 @@ def move_lines(text: str, draw: random.Random) -> str:
 
 
 def cut_off(text: str, draw: random.Random) -> str:
-    return text[: draw.randrange(len(text))]
+    return text[: draw.randrange(len(text) + 1)]
 
 
 DAMAGES: list[Callable[[str, random.Random], str]] = [

@@ -99,7 +99,7 @@ CASES = {
         "behaviors: {A: {reward_signals: {extrinsic: {strength: .inf}}}}",
         (1, 56),
         "behaviors.A.reward_signals.extrinsic.strength",
-        "inf",
+        ".inf",
         "a number",
         words="not a finite number",
     ),

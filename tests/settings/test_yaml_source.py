@@ -121,6 +121,14 @@ def test_invalid_yaml_is_refused_with_its_place(text: str, place: tuple[int, int
     assert str(caught.value).startswith(f"f.yaml:{place[0]}:{place[1]}: ")
 
 
+def test_findings_can_be_printed_whatever_they_name() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_yaml('{"\\ud800": 1, "\\ud800": 2}')
+    for finding in caught.value.findings:
+        finding.as_line().encode()
+    str(caught.value).encode()
+
+
 @pytest.mark.parametrize("number", ["1" * 5000, "-" + "1" * 5000, "0x_", "0b_", "0x" + "f" * 5000, "1:" * 3000 + "1"])
 def test_what_only_looks_like_a_number_is_text(number: str) -> None:
     document = parse_yaml(f"a: {number}\n")

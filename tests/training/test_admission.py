@@ -42,6 +42,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "simulation": (with_env(env_path="sim:Basik"), "There is no simulation"),
     "id": (with_env(env_path="gymnasium:CartPol-v1"), "Gymnasium knows no environment"),
     "kind": (with_env(env_path="simm:Basic"), "there is no environment kind"),
+    "long name": (with_env(env_path="x" * 5000), "There can be no player at xxx"),
+    "ports": (with_env(env_path="player", num_envs=3, base_port=65534), "Choose a lower --base-port"),
     "player": (with_env(env_path="Builds/nothing"), "no Unity player"),
     "arguments": (with_env(env_kwargs={"sise": 3}), "does not take the argument"),
     "gymnasium's arguments": (
@@ -83,6 +85,8 @@ def test_what_a_run_refuses_is_an_error_of_config_check(
     monkeypatch.chdir(tmp_path)
     settings, message = REFUSED[case]
     Path("c.yaml").write_text(yaml.safe_dump(settings))
+    Path("player").write_text("#!/bin/sh\n")
+    Path("player").chmod(0o755)
     assert main(["config", "check", "c.yaml"]) == 2
     checked = capsys.readouterr().out
     quiet = [word for name in QUIET for word in ("-p", name)]
