@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections import Counter
 
 import pytest
@@ -19,7 +20,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "mlhooks")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--share`."""
+    """Add `--share`, and what tests/reliability is told."""
     parser.addoption(
         "--share",
         type=int,
@@ -27,6 +28,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="Of the tests that are chosen, run the first and every N-th one after it: of each file, and of each "
         "subject that a mark names.",
+    )
+    group = parser.getgroup("reliability", "tests/reliability (pytest -m reliability)")
+    group.addoption("--reliability-share", type=float, default=1.0, help="The share of all random cases to try.")
+    group.addoption(
+        "--reliability-seed",
+        type=int,
+        default=random.SystemRandom().randrange(10**6),
+        help="The number of the first case; the others count on from it. A random one where it is not given.",
     )
 
 
@@ -40,6 +49,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         places[subject] += 1
     items[:] = kept
     config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say by which option random cases are repeated."""
+    return f"reliability: --reliability-seed {config.getoption('reliability_seed')}"
 
 
 @pytest.fixture(autouse=True)

@@ -43,6 +43,13 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session
+def reliability(session: nox.Session) -> None:
+    """Kill runs and damage their files at random; `-- --reliability-share 0.05` does a twentieth of it."""
+    install(session, "-e", ".[dev]")
+    session.run("pytest", "-m", "reliability", "tests/reliability", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format."""
     install(session, "ruff")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -59,7 +60,8 @@ class CurveWriter:
         for row in read_rows(run.path / STATS_NAME):
             reward = row["values"].get(REWARD_KEY)
             if row["category"] == behavior_name and row["step"] <= trainer.step and reward:
-                self._add_point(behavior_name, row["step"], reward["mean"], reward["std"])
+                with contextlib.suppress(LookupError, TypeError, ValueError, OverflowError):  # of a damaged line
+                    self._add_point(behavior_name, row["step"], float(reward["mean"]), float(reward["std"]))
 
     @hookimpl
     def write_stats(self, category: str, values: Mapping[str, StatsSummary], step: int) -> None:

@@ -90,8 +90,9 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-        return row if line.endswith(b"\n") and {"category", "step", "values"} <= row.keys() else None
-    except (ValueError, AttributeError):
+        whole = line.endswith(b"\n") and isinstance(row["category"], str) and type(row["step"]) is int
+        return row if whole and all(isinstance(summary, dict) for summary in row["values"].values()) else None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, Val
 from mlhooks.errors import CheckpointError
 
 MANIFEST = Path("run_logs", "training_status.json")
+FILES = (MANIFEST.as_posix(), "run_logs/timers.json", "configuration.yaml", "stats.jsonl", "curve.png")
+"""What a resumed run reads or writes, beside what the manifest names."""
 LARGEST = 2**27
 """Bytes beyond which a manifest is not read; that of ten thousand checkpoints has fewer."""
 
@@ -120,8 +122,11 @@ def check_entries(folder: Path) -> None:
     """Check that nothing in a run's folder leads whoever writes there out of it, or lets them wait for ever.
 
     Raises:
-        CheckpointError: it holds a link that leads out of it, or a pipe, a socket or a device.
+        CheckpointError: it holds a link that leads out of it, a pipe, a socket or a device, or a folder for a file.
     """
+    for name in FILES:
+        if (folder / name).is_dir():
+            raise CheckpointError(f"{folder / name} is a folder, where a run has a file. Move it away.")
     for parent, folders, files in os.walk(folder):
         for path in (Path(parent, name) for name in (*folders, *files)):
             if path.is_symlink() and _leads_out(folder, path):
