@@ -76,7 +76,8 @@ def contents(folder: Path, run_id: str) -> Contents:
         if len(found.foreign) >= _MANY:
             break
     found.is_run = (folder / MANIFEST).exists() or any(
-        name == "stats.jsonl" or _LOG.fullmatch(name) or "/events.out.tfevents." in name for name in found.own
+        name == "stats.jsonl" or name.endswith(".part") or _LOG.fullmatch(name) or "/events.out.tfevents." in name
+        for name in found.own
     )
     found.is_run = found.is_run or ("configuration.yaml" in found.own and _is_own_configuration(folder, run_id))
     if not found.is_run:

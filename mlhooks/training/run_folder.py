@@ -12,7 +12,7 @@ from pathlib import Path
 from mlhooks.errors import ResultsError, UsageError
 from mlhooks.places import shown_path
 from mlhooks.training.durable import cannot_write, writing
-from mlhooks.training.folder_lock import FolderLock
+from mlhooks.training.folder_lock import LOCK, FolderLock
 from mlhooks.training.run_files import ASIDE, Contents, contents
 
 logger = logging.getLogger("mlhooks")
@@ -66,6 +66,9 @@ class RunFolder:
                     f"{shown_path(folder)} is no folder, and the results of the run would go into one of this name. "
                     "Move it away, or choose another --run-id or --results-dir."
                 )
+        for name in (LOCK, *ASIDE):
+            if (self.path / name).is_symlink():  # which would let files elsewhere be emptied, or moved here
+                raise UsageError(f"{shown_path(self.path / name)} is a link, which no run makes. Remove it.")
         for _ in range(_ATTEMPTS):
             with writing(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)

@@ -100,6 +100,19 @@ def test_link_that_leads_out_of_the_folder_is_not_followed(run: Path, link: str)
 
 
 @links
+@pytest.mark.parametrize("name", [".lock", ".mlhooks-replaced", ".mlhooks-replacing", ".mlhooks-removing"])
+@pytest.mark.parametrize("how", ["resume", "force"])
+def test_link_in_place_of_what_a_run_works_with_is_not_followed(run: Path, name: str, how: str) -> None:
+    outside = run.parent / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("precious")
+    (run / name).symlink_to(outside / "file" if name == ".lock" else outside)
+    with pytest.raises((UsageError, CheckpointError), match=f"{name} is a link, which no run makes"):
+        train(SETTINGS, run.parent, Env(), **{how: True})
+    assert (outside / "file").read_text() == "precious"
+
+
+@links
 def test_link_within_the_folder_and_a_link_to_the_folder_are_fine(run: Path) -> None:
     (run / "newest").symlink_to(run / "Corridor")
     (run.parent / "alias").symlink_to(run, target_is_directory=True)
