@@ -34,8 +34,8 @@ def _below(run_id: str) -> str:
         name = part.replace("%", "_")  # which `file_name` keeps for itself
         if file_name(name) != name:
             raise ValueError(
-                f'has the part {part!r}, which Windows does not take for a name: it refuses <>:"|?*, a dot or space at '
-                "the end, and con, nul, com1 and the like"
+                f'has the part {part!r}, which Windows does not take for a name: it takes none of <>:"|?*, no dot or '
+                "space at the end, and no con, nul, com1 and the like"
             )
     return _no_control_characters(run_id)
 

@@ -30,6 +30,7 @@ from mlhooks.errors import (
     ResultsError,
     UsageError,
 )
+from mlhooks.names import file_name
 from mlhooks.places import shown_path
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import RunOptions
@@ -43,6 +44,7 @@ from mlhooks.training.environments import environment_name, make_factory
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.name_limits import refuse_long_behavior
 from mlhooks.training.persistence import Persistence
+from mlhooks.training.run_files import known
 from mlhooks.training.run_folder import RunFolder
 from mlhooks.training.signals import StopRequest
 from mlhooks.training.spaces import take_spaces
@@ -218,7 +220,7 @@ class Run:
             ResultsError: the note cannot be written.
         """
         name = self._folder.name_inside(path)
-        if not self.inference:
+        if not (self.inference or known(name, [file_name(behavior) for behavior in self.trainers])):
             self._persistence.folder.note_file(name)
         return self.path / name
 

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def contents(folder: Path, run_id: str) -> Contents:
     listed = frozenset(_listed(manifest))
     found = Contents()
     for name in _walk(folder, found.runs):
-        if name in listed or _known(name, behaviors):
+        if name in listed or known(name, behaviors):
             found.own.append(name)
         elif name.rpartition("/")[2].lower() not in _JUNK:
             found.foreign.append(name)
@@ -115,7 +115,7 @@ def _is_junction(entry: os.DirEntry[str]) -> bool:
     return tag is not None and tag == getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", 0xA0000003)
 
 
-def _known(name: str, behaviors: frozenset[str]) -> bool:
+def known(name: str, behaviors: Collection[str]) -> bool:
     """Whether this is a name that runs of mlhooks or ML-Agents give to a file.
 
     Args:
@@ -124,7 +124,7 @@ def _known(name: str, behaviors: frozenset[str]) -> bool:
     """
     folder, slash, last = name.rpartition("/")
     if last.startswith(".") and last.endswith(".part"):
-        return _known(f"{folder}{slash}{last[1:-5]}", behaviors)
+        return known(f"{folder}{slash}{last[1:-5]}", behaviors)
     name = name.removesuffix(".tmp")
     if name in _TOP or _LOG.fullmatch(name) or _CHECKPOINT.fullmatch(name):
         return True

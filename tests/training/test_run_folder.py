@@ -212,7 +212,7 @@ class Writer:
 def test_noted_files_are_the_runs_and_others_are_not(tmp_path: Path) -> None:
     train(SETTINGS, tmp_path, Env(), Writer("a.txt", "videos/1.mp4"))
     noted = json.loads((tmp_path / "run" / MANIFEST).read_text())["metadata"]["files"]
-    assert noted == ["a.txt", "videos/1.mp4", "Corridor.policy.pt"]  # the last one is an exporter's
+    assert noted == ["a.txt", "videos/1.mp4"]  # and not the built-in ones, which are known by their names
     train(SETTINGS, tmp_path, Env(), Writer(unnoted=("b.txt",)), force=True)
     assert not (tmp_path / "run" / "videos").exists()
     refused(tmp_path, r"did not write: b\.txt\.", force=True)
@@ -398,3 +398,21 @@ def test_command_line_refuses_with_exit_code_2(
     assert "Error: thesis is not empty, and is not the folder of a run: it holds chapter.tex." in said
     assert "--run-id: checkpoint_settings.run_id: leads out of the results folder" in said
     assert files(tmp_path) == {"thesis/chapter.tex": b"mine"}
+
+
+class Exports:
+    """Writes a model of its own beside each checkpoint, and at the end."""
+
+    @hookimpl
+    def export_model(self, path: Path) -> list[Path]:
+        model = path.with_name(f"{path.name}.mine")
+        model.write_text("a model")
+        return [model]
+
+
+def test_models_of_exporters_are_the_runs(tmp_path: Path) -> None:
+    train(SETTINGS, tmp_path, Env(), Exports())
+    assert (tmp_path / "run" / "Corridor.mine").exists()
+    assert (tmp_path / "run" / "Corridor" / "Corridor-100.mine").exists()
+    train(SETTINGS, tmp_path, Env(), force=True)
+    assert not list((tmp_path / "run").rglob("*.mine"))

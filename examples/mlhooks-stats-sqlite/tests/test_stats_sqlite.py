@@ -180,7 +180,8 @@ def test_last_periods_are_those_of_each_behavior(database: Database) -> None:
 
 def test_writer_that_is_taken_out_closes_its_file(tmp_path: Path) -> None:
     writer = SqliteWriter()
-    writer.run_started(type("Started", (), {"inference": False, "resumed": False, "path": tmp_path})())
+    noted = {"note_file": lambda self, path: path}
+    writer.run_started(type("Started", (), {"inference": False, "resumed": False, "path": tmp_path, **noted})())
     connection = writer.database._connection
     del writer
     gc.collect()
@@ -216,3 +217,11 @@ def test_command_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "notes.txt").write_text("This is no database, though it is long enough to be one." * 10)
     assert main(["stats-sqlite", "show", str(tmp_path / "notes.txt")]) == 2
     assert "does not hold statistics" in capsys.readouterr().err
+
+
+def test_database_and_its_journal_are_the_runs(tmp_path: Path) -> None:
+    """So `--force` may remove them, also where the run was killed amid a transaction."""
+    run = train(tmp_path, 200)
+    (run.path / "stats.sqlite-journal").write_bytes(b"left by a kill")
+    train(tmp_path, 200, force=True, plugin_names=["no:stats-sqlite", *PLUGINS[1:]])
+    assert not list(run.path.glob("stats.sqlite*"))

@@ -58,9 +58,9 @@ class SqliteWriter:
             return
         from mlhooks_stats_sqlite.database import Database
 
-        path = run.note_file(FILE_NAME)
-        for side_file in SIDE_FILES:
-            run.note_file(FILE_NAME + side_file)
+        path = run.path / FILE_NAME
+        for name in (FILE_NAME, *(FILE_NAME + ending for ending in SIDE_FILES)):
+            run.note_file(run.path / name)
         if not run.resumed:
             path.unlink(missing_ok=True)
         self.database = Database(path)
