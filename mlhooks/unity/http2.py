@@ -167,8 +167,6 @@ class Connection(Sender):
             self._finish(stream)
 
     def _data(self, flags: int, number: int, payload: bytes) -> None:
-        if number % 2 == 0 or number > self._last:
-            raise Http2Error(PROTOCOL_ERROR, f"data on stream {number}, which is not open")
         size = len(payload)
         self._received += size
         if self._received >= _REFILL:
@@ -176,7 +174,7 @@ class Connection(Sender):
             self._received = 0
         if flags & PADDED:
             payload = unpadded(flags, payload)
-        stream = self._streams.get(number)
+        stream = self._opened("body", number)
         if stream is None:
             if number not in self._late:
                 self._refuse(number, STREAM_CLOSED)

@@ -18,6 +18,8 @@ from mlhooks.unity.http2_frames import (
 )
 
 MOST_STREAMS = 100
+_NO_TABLE = b"\x20"
+"""What says that field blocks use no table, whatever size the client wants to have for it (RFC 7541, 4.2 and 6.3)."""
 
 
 class Stream:
@@ -58,6 +60,7 @@ class Sender:
 
     def __init__(self) -> None:
         self._out: list[bytes] = []
+        self._before = _NO_TABLE  # of the next field block
         self._window, self._stream_window, self._frame_size = DEFAULT_WINDOW, DEFAULT_WINDOW, DEFAULT_FRAME
         self._streams: dict[int, Stream] = {}
         self._last = 0  # the highest number of a stream
@@ -75,7 +78,7 @@ class Sender:
         """Answer a request: field blocks before and after the body, of which as much is sent as the client lets us."""
         if stream.closed:
             return
-        self._out.append(frame(HEADERS, END_HEADERS, stream.number, head))
+        self._tell(END_HEADERS, stream.number, head)
         stream.response, stream.trailers = body, trailers
         self._pour(stream)
 
@@ -112,10 +115,14 @@ class Sender:
 
     def _end(self, stream: Stream, fields: bytes) -> None:
         if not stream.closed:
-            self._out.append(frame(HEADERS, END_HEADERS | END_STREAM, stream.number, fields))
+            self._tell(END_HEADERS | END_STREAM, stream.number, fields)
             self._forget(stream)
             if not stream.complete:  # the rest is not needed (8.1)
                 self._abandon(stream.number, NO_ERROR)
+
+    def _tell(self, flags: int, number: int, block: bytes) -> None:
+        self._out.append(frame(HEADERS, flags, number, self._before + block))
+        self._before = b""
 
     def _forget(self, stream: Stream) -> None:
         if not stream.complete:
