@@ -29,7 +29,7 @@ class Compiled(BuildHookInterface[Any]):
 
 
 def compile_native(root: Path) -> None:
-    """Make the extension modules anew."""
+    """Make the extension modules again."""
     import numpy
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension

@@ -47,7 +47,7 @@ class CurveWriter:
 
     @hookimpl
     def run_started(self, run: Run) -> None:
-        """Begin; a run that starts anew must not end with an older one's picture."""
+        """Begin; a run that starts again must not end with an older one's picture."""
         self._active = not run.inference
         if self._active and not run.resumed:
             _picture(run).unlink(missing_ok=True)

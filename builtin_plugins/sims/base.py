@@ -51,7 +51,7 @@ class Simulation(SingleBehaviorEnv):
     When an episode ends, its terminal step and the first decision step of the agent's next episode arrive together. An
     episode cut by `MAX_STEPS` is interrupted.
 
-    An environment parameter is drawn anew for each episode that begins. Those that were never set have their defaults,
+    An environment parameter is drawn again for each episode that begins. Those that were never set have their defaults,
     and those that the simulation does not know are ignored, as a Unity player ignores them.
 
     Subclasses name themselves and implement `_begin`, `_move`, `_observe` and, with masks, `_mask`.

@@ -36,7 +36,7 @@ def _run_options() -> list[SectionOption]:
             "Go on with the run of this id from its newest checkpoint; without CONFIG, by its own.",
         ),
         _switch(
-            "Run", "--force", f"{name}.force", "Start anew although this run id has results; they are overwritten."
+            "Run", "--force", f"{name}.force", "Start again although this run id has results; they are overwritten."
         ),
         _flag(
             "Run",

@@ -78,7 +78,7 @@ def device() -> Iterator[Check]:
 
         cuda = torch.cuda.is_available()
     except Exception as error:  # a library that is missing or broken raises what it likes
-        yield Check("device", "problem", f"torch does not import: {named(error)}", "Install it anew.")
+        yield Check("device", "problem", f"torch does not import: {named(error)}", "Install it again.")
         return
     if cuda:
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

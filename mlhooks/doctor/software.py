@@ -94,7 +94,7 @@ def protocol() -> Iterator[Check]:
         advice = (
             f"Unset the environment variable {_BACKEND}."
             if os.environ.get(_BACKEND)
-            else "Install protobuf anew: pip install --force-reinstall protobuf"
+            else "Install protobuf again: pip install --force-reinstall protobuf"
         )
         yield Check("protobuf backend", "warning", "python, which is slow: it has no compiled part here", advice)
     else:
@@ -117,7 +117,7 @@ def _bridge() -> Check:
     except MlhooksError as error:
         return Check("Unity protocol", "problem", str(error))
     except ImportError as error:
-        return Check("Unity protocol", "problem", f"It does not import: {error}", "Install mlhooks anew.")
+        return Check("Unity protocol", "problem", f"It does not import: {error}", "Install mlhooks again.")
     if back != message.header.status:
-        return Check("Unity protocol", "problem", "A message did not survive protobuf.", "Install protobuf anew.")
+        return Check("Unity protocol", "problem", "A message did not survive protobuf.", "Install protobuf again.")
     return Check("Unity protocol", "ok", f"{UnityEnvironment.API_VERSION}; players of 1.0 and later fit")

@@ -61,7 +61,7 @@ def linear(inputs: int, outputs: int, *, initialization: str, gain: float) -> nn
 
 @torch.no_grad()
 def initialize(layer: nn.Linear | nn.Conv2d, initialization: str, gain: float) -> None:
-    """Draw a layer's weights anew, by the same schemes; the inputs of a convolution are those of one output."""
+    """Draw a layer's weights again, by the same schemes; the inputs of a convolution are those of one output."""
     if initialization == "orthogonal":
         nn.init.orthogonal_(layer.weight, gain)
     else:

@@ -58,7 +58,7 @@ class Passes:
     """Passes through hidden layers and linear heads on the last of them.
 
     Args:
-        hidden, heads: the layers; their arrays are read anew in every pass.
+        hidden, heads: the layers; their arrays are read again in every pass.
         activation: of the hidden layers, by name.
     """
 

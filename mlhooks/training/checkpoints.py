@@ -282,7 +282,7 @@ class CheckpointFolder:
             reasons += damage
         detail = f" Damaged: {'; '.join(reasons)}." if reasons else ""
         raise CheckpointError(
-            f"{self.path} holds no checkpoint to go on from.{detail} Begin anew by --force, or by another --run-id."
+            f"{self.path} holds no checkpoint to go on from.{detail} Begin again by --force, or by another --run-id."
         )
 
     def _damage(self, file: Mapping[str, Any]) -> str | None:

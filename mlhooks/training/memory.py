@@ -14,7 +14,7 @@ def keep_freed() -> bool:
     """Let the process keep memory that it frees, for what it allocates next; False where that is not glibc's to say.
 
     What a pass through convolutions leaves behind are arrays of many megabytes, which glibc returns to the system when
-    they are freed. To get them anew, page by page, takes a tenth of the time of an update.
+    they are freed. To get them again, page by page, takes a tenth of the time of an update.
     """
     if not sys.platform.startswith("linux"):
         return False

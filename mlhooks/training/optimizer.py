@@ -135,7 +135,7 @@ class TorchOptimizer(Optimizer):
         return self._torch_optimizer
 
     def set_step(self, step: int) -> None:
-        """Advance the schedules, and look at the networks anew."""
+        """Advance the schedules, and look at the networks again."""
         self.step = step
         self._tape.look()
         for group in self.torch_optimizer.param_groups:

@@ -184,7 +184,7 @@ class Persistence:
             else:
                 return
         logger.warning(
-            "%s: its episodes begin anew, so the resumed run will differ from one that was never stopped.", why
+            "%s: its episodes begin again, so the resumed run will differ from one that was never stopped.", why
         )
         for trainer in self.run.trainers.values():
             trainer.environments_restarted()

@@ -243,7 +243,7 @@ class ExperienceStore:
         return rows[np.argsort(self.tick[rows], kind="stable")]
 
     def interrupt_open(self) -> None:
-        """End all trajectories here, as when an environment starts anew: open rows go, their values still count."""
+        """End all trajectories here, as when an environment starts again: open rows go, their values still count."""
         gone = np.zeros(self.in_use, np.bool_)
         gone[self._open_rows()] = True
         self._remove(gone)

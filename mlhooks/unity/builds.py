@@ -27,7 +27,7 @@ def find_player(path: str) -> str:
     given = Path(path)
     found = path if given.is_file() else validate_environment_path(path)
     if not _runs_here(Path(found or path)):
-        raise PlayerNotFound(_built_for(Path(found or path)), _BUILD_ANEW)
+        raise PlayerNotFound(_built_for(Path(found or path)), _BUILD_AGAIN)
     if found is None:
         raise PlayerNotFound(f"There is no Unity player for this platform at {path}{_what_else(given)}", _advice(given))
     if given.suffix in {".yaml", ".yml"}:
@@ -43,7 +43,7 @@ def find_player(path: str) -> str:
 
 
 _HERE = PLATFORMS.get(sys.platform, sys.platform)
-_BUILD_ANEW = f"Build it anew, with {_HERE} as the target platform in Unity's build settings."
+_BUILD_AGAIN = f"Build it again, with {_HERE} as the target platform in Unity's build settings."
 
 
 def _runs_here(path: Path) -> bool:
@@ -70,7 +70,7 @@ def _advice(path: Path) -> str:
     if here:
         return f"Did you mean {' or '.join(here)}?" if near else f"Choose a player that is there: {' or '.join(here)}"
     if found:
-        return f"{_built_for(found[0])}. {_BUILD_ANEW}"
+        return f"{_built_for(found[0])}. {_BUILD_AGAIN}"
     return "Correct the path; what is no Unity player is named as in --env sim:3DBall."
 
 

@@ -89,7 +89,7 @@ def test_run_in_processes_trains_saves_and_resumes(tmp_path: Path, caplog: pytes
     assert run.trainers["3DBall"].updates > 0
     assert run.outcome.restarts == []
     resumed = train(config("3DBall", "sim:3DBall", max_steps=600), tmp_path, flags=flags, resume=True)
-    assert "its episodes begin anew" in caplog.text
+    assert "its episodes begin again" in caplog.text
     assert resumed.trainers["3DBall"].step >= 600
 
 

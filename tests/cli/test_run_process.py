@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -65,3 +66,63 @@ def test_failed_run_exits_with_1_and_says_what_happened(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert "Error: the loss became NaN or infinite: loss = nan" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="loses a terminal as POSIX systems do")
+def test_lost_terminal_saves_and_exits_with_130(tmp_path: Path) -> None:
+    """The terminal's end reaches the run and its workers at once, and nothing can be written any more."""
+    import pty
+
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(BALLS))
+    own, theirs = pty.openpty()
+    taking = (
+        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", taking, sys.executable, "-m", "mlhooks", "run", "config.yaml", "--run-id", "run"]
+    command += ["--num-envs", "2", "-p", "no:curve", "-p", "no:tensorboard"]
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **streams) as process:
+        os.close(theirs)
+        said = b""
+        while b"step 600" not in said:
+            said += os.read(own, 65536)
+        os.close(own)
+    assert process.returncode == 130
+    stopped = json.loads((tmp_path / "results/run/run_logs/training_status.json").read_text())["3DBall"]
+    assert stopped["final_checkpoint"]["steps"] >= 600
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes a pipe as POSIX systems do")
+def test_reader_that_is_gone_costs_nothing_but_the_output(tmp_path: Path) -> None:
+    quiet = ["-p", "no:curve", "-p", "no:tensorboard"]
+    with start(tmp_path, "--set", "behaviors.3DBall.max_steps=900", *quiet) as process:
+        wait_for(process, "step")
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert "BrokenPipe" not in process.stderr.read()
+    assert process.returncode == 0
+    status = json.loads((tmp_path / "results/run/run_logs/training_status.json").read_text())["3DBall"]
+    assert status["final_checkpoint"]["steps"] >= 900
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_interrupt_at_any_moment_leaves_no_traceback(tmp_path: Path, workers: int) -> None:
+    """From the import of torch over the start of workers to the end of the interpreter, in steps of a fifth second."""
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config("3DBall", "sim:3DBall", max_steps=900)))
+    command = [sys.executable, "-m", "mlhooks", "run", "config.yaml", "--run-id", "run", "--force"]
+    command += ["--num-envs", str(workers)]
+    for tick in range(3, 40):  # before, Python itself starts
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.2 * tick)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        said, _ = process.communicate(timeout=60)
+        assert "Traceback" not in said
+        assert "not drawn" not in said
+        assert process.returncode in (0, 130, -signal.SIGINT), said  # the last while the interpreter ends

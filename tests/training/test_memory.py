@@ -27,7 +27,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
 def test_what_is_freed_is_used_again_without_the_system() -> None:
-    """Of 120 MB that are needed again and again no page comes from the system anew."""
+    """Of 120 MB that are needed again and again no page comes from the system again."""
 
     def faults(kind: str) -> int:
         command = [sys.executable, "-c", COUNT_FAULTS, kind]

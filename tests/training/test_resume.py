@@ -104,7 +104,7 @@ def test_environment_without_state_resumes_with_new_episodes_and_says_so(
     stopped_at = run.trainers["Corridor"].step
     with caplog.at_level(logging.WARNING, "mlhooks"):
         resumed = train(settings, tmp_path, Env(), resume=True)
-    assert "episodes begin anew" in caplog.text
+    assert "episodes begin again" in caplog.text
     assert resumed.trainers["Corridor"].step == 600 > stopped_at
     assert resumed.trainers["Corridor"].updates == 6
 

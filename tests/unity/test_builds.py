@@ -114,7 +114,7 @@ def test_player_of_the_current_folder_is_found_by_its_bare_name(
 @pytest.mark.parametrize("built_for", sorted(PROGRAMS.keys() - {sys.platform}))
 def test_player_of_another_platform_is_refused_by_the_platforms_names(tmp_path: Path, built_for: str) -> None:
     path = program(tmp_path, PROGRAMS[built_for], mode=0o644)  # whose permission is not what is wrong
-    said = rf"was built for {NAMES[built_for]}, and this is {NAMES[sys.platform]}\. Build it anew"
+    said = rf"was built for {NAMES[built_for]}, and this is {NAMES[sys.platform]}\. Build it again"
     with pytest.raises(PlayerNotFound, match=said):
         find_player(str(path))
 

@@ -48,7 +48,7 @@ def test_agents_decide_independently(trial: Trial) -> None:
     actions = np.stack([tick[:, 0] for tick in env.audit.actions])  # [ticks, agents]
     demand(
         (actions.std(axis=1) > 0).mean() > 0.9,
-        "256 agents that see the same took the same action at almost every tick: draw for each agent anew.",
+        "256 agents that see the same took the same action at almost every tick: draw for each agent again.",
     )
     common = actions == actions[:1, :1] if trial.kind.supports.discrete else actions
     halves = [np.diff(common[:, start::2].mean(axis=1)) for start in (0, 1)]

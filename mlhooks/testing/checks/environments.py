@@ -112,7 +112,7 @@ def test_ends_and_beginnings_do_not_contradict(env: BaseEnv) -> None:
             again = np.isin(decisions.agent_id, terminals.agent_id)
             demand(
                 not decisions.reward[again].any(),
-                f"Tick {tick}: agents {decisions.agent_id[again].tolist()} of {name} end and begin anew, and their "
+                f"Tick {tick}: agents {decisions.agent_id[again].tolist()} of {name} end and begin again, and their "
                 "first decision has a reward: it belongs to the terminal step alone.",
             )
             asked -= set(terminals.agent_id.tolist())
@@ -172,7 +172,7 @@ def test_reset_begins_anew_whenever_it_is_called(env: BaseEnv) -> None:
 
 
 def test_reset_goes_on_with_the_random_numbers(mlhooks_target: Target, environment: str, scratch: Path) -> None:  # noqa: ARG001
-    """Where seeds make episodes begin in other ways, a second reset() does not begin the first episode anew."""
+    """Where seeds make episodes begin in other ways, a second reset() does not begin the first episode again."""
     begins = []
     for seed in (1, 2):
         env = _make(mlhooks_target, environment, seed=seed)

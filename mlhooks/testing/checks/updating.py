@@ -38,7 +38,7 @@ def test_learning_rate_follows_its_schedule(trial: Trial) -> None:
         0.5 < start < 2.0 and end < 0.4,
         f"With a linear schedule an update moves the parameters {start:.2f} times as far as with a constant one at the "
         f"start, and {end:.2f} times as far near max_steps; that should be about 1 and 0. Read the learning rate for "
-        "each update anew, at the step that set_step tells.",
+        "each update again, at the step that set_step tells.",
     )
 
 
@@ -88,7 +88,7 @@ def _watched(trainer: Trainer) -> list[tuple[int, Batch]]:
     update = trainer.optimizer.update
 
     def watched(batch: Batch) -> dict[str, torch.Tensor]:
-        kept = batch.features.clone()  # a batch may be a view of the store, which is filled anew after the update
+        kept = batch.features.clone()  # a batch may be a view of the store, which is filled again after the update
         seen.append((trainer.step, replace(batch, features=kept)))
         return update(batch)
 
