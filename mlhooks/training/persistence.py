@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,15 +64,17 @@ class Persistence:
         self.folder.note_lessons(run.curriculum.lessons)
         self.folder.note_plugins(self._plugins)
         with run.timers("checkpoint"):
-            saved = self.folder.save(
+            write = partial(
+                self.folder.save,
                 {name: as_behavior_file(trainer, trainer.state_dict()) for name, trainer in trainers.items()},
                 self._run_state(),
                 {name: trainer.mean_reward for name, trainer in trainers.items()},
                 max(trainer.settings.keep_checkpoints for trainer in trainers.values()),
             )
+            saved = write()
             files["checkpoint"] = [checkpoint.path for checkpoint in saved.values()]
             self._saved_at |= {name: checkpoint.step for name, checkpoint in saved.items()}
-            self._export_beside(saved)
+            self._export_beside(saved, write)
             for name, checkpoint in saved.items():
                 run.plugins.hook.checkpoint_saved(trainer=trainers[name], checkpoint=checkpoint)
         timers = run.path / "run_logs" / "timers.json"
@@ -97,13 +99,17 @@ class Persistence:
         for path in models:
             run.note_file(path)
 
-    def _export_beside(self, saved: Mapping[str, Checkpoint]) -> None:
+    def _export_beside(self, saved: Mapping[str, Checkpoint], write_again: Callable[[], object]) -> None:
         """Ask for models of what was saved, and name them in the manifest also if an exporter ends the run."""
         exported: dict[str, list[Path]] = {}
+        stamps = [_stamp(checkpoint.path) for checkpoint in saved.values()]
         try:
             for name, checkpoint in saved.items():
                 exported[name] = self._export(self.run.trainers[name], checkpoint.path.with_suffix(""))
         finally:
+            if [_stamp(checkpoint.path) for checkpoint in saved.values()] != stamps:
+                logger.error("An exporter wrote over a checkpoint, which is saved again: export under another suffix.")
+                write_again()
             self.folder.note_exported(exported)
 
     def _export(self, trainer: Trainer, stem: Path) -> list[Path]:
@@ -214,3 +220,12 @@ class Persistence:
             trainer.load_modules(read_state(path)["modules"])
         logger.info("Behavior %r begins with the weights of %s.", name, path)
         return True
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells whether somebody has written a file; None where it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size

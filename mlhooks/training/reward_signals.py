@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mlhooks.settings import RewardSignalSettings
 from mlhooks.training.batch import Batch
+from mlhooks.training.part_checks import check_rewards
 
 
 class RewardSignal(ABC):
@@ -36,8 +37,13 @@ class RewardSignal(ABC):
         """Rewards [rows] of a batch, before `strength`."""
 
     def rewards(self, batch: Batch) -> Tensor:
-        """Rewards [rows] of a batch, times `strength`."""
+        """Rewards [rows] of a batch, times `strength`.
+
+        Raises:
+            PluginError: `evaluate` returned something else.
+        """
         rewards = self.evaluate(batch)
+        check_rewards(self, rewards, len(batch))
         return rewards if self.strength == 1.0 else self.strength * rewards
 
     def update(self, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002

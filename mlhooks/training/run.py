@@ -43,6 +43,7 @@ from mlhooks.training.durable import write_durably, writing
 from mlhooks.training.environments import environment_name, make_factory
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.name_limits import refuse_long_behavior
+from mlhooks.training.part_checks import check_update
 from mlhooks.training.persistence import Persistence
 from mlhooks.training.run_files import known
 from mlhooks.training.run_folder import RunFolder
@@ -421,6 +422,7 @@ class Run:
         if trainer.ready_to_update():
             with self.timers("update"):
                 losses = trainer.update()
+            check_update(trainer, losses)
             self._report(trainer, losses)
         name, frequency = trainer.behavior_name, trainer.settings.summary_freq
         if trainer.step // frequency > self._summarized[name] // frequency:

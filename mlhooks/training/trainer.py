@@ -24,6 +24,7 @@ from mlhooks.training.crowd import Crowd
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.optimizer_checks import check_made
+from mlhooks.training.part_checks import check_actions
 from mlhooks.training.policy import Actions, Policy
 from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.saved import whole
@@ -96,6 +97,7 @@ class Trainer(ABC):
         self.pool = SlotPool()
         self._maps: dict[tuple[int, str], SlotMap] = {}
         self._waiting: list[tuple[int, str, int]] = []
+        self._acted = False  # whether the policy's first actions are what they must be
         self._crowd = Crowd()
         signals = plugins.collect_mapping("get_reward_signals")
         self.reward_signals: list[RewardSignal] = [
@@ -279,8 +281,15 @@ class Trainer(ABC):
         if not self.policy.reads_bytes:
             seen = [to_floats(obs) for obs in seen]
         actions = self.policy.act(seen, mask, self.rng)
-        store.set_actions(actions)
-        sent = self.policy.action_tuple(actions)
+        if not self._acted:
+            check_actions(self.policy, actions, rows.stop - rows.start)
+            self._acted = True
+        try:
+            store.set_actions(actions)
+            sent = self.policy.action_tuple(actions)
+        except Exception:
+            check_actions(self.policy, actions, rows.stop - rows.start)
+            raise
         if len(self._waiting) == 1:
             yield (*self._waiting[0][:2], sent)
         else:

@@ -89,3 +89,24 @@ def test_writer_that_fails_in_the_last_summary_of_a_strict_run_costs_no_checkpoi
     with pytest.raises(PluginError, match="the disk is gone"):
         train(config("Corridor", "test:x", max_steps=300), tmp_path, Env(), Writer(), strict_plugins=True)
     assert steps_of_checkpoints(tmp_path / "run") == [200, 300]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("harm", [lambda path: path.write_text("mine"), Path.unlink], ids=["writes", "removes"])
+def test_checkpoint_that_an_exporter_writes_over_is_saved_again(
+    tmp_path: Path, harm: Any, listed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Overwrites:
+        @hookimpl
+        def export_model(self, path: Path) -> list[Path]:
+            file = path.with_suffix(".pt")
+            if file.exists():
+                harm(file)
+            return [file] if listed else []
+
+    train(CONFIG, tmp_path, Env(), Overwrites())
+    assert "An exporter wrote over a checkpoint, which is saved again" in caplog.text
+    assert ("'Overwrites'" in caplog.text) == listed
+    assert mlhooks.load(tmp_path / "run").behavior_name == "Corridor"
+    assert "damaged" not in caplog.text
+    assert CheckpointFolder(tmp_path / "run").newest()["run"].name == "state-600.pt"

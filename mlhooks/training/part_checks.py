@@ -1,0 +1,97 @@
+"""What is wrong with what a policy, a reward signal or a trainer of a plugin gives, said by its name and line."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from mlhooks.describing import a
+from mlhooks.errors import PluginError
+from mlhooks.nn.heads import SampledActions
+from mlhooks.places import defined_at, in_brackets
+
+if TYPE_CHECKING:
+    from mlhooks.training.policy import Policy
+    from mlhooks.training.reward_signals import RewardSignal
+    from mlhooks.training.trainer import Trainer
+
+
+def check_actions(policy: Policy, actions: object, agents: int) -> None:
+    """Refuse what `act` returned where it is not one action for each agent.
+
+    Raises:
+        PluginError: names the function, and what of it is wrong.
+    """
+    problem = _problem(policy, actions, agents)
+    if problem is not None:
+        raise PluginError(f"{_named(policy, 'act')} must return SampledActions for all agents that wait; {problem}.")
+
+
+def _problem(policy: Policy, actions: object, agents: int) -> str | None:
+    if not isinstance(actions, SampledActions):
+        return f"it returned {a(actions)}"
+    spec = policy.behavior_spec.action_spec
+    wanted = {
+        "continuous": ((agents, spec.continuous_size), "f"),
+        "discrete": ((agents, spec.discrete_size), "iu"),
+        "log_prob": ((agents,), "f"),
+    }
+    for name, (shape, kinds) in wanted.items():
+        given = getattr(actions, name)
+        if not isinstance(given, np.ndarray):
+            return f"its {name} is {a(given)}, and must be a numpy array"
+        if given.shape != shape or given.dtype.kind not in kinds:
+            number = "floats" if kinds == "f" else "whole numbers"
+            return f"its {name} has the shape {given.shape} and the type {given.dtype}, and must be {shape}, {number}"
+    if not np.isfinite(actions.continuous).all():
+        return "its continuous holds NaN or infinite numbers"
+    branches = np.asarray(spec.discrete_branches)
+    if spec.discrete_size and not ((actions.discrete >= 0) & (actions.discrete < branches)).all():
+        return f"its discrete holds choices that the branches {branches.tolist()} do not have"
+    return None
+
+
+def check_rewards(signal: RewardSignal, rewards: object, rows: int) -> None:
+    """Refuse what `evaluate` returned where it is not one reward for each row.
+
+    Raises:
+        PluginError: names the function, and what of it is wrong.
+    """
+    if isinstance(rewards, Tensor) and rewards.shape == (rows,):
+        return
+    shape = f" of shape {tuple(rewards.shape)}" if isinstance(rewards, Tensor) else ""
+    raise PluginError(
+        f"{_named(signal, 'evaluate')} must return a Tensor with a reward for each of the {rows} rows of the batch; it "
+        f"returned {a(rewards)}{shape}."
+    )
+
+
+def check_update(trainer: Trainer, losses: object) -> None:
+    """Refuse what `update` returned where it is neither None nor numbers by the names of statistics.
+
+    Raises:
+        PluginError: names the function, and what of it is wrong.
+    """
+    if losses is None:
+        return
+    problem = None
+    if not isinstance(losses, Mapping):
+        problem = f"it returned {a(losses)}"
+    else:
+        for name, value in losses.items():
+            if not isinstance(name, str) or not isinstance(value, Real):
+                problem = f"its {name!r} is {a(value)}"
+    if problem is not None:
+        raise PluginError(
+            f"{_named(trainer, 'update')} must return a mapping of numbers by statistics key, or None; {problem}."
+        )
+
+
+def _named(part: Any, method: str) -> str:
+    function = inspect.unwrap(getattr(part, method))
+    return f"`{type(part).__name__}.{method}`{in_brackets(defined_at(function))}"

@@ -1,0 +1,130 @@
+"""Mistakes in what a policy, a reward signal or a trainer of a plugin gives are said by its name and line."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from builtin_plugins.extrinsic import ExtrinsicReward
+from builtin_plugins.ppo import PPOTrainer
+from mlhooks import hookimpl
+from mlhooks.errors import PluginError
+from mlhooks.nn.heads import SampledActions
+from mlhooks.settings import RewardSignalSettings
+from mlhooks.training.policy import ActorPolicy
+from mlhooks.training.run import Run
+from tests.scripted import Env, config, train
+
+
+def refused(folder: Path, plugin: object, function: Callable[..., Any], **settings: Any) -> str:
+    """What is said of a run with a plugin; it must name the function and its line."""
+    with pytest.raises(PluginError) as caught:
+        train(config("Corridor", "test:x", max_steps=200, **settings), folder, Env(), plugin)
+    place = f"({__file__}:{inspect.getsourcelines(function)[1]})".replace(f"{Path.cwd()}/", "")
+    start, _, problem = str(caught.value).partition("; ")
+    assert start.startswith(f"`{function.__qualname__.rpartition('<locals>.')[2]}` {place} must return")
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda actions: None, "it returned None."),
+        (lambda actions: actions.discrete, "it returned a ndarray."),
+        (lambda actions: actions._replace(discrete=[0] * 4), "its discrete is a list, and must be a numpy array."),
+        (
+            lambda actions: actions._replace(discrete=actions.discrete[:1]),
+            "its discrete has the shape (1, 1) and the type int64, and must be (4, 1), whole numbers.",
+        ),
+        (
+            lambda actions: actions._replace(discrete=actions.discrete.astype(np.float32)),
+            "its discrete has the shape (4, 1) and the type float32, and must be (4, 1), whole numbers.",
+        ),
+        (lambda actions: actions._replace(discrete=actions.discrete + 2), "choices that the branches [2] do not have."),
+        (lambda actions: actions._replace(log_prob=actions.log_prob[:, None]), "its log_prob has the shape (4, 1)"),
+    ],
+)
+def test_wrong_actions_are_named(tmp_path: Path, spoil: Callable[[SampledActions], Any], problem: str) -> None:
+    class Wrong(ActorPolicy):
+        def act(self, *arguments: Any) -> Any:
+            return spoil(super().act(*arguments))
+
+    class Offer:
+        @hookimpl
+        def create_policy(self, trainer: Any, behavior_spec: Any) -> Any:
+            return Wrong(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)
+
+    assert problem in refused(tmp_path, Offer(), Wrong.act)
+
+
+def test_actions_that_become_wrong_later_are_named_too(tmp_path: Path) -> None:
+    class Tires(ActorPolicy):
+        calls = 0
+
+        def act(self, *arguments: Any) -> Any:
+            self.calls += 1
+            return super().act(*arguments) if self.calls < 20 else None
+
+    class Offer:
+        @hookimpl
+        def create_policy(self, trainer: Any, behavior_spec: Any) -> Any:
+            return Tires(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)
+
+    assert refused(tmp_path, Offer(), Tires.act) == "it returned None."
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda rewards: None, "it returned None."),
+        (lambda rewards: rewards.tolist(), "it returned a list."),
+        (lambda rewards: rewards[:, None], "it returned a Tensor of shape (100, 1)."),
+        (lambda rewards: rewards.mean(), "it returned a Tensor of shape ()."),
+    ],
+)
+def test_wrong_rewards_are_named(tmp_path: Path, spoil: Callable[[torch.Tensor], Any], problem: str) -> None:
+    class Wrong(ExtrinsicReward):
+        def evaluate(self, batch: Any) -> Any:
+            return spoil(super().evaluate(batch))
+
+    class Offer:
+        @hookimpl
+        def get_reward_signals(self) -> Any:
+            return {"wrong": (Wrong, RewardSignalSettings)}
+
+    assert refused(tmp_path, Offer(), Wrong.evaluate, reward_signals={"wrong": {}}) == problem
+
+
+@pytest.mark.parametrize(
+    ("losses", "problem"),
+    [
+        ("fine", "it returned a str."),
+        ([0.5], "it returned a list."),
+        ({"Losses/Policy Loss": "low"}, "its 'Losses/Policy Loss' is a str."),
+        ({"Losses/Policy Loss": torch.zeros(())}, "its 'Losses/Policy Loss' is a Tensor."),
+        ({1: 0.5}, "its 1 is a float."),
+    ],
+)
+def test_wrong_losses_of_an_update_are_named(tmp_path: Path, losses: Any, problem: str) -> None:
+    class Wrong(PPOTrainer):
+        def update(self) -> Any:
+            super().update()
+            return losses
+
+    class Offer:
+        @hookimpl
+        def get_trainer_types(self) -> Any:
+            return {"wrong": Wrong}
+
+    assert refused(tmp_path, Offer(), Wrong.update, trainer_type="wrong") == problem
+
+
+def test_run_with_right_parts_goes_on(tmp_path: Path) -> None:
+    run: Run = train(config("Corridor", "test:x", max_steps=200), tmp_path, Env())
+    assert run.outcome.status == "finished"
