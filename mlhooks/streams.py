@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -22,6 +23,13 @@ class StreamsHandler(logging.Handler):
         line = self.format(record).encode(encoding, "backslashreplace").decode(encoding)
         with contextlib.suppress(OSError):
             print(line, file=stream, flush=True)
+
+
+def escape_what_cannot_be_encoded() -> None:
+    """Let standard output and standard error escape what their encoding lacks, as that of a pipe on Windows may."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def let_go_of_streams() -> None:

@@ -13,7 +13,7 @@ import click
 
 from mlhooks.cli.group import build_cli
 from mlhooks.errors import MlhooksError
-from mlhooks.streams import StreamsHandler, let_go_of_streams
+from mlhooks.streams import StreamsHandler, escape_what_cannot_be_encoded, let_go_of_streams
 
 __all__ = ["main"]
 
@@ -24,6 +24,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 bad usage or configuration, 130 interrupted."""
     arguments = list(sys.argv[1:] if args is None else args)
     debug = _wants_debug(arguments)
+    escape_what_cannot_be_encoded()
     with _log(logging.DEBUG if debug else logging.INFO):
         try:
             code = build_cli(arguments).main(args, prog_name="mlhooks", standalone_mode=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from pathlib import PureWindowsPath
 from typing import Annotated, TypeAlias
 
@@ -15,9 +16,11 @@ _ON_WINDOWS = os.name == "nt"
 
 
 def _no_control_characters(value: str) -> str:
-    # "results\run" in double quotes holds a carriage return, which no one means in a path.
-    if any(ord(character) < 32 for character in value):
-        raise ValueError("holds a control character: in YAML's double quotes a backslash starts an escape, use single")
+    # "results\run" in double quotes holds a carriage return and "C:\Nuts" a next line, which no one means in a path.
+    if any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in value):
+        raise ValueError(
+            "holds a control character: in YAML's double quotes a backslash starts an escape, use single quotes"
+        )
     return value
 
 

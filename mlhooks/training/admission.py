@@ -13,6 +13,7 @@ from mlhooks.settings import Finding, LoadedOptions, RunOptions, SettingsRegistr
 from mlhooks.settings.findings import KeyPath, error_from, in_order, nearest
 from mlhooks.settings.support import refuse_unsupported
 from mlhooks.training.environments import environment_name, make_factory
+from mlhooks.training.name_limits import refuse_long_names
 
 
 def admit(
@@ -46,6 +47,7 @@ def admit(
     options, warnings = loaded.options, list(loaded.warnings)
     looks: dict[KeyPath, Callable[[], list[Finding] | None]] = {
         (): partial(refuse_unsupported, loaded, registry),
+        ("checkpoint_settings", "run_id"): partial(_refuse_long_names, options),
         ("torch_settings", "device"): partial(_refuse_device, options),
         ("env_settings", "env_path"): partial(_refuse_environment, options, plugins),
     }
@@ -69,6 +71,10 @@ def findings_of(error: MlhooksError, options: RunOptions | None = None, key: Key
     """Return what an error found; one that lists nothing is a finding itself, about the setting at `key`."""
     place = options._origin.place(key) if options is not None else {}
     return list(getattr(error, "findings", ())) or [Finding(severity="error", message=str(error), **place)]
+
+
+def _refuse_long_names(options: RunOptions) -> None:
+    refuse_long_names(Path(options.checkpoint_settings.write_path).absolute(), options)
 
 
 def _refuse_device(options: RunOptions) -> None:

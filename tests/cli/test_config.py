@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 from pathlib import Path
 from textwrap import dedent
 
@@ -139,6 +141,14 @@ def test_numbers_are_shown_as_they_are_written(write: Path, capsys: pytest.Captu
     (write / "bad.yaml").write_text(GOOD.replace("max_steps: 5e4", "num_envs: 1\n    time_horizon: -1e9"))
     assert main(["config", "check", "bad.yaml"]) == 2
     assert "found -1e9;" in capsys.readouterr().out
+
+
+def test_what_the_output_cannot_encode_is_escaped(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (write / "beetle.yaml").write_text("behaviors: {жук: {trainer_type: ppo}}\n", encoding="utf-8")
+    out = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(["config", "show", "beetle.yaml"]) == 0
+    assert rb"\u0436\u0443\u043a" in out.buffer.getvalue()  # type: ignore[attr-defined]
 
 
 def test_an_example_is_found_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:

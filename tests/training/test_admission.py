@@ -44,6 +44,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "kind": (with_env(env_path="simm:Basic"), "there is no environment kind"),
     "long name": (with_env(env_path="x" * 5000), "There can be no player at xxx"),
     "ports": (with_env(env_path="player", num_envs=3, base_port=65534), "Choose a lower --base-port"),
+    "run id": ({**BASIC, "checkpoint_settings": {"run_id": "x" * 300}}, "is too long for the name of a folder"),
+    "way out": ({**BASIC, "checkpoint_settings": {"run_id": "../x"}}, "leads out of the results folder"),
+    "escape": (with_env(env_path="C:\x85uts"), "use single quotes"),
     "player": (with_env(env_path="Builds/nothing"), "no Unity player"),
     "arguments": (with_env(env_kwargs={"sise": 3}), "does not take the argument"),
     "gymnasium's arguments": (
