@@ -161,3 +161,14 @@ def test_first_step_that_fails_is_not_tried_again(error: Exception) -> None:
 
 def test_process_that_ends_before_its_first_step_is_started_again() -> None:
     assert RestartPolicy(-1, -1, 60).restart(Worker(0), EnvironmentFailure("It ended."), steps=0, begun=False)
+
+
+@pytest.mark.parametrize(
+    "error", [EnvironmentFailure("The player ended with exit code 1."), ConnectionError("refused")]
+)
+def test_accident_that_happens_again_at_once_keeps_to_the_limits(error: Exception) -> None:
+    policy = RestartPolicy(3, -1, 60)
+    for _ in range(3):
+        policy.restart(Worker(0), error, steps=0)
+    with pytest.raises(WorkerFailure, match="--max-lifetime-restarts is 3"):
+        policy.restart(Worker(0), error, steps=0)
