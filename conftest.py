@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections import Counter
@@ -23,14 +24,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--share`, and what tests/reliability is told."""
     parser.addoption(
         "--share",
-        type=int,
-        default=1,
-        metavar="N",
-        help="Of the tests that are chosen, run the first and every N-th one after it: of each file, and of each "
-        "subject that a mark names.",
+        type=float,
+        default=1.0,
+        help="The share of all mutants, of each subject, or of all cases of tests/reliability to try: 0.1 is a tenth.",
     )
     group = parser.getgroup("reliability", "tests/reliability (pytest -m reliability)")
-    group.addoption("--reliability-share", type=float, default=1.0, help="The share of all random cases to try.")
     group.addoption(
         "--reliability-seed",
         type=int,
@@ -41,13 +39,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what `--share` does not ask for; nothing is drawn, so that a failure stays where it was."""
-    share, places, kept, left_out = config.getoption("--share"), Counter[object](), [], []
+    """Leave out the mutants that `--share` does not ask for; of each subject the first stays, and others evenly."""
+    share, places, left_out = config.getoption("--share"), Counter[object](), []
     for item in items:
-        subject = item.path, *(mark.args for mark in item.iter_markers("mutants"))
-        (left_out if places[subject] % share else kept).append(item)
-        places[subject] += 1
-    items[:] = kept
+        for mark in item.iter_markers("mutants"):
+            place = places[mark.args]
+            places[mark.args] += 1
+            if math.floor(place * share) == math.floor((place - 1) * share):
+                left_out.append(item)
+    items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 
 

@@ -37,14 +37,14 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Try plugins that are wrong on purpose, each of which a conformance test must catch; `-- --share 10` a tenth."""
+    """Try plugins that are wrong on purpose, each of which a conformance test must catch; `-- --share 0.1` a tenth."""
     install(session, "-e", ".[dev]")
     session.run("pytest", "-m", "mutants", *session.posargs)
 
 
 @nox.session
 def reliability(session: nox.Session) -> None:
-    """Kill runs and damage their files at random; `-- --reliability-share 0.05` does a twentieth of it."""
+    """Kill runs and damage their files at random; `-- --share 0.05` does a twentieth of it."""
     install(session, "-e", ".[dev]")
     session.run("pytest", "-m", "reliability", "tests/reliability", *session.posargs)
 

@@ -1,4 +1,4 @@
-"""How many random cases there are, and which: `--reliability-share` and `--reliability-seed`."""
+"""How many random cases there are, and which: `--share` and `--reliability-seed`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def cases(request: pytest.FixtureRequest) -> Callable[[int], list[int]]:
 
     `--reliability-seed 5` tries 5, 6, 7 and so on: a case that fails is the first one of its own number.
     """
-    share = request.config.getoption("reliability_share")
+    share = request.config.getoption("share")
     first = request.config.getoption("reliability_seed")
 
     def numbers(count: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,24 +89,28 @@ def test_mutant_that_is_not_caught_is_reported(result: Result, said: str) -> Non
         see_caught(result, "test_learns_one_step")
 
 
-def test_share_has_the_first_test_of_each_subject_and_every_nth_after_it(request: pytest.FixtureRequest) -> None:
-    subjects = ["ppo", "ppo", "dqn", "ppo", "ppo", "dqn", "dqn"]
-    items = [Item(Path("test_mutants.py"), [pytest.mark.mutants(subject).mark]) for subject in subjects]
-    items.append(Item(Path("test_other.py"), []))
-    conftest = request.config.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
-    left_out: list[Item] = []
+@pytest.mark.parametrize(
+    ("share", "kept"), [(1.0, range(9)), (0.34, [0, 2, 4, 8]), (0.1, [0, 2, 8]), (0.5, [0, 2, 3, 6, 7, 8])]
+)
+def test_share_has_the_first_mutant_of_each_subject(
+    request: pytest.FixtureRequest, share: float, kept: Sequence[int]
+) -> None:
+    subjects = ["ppo", "ppo", "dqn", "ppo", "ppo", "dqn", "dqn", "ppo"]
+    all_items = [Item(number, (pytest.mark.mutants(subject).mark,)) for number, subject in enumerate(subjects)]
+    all_items.append(Item(len(subjects), ()))  # no mutant
+    items, left_out = [*all_items], []
     hook = SimpleNamespace(pytest_deselected=lambda items: left_out.extend(items))
-    kept = [*items]
-    conftest.pytest_collection_modifyitems(SimpleNamespace(getoption={"--share": 3}.get, hook=hook), kept)
-    assert kept == [items[0], items[2], items[4], items[7]]
-    assert left_out == [items[1], items[3], items[5], items[6]]
+    conftest = request.config.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
+    conftest.pytest_collection_modifyitems(SimpleNamespace(getoption={"--share": share}.get, hook=hook), items)
+    assert [item.number for item in items] == [*kept]
+    assert sorted(item.number for item in [*items, *left_out]) == [*range(9)]
 
 
 class Item(NamedTuple):
     """What is collected."""
 
-    path: Path
-    marks: list[pytest.Mark]
+    number: int
+    marks: tuple[pytest.Mark, ...]
 
-    def iter_markers(self, name: str) -> list[pytest.Mark]:
+    def iter_markers(self, name: str) -> Sequence[pytest.Mark]:
         return [mark for mark in self.marks if mark.name == name]

@@ -35,12 +35,12 @@ def gymnasium_reset_step_is_a_decision(patch: Patch) -> None:
 
 @mutant("gymnasium_env", caught_by="test_interrupted_are_those_that_a_step_limit_cuts")
 def copies_interruptions_inverted(patch: Patch) -> None:
-    patch.replace(f"{COPIES}._advance", "interrupted.append(not terminated)", "interrupted.append(terminated)")
+    patch.replace(f"{COPIES}._advance", "np.array(interrupted)", "~np.array(interrupted)")
 
 
 @mutant("gymnasium_env", caught_by="test_interrupted_are_those_that_a_step_limit_cuts")
 def copies_truncation_is_terminal(patch: Patch) -> None:
-    patch.replace(f"{COPIES}._advance", "interrupted.append(not terminated)", "interrupted.append(False)")
+    patch.replace(f"{COPIES}._advance", "np.array(interrupted)", "np.zeros(len(rows), np.bool_)")
 
 
 @mutant("gymnasium_env", caught_by="test_reset_goes_on_with_the_random_numbers")
