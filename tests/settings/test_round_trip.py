@@ -45,7 +45,7 @@ def _behaviors() -> st.SearchStrategy[dict[str, Any]]:
             "reward_signals": signals,
             "max_steps": st.integers(0, 10**9) | st.floats(0, 10**9).map(lambda x: float(int(x))),
             "even_checkpoints": st.booleans(),
-            "init_path": st.none() | st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"])),
+            "init_path": st.none() | st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])),
             "self_play": st.none() | st.fixed_dictionaries({"save_steps": st.integers(1, 1000)}),
         },
     )
