@@ -242,6 +242,6 @@ def test_every_legal_client_gets_its_answers(habits: Habits, calls: list[Call]) 
 
 @pytest.mark.slow
 @given(HABITS, st.lists(CALLS, min_size=1, max_size=8))
-@settings(max_examples=5000)
+@settings(max_examples=2000)
 def test_every_legal_client_of_very_many_gets_its_answers(habits: Habits, calls: list[Call]) -> None:
     serve(habits, calls)

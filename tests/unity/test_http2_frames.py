@@ -298,7 +298,7 @@ def test_each_frame_meets_what_h2_does_with_it(sent: list[Frame], answers: bool)
 
 @pytest.mark.slow
 @given(CONVERSATIONS, st.booleans())
-@settings(max_examples=30_000)
+@settings(max_examples=10_000)
 def test_each_frame_of_very_many_meets_what_h2_does_with_it(sent: list[Frame], answers: bool) -> None:
     compare(sent, answers)
 
