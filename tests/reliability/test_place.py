@@ -93,7 +93,7 @@ def test_full_disk_gets_its_sentence_and_costs_nothing_that_was_saved(
             arguments += ["--resume"]
         code, text = command(arguments, tmp_path / "output", limit=limit)
         told = f"--reliability-seed {case}: {limit:,} bytes: {code}\n{text[-2000:]}"
-        sentence(code if code is not None else -1, text, told)
+        sentence(code if code is not None else -1, text, told, writers_fail=True)
         failed += code != 0
         left = [path.name for path in results.rglob("*") if path.name.endswith((".part", ".tmp"))]
         assert not left, f"{told}\n{left}"
