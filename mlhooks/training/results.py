@@ -57,6 +57,8 @@ def check_folder(options: RunOptions, folder: RunFolder) -> None:
         CheckpointError: what is there to go on from is damaged.
     """
     _check_source(options.checkpoint_settings, folder)
+    if options.checkpoint_settings.resume and not options.checkpoint_settings.inference:
+        folder.remove_parts()
     if not (options.checkpoint_settings.resume or options.checkpoint_settings.inference):
         _check_start(options, folder)
 

@@ -102,6 +102,13 @@ class RunFolder:
         if self._removing.is_dir():
             self._remove_waste()
 
+    def remove_parts(self) -> None:
+        """Remove the files that a killed run had not written to their ends."""
+        for name in self.look().own:
+            if name.endswith(".part"):
+                with contextlib.suppress(OSError):  # it is in nobody's way
+                    (self.path / name).unlink()
+
     def name_inside(self, path: str | os.PathLike[str]) -> str:
         """The name of a file in the folder, relative to it and with slashes.
 

@@ -249,6 +249,9 @@ def test_what_a_killed_run_left_is_known_by_its_names(tmp_path: Path) -> None:
     write(tmp_path / "left" / "run", "stats.jsonl", "Corridor/events.out.tfevents.1.x.2.3", ".curve.png.part")
     train(SETTINGS, tmp_path / "left", Env(), force=True)
     assert not list((tmp_path / "left" / "run").glob("Corridor/events*"))
+    write(tmp_path / "run", "Corridor/.Corridor-100.policy.pt.part")
+    train(SETTINGS, tmp_path, Env(), resume=True)
+    assert not (tmp_path / "run" / "Corridor" / ".Corridor-100.policy.pt.part").exists()
     write(tmp_path / "first" / "run", ".configuration.yaml.part")  # it was killed while it wrote its very first file
     assert train(SETTINGS, tmp_path / "first", Env(), force=True).outcome.status == "finished"
     assert not (tmp_path / "first" / "run" / ".configuration.yaml.part").exists()
