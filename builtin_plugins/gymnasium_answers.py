@@ -1,4 +1,4 @@
-"""What `reset` and `step` of a Gymnasium environment answer, looked at before anything is made of it."""
+"""Checks of what `reset` and `step` of a Gymnasium environment return."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlhooks.envs.spaces import found
+from mlhooks.errors import WrongAnswer
 from mlhooks.places import defined_at
 
 NUMBERS = frozenset({float, np.float32, np.float64})
@@ -23,12 +24,8 @@ _UNPACKED = re.compile(r"(not enough|too many) values to unpack|cannot unpack")
 _MISSING = re.compile(r"unexpected keyword argument '(seed|options)'")
 
 
-class WrongAnswer(Exception):
-    """An environment answered what Gymnasium's interface does not allow; the text is a sentence without its end."""
-
-
 def of_reset(answer: Any) -> Any:
-    """The observation in the answer of `reset`.
+    """Return the observation from what `reset` returned.
 
     Raises:
         WrongAnswer: It is not a pair of an observation and a dict.
@@ -42,7 +39,7 @@ def of_reset(answer: Any) -> Any:
 
 
 def of_step(answer: Any) -> tuple[Any, Any, Any, Any, Any]:
-    """The five parts of the answer of `step`.
+    """Return the five parts of what `step` returned.
 
     Raises:
         WrongAnswer: There are not five.
@@ -61,7 +58,7 @@ def of_step(answer: Any) -> tuple[Any, Any, Any, Any, Any]:
 
 
 def wrong_step(answer: Any, error: Exception) -> Exception:
-    """What is wrong with an answer of `step` that could not be unpacked, or else the error itself."""
+    """Return what is wrong with an answer of `step` that could not be unpacked, or else the error itself."""
     try:
         of_step(answer)
     except WrongAnswer as wrong:
@@ -70,7 +67,7 @@ def wrong_step(answer: Any, error: Exception) -> Exception:
 
 
 def reward(given: Any) -> float:
-    """A reward as a float.
+    """Return a reward as a float.
 
     Raises:
         WrongAnswer: It is not a single number.
@@ -86,7 +83,7 @@ def reward(given: Any) -> float:
 
 
 def flag(name: str, given: Any) -> bool:
-    """`terminated` or `truncated` as a bool; 0 and 1 are bools, too.
+    """Return `terminated` or `truncated` as a bool; 0 and 1 count as bools, too.
 
     Raises:
         WrongAnswer: It is anything else.
@@ -97,10 +94,10 @@ def flag(name: str, given: Any) -> bool:
 
 
 def rewards(given: Any, count: int) -> npt.NDArray[np.float32]:
-    """A new array [count] of the rewards of a vector environment.
+    """Return the rewards of a vector environment as a new array [count].
 
     Raises:
-        WrongAnswer: They are not so many numbers.
+        WrongAnswer: They are not `count` numbers.
     """
     array = np.asarray(given)
     if array.shape != (count,) or array.dtype.kind not in "fiub":
@@ -109,10 +106,10 @@ def rewards(given: Any, count: int) -> npt.NDArray[np.float32]:
 
 
 def flags(name: str, given: Any, count: int) -> npt.NDArray[np.bool_]:
-    """`terminated` or `truncated` [count] of a vector environment.
+    """Return `terminated` or `truncated` of a vector environment as bools [count].
 
     Raises:
-        WrongAnswer: They are not so many bools.
+        WrongAnswer: They are not `count` bools.
     """
     array = np.asarray(given)
     if array.shape != (count,) or array.dtype.kind not in "iub" or (array.dtype.kind != "b" and (array > 1).any()):
@@ -120,8 +117,8 @@ def flags(name: str, given: Any, count: int) -> npt.NDArray[np.bool_]:
     return array.astype(np.bool_, copy=False)
 
 
-def explained(error: Exception) -> str:
-    """What an error in an environment has to do with its interface; empty where it seems to have nothing."""
+def interface_hint(error: Exception) -> str:
+    """Say how an error in an environment comes from an old interface; empty where nothing suggests that."""
     if isinstance(error, TypeError) and _MISSING.search(str(error)):
         return f"reset() must take the keyword arguments seed and options; without them, this is {_OLD}."
     step = error.__traceback__
@@ -134,7 +131,7 @@ def explained(error: Exception) -> str:
 
 
 def place_of(env: Any, method: str) -> str:
-    """`file.py:12`, where a method of an environment is defined, below Gymnasium's own wrappers."""
+    """Return `file.py:12`, where a method of an environment is defined, below Gymnasium's own wrappers."""
     while type(env).__module__.startswith("gymnasium.") and "env" in vars(env):
         env = env.env
     function = getattr(type(env), method, None)

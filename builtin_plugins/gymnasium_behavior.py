@@ -11,12 +11,12 @@ from gymnasium import Env
 from gymnasium.vector import VectorEnv
 from mlagents_envs.base_env import BehaviorSpec
 
-from builtin_plugins.gymnasium_answers import WrongAnswer, explained, place_of
+from builtin_plugins.gymnasium_answers import interface_hint, place_of
 from builtin_plugins.gymnasium_spaces import described
 from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks.describing import named
 from mlhooks.envs.spaces import ActionDecoder, Misfit, Spaces
-from mlhooks.errors import ContractBroken, EnvironmentFailure
+from mlhooks.errors import ContractBroken, EnvironmentFailure, WrongAnswer
 from mlhooks.places import in_brackets, raised_at
 
 Check = Literal["first", "always", "never"]
@@ -112,7 +112,7 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         place = in_brackets(place_of(opened, method))
         if not isinstance(error, WrongAnswer | Misfit):
             what = named(error)
-            if why := explained(error):
+            if why := interface_hint(error):
                 return ContractBroken(f"{failed}: {what}{place}. {why}")
             return EnvironmentFailure(f"{failed}: {what}{in_brackets(raised_at(error))}")
         if isinstance(error, WrongAnswer):

@@ -13,7 +13,7 @@ from mlagents_envs.base_env import ActionTuple
 from builtin_plugins import gymnasium_answers as answers
 from builtin_plugins.gymnasium_behavior import GymnasiumBehavior, When
 from mlhooks.envs.spaces import Encoded, Misfit
-from mlhooks.errors import ContractBroken, EnvironmentFailure
+from mlhooks.errors import ContractBroken, EnvironmentFailure, WrongAnswer
 
 Rows = npt.NDArray[np.intp]
 """Indices of agents."""
@@ -69,7 +69,7 @@ class GymnasiumVector(GymnasiumBehavior):
             reward = answers.rewards(rewards, self.num_agents)
             terminated = answers.flags("terminated", terminated, self.num_agents)
             truncated = answers.flags("truncated", truncated, self.num_agents)
-        except answers.WrongAnswer as error:
+        except WrongAnswer as error:
             raise self._failed("step", error) from error
         if split is not None:
             reward[resetting] = 0.0

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from mlhooks.describing import a, shown
+from mlhooks.describing import shown, with_article
 from mlhooks.errors import WrongAnswer
 
 Given = Mapping[str, Any]
@@ -86,7 +86,7 @@ def _env_manager(answer: Any, _: Given) -> Any:
     missing = [name for name in _MANAGER if not callable(getattr(answer, name, None))]
     if missing or isinstance(answer, type):
         lack = f", and has no {', '.join(missing)}" if missing else ""
-        raise WrongAnswer(f"it returned {a(answer)}, which is no mlhooks.envs.manager.EnvManager{lack}")
+        raise WrongAnswer(f"it returned {with_article(answer)}, which is no mlhooks.envs.manager.EnvManager{lack}")
     return answer
 
 
@@ -124,7 +124,7 @@ def _number(key: str, value: Any) -> float:
 
     hint = "; a number comes from it by .item()" if hasattr(value, "item") else ""
     if not isinstance(value, (Real, np.bool_)):
-        raise WrongAnswer(f"its {key!r} is {shown(value)}, {a(value)}, and must be a number{hint}")
+        raise WrongAnswer(f"its {key!r} is {shown(value)}, {with_article(value)}, and must be a number{hint}")
     try:
         return float(value)
     except OverflowError:
@@ -175,7 +175,7 @@ def _mapping(answer: Any, wanted: str) -> dict[str, Any]:
         raise WrongAnswer(f"it returned {shown(answer)}, and must return {wanted}")
     for key in answer:
         if not isinstance(key, str) or not key:
-            raise WrongAnswer(f"it returned the key {shown(key)}, {a(key)}, and must return {wanted}")
+            raise WrongAnswer(f"it returned the key {shown(key)}, {with_article(key)}, and must return {wanted}")
     return dict(answer)
 
 
@@ -204,7 +204,7 @@ def _model(model: Any, base: str, which: str) -> None:
 def _instance(thing: Any, base: str) -> Any:
     known = _imported(base)
     if known is None or not isinstance(thing, known):
-        raise WrongAnswer(f"it returned {shown(thing)}, {a(thing)}, and must return a {base}")
+        raise WrongAnswer(f"it returned {shown(thing)}, {with_article(thing)}, and must return a {base}")
     return thing
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlhooks.errors import MlhooksError, WrongAnswer
+from mlhooks.places import in_brackets, raised_at
 
 _LONGEST_TEXT = 2_000
 _LONGEST_VALUE = 120
@@ -16,7 +17,7 @@ def text_of(error: BaseException) -> str:
         raise
     except BaseException as also:  # anything may happen in code that is broken already
         return f"(it cannot tell its text, because its __str__ raises {type(also).__name__})"
-    return text if isinstance(error, MlhooksError) else _cut(text, _LONGEST_TEXT)
+    return text if isinstance(error, MlhooksError) else _cut_and_counted(text, _LONGEST_TEXT)
 
 
 def named(error: BaseException) -> str:
@@ -25,6 +26,12 @@ def named(error: BaseException) -> str:
     if isinstance(error, (MlhooksError, WrongAnswer)):
         return text
     return f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def described(error: BaseException) -> str:
+    """The text of an error; with its type and the line that it came from where it is not written for people."""
+    place = "" if isinstance(error, MlhooksError) else in_brackets(raised_at(error))
+    return named(error) + place
 
 
 def is_shortage(error: BaseException) -> bool:
@@ -45,19 +52,24 @@ def notes_of(error: BaseException) -> list[str]:
 def shown(value: object) -> str:
     """A value as Python writes it, cut where that is long; its type where it cannot be written."""
     try:
-        return _cut(repr(value), _LONGEST_VALUE)
+        return _cut_and_counted(repr(value), _LONGEST_VALUE)
     except KeyboardInterrupt:
         raise
     except BaseException:
         return f"<an object of type {type(value).__name__}, whose __repr__ fails>"
 
 
-def a(value: object) -> str:
-    """What a value is, as in `a Tensor`; None and classes by their names."""
+def with_article(value: object) -> str:
+    """The type of a value with its article, as in `a Tensor`; None and classes are called by their names."""
     if value is None:
         return "None"
     return f"the class {value.__qualname__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
-def _cut(text: str, longest: int) -> str:
+def cut(text: str, length: int) -> str:
+    """Shorten a text that is longer than `length` characters."""
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def _cut_and_counted(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters in all)"

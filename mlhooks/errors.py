@@ -61,7 +61,8 @@ class ResultsError(MlhooksError, OSError):
 
 
 class WrongAnswer(Exception):
-    """What a plugin's hook returned cannot be used; its text goes on after the plugin's name.
+    """An answer of other people's code that cannot be used; its text is a sentence without its end.
 
-    It is no error of a run by itself: the hook's kind decides whether it becomes a PluginError or is contained.
+    It never ends a run by itself. Whoever called the hook or the environment names the culprit, and either raises a
+    PluginError or an EnvironmentFailure, or contains it.
     """

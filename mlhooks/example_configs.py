@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlhooks.describing import cut
 from mlhooks.errors import UsageError
 from mlhooks.plugin_sources import nearest
 from mlhooks.unity.programs import is_program
@@ -34,7 +35,7 @@ def find_config(config: str | Path) -> Path:
     try:
         there = path.exists()
     except OSError as error:
-        raise UsageError(f"{_shown(path)} cannot be a configuration file: {error.strerror}.") from error
+        raise UsageError(f"{cut(repr(str(path)), 300)} cannot be a configuration file: {error.strerror}.") from error
     if there and not path.is_dir():
         # Of a pipe, even a look at its first bytes takes them away.
         if path.suffix not in {".yaml", ".yml"} and path.is_file() and is_program(path):
@@ -50,11 +51,6 @@ def find_config(config: str | Path) -> Path:
         raise UsageError(f"{path} is a folder, and a configuration is a file; {inside}.")
     guess = nearest(path.name, files) or nearest(name, names) or "."
     raise UsageError(
-        f"There is no configuration file {_shown(path)}, and no example of that name{guess} "
+        f"There is no configuration file {cut(repr(str(path)), 300)}, and no example of that name{guess} "
         f"The examples are {', '.join(names)}."
     )
-
-
-def _shown(path: Path) -> str:
-    text = repr(str(path))
-    return text if len(text) < 300 else f"{text[:300]}..."

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
+from mlhooks.describing import described
+
 logger = logging.getLogger("mlhooks")
 
 
@@ -33,8 +35,6 @@ def close(opened: Closable, name: str) -> bool:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        from mlhooks.envs.manager import described  # here, so that the command line does not wait for numpy
-
         logger.warning("%s could not be closed: %s", name, described(error))
         return False
     return True

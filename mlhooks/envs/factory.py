@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from mlhooks.answers import checked
-from mlhooks.describing import named, text_of
+from mlhooks.describing import described, named, text_of, with_article
 from mlhooks.envs.closing import close
-from mlhooks.envs.manager import described
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.plugin_loading import with_plugins
 from mlhooks.errors import EnvironmentFailure, MlhooksError, PluginError
@@ -113,8 +112,9 @@ class EnvironmentFactory:
             raise EnvironmentFailure(f"{self.kind} failed to make its environment: {named(error)}{where}.") from error
         missing = [] if hasattr(type(env), "__getattr__") else [name for name in _USED if name not in dir(env)]
         if missing:
+            made = f"{with_article(env)}{in_brackets(defined_at(env))}"
             raise PluginError(
-                f"{self.kind} must make a mlagents_envs.base_env.BaseEnv; it made {_a(env)}, which has no "
+                f"{self.kind} must make a mlagents_envs.base_env.BaseEnv; it made {made}, which has no "
                 f"{', '.join(missing)}."
             )
         return env
@@ -197,10 +197,6 @@ class _Parts:
 
 def _factory(parts: dict[str, Any]) -> EnvironmentFactory:
     return EnvironmentFactory(**parts)
-
-
-def _a(thing: object) -> str:
-    return "None" if thing is None else f"a {type(thing).__name__}{in_brackets(defined_at(thing))}"
 
 
 class PluginChannels:

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 from mlagents_envs.base_env import ActionTuple, BaseEnv, BehaviorSpec, DecisionSteps, TerminalSteps
 
-from mlhooks.describing import named
+from mlhooks.describing import described
 from mlhooks.envs.parameters import Parameters
 from mlhooks.envs.spaces import Spaces
-from mlhooks.errors import EnvironmentFailure, EnvironmentPaused, MlhooksError
-from mlhooks.places import in_brackets, raised_at
+from mlhooks.errors import EnvironmentFailure, EnvironmentPaused
 from mlhooks.stats import StatsAggregationMethod
 
 Stat = tuple[str, float, StatsAggregationMethod]
@@ -69,12 +68,6 @@ class WorkerFailure(EnvironmentFailure):
         between = "\n" if "\n" in text else " "  # lines are such as the end of a player's log
         super().__init__(f"{text}{between}{why_final}".rstrip())
         self.worker, self.error = worker, error
-
-
-def described(error: BaseException) -> str:
-    """The text of an error; with its type and the line that it came from where it is not written for people."""
-    place = "" if isinstance(error, MlhooksError) else in_brackets(raised_at(error))
-    return named(error) + place
 
 
 def as_exception(error: BaseException) -> Exception:

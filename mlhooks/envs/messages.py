@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from mlagents_envs.base_env import BehaviorSpec
 
-from mlhooks.envs.manager import Stat, described
+from mlhooks.describing import described
+from mlhooks.envs.manager import Stat
 from mlhooks.envs.mistakes import is_mistake, keep_mistake
 from mlhooks.envs.parameters import Parameters
 from mlhooks.envs.shared_steps import Message

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mlhooks.envs.manager import Worker, WorkerFailure, WorkerLost, described
+from mlhooks.describing import described
+from mlhooks.envs.manager import Worker, WorkerFailure, WorkerLost
 from mlhooks.envs.mistakes import is_mistake, is_raised
 from mlhooks.errors import EnvironmentPaused, MlhooksError, UsageError
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, TypeVar
 
+from mlhooks.describing import cut
 from mlhooks.errors import UsageError
 
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -120,8 +121,3 @@ def shown(value: object) -> str:
         return cut(repr(value) if isinstance(value, str) else str(value), 60)
     except ValueError:  # of a whole number with more digits than Python writes
         return "a number of thousands of digits"
-
-
-def cut(text: str, length: int) -> str:
-    """Shorten a text that is longer than `length` characters."""
-    return text if len(text) <= length else text[: length - 3] + "..."

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from mlhooks.describing import cut
 from mlhooks.settings.allowed import allowed_values, choices
 from mlhooks.settings.base import COLLECT_PROBLEMS, SettingsModel
-from mlhooks.settings.findings import KeyPath, cut, nearest, shown
+from mlhooks.settings.findings import KeyPath, nearest, shown
 from mlhooks.settings.reading import as_written
 from mlhooks.settings.report import Report
 

@@ -13,6 +13,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from mlhooks.describing import cut
+
 State = dict[str, dict[str, str]]
 """Aspect -> what -> how it is."""
 
@@ -49,8 +51,7 @@ def changes(before: State, after: State) -> dict[str, list[str]]:
 
 
 def _short(text: str | None) -> str:
-    text = "nothing" if text is None else text
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    return "nothing" if text is None else cut(text, 120)
 
 
 def _torch() -> dict[str, str]:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlhooks.envs.manager import described
+from mlhooks.describing import described
 from mlhooks.errors import CheckpointError, MlhooksError, SettingsError
 from mlhooks.plugins import PluginManager
 from mlhooks.training.manifest import read_manifest

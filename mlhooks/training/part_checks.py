@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from mlhooks.describing import a
+from mlhooks.describing import with_article
 from mlhooks.errors import PluginError
 from mlhooks.nn.heads import SampledActions
 from mlhooks.places import defined_at, in_brackets
@@ -34,7 +34,7 @@ def check_actions(policy: Policy, actions: object, agents: int) -> None:
 
 def _problem(policy: Policy, actions: object, agents: int) -> str | None:
     if not isinstance(actions, SampledActions):
-        return f"it returned {a(actions)}"
+        return f"it returned {with_article(actions)}"
     spec = policy.behavior_spec.action_spec
     wanted = {
         "continuous": ((agents, spec.continuous_size), "f"),
@@ -44,7 +44,7 @@ def _problem(policy: Policy, actions: object, agents: int) -> str | None:
     for name, (shape, kinds) in wanted.items():
         given = getattr(actions, name)
         if not isinstance(given, np.ndarray):
-            return f"its {name} is {a(given)}, and must be a numpy array"
+            return f"its {name} is {with_article(given)}, and must be a numpy array"
         if given.shape != shape or given.dtype.kind not in kinds:
             number = "floats" if kinds == "f" else "whole numbers"
             return f"its {name} has the shape {given.shape} and the type {given.dtype}, and must be {shape}, {number}"
@@ -67,7 +67,7 @@ def check_rewards(signal: RewardSignal, rewards: object, rows: int) -> None:
     shape = f" of shape {tuple(rewards.shape)}" if isinstance(rewards, Tensor) else ""
     raise PluginError(
         f"{_named(signal, 'evaluate')} must return a Tensor with a reward for each of the {rows} rows of the batch; it "
-        f"returned {a(rewards)}{shape}."
+        f"returned {with_article(rewards)}{shape}."
     )
 
 
@@ -81,11 +81,11 @@ def check_update(trainer: Trainer, losses: object) -> None:
         return
     problem = None
     if not isinstance(losses, Mapping):
-        problem = f"it returned {a(losses)}"
+        problem = f"it returned {with_article(losses)}"
     else:
         for name, value in losses.items():
             if not isinstance(name, str) or not isinstance(value, Real):
-                problem = f"its {name!r} is {a(value)}"
+                problem = f"its {name!r} is {with_article(value)}"
     if problem is not None:
         raise PluginError(
             f"{_named(trainer, 'update')} must return a mapping of numbers by statistics key, or None; {problem}."

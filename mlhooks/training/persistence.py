@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from mlagents_envs.base_env import BehaviorSpec
 
-from mlhooks.envs.manager import Worker, described
+from mlhooks.describing import described
+from mlhooks.envs.manager import Worker
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.names import file_name
 from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict

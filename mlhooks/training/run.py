@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from mlagents_envs.base_env import BehaviorSpec
 
+from mlhooks.describing import described
 from mlhooks.envs.closing import close
-from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep, described
+from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep
 from mlhooks.envs.restarts import restart_report
 from mlhooks.envs.shared_steps import check_steps
 from mlhooks.envs.specs import change_in_words, same_shape

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from mlhooks.describing import cut
+
 Path = tuple[str | int, ...]
 """The keys and indices that lead from a space to one of its parts."""
 
@@ -267,8 +269,7 @@ def _from_data(data: Any, depth: int) -> Space:
 
 
 def _short(data: Any) -> str:
-    text = repr(data) if not isinstance(data, list | dict) else f"a {type(data).__name__} of {len(data)}"
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return f"a {type(data).__name__} of {len(data)}" if isinstance(data, list | dict) else cut(repr(data), 80)
 
 
 def _shape(data: Any) -> list[int]:

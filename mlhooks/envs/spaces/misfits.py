@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mlhooks.describing import cut
 from mlhooks.envs.spaces.description import Box, Dict, Path, Space, Tuple
 
 ROUNDING = 1e-5
@@ -88,9 +89,7 @@ def found(value: Any) -> str:
         return f"{_array(array)}, given as a {type(value).__name__}"
     if isinstance(value, np.ndarray):
         return _array(value)
-    text = repr(value)
-    text = text if len(text) <= 60 else f"{text[:57]}..."
-    return f"{text} ({type(value).__name__})"
+    return f"{cut(repr(value), 60)} ({type(value).__name__})"
 
 
 def _array(array: np.ndarray) -> str:
