@@ -73,7 +73,7 @@ def load_run_options(
         options._fallback = build_behavior({}, ("behaviors",), registry, report, None)
     if for_run:
         _pass_over_flags_of_the_file(options, report)
-    _choose_start(options, flags or {}, report)
+    _choose_start(options, flags or {}, report, for_run)
     _refuse_unknown_measures(options, report)
     if report.failed:
         raise error_from(SettingsError, report.findings)
@@ -129,9 +129,14 @@ def _pass_over_flags_of_the_file(options: RunOptions, report: Report) -> None:
             report.add(("checkpoint_settings", key), message, severity="warning")
 
 
-def _choose_start(options: RunOptions, flags: Mapping[str, Any], report: Report) -> None:
-    """Resume or initialize, not both: a flag wins over the file, and resume wins otherwise, as in ML-Agents."""
+def _choose_start(options: RunOptions, flags: Mapping[str, Any], report: Report, for_run: bool) -> None:
+    """Resume or initialize, not both: a flag wins over the file, and resume wins otherwise, as in ML-Agents.
+
+    A run that is resumed keeps in its configuration what it once began with.
+    """
     settings = options.checkpoint_settings
+    if for_run and not report.origin.is_option(("checkpoint_settings", "initialize_from")):
+        return
     if not settings.resume or settings.initialize_from is None:
         return
     resume_asked = "checkpoint_settings.resume" in flags

@@ -27,18 +27,21 @@ _ADVICE = {
     "ENOENT": "Its folder was removed while the run went on",
     "EIO": "Look after the disk or the connection to it",
 }
+_IN_USE = 32  # of Windows, which does not let a file be moved or removed that is open
 
 
 def cannot_write(path: Path, error: OSError) -> ResultsError:
     """The sentence for the person who must act: what could not be written, why, and what to do about it."""
     reason = error.strerror or str(error) or type(error).__name__
     advice = _ADVICE.get(errno.errorcode.get(error.errno or 0, ""), "See what is wrong with that place")
+    if getattr(error, "winerror", None) == _IN_USE:
+        advice = "Close the program that has it open"
     return ResultsError(f"{path} cannot be written: {reason}. {advice}, or choose another --results-dir.")
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Run the body, which writes `path`.
+    """Run the body, which writes `path`, or into it where it is a folder.
 
     Raises:
         ResultsError: the system refuses, such as for a full disk.
@@ -48,7 +51,8 @@ def writing(path: Path) -> Iterator[None]:
     except ResultsError:
         raise
     except OSError as error:
-        raise cannot_write(path, error) from error
+        inside = isinstance(error.filename, str) and path in Path(error.filename).parents
+        raise cannot_write(Path(error.filename) if inside else path, error) from error
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -17,7 +17,7 @@ from mlhooks.training.durable import cannot_write
 
 logger = logging.getLogger("mlhooks")
 
-LOCK = ".lock"
+LOCK = ".mlhooks-lock"
 """Its file, in the folder of the run, while the run goes on."""
 _NO_LOCKS = {getattr(errno, name) for name in ("ENOSYS", "ENOTSUP", "EOPNOTSUPP", "ENOLCK", "EINVAL")}
 

@@ -206,7 +206,7 @@ class Persistence:
                     file_name(known): p for known, p in CheckpointFolder(path.parent).newest()["behaviors"].items()
                 }
                 path = behaviors.get(path.name, path)
-        elif checkpoint.initialize_from:
+        elif checkpoint.initialize_from and not self.run.resumed:
             source = CheckpointFolder(self.run.started_in / checkpoint.results_dir / checkpoint.initialize_from)
             behaviors = source.newest()["behaviors"]
             if name not in behaviors:

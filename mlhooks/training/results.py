@@ -68,9 +68,9 @@ def _check_source(checkpoint: CheckpointSettings, folder: RunFolder) -> None:
     if checkpoint.resume or checkpoint.inference:
         check_entries(folder.path)
         CheckpointFolder(folder.path).newest()
-    if checkpoint.initialize_from and not checkpoint.resume:
+    elif checkpoint.initialize_from:
         source = Path(checkpoint.results_dir, checkpoint.initialize_from)
-        if not checkpoint.inference and source.samefile(folder.path):
+        if source.samefile(folder.path):
             raise UsageError(
                 f"--initialize-from {checkpoint.initialize_from}: this is the run that begins, and it overwrites what "
                 "it would begin with. Choose another --run-id, or go on with the run by --resume."
@@ -127,7 +127,8 @@ def _refuse_foreign(shown: str, found: Contents) -> None:
     if found.foreign and found.is_run:
         raise UsageError(
             f"{shown} is the folder of a run, and holds what that run did not write: {found.foreign_in_words}. Nothing "
-            "but what a run wrote is ever overwritten. Move the rest elsewhere, or choose another --run-id."
+            "but what a run wrote is ever overwritten: move the rest elsewhere, choose another --run-id, or go on with "
+            "the run by --resume."
         )
     if found.foreign:
         raise UsageError(

@@ -397,6 +397,12 @@ class TestWhatIsSaidForOneInvocation:
         text = "behaviors: {A: {}}\ncheckpoint_settings: {resume: true, initialize_from: old}\n"
         assert load(text, for_run=True).options.checkpoint_settings.initialize_from == "old"
 
+    def test_resume_keeps_what_the_run_once_began_with_and_complains_of_nothing(self, load: Load) -> None:
+        text = "behaviors: {A: {}}\ncheckpoint_settings: {initialize_from: old}\n"
+        loaded = load(text, for_run=True, flags={"checkpoint_settings.resume": True})
+        assert (loaded.options.checkpoint_settings.resume, loaded.warnings) == (True, [])
+        assert loaded.options.to_store().checkpoint_settings.initialize_from == "old"
+
     def test_they_are_stored_as_not_said(self, load: Load) -> None:
         options = load(self.TEXT).options
         stored = yaml.safe_load(options.to_store().to_yaml())["checkpoint_settings"]

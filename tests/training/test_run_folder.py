@@ -17,6 +17,7 @@ from mlhooks import hookimpl
 from mlhooks.cli import main
 from mlhooks.errors import UsageError
 from mlhooks.settings import paths
+from mlhooks.training.folder_lock import LOCK
 from mlhooks.training.run import Run
 from mlhooks.training.run_files import contents
 from mlhooks.training.run_folder import RunFolder
@@ -65,6 +66,7 @@ def refused(folder: Path, message: str, **arguments: Any) -> None:
         ("stats.jsonl", "thesis.txt"),
         ("run_logs/timers.json", "run_logs/my.txt"),
         (".git/config", "configuration.yaml"),
+        (".lock", "a.lock"),
     ],
     ids=str,
 )
@@ -285,7 +287,7 @@ def test_run_beside_a_live_one_is_refused_with_its_process_and_host(tmp_path: Pa
         held.communicate()
     more = config("Corridor", "test:x", max_steps=200)
     assert train(more, tmp_path, Env(), resume=True).trainers["Corridor"].step == 200
-    assert not (tmp_path / "run" / ".lock").exists()
+    assert not (tmp_path / "run" / LOCK).exists()
 
 
 def test_second_run_of_one_process_is_refused_too(tmp_path: Path) -> None:
