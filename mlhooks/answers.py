@@ -19,13 +19,14 @@ from uuid import UUID
 
 from mlhooks.describing import shown, with_article
 from mlhooks.errors import WrongAnswer
+from mlhooks.names import MANIFEST
+from mlhooks.places import path_below
 
 Given = Mapping[str, Any]
 """The arguments of the call that is answered."""
 
 SCHEME = r"[A-Za-z][A-Za-z0-9_.+-]+"
 """What can stand before the colon of `--env`; one letter alone is a drive."""
-MANIFEST = Path("run_logs", "training_status.json")
 _MANAGER = ("ready", "send", "reset", "close", "fail", "state_dict")
 """What a run uses of an environment manager."""
 
@@ -139,9 +140,10 @@ def _exported(answer: Any, given: Given) -> list[Path]:
     for item in _list(answer, "a list of the paths of the files that it wrote"):
         if not isinstance(item, (str, os.PathLike)) or not isinstance(os.fspath(item), str) or "\0" in str(item):
             raise WrongAnswer(f"it returned {shown(item)} among the files that it wrote, and must return their paths")
-        inside = _inside(Path(item), folder)
-        if inside is None:
+        below = path_below(folder, Path(item))
+        if below is None:
             raise WrongAnswer(f"it names {item}, which is not in the run's folder {folder}: export into {stem.parent}")
+        inside = folder / below
         if not _is(inside, Path.is_file):
             what = "a folder: name the files in it" if _is(inside, Path.is_dir) else "not there, or is no regular file"
             raise WrongAnswer(f"it names {item} as a file that it wrote, which is {what}")
@@ -149,14 +151,6 @@ def _exported(answer: Any, given: Given) -> list[Path]:
             raise WrongAnswer(f"it names {item}, which is the checkpoint: export under another suffix than .pt")
         files[inside] = None
     return list(files)
-
-
-def _inside(path: Path, folder: Path) -> Path | None:
-    """The path as one below the folder; None where it is elsewhere, also by a link."""
-    try:
-        return folder / path.resolve().relative_to(folder.resolve())
-    except (ValueError, OSError, RuntimeError):
-        return None
 
 
 def _is(path: Path, kind: Callable[[Path], bool]) -> bool:

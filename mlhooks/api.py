@@ -21,7 +21,7 @@ from mlhooks.training.admission import admit
 from mlhooks.training.behavior_file import spec_from_dict
 from mlhooks.training.checkpoints import CheckpointFolder, read_state
 from mlhooks.training.environments import make_factory
-from mlhooks.training.made_with import missing_plugins_named
+from mlhooks.training.made_with import loading_from
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.results import check_folder, claimed_folder
 from mlhooks.training.run import Run
@@ -161,7 +161,7 @@ def load(path: str | Path, behavior: str | None = None) -> LoadedPolicy:
             raise UsageError(f"{path} holds the behaviors {', '.join(behaviors)}: name one of them as `behavior`.")
         path = behaviors[behavior]
     manager = load_plugins()
-    with missing_plugins_named(Path(path), manager):
+    with loading_from(Path(path), manager):
         return _loaded(read_state(Path(path)), manager)
 
 

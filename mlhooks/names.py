@@ -1,6 +1,11 @@
-"""File names for behaviors: a behavior may have any name, a file system allows fewer."""
+"""Names of files of a run; those of its behaviors follow from names that not every file system allows."""
 
 from __future__ import annotations
+
+from pathlib import Path
+
+MANIFEST = Path("run_logs", "training_status.json")
+"""The manifest, in the folder of a run."""
 
 _FORBIDDEN = frozenset('<>:"/\\|?*%')
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})

@@ -54,6 +54,14 @@ def shown_path(path: Path, start: Path | None = None) -> str:
     return min(str(path), relative, key=len)
 
 
+def path_below(folder: Path, path: Path) -> Path | None:
+    """Return a path relative to a folder, or None where it leads elsewhere, by itself or by a link."""
+    try:
+        return path.resolve().relative_to(folder.resolve())
+    except (ValueError, OSError, RuntimeError):  # Python 3.11 and 3.12 raise a RuntimeError for links that form a loop
+        return None
+
+
 def _place(file: str, line: int) -> str:
     path = Path(file)
     with contextlib.suppress(ValueError, OSError):

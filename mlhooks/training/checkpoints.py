@@ -19,9 +19,9 @@ from torch import nn
 
 import mlhooks
 from mlhooks.errors import CheckpointError
-from mlhooks.names import file_name
+from mlhooks.names import MANIFEST, file_name
 from mlhooks.training.durable import write_durably
-from mlhooks.training.manifest import MANIFEST, inside, open_file, read_manifest
+from mlhooks.training.manifest import inside, open_file, read_manifest
 from mlhooks.training.sealed import load_sealed, seal
 
 logger = logging.getLogger("mlhooks")

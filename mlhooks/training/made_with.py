@@ -22,8 +22,8 @@ def other_plugins(manager: PluginManager) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def missing_plugins_named(path: Path, manager: PluginManager) -> Iterator[None]:
-    """While the state in a checkpoint is being loaded: let a failure name the file, and plugins that only its run had.
+def loading_from(path: Path, manager: PluginManager) -> Iterator[None]:
+    """Load the state of a checkpoint in the body; a failure names the file, and the plugins that only its run had.
 
     Args:
         path: the checkpoint, in the folder of its run.
@@ -36,7 +36,7 @@ def missing_plugins_named(path: Path, manager: PluginManager) -> Iterator[None]:
     try:
         yield
     except Exception as cause:
-        error = _told(path, cause)
+        error = _naming_file(path, cause)
         now = other_plugins(manager)
         missing = [f"{name!r} ({origin})" for name, origin in _made_with(path).items() if name not in now]
         if missing:
@@ -46,7 +46,7 @@ def missing_plugins_named(path: Path, manager: PluginManager) -> Iterator[None]:
         raise error from (None if error is cause else cause)
 
 
-def _told(path: Path, cause: Exception) -> MlhooksError:
+def _naming_file(path: Path, cause: Exception) -> MlhooksError:
     if isinstance(cause, MlhooksError):
         names_it = not isinstance(cause, CheckpointError) or str(path) in str(cause)
         return cause if names_it else CheckpointError(f"{path}: {cause}")

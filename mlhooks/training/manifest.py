@@ -1,4 +1,4 @@
-"""The manifest of a run's folder: its form, and which files it may name. It may come from anybody."""
+"""The manifest of a run's folder, which may come from anybody: its form, and which files it may name."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
 
 from mlhooks.errors import CheckpointError
+from mlhooks.names import MANIFEST
+from mlhooks.places import path_below
 
-MANIFEST = Path("run_logs", "training_status.json")
 FILES = (MANIFEST.as_posix(), "run_logs/timers.json", "configuration.yaml", "stats.jsonl", "curve.png")
 """What a resumed run reads or writes, beside what the manifest names."""
-LARGEST = 2**27
-"""Bytes beyond which a manifest is not read; that of ten thousand checkpoints has fewer."""
+MOST_BYTES = 2**27
+"""More than the manifest of ten thousand checkpoints has; beyond them none is read."""
 
 
 def _is_inside(name: str, info: ValidationInfo[Path]) -> str:
@@ -73,7 +74,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = inside(folder, MANIFEST.as_posix())
     try:
         with open_file(path) as file:
-            manifest = json.loads(file.read(LARGEST))
+            manifest = json.loads(file.read(MOST_BYTES))
         if isinstance(manifest, dict) and "metadata" in manifest and "mlhooks" not in manifest:
             raise CheckpointError(
                 f"{folder} was written by mlagents-learn, whose checkpoints mlhooks cannot load. Train again under "
@@ -104,18 +105,11 @@ def inside(folder: Path, name: str) -> Path:
         CheckpointError: the path leads out of the folder, by itself or by a link on it.
     """
     path = Path(name)
-    if path.anchor or not path.parts or ".." in path.parts or "\0" in name or _leads_out(folder, folder / path):
+    if path.anchor or not path.parts or ".." in path.parts or "\0" in name or path_below(folder, folder / path) is None:
         raise CheckpointError(
             f"the path {name!r} leads out of the run's folder {folder}, where a run neither reads nor writes"
         )
     return folder / path
-
-
-def _leads_out(folder: Path, path: Path) -> bool:
-    try:
-        return not path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # of a loop of links
-        return True
 
 
 def check_entries(folder: Path) -> None:
@@ -129,7 +123,7 @@ def check_entries(folder: Path) -> None:
             raise CheckpointError(f"{folder / name} is a folder, where a run has a file. Move it away.")
     for parent, folders, files in os.walk(folder):
         for path in (Path(parent, name) for name in (*folders, *files)):
-            if path.is_symlink() and _leads_out(folder, path):
+            if path.is_symlink() and path_below(folder, path) is None:
                 raise CheckpointError(f"{path} is a link that leads out of the run's folder. Remove it.")
             if path.exists() and not (path.is_dir() or path.is_file()):
                 raise CheckpointError(f"{path} is a pipe, a socket or a device, which no run makes. Remove it.")

@@ -16,12 +16,11 @@ from mlagents_envs.base_env import BehaviorSpec
 from mlhooks.describing import described
 from mlhooks.envs.manager import Worker
 from mlhooks.errors import CheckpointError, UsageError
-from mlhooks.names import file_name
+from mlhooks.names import MANIFEST, file_name
 from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
 from mlhooks.training.checkpoints import Checkpoint, CheckpointFolder, read_state
 from mlhooks.training.durable import cannot_write, writing
-from mlhooks.training.made_with import missing_plugins_named, other_plugins
-from mlhooks.training.manifest import MANIFEST
+from mlhooks.training.made_with import loading_from, other_plugins
 from mlhooks.training.saved import whole
 from mlhooks.training.spaces import spaces_of_file
 from mlhooks.training.trainer import Trainer
@@ -138,7 +137,7 @@ class Persistence:
             state, spec = self._of_behavior(name, path)
             trainer = self.run.make_trainer(name, spec)
             try:
-                with missing_plugins_named(path, self.run.plugins):
+                with loading_from(path, self.run.plugins):
                     trainer.spaces = spaces_of_file(state["mlhooks"], spec)
                     if self.run.inference:
                         trainer.load_modules(state["modules"])
@@ -156,7 +155,7 @@ class Persistence:
     def _of_behavior(self, name: str, path: Path) -> tuple[dict[str, Any], BehaviorSpec]:
         """The state of a behavior and its spec, where the file is of the behavior for which the manifest names it."""
         state = read_state(path)
-        with missing_plugins_named(path, self.run.plugins):
+        with loading_from(path, self.run.plugins):
             if state["mlhooks"]["behavior"] != name:
                 raise CheckpointError(f"it is of behavior {state['mlhooks']['behavior']!r}, and named for {name!r}.")
             return state, spec_from_dict(state["mlhooks"]["spec"])
@@ -164,13 +163,13 @@ class Persistence:
     def restore_curriculum(self) -> None:
         """Put the environment parameters into their lessons."""
         path = self._newest["run"]
-        with missing_plugins_named(path, self.run.plugins):
+        with loading_from(path, self.run.plugins):
             self.run.curriculum.load_state_dict(read_state(path)["curriculum"])
 
     def restore_environments(self) -> None:
         """Put environments and random states where they were; environments without a state begin new episodes."""
         path = self._newest["run"]
-        with missing_plugins_named(path, self.run.plugins):
+        with loading_from(path, self.run.plugins):
             state = read_state(path)
             self._restore_manager(state["environments"])
             version, internal, gauss = state["random"]["python"]
@@ -217,7 +216,7 @@ class Persistence:
             path = behaviors[name]
         else:
             return False
-        with missing_plugins_named(path, self.run.plugins):
+        with loading_from(path, self.run.plugins):
             trainer.load_modules(read_state(path)["modules"])
         logger.info("Behavior %r begins with the weights of %s.", name, path)
         return True

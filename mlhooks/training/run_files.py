@@ -12,17 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlhooks.names import file_name
+from mlhooks.names import MANIFEST, file_name
 from mlhooks.settings.yaml_source import read_yaml
 from mlhooks.training.folder_lock import LOCK
-from mlhooks.training.manifest import LARGEST, MANIFEST, open_file
+from mlhooks.training.manifest import FILES, MOST_BYTES, open_file
 
 ASIDE = (".mlhooks-replacing", ".mlhooks-replaced", ".mlhooks-removing")
 """Folders in which `--force` keeps earlier results: while it moves them, until the new run begins, and then."""
 
 _JUNK = {".ds_store", "thumbs.db", "desktop.ini"}  # which file managers leave wherever they look
-_TOP = {"configuration.yaml", "stats.jsonl", "curve.png"}
-_LOG = re.compile(r"run_logs/(?:training_status\.json|timers\.json|state-\d+\.pt|Player-\d+\.log)")
+_LOG = re.compile(r"run_logs/(?:state-\d+\.pt|Player-\d+\.log)")
 _CHECKPOINT = re.compile(r"([^/]+)/(\1)-\d+(?:\.pt|\.policy\.pt|\.onnx|\.nn)")
 _OF_BEHAVIOR = re.compile(r"([^/]+)/(?:checkpoint\.pt|events\.out\.tfevents\.[^/]+)")
 _MODEL = re.compile(r"([^/]+?)(?:\.policy\.pt|\.pt|\.onnx|\.nn)")
@@ -76,7 +75,10 @@ def contents(folder: Path, run_id: str) -> Contents:
         if len(found.foreign) >= _MANY:
             break
     found.is_run = (folder / MANIFEST).exists() or any(
-        name == "stats.jsonl" or name.endswith(".part") or _LOG.fullmatch(name) or "/events.out.tfevents." in name
+        name == "stats.jsonl"
+        or name.endswith(".part")
+        or name.startswith("run_logs/")
+        or "/events.out.tfevents." in name
         for name in found.own
     )
     found.is_run = found.is_run or ("configuration.yaml" in found.own and _is_own_configuration(folder, run_id))
@@ -126,7 +128,7 @@ def known(name: str, behaviors: Collection[str]) -> bool:
     if last.startswith(".") and last.endswith(".part"):
         return known(f"{folder}{slash}{last[1:-5]}", behaviors)
     name = name.removesuffix(".tmp")
-    if name in _TOP or _LOG.fullmatch(name) or _CHECKPOINT.fullmatch(name):
+    if name in FILES or _LOG.fullmatch(name) or _CHECKPOINT.fullmatch(name):
         return True
     match = _OF_BEHAVIOR.fullmatch(name)
     if match:
@@ -139,7 +141,7 @@ def _manifest(folder: Path) -> Mapping[str, Any]:
     """What the manifest says, and nothing where it is damaged or says something else."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         with open_file(folder / MANIFEST) as file:
-            manifest = json.loads(file.read(LARGEST))
+            manifest = json.loads(file.read(MOST_BYTES))
         return manifest if isinstance(manifest, dict) else {}
     return {}
 

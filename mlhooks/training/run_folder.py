@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mlhooks.errors import ResultsError, UsageError
-from mlhooks.places import shown_path
+from mlhooks.places import path_below, shown_path
 from mlhooks.training.durable import cannot_write, writing
 from mlhooks.training.folder_lock import LOCK, FolderLock
 from mlhooks.training.run_files import ASIDE, Contents, contents
@@ -116,10 +116,10 @@ class RunFolder:
             UsageError: the path leads out of the folder.
         """
         absolute = Path(os.path.abspath(self.path / path))  # noqa: PTH100 - a link that has the name stays one
-        real, folder = absolute.parent.resolve() / absolute.name, self.path.resolve()
-        if folder not in real.parents:
+        below = path_below(self.path, absolute.parent)
+        if below is None:
             raise UsageError(f"{absolute} does not lie in {self.path}: only files there can be those of the run.")
-        return real.relative_to(folder).as_posix()
+        return (below / absolute.name).as_posix()
 
     def put_aside(self) -> None:
         """Move what an earlier run wrote out of the way.

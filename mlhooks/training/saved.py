@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-LARGEST = 2**53
+LARGEST_WHOLE = 2**53
 
 
-def whole(value: Any, what: str, least: int = 0, most: int = LARGEST) -> int:
+def whole(value: Any, what: str, least: int = 0, most: int = LARGEST_WHOLE) -> int:
     """The value, where it is a whole number in a range.
 
     Raises:

@@ -11,7 +11,7 @@ from mlagents_envs.base_env import BehaviorSpec, DecisionSteps, TerminalSteps
 from mlhooks import native
 from mlhooks.envs.pixels import blank, to_floats
 from mlhooks.nn.heads import SampledActions
-from mlhooks.training.saved import LARGEST, array_of, indices, whole
+from mlhooks.training.saved import LARGEST_WHOLE, array_of, indices, whole
 
 COMPILED = native.load("experience")
 
@@ -333,7 +333,7 @@ class ExperienceStore:
             raise ValueError("the numbers of rows in use and of those that wait contradict each other")
         slots = len(indices(state["open_row"], "open_row", -1, in_use))
         for name in PER_SLOT[1:]:
-            indices(state[name], name, slots, LARGEST, 0)
+            indices(state[name], name, slots, LARGEST_WHOLE, 0)
         for name in COLUMNS:
             own = getattr(self, name)
             trailing = (-1,) if name == "encoding" else own.shape[1:]

@@ -34,7 +34,7 @@ from mlhooks.training.transfer import CPU, to_device
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager
 
-LARGEST = float(np.finfo(np.float32).max)
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -238,12 +238,12 @@ class Trainer(ABC):
             self._refuse_not_finite(worker, steps, columns)
         if self.settings.network_settings.normalize:
             for index, obs in enumerate(steps.obs):
-                if obs.ndim == 2 and not np.vdot(obs, obs) <= LARGEST:
+                if obs.ndim == 2 and not np.vdot(obs, obs) <= FLOAT32_MAX:
                     self._refuse_huge(worker, steps, index)
 
     def _refuse_huge(self, worker: int, steps: DecisionSteps | TerminalSteps, index: int) -> None:
         obs = steps.obs[index]
-        where = np.argwhere(np.square(obs, dtype=np.float64) > LARGEST)
+        where = np.argwhere(np.square(obs, dtype=np.float64) > FLOAT32_MAX)
         if not len(where):
             return
         agent, number = where[0]

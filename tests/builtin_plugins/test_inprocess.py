@@ -13,7 +13,7 @@ from builtin_plugins.inprocess import InProcessManager
 from mlhooks.envs.manager import Worker, WorkerLost, WorkerStep
 from mlhooks.envs.restarts import RestartPolicy
 from mlhooks.errors import EnvironmentFailure, EnvironmentPaused
-from mlhooks.training.checkpoints import MANIFEST
+from mlhooks.names import MANIFEST
 from tests.scripted import Corridor, Env, config, train
 
 

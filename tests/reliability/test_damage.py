@@ -18,7 +18,7 @@ import mlhooks
 from mlhooks.cli import main
 from mlhooks.errors import MlhooksError
 from mlhooks.example_configs import examples_folder
-from mlhooks.training.manifest import MANIFEST
+from mlhooks.names import MANIFEST
 from tests.scripted import QUIET, config, train
 
 ODD_VALUES = [

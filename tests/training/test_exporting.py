@@ -11,8 +11,8 @@ import pytest
 import mlhooks
 from mlhooks import hookimpl
 from mlhooks.errors import PluginError
+from mlhooks.names import MANIFEST
 from mlhooks.training.checkpoints import CheckpointFolder
-from mlhooks.training.manifest import MANIFEST
 from tests.scripted import Env, config, train
 
 CONFIG = config("Corridor", "test:x")  # 600 steps, a checkpoint every 200

@@ -13,8 +13,9 @@ import pytest
 
 import mlhooks
 from mlhooks.errors import CheckpointError, UsageError
+from mlhooks.names import MANIFEST
 from mlhooks.training.checkpoints import CheckpointFolder, write_durably
-from mlhooks.training.manifest import MANIFEST, inside, read_manifest
+from mlhooks.training.manifest import inside, read_manifest
 from tests.scripted import Env, config, train
 
 SETTINGS = config("Corridor", "test:x", max_steps=300, checkpoint_interval=100, keep_checkpoints=2)

@@ -21,8 +21,8 @@ import torch
 
 import mlhooks
 from mlhooks.errors import CheckpointError
+from mlhooks.names import MANIFEST
 from mlhooks.training.checkpoints import CheckpointFolder, pack, read_state, unpack, write_state
-from mlhooks.training.manifest import MANIFEST
 from mlhooks.training.sealed import LENGTH, SEAL, load_sealed, seal
 from tests.scripted import config, train
 
