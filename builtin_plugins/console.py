@@ -50,7 +50,7 @@ class ConsoleWriter:
         self._started = time.monotonic()
         self._marks: dict[str, tuple[float, int]] = {}  # when each behavior's last summary was, and at which step
         self._had_episode: set[str] = set()
-        self._folder = Path.cwd()  # from which a person reads paths, wherever the run goes
+        self._folder = Path.cwd()  # a person reads paths from here, wherever the run goes
 
     @hookimpl
     def run_started(self, run: Run) -> None:

@@ -47,7 +47,7 @@ class CurveWriter:
 
     @hookimpl
     def run_started(self, run: Run) -> None:
-        """Begin; a run that starts again must not end with an older one's picture."""
+        """Begin; a run that starts from scratch must not end with an earlier run's picture."""
         self._active = not run.inference
         if self._active and not run.resumed:
             _picture(run).unlink(missing_ok=True)
@@ -60,7 +60,9 @@ class CurveWriter:
         for row in read_rows(run.path / STATS_NAME):
             reward = row["values"].get(REWARD_KEY)
             if row["category"] == behavior_name and row["step"] <= trainer.step and reward:
-                with contextlib.suppress(LookupError, TypeError, ValueError, OverflowError):  # of a damaged line
+                with contextlib.suppress(
+                    LookupError, TypeError, ValueError, OverflowError
+                ):  # a damaged line is passed over
                     self._add_point(behavior_name, row["step"], float(reward["mean"]), float(reward["std"]))
 
     @hookimpl

@@ -104,7 +104,7 @@ class GymnasiumBehavior(SingleBehaviorEnv):
             raise self._failed(method, misfit) from misfit
 
     def _failed(self, method: str, error: Exception, copy: int | None = None) -> EnvironmentFailure:
-        """What to raise when a method of an environment, of a certain copy, raised an error or gave a wrong answer."""
+        """Return what to raise when a method of an environment, or of one copy, failed or gave a wrong answer."""
         copy = error.copy if isinstance(error, Misfit) else copy
         of_copy = "" if copy is None or self.num_agents == 1 else f" of copy {copy}"
         failed = f"{self._title} failed in {method}(){of_copy}"

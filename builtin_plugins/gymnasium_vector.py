@@ -157,7 +157,7 @@ class GymnasiumVector(GymnasiumBehavior):
             self._check(when, method, copies, (self._encode.row(batch, copy) for copy in copies))
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """The batch of observations that `reset` returned, or all five parts that `step` returned."""
+        """Return the batch of observations that `reset` returned, or all five parts that `step` returned."""
         try:
             answer = getattr(self._env, method)(*args, **kwargs)
             return answers.of_reset(answer) if method == "reset" else answers.of_step(answer)

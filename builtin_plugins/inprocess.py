@@ -45,7 +45,7 @@ class InProcessManager(EnvManager):
         self._begun = False  # whether any of them ever made a step
         self._fresh = [True] * count  # a fresh worker's first step waits already
         self._paused: set[int] = set()
-        self._untold: dict[int, Exception] = {}  # of workers that failed between two steps, for `ready` to tell
+        self._untold: dict[int, Exception] = {}  # failures between two steps, by worker, for `ready` to report
         try:
             for index in range(count):
                 self._make(index)
@@ -138,7 +138,7 @@ class InProcessManager(EnvManager):
         """Hand the parameters to all environments."""
         self._parameters = parameters
         for index, env in enumerate(self.envs):
-            if env is not None:  # what failed is made again with them
+            if env is not None:  # an environment that failed is made again with them
                 set_parameters(env, parameters, index)
                 if reset:
                     self.reset(Worker(index))

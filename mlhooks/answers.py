@@ -1,4 +1,4 @@
-"""What the hooks that return something may return: one check per hook, asked as soon as a plugin has answered.
+"""Checks of what hooks return: one for each hook that returns something, made as soon as a plugin has answered.
 
 A check returns the answer in the form in which it is used, or raises WrongAnswer. Classes that need torch are looked up
 among the modules that are imported: a plugin whose answer is one of them has imported them.

@@ -111,7 +111,7 @@ def train(
 
 
 def _configuration_of_run(started_in: Path, flags: Mapping[str, Any]) -> tuple[Path | None, Mapping[str, Any]]:
-    """What a run that is to be resumed, or watched, was started with, and flags that say where it is now."""
+    """Return the configuration of a run that is to be resumed or watched, and flags that say where it is now."""
     given = {key: flags[f"checkpoint_settings.{key}"] for key in _WHICH_RUN if f"checkpoint_settings.{key}" in flags}
     settings = CheckpointSettings().model_copy(update=given)
     path = Path(settings.write_path, "configuration.yaml")
@@ -133,7 +133,7 @@ def _options(
 
 
 def _seeded(loaded: LoadedOptions) -> RunOptions:
-    """The options with a seed, after their warnings are said."""
+    """Log the warnings, and return the options with a seed."""
     for line in lines(loaded.warnings):
         logger.warning("%s", line)
     if loaded.options.env_settings.seed < 0:

@@ -155,7 +155,7 @@ class Guard:
         return guarded
 
     def _remade(self, outcome: Any, value: Any) -> Any:
-        """What a wrapper made of the plugins' answers, checked; an old-style one changed the outcome itself."""
+        """Check what a wrapper made of the plugins' answers; an old-style one has changed the outcome itself."""
         if self.hook_name not in answers.CHECKS:
             return value
         if not isinstance(outcome, pluggy.Result):
@@ -175,7 +175,7 @@ class Guard:
         )
 
     def _kept(self, outcome: Any) -> Any:
-        """The outcome of a hook as it is before a wrapper gets it, which may change the answers in place."""
+        """Keep the outcome of a hook before a wrapper gets it, because a wrapper may change the answers in place."""
         if isinstance(outcome, pluggy.Result):
             return None if outcome.exception is not None else self._kept(outcome.get_result())
         if not isinstance(outcome, list) or self.hook_name not in answers.CHECKS:
@@ -183,7 +183,7 @@ class Guard:
         return self._note([(owner, copy.copy(answer)) for owner, answer in self._owned(outcome)])
 
     def _owned(self, found: list[Any]) -> list[tuple[Origin, Any]]:
-        """Answers with the plugin that gave each; those that nobody gave are this one's."""
+        """Pair each answer with the plugin that gave it; answers that no plugin gave belong to this one."""
         owners = {id(answer): owner for owner, answer in self.keeper.answers}
         return [(owners.get(id(answer), self.origin), answer) for answer in found]
 
@@ -220,7 +220,7 @@ class Guard:
     def _stop(self, error: BaseException) -> NoReturn:
         expected = MlhooksError if not self.contained else PluginError
         if is_shortage(error):
-            raise error  # which is not the plugin's fault: settings ask for more than the machine has
+            raise error  # it is not the plugin's fault: settings ask for more than the machine has
         if isinstance(error, expected):
             if self.origin.distribution != "mlhooks" and not getattr(error, "__notes__", None):
                 error.add_note(f"Raised by {self.origin} in its hook {self.hook_name}.")
@@ -262,7 +262,7 @@ def _placed(wrong: WrongAnswer, function: Callable[..., Any]) -> WrongAnswer:
 
 
 def _restored(outcome: Any, kept: Any) -> Any:
-    """What a wrapper that failed should have returned; the outcome of an old-style one is put back."""
+    """Return what a wrapper that failed should have returned; the outcome of an old-style one is put back."""
     if isinstance(outcome, pluggy.Result) and kept is not None:
         outcome.force_result(kept)
     return kept

@@ -1,4 +1,4 @@
-"""Words for exceptions and values of other people's code, whose own words may fail, or never end."""
+"""Descriptions of exceptions and values of other people's code, whose own `__str__` and `__repr__` may fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LONGEST_VALUE = 120
 
 
 def text_of(error: BaseException) -> str:
-    """The text of an exception, cut where it is very long; says so where the exception cannot give it."""
+    """Return the text of an exception, cut where it is very long, or a remark where the exception cannot give it."""
     try:
         text = str(error)
     except KeyboardInterrupt:
@@ -21,7 +21,7 @@ def text_of(error: BaseException) -> str:
 
 
 def named(error: BaseException) -> str:
-    """The type of an exception and its text; the text alone where that is written for people."""
+    """Return the type of an exception and its text, or the text alone where it is written for people."""
     text = text_of(error)
     if isinstance(error, (MlhooksError, WrongAnswer)):
         return text
@@ -29,7 +29,7 @@ def named(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """The text of an error; with its type and the line that it came from where it is not written for people."""
+    """Return the text of an error, with its type and the line it came from where it is not written for people."""
     place = "" if isinstance(error, MlhooksError) else in_brackets(raised_at(error))
     return named(error) + place
 
@@ -44,13 +44,13 @@ def is_shortage(error: BaseException) -> bool:
 
 
 def notes_of(error: BaseException) -> list[str]:
-    """The notes that were added to an exception."""
+    """Return the notes that were added to an exception."""
     notes = getattr(error, "__notes__", ())
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, (list, tuple)) else []
 
 
 def shown(value: object) -> str:
-    """A value as Python writes it, cut where that is long; its type where it cannot be written."""
+    """Return a value as Python writes it, cut where that is long, or its type where it cannot be written."""
     try:
         return _cut_and_counted(repr(value), _LONGEST_VALUE)
     except KeyboardInterrupt:
@@ -60,7 +60,7 @@ def shown(value: object) -> str:
 
 
 def with_article(value: object) -> str:
-    """The type of a value with its article, as in `a Tensor`; None and classes are called by their names."""
+    """Return the type of a value with its article, as in `a Tensor`; None and classes go by their names."""
     if value is None:
         return "None"
     return f"the class {value.__qualname__}" if isinstance(value, type) else f"a {type(value).__name__}"

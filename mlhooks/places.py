@@ -46,7 +46,7 @@ def in_brackets(place: str) -> str:
 
 
 def shown_path(path: Path, start: Path | None = None) -> str:
-    """A path as a person would type it in the folder `start`, or in the working directory."""
+    """Return a path as a person would type it in the folder `start`, or in the working directory."""
     try:
         relative = os.path.relpath(path, start)
     except (ValueError, OSError):  # another drive, or a working directory that is gone

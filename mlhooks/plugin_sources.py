@@ -183,9 +183,9 @@ def _import_module(name: str, known: tuple[str, ...]) -> object:
 
 
 def defining(plugin: object, origin: Origin) -> Candidate | None:
-    """What another process imports for a plugin that was registered in Python: the module that it is, or is defined in.
+    """Return what another process imports for a plugin that was registered in Python: the module that defines it.
 
-    None where there is no such module: it is the script that runs, or was made on the way.
+    None where no other process can import one: the script that runs, or a module that was made in memory.
     """
     name = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
     ours = name.partition(".")[0] in {"mlhooks", *(module.partition(".")[0] for module in BUILTIN_PLUGINS)}

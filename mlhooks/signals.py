@@ -33,7 +33,7 @@ def take(handler: Handler) -> dict[int, Any]:
 
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
-    """Within it, start processes that these signals do not reach until they call `unshield`.
+    """Start processes in the body that these signals do not reach until they call `unshield`.
 
     A terminal sends Ctrl-C, and its own end, to all processes of a run, and Slurm its signals to all of a job: those
     that the run started have to stay until the run has saved and ends them. For the run the signals wait meanwhile.
@@ -64,12 +64,12 @@ def _ignore_ctrl_c(ignored: bool) -> None:
     if sys.platform == "win32":
         import ctypes
 
-        ctypes.windll.kernel32.SetConsoleCtrlHandler(None, ignored)  # which processes that are started inherit
+        ctypes.windll.kernel32.SetConsoleCtrlHandler(None, ignored)  # processes that are started inherit this
 
 
 @contextlib.contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Within it, Ctrl-C ends the process, as `end_at_once` says."""
+    """Let Ctrl-C end the process while the body runs, as `end_at_once` does."""
     taken = end_at_once()
     try:
         yield
@@ -81,8 +81,8 @@ def ending_at_once() -> Iterator[None]:
 def end_at_once(code: int = 128 + signal.SIGINT) -> bool:
     """Let Ctrl-C from now on end the process with this exit code, and nothing else; returns whether it does.
 
-    It is meant for moments at which there is nothing to save and an exception could come up anywhere, or nowhere, as
-    while modules are imported and while the interpreter ends. Somebody else's handler stays.
+    It is meant for moments at which there is nothing to save and an exception could surface anywhere, or be lost, such
+    as while modules are imported and while the interpreter ends. Somebody else's handler stays.
     """
 
     def end(*_: object) -> None:

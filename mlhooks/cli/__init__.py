@@ -33,7 +33,7 @@ def main(args: Sequence[str] | None = None) -> int:
         except (click.Abort, KeyboardInterrupt):
             _tell("Interrupted.")
             code = INTERRUPTED
-        except SystemExit:  # of a command of a plugin
+        except SystemExit:  # a plugin's command ends the program
             raise
         except BaseException as error:
             code = _report(error, debug)

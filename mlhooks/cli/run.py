@@ -36,7 +36,10 @@ def _run_options() -> list[SectionOption]:
             "Go on with the run of this id from its newest checkpoint; without CONFIG, by its own.",
         ),
         _switch(
-            "Run", "--force", f"{name}.force", "Start again although this run id has results; they are overwritten."
+            "Run",
+            "--force",
+            f"{name}.force",
+            "Start from scratch even if this run id has results, which are overwritten.",
         ),
         _flag(
             "Run",

@@ -1,4 +1,4 @@
-"""What is said of an error that nobody foresaw: the system's refusal, or a defect, with a file for a report."""
+"""Messages about errors that nobody foresaw: the system's refusals, and defects, with a file for a report."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LONGEST = 100_000
 
 
 def explained(error: BaseException, *, shown: bool = False) -> str:
-    """Words for an error; a defect is written to a file, unless its traceback was shown."""
+    """Describe an error; a defect is written to a file, unless its traceback was shown."""
     words = _of_the_system(error)
     if words:
         return words
@@ -43,7 +43,7 @@ def explained(error: BaseException, *, shown: bool = False) -> str:
 
 
 def _of_the_system(error: BaseException) -> str:
-    """What the system refuses; empty for all other errors."""
+    """Describe what the system refuses; empty for all other errors."""
     if isinstance(error, OSError) and errno.errorcode.get(error.errno or 0) in _REFUSALS:
         files = [os.fsdecode(file) for file in (error.filename, error.filename2) if isinstance(file, (str, bytes))]
         return (
@@ -70,7 +70,7 @@ def _defect(error: BaseException) -> str:
 
 
 def _report(error: BaseException, environment: Mapping[str, str]) -> str:
-    """The traceback and what is installed; without the command line, and with what may be secret blotted out."""
+    """Return the traceback and what is installed, without the command line and with possible secrets blotted out."""
     lines = [f"mlhooks {__version__}, Python {platform.python_version()}, {platform.platform()}"]
     for package in _PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""Closing environments, which may fail without harm: what a run has learned is saved before."""
+"""Closing environments. A failure does no harm, because what a run has learned is saved before."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ logger = logging.getLogger("mlhooks")
 
 
 class Closable(Protocol):
-    """An environment, or what runs several."""
+    """An environment, or a manager of several."""
 
     def close(self) -> None:
         """Release what it holds."""

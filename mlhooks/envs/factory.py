@@ -128,7 +128,7 @@ class EnvironmentFactory:
                 f"{self.kind} must take the arguments of make(name, *, {', '.join(arguments)}), those unused by **_; "
                 f"{function} cannot be called so: {text_of(error)}."
             ) from None
-        except ValueError:  # of a function that tells nothing about its arguments
+        except ValueError:  # some functions tell nothing about their arguments
             return
 
     def check(self) -> None:

@@ -71,7 +71,7 @@ class WorkerFailure(EnvironmentFailure):
 
 
 def as_exception(error: BaseException) -> Exception:
-    """What an environment raised as an error that it can be started again after, `sys.exit()` included.
+    """Turn what an environment raised, `sys.exit()` included, into an error after which it can be started again.
 
     Raises:
         KeyboardInterrupt: it is Ctrl-C, and no failure.
@@ -147,6 +147,6 @@ def stats_of(env: BaseEnv) -> Sequence[Stat]:
 
 
 def spaces_of(env: BaseEnv) -> Mapping[str, Spaces]:
-    """The spaces of an environment's behaviors in its own terms, where it has `behavior_spaces`."""
+    """Return the spaces of an environment's behaviors in its own terms, where it has `behavior_spaces`."""
     spaces: Mapping[str, Spaces] = getattr(env, "behavior_spaces", {})
     return spaces

@@ -1,4 +1,4 @@
-"""Failures that come from how an environment is written: they come back, however often it is started again."""
+"""Failures that come from mistakes in an environment's code, which no restart mends."""
 
 from __future__ import annotations
 

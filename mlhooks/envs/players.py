@@ -24,7 +24,7 @@ def announce(pid: int) -> None:
 
 
 def find(pid: int) -> list[Process]:
-    """The process that has a number now, or none."""
+    """Return the process that has this number now, or none."""
     try:
         return [Process(pid)]
     except psutil.NoSuchProcess:
@@ -51,7 +51,7 @@ def kill(processes: Iterable[Process]) -> None:
     """End processes at once, with all that they started; those that have ended already are no error."""
     for process in processes:
         doomed: set[Process] = set()
-        while found := _family(process) - doomed:  # what is suspended starts no more of them
+        while found := _family(process) - doomed:  # suspended processes start no more of them
             for member in found:
                 with contextlib.suppress(psutil.Error):
                     member.suspend()
@@ -62,7 +62,7 @@ def kill(processes: Iterable[Process]) -> None:
 
 
 def _family(process: Process) -> set[Process]:
-    """A process and what descends from it, or stays in the session that it leads after a parent in between ended."""
+    """Return a process, its descendants, and the rest of the session that it leads, whose parents may have ended."""
     if not process.is_running() and psutil.pid_exists(process.pid):
         return set()  # another one has its number
     members = [process]

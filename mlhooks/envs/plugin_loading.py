@@ -1,4 +1,4 @@
-"""What other processes load before they use what plugins made: the run's plugins, in their order.
+"""Loading the run's plugins in other processes, in their order, before these use what plugins made.
 
 A plugin may register more than hooks when it is imported, such as ids of Gymnasium or entries of `sys.path`. What came
 with mlhooks is not loaded, and no hook is called: a worker process makes and steps an environment, and has no run.
@@ -14,12 +14,12 @@ from uuid import uuid4
 from mlhooks.errors import MlhooksError, PluginError
 from mlhooks.plugin_sources import Candidate
 
-_HERE = uuid4().hex  # of this process, and of those that are forked from it and have what it has loaded
+_HERE = uuid4().hex  # marks this process and its forks, which have what it has loaded
 
 
 def with_plugins(plugins: Sequence[Candidate], thing: Any) -> tuple[Any, ...]:
-    """What `__reduce__` returns, so that these plugins are loaded wherever `thing` is unpickled."""
-    import cloudpickle  # type: ignore[import-untyped]  # here, so that who runs one environment does not wait for it
+    """Return a value for `__reduce__` that loads these plugins wherever `thing` is unpickled."""
+    import cloudpickle  # type: ignore[import-untyped]  # here, so that runs with one environment do not wait for it
 
     return _load, (_HERE, tuple(plugins), cloudpickle.dumps(thing))
 

@@ -65,7 +65,7 @@ class RestartPolicy:
         return WorkerLost(worker, error)
 
     def _why_useless(self, worker: Worker, error: Exception, steps: int, begun: bool) -> str:
-        """Why an environment that is started again would fail in the same way; empty where it may not."""
+        """Say why an environment that is started again would fail in the same way; empty where it may not."""
         if is_mistake(error):
             return "It is not started again, since it would fail in the same way."
         accident = isinstance(error, OSError) or not is_raised(error)  # such as a server that is not up yet
@@ -98,7 +98,7 @@ def times(count: int) -> str:
 
 
 def restart_report(restarts: Sequence[WorkerLost]) -> str:
-    """What to say at the end of a run about the workers that were started again, and why."""
+    """Describe, for the end of a run, which workers were started again, and why."""
     workers: dict[int, list[WorkerLost]] = defaultdict(list)
     for lost in restarts:
         workers[lost.worker.index].append(lost)

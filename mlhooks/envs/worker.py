@@ -166,4 +166,4 @@ class _LogToParent(logging.Handler):
 
 
 def _leave_it_to_the_parent(*_: object) -> None:
-    """What ends a run may reach all its processes; the parent saves first and then tells this one to end."""
+    """Do nothing: a signal may reach all processes of a run, and the parent saves first and then ends this one."""

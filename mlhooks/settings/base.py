@@ -15,7 +15,7 @@ from mlhooks.settings.reading import read_as
 
 _EXTENSION = "x-mlhooks-extension"
 _COLLECT = "collect problems"
-_LARGEST_INTEGER = 2**63 - 1  # that arrays and torch take
+_LARGEST_INTEGER = 2**63 - 1  # arrays and torch take no larger one
 COLLECT_PROBLEMS = {_COLLECT: True}
 """Validation context of a caller that asks `problems` itself, to report each at its own line."""
 

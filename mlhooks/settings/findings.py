@@ -119,5 +119,5 @@ def shown(value: object) -> str:
         return "a mapping" if value else "an empty mapping"
     try:
         return cut(repr(value) if isinstance(value, str) else str(value), 60)
-    except ValueError:  # of a whole number with more digits than Python writes
+    except ValueError:  # the number has more digits than Python writes
         return "a number of thousands of digits"

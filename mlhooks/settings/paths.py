@@ -26,7 +26,7 @@ def _no_control_characters(value: str) -> str:
 
 def _below(run_id: str) -> str:
     parts = re.split(r"[/\\]", run_id)
-    # as Windows reads it, too: others may run the same file
+    # Windows' reading counts, too, because others may run the same file there.
     if PureWindowsPath(run_id).anchor or not parts[0] or {".", ".."} & set(parts):
         raise ValueError("leads out of the results folder: give a name, or several with slashes between them")
     if "\\" in run_id:

@@ -201,7 +201,7 @@ class RunOptions(SettingsModel):
         return error_from(SettingsError, [finding])
 
     def to_store(self) -> RunOptions:
-        """The options as a run keeps them: what was said for this one invocation is no setting of it."""
+        """Return the options as a run stores them, without what was said for this invocation alone."""
         checkpoint = self.checkpoint_settings
         said = {"results_dir": checkpoint._results_dir_as_said or checkpoint.results_dir}
         flags = dict.fromkeys(FOR_ONE_RUN, False)

@@ -133,7 +133,7 @@ def _composed(loader: Loader) -> yaml.Node | None:
     try:
         root: yaml.Node | None = loader.get_single_node()
     except (ValueError, ArithmeticError, LookupError) as error:
-        # What PyYAML hands to int() and chr() unseen: "\\UFFFFFFFF", or %YAML 1. and 5,000 digits.
+        # PyYAML hands these to int() and chr() unseen: "\\UFFFFFFFF", or %YAML 1. and 5,000 digits.
         reason = "the escape or number in front of this place is out of range"
         raise yaml.scanner.ScannerError(None, None, reason, loader.get_mark()) from error
     return root

@@ -21,7 +21,7 @@ _MERGE = f"{_YAML}merge"
 MAX_DEPTH = 100
 TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
 _MAX_VALUES = 100_000
-_CHARACTERS_OF_A_VALUE = 100  # for the count of values: a long text that aliases repeat is many
+_CHARACTERS_OF_A_VALUE = 100  # a longer text counts as several values, because aliases may repeat it
 
 
 def refusal(message: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
@@ -35,7 +35,7 @@ class Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose one node and what it holds; each level costs Python frames, of which there are not endlessly many."""
+        """Compose one node and what it holds; each level costs Python frames, whose number is limited."""
         if self.depth > MAX_DEPTH:
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, TOO_DEEP, mark)
@@ -111,7 +111,7 @@ class Builder:
     def _enter(self, node: yaml.Node) -> None:
         if id(node) in self._open:
             raise refusal("an alias contains itself", node)
-        if len(self._open) > MAX_DEPTH:  # by aliases of what holds aliases
+        if len(self._open) > MAX_DEPTH:  # aliases of aliases may nest deeper than the text does
             raise refusal(TOO_DEEP, node)
         self._open.add(id(node))
 
@@ -128,14 +128,14 @@ class Builder:
         try:
             value = self._loader.construct_object(node)
             if isinstance(value, int):
-                str(value)  # of which Python writes as few digits as it reads
+                str(value)  # it raises for numbers with more digits than Python writes
         except yaml.constructor.ConstructorError as error:
             raise refusal(f"the tag {node.tag} is not allowed", node) from error
         except Exception as error:
-            # PyYAML has no checks of its own: what comes is what int(), float() or a lookup in a table raise.
+            # PyYAML has no checks of its own, so this comes from int(), float() or a lookup in a table.
             plain = self._loader.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
             if plain in _NUMBERS:
-                return text  # such as 0x_, or a number of 5,000 digits: a number for a pattern only
+                return text  # 0x_ or 5,000 digits, for example, only look like a number
             tag = node.tag.replace(_YAML, "!!")
             raise refusal(f"{shown(text)} is not a value of the tag {tag}", node) from error
         if isinstance(value, bytes):

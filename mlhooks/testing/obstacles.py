@@ -24,7 +24,7 @@ def obstacle(trial: Trial) -> str | None:
 
 
 def class_fault(kind: type[Trainer]) -> str | None:
-    """What a trainer class lacks so that it cannot be tried, or None."""
+    """Return what a trainer class lacks so that it cannot be tried, or None."""
     if not isinstance(kind.conformance_settings, Mapping):
         return f"{kind.__name__}.conformance_settings must be a mapping, the settings of a behavior as in YAML."
     return None

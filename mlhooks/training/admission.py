@@ -1,4 +1,4 @@
-"""Whether a run may begin with its settings: the one verdict of `mlhooks run` and `mlhooks config check`."""
+"""The one verdict of `mlhooks run` and `mlhooks config check` on whether a run may begin with its settings."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def admit(
 ) -> LoadedOptions:
     """Load a configuration, and refuse what a run on this machine would refuse.
 
-    What it does not see is what may be otherwise in a minute, such as a port that is taken or an earlier run of that
-    name, and what only an environment that runs tells: the behaviors of a Unity scene, their observations and actions.
+    It does not look at what may change in a minute, such as a port that is taken or an earlier run of that name, nor at
+    what only a running environment tells: the behaviors of a Unity scene, their observations and actions.
 
     Args:
         source: as `load_run_options` takes it, and so are `flags` and `overrides`.

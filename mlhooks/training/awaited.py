@@ -1,4 +1,4 @@
-"""Behaviors that a run goes on with and that its environment does not show: how long they are waited for."""
+"""Waiting for behaviors of the checkpoint that the environment has not shown, and giving up on them."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def spec_to_dict(spec: BehaviorSpec) -> dict[str, Any]:
 
 
 def spec_from_dict(state: Mapping[str, Any]) -> BehaviorSpec:
-    """The inverse of `spec_to_dict`.
+    """Undo `spec_to_dict`.
 
     Raises:
         KeyError, TypeError, ValueError: the state is not of that form.

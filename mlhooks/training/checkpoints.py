@@ -60,7 +60,7 @@ def load_modules(modules: Mapping[str, nn.Module], states: Mapping[str, Any], ow
 
 
 def _check_tensor(own: Any, saved: Any, what: str) -> None:
-    if not isinstance(own, torch.Tensor):  # what a module's `get_extra_state` gave, which it checks itself
+    if not isinstance(own, torch.Tensor):  # a module's `get_extra_state` gave it, and the module checks it
         return
     if not isinstance(saved, torch.Tensor) or saved.dtype != own.dtype:
         kind = saved.dtype if isinstance(saved, torch.Tensor) else type(saved).__name__
@@ -99,7 +99,7 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
-    """The inverse of `pack`.
+    """Undo `pack`.
 
     Raises:
         ValueError: a part of the value is in two places, by which a small file could be endless; `pack` makes none.
@@ -258,7 +258,7 @@ class CheckpointFolder:
         self._write_manifest()
         for path in dropped:
             found = inside(self.path, path)
-            if not found.is_dir():  # which no run of ours named
+            if not found.is_dir():  # no run names a folder
                 found.unlink(missing_ok=True)
 
     def _write_manifest(self) -> None:
@@ -282,7 +282,7 @@ class CheckpointFolder:
             reasons += damage
         detail = f" Damaged: {'; '.join(reasons)}." if reasons else ""
         raise CheckpointError(
-            f"{self.path} holds no checkpoint to go on from.{detail} Begin again by --force, or by another --run-id."
+            f"{self.path} holds no checkpoint to go on from.{detail} Start over with --force, or with another --run-id."
         )
 
     def _damage(self, file: Mapping[str, Any]) -> str | None:

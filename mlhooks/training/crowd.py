@@ -1,4 +1,4 @@
-"""Agents that are waited for and never heard of again, while others go on."""
+"""A warning about agents that are waited for and never heard of again, while others go on."""
 
 from __future__ import annotations
 

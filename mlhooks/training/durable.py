@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and what to say where the system refuses to write them."""
+"""Writing files wholly or not at all, with an error that says what to do where the system refuses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _IN_USE = 32  # of Windows, which does not let a file be moved or removed that i
 
 
 def cannot_write(path: Path, error: OSError) -> ResultsError:
-    """The sentence for the person who must act: what could not be written, why, and what to do about it."""
+    """Return the error that says what could not be written, why, and what to do about it."""
     reason = error.strerror or str(error) or type(error).__name__
     advice = _ADVICE.get(errno.errorcode.get(error.errno or 0, ""), "See what is wrong with that place")
     if getattr(error, "winerror", None) == _IN_USE:

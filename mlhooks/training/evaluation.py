@@ -51,7 +51,7 @@ class Evaluation:
         return wanted is not None and bool(self.returns) and all(len(r) >= wanted for r in self.returns.values())
 
     def incomplete(self) -> list[str]:
-        """The behaviors of which more episodes are to come."""
+        """Return the behaviors of which more episodes are to come."""
         return [name for name, r in self.returns.items() if self.episodes is None or len(r) < self.episodes]
 
 

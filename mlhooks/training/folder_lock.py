@@ -18,7 +18,7 @@ from mlhooks.training.durable import cannot_write
 logger = logging.getLogger("mlhooks")
 
 LOCK = ".mlhooks-lock"
-"""Its file, in the folder of the run, while the run goes on."""
+"""The lock's file, in the folder of the run, while the run goes on."""
 _NO_LOCKS = {getattr(errno, name) for name in ("ENOSYS", "ENOTSUP", "EOPNOTSUPP", "ENOLCK", "EINVAL")}
 
 
@@ -36,7 +36,7 @@ class FolderLock:
         self._lock = FileLock(self.path, timeout=0, thread_local=False, fallback_to_soft=False)
 
     def acquire(self) -> None:
-        """Take it, at once; its folder exists.
+        """Take the lock or fail at once; the folder must exist.
 
         Raises:
             UsageError: another run holds the folder; says which process on which machine.
@@ -68,7 +68,7 @@ class FolderLock:
             file.write(f"{os.getpid()} {socket.gethostname()}\n".encode())
 
     def release(self) -> None:
-        """Give it back, and remove its file."""
+        """Release the lock, and remove its file."""
         if self._lock.is_locked:
             with contextlib.suppress(OSError):  # on Windows the library removes it
                 self.path.unlink()

@@ -62,11 +62,11 @@ class _Section(_Part):
 class _Manifest(_Part):
     metadata: _Metadata
     mlhooks: list[_Checkpoint]
-    __pydantic_extra__: dict[str, _Section]  # of behaviors and of environment parameters
+    __pydantic_extra__: dict[str, _Section]  # the sections of behaviors and of environment parameters
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a run's folder, of which every part that mlhooks reads has been checked.
+    """Read the manifest of a run's folder, and check every part of it that mlhooks uses.
 
     Raises:
         CheckpointError: it is missing, damaged, made by mlagents-learn, or names a file outside of the folder.
@@ -99,7 +99,7 @@ _INSTEAD = "A checkpoint beside it can still be used alone, by init_path or mlho
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file in a folder that a relative path names.
+    """Return the file in a folder that a relative path names.
 
     Raises:
         CheckpointError: the path leads out of the folder, by itself or by a link on it.

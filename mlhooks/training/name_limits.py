@@ -1,4 +1,4 @@
-"""The lengths of names that a file system takes, asked before anything runs."""
+"""Refusing names that are too long for the file system before anything runs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _refuse_long_path(longest: Path, path: Path) -> None:
 
 
 def _limit(path: Path, name: str, otherwise: int) -> int:
-    """What the file system says that holds the path, or will hold it."""
+    """Ask the file system that holds the path, or will hold it."""
     if not hasattr(os, "pathconf"):
         return otherwise
     for folder in (path, *path.parents):
@@ -78,7 +78,7 @@ def _limit(path: Path, name: str, otherwise: int) -> int:
 
 
 def _encoded(text: str) -> bytes:
-    """As a file system stores it, two bytes for most characters of Windows' being one unit there."""
+    """Encode a name as its file system counts it; Windows counts units of two bytes, so half of them are left out."""
     return text.encode("utf-16-le")[::2] if os.name == "nt" else os.fsencode(text)
 
 

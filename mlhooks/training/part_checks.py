@@ -1,4 +1,4 @@
-"""What is wrong with what a policy, a reward signal or a trainer of a plugin gives, said by its name and line."""
+"""Checks of what a plugin's policy, reward signal or trainer returns; errors name the function and its line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_actions(policy: Policy, actions: object, agents: int) -> None:
     """Refuse what `act` returned where it is not one action for each agent.
 
     Raises:
-        PluginError: names the function, and what of it is wrong.
+        PluginError: names the function, and says what is wrong.
     """
     problem = _problem(policy, actions, agents)
     if problem is not None:
@@ -60,7 +60,7 @@ def check_rewards(signal: RewardSignal, rewards: object, rows: int) -> None:
     """Refuse what `evaluate` returned where it is not one reward for each row.
 
     Raises:
-        PluginError: names the function, and what of it is wrong.
+        PluginError: names the function, and says what is wrong.
     """
     if isinstance(rewards, Tensor) and rewards.shape == (rows,):
         return
@@ -75,7 +75,7 @@ def check_update(trainer: Trainer, losses: object) -> None:
     """Refuse what `update` returned where it is neither None nor numbers by the names of statistics.
 
     Raises:
-        PluginError: names the function, and what of it is wrong.
+        PluginError: names the function, and says what is wrong.
     """
     if losses is None:
         return

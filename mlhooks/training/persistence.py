@@ -80,7 +80,7 @@ class Persistence:
         timers = run.path / "run_logs" / "timers.json"
         try:
             run.timers.write(timers)
-        except OSError as error:  # what matters is saved
+        except OSError as error:  # everything that matters is saved
             logger.warning("%s", cannot_write(timers, error))
 
     def save_last(self) -> None:
@@ -153,7 +153,7 @@ class Persistence:
             self.run.add_trainer(trainer)
 
     def _of_behavior(self, name: str, path: Path) -> tuple[dict[str, Any], BehaviorSpec]:
-        """The state of a behavior and its spec, where the file is of the behavior for which the manifest names it."""
+        """Read the state and spec of a behavior, whose file must be of the behavior that the manifest names."""
         state = read_state(path)
         with loading_from(path, self.run.plugins):
             if state["mlhooks"]["behavior"] != name:
@@ -223,7 +223,7 @@ class Persistence:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """What tells whether somebody has written a file; None where it is gone."""
+    """Return what changes when somebody writes a file; None where it is gone."""
     try:
         status = path.stat()
     except OSError:

@@ -74,7 +74,7 @@ class LoadedPolicy:
         return self._policy.action_tuple(self._policy.act(obs, mask, self._rng))
 
     def _encoded(self, spaces: Spaces, observation: Any) -> tuple[list[np.ndarray], bool]:
-        """The arrays of one observation or of a batch in the environment's terms, and whether it is one."""
+        """Encode one observation, or a batch of them, in the environment's terms; also tell whether it is one."""
         try:
             count = spaces.encode.count(observation)
             obs: list[Any] = spaces.encode.each([observation]) if count is None else spaces.encode(observation, count)
@@ -83,7 +83,7 @@ class LoadedPolicy:
         return (obs if self._policy.reads_bytes else [to_floats(array) for array in obs]), count is None
 
     def _read(self, observation: Any) -> tuple[list[np.ndarray], bool]:
-        """The arrays of one observation or of a batch in ML-Agents' terms, and whether it is one."""
+        """Read one observation, or a batch of them, in ML-Agents' terms; also tell whether it is one."""
         specs = self.behavior_spec.observation_specs
         given = list(observation) if isinstance(observation, (list, tuple)) and len(specs) > 1 else [observation]
         shapes = [tuple(spec.shape) for spec in specs]
@@ -99,7 +99,7 @@ class LoadedPolicy:
         return obs, single
 
     def _written(self, action: ActionTuple, single: bool) -> Any:
-        """Actions in ML-Agents' terms."""
+        """Return actions in ML-Agents' terms."""
         continuous, discrete = action.continuous, action.discrete
         if single:
             continuous, discrete = continuous[0], discrete[0]

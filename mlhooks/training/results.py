@@ -109,7 +109,7 @@ def _check_start(options: RunOptions, folder: RunFolder) -> None:
 
 
 def _refuse_run_around(path: Path, results_dir: Path) -> None:
-    """A run in the folder of another one would make that one's files nobody's."""
+    """Refuse a run inside the folder of another one, because that one could no longer tell its files from others."""
     for folder in path.parents:
         if is_run(folder):
             raise UsageError(
@@ -138,7 +138,7 @@ def _refuse_foreign(shown: str, found: Contents) -> None:
 
 
 def _refuse_used_inputs(options: RunOptions, path: Path) -> None:
-    """What a run begins with cannot lie among what it overwrites."""
+    """Refuse to begin with weights that lie among what the run overwrites."""
     entries = {**options.behaviors, "default_settings": options.default_settings}
     for name, settings in entries.items():
         if settings is None or not settings.init_path:

@@ -162,7 +162,7 @@ class Run:
                 self.outcome.status, self.outcome.error = "failed", lost
                 for trainer in self.trainers.values():
                     trainer.worker_failed(lost.worker.index)
-                with contextlib.suppress(PluginError):  # of a strict run, which has failed already
+                with contextlib.suppress(PluginError):  # a strict run has failed already
                     self.plugins.hook.env_failed(worker=lost.worker, error=lost.error, will_restart=False)
             except Exception as error:
                 self.outcome.status, self.outcome.error = "failed", error
@@ -258,7 +258,7 @@ class Run:
             self._persistence.restore_environments()
 
     def _trainer(self, behavior_id: str, step: WorkerStep) -> Trainer:
-        """The trainer of a behavior id that is shown for the first time, with all that are shown now."""
+        """Return the trainer of a behavior id that an environment shows for the first time in this step."""
         name, specs = _name(behavior_id), step.specs
         spec = specs[behavior_id]
         trainer = self.trainers.get(name)
@@ -397,7 +397,7 @@ class Run:
         return bool(self.trainers)
 
     def _busy(self) -> list[str]:
-        """The behaviors that are not done."""
+        """Return the behaviors that are not done."""
         if self.evaluation is not None:
             return self.evaluation.incomplete()
         return [name for name, trainer in self.trainers.items() if trainer.training]
@@ -465,5 +465,5 @@ class Run:
 
 
 def _name(behavior_id: str) -> str:
-    """The behavior of a behavior id, which says the team, too."""
+    """Return the behavior's name from a behavior id, which also says the team."""
     return behavior_id.partition("?")[0]

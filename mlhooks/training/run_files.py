@@ -20,7 +20,7 @@ from mlhooks.training.manifest import FILES, MOST_BYTES, open_file
 ASIDE = (".mlhooks-replacing", ".mlhooks-replaced", ".mlhooks-removing")
 """Folders in which `--force` keeps earlier results: while it moves them, until the new run begins, and then."""
 
-_JUNK = {".ds_store", "thumbs.db", "desktop.ini"}  # which file managers leave wherever they look
+_JUNK = {".ds_store", "thumbs.db", "desktop.ini"}  # file managers leave these wherever they look
 _LOG = re.compile(r"run_logs/(?:state-\d+\.pt|Player-\d+\.log)")
 _CHECKPOINT = re.compile(r"([^/]+)/(\1)-\d+(?:\.pt|\.policy\.pt|\.onnx|\.nn)")
 _OF_BEHAVIOR = re.compile(r"([^/]+)/(?:checkpoint\.pt|events\.out\.tfevents\.[^/]+)")
@@ -54,7 +54,7 @@ class Contents:
 
 
 def contents(folder: Path, run_id: str) -> Contents:
-    """Look at a folder without following links; stops where there is too much that is no run's.
+    """Sort the files of a folder into those of the run and others, without following links.
 
     What a run wrote is named by its manifest; what a killed one left is known by its names. Names alone make no run of
     a folder: somebody else may have a `curve.png`.
@@ -112,7 +112,7 @@ def _walk(folder: Path, runs: list[str], below: str = "") -> Iterator[str]:
 
 
 def _is_junction(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a link of Windows, which Python 3.11 takes for a folder."""
+    """Tell whether an entry is a junction of Windows, which Python 3.11 takes for a folder."""
     tag = getattr(entry.stat(follow_symlinks=False), "st_reparse_tag", None)
     return tag is not None and tag == getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", 0xA0000003)
 
@@ -138,7 +138,7 @@ def known(name: str, behaviors: Collection[str]) -> bool:
 
 
 def _manifest(folder: Path) -> Mapping[str, Any]:
-    """What the manifest says, and nothing where it is damaged or says something else."""
+    """Read the manifest; empty where it is missing, damaged, or something else."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         with open_file(folder / MANIFEST) as file:
             manifest = json.loads(file.read(MOST_BYTES))
@@ -147,7 +147,7 @@ def _manifest(folder: Path) -> Mapping[str, Any]:
 
 
 def _behaviors(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
-    """The file names of the behaviors that manifest or configuration name, or that have a checkpoint by their name."""
+    """Yield the file names of behaviors that the manifest or the configuration names, or that have a checkpoint."""
     configured = _configuration(folder).get("behaviors")
     yield from map(file_name, map(str, configured if isinstance(configured, dict) else ()))
     for name, section in manifest.items():
@@ -159,7 +159,7 @@ def _behaviors(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _listed(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """The files that a manifest names, as its writer names files of this folder: others are never met in it."""
+    """Yield the files that a manifest names; names that lead out of the folder do no harm, as no file there has one."""
     metadata = manifest.get("metadata")
     yield from _texts(metadata.get("files") if isinstance(metadata, dict) else None)
     entries = manifest.get("mlhooks")
@@ -184,10 +184,10 @@ def _is_own_configuration(folder: Path, run_id: str) -> bool:
 
 
 def _configuration(folder: Path) -> Mapping[str, Any]:
-    """What the configuration says, and nothing where there is none."""
+    """Read the configuration; empty where there is none that can be read."""
     path = folder / "configuration.yaml"
     try:
         found = read_yaml(path).value if path.is_file() else None
-    except Exception:  # whatever a file of somebody else may hold
+    except Exception:  # a file of somebody else may hold anything
         return {}
     return found if isinstance(found, dict) else {}

@@ -67,7 +67,7 @@ class RunFolder:
                     "Move it away, or choose another --run-id or --results-dir."
                 )
         for name in (LOCK, *ASIDE):
-            if (self.path / name).is_symlink():  # which would let files elsewhere be emptied, or moved here
+            if (self.path / name).is_symlink():  # a link would let files elsewhere be emptied, or moved here
                 raise UsageError(f"{shown_path(self.path / name)} is a link, which no run makes. Remove it.")
         for _ in range(_ATTEMPTS):
             with writing(self.path):
@@ -77,7 +77,7 @@ class RunFolder:
         raise cannot_write(self.path, FileNotFoundError("it is removed again and again"))
 
     def look(self) -> Contents:
-        """Say what is there; an empty folder is there or not."""
+        """Look at what is in the folder, which need not exist."""
         return contents(self.path, self.run_id)
 
     @property
@@ -110,7 +110,7 @@ class RunFolder:
                     (self.path / name).unlink()
 
     def name_inside(self, path: str | os.PathLike[str]) -> str:
-        """The name of a file in the folder, relative to it and with slashes.
+        """Return the name of a file in the folder, relative to it and with slashes.
 
         Raises:
             UsageError: the path leads out of the folder.

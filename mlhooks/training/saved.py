@@ -11,10 +11,10 @@ LARGEST_WHOLE = 2**53
 
 
 def whole(value: Any, what: str, least: int = 0, most: int = LARGEST_WHOLE) -> int:
-    """The value, where it is a whole number in a range.
+    """Return the value if it is a whole number in a range.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not.
     """
     if type(value) is not int or not least <= value <= most:
         raise ValueError(f"{what} is {value!r:.40}, and must be a whole number from {least:,} to {most:,}")
@@ -22,10 +22,10 @@ def whole(value: Any, what: str, least: int = 0, most: int = LARGEST_WHOLE) -> i
 
 
 def number(value: Any, what: str) -> float:
-    """The value, where it is a finite number.
+    """Return the value if it is a finite number.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not.
     """
     if type(value) not in (int, float) or not math.isfinite(value):
         raise ValueError(f"{what} is {value!r:.40}, and must be a finite number")
@@ -33,10 +33,10 @@ def number(value: Any, what: str) -> float:
 
 
 def array_of(value: Any, what: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """The value, where it is an array of a type and a shape, of which -1 is any size.
+    """Return the value if it is an array of this type and shape, in which -1 stands for any size.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not.
     """
     fits = isinstance(value, np.ndarray) and value.dtype == dtype and len(value.shape) == len(shape)
     if not fits or any(size not in (-1, found) for size, found in zip(shape, value.shape, strict=True)):
@@ -47,10 +47,10 @@ def array_of(value: Any, what: str, dtype: Any, shape: tuple[int, ...]) -> np.nd
 
 
 def indices(value: Any, what: str, rows: int, stop: int, least: int = -1) -> np.ndarray:
-    """The value, where it is an array [rows] (-1: any number) of indices below `stop`, the least of them `least`.
+    """Return the value if it is an array [rows] (-1: any number) of indices from `least` to below `stop`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not.
     """
     array = array_of(value, what, np.int64, (rows,))
     if len(array) and not (least <= array.min() and array.max() < stop):

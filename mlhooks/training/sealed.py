@@ -26,14 +26,14 @@ PLAIN = re.compile(
 
 
 class NotSealed(ValueError):
-    """A file that is none of ours, or is not as it was written."""
+    """A file that mlhooks did not write, or that is not as it was written."""
 
 
 def seal(state: Any) -> bytes:
     """Tensors and plain values as an archive that `torch.load` reads, and that ends with its digest."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    buffer.seek(-2, os.SEEK_END)  # there is the length of the archive's comment
+    buffer.seek(-2, os.SEEK_END)  # the length of the archive's comment is there
     buffer.write(LENGTH.to_bytes(2, "little"))
     digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
     buffer.write(SEAL + digest.encode())

@@ -16,7 +16,7 @@ logger = logging.getLogger("mlhooks")
 
 
 def spaces_of_file(header: Mapping[str, Any], spec: BehaviorSpec) -> Spaces | None:
-    """The spaces that the header of a behavior's file describes; None where there are none.
+    """Return the spaces that the header of a behavior's file describes; None where it describes none.
 
     Raises:
         SpaceError: the description is none, or that of another behavior.

@@ -97,7 +97,7 @@ class Trainer(ABC):
         self.pool = SlotPool()
         self._maps: dict[tuple[int, str], SlotMap] = {}
         self._waiting: list[tuple[int, str, int]] = []
-        self._acted = False  # whether the policy's first actions are what they must be
+        self._acted = False  # whether the policy's first actions have been checked
         self._crowd = Crowd()
         signals = plugins.collect_mapping("get_reward_signals")
         self.reward_signals: list[RewardSignal] = [
@@ -233,7 +233,7 @@ class Trainer(ABC):
         """Refuse numbers that nothing can be learned from, and too few of them, which numpy would repeat."""
         columns = (*steps.obs, steps.reward, steps.group_reward)
         if set(map(len, (*columns, *more))) != {len(steps)}:
-            raise ValueError("as many agents as observations, rewards and the rest")
+            raise ValueError("there are not as many agents as observations, rewards and other values")
         if COMPILED is None or not COMPILED.all_finite(columns):
             self._refuse_not_finite(worker, steps, columns)
         if self.settings.network_settings.normalize:

@@ -12,7 +12,7 @@ CPU = torch.device("cpu")  # to compare a device with it asks less than its type
 
 
 def device_named(name: str | None) -> torch.device:
-    """The device of that name, or the best there is.
+    """Return the device of that name, or the best there is.
 
     Raises:
         UsageError: torch does not know it, the machine does not have it, or it computes nothing.
@@ -21,10 +21,10 @@ def device_named(name: str | None) -> torch.device:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device).item()
     except Exception as error:
-        # RuntimeError, AssertionError or NotImplementedError, as each of torch's devices has it.
+        # Torch's devices raise RuntimeError, AssertionError or NotImplementedError.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UsageError(f"The device {name!r} cannot be used: {reason}") from error
-    return CPU if device.type == "cpu" else device  # of which torch also knows a number 0
+    return CPU if device.type == "cpu" else device  # torch also knows a CPU number 0
 
 
 def to_device(array: np.ndarray, device: torch.device) -> Tensor:

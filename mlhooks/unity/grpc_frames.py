@@ -46,7 +46,7 @@ ALREADY_EXISTS, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 6, 8, 12, 13
 
 
 def objection(fields: Mapping[bytes, bytes]) -> bytes:
-    """The field block of the answer to what is no call of the method, by the fields of the request; or nothing."""
+    """Return the field block that answers a request which is no call of the method; empty for a call of it."""
     if fields[b":method"] != b"POST":
         return _STATUS_405 + _field("allow", "POST")
     if not _CONTENT.fullmatch(fields.get(b"content-type", b"")):

@@ -213,7 +213,7 @@ class Connection(Sender):
         self._complete.append(stream)
 
     def _opened(self, kind: str, number: int) -> Stream | None:
-        """The stream that a frame is about; None if it is closed."""
+        """Return the stream that a frame is about; None if it is closed."""
         if number % 2 == 0 or number > self._last:
             raise Http2Error(PROTOCOL_ERROR, f"a {kind} on stream {number}, which was never opened")
         return self._streams.get(number)

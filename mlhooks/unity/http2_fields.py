@@ -18,7 +18,7 @@ _NAME = re.compile(rb":?[!-9;-@\[-~]+")  # visible characters without upper case
 _MISFIT = re.compile(rb"[\0\r\n]|\A[ \t]|[ \t]\Z")
 _OF_CONNECTIONS = {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}  # (8.2.2)
 _PSEUDO = {b":method", b":scheme", b":authority", b":path"}  # (8.3.1)
-_MOST_DIGITS = 18  # of a length
+_MOST_DIGITS = 18  # in a length
 
 
 class Request(NamedTuple):
@@ -95,7 +95,7 @@ class FieldReader:
 
 
 def _checked(fields: Fields) -> int | None:
-    """The length that fields tell, once they are all well-formed by themselves (8.2)."""
+    """Check that each field is well-formed by itself (8.2), and return the length that they tell."""
     length: int | None = None
     for name, value in fields:
         if not _NAME.fullmatch(name):
@@ -112,7 +112,7 @@ def _checked(fields: Fields) -> int | None:
 
 
 def _of_request(fields: Fields) -> dict[bytes, bytes]:
-    """The fields of a request by name, once they are all there and in order (8.3)."""
+    """Check that the fields of a request are complete and in order (8.3), and return them by name."""
     named: dict[bytes, bytes] = {}
     regular = False
     for name, value in fields:

@@ -37,17 +37,17 @@ class Http2Error(Exception):
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """A frame (4.1)."""
+    """Return a frame (4.1)."""
     return HEADER.pack(len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
 
 
 def settings(values: dict[int, int]) -> bytes:
-    """A frame of settings (6.5)."""
+    """Return a frame of settings (6.5)."""
     return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HL", *item) for item in values.items()))
 
 
 def settings_of(flags: int, payload: bytes) -> Iterator[tuple[int, int]]:
-    """The settings that a frame has, with values that they may have (6.5.2).
+    """Return the settings of a frame, whose values are checked (6.5.2).
 
     Raises:
         Http2Error: they have others, or the frame has another size.
@@ -62,7 +62,7 @@ def settings_of(flags: int, payload: bytes) -> Iterator[tuple[int, int]]:
 
 
 def unpadded(flags: int, payload: bytes) -> bytes:
-    """What a frame carries beside its padding (6.1).
+    """Return what a frame carries beside its padding (6.1).
 
     Raises:
         Http2Error: the padding is longer than the frame.
@@ -77,7 +77,7 @@ def unpadded(flags: int, payload: bytes) -> bytes:
 
 
 def without_priority(stream: int, payload: bytes) -> bytes:
-    """What follows the priority of a stream, which means nothing any more (5.3).
+    """Return what follows the priority of a stream, which is deprecated and ignored (5.3).
 
     Raises:
         Http2Error: there is none, or the stream depends on itself.
@@ -90,7 +90,7 @@ def without_priority(stream: int, payload: bytes) -> bytes:
 
 
 def sized(kind: str, payload: bytes, size: int) -> int:
-    """The number that the payload of a frame is.
+    """Return the number that the payload of a frame holds.
 
     Raises:
         Http2Error: it has another size.

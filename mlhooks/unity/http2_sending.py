@@ -49,7 +49,7 @@ class Stream:
         self.number, self.window, self.length = number, window, length
         self.complete = self.excessive = self.closed = False
         self.body: bytes | bytearray = b""
-        self.size = 0  # of the body with its padding
+        self.size = 0  # bytes of the body with its padding
         self.response: bytes | None = None
         self.sent = 0  # bytes of it
         self.trailers = b""
@@ -60,7 +60,7 @@ class Sender:
 
     def __init__(self) -> None:
         self._out: list[bytes] = []
-        self._before = _NO_TABLE  # of the next field block
+        self._before = _NO_TABLE  # it is sent in front of the next field block
         self._window, self._stream_window, self._frame_size = DEFAULT_WINDOW, DEFAULT_WINDOW, DEFAULT_FRAME
         self._streams: dict[int, Stream] = {}
         self._last = 0  # the highest number of a stream
@@ -69,7 +69,7 @@ class Sender:
         self._complete: list[Stream] = []  # requests that were not handed over yet
 
     def take(self) -> bytes:
-        """What is to be sent now."""
+        """Return what is to be sent now, and forget it."""
         data = b"".join(self._out)
         self._out.clear()
         return data

@@ -169,7 +169,7 @@ class PlayerServer:
 
 
 def _body(call: Stream) -> bytes | bytearray:
-    """What a call carries, which is not kept until it is answered."""
+    """Return what a call carries, and free it before the call is answered."""
     if call.excessive:
         most = f"{grpc_frames.LONGEST_MESSAGE / 2**20:g} MiB"
         raise grpc_frames.NoMessage(grpc_frames.RESOURCE_EXHAUSTED, f"the message is longer than {most}")

@@ -1,4 +1,4 @@
-"""What agents see and do in an environment's own terms: spaces as plain data, and the way from and to arrays."""
+"""Spaces of an environment, in its own terms, as plain data, and their translation to and from arrays."""
 
 from mlhooks.envs.spaces.actions import ActionDecoder
 from mlhooks.envs.spaces.description import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, SpaceError, Tuple

@@ -43,7 +43,7 @@ class ActionDecoder:
 
     @cached_property
     def _decode(self) -> Callable[[ActionTuple], npt.NDArray[Any]]:
-        """Made when it is first used, by when somebody has looked whether the sizes can be true."""
+        """The decoding function; it is made late, when the sizes that a file claims have been checked."""
         space = self.space
         if isinstance(space, Box):
             return _box(space, self._copies)
@@ -55,10 +55,10 @@ class ActionDecoder:
         return self._decode(action)
 
     def each(self, batch: npt.NDArray[Any]) -> Iterable[Any]:
-        """The action of each agent in a batch, as the space's own `sample` gives one."""
+        """Return the action of each agent in a batch, as the space's own `sample` would give it."""
         if self._of_numbers:
             return [np.asarray(number) for number in batch]
-        return batch  # whose rows they are
+        return batch  # its rows are the actions
 
     def differs(self, other: ActionDecoder) -> bool:
         """Whether one action of a behavior is another one in the other space."""
@@ -76,7 +76,7 @@ def _meaning(space: Space) -> tuple[list[Any], ...]:
 def _indices(
     shape: tuple[int, ...], start: npt.NDArray[np.integer[Any]], dtype: np.dtype[Any]
 ) -> Callable[[ActionTuple], npt.NDArray[Any]]:
-    # None where all are 0, as they mostly are.
+    # Starts are mostly 0, and then nothing is added.
     starts = start.astype(dtype) if np.any(start) else None
 
     def decode(action: ActionTuple) -> npt.NDArray[Any]:
@@ -98,7 +98,7 @@ def _box(space: Box, copies: int) -> Callable[[ActionTuple], npt.NDArray[Any]]:
 
     def decode(action: ActionTuple) -> npt.NDArray[Any]:
         scaled: npt.NDArray[Any] = action.continuous * half + middle
-        # What is out of [-1, 1], or rounds past a bound, or has one bound only.
+        # Numbers may be out of [-1, 1], round past a bound, or have one bound only.
         bounded: npt.NDArray[Any] = np.minimum(np.maximum(scaled, low), high)
         return bounded.astype(dtype, copy=False).reshape(len(scaled), *shape)
 

@@ -43,11 +43,11 @@ class Space(ABC):
 
     @abstractmethod
     def to_data(self) -> dict[str, Any]:
-        """The plain form."""
+        """Return the plain form."""
 
     @abstractmethod
     def leaves(self, path: Path = ()) -> Iterator[tuple[Path, Elementary]]:
-        """The elementary spaces in their order, each with the path that leads to it."""
+        """Yield the elementary spaces in their order, each with the path that leads to it."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Space) and self.to_data() == other.to_data()
@@ -56,7 +56,7 @@ class Space(ABC):
 
     @staticmethod
     def from_data(data: Any) -> Space:
-        """The space of a plain form.
+        """Return the space of a plain form.
 
         Raises:
             SpaceError: says what is wrong with it.
@@ -71,7 +71,7 @@ class Elementary(Space):
     dtype: np.dtype[Any]
 
     def leaves(self, path: Path = ()) -> Iterator[tuple[Path, Elementary]]:
-        """This one."""
+        """Yield this space alone."""
         yield path, self
 
 
@@ -90,7 +90,7 @@ class _Array(Elementary):
         return math.prod(self.shape)
 
     def _spread(self, name: str, value: ArrayLike, dtype: DTypeLike) -> np.ndarray:
-        """A number for each number of a member, in place of one for all."""
+        """Return a number for each number of a member, in place of one for all."""
         try:
             given = np.asarray(value)
             with np.errstate(invalid="ignore", over="ignore"):
@@ -114,7 +114,7 @@ class Box(_Array):
             raise SpaceError("low of Box is above its high, or NaN")
 
     def to_data(self) -> dict[str, Any]:
-        """The plain form."""
+        """Return the plain form."""
         bounds = {"low": _packed(self.low), "high": _packed(self.high)}
         return {"space": "Box", "shape": list(self.shape), "dtype": self.dtype.name, **bounds}
 
@@ -141,7 +141,7 @@ class Discrete(Elementary):
             raise SpaceError(f"Discrete of {self.dtype.name}, which is none of {', '.join(_INTEGERS)}")
 
     def to_data(self) -> dict[str, Any]:
-        """The plain form."""
+        """Return the plain form."""
         return {"space": "Discrete", "n": self.n, "start": self.start, "dtype": self.dtype.name}
 
     def __str__(self) -> str:
@@ -160,7 +160,7 @@ class MultiDiscrete(_Array):
             raise SpaceError("nvec of MultiDiscrete holds a number below 1 or too large")
 
     def to_data(self) -> dict[str, Any]:
-        """The plain form."""
+        """Return the plain form."""
         counts = {"nvec": _packed(self.nvec), "start": _packed(self.start)}
         return {"space": "MultiDiscrete", "shape": list(self.shape), "dtype": self.dtype.name, **counts}
 
@@ -176,7 +176,7 @@ class MultiBinary(_Array):
         super().__init__(shape, np.int8, ("int8",))
 
     def to_data(self) -> dict[str, Any]:
-        """The plain form."""
+        """Return the plain form."""
         return {"space": "MultiBinary", "shape": list(self.shape)}
 
     def __str__(self) -> str:
@@ -190,11 +190,11 @@ class Tuple(Space):
         self.parts = tuple(parts)
 
     def to_data(self) -> dict[str, Any]:
-        """The plain form."""
+        """Return the plain form."""
         return {"space": "Tuple", "parts": [part.to_data() for part in self.parts]}
 
     def leaves(self, path: Path = ()) -> Iterator[tuple[Path, Elementary]]:
-        """Those of all parts, in their order."""
+        """Yield those of all parts, in their order."""
         for index, part in enumerate(self.parts):
             yield from part.leaves((*path, index))
 
@@ -212,11 +212,11 @@ class Dict(Space):
                 raise SpaceError(f"Dict with the key {key!r}, which is neither a text nor a whole number")
 
     def to_data(self) -> dict[str, Any]:
-        """The plain form."""
+        """Return the plain form."""
         return {"space": "Dict", "keys": [*self.parts], "parts": [part.to_data() for part in self.parts.values()]}
 
     def leaves(self, path: Path = ()) -> Iterator[tuple[Path, Elementary]]:
-        """Those of all parts, in their order."""
+        """Yield those of all parts, in their order."""
         for key, part in self.parts.items():
             yield from part.leaves((*path, key))
 
@@ -225,7 +225,7 @@ class Dict(Space):
 
 
 def _packed(array: np.ndarray) -> Any:
-    """The numbers of an array, or the one that all are."""
+    """Return the numbers of an array, or a single one where all are equal."""
     numbers = array.ravel()
     if numbers.size and (numbers == numbers[0]).all():
         return numbers[0].item()
@@ -285,7 +285,7 @@ def _dtype(name: str) -> str:
 
 
 def _numbers(data: Any) -> Any:
-    """A number or a flat list of them, and nothing else that an array can be made of."""
+    """Check that this is a number or a flat list of numbers, because an array can be made of much else."""
     for number in data if isinstance(data, list) else [data]:
         if not isinstance(number, int | float):
             raise SpaceError(f"{_short(number)} where a number is wanted")

@@ -1,4 +1,4 @@
-"""What is said of an observation that its space does not hold."""
+"""Descriptions of observations that are not in their spaces."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Misfit(Exception):
 
 
 def title(path: Path) -> str:
-    """What a part is called."""
+    """Return what a part is called in messages."""
     return f'observation "{"/".join(map(str, path))}"' if path else "the observation"
 
 
 def structure_misfit(space: Space, value: Any, path: Path = ()) -> Misfit | None:
-    """Say which Dict or Tuple is none, lacks a part, or has one too many; None where all are there."""
+    """Return a misfit for a Dict or Tuple that is none, lacks a part or has one too many; None where all fit."""
     extra: Misfit | None = None
     match space:
         case Dict(parts=parts):
@@ -64,7 +64,7 @@ def structure_misfit(space: Space, value: Any, path: Path = ()) -> Misfit | None
 
 
 def bounds_misfit(space: Space, value: Any, path: Path) -> Misfit | None:
-    """Say that a number of an elementary space is beyond its bounds by more than rounding; None where none is."""
+    """Return a misfit for numbers that exceed their bounds by more than rounding does; None where all fit."""
     if not isinstance(space, Box):
         return None
     array, low, high = np.asarray(value), space.low, space.high
@@ -78,7 +78,7 @@ def bounds_misfit(space: Space, value: Any, path: Path) -> Misfit | None:
 
 
 def found(value: Any) -> str:
-    """A value in words, however large it is."""
+    """Describe a value briefly, however large it is."""
     if isinstance(value, Mapping):
         return f"a dict with the keys {_keys(value)}"
     if isinstance(value, tuple | list):

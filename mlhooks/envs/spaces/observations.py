@@ -95,9 +95,9 @@ class ObservationEncoder:
         return encoded
 
     def count(self, observation: Any) -> int | None:
-        """How many observations there are in a batch as vector environments give it; None of a single observation.
+        """Count the observations in a batch as vector environments give it; None for a single observation.
 
-        Which of them it is shows in every part: a batch has one dimension more than the space.
+        Every part tells which of the two it is: a batch has one dimension more than the space.
 
         Raises:
             Misfit: It is neither, an empty batch, or a part says something else than another.
@@ -134,7 +134,7 @@ class ObservationEncoder:
                 raise misfit
 
     def row(self, batch: Any, copy: int) -> Any:
-        """The observation of one copy in a batch as vector environments give it."""
+        """Return the observation of one copy in a batch as vector environments give it."""
         return _row(self.space, batch, copy)
 
     def _refuse(self, observation: Any, copy: int, *, strict: bool = False) -> None:
@@ -181,7 +181,7 @@ def _row(space: Space, batch: Any, copy: int) -> Any:
 
 
 def _encoding(space: Elementary) -> tuple[tuple[int, ...], Encode]:
-    """The shape of one encoded observation, and what encodes a batch of them."""
+    """Return the shape of one encoded observation, and what encodes a batch of them."""
     match space:
         case Box():
             return _image(space.shape) if space.is_image else _vector(space)
@@ -237,7 +237,7 @@ def _image(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Encode]:
                 raise _Unfit
             pixels = pixels.astype(np.uint8)
         pixels = pixels.reshape(count, *shape)
-        # what is handed on has its channels first, but last in memory, as experience is kept
+        # The result has its channels first, but last in memory, as experience is kept.
         if first:  # plane by plane, which takes a quarter of the time of a copy that numpy transposes
             last = np.stack([*pixels.reshape(-1, channels, height, width).swapaxes(0, 1)], axis=-1)
         else:

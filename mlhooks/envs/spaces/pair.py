@@ -29,7 +29,7 @@ class Spaces:
     action: Space
 
     def __post_init__(self) -> None:
-        self.decode  # noqa: B018 - which refuses what cannot be acted in
+        self.decode  # noqa: B018 - it refuses spaces that nobody can act in
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process without what was made here."""
@@ -61,12 +61,12 @@ class Spaces:
             raise SpaceError(f"{self.action}, whose actions are not the behavior's: {sizes}")
 
     def to_data(self) -> dict[str, Any]:
-        """The plain form, for a file."""
+        """Return the plain form, for a file."""
         return {"observation": self.observation.to_data(), "action": self.action.to_data()}
 
     @classmethod
     def from_data(cls, data: Any) -> Spaces:
-        """The spaces of a plain form.
+        """Return the spaces of a plain form.
 
         Raises:
             SpaceError: says what is wrong with it.

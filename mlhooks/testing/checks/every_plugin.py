@@ -165,7 +165,7 @@ def test_run_leaves_the_process_as_it_was(mlhooks_target: Target, scratch: Path)
 
 
 def test_run_does_not_reset_the_global_seeds(mlhooks_target: Target, scratch: Path) -> None:
-    """Runs with different seeds end with different states of the global generators: nothing seeded them again."""
+    """Runs with different seeds end with different states of the global generators: nothing reseeded them."""
     states = []
     for seed in (1, 2):
         short_run(mlhooks_target, scratch / str(seed), seed=seed)

@@ -39,7 +39,7 @@ def test_same_seed_gives_the_same_weights(trial: Trial) -> None:
     )
     demand(
         differing(first, other),
-        "Trainers with different seeds have equal weights: something seeds the generators again, such as "
+        "Trainers with different seeds have equal weights: something reseeds the generators, such as "
         "torch.manual_seed in create_policy or create_optimizer.",
     )
 

@@ -37,8 +37,8 @@ def test_learning_rate_follows_its_schedule(trial: Trial) -> None:
     demand(
         0.5 < start < 2.0 and end < 0.4,
         f"With a linear schedule an update moves the parameters {start:.2f} times as far as with a constant one at the "
-        f"start, and {end:.2f} times as far near max_steps; that should be about 1 and 0. Read the learning rate for "
-        "each update again, at the step that set_step tells.",
+        f"start, and {end:.2f} times as far near max_steps; that should be about 1 and 0. Read the learning rate "
+        "before each update, at the step that set_step tells.",
     )
 
 

@@ -95,7 +95,10 @@ def test_new_run_begins_anew(start: Start) -> None:
     lost = lost_of(stored(second, range(8, 10)))
     demand(not lost, f"A run that overwrites an earlier one lacks the summaries of the steps {lost}.")
     old = any(stored(second, range(1, 4)).values())
-    demand(not old, "Values of an earlier run in the folder are still there: begin again unless `run.resumed`.")
+    demand(
+        not old,
+        "Values of an earlier run in the folder are still there: start with an empty file unless `run.resumed`.",
+    )
 
 
 def test_inference_leaves_statistics_alone(start: Start) -> None:
