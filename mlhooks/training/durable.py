@@ -13,30 +13,32 @@ from mlhooks.errors import ResultsError
 PART = ".{}.part"
 """What a file is called while it is written."""
 
+_ELSEWHERE = ", or choose another --results-dir."
 _ADVICE = {
-    "ENOSPC": "Free some space on that disk",
-    "EDQUOT": "Your quota there is used up: remove something, or have it raised",
-    "EROFS": "That file system is read-only",
-    "EACCES": "Allow writing there",
-    "EPERM": "Allow writing there",
-    "EFBIG": "That is larger than a file may be there",
-    "ENAMETOOLONG": "Choose a shorter --run-id or --results-dir",
-    "ENOTDIR": "A part of that path is a file, and no folder",
-    "EISDIR": "Move the folder that has this name away",
-    "EEXIST": "Move what has this name away",
-    "ENOENT": "Its folder was removed while the run went on",
-    "EIO": "Look after the disk or the connection to it",
+    "ENOSPC": f"Free some space on that disk{_ELSEWHERE}",
+    "EDQUOT": f"Your quota there is used up: remove something, have it raised{_ELSEWHERE}",
+    "EROFS": "Choose a --results-dir on a file system that is not read-only.",
+    "EACCES": f"Allow writing there{_ELSEWHERE}",
+    "EPERM": f"Allow writing there{_ELSEWHERE}",
+    "EFBIG": f"Raise the limit on the size of files (ulimit -f){_ELSEWHERE}",
+    "ENAMETOOLONG": "Choose a shorter --run-id or --results-dir.",
+    "ENOTDIR": f"A part of that path is a file, and no folder: move it away{_ELSEWHERE}",
+    "EISDIR": f"Move the folder that has this name away{_ELSEWHERE}",
+    "EEXIST": f"Move what has this name away{_ELSEWHERE}",
+    "ENOENT": "Its folder was removed or renamed meanwhile.",
+    "EIO": f"Look after the disk, or the connection to it{_ELSEWHERE}",
 }
+_OTHERWISE = f"See what is wrong with that place{_ELSEWHERE}"
 _IN_USE = 32  # of Windows, which does not let a file be moved or removed that is open
 
 
 def cannot_write(path: Path, error: OSError) -> ResultsError:
     """Return the error that says what could not be written, why, and what to do about it."""
     reason = error.strerror or str(error) or type(error).__name__
-    advice = _ADVICE.get(errno.errorcode.get(error.errno or 0, ""), "See what is wrong with that place")
+    advice = _ADVICE.get(errno.errorcode.get(error.errno or 0, ""), _OTHERWISE)
     if getattr(error, "winerror", None) == _IN_USE:
-        advice = "Close the program that has it open"
-    return ResultsError(f"{path} cannot be written: {reason}. {advice}, or choose another --results-dir.")
+        advice = f"Close the program that has it open{_ELSEWHERE}"
+    return ResultsError(f"{path} cannot be written: {reason}. {advice}")
 
 
 @contextlib.contextmanager

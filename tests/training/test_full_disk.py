@@ -82,7 +82,7 @@ def test_disk_that_is_full_from_any_moment_on_ends_the_run_with_a_sentence_and_l
         (errno.EDQUOT, "Your quota"),
         (errno.EROFS, "read-only"),
         (errno.EACCES, "Allow writing"),
-        (errno.EFBIG, "larger than a file may be"),
+        (errno.EFBIG, "Raise the limit"),
         (errno.EIO, "Look after the disk"),
         (errno.EUCLEAN if hasattr(errno, "EUCLEAN") else errno.ENODEV, "See what is wrong"),
     ],
