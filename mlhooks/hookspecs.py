@@ -91,8 +91,8 @@ def create_env_manager(options: RunOptions, make_env: Callable[[int], BaseEnv]) 
     """Return the manager that decides where and how environment workers run; `make_env(worker_id)` makes one.
 
     `make_env` can be sent to another process by cloudpickle, which loads the run's plugins there; the options that it
-    holds there lack the behaviors. A
-    manager without `set_parameters` is refused where a curriculum would change environment parameters.
+    holds there lack the behaviors. A manager without `set_parameters` is refused where a curriculum would change
+    environment parameters.
     Called once when the run starts; the first answer wins and the built-in manager answers last. A failure stops the
     run before training.
     """
@@ -211,7 +211,7 @@ def env_failed(worker: Worker, error: BaseException, will_restart: bool) -> None
 def export_model(trainer: Trainer, path: Path) -> Iterable[Path]:
     """Write a deployable model and return the files written; `path` is their stem, without a suffix.
 
-    They lie beside `path` or elsewhere in the folder of the run, and none of them is the checkpoint, `path` with `.pt`.
+    The files lie beside `path` or elsewhere in the run's folder; none of them may be the checkpoint, `path` with `.pt`.
 
     Collect: called beside every checkpoint, once its files are durable and the manifest names them, and at the end of
     the run. During training a failure is contained as an observer's.

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-CROWD, CROWDS = 4096, 64
-"""How many agents may appear one after the other before any agent is heard of again: so many, and so many messages of
-as many agents as ever came in one. The agents of a game that take turns all appear before the first one comes again."""
+MOST_NEWCOMERS, MOST_MESSAGES = 4096, 64
+"""How many new agents may appear before a known one is heard of again, and how many messages may be full of new agents;
+the larger of both limits counts. Agents that take turns in a game all appear before the first one comes again."""
 
 
 class SlotPool:
@@ -45,9 +45,8 @@ class SlotMap:
     The common case, the same agents in the same order as last time, costs one comparison.
 
     Attributes:
-        strangers: how many agents have appeared since one was last heard of again; without an end that nobody sends,
-            they are gone.
-        most: agents that came in one message, at most.
+        newcomers: how many new agents have appeared since a known one was last heard of.
+        most: the largest number of agents that came in one message.
     """
 
     def __init__(self, pool: SlotPool) -> None:
@@ -55,12 +54,12 @@ class SlotMap:
         self._slot_of: dict[int, int] = {}
         self._last_ids = b""
         self._last_slots = np.empty(0, np.int64)
-        self.strangers = self.most = 0
+        self.newcomers = self.most = 0
 
     @property
     def vanishing(self) -> bool:
-        """Whether so many agents appeared and were never heard of again that this will go on."""
-        return self.strangers > max(CROWD, CROWDS * self.most)
+        """Whether agents keep appearing and are never heard of again, as if each step had new ids."""
+        return self.newcomers > max(MOST_NEWCOMERS, MOST_MESSAGES * self.most)
 
     def slots(self, agent_ids: np.ndarray) -> np.ndarray:
         """Slots [agents] of agent ids [agents]; unknown agents get one. Unchanged ids give the same array again.
@@ -77,7 +76,7 @@ class SlotMap:
             if agent not in known:
                 known[agent] = take()
         new = len(known) - before
-        self.strangers = self.strangers + new if new == len(agents) else 0
+        self.newcomers = self.newcomers + new if new == len(agents) else 0
         self.most = max(self.most, len(agents))
         self._last_ids = ids
         self._last_slots = np.array([known[agent] for agent in agents], dtype=np.int64)
@@ -100,7 +99,7 @@ class SlotMap:
         if len(agent_ids) == 0:
             return
         self.pool.give_back([self._slot_of.pop(agent) for agent in agent_ids.tolist() if agent in self._slot_of])
-        self.strangers = 0
+        self.newcomers = 0
         self._last_ids = b""
 
     def state_dict(self) -> dict[str, Any]:

@@ -48,8 +48,8 @@ from mlhooks.training.part_checks import check_update
 from mlhooks.training.persistence import Persistence
 from mlhooks.training.run_files import known
 from mlhooks.training.run_folder import RunFolder
-from mlhooks.training.signals import StopRequest
 from mlhooks.training.spaces import take_spaces
+from mlhooks.training.stop_request import StopRequest
 from mlhooks.training.threads import Threads
 from mlhooks.training.trainer import Trainer
 from mlhooks.training.transfer import device_named

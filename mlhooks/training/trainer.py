@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from mlhooks.envs.pixels import to_floats
 from mlhooks.envs.slots import SlotMap, SlotPool
 from mlhooks.envs.spaces import Spaces
-from mlhooks.errors import ContractBroken, NonFiniteError, PluginError, UnsupportedError
+from mlhooks.errors import ContractBroken, PluginError, UnsupportedError
 from mlhooks.settings import HyperparameterSettings, TrainerSettings
 from mlhooks.stats import StatsAggregationMethod, StatsPropertyType, StatsReporter
 from mlhooks.training.checkpoints import load_modules
-from mlhooks.training.crowd import Crowd
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.optimizer_checks import check_made
@@ -28,13 +27,13 @@ from mlhooks.training.part_checks import check_actions
 from mlhooks.training.policy import Actions, Policy
 from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.saved import whole
-from mlhooks.training.store import COMPILED, ExperienceStore
+from mlhooks.training.silent_agents import SilentAgents
+from mlhooks.training.step_checks import check_values
+from mlhooks.training.store import ExperienceStore
 from mlhooks.training.transfer import CPU, to_device
 
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class Trainer(ABC):
         self._maps: dict[tuple[int, str], SlotMap] = {}
         self._waiting: list[tuple[int, str, int]] = []
         self._acted = False  # whether the policy's first actions have been checked
-        self._crowd = Crowd()
+        self._silent_agents = SilentAgents()
         signals = plugins.collect_mapping("get_reward_signals")
         self.reward_signals: list[RewardSignal] = [
             signals[name][0](name, behavior_spec, signal) for name, signal in settings.reward_signals.items()
@@ -180,14 +179,14 @@ class Trainer(ABC):
 
         Whatever is raised, nothing of the step was stored.
         """
-        self._check_values(worker, decisions, decisions.group_id)
+        check_values(self, worker, decisions, decisions.group_id)
         slots = self._maps.get((worker, behavior_id))
         if slots is None:
             slots = self._maps[worker, behavior_id] = SlotMap(self.pool)
         store, ended, where = self.store, None, None
         before = store.complete
         if len(terminals):
-            self._check_values(worker, terminals, terminals.group_id, terminals.interrupted)
+            check_values(self, worker, terminals, terminals.group_id, terminals.interrupted)
             ended = slots.find(terminals.agent_id)
         if agents := len(decisions):
             where = slots.slots(decisions.agent_id)
@@ -212,11 +211,11 @@ class Trainer(ABC):
         self.episodes.reserve(self.pool.size)
         if slots.vanishing:
             raise ContractBroken(
-                f"Behavior {behavior_id!r}: {slots.strangers:,} agents of worker {worker} have appeared one after the "
+                f"Behavior {behavior_id!r}: {slots.newcomers:,} agents of worker {worker} have appeared one after the "
                 "other without any of them being heard of again: each step has new agent ids, and the agents before "
                 "never end. An agent keeps its id until it ends, in a terminal step."
             )
-        self._crowd.look_at(self.store, behavior_id)
+        self._silent_agents.look_at(self.store, behavior_id)
 
     def _end_episodes(self, slots: np.ndarray, terminals: TerminalSteps) -> None:
         """Take in the ends of agents' episodes; their slots are -1 for those that never decided."""
@@ -228,47 +227,6 @@ class Trainer(ABC):
         self.stats.add_stats("Environment/Cumulative Reward", returns, StatsAggregationMethod.HISTOGRAM)
         self.stats.add_stats("Environment/Episode Length", lengths)
         self.stats.add_stats("Policy/Extrinsic Reward", returns)
-
-    def _check_values(self, worker: int, steps: DecisionSteps | TerminalSteps, *more: np.ndarray) -> None:
-        """Refuse numbers that nothing can be learned from, and too few of them, which numpy would repeat."""
-        columns = (*steps.obs, steps.reward, steps.group_reward)
-        if set(map(len, (*columns, *more))) != {len(steps)}:
-            raise ValueError("there are not as many agents as observations, rewards and other values")
-        if COMPILED is None or not COMPILED.all_finite(columns):
-            self._refuse_not_finite(worker, steps, columns)
-        if self.settings.network_settings.normalize:
-            for index, obs in enumerate(steps.obs):
-                if obs.ndim == 2 and not np.vdot(obs, obs) <= FLOAT32_MAX:
-                    self._refuse_huge(worker, steps, index)
-
-    def _refuse_huge(self, worker: int, steps: DecisionSteps | TerminalSteps, index: int) -> None:
-        obs = steps.obs[index]
-        where = np.argwhere(np.square(obs, dtype=np.float64) > FLOAT32_MAX)
-        if not len(where):
-            return
-        agent, number = where[0]
-        name = self.behavior_spec.observation_specs[index].name or "unnamed"
-        raise NonFiniteError(
-            f"Behavior {self.behavior_name!r}: number {number} of observation {index} ({name}) of agent "
-            f"{steps.agent_id[agent]} in worker {worker} is {obs[agent, number]:g}, at step {self.step:,}. "
-            "`normalize: true` squares numbers, and beside this one's square those of all others would be lost. Let "
-            "the environment clip or scale it; nothing was learned from it."
-        )
-
-    def _refuse_not_finite(
-        self, worker: int, steps: DecisionSteps | TerminalSteps, columns: Sequence[np.ndarray]
-    ) -> None:
-        for index, values in enumerate(columns):
-            if values.dtype == np.uint8 or (finite := np.isfinite(values)).all():
-                continue
-            bad = ~finite.reshape(len(values), -1).all(axis=1)
-            specs = self.behavior_spec.observation_specs
-            names = [f"observation {i} ({spec.name or 'unnamed'})" for i, spec in enumerate(specs)]
-            raise NonFiniteError(
-                f"Behavior {self.behavior_name!r}: the {[*names, 'reward', 'group reward'][index]} of agents "
-                f"{steps.agent_id[bad][:5].tolist()} in worker {worker} is NaN or infinite, at step {self.step:,}. "
-                "The environment sent it; nothing was learned from it."
-            )
 
     def act(self) -> Iterator[tuple[int, str, ActionTuple]]:
         """Decide for all agents that wait, in one batch; yields each worker's and behavior id's actions."""

@@ -11,7 +11,7 @@ import pytest
 from mlagents_envs.base_env import DecisionSteps, TerminalSteps
 
 from mlhooks.errors import EnvironmentFailure
-from mlhooks.training import crowd
+from mlhooks.training import silent_agents
 from tests.scripted import Corridor, Env, config, train
 from tests.training.recorder import Recorder
 
@@ -113,7 +113,7 @@ class Strangers(Corridor):
 
 
 def test_agents_that_vanish_one_after_the_other_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlhooks.envs.slots.CROWD", 100)
+    monkeypatch.setattr("mlhooks.envs.slots.MOST_NEWCOMERS", 100)
     with pytest.raises(EnvironmentFailure, match="Behavior 'Corridor': 260 agents of worker 0 have appeared one after"):
         train(config("Corridor", "test:x"), tmp_path, Env(lambda: Strangers(4)))  # 4 * 64 may come one after the other
 
@@ -137,8 +137,8 @@ def test_agents_that_take_turns_are_learned_from(tmp_path: Path) -> None:
 def test_agents_that_are_gone_beside_others_that_stay_are_spoken_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, faithful: int
 ) -> None:
-    monkeypatch.setattr(crowd, "FEW", 64)
-    monkeypatch.setattr(crowd, "SILENT", 10)
+    monkeypatch.setattr(silent_agents, "FEW", 64)
+    monkeypatch.setattr(silent_agents, "SILENT", 10)
     run = train(config("Corridor", "test:x", max_steps=200), tmp_path, Env(lambda: Strangers(2, faithful)))
     assert run.trainers["Corridor"].step == 200
     said = "Behavior 'Corridor': of 63 agents that have decided and not ended, 52 took part in none of the last 10"

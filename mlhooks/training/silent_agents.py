@@ -11,13 +11,13 @@ from mlhooks.training.store import ExperienceStore
 logger = logging.getLogger("mlhooks")
 
 FEW = 4096
-"""Slots up to which nobody asks who holds them."""
+"""Up to this many slots, nobody asks whether their agents are silent."""
 SILENT = 1000
 """Decisions of a behavior after which an agent that took part in none of them counts as silent."""
 
 
-class Crowd:
-    """Says when most of a behavior's agents are silent, each time that there are twice as many agents.
+class SilentAgents:
+    """Warns when most of a behavior's agents are silent; it looks each time that the number of agents has doubled.
 
     An agent may pause for as long as it likes, so this ends no run. An agent that is gone without a terminal step,
     however, is waited for as long as the run goes on, and its last decision is kept for it.
