@@ -16,7 +16,7 @@ from mlhooks.names import MANIFEST
 from mlhooks.places import path_below
 
 FILES = (MANIFEST.as_posix(), "run_logs/timers.json", "configuration.yaml", "stats.jsonl", "curve.png")
-"""What a resumed run reads or writes, beside what the manifest names."""
+"""What a run reads or writes, beside what the manifest names."""
 MOST_BYTES = 2**27
 """More than the manifest of ten thousand checkpoints has; beyond them none is read."""
 
@@ -112,15 +112,23 @@ def inside(folder: Path, name: str) -> Path:
     return folder / path
 
 
-def check_entries(folder: Path) -> None:
-    """Check that nothing in a run's folder leads whoever writes there out of it, or lets them wait for ever.
+def check_files(folder: Path) -> None:
+    """Check that no folder lies where a run has a file.
 
     Raises:
-        CheckpointError: it holds a link that leads out of it, a pipe, a socket or a device, or a folder for a file.
+        CheckpointError: there is one.
     """
     for name in FILES:
         if (folder / name).is_dir():
             raise CheckpointError(f"{folder / name} is a folder, where a run has a file. Move it away.")
+
+
+def check_entries(folder: Path) -> None:
+    """Check that nothing in a run's folder leads whoever writes there out of it, or lets them wait for ever.
+
+    Raises:
+        CheckpointError: it holds a link that leads out of it, or a pipe, a socket or a device.
+    """
     for parent, folders, files in os.walk(folder):
         for path in (Path(parent, name) for name in (*folders, *files)):
             if path.is_symlink() and path_below(folder, path) is None:

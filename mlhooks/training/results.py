@@ -11,7 +11,7 @@ from mlhooks.places import shown_path
 from mlhooks.settings import CheckpointSettings, RunOptions
 from mlhooks.training.checkpoints import CheckpointFolder
 from mlhooks.training.durable import writing
-from mlhooks.training.manifest import check_entries
+from mlhooks.training.manifest import check_entries, check_files
 from mlhooks.training.name_limits import refuse_long_names
 from mlhooks.training.run_files import Contents, is_run
 from mlhooks.training.run_folder import RunFolder
@@ -56,6 +56,7 @@ def check_folder(options: RunOptions, folder: RunFolder) -> None:
             the folder holds what no run wrote.
         CheckpointError: what is there to go on from is damaged.
     """
+    check_files(folder.path)
     _check_source(options.checkpoint_settings, folder)
     if options.checkpoint_settings.resume and not options.checkpoint_settings.inference:
         folder.remove_parts()

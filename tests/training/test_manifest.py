@@ -202,6 +202,15 @@ def test_folder_in_place_of_the_manifest_is_named(run: Path) -> None:
     refused(run, match="is a folder, (not a file|where a run has a file)")
 
 
+@pytest.mark.parametrize("how", ["resume", "force"])
+def test_folder_where_a_run_writes_a_file_is_refused(run: Path, how: str) -> None:
+    (run / "stats.jsonl").unlink()
+    (run / "stats.jsonl").mkdir()
+    with pytest.raises(CheckpointError, match=r"stats.jsonl is a folder, where a run has a file"):
+        train(SETTINGS, run.parent, Env(), **{how: True})
+    assert mlhooks.load(run).behavior_name == "Corridor"
+
+
 def test_neither_the_manifest_nor_a_folder_is_removed_as_part_of_an_old_checkpoint(run: Path) -> None:
     (run / "kept").mkdir()
     altered(run, lambda m: m["mlhooks"][0]["exported"].extend(["run_logs/training_status.json", "kept"]))
