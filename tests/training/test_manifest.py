@@ -15,7 +15,9 @@ import mlhooks
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.names import MANIFEST
 from mlhooks.training.checkpoints import CheckpointFolder, write_durably
+from mlhooks.training.folder_lock import LOCK
 from mlhooks.training.manifest import inside, read_manifest
+from mlhooks.training.run_files import ASIDE
 from tests.scripted import Env, config, train
 
 SETTINGS = config("Corridor", "test:x", max_steps=300, checkpoint_interval=100, keep_checkpoints=2)
@@ -101,13 +103,13 @@ def test_link_that_leads_out_of_the_folder_is_not_followed(run: Path, link: str)
 
 
 @links
-@pytest.mark.parametrize("name", [".lock", ".mlhooks-replaced", ".mlhooks-replacing", ".mlhooks-removing"])
+@pytest.mark.parametrize("name", [LOCK, *ASIDE])
 @pytest.mark.parametrize("how", ["resume", "force"])
 def test_link_in_place_of_what_a_run_works_with_is_not_followed(run: Path, name: str, how: str) -> None:
     outside = run.parent / "outside"
     outside.mkdir()
     (outside / "file").write_text("precious")
-    (run / name).symlink_to(outside / "file" if name == ".lock" else outside)
+    (run / name).symlink_to(outside / "file" if name == LOCK else outside)
     with pytest.raises((UsageError, CheckpointError), match=f"{name} is a link, which no run makes"):
         train(SETTINGS, run.parent, Env(), **{how: True})
     assert (outside / "file").read_text() == "precious"
