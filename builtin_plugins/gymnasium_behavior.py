@@ -117,5 +117,5 @@ class GymnasiumBehavior(SingleBehaviorEnv):
             return EnvironmentFailure(f"{failed}: {what}{in_brackets(raised_at(error))}")
         if isinstance(error, WrongAnswer):
             return ContractBroken(f"{failed}: {error}{place}.")
-        without = ", or go without this check by --set env_settings.check=never" if error.strict else ""
-        return ContractBroken(f"{failed}: {error}. Mend {method}(){place} or the observation_space{without}.")
+        without = ", or turn this check off by --set env_settings.check=never" if error.strict else ""
+        return ContractBroken(f"{failed}: {error}. Correct {method}(){place} or the observation_space{without}.")

@@ -125,9 +125,7 @@ def _configuration_of_run(started_in: Path, flags: Mapping[str, Any]) -> tuple[P
 def _options(
     config: Path | Mapping[str, Any] | None, plugins: PluginManager, flags: Mapping[str, Any], overrides: Sequence[str]
 ) -> RunOptions:
-    registry = SettingsRegistry(
-        plugins.collect_mapping("get_trainer_types"), plugins.collect_mapping("get_reward_signals")
-    )
+    registry = SettingsRegistry.from_plugins(plugins)
     loaded = load_run_options(config, registry, flags=flags, overrides=overrides)
     return _seeded(LoadedOptions(loaded.options, [*loaded.warnings, *refuse_unsupported(loaded, registry)]))
 

@@ -52,8 +52,8 @@ def _of_the_system(error: BaseException) -> str:
     if is_shortage(error):
         words = next(iter(text_of(error).splitlines()), type(error).__name__)
         return (
-            f"There is not enough memory: {words}{in_brackets(raised_at(error))}. Make what is large in the "
-            "configuration smaller, such as buffer_size, hidden_units or num_areas."
+            f"There is not enough memory: {words}{in_brackets(raised_at(error))}. Lower the large "
+            "settings, such as buffer_size, hidden_units or num_areas."
         )
     return ""
 
@@ -63,9 +63,9 @@ def _defect(error: BaseException) -> str:
         handle, file = tempfile.mkstemp(prefix="mlhooks-defect-", suffix=".txt", text=True)
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as report:
             report.write(_report(error, os.environ))
-        where = f"What a report needs is in {file}; --debug shows where it comes from here"
+        where = f"{file} holds what a report needs; --debug shows the traceback here"
     except OSError:
-        where = "Say --debug to see where it comes from"
+        where = "Use --debug to see where it comes from"
     return f"This is a defect of mlhooks or of a plugin. {where}."
 
 

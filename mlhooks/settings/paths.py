@@ -34,7 +34,7 @@ def _below(run_id: str) -> str:
     if "" in parts:
         raise ValueError("has a slash too many: every part between slashes is the name of a folder")
     for part in parts if _ON_WINDOWS else ():
-        name = part.replace("%", "_")  # which `file_name` keeps for itself
+        name = part.replace("%", "_")  # `file_name` keeps % for itself
         if file_name(name) != name:
             raise ValueError(
                 f'has the part {part!r}, which Windows does not take for a name: it takes none of <>:"|?*, no dot or '

@@ -37,7 +37,7 @@ def _storable(value: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 FOR_ONE_RUN = ("force", "resume", "inference")
-"""Of checkpoint_settings, what is said for one invocation: in a file it has no effect."""
+"""Keys of checkpoint_settings that are said for one invocation; in a file they have no effect."""
 
 
 class EnvironmentSettings(SettingsModel):

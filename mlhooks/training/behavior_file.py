@@ -13,7 +13,7 @@ from mlhooks.training.saved import whole
 from mlhooks.training.trainer import Trainer
 
 LARGEST_SIZE = 2**24
-"""What no part of an observation or action exceeds."""
+"""The largest size of any part of an observation or action."""
 
 
 def as_behavior_file(trainer: Trainer, state: Mapping[str, Any]) -> dict[str, Any]:

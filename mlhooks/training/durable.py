@@ -26,10 +26,10 @@ _ADVICE = {
     "EISDIR": f"Move the folder that has this name away{_ELSEWHERE}",
     "EEXIST": f"Move what has this name away{_ELSEWHERE}",
     "ENOENT": "Its folder was removed or renamed meanwhile.",
-    "EIO": f"Look after the disk, or the connection to it{_ELSEWHERE}",
+    "EIO": f"Check the disk, or the connection to it{_ELSEWHERE}",
 }
-_OTHERWISE = f"See what is wrong with that place{_ELSEWHERE}"
-_IN_USE = 32  # of Windows, which does not let a file be moved or removed that is open
+_OTHERWISE = f"Check that place{_ELSEWHERE}"
+_IN_USE = 32  # Windows does not let an open file be moved or removed
 
 
 def cannot_write(path: Path, error: OSError) -> ResultsError:

@@ -183,7 +183,7 @@ class Persistence:
         if saved is not None and manager is not None and manager.state_dict() is not None:
             try:
                 manager.load_state_dict(saved)
-            except Exception as error:  # such as of another number of areas
+            except Exception as error:  # it may be of another number of areas
                 why = f"The environment does not take its saved state ({described(error)})"
                 for index in range(self.run.options.env_settings.num_envs):
                     manager.reset(Worker(index))

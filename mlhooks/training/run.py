@@ -205,7 +205,9 @@ class Run:
             if self._folder.bring_back():
                 logger.info("%s holds the earlier results, as before.", shown_path(self.path, self.started_in))
         except ResultsError as error:
-            logger.warning("The earlier results are not back in their place, which the next run makes good: %s", error)
+            logger.warning(
+                "The earlier results could not be put back yet; the next run in this folder tries again. %s", error
+            )
 
     def note_file(self, path: str | os.PathLike[str]) -> Path:
         """Note that a file in the run's folder is the run's, so that `--force` may remove it; returns its path.
@@ -455,7 +457,7 @@ class Run:
                     self._persistence.save_last()
         finally:
             if self.manager is not None:
-                close(self.manager, "What runs the environments")
+                close(self.manager, "The environment manager")
 
     def _summarize_last(self) -> None:
         """Write what is left of summary periods; that of an interrupted run is kept for the run that resumes it."""

@@ -63,7 +63,7 @@ class RunFolder:
         for folder in (self.path, *self.path.parents):
             if os.path.lexists(folder) and not folder.is_dir():
                 raise UsageError(
-                    f"{shown_path(folder)} is no folder, and the results of the run would go into one of this name. "
+                    f"{shown_path(folder)} is no folder, and the results of the run need a folder of this name. "
                     "Move it away, or choose another --run-id or --results-dir."
                 )
         for name in (LOCK, *ASIDE):
@@ -189,7 +189,7 @@ class RunFolder:
             shutil.rmtree(self._removing)
         except OSError as error:  # a program that shows them may hold on to them
             logger.warning(
-                "Earlier results in %s are not removed yet, which the next run there makes good: %s.",
+                "Earlier results in %s could not be removed yet; the next run in this folder tries again: %s.",
                 shown_path(self._removing),
                 error.strerror,
             )

@@ -142,7 +142,7 @@ STRICT = {
 def test_what_is_not_bent_is_refused_when_observations_are_looked_at_in_full(space, bad, good, found, where):
     said = said_of(bad, space, good=good, where=where)
     assert found in said
-    assert "or go without this check by --set env_settings.check=never." in said
+    assert "or turn this check off by --set env_settings.check=never." in said
     play(copies(*[Scripted(space, **({"first": good, "then": good, "last": good} | {where: bad}))] * 2, check="never"))
 
 

@@ -26,7 +26,7 @@ def raised(error: BaseException) -> BaseException:
 
 
 def report_in(text: str) -> str:
-    found = re.search(r"What a report needs is in (\S+\.txt);", text)
+    found = re.search(r"(\S+\.txt) holds what a report needs;", text)
     assert found is not None
     return Path(found[1]).read_text(encoding="utf-8")
 
@@ -67,7 +67,7 @@ def test_huge_report_is_cut() -> None:
 def test_defect_is_said_where_no_file_can_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     text = explained(raised(KeyError("x")))
-    assert text.endswith("This is a defect of mlhooks or of a plugin. Say --debug to see where it comes from.")
+    assert text.endswith("This is a defect of mlhooks or of a plugin. Use --debug to see where it comes from.")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG, errno.EMFILE])

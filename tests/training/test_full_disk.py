@@ -83,8 +83,8 @@ def test_disk_that_is_full_from_any_moment_on_ends_the_run_with_a_sentence_and_l
         (errno.EROFS, "read-only"),
         (errno.EACCES, "Allow writing"),
         (errno.EFBIG, "Raise the limit"),
-        (errno.EIO, "Look after the disk"),
-        (errno.EUCLEAN if hasattr(errno, "EUCLEAN") else errno.ENODEV, "See what is wrong"),
+        (errno.EIO, "Check the disk"),
+        (errno.EUCLEAN if hasattr(errno, "EUCLEAN") else errno.ENODEV, "Check that place"),
     ],
 )
 def test_each_reason_has_its_advice_and_the_old_content_stays(
