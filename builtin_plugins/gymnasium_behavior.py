@@ -12,7 +12,7 @@ from gymnasium.vector import VectorEnv
 from mlagents_envs.base_env import BehaviorSpec
 
 from builtin_plugins.gymnasium_answers import interface_hint, place_of
-from builtin_plugins.gymnasium_spaces import described
+from builtin_plugins.gymnasium_spaces import describe_spaces
 from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks.describing import named
 from mlhooks.envs.spaces import ActionDecoder, Misfit, Spaces
@@ -56,7 +56,7 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         worker_id: int = 0,
         check: Check = "first",
     ) -> None:
-        known = described(*spaces, title)
+        known = describe_spaces(*spaces, title)
         self.behavior_spaces: Mapping[str, Spaces] = MappingProxyType({behavior_name: known})
         self._encode, self._decode = known.encode, ActionDecoder(known.action, agents)
         super().__init__(behavior_name, BehaviorSpec(self._encode.specs, self._decode.spec), agents)

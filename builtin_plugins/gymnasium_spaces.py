@@ -18,7 +18,7 @@ _SEEN = (
 _TAKEN = "which cannot be acted in; wrap the environment so that it takes a Box of floats, Discrete or MultiDiscrete."
 
 
-def described(observation: spaces.Space[Any], action: spaces.Space[Any], title: str) -> Spaces:
+def describe_spaces(observation: spaces.Space[Any], action: spaces.Space[Any], title: str) -> Spaces:
     """Describe the spaces of one copy of an environment.
 
     Args:
@@ -36,14 +36,14 @@ def described(observation: spaces.Space[Any], action: spaces.Space[Any], title: 
     def untaken(_: str, __: spaces.Space[Any], why: str) -> UnsupportedError:
         return UnsupportedError(f"The action space of {title} is {action}{why}, {_TAKEN}")
 
-    seen, taken = _described(observation, (), unseen), _described(action, (), untaken)
+    seen, taken = _describe(observation, (), unseen), _describe(action, (), untaken)
     try:
         return Spaces(seen, taken)
     except SpaceError:
         raise untaken("", action, "") from None
 
 
-def _described(
+def _describe(
     space: spaces.Space[Any],
     path: tuple[Any, ...],
     refusal: Callable[[str, spaces.Space[Any], str], UnsupportedError],
@@ -60,9 +60,9 @@ def _described(
             case spaces.MultiBinary(shape=shape):
                 return MultiBinary(shape)
             case spaces.Tuple():
-                return Tuple([_described(part, (*path, i), refusal) for i, part in enumerate(space.spaces)])
+                return Tuple([_describe(part, (*path, i), refusal) for i, part in enumerate(space.spaces)])
             case spaces.Dict():
-                return Dict({key: _described(part, (*path, key), refusal) for key, part in space.spaces.items()})
+                return Dict({key: _describe(part, (*path, key), refusal) for key, part in space.spaces.items()})
     except SpaceError as error:
         why = f" ({error})"
     raise refusal("/".join(map(str, path)) or "observation", space, why)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mlhooks import native
-from mlhooks.training.saved import number, whole
+from mlhooks.training.state_checks import number, whole
 
 COMPILED = native.load("updates")
 

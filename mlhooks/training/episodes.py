@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlhooks import native
-from mlhooks.training.saved import array_of, number, whole
+from mlhooks.training.state_checks import array_of, number, whole
 
 COMPILED = native.load("experience")
 RECENT = 100

@@ -14,7 +14,7 @@ from torch import Tensor
 from mlhooks.settings import OffPolicyHyperparameters, TrainerSettings
 from mlhooks.training.batch import Batch
 from mlhooks.training.replay import ReplayBuffer
-from mlhooks.training.saved import number, whole
+from mlhooks.training.state_checks import number, whole
 from mlhooks.training.store import take
 from mlhooks.training.trainer import Trainer
 

@@ -21,8 +21,8 @@ from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
 from mlhooks.training.checkpoints import Checkpoint, CheckpointFolder, read_state
 from mlhooks.training.durable import cannot_write, writing
 from mlhooks.training.made_with import loading_from, other_plugins
-from mlhooks.training.saved import whole
 from mlhooks.training.spaces import spaces_of_file
+from mlhooks.training.state_checks import whole
 from mlhooks.training.trainer import Trainer
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from mlagents_envs.base_env import BehaviorSpec, DecisionSteps
 
-from mlhooks.training.saved import whole
+from mlhooks.training.state_checks import whole
 from mlhooks.training.store import COMPILED, End, ExperienceStore
 
 

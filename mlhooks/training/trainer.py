@@ -26,8 +26,8 @@ from mlhooks.training.optimizer_checks import check_made
 from mlhooks.training.part_checks import check_actions
 from mlhooks.training.policy import Actions, Policy
 from mlhooks.training.reward_signals import RewardSignal
-from mlhooks.training.saved import whole
 from mlhooks.training.silent_agents import SilentAgents
+from mlhooks.training.state_checks import whole
 from mlhooks.training.step_checks import check_values
 from mlhooks.training.store import ExperienceStore
 from mlhooks.training.transfer import CPU, to_device

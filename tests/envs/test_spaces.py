@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlagents_envs.base_env import ActionTuple
 
-from builtin_plugins.gymnasium_spaces import described
+from builtin_plugins.gymnasium_spaces import describe_spaces
 from mlhooks.envs.spaces import ActionDecoder, Box, Dict, Discrete, MultiDiscrete, Space, SpaceError, Spaces, Tuple
 
 SHAPES = st.lists(st.integers(1, 3), max_size=3).map(tuple)
@@ -67,7 +67,7 @@ TAKEN = st.one_of(boxes((np.float32, np.float64)), DISCRETE, MULTI_DISCRETE)
 def test_every_space_keeps_its_meaning_in_a_file_and_on_the_way_to_another_process(
     seen: Any, taken: Any, seed: int
 ) -> None:
-    known = described(seen, taken, "it")
+    known = describe_spaces(seen, taken, "it")
     data = json.loads(json.dumps(known.to_data()))
     for again in (Spaces.from_data(data), pickle.loads(pickle.dumps(known))):
         assert again == known
@@ -92,7 +92,7 @@ def test_every_space_keeps_its_meaning_in_a_file_and_on_the_way_to_another_proce
 @settings(max_examples=60, deadline=None)
 @given(TAKEN, SEEDS)
 def test_actions_are_members_of_the_space_one_by_one_and_as_a_batch(taken: Any, seed: int) -> None:
-    known = described(spaces.Discrete(2), taken, "it")
+    known = describe_spaces(spaces.Discrete(2), taken, "it")
     rng, spec = np.random.default_rng(seed), known.decode.spec
     continuous = rng.uniform(-1.5, 1.5, (4, spec.continuous_size)).astype(np.float32)
     discrete = np.array([[rng.integers(size) for size in spec.discrete_branches] for _ in range(4)], np.int32)
