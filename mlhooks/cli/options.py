@@ -20,8 +20,8 @@ class SectionOption(click.Option):
         self.key = key
 
 
-class _Strict(click.Command):
-    """Takes no flag for the value of the option in front of it."""
+class Command(click.Command):
+    """A command of mlhooks, which takes no flag for the value of the option in front of it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse `--run-id --force`, of which click would make a run called --force."""
@@ -42,11 +42,7 @@ class _Strict(click.Command):
         return super().parse_args(ctx, args)
 
 
-class Command(_Strict):
-    """A command of mlhooks."""
-
-
-class Group(_Strict, click.Group):
+class Group(Command, click.Group):
     """A group of commands that has options of its own."""
 
 

@@ -46,12 +46,9 @@ class StopRequest:
             raise KeyboardInterrupt
         if again:
             return
-        why = "" if name == "SIGINT" else f" because of {name}"
-        what = (
-            f"Stopping{why}: saving a checkpoint first."
-            if self.saves and not self.ending
-            else f"Stopping{why}."
-            if not self.ending
-            else "The run is about to end, with all its results."
-        )
+        if self.ending:
+            what = "The run is about to end, with all its results."
+        else:
+            why = "" if name == "SIGINT" else f" because of {name}"
+            what = f"Stopping{why}: saving a checkpoint first." if self.saves else f"Stopping{why}."
         logger.warning("%s %s stops at once.", what, "Once more" if name in IMPATIENT else "Ctrl-C")
