@@ -50,6 +50,7 @@ from mlhooks.training.run_files import known
 from mlhooks.training.run_folder import RunFolder
 from mlhooks.training.spaces import take_spaces
 from mlhooks.training.stop_request import StopRequest
+from mlhooks.training.summaries import Summaries
 from mlhooks.training.threads import Threads
 from mlhooks.training.trainer import Trainer
 from mlhooks.training.transfer import device_named
@@ -128,7 +129,7 @@ class Run:
         self._device = device_named(options.torch_settings.device)
         self._computing = Computing(options.torch_settings, self._device)
         self._persistence = Persistence(self)
-        self._summarized: dict[str, int] = {}
+        self._summaries = Summaries(self)
         self._awaited = Awaited(self.env_name)
         self._known: dict[str, Trainer] = {}  # by the behavior ids that environments have shown
         self._begun = False  # whether an environment has shown what the trainers can learn from
@@ -298,7 +299,7 @@ class Run:
         self._threads.suit(trainer)
         self._computing.suit(trainer.modules().values(), threaded=trainer.settings.threaded)
         trainer.training = not self.inference and not trainer.done
-        self._summarized[name] = trainer.step
+        self._summaries.watch(trainer)
         self.curriculum.watch(trainer)
         if self.evaluation is not None:
             self.evaluation.watch(trainer)
@@ -427,21 +428,12 @@ class Run:
                 losses = trainer.update()
             check_update(trainer, losses)
             self._report(trainer, losses)
-        name, frequency = trainer.behavior_name, trainer.settings.summary_freq
-        if trainer.step // frequency > self._summarized[name] // frequency:
-            self._summarize(trainer)
+        self._summaries.write_if_due(trainer)
         trainer.training = not trainer.done
 
     def _report(self, trainer: Trainer, losses: dict[str, float] | None) -> None:
         if losses is not None:
             self.plugins.hook.update_finished(trainer=trainer, step=trainer.step, losses=losses)
-
-    def _summarize(self, trainer: Trainer) -> None:
-        with self.timers("summary"):
-            self._summarized[trainer.behavior_name] = trainer.step
-            extra = self.plugins.collect_mapping("summary_stats", trainer=trainer, step=trainer.step)
-            lessons = {f"Environment/Lesson Number/{name}": n for name, n in self.curriculum.lessons.items()}
-            trainer.stats.write_stats(trainer.step, {"Is Training": 1.0, **lessons, **extra})
 
     def _finish(self) -> None:
         """Save what the last checkpoint lacks, write what is left, close the environments."""
@@ -452,18 +444,13 @@ class Run:
                     for trainer in self.trainers.values():
                         trainer.environments_restarted()
                 try:
-                    self._summarize_last()
+                    if self.outcome.status != "interrupted":  # the run that resumes it goes on with its periods
+                        self._summaries.write_last()
                 finally:  # a plugin's failure that ends the run does not cost what was learned
                     self._persistence.save_last()
         finally:
             if self.manager is not None:
                 close(self.manager, "The environment manager")
-
-    def _summarize_last(self) -> None:
-        """Write what is left of summary periods; that of an interrupted run is kept for the run that resumes it."""
-        for name, trainer in self.trainers.items():
-            if self.outcome.status != "interrupted" and trainer.step > self._summarized[name]:
-                self._summarize(trainer)
 
 
 def _name(behavior_id: str) -> str:
