@@ -198,7 +198,9 @@ def test_damaged_results_are_used_or_refused_with_sentences(
         for flags in (["--inference", "--episodes", "1"], ["--resume"], ["--force"]):
             code = main(["run", *own, *where, *flags, *more])
             captured = capsys.readouterr()
-            sentence(code, captured.out + captured.err, f"{told}: {flags[0]}")
+            text = captured.out + captured.err
+            # where a folder lies in place of a model, the exporter says so, and the run goes on
+            sentence(code, text, f"{told}: {flags[0]}", writers_fail="cannot be written: Is a directory" in text)
 
 
 def test_no_flipped_bit_gives_other_weights(
