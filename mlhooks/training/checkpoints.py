@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 import mlhooks
+from mlhooks.describing import cut
 from mlhooks.errors import CheckpointError
 from mlhooks.names import MANIFEST, file_name
 from mlhooks.training.durable import write_durably
@@ -258,8 +259,11 @@ class CheckpointFolder:
         self._write_manifest()
         for path in dropped:
             found = inside(self.path, path)
-            if not found.is_dir():  # no run names a folder
-                found.unlink(missing_ok=True)
+            try:
+                if not found.is_dir():  # no run names a folder
+                    found.unlink(missing_ok=True)
+            except OSError as error:  # a program that shows it may hold on to it
+                logger.warning("The file %s of an old checkpoint stays: %s.", cut(path, 200), error.strerror)
 
     def _write_manifest(self) -> None:
         write_durably(self.path / MANIFEST, json.dumps(self.manifest, indent=1).encode())
@@ -281,9 +285,7 @@ class CheckpointFolder:
             logger.warning("Passing over a damaged checkpoint: %s.", "; ".join(damage))
             reasons += damage
         detail = f" Damaged: {'; '.join(reasons)}." if reasons else ""
-        raise CheckpointError(
-            f"{self.path} holds no checkpoint to go on from.{detail} Start over with --force, or with another --run-id."
-        )
+        raise CheckpointError(f"{self.path} holds no checkpoint that can be used.{detail}")
 
     def _damage(self, file: Mapping[str, Any]) -> str | None:
         try:

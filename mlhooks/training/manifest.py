@@ -76,10 +76,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         with open_file(path) as file:
             manifest = json.loads(file.read(MOST_BYTES))
         if isinstance(manifest, dict) and "metadata" in manifest and "mlhooks" not in manifest:
-            raise CheckpointError(
-                f"{folder} was written by mlagents-learn, whose checkpoints mlhooks cannot load. Train again under "
-                "another --run-id, or overwrite the folder with --force."
-            )
+            raise CheckpointError(f"{folder} was written by mlagents-learn, whose checkpoints mlhooks cannot load.")
         _Manifest.model_validate(manifest, context=folder)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

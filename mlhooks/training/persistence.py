@@ -17,6 +17,7 @@ from mlhooks.describing import described
 from mlhooks.envs.manager import Worker
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.names import MANIFEST, file_name
+from mlhooks.places import shown_path
 from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
 from mlhooks.training.checkpoints import Checkpoint, CheckpointFolder, read_state
 from mlhooks.training.durable import cannot_write, writing
@@ -157,7 +158,9 @@ class Persistence:
         state = read_state(path)
         with loading_from(path, self.run.plugins):
             if state["mlhooks"]["behavior"] != name:
-                raise CheckpointError(f"it is of behavior {state['mlhooks']['behavior']!r}, and named for {name!r}.")
+                raise CheckpointError(
+                    f"it is of behavior {state['mlhooks']['behavior']!r}, and the manifest names it for {name!r}."
+                )
             return state, spec_from_dict(state["mlhooks"]["spec"])
 
     def restore_curriculum(self) -> None:
@@ -200,11 +203,8 @@ class Persistence:
         checkpoint, name = self.run.options.checkpoint_settings, trainer.behavior_name
         if trainer.settings.init_path:
             path = self.run.started_in / trainer.settings.init_path.replace("\\", "/")
-            if path.is_dir():  # a behavior's folder, in the folder of its run
-                behaviors = {
-                    file_name(known): p for known, p in CheckpointFolder(path.parent).newest()["behaviors"].items()
-                }
-                path = behaviors.get(path.name, path)
+            if path.is_dir():
+                path = _newest_of_behavior(path, name)
         elif checkpoint.initialize_from and not self.run.resumed:
             source = CheckpointFolder(self.run.started_in / checkpoint.results_dir / checkpoint.initialize_from)
             behaviors = source.newest()["behaviors"]
@@ -220,6 +220,24 @@ class Persistence:
             trainer.load_modules(read_state(path)["modules"])
         logger.info("Behavior %r begins with the weights of %s.", name, path)
         return True
+
+
+def _newest_of_behavior(folder: Path, name: str) -> Path:
+    """Return the newest checkpoint of the behavior that has this folder, in the folder of its run.
+
+    Raises:
+        UsageError: it is not the folder of a behavior.
+        CheckpointError: there is no checkpoint that can be used.
+    """
+    checkpoints = CheckpointFolder(folder.parent)
+    behaviors: dict[str, Path] = checkpoints.newest()["behaviors"] if checkpoints.exists() else {}
+    for known, path in behaviors.items():
+        if file_name(known) == folder.name:
+            return path
+    raise UsageError(
+        f"init_path of {name} is {shown_path(folder)}, which is not the folder of a behavior in that of a run. Name "
+        f"such a folder, as results/RUN_ID/{file_name(name)}, or a .pt file."
+    )
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -67,8 +67,7 @@ def check_folder(options: RunOptions, folder: RunFolder) -> None:
 def _check_source(checkpoint: CheckpointSettings, folder: RunFolder) -> None:
     """Refuse to go on from, or to begin with, what is not there."""
     if checkpoint.resume or checkpoint.inference:
-        check_entries(folder.path)
-        CheckpointFolder(folder.path).newest()
+        _check_resumed("--resume" if checkpoint.resume else "--inference", folder)
     elif checkpoint.initialize_from:
         source = Path(checkpoint.results_dir, checkpoint.initialize_from)
         if source.samefile(folder.path):
@@ -82,6 +81,18 @@ def _check_source(checkpoint: CheckpointSettings, folder: RunFolder) -> None:
             raise UsageError(f"--initialize-from {checkpoint.initialize_from}: {error}") from error
 
 
+def _check_resumed(flag: str, folder: RunFolder) -> None:
+    check_entries(folder.path)
+    found = folder.look()
+    if not found.is_run:
+        runs = f", and holds other runs: {found.runs_in_words}" if found.runs else ""
+        raise UsageError(f"{flag}: {shown_path(folder.path)} is not the folder of a run{runs}.")
+    try:
+        CheckpointFolder(folder.path).newest()
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} Start over with --force, or with another --run-id.") from error
+
+
 def _refuse_missing(flag: str, path: Path, run_id: str) -> None:
     if not path.is_dir():
         raise UsageError(f"{flag}: there is no run {run_id!r} in {shown_path(path.parent)}{_runs(path)}")
@@ -90,13 +101,13 @@ def _refuse_missing(flag: str, path: Path, run_id: str) -> None:
 def _check_start(options: RunOptions, folder: RunFolder) -> None:
     """Refuse to begin a run where another one was, or anything else, unless it is to be overwritten and may be."""
     checkpoint, path = options.checkpoint_settings, folder.path
-    _refuse_run_around(path, Path(checkpoint.results_dir))
+    _refuse_run_around(path)
     with writing(path):
         found = folder.look()
     _refuse_foreign(shown_path(path), found)
     if checkpoint.force:
         _refuse_used_inputs(options, path)
-    elif found.is_run and CheckpointFolder(path).manifest["mlhooks"]:
+    elif found.is_run and _has_begun(path):
         raise UsageError(
             f"{shown_path(path)} holds the results of an earlier run. Go on with it by --resume, overwrite it by "
             "--force, or choose another --run-id."
@@ -109,22 +120,33 @@ def _check_start(options: RunOptions, folder: RunFolder) -> None:
         )
 
 
-def _refuse_run_around(path: Path, results_dir: Path) -> None:
+def _has_begun(path: Path) -> bool:
+    """Whether a run has saved something that another one is not to begin over.
+
+    Raises:
+        UsageError: its manifest cannot be read, or is that of another tool.
+    """
+    try:
+        return bool(CheckpointFolder(path).manifest["mlhooks"])
+    except CheckpointError as error:
+        raise UsageError(f"{error} Choose another --run-id, or overwrite that folder by --force.") from error
+
+
+def _refuse_run_around(path: Path) -> None:
     """Refuse a run inside the folder of another one, because that one could no longer tell its files from others."""
     for folder in path.parents:
         if is_run(folder):
             raise UsageError(
-                f"{shown_path(folder)} is the folder of a run, which holds no other runs. Choose another --run-id, "
-                "which does not lead into it."
+                f"{shown_path(folder)} is the folder of a run, which holds no other runs. Choose another --run-id "
+                "or --results-dir, which does not lead into it."
             )
-        if folder == results_dir:
-            return
 
 
 def _refuse_foreign(shown: str, found: Contents) -> None:
     if found.runs:
-        first = ", ".join(found.runs[:3]) + (f" and others, {len(found.runs):,} in all" if found.runs[3:] else "")
-        raise UsageError(f"{shown} holds other runs, and so cannot be one: {first}. Choose another --run-id.")
+        raise UsageError(
+            f"{shown} holds other runs, and so cannot be one: {found.runs_in_words}. Choose another --run-id."
+        )
     if found.foreign and found.is_run:
         raise UsageError(
             f"{shown} is the folder of a run, and holds what that run did not write: {found.foreign_in_words}. Nothing "

@@ -24,6 +24,8 @@ _JUNK = {".ds_store", "thumbs.db", "desktop.ini"}  # file managers leave these w
 _LOG = re.compile(r"run_logs/(?:state-\d+\.pt|Player-\d+\.log)")
 _CHECKPOINT = re.compile(r"([^/]+)/(\1)-\d+(?:\.pt|\.policy\.pt|\.onnx|\.nn)")
 _OF_BEHAVIOR = re.compile(r"([^/]+)/(?:checkpoint\.pt|events\.out\.tfevents\.[^/]+)")
+_FIRST = re.compile(r"\.configuration\.yaml\.part|run_logs/Player-\d+\.log")  # what only a run has, from its start on
+_STATISTICS = {"category", "step", "values"}
 _MODEL = re.compile(r"([^/]+?)(?:\.policy\.pt|\.pt|\.onnx|\.nn)")
 _RESOLVED = {"behaviors", "env_settings", "engine_settings", "checkpoint_settings", "torch_settings"}
 _MANY = 1000
@@ -47,17 +49,26 @@ class Contents:
 
     @property
     def foreign_in_words(self) -> str:
-        """The first names, and how many there are."""
-        count = f"{len(self.foreign):,}" if len(self.foreign) < _MANY else f"more than {_MANY:,}"
-        first = ", ".join(sorted(self.foreign)[:3])
-        return first if len(self.foreign) <= 3 else f"{first} and others, {count} in all"
+        """Name the first ones, and count them."""
+        return _in_words(self.foreign)
+
+    @property
+    def runs_in_words(self) -> str:
+        """Name the first ones, and count them."""
+        return _in_words(self.runs)
+
+
+def _in_words(names: list[str]) -> str:
+    count = f"{len(names):,}" if len(names) < _MANY else f"more than {_MANY:,}"
+    first = ", ".join(sorted(names)[:3])
+    return first if len(names) <= 3 else f"{first} and others, {count} in all"
 
 
 def contents(folder: Path, run_id: str) -> Contents:
     """Sort the files of a folder into those of the run and others, without following links.
 
     What a run wrote is named by its manifest; what a killed one left is known by its names. Names alone make no run of
-    a folder: somebody else may have a `curve.png`.
+    a folder: somebody else may have a `curve.png`, or the events of another program's TensorBoard.
 
     Args:
         folder: of the run.
@@ -74,17 +85,22 @@ def contents(folder: Path, run_id: str) -> Contents:
             found.foreign.append(name)
         if len(found.foreign) >= _MANY:
             break
-    found.is_run = (folder / MANIFEST).exists() or any(
-        name == "stats.jsonl"
-        or name.endswith(".part")
-        or name.startswith("run_logs/")
-        or "/events.out.tfevents." in name
-        for name in found.own
-    )
-    found.is_run = found.is_run or ("configuration.yaml" in found.own and _is_own_configuration(folder, run_id))
+    found.is_run = (folder / MANIFEST).exists() or _is_marked(folder, run_id, found.own)
     if not found.is_run:
         found.own, found.foreign = [], found.own + found.foreign
     return found
+
+
+def _is_marked(folder: Path, run_id: str, names: Collection[str]) -> bool:
+    """Whether names that runs give lie in a folder that a run was killed in, before it had a manifest."""
+    return (
+        any(_FIRST.fullmatch(name) for name in names)
+        or ("configuration.yaml" in names and _is_own_configuration(folder, run_id))
+        or ("stats.jsonl" in names and _are_statistics(folder / "stats.jsonl"))
+        or any(  # as mlagents-learn has them side by side, and writes nothing else before it ends
+            f"{match[1]}/checkpoint.pt" in names for name in names if (match := _CHECKPOINT.fullmatch(name))
+        )
+    )
 
 
 def is_run(folder: Path) -> bool:
@@ -122,19 +138,16 @@ def known(name: str, behaviors: Collection[str]) -> bool:
 
     Args:
         name: relative to the run's folder.
-        behaviors: file names of the run's behaviors; none where they are not known, and then any is one.
+        behaviors: file names of the run's behaviors.
     """
     folder, slash, last = name.rpartition("/")
     if last.startswith(".") and last.endswith(".part"):
         return known(f"{folder}{slash}{last[1:-5]}", behaviors)
     name = name.removesuffix(".tmp")
-    if name in FILES or _LOG.fullmatch(name) or _CHECKPOINT.fullmatch(name):
+    if name in FILES or _LOG.fullmatch(name):
         return True
-    match = _OF_BEHAVIOR.fullmatch(name)
-    if match:
-        return not behaviors or match[1] in behaviors
-    match = _MODEL.fullmatch(name)
-    return match is not None and match[1] in behaviors
+    of_behavior = (pattern.fullmatch(name) for pattern in (_CHECKPOINT, _OF_BEHAVIOR, _MODEL))
+    return any(match is not None and match[1] in behaviors for match in of_behavior)
 
 
 def _manifest(folder: Path) -> Mapping[str, Any]:
@@ -147,12 +160,15 @@ def _manifest(folder: Path) -> Mapping[str, Any]:
 
 
 def _behaviors(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the file names of behaviors that the manifest or the configuration names, or that have a checkpoint."""
+    """Yield the file names of the behaviors that manifest or configuration name, or else that have a checkpoint."""
     configured = _configuration(folder).get("behaviors")
-    yield from map(file_name, map(str, configured if isinstance(configured, dict) else ()))
+    named = [*configured] if isinstance(configured, dict) else []
     for name, section in manifest.items():
         if isinstance(section, dict) and section.keys() & {"checkpoints", "final_checkpoint"}:
-            yield file_name(name)
+            named.append(name)
+    if named:
+        yield from (file_name(str(name)) for name in named)
+        return
     for path in folder.glob("*/*-*"):
         if match := _CHECKPOINT.fullmatch(path.relative_to(folder).as_posix()):
             yield match[1]
@@ -181,6 +197,14 @@ def _is_own_configuration(folder: Path, run_id: str) -> bool:
     found = _configuration(folder)
     checkpoint = found.get("checkpoint_settings")
     return found.keys() >= _RESOLVED and isinstance(checkpoint, dict) and str(checkpoint.get("run_id")) == run_id
+
+
+def _are_statistics(path: Path) -> bool:
+    """Whether a file begins with a line of statistics, as a run writes them."""
+    with contextlib.suppress(OSError, ValueError, RecursionError), open_file(path) as file:
+        line = json.loads(file.readline(MOST_BYTES))
+        return isinstance(line, dict) and line.keys() >= _STATISTICS
+    return False
 
 
 def _configuration(folder: Path) -> Mapping[str, Any]:

@@ -236,3 +236,10 @@ def test_behavior_of_any_name_stays_in_the_folder_and_resumes(tmp_path: Path, na
 
 def test_path_within_the_folder_is_given_as_it_is(tmp_path: Path) -> None:
     assert inside(tmp_path, "a/b.pt") == tmp_path / "a" / "b.pt"
+
+
+def test_old_checkpoint_that_cannot_be_removed_ends_no_run(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    altered(run, lambda manifest: manifest["mlhooks"][0]["exported"].append("x" * 5000))  # no file has such a name
+    more = ["behaviors.Corridor.max_steps=600"]
+    assert train(SETTINGS, run.parent, Env(), resume=True, overrides=more).outcome.status == "finished"
+    assert "of an old checkpoint stays: " in caplog.text

@@ -196,14 +196,17 @@ def test_resume_of_a_complete_run_says_so_starts_nothing_and_keeps_the_checkpoin
 
 @pytest.mark.parametrize("left", ["stats.jsonl", "3DBall/events.out.tfevents.1"])
 def test_new_run_refuses_what_a_run_left_that_was_killed_before_its_first_checkpoint(tmp_path: Path, left: str) -> None:
-    file = tmp_path / "run" / left
+    train(BALLS, tmp_path)
+    configuration = (tmp_path / "run" / "configuration.yaml").read_bytes()
+    file = tmp_path / "killed" / "run" / left
     file.parent.mkdir(parents=True)
     file.write_text("kept")
+    (tmp_path / "killed" / "run" / "configuration.yaml").write_bytes(configuration)
     with pytest.raises(UsageError, match=rf"before its first checkpoint, such as .*{file.name}.*--force"):
-        train(BALLS, tmp_path)
-    with pytest.raises(CheckpointError, match=r"no checkpoint to go on from.*--force"):
-        train(BALLS, tmp_path, resume=True)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
+        train(BALLS, tmp_path / "killed")
+    with pytest.raises(CheckpointError, match=r"no checkpoint that can be used.*--force"):
+        train(BALLS, tmp_path / "killed", resume=True)
+    assert [path for path in file.parent.iterdir() if path.is_file() and path.name != "configuration.yaml"] == [file]
     assert file.read_text() == "kept"
 
 
@@ -269,6 +272,16 @@ def test_initialize_from_begins_with_another_runs_weights(tmp_path: Path) -> Non
         UsageError, match=r"--initialize-from: there is no run 'nothing' in .*; there are first, second\."
     ):
         train(BALLS, tmp_path, run_id="third", flags={"checkpoint_settings.initialize_from": "nothing"})
+
+
+@pytest.mark.parametrize("form", ["run", "run/Other", "run/run_logs", "."])
+def test_init_path_that_is_another_folder_is_refused_with_what_it_may_be(tmp_path: Path, form: str) -> None:
+    run = train(BALLS, tmp_path)
+    (run.path / "Other").mkdir()
+    settings = json.loads(json.dumps(BALLS))
+    settings["behaviors"]["3DBall"] |= {"init_path": str(tmp_path / form)}
+    with pytest.raises(UsageError, match=r"not the folder of a behavior .* results/RUN_ID/3DBall, or a \.pt file"):
+        train(settings, tmp_path, run_id="other")
 
 
 @pytest.mark.parametrize("form", ["{}/first/3DBall/3DBall-3000.pt", "{}/first/3DBall", "{}\\first\\3DBall"])

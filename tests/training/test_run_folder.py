@@ -67,6 +67,12 @@ def refused(folder: Path, message: str, **arguments: Any) -> None:
         ("run_logs/timers.json", "run_logs/my.txt"),
         (".git/config", "configuration.yaml"),
         (".lock", "a.lock"),
+        ("stats.jsonl",),
+        ("run_logs/timers.json",),
+        ("run_logs/state-5.pt",),
+        (".stats.jsonl.part",),
+        ("Nov30_host/events.out.tfevents.1.host", "Dec1_host/events.out.tfevents.2.host"),
+        ("notes/notes-1.pt", "train/events.out.tfevents.1.host"),
     ],
     ids=str,
 )
@@ -85,6 +91,8 @@ def test_folder_of_somebody_else_is_refused_and_stays(tmp_path: Path, names: tup
         "Other.onnx",
         "a/b/c/d.txt",
         "x.part",
+        "notes/notes-1.pt",
+        "Nov30_host/events.out.tfevents.1.host",
     ],
 )
 def test_file_of_somebody_else_in_the_folder_of_a_run_is_named_and_stays(tmp_path: Path, name: str) -> None:
@@ -119,6 +127,8 @@ def test_run_of_mlagents_learn_is_overwritten_by_force(tmp_path: Path) -> None:
     behavior = [f"3DBall/{name}" for name in ("3DBall-500.onnx", "3DBall-500.pt", "checkpoint.pt")]
     events = "3DBall/events.out.tfevents.1669.host.1.0"
     write(tmp_path / "run", "3DBall.onnx", "configuration.yaml", "run_logs/timers.json", *behavior, events)
+    with pytest.raises(UsageError, match=r"written by mlagents-learn, .* Choose another --run-id, or .* by --force"):
+        train(SETTINGS, tmp_path, Env())
     train(SETTINGS, tmp_path, Env(), force=True)
     assert not list((tmp_path / "run").glob("3DBall*"))
 
@@ -178,6 +188,14 @@ def test_folder_with_runs_in_it_is_no_run(tmp_path: Path) -> None:
         train(SETTINGS, tmp_path, Env(), run_id=name)
     for force in (False, True):
         refused(tmp_path, r"exp holds other runs, and so cannot be one: a, deep/b\.", run_id="exp", force=force)
+    for flag in ("resume", "inference"):
+        flags = {f"checkpoint_settings.{flag}": True}
+        refused(
+            tmp_path,
+            rf"--{flag}: .*exp is not the folder of a run, .* other runs: a, deep/b\.",
+            run_id="exp",
+            flags=flags,
+        )
     train(SETTINGS, tmp_path, Env(), run_id="exp/a", force=True)
 
 
@@ -188,7 +206,9 @@ def test_manifest_that_names_the_files_of_other_runs_does_not_make_them_its_own(
     refused(tmp_path, "exp holds other runs", run_id="exp", force=True)
 
 
-@pytest.mark.parametrize("where", [{"run_id": "exp/a"}, {"results_dir": "exp", "run_id": "a"}])
+@pytest.mark.parametrize(
+    "where", [{"run_id": "exp/a"}, {"results_dir": "exp", "run_id": "a"}, {"results_dir": "exp/b/c", "run_id": "a"}]
+)
 def test_no_run_begins_in_the_folder_of_another(tmp_path: Path, where: dict[str, str]) -> None:
     train(SETTINGS, tmp_path, Env(), run_id="exp")
     where = {**where, "results_dir": str(tmp_path / where.get("results_dir", ""))}
@@ -212,9 +232,14 @@ class Writer:
 
 
 def test_noted_files_are_the_runs_and_others_are_not(tmp_path: Path) -> None:
-    train(SETTINGS, tmp_path, Env(), Writer("a.txt", "videos/1.mp4"))
+    train(SETTINGS, tmp_path, Env(), Writer("a.txt", "videos/1.mp4", "logs/events.out.tfevents.1", "x/x-1.pt"))
     noted = json.loads((tmp_path / "run" / MANIFEST).read_text())["metadata"]["files"]
-    assert noted == ["a.txt", "videos/1.mp4"]  # and not the built-in ones, which are known by their names
+    assert noted == [
+        "a.txt",
+        "videos/1.mp4",
+        "logs/events.out.tfevents.1",
+        "x/x-1.pt",
+    ]  # and not the built-in ones, which are known by their names
     train(SETTINGS, tmp_path, Env(), Writer(unnoted=("b.txt",)), force=True)
     assert not (tmp_path / "run" / "videos").exists()
     refused(tmp_path, r"did not write: b\.txt\.", force=True)
@@ -248,9 +273,15 @@ def test_what_a_killed_run_left_is_known_by_its_names(tmp_path: Path) -> None:
         write(tmp_path / "killed" / name, "configuration.yaml", text=configuration)
     assert train(SETTINGS, tmp_path / "killed", Env()).outcome.status == "finished"
     refused(tmp_path / "killed", r"not the folder of a run: it holds configuration\.yaml", run_id="other")
-    write(tmp_path / "left" / "run", "stats.jsonl", "Corridor/events.out.tfevents.1.x.2.3", ".curve.png.part")
+    left = tmp_path / "left" / "run"
+    write(left, "Corridor/Corridor-5.pt", "Corridor/events.out.tfevents.1.x.2.3", ".curve.png.part")
+    write(left, "stats.jsonl", text='{"category": "Corridor", "step": 5, "time": 1.0, "values": {}}\n')
     train(SETTINGS, tmp_path / "left", Env(), force=True)
-    assert not list((tmp_path / "left" / "run").glob("Corridor/events*"))
+    assert not list(left.glob("Corridor/events*"))
+    behavior = [f"3DBall/{name}" for name in ("3DBall-5.onnx", "checkpoint.pt", "events.out.tfevents.1.x.2.3")]
+    write(tmp_path / "learn" / "run", *behavior)  # mlagents-learn writes all else at its end
+    train(SETTINGS, tmp_path / "learn", Env(), force=True)
+    assert not (tmp_path / "learn" / "run" / "3DBall").exists()
     write(tmp_path / "run", "Corridor/.Corridor-100.policy.pt.part")
     train(SETTINGS, tmp_path, Env(), resume=True)
     assert not (tmp_path / "run" / "Corridor" / ".Corridor-100.policy.pt.part").exists()
