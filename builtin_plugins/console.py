@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from builtin_plugins.console_bars import ProgressBars
     from mlhooks.plugins import PluginManager
     from mlhooks.stats import StatsSummary
-    from mlhooks.training.run import Run, RunOutcome
+    from mlhooks.training.outcome import RunOutcome
+    from mlhooks.training.run import Run
     from mlhooks.training.trainer import Trainer
 
 REWARD_KEY = "Environment/Cumulative Reward"

@@ -20,7 +20,8 @@ from mlhooks.signals import shielded
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager
     from mlhooks.stats import StatsSummary
-    from mlhooks.training.run import Run, RunOutcome
+    from mlhooks.training.outcome import RunOutcome
+    from mlhooks.training.run import Run
     from mlhooks.training.trainer import Trainer
 
 REWARD_KEY = "Environment/Cumulative Reward"

@@ -16,7 +16,8 @@ from mlhooks import hookimpl
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager
     from mlhooks.stats import StatsSummary
-    from mlhooks.training.run import Run, RunOutcome
+    from mlhooks.training.outcome import RunOutcome
+    from mlhooks.training.run import Run
     from mlhooks.training.trainer import Trainer
 
 FILE_NAME = "stats.jsonl"

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from mlhooks.plugins import PluginManager
     from mlhooks.stats import StatsPropertyType, StatsSummary
-    from mlhooks.training.run import Run, RunOutcome
+    from mlhooks.training.outcome import RunOutcome
+    from mlhooks.training.run import Run
     from mlhooks.training.trainer import Trainer
 
 HISTOGRAM_BINS = 30

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from mlhooks.stats import StatsAggregationMethod, StatsPropertyType, StatsSummary
     from mlhooks.training.checkpoints import Checkpoint
     from mlhooks.training.optimizer import Optimizer
+    from mlhooks.training.outcome import RunOutcome
     from mlhooks.training.policy import Policy
     from mlhooks.training.reward_signals import RewardSignal
-    from mlhooks.training.run import Run, RunOutcome
+    from mlhooks.training.run import Run
     from mlhooks.training.trainer import Trainer
 
 hookspec = pluggy.HookspecMarker("mlhooks")

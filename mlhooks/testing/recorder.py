@@ -10,7 +10,8 @@ from mlhooks import hookimpl
 if TYPE_CHECKING:
     from mlhooks.stats import StatsAggregationMethod, StatsPropertyType, StatsSummary
     from mlhooks.training.checkpoints import Checkpoint
-    from mlhooks.training.run import Run, RunOutcome
+    from mlhooks.training.outcome import RunOutcome
+    from mlhooks.training.run import Run
     from mlhooks.training.trainer import Trainer
 
 

@@ -84,6 +84,17 @@ class Awaited:
             name,
         )
 
+    def name_missing(self, expected: Iterable[str]) -> None:
+        """Warn of behaviors that were expected at the first step and that the environment has not shown."""
+        missing = [name for name in dict.fromkeys(expected) if name not in self.shown]
+        if missing:
+            logger.warning(
+                "The environment has not shown %s of the configuration or the checkpoint; it shows %s. Behavior names "
+                "must be equal.",
+                _listed(missing),
+                _listed(self.shown) or "none",
+            )
+
     def stepped(self, steps: int, busy: Collection[str]) -> None:
         """Count steps of environments, and end a run that waits in vain.
 

@@ -7,10 +7,8 @@ import logging
 import os
 import random
 import time
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -44,6 +42,7 @@ from mlhooks.training.durable import write_durably, writing
 from mlhooks.training.environments import environment_name, make_factory
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.name_limits import refuse_long_behavior
+from mlhooks.training.outcome import RunOutcome
 from mlhooks.training.part_checks import check_update
 from mlhooks.training.persistence import Persistence
 from mlhooks.training.run_files import known
@@ -56,25 +55,6 @@ from mlhooks.training.trainer import Trainer
 from mlhooks.training.transfer import device_named
 
 logger = logging.getLogger("mlhooks")
-
-
-@dataclass
-class RunOutcome:
-    """How a run ended.
-
-    Attributes:
-        status: finished, interrupted (by Ctrl-C or a signal) or failed.
-        error: what it failed with.
-        elapsed: seconds.
-        files: what -> files, for people; plugins may add theirs in `run_finished`.
-        restarts: the failures after which a worker was started again, in order.
-    """
-
-    status: Literal["finished", "interrupted", "failed"] = "finished"
-    error: BaseException | None = None
-    elapsed: float = 0.0
-    files: dict[str, list[Path]] = field(default_factory=dict)
-    restarts: list[WorkerLost] = field(default_factory=list)
 
 
 class Run:
@@ -160,22 +140,22 @@ class Run:
             except KeyboardInterrupt:
                 self.outcome.status = "interrupted"
             except WorkerFailure as lost:
-                self.outcome.status, self.outcome.error = "failed", lost
+                self.outcome.fail(lost)
                 for trainer in self.trainers.values():
                     trainer.worker_failed(lost.worker.index)
                 with contextlib.suppress(PluginError):  # a strict run has failed already
                     self.plugins.hook.env_failed(worker=lost.worker, error=lost.error, will_restart=False)
             except Exception as error:
-                self.outcome.status, self.outcome.error = "failed", error
+                self.outcome.fail(error)
             except BaseException as error:  # sys.exit() and the like in code of others, which is no end of a run
                 failure = MlhooksError(f"The run was ended by {described(error)}; only Ctrl-C and signals may end it.")
                 failure.__cause__ = error
-                self.outcome.status, self.outcome.error = "failed", failure
+                self.outcome.fail(failure)
             self.stop.at_once, self.stop.ending = False, True
             try:
                 self._finish()
             except MlhooksError as error:
-                self.outcome.status, self.outcome.error = "failed", self.outcome.error or error
+                self.outcome.fail(error)
             finally:
                 self.outcome.elapsed = time.perf_counter() - started
                 self.plugins.hook.run_finished(run=self, outcome=self.outcome)
@@ -406,15 +386,7 @@ class Run:
         return [name for name, trainer in self.trainers.items() if trainer.training]
 
     def _name_missing_behaviors(self) -> bool:
-        shown = self._awaited.shown
-        missing = [name for name in {**self.options.behaviors, **self.trainers} if name not in shown]
-        if missing:
-            logger.warning(
-                "The environment has not shown %s of the configuration or the checkpoint; it shows %s. Behavior names "
-                "must be equal.",
-                ", ".join(map(repr, missing)),
-                ", ".join(map(repr, shown)) or "none",
-            )
+        self._awaited.name_missing([*self.options.behaviors, *self.trainers])
         for name, behavior in self.curriculum.unmeasured(self.trainers).items():
             logger.warning("The lesson of parameter %r waits for behavior %r, which has not appeared.", name, behavior)
         return True

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from mlhooks.plugins import PluginManager
     from mlhooks.stats import StatsSummary
-    from mlhooks.training.run import Run, RunOutcome
+    from mlhooks.training.outcome import RunOutcome
+    from mlhooks.training.run import Run
     from mlhooks.training.trainer import Trainer
     from mlhooks_stats_sqlite.database import Database
 
