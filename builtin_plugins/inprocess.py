@@ -17,11 +17,10 @@ from mlhooks.envs.manager import (
     WorkerLost,
     WorkerStep,
     as_exception,
-    spaces_of,
-    stats_of,
 )
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.restarts import RestartPolicy
+from mlhooks.envs.told import spaces_of, stats_of, steps_of
 from mlhooks.errors import EnvironmentPaused, MlhooksError
 from mlhooks.settings import RunOptions
 
@@ -89,8 +88,7 @@ class InProcessManager(EnvManager):
             env.step()
             self._steps[index] += 1
             self._begun = True
-        specs = env.behavior_specs
-        steps = {name: env.get_steps(name) for name in specs}
+        specs, steps = steps_of(env)
         self._fresh[index] = False
         return WorkerStep(worker, specs, steps, stats_of(env), spaces_of(env))
 

@@ -63,7 +63,16 @@ def with_article(value: object) -> str:
     """Return the type of a value with its article, as in `a Tensor`; None and classes go by their names."""
     if value is None:
         return "None"
-    return f"the class {value.__qualname__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    if isinstance(value, type):
+        return f"the class {value.__qualname__}"
+    kind = type(value).__name__
+    return f"{'an' if kind[:1].lower() in set('aeiou') else 'a'} {kind}"
+
+
+def shown_with_type(value: object) -> str:
+    """A value and its type, as in `3, an int`; None and classes say that by themselves."""
+    kind = with_article(value)
+    return kind if value is None or isinstance(value, type) else f"{shown(value)}, {kind}"
 
 
 def cut(text: str, length: int) -> str:

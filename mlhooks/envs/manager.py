@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from mlagents_envs.base_env import ActionTuple, BaseEnv, BehaviorSpec, DecisionSteps, TerminalSteps
+from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
 
 from mlhooks.describing import described
 from mlhooks.envs.parameters import Parameters
 from mlhooks.envs.spaces import Spaces
+from mlhooks.envs.told import Stat
 from mlhooks.errors import EnvironmentFailure, EnvironmentPaused
-from mlhooks.stats import StatsAggregationMethod
-
-Stat = tuple[str, float, StatsAggregationMethod]
-"""A statistic that an environment adds by itself: key, value, aggregation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +75,11 @@ def as_exception(error: BaseException) -> Exception:
     """
     if isinstance(error, KeyboardInterrupt):
         raise error
+    return as_failure(error)
+
+
+def as_failure(error: BaseException) -> Exception:
+    """As `as_exception`, where signals have handlers of their own: a KeyboardInterrupt is no Ctrl-C there."""
     if isinstance(error, Exception):
         return error
     failure = EnvironmentFailure(described(error))
@@ -138,15 +140,3 @@ class EnvManager(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, in place of a reset."""
         raise NotImplementedError(f"{type(self).__name__} offers no state_dict, so there is none to load.")
-
-
-def stats_of(env: BaseEnv) -> Sequence[Stat]:
-    """The statistics that an environment added by itself since the last call, where it has a `take_stats`."""
-    take = getattr(env, "take_stats", None)
-    return () if take is None else take()
-
-
-def spaces_of(env: BaseEnv) -> Mapping[str, Spaces]:
-    """Return the spaces of an environment's behaviors in its own terms, where it has `behavior_spaces`."""
-    spaces: Mapping[str, Spaces] = getattr(env, "behavior_spaces", {})
-    return spaces

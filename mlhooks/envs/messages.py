@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from mlagents_envs.base_env import BehaviorSpec
 
 from mlhooks.describing import described
-from mlhooks.envs.manager import Stat
 from mlhooks.envs.mistakes import is_mistake, keep_mistake
 from mlhooks.envs.parameters import Parameters
 from mlhooks.envs.shared_steps import Message
 from mlhooks.envs.spaces import Spaces
+from mlhooks.envs.told import Stat
 from mlhooks.errors import ContractBroken, EnvironmentFailure
 from mlhooks.places import keep_place
 

@@ -8,11 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
 
+from mlhooks.describing import with_article
 from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter, Field, Layout
+from mlhooks.envs.told import Specs, Steps
 from mlhooks.errors import ContractBroken
-
-Specs = Mapping[str, BehaviorSpec]
-Steps = dict[str, tuple[DecisionSteps, TerminalSteps]]
 
 
 class StepCount(NamedTuple):
@@ -55,8 +54,18 @@ def check_steps(behavior_id: str, spec: BehaviorSpec, decisions: DecisionSteps, 
     """Look for the reason why steps could not be taken in.
 
     Raises:
-        ContractBroken: they do not fit their spec, or an agent appears twice.
+        ContractBroken: they do not fit their spec, hold no numbers, or an agent appears twice.
     """
+    for steps, fields in ((decisions, _DECISION), (terminals, _TERMINAL)):
+        lacks = [name for name in ("obs", *dict(fields)) if not hasattr(steps, name)]
+        if lacks:
+            raise ContractBroken(f"Behavior {behavior_id!r}: {with_article(steps)} among its steps has no {lacks[0]}.")
+        for name, values in (
+            *((f"observation {index}", obs) for index, obs in enumerate(steps.obs)),
+            ("reward", steps.reward),
+        ):
+            if (dtype := np.asarray(values).dtype).kind not in "fiub":
+                raise ContractBroken(f"Behavior {behavior_id!r}: the {name} consists of {dtype}, and not of numbers.")
     write_steps(_Scratch(), {behavior_id: spec}, {behavior_id: (decisions, terminals)})
     for steps, what in ((decisions, "asks for more than one decision"), (terminals, "ends more than once")):
         ids, counts = np.unique(steps.agent_id, return_counts=True)

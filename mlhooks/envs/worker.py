@@ -18,11 +18,12 @@ from mlagents_envs.base_env import BaseEnv
 from mlhooks import signals
 from mlhooks.envs import messages, players
 from mlhooks.envs.closing import close
-from mlhooks.envs.manager import as_exception, spaces_of, stats_of
+from mlhooks.envs.manager import as_failure
 from mlhooks.envs.messages import Act, Close, Failed, Logged, Made, Player, Reset, Sent, SetParameters
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter
-from mlhooks.envs.shared_steps import Specs, read_actions, write_steps
+from mlhooks.envs.shared_steps import read_actions, write_steps
+from mlhooks.envs.told import spaces_of, stats_of, steps_of
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def run(connection: Connection[Any, Any], recipe: Recipe) -> None:
         _Loop(env, parent, recipe.index).run()
     except BaseException as error:
         logging.getLogger("mlhooks").debug("It failed like this:", exc_info=True)
-        parent.tell(Failed.by(as_exception(error)))
+        parent.tell(Failed.by(as_failure(error)))
         parent.kill_players()  # closing the environment would wait for them
     if env is not None and not close(env, "The environment"):
         raise SystemExit(1)
@@ -104,12 +105,12 @@ class _Loop:
             self._send_steps()
 
     def _send_steps(self) -> None:
-        specs: Specs = self._env.behavior_specs
+        specs, shown = steps_of(self._env)
         new = {name: spec for name, spec in specs.items() if name not in self._known}
         self._known |= new
         own_terms = spaces_of(self._env) if new else {}
         spaces = {name: own_terms[name] for name in new if name in own_terms}
-        steps = write_steps(self._steps, self._known, {name: self._env.get_steps(name) for name in specs})
+        steps = write_steps(self._steps, self._known, shown)
         self._parent.tell(Sent(steps, new, spaces, stats_of(self._env)))
 
 

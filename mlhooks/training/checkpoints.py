@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import mlhooks
-from mlhooks.describing import cut
+from mlhooks.describing import cut, shown_with_type
 from mlhooks.errors import CheckpointError
 from mlhooks.names import MANIFEST, file_name
 from mlhooks.training.durable import write_durably
@@ -94,7 +94,7 @@ def pack(value: Any) -> Any:
     if value is None or isinstance(value, torch.Tensor) or type(value) in (bool, int, float, complex, bytes):
         return value
     raise CheckpointError(
-        f"A state to be saved holds a {type(value).__name__}, {value!r:.60}. A state_dict consists of tensors, arrays, "
+        f"A state to be saved holds {shown_with_type(value)}. A state_dict consists of tensors, arrays, "
         "numbers, texts, None, lists and dicts."
     )
 

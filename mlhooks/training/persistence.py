@@ -19,7 +19,7 @@ from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.names import MANIFEST, file_name
 from mlhooks.places import shown_path
 from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
-from mlhooks.training.checkpoints import Checkpoint, CheckpointFolder, read_state
+from mlhooks.training.checkpoints import Checkpoint, CheckpointFolder, pack, read_state
 from mlhooks.training.durable import cannot_write, writing
 from mlhooks.training.made_with import loading_from, other_plugins
 from mlhooks.training.spaces import spaces_of_file
@@ -39,6 +39,7 @@ class Persistence:
         self.run = run
         self._plugins = other_plugins(run.plugins)  # with those that will be taken out
         self._saved_at: dict[str, int] = {}
+        self._warned = False  # that environments cannot tell their state
 
     @cached_property
     def folder(self) -> CheckpointFolder:
@@ -124,13 +125,29 @@ class Persistence:
             "mlhooks": {"kind": "run"},
             "step": sum(trainer.step for trainer in self.run.trainers.values()),
             "curriculum": self.run.curriculum.state_dict(),
-            "environments": None if self.run.manager is None else self.run.manager.state_dict(),
+            "environments": self._environments(),
             "random": {
                 "python": random.getstate(),
                 "numpy": np.random.get_state(legacy=True),  # noqa: NPY002
                 "torch": torch.get_rng_state().numpy(),
             },
         }
+
+    def _environments(self) -> Any:
+        """What environments need to go on where they are; one that cannot tell it costs no checkpoint."""
+        try:
+            return None if self.run.manager is None else pack(self.run.manager.state_dict())
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if not self._warned:
+                logger.warning(
+                    "The state of the environment cannot be saved, and a run that is resumed will begin new episodes: "
+                    "%s",
+                    described(error),
+                )
+            self._warned = True
+            return None
 
     def restore_trainers(self) -> None:
         """Make the trainers of the newest checkpoint; with inference, only with what acting needs."""
@@ -183,7 +200,7 @@ class Persistence:
     def _restore_manager(self, saved: dict[str, Any] | None) -> None:
         manager = self.run.manager
         why = "The environment offers no saved state"
-        if saved is not None and manager is not None and manager.state_dict() is not None:
+        if saved is not None and manager is not None and self._environments() is not None:
             try:
                 manager.load_state_dict(saved)
             except Exception as error:  # it may be of another number of areas

@@ -20,6 +20,7 @@ from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, 
 from mlhooks.envs.restarts import restart_report
 from mlhooks.envs.shared_steps import check_steps
 from mlhooks.envs.specs import change_in_words, same_shape
+from mlhooks.envs.told import check_spec
 from mlhooks.errors import (
     ContractBroken,
     EnvironmentFailure,
@@ -47,6 +48,7 @@ from mlhooks.training.part_checks import check_update
 from mlhooks.training.persistence import Persistence
 from mlhooks.training.run_files import known
 from mlhooks.training.run_folder import RunFolder
+from mlhooks.training.silence import Silence
 from mlhooks.training.spaces import take_spaces
 from mlhooks.training.stop_request import StopRequest
 from mlhooks.training.summaries import Summaries
@@ -110,7 +112,7 @@ class Run:
         self._computing = Computing(options.torch_settings, self._device)
         self._persistence = Persistence(self)
         self._summaries = Summaries(self)
-        self._awaited = Awaited(self.env_name)
+        self._awaited, self._silence = Awaited(self.env_name), Silence(self.env_name)
         self._known: dict[str, Trainer] = {}  # by the behavior ids that environments have shown
         self._begun = False  # whether an environment has shown what the trainers can learn from
         self._waits = True  # for environments to start, or for a person to start one again
@@ -242,8 +244,10 @@ class Run:
 
     def _trainer(self, behavior_id: str, step: WorkerStep) -> Trainer:
         """Return the trainer of a behavior id that an environment shows for the first time in this step."""
-        name, specs = _name(behavior_id), step.specs
+        specs = step.specs
         spec = specs[behavior_id]
+        check_spec(behavior_id, spec)
+        name = _name(behavior_id)
         trainer = self.trainers.get(name)
         if trainer is None:
             if not self.inference:
@@ -325,6 +329,8 @@ class Run:
                 self.curriculum.teach(trainers, manager, steps)
             if self._awaited.names:
                 self._awaited.stepped(steps, self._busy())
+            if self._silence.looks(steps):
+                self._silence.check(self._busy())
             if self._begun:
                 self._persistence.save_if_due()
         for trainer in trainers.values():
@@ -337,6 +343,8 @@ class Run:
             trainer = self._known.get(behavior_id) or self._trainer(behavior_id, step)
             try:
                 trainer.observe(step.worker.index, behavior_id, decisions, terminals)
+                if len(decisions.agent_id):
+                    self._silence.heard(trainer.behavior_name)
             except (NonFiniteError, ContractBroken) as error:
                 self._lose(manager.fail(step.worker, error))
                 return

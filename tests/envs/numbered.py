@@ -110,6 +110,9 @@ class Numbered(BaseEnv):
     def _connection(self) -> None:
         raise ConnectionResetError("the robot hung up")
 
+    def _interrupt(self) -> None:
+        raise KeyboardInterrupt("says the environment")
+
     def _crash(self) -> None:
         os._exit(7)
 

@@ -13,10 +13,14 @@ from mlagents_envs.base_env import BehaviorSpec, DecisionSteps, TerminalSteps
 from mlhooks.envs.manager import Worker, WorkerFailure, WorkerLost, WorkerStep
 from mlhooks.envs.parameters import Sampler
 from mlhooks.envs.shared_steps import check_steps
+from mlhooks.envs.told import Stat
 from mlhooks.errors import EnvironmentFailure, UsageError
 from mlhooks.settings.environment_parameters import ConstantSettings
+from mlhooks.stats import StatsAggregationMethod
 from tests.envs.managed import Manage, act, play
 from tests.envs.numbered import Make, Numbered, Plan, spec
+
+SUM = StatsAggregationMethod.SUM
 
 
 def assert_equal(got: Any, wanted: Any) -> None:
@@ -90,14 +94,14 @@ def test_bytes_of_images_arrive_as_bytes(manage: Manage) -> None:
 class Echo(Numbered):
     """Adds the actions that it gets to its statistics."""
 
-    def take_stats(self) -> list[tuple[str, Any, str]]:
-        return [(name, (a.continuous.tolist(), a.discrete.tolist()), "") for name, a in self.actions.items()]
+    def take_stats(self) -> list[Stat]:
+        return [(f"{n} {a.continuous.tolist()} {a.discrete.tolist()}", 1.0, SUM) for n, a in self.actions.items()]
 
 
 def test_actions_arrive_and_statistics_come_back(manage: Manage) -> None:
     stats: list[Any] = []
     play(manage(Echo, 1), 2, lambda step: stats.extend(step.stats))
-    assert stats == [("Numbers", ([[0.0], [0.5], [1.0]], [[1, 1]] * 3), "")]
+    assert stats == [("Numbers [[0.0], [0.5], [1.0]] [[1, 1], [1, 1], [1, 1]]", 1.0, SUM)]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +109,7 @@ def test_actions_arrive_and_statistics_come_back(manage: Manage) -> None:
     [
         ("raise", "RuntimeError: it exploded HERE"),
         ("connection", "ConnectionResetError: the robot hung up HERE"),
+        ("interrupt", "KeyboardInterrupt: says the environment HERE"),
         ("crash", "Its process ended with code 7"),
     ],
 )
@@ -197,8 +202,8 @@ class Weighed(Numbered):
             os._exit(7)
         super().step()
 
-    def take_stats(self) -> list[tuple[str, float, str]]:
-        return [("weight", self.weight, "")]
+    def take_stats(self) -> list[Stat]:
+        return [("weight", self.weight, SUM)]
 
 
 def test_parameters_reach_all_workers_and_those_that_are_started_again(manage: Manage, tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlagents_envs.base_env import ActionSpec
 
 from mlhooks import hookimpl
 from mlhooks.envs.factory import EnvironmentKind
 from mlhooks.errors import EnvironmentFailure, MlhooksError, PluginError
+from mlhooks.stats import StatsAggregationMethod
 from tests.envs.numbered import Numbered
 from tests.scripted import config, train
 
@@ -79,6 +81,15 @@ class Spoilt(Numbered):
     def _spoil_ids(self, decisions: Any) -> None:
         decisions.agent_id = np.array([2, 0, 2], np.int32)
 
+    def _spoil_texts(self, decisions: Any) -> None:
+        decisions.obs[0] = np.full((3, 4), "a")
+
+    def _spoil_objects(self, decisions: Any) -> None:
+        decisions.reward = np.array([None] * 3)
+
+    def _spoil_lack(self, decisions: Any) -> None:
+        del decisions.agent_id
+
 
 def spoilt(name: str, *, worker_id: int, **_: Any) -> Spoilt:
     return Spoilt(worker_id, name)
@@ -89,6 +100,9 @@ WRONG = {
     "reward": "the reward has the shape (3, 1), and not (3,) as its spec and the number of its agents say.",
     "count": "its spec asks for observation 0, and the environment sent 2 such arrays.",
     "mask": "its spec asks for action mask 0, action mask 1, and the environment sent 1 such arrays.",
+    "texts": "the observation 0 consists of <U1, and not of numbers.",
+    "objects": "the reward consists of object, and not of numbers.",
+    "lack": "a DecisionSteps among its steps has no agent_id.",
     "ids": "an agent asks for more than one decision in one step: agent_id has 2 several times.",
 }
 
@@ -247,3 +261,90 @@ def test_what_is_no_environment_is_refused_at_once(tmp_path: Path, made: Callabl
     text = said(tmp_path, lambda *_, **__: made(), error=PluginError)
     assert f"must make a mlagents_envs.base_env.BaseEnv; it made {what}" in text
     assert "get_steps, set_actions, close." in text
+
+
+class Lies(Numbered):
+    """Tells something of itself that is not so."""
+
+    def __init__(self, worker: int, what: str) -> None:
+        super().__init__(worker)
+        self.what = what
+
+    @property
+    def behavior_specs(self) -> Any:
+        specs = super().behavior_specs
+        (spec,) = specs.values()
+        return {
+            "no specs": None,
+            "no name": {3: spec},
+            "no spec": {"Numbers": 3},
+            "no branch": {"Numbers": spec._replace(action_spec=ActionSpec(0, (2, 0)))},
+            "no size": {"Numbers": spec._replace(observation_specs=[spec.observation_specs[0]._replace(shape=(4, 0))])},
+        }.get(self.what, specs)
+
+    def get_steps(self, behavior_name: str) -> Any:
+        if self.what == "no steps":
+            return None
+        lie, self.what = self.what, ""  # the steps are made by the true specs
+        steps = super().get_steps("Numbers")
+        self.what = lie
+        return steps
+
+    def take_stats(self) -> Any:
+        average = StatsAggregationMethod.AVERAGE
+        answers = {"no stats": 5, "no number": [("a", None, average)], "no method": [("a", 1.0, "average")]}
+        return answers.get(self.what, [("good", np.float32(1), average)])
+
+
+LIES = {
+    "no specs": "Its behavior_specs is None, and must be a mapping of behavior names to BehaviorSpecs.",
+    "no name": "The environment calls a behavior 3, an int: a name is a text.",
+    "no spec": "Behavior 'Numbers': its spec is 3, an int, and must be a BehaviorSpec.",
+    "no branch": "it has the discrete branches (2, 0), and each must offer one action or more.",
+    "no size": "has the shape (4, 0), and must have whole numbers above 0.",
+    "no steps": "Its get_steps('Numbers') returned None, and must return the pair (DecisionSteps, TerminalSteps).",
+    "no stats": "Its take_stats returned 5, an int, and must return a list of statistics.",
+    "no number": "Its take_stats returned ('a', None, ",
+    "no method": "Its take_stats returned ('a', 1.0, 'average'), whose last is no StatsAggregationMethod.",
+}
+
+
+@pytest.mark.parametrize(("what", "workers"), [*((what, 1) for what in LIES), ("no stats", 2)])
+def test_what_an_environment_tells_is_checked(tmp_path: Path, what: str, workers: int) -> None:
+    assert LIES[what] in said(tmp_path, lambda _, *, worker_id, **__: Lies(worker_id, what), workers)
+
+
+class Mute(Numbered):
+    """Has a state that cannot be saved."""
+
+    def __init__(self, worker: int, state: Callable[[], Any]) -> None:
+        super().__init__(worker)
+        self.state = state
+
+    def state_dict(self) -> Any:
+        return self.state()
+
+    def load_state_dict(self, state: Any) -> None:
+        pytest.fail("loaded")
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        (lambda: {}["key"], "KeyError: 'key' ("),
+        (lambda: {"env": object}, "state to be saved holds the class object."),
+    ],
+)
+def test_state_that_cannot_be_saved_costs_no_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, state: Callable[[], Any], why: str
+) -> None:
+    offer = Offer(lambda _, *, worker_id, **__: Mute(worker_id, state))
+    settings = config("Numbers", "test:x", max_steps=400)
+    assert train(settings, tmp_path, offer).outcome.status == "finished"
+    (text,) = [record.getMessage() for record in caplog.records if "cannot be saved" in record.getMessage()]
+    assert text.startswith(
+        f"The state of the environment cannot be saved, and a run that is resumed will begin new {''}"
+    )
+    assert why in text
+    settings = config("Numbers", "test:x", max_steps=600)
+    assert train(settings, tmp_path, offer, resume=True).trainers["Numbers"].step >= 600

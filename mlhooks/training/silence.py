@@ -1,0 +1,61 @@
+"""Environments in which nobody asks for a decision any more: said, and after long enough the end of a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from mlhooks.errors import EnvironmentFailure
+
+logger = logging.getLogger("mlhooks")
+
+SOON, LATE = 1_000, 100_000
+"""Steps of environments without a decision of those that a run waits for: until that is said, and until the run ends.
+Agents may pause, as while a scene is loaded, but not for longer than most episodes last."""
+
+
+class Silence:
+    """Counts steps of environments in which none of the behaviors that are not done decides anything.
+
+    Args:
+        env_name: what the environment is called in messages.
+    """
+
+    def __init__(self, env_name: str) -> None:
+        self._env_name = env_name
+        self._steps = self._looked = 0
+        self._heard: dict[str, int] = {}  # the step at which agents of a behavior decided last
+
+    def heard(self, name: str) -> None:
+        """Note that agents of a behavior ask for decisions."""
+        self._heard[name] = self._steps
+
+    def looks(self, steps: int) -> bool:
+        """Count steps of environments; returns whether it is time to ask `check`."""
+        self._steps += steps
+        return self._steps - self._looked >= SOON
+
+    def check(self, busy: Sequence[str]) -> None:
+        """Say that nobody decides, or end the run.
+
+        Args:
+            busy: the behaviors that are not done.
+
+        Raises:
+            EnvironmentFailure: there was no decision of theirs for too long.
+        """
+        before, self._looked = self._looked, self._steps
+        silent = self._steps - max((self._heard.get(name, 0) for name in busy), default=0)
+        if silent < SOON:
+            return
+        who = (
+            f"no agent of {', '.join(map(repr, busy))} has asked for a decision" if busy else "it has shown no behavior"
+        )
+        said = f"{self._env_name}: in the last {silent:,} steps {who}"
+        if silent >= LATE:
+            raise EnvironmentFailure(
+                f"{said}. The run ends, which would wait for ever: agents must ask for decisions until they end, and "
+                "others must come after them."
+            )
+        if silent - (self._steps - before) < SOON:  # for the first time
+            logger.warning("%s. The run waits for that.", said)
