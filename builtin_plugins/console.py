@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlhooks import __version__, hookimpl
 from mlhooks.places import shown_path
+from mlhooks.streams import GONE
 
 if TYPE_CHECKING:
     from mlagents_envs.base_env import BehaviorSpec
@@ -51,12 +52,12 @@ class ConsoleWriter:
         self._started = time.monotonic()
         self._marks: dict[str, tuple[float, int]] = {}  # when each behavior's last summary was, and at which step
         self._had_episode: set[str] = set()
-        self._folder = Path.cwd()  # a person reads paths from here, wherever the run goes
+        self._folder = Path()  # a person reads paths from here, wherever the run goes
 
     @hookimpl
     def run_started(self, run: Run) -> None:
         """Say what begins, and start the bars where there is a terminal."""
-        self._started = time.monotonic()
+        self._started, self._folder = time.monotonic(), run.started_in
         self._quiet = run.inference
         if _is_live_terminal():
             from rich.console import Console
@@ -117,7 +118,7 @@ class ConsoleWriter:
     def run_finished(self, run: Run, outcome: RunOutcome) -> None:
         """Give the terminal back and say how the run ended and where its files are."""
         if self._bars is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(*GONE):
                 self._bars.stop()
         elapsed = clock(outcome.elapsed)
         resume = f"To continue, run the same command with --resume --run-id {run.run_id}"
@@ -156,7 +157,7 @@ class ConsoleWriter:
 
         lines = [Text("  ").join(Text(*part) for part in parts[:count]) for count in range(len(parts), 0, -1)]
         fitting = (line for line in lines if line.cell_len <= self._console.width)
-        with contextlib.suppress(OSError):  # the terminal is gone, and the run saves what it has
+        with contextlib.suppress(*GONE):  # the terminal is gone, and the run saves what it has
             self._console.print(lines[0] if whole else next(fitting, lines[-1]), soft_wrap=True)
 
 
@@ -189,7 +190,9 @@ def _write_plain(line: str) -> None:
         line.encode(encoding)
     except UnicodeEncodeError:
         line = line.replace("±", "+/-").encode(encoding, "replace").decode(encoding)
-    with contextlib.suppress(OSError):  # whoever read it is gone, as behind `| head`; the run goes on
+    if sys.stdout is None:
+        return
+    with contextlib.suppress(*GONE):  # whoever read it is gone, as behind `| head`; the run goes on
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from mlhooks.describing import shown, with_article
+from mlhooks.describing import cut, shown, shown_with_type, with_article
 from mlhooks.errors import WrongAnswer
 from mlhooks.names import MANIFEST
 from mlhooks.places import path_below
@@ -125,7 +125,7 @@ def _number(key: str, value: Any) -> float:
 
     hint = "; a number comes from it by .item()" if hasattr(value, "item") else ""
     if not isinstance(value, (Real, np.bool_)):
-        raise WrongAnswer(f"its {key!r} is {shown(value)}, {with_article(value)}, and must be a number{hint}")
+        raise WrongAnswer(f"its {key!r} is {shown_with_type(value)}, and must be a number{hint}")
     try:
         return float(value)
     except OverflowError:
@@ -140,17 +140,32 @@ def _exported(answer: Any, given: Given) -> list[Path]:
     for item in _list(answer, "a list of the paths of the files that it wrote"):
         if not isinstance(item, (str, os.PathLike)) or not isinstance(os.fspath(item), str) or "\0" in str(item):
             raise WrongAnswer(f"it returned {shown(item)} among the files that it wrote, and must return their paths")
-        below = path_below(folder, Path(item))
+        named, below = cut(str(item), 200), path_below(folder, Path(item))
         if below is None:
-            raise WrongAnswer(f"it names {item}, which is not in the run's folder {folder}: export into {stem.parent}")
+            raise WrongAnswer(f"it names {named}, which is not in the run's folder {folder}: export into {stem.parent}")
         inside = folder / below
         if not _is(inside, Path.is_file):
             what = "a folder: name the files in it" if _is(inside, Path.is_dir) else "not there, or is no regular file"
-            raise WrongAnswer(f"it names {item} as a file that it wrote, which is {what}")
+            raise WrongAnswer(f"it names {named} as a file that it wrote, which is {what}")
         if folder != stem.parent and inside == stem.with_name(f"{stem.name}.pt"):
-            raise WrongAnswer(f"it names {item}, which is the checkpoint: export under another suffix than .pt")
+            raise WrongAnswer(f"it names {named}, which is the checkpoint: export under another suffix than .pt")
         files[inside] = None
     return list(files)
+
+
+def check_files(files: Any) -> None:
+    """Refuse what a plugin has made of the files of a `RunOutcome`, which others show to people.
+
+    Raises:
+        WrongAnswer: they are no lists of paths by what they are.
+    """
+    wanted = "lists of paths by what they are, such as {'video': [path]}"
+    if not isinstance(files, dict):
+        raise WrongAnswer(f"it made the files of the outcome {shown(files)}, which must be {wanted}")
+    for what, paths in files.items():
+        good = isinstance(what, str) and isinstance(paths, list)
+        if not good or not all(isinstance(path, (str, os.PathLike)) for path in paths):
+            raise WrongAnswer(f"it made {shown(what)} of the outcome's files {shown(paths)}: they are {wanted}")
 
 
 def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
@@ -169,7 +184,7 @@ def _mapping(answer: Any, wanted: str) -> dict[str, Any]:
         raise WrongAnswer(f"it returned {shown(answer)}, and must return {wanted}")
     for key in answer:
         if not isinstance(key, str) or not key:
-            raise WrongAnswer(f"it returned the key {shown(key)}, {with_article(key)}, and must return {wanted}")
+            raise WrongAnswer(f"it returned the key {shown_with_type(key)}, and must return {wanted}")
     return dict(answer)
 
 
@@ -198,7 +213,7 @@ def _model(model: Any, base: str, which: str) -> None:
 def _instance(thing: Any, base: str) -> Any:
     known = _imported(base)
     if known is None or not isinstance(thing, known):
-        raise WrongAnswer(f"it returned {shown(thing)}, {with_article(thing)}, and must return a {base}")
+        raise WrongAnswer(f"it returned {shown_with_type(thing)}, and must return a {base}")
     return thing
 
 

@@ -34,9 +34,14 @@ COLLECT = frozenset(
 CONTAINED_COLLECT = frozenset({"summary_stats", "export_model"})
 COPIED: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "configure": ("options", copy.deepcopy),
+    "register_side_channels": ("options", copy.deepcopy),
+    "create_env_manager": ("options", copy.deepcopy),
+    "create_policy": ("behavior_spec", copy.deepcopy),
+    "behavior_added": ("behavior_spec", copy.deepcopy),
     "write_stats": ("values", copy.copy),
     "add_property": ("value", copy.deepcopy),
     "update_finished": ("losses", copy.copy),
+    "run_finished": ("outcome", copy.copy),  # with the same `files`, to which plugins add theirs
 }
 """Arguments of which every plugin gets a copy of its own, so that what one changes reaches no other."""
 MAX_FAILURES = 3
@@ -97,6 +102,8 @@ class Guard:
         keeper, origin = self.keeper, self.origin
         if self.hook_name in answers.CHECKS:
             function = self._answering(function)
+        if self.hook_name == "run_finished":
+            function = self._adding(function, arguments)
         function = self._copying(function, arguments)
 
         @functools.wraps(function)
@@ -136,7 +143,7 @@ class Guard:
                 wrapper.throw(raised) if raised is not None else wrapper.send(outcome)
             except StopIteration as end:
                 try:
-                    made = self._remade(outcome, end.value)
+                    made = self._remade(outcome, kept, end.value)
                 except WrongAnswer as wrong:
                     self.failed(_placed(wrong, function))
                 else:
@@ -154,20 +161,24 @@ class Guard:
 
         return guarded
 
-    def _remade(self, outcome: Any, value: Any) -> Any:
+    def _remade(self, outcome: Any, kept: Any, value: Any) -> Any:
         """Check what a wrapper made of the plugins' answers; an old-style one has changed the outcome itself."""
         if self.hook_name not in answers.CHECKS:
             return value
         if not isinstance(outcome, pluggy.Result):
-            return self._recheck(value)
+            return self._recheck(kept, value)
         if outcome.exception is None:
-            outcome.force_result(self._recheck(outcome.get_result()))
+            outcome.force_result(self._recheck(kept, outcome.get_result()))
         return value
 
-    def _recheck(self, result: Any) -> Any:
+    def _recheck(self, kept: Any, result: Any) -> Any:
         given = self.keeper.given
+        if self.first and result is None:
+            if kept is not None:
+                raise WrongAnswer(f"it returned None in the place of {shown(kept)}, which it was given")
+            return None
         if self.first:
-            return None if result is None else answers.checked(self.hook_name, result, given)
+            return answers.checked(self.hook_name, result, given)
         if not isinstance(result, list):
             raise WrongAnswer(f"it returned {shown(result)}, and must return the list of the plugins' answers")
         return self._note(
@@ -240,6 +251,34 @@ class Guard:
             return function(*args[:at], copied(args[at]), *args[at + 1 :])
 
         return copying
+
+    def _adding(self, function: Callable[..., Any], arguments: Sequence[str]) -> Callable[..., Any]:
+        """Take in what a plugin adds to the files of an outcome, unless nobody could show that to people."""
+        if "outcome" not in arguments:
+            return function
+        at = list(arguments).index("outcome")
+
+        @functools.wraps(function)
+        def adding(*args: Any) -> Any:
+            outcome, files = args[at], getattr(args[at], "files", None)
+            if files is None:
+                return function(*args)
+            before = {what: list(paths) for what, paths in files.items()}
+            try:
+                function(*args)
+            finally:
+                made = outcome.files
+                try:
+                    answers.check_files(made)
+                except WrongAnswer as wrong:
+                    made = before
+                    raise _placed(wrong, function) from None
+                finally:
+                    if made is not files:
+                        files.clear()
+                        files.update(made)
+
+        return adding
 
     def _answering(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)

@@ -129,7 +129,8 @@ def run_started(run: Run) -> None:
 def run_finished(run: Run, outcome: RunOutcome) -> None:
     """Observe the end of a run, whatever happened: finished, interrupted or failed; close what you opened here.
 
-    Called once, after the last checkpoint is written; also for a plugin that was taken out. A failure is contained.
+    Called once, after the last checkpoint is written; also for a plugin that was taken out. The outcome is a copy for
+    this plugin, whose `files` take the paths that people are to see. A failure is contained.
     """
 
 
@@ -162,8 +163,9 @@ def write_stats(category: str, values: Mapping[str, StatsSummary], step: int) ->
 def summary_stats(trainer: Trainer, step: int) -> Mapping[str, float]:
     """Return more values for the summary that is about to be written: key -> number, NaN where there is none to tell.
 
-    Collect: called at each summary period before `write_stats`; two plugins that return one key is an error. During
-    training a failure is contained as an observer's.
+    Collect: called at each summary period before `write_stats`; two plugins that return one key is an error, and so is
+    a key that the run itself reports, such as `Environment/Cumulative Reward`. During training a failure is contained
+    as an observer's.
     """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -150,20 +150,27 @@ class PluginManager(pluggy.PluginManager):
         owners = {id(answer): origin for origin, answer in owned}
         return [(owners[id(result)], result) for result in results]
 
-    def collect_mapping(self, hook_name: str, **kwargs: object) -> dict[str, Any]:
-        """Call a collect hook and merge the mappings that it answers.
+    def collect_mapping(self, hook_name: str, *, taken: Collection[str] = (), **kwargs: object) -> dict[str, Any]:
+        """Call a collect hook and merge the mappings that it answers; mlhooks itself has `taken` some of the keys.
 
         Raises:
-            PluginError: two plugins claim one key. Where the hook is contained, the first answer stays and the other
-                is logged instead.
+            PluginError: two plugins claim one key, or one a key that is taken. Where the hook is contained, the first
+                answer stays and the other is logged instead.
         """
-        return {key: value for key, (_, value) in self.collect_claims(hook_name, **kwargs).items()}
+        claims = self.collect_claims(hook_name, taken=taken, **kwargs)
+        return {key: value for key, (_, value) in claims.items()}
 
-    def collect_claims(self, hook_name: str, **kwargs: object) -> dict[str, tuple[Origin, Any]]:
+    def collect_claims(
+        self, hook_name: str, *, taken: Collection[str] = (), **kwargs: object
+    ) -> dict[str, tuple[Origin, Any]]:
         """As `collect_mapping`, with the plugin that gave each answer."""
         claims: dict[str, tuple[Origin, Any]] = {}
         for origin, mapping in self.collect(hook_name, **kwargs):
             for key, value in mapping.items():
+                if key in taken:
+                    claim = f"{origin} claims {key!r} in {hook_name}, which the run itself reports"
+                    self._conflict(claim, hook_name, "Its value is left out")
+                    continue
                 if key in claims:
                     first = claims[key][0]
                     self._conflict(f"Two plugins claim {key!r} in {hook_name}: {first} and {origin}", hook_name)
@@ -258,12 +265,12 @@ class PluginManager(pluggy.PluginManager):
         origin = self._origins[name]
         return PluginInfo(name, origin.distribution, origin.version, hooks, order, order == 0, origin.source)
 
-    def _conflict(self, message: str, hook_name: str) -> None:
+    def _conflict(self, message: str, hook_name: str, kept: str = "The first one counts") -> None:
         if hook_name not in CONTAINED_COLLECT or self.strict:
-            raise PluginError(f"{message}. Uninstall one of them, or block it with -p no:NAME")
+            raise PluginError(f"{message}. Uninstall the plugin that you do not need, or block it with -p no:NAME")
         if message not in self._conflicts:
             self._conflicts.add(message)
-            logger.error("%s. The first one counts.", message)
+            logger.error("%s. %s.", message, kept)
 
 
 def find_plugins(

@@ -8,12 +8,16 @@ import logging
 import os
 import sys
 
+GONE = (OSError, ValueError)
+"""What writing to a stream raises whose reader is gone, or which other people's code has closed."""
+
 
 class StreamsHandler(logging.Handler):
     """Writes what is of level INFO to standard output, and warnings, errors and debugging to standard error.
 
     It asks for the streams each time, so that whoever replaces them sees the messages, too. What a stream cannot
-    encode is escaped, and a reader that is gone costs the message alone: neither is worth ending a run.
+    encode is escaped, and a stream that is closed, or whose reader is gone, costs the message alone: nothing of that
+    is worth ending a run.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -21,8 +25,9 @@ class StreamsHandler(logging.Handler):
         stream = sys.stdout if record.levelno == logging.INFO else sys.stderr
         encoding = getattr(stream, "encoding", None) or "utf-8"
         line = self.format(record).encode(encoding, "backslashreplace").decode(encoding)
-        with contextlib.suppress(OSError):
-            print(line, file=stream, flush=True)
+        if stream is not None:
+            with contextlib.suppress(*GONE):
+                print(line, file=stream, flush=True)
 
 
 def escape_what_cannot_be_encoded() -> None:
@@ -44,3 +49,5 @@ def let_go_of_streams() -> None:
                 stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except ValueError:  # it is closed, and holds nothing
+            continue

@@ -55,7 +55,7 @@ WRONG = [
     ("get_env_types", "maze", "returned 'maze', and must return a mapping of schemes"),
     ("get_env_types", [("maze", print)], "and must return a mapping of schemes"),
     ("get_env_types", {"maze": "make_maze"}, "factory of 'maze' is 'make_maze', which cannot be called"),
-    ("get_env_types", {3: print}, "the key 3, a int"),
+    ("get_env_types", {3: print}, "the key 3, an int"),
     ("get_env_types", {"": print}, "the key ''"),
     ("get_env_types", {"m": print}, "the scheme 'm', which --env cannot reach"),
     ("get_env_types", {"my maze": print}, "the scheme 'my maze', which --env cannot reach"),
@@ -77,9 +77,9 @@ WRONG = [
     ("get_reward_signals", {"mine": SIGNAL[::-1]}, "the first of its 'mine' is <class"),
     ("get_reward_signals", {"mine": (AnySignal, dict)}, "the second of its 'mine' is <class 'dict'>"),
     ("get_reward_signals", {"mine": (Abstract, RewardSignalSettings)}, "which lacks evaluate"),
-    ("create_env_manager", 3, "returned a int, which is no mlhooks.envs.manager.EnvManager, and has no ready"),
+    ("create_env_manager", 3, "returned an int, which is no mlhooks.envs.manager.EnvManager, and has no ready"),
     ("create_env_manager", AnyManager, "returned the class AnyManager, which is no"),
-    ("create_policy", 3, "returned 3, a int, and must return a mlhooks.training.policy.Policy"),
+    ("create_policy", 3, "returned 3, an int, and must return a mlhooks.training.policy.Policy"),
     ("create_policy", AnyPolicy, "the class AnyPolicy, and must return a mlhooks.training.policy.Policy"),
     ("create_policy", Forgot(), "__init__ of its Forgot does not call super().__init__"),
     ("create_optimizer", torch.optim.SGD([torch.zeros(1)]), "a SGD, and must return a mlhooks.training.optimizer"),
@@ -89,12 +89,12 @@ WRONG = [
     ("register_side_channels", [AnyChannel], "among its side channels"),
     ("summary_stats", [("a", 1.0)], "and must return a mapping of statistics keys to numbers"),
     ("summary_stats", {"a": "high"}, "its 'a' is 'high', a str, and must be a number"),
-    ("summary_stats", {"a": None}, "its 'a' is None, None, and must be a number"),
+    ("summary_stats", {"a": None}, "its 'a' is None, and must be a number"),
     ("summary_stats", {"a": torch.ones(())}, "a Tensor, and must be a number; a number comes from it by .item()"),
     ("summary_stats", {"a": np.ones(1)}, "a ndarray, and must be a number; a number comes from it by .item()"),
     ("summary_stats", {"a": 1j}, "a complex, and must be a number"),
     ("summary_stats", {"a": 10**400}, "too large for a float"),
-    ("summary_stats", {7: 1.0}, "the key 7, a int"),
+    ("summary_stats", {7: 1.0}, "the key 7, an int"),
 ]
 
 
@@ -254,6 +254,17 @@ def test_wrapper_that_puts_something_else_in_the_place_of_a_policy_is_named(opti
     manager.register(wrapper("create_policy", lambda policy: 3, **options), "culprit", origin=ORIGIN)
     with pytest.raises(PluginError, match=r"'culprit' \(mlhooks-culprit 4\.2\) failed in its hook create_policy: it"):
         manager.hook.create_policy(trainer=None, behavior_spec=None)
+
+
+@pytest.mark.filterwarnings("ignore::pluggy.PluggyTeardownRaisedWarning")
+@pytest.mark.parametrize("hook", ["create_policy", "create_optimizer", "create_env_manager"])
+@pytest.mark.parametrize("options", [{"wrapper": True}, {"hookwrapper": True}], ids=["new", "old"])
+def test_wrapper_that_takes_an_answer_away_is_named(hook, options):
+    manager = PluginManager()
+    manager.register(plugin_with(hook, lambda _: ANSWERS[hook][0]), "right")
+    manager.register(wrapper(hook, lambda answer: None, **options), "culprit", origin=ORIGIN)
+    with pytest.raises(PluginError, match=rf"'culprit' .* failed in its hook {hook}: it returned None in the place of"):
+        call(manager, hook)
 
 
 def test_wrapper_that_changes_an_answer_rightly_changes_it():

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mlhooks.streams import StreamsHandler
+from mlhooks.streams import StreamsHandler, let_go_of_streams
 
 
 def say(text: str, level: int = logging.INFO) -> None:
@@ -48,3 +48,22 @@ def test_reader_that_is_gone_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(sys, "stdout", stream)
     say("said")
     assert stream.tried == 1
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "none at all"])
+def test_stream_that_is_closed_or_missing_ends_nothing(monkeypatch: pytest.MonkeyPatch, closed: bool) -> None:
+    for name in ("stdout", "stderr"):
+        stream = io.StringIO()
+        stream.close()
+        monkeypatch.setattr(sys, name, stream if closed else None)
+    say("said")
+    say("warned", logging.WARNING)
+    let_go_of_streams()
+
+
+def test_warning_without_standard_error_is_not_among_the_results(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    say("warned", logging.WARNING)
+    assert capsys.readouterr().out == ""

@@ -13,7 +13,7 @@ import click
 
 from mlhooks.cli.group import build_cli
 from mlhooks.errors import MlhooksError
-from mlhooks.streams import StreamsHandler, escape_what_cannot_be_encoded, let_go_of_streams
+from mlhooks.streams import GONE, StreamsHandler, escape_what_cannot_be_encoded, let_go_of_streams
 
 __all__ = ["main"]
 
@@ -42,7 +42,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _tell(text: str) -> None:
-    with contextlib.suppress(OSError):  # the terminal is gone
+    with contextlib.suppress(*GONE):
         click.echo(text, err=True)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from mlhooks.describing import with_article
 from mlhooks.errors import PluginError
 from mlhooks.nn.recorded import Recorded
 from mlhooks.places import defined_at, in_brackets
@@ -89,5 +90,4 @@ def _named(optimizer: TorchOptimizer, method: str) -> str:
 
 
 def _a(value: object) -> str:
-    kind = "Tensor" if isinstance(value, Recorded) else type(value).__name__
-    return "None" if value is None else f"a {kind}"
+    return "a Tensor" if isinstance(value, Recorded) else with_article(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlhooks.training.trainer import Trainer
+from mlhooks.training.trainer import LENGTH_KEY, REWARD_KEY, Trainer
 
 if TYPE_CHECKING:
     from mlhooks.training.run import Run
@@ -41,6 +41,8 @@ class Summaries:
         run = self.run
         with run.timers("summary"):
             self._written_at[trainer.behavior_name] = trainer.step
-            extra = run.plugins.collect_mapping("summary_stats", trainer=trainer, step=trainer.step)
             lessons = {f"Environment/Lesson Number/{name}": n for name, n in run.curriculum.lessons.items()}
-            trainer.stats.write_stats(trainer.step, {"Is Training": 1.0, **lessons, **extra})
+            own = {"Is Training": 1.0, **lessons}
+            taken = {*own, REWARD_KEY, LENGTH_KEY}
+            extra = run.plugins.collect_mapping("summary_stats", taken=taken, trainer=trainer, step=trainer.step)
+            trainer.stats.write_stats(trainer.step, {**own, **extra})

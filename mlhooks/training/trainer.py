@@ -35,6 +35,9 @@ from mlhooks.training.transfer import CPU, to_device
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager
 
+REWARD_KEY = "Environment/Cumulative Reward"
+LENGTH_KEY = "Environment/Episode Length"
+
 
 @dataclass(frozen=True)
 class Supports:
@@ -224,8 +227,8 @@ class Trainer(ABC):
         if np.count_nonzero(known) < len(slots):
             rewards, slots = rewards[known], slots[known]
         returns, lengths = self.episodes.ended(slots, rewards)
-        self.stats.add_stats("Environment/Cumulative Reward", returns, StatsAggregationMethod.HISTOGRAM)
-        self.stats.add_stats("Environment/Episode Length", lengths)
+        self.stats.add_stats(REWARD_KEY, returns, StatsAggregationMethod.HISTOGRAM)
+        self.stats.add_stats(LENGTH_KEY, lengths)
         self.stats.add_stats("Policy/Extrinsic Reward", returns)
 
     def act(self) -> Iterator[tuple[int, str, ActionTuple]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -53,6 +54,7 @@ def start_run(tmp_path):
             options=None,
             run_id=run_id,
             path=path,
+            started_in=Path.cwd(),
             trainers={},
             plugins=plugins,
             resumed=resumed,
