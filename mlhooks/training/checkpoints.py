@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mlhooks.describing import cut, shown_with_type
 from mlhooks.errors import CheckpointError
 from mlhooks.names import MANIFEST, file_name
 from mlhooks.training.durable import write_durably
-from mlhooks.training.manifest import inside, open_file, read_manifest
+from mlhooks.training.manifest import exporting, inside, open_file, read_manifest
 from mlhooks.training.sealed import load_sealed, seal
 
 logger = logging.getLogger("mlhooks")
@@ -192,6 +192,7 @@ class CheckpointFolder:
         entry = {"behaviors": files, "run": run_file, "exported": []}
         entries = [e for e in self.manifest["mlhooks"] if e["run"]["path"] != run_file["path"]] + [entry]
         self._describe(saved)
+        self._export_to([saved[name].path.with_suffix("") for name in saved])
         keep = keep if keep > 0 else len(entries)
         self._drop(entries[:-keep], entries[-keep:])
         return saved
@@ -199,13 +200,33 @@ class CheckpointFolder:
     def note_exported(self, exported: Mapping[str, list[Path]]) -> None:
         """Name in the manifest, as part of the newest checkpoint, the models that were exported beside it."""
         extra = [self._relative(path) for paths in exported.values() for path in paths]
-        if not extra:
-            return
         self.manifest["mlhooks"][-1]["exported"] = extra
         for name in exported.keys() - SECTIONS:
             auxiliary = [path.as_posix() for path in exported[name]]
             self.manifest[name]["final_checkpoint"]["auxillary_file_paths"] = auxiliary
+        self.end_export()
+
+    def begin_export(self, stems: Iterable[Path]) -> None:
+        """Name in the manifest, at once, how the names of files begin that exporters are about to write.
+
+        By that they are known to be the run's if it is killed before it can name them in full.
+        """
+        self._export_to(stems)
         self._write_manifest()
+
+    def end_export(self) -> None:
+        """Write the manifest, which names by now what exporters wrote."""
+        self.manifest["metadata"].pop("exporting", None)
+        self._write_manifest()
+
+    def _export_to(self, stems: Iterable[Path]) -> None:
+        metadata = self.manifest.setdefault("metadata", {})
+        left = exporting(self.manifest)  # when an earlier run was killed
+        files = metadata.setdefault("files", [])
+        for parent in {(self.path / prefix).parent for prefix in left}:
+            names = (self._relative(path) for path in parent.iterdir() if path.is_file()) if parent.is_dir() else ()
+            files += [name for name in names if name.startswith(left) and name not in files]
+        metadata["exporting"] = [self._relative(stem) for stem in stems]
 
     def note_lessons(self, lessons: Mapping[str, int]) -> None:
         """Let the next manifest say in which lesson each environment parameter is, as ML-Agents' does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,6 +49,7 @@ class _Checkpoint(_Part):
 class _Metadata(_Part):
     plugins: dict[str, str] = {}
     files: list[str] = []
+    exporting: list[str] = []
 
 
 class _Described(_Part):
@@ -63,6 +65,13 @@ class _Manifest(_Part):
     metadata: _Metadata
     mlhooks: list[_Checkpoint]
     __pydantic_extra__: dict[str, _Section]  # the sections of behaviors and of environment parameters
+
+
+def exporting(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return how the names of files begin that exporters were writing when a run was killed."""
+    metadata = manifest.get("metadata")
+    stems = metadata.get("exporting") if isinstance(metadata, dict) else None
+    return tuple(f"{stem}." for stem in stems if isinstance(stem, str)) if isinstance(stems, list) else ()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
 from mlhooks.training.checkpoints import Checkpoint, CheckpointFolder, pack, read_state
 from mlhooks.training.durable import cannot_write, writing
 from mlhooks.training.made_with import loading_from, other_plugins
+from mlhooks.training.run_folder import RunFolder
 from mlhooks.training.spaces import spaces_of_file
 from mlhooks.training.state_checks import whole
 from mlhooks.training.trainer import Trainer
@@ -35,8 +36,8 @@ logger = logging.getLogger("mlhooks")
 class Persistence:
     """Saves a run's checkpoints when they are due, and restores a run from the newest one."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, run: Run, folder: RunFolder) -> None:
+        self.run, self._run_folder = run, folder
         self._plugins = other_plugins(run.plugins)  # with those that will be taken out
         self._saved_at: dict[str, int] = {}
         self._warned = False  # that environments cannot tell their state
@@ -74,6 +75,7 @@ class Persistence:
                 max(trainer.settings.keep_checkpoints for trainer in trainers.values()),
             )
             saved = write()
+            self._run_folder.drop()  # the earlier results, now that there is something in their place
             files["checkpoint"] = [checkpoint.path for checkpoint in saved.values()]
             self._saved_at |= {name: checkpoint.step for name, checkpoint in saved.items()}
             self._export_beside(saved, write)
@@ -96,10 +98,12 @@ class Persistence:
         models = run.outcome.files["model"] = []
         run.outcome.files["settings"] = [run.path / "configuration.yaml"]
         run.outcome.files["status"] = [run.path / MANIFEST]
+        self.folder.begin_export(run.path / file_name(name) for name in run.trainers)
         for name, trainer in run.trainers.items():
             models += self._export(trainer, run.path / file_name(name))
         for path in models:
             run.note_file(path)
+        self.folder.end_export()
 
     def _export_beside(self, saved: Mapping[str, Checkpoint], write_again: Callable[[], object]) -> None:
         """Ask for models of what was saved, and name them in the manifest also if an exporter ends the run."""

@@ -110,7 +110,7 @@ class Run:
         self._threads = Threads(options.torch_settings.threads)
         self._device = device_named(options.torch_settings.device)
         self._computing = Computing(options.torch_settings, self._device)
-        self._persistence = Persistence(self)
+        self._persistence = Persistence(self, self._folder)
         self._summaries = Summaries(self)
         self._awaited, self._silence = Awaited(self.env_name), Silence(self.env_name)
         self._known: dict[str, Trainer] = {}  # by the behavior ids that environments have shown
@@ -183,7 +183,7 @@ class Run:
         self._write_options()
 
     def _bring_back(self) -> None:
-        """Put earlier results back where this run, which was to replace them, has nothing to show."""
+        """Put earlier results back where this run, which was to replace them, has saved nothing."""
         try:
             if self._folder.bring_back():
                 logger.info("%s holds the earlier results, as before.", shown_path(self.path, self.started_in))
@@ -356,7 +356,6 @@ class Run:
                     return
                 raise
         if not self._begun and self._awaited.begun:
-            self._folder.drop()
             self._begun = True
             if self.resumed:
                 self._write_options()

@@ -15,7 +15,7 @@ from typing import Any
 from mlhooks.names import MANIFEST, file_name
 from mlhooks.settings.yaml_source import read_yaml
 from mlhooks.training.folder_lock import LOCK
-from mlhooks.training.manifest import FILES, MOST_BYTES, open_file
+from mlhooks.training.manifest import FILES, MOST_BYTES, exporting, open_file
 
 ASIDE = (".mlhooks-replacing", ".mlhooks-replaced", ".mlhooks-removing")
 """Folders in which `--force` keeps earlier results: while it moves them, until the new run begins, and then."""
@@ -76,10 +76,10 @@ def contents(folder: Path, run_id: str) -> Contents:
     """
     manifest = _manifest(folder)
     behaviors = frozenset(_behaviors(folder, manifest))
-    listed = frozenset(_listed(manifest))
+    listed, exported = frozenset(_listed(manifest)), exporting(manifest)
     found = Contents()
     for name in _walk(folder, found.runs):
-        if name in listed or known(name, behaviors):
+        if name in listed or name.startswith(exported) or known(name, behaviors):
             found.own.append(name)
         elif name.rpartition("/")[2].lower() not in _JUNK:
             found.foreign.append(name)

@@ -23,7 +23,7 @@ _ATTEMPTS = 10
 class RunFolder:
     """The folder of a run, and the earlier results in it that a run with `--force` replaces.
 
-    Earlier results are put aside when the new run starts, and are gone once it has something to show; until then they
+    Earlier results are put aside when the new run starts, and are gone once it has saved a checkpoint; until then they
     are brought back when it ends. A kill at any moment leaves one of three folders that says how far it was: in
     `.mlhooks-replacing` earlier results are on their way, and nothing else is there; in `.mlhooks-replaced` they are
     complete, beside what the new run wrote; `.mlhooks-removing` is waste.
@@ -96,7 +96,8 @@ class RunFolder:
         """
         if self.bring_back():
             logger.info(
-                "%s holds its earlier results again: the run that was to replace them was killed before it began.",
+                "%s holds its earlier results again: the run that was to replace them was killed before it had saved "
+                "anything.",
                 shown_path(self.path),
             )
         if self._removing.is_dir():
@@ -138,7 +139,7 @@ class RunFolder:
             raise
 
     def drop(self) -> None:
-        """Remove what was put aside: the new run has something to show.
+        """Remove what was put aside: the new run has saved a checkpoint.
 
         Raises:
             ResultsError: it is still there, to be brought back.

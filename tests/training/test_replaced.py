@@ -1,4 +1,4 @@
-"""With --force, the results of an earlier run are gone when the new one has something to show, and not before."""
+"""With --force, the results of an earlier run are gone when the new one has saved a checkpoint, and not before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -16,6 +16,7 @@ from mlhooks.errors import (
     MlhooksError,
     UsageError,
 )
+from mlhooks.training.run import Run
 from mlhooks.training.run_folder import RunFolder
 from tests.scripted import Corridor, Env, config, train
 
@@ -39,14 +40,23 @@ class Silent:
         raise KeyboardInterrupt
 
 
+class Stopped:
+    """Stops the run after its first observation, and before its first step."""
+
+    @hookimpl
+    def behavior_added(self, run: Run) -> None:
+        run.stop.requested = True
+
+
 @pytest.mark.parametrize(
     ("settings", "make", "plugins", "error"),
     [
         (SETTINGS, Broken, [], MlhooksError),
         (config("Corridr", "test:x"), Corridor, [], UsageError),
         (SETTINGS, Corridor, [Silent()], None),
+        (SETTINGS, Corridor, [Stopped()], None),
     ],
-    ids=["environment fails", "wrong behavior name", "interrupted"],
+    ids=["environment fails", "wrong behavior name", "interrupted", "interrupted at its first observation"],
 )
 def test_earlier_results_stay_when_the_run_takes_no_step(
     tmp_path: Path,
@@ -73,6 +83,26 @@ def test_earlier_results_are_gone_when_the_run_has_begun(tmp_path: Path) -> None
     assert steps == ["Corridor-40"]
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
+
+
+def test_earlier_results_are_there_until_the_run_has_saved_a_checkpoint(tmp_path: Path) -> None:
+    class Look:
+        seen: ClassVar[list[tuple[str, bool]]] = []
+
+        @hookimpl
+        def write_stats(self, step: int) -> None:
+            self.seen.append((f"step {step}", old.exists()))
+
+        @hookimpl
+        def checkpoint_saved(self) -> None:
+            self.seen.append(("saved", old.exists()))
+
+    train(SETTINGS, tmp_path, Env())
+    old = tmp_path / "run" / ".mlhooks-replaced" / "Corridor" / "Corridor-100.pt"
+    settings = config("Corridor", "test:x", max_steps=300, checkpoint_interval=200, summary_freq=100)
+    train(settings, tmp_path, Env(), Look(), force=True)
+    assert Look.seen[:3] == [("step 100", True), ("step 200", True), ("saved", False)]
+    assert not old.parent.parent.exists()
 
 
 class Killed(BaseException):

@@ -17,6 +17,7 @@ from mlhooks import hookimpl
 from mlhooks.cli import main
 from mlhooks.errors import UsageError
 from mlhooks.settings import paths
+from mlhooks.training.checkpoints import CheckpointFolder
 from mlhooks.training.folder_lock import LOCK
 from mlhooks.training.run import Run
 from mlhooks.training.run_files import contents
@@ -444,6 +445,18 @@ class Exports:
         model = path.with_name(f"{path.name}.mine")
         model.write_text("a model")
         return [model]
+
+
+def test_what_exporters_wrote_when_a_run_was_killed_is_the_runs(tmp_path: Path) -> None:
+    train(SETTINGS, tmp_path, Env())
+    run = tmp_path / "run"
+    write(run, "Corridor/Corridor-100.mine", "Corridor.mine")
+    assert contents(run, "run").foreign == ["Corridor/Corridor-100.mine", "Corridor.mine"]
+    CheckpointFolder(run).begin_export([run / "Corridor" / "Corridor-100", run / "Corridor"])  # and is killed
+    assert contents(run, "run").foreign == []
+    train(config("Corridor", "test:x", max_steps=200), tmp_path, Env(), resume=True)
+    write(run, "Corridor/Corridor-200.txt")
+    assert contents(run, "run").foreign == ["Corridor/Corridor-200.txt"]
 
 
 def test_models_of_exporters_are_the_runs(tmp_path: Path) -> None:
