@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mlhooks import hookimpl
-from mlhooks.describing import named
+from mlhooks.describing import described
 from mlhooks.envs.closing import close
 from mlhooks.envs.factory import EnvironmentKind
 from mlhooks.envs.parameters import refuse_parameters
@@ -49,11 +49,13 @@ def check(name: str, options: RunOptions) -> None:
     """Refuse an id that is not registered, and what no environment takes.
 
     Raises:
-        UsageError: Gymnasium is missing, there is no such id, or the configuration sets environment parameters or
-            arguments that are not the user's to set.
+        UsageError: Gymnasium or a package that the environment imports is missing, there is no such id, or the
+            configuration sets environment parameters or arguments that are not the user's to set.
     """
-    spec = _find(_gymnasium(name), name)
+    gymnasium = _gymnasium(name)
+    spec = _find(gymnasium, name)
     _check_arguments(spec, dict(options.env_settings.env_kwargs or {}))
+    _check_packages(gymnasium, spec)
     if options.environment_parameters:
         refuse_parameters(options.environment_parameters, f"gymnasium:{spec.id}")
 
@@ -162,6 +164,22 @@ def _check_arguments(spec: EnvSpec, arguments: Mapping[str, Any]) -> None:
         )
 
 
+def _check_packages(gymnasium: ModuleType, spec: EnvSpec) -> None:
+    """Import the module of the environment, most of which ask there for the packages that they need."""
+    place = spec.entry_point or spec.vector_entry_point
+    try:
+        if isinstance(place, str):
+            importlib.import_module(place.partition(":")[0])
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+        raise _lacking(spec, error) from error
+    except Exception:
+        return  # making the environment tells that with what came of it
+
+
+def _lacking(spec: EnvSpec, error: Exception) -> UsageError:
+    return UsageError(f'"gymnasium:{spec.id}" needs a package that is not installed: {error}')
+
+
 def _make_envs(gymnasium: ModuleType, spec: EnvSpec, copies: int, arguments: dict[str, Any]) -> tuple[str, list[Any]]:
     """Return the vectorization mode, and the vector environment or the single copies."""
     env = f'"gymnasium:{spec.id}"'
@@ -184,7 +202,7 @@ def _make_envs(gymnasium: ModuleType, spec: EnvSpec, copies: int, arguments: dic
                 raise
             return mode, envs
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
-        raise UsageError(f"{env} needs a package that is not installed: {error}") from error
+        raise _lacking(spec, error) from error
     except TypeError as error:
         if not arguments:
             raise EnvironmentFailure(f"{env} does not start: {error}") from error
@@ -193,4 +211,4 @@ def _make_envs(gymnasium: ModuleType, spec: EnvSpec, copies: int, arguments: dic
         )
         raise UsageError(f"{env} does not take the env_settings.env_kwargs {arguments}: {error}{hint}") from error
     except Exception as error:
-        raise EnvironmentFailure(f"{env} does not start: {named(error)}") from error
+        raise EnvironmentFailure(f"{env} does not start: {described(error)}") from error

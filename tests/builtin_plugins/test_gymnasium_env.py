@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 from mlagents_envs.base_env import ActionTuple
 from mlagents_envs.exception import UnityActionException
 
+from builtin_plugins import gymnasium_env
 from mlhooks.errors import EnvironmentFailure, UsageError
 from tests.builtin_plugins.gymnasium_envs import Walk, make
 
@@ -279,6 +282,18 @@ def test_unfit_requests_say_what_to_do(name, env_kwargs, message):
         make(name, env_kwargs, num_areas=16)
 
 
+@pytest.mark.parametrize("place", ["entry_point", "vector_entry_point"])
+@pytest.mark.parametrize("module", ["mlhooks_tests_no_such_module", "mlhooks_tests_needs_box2d"])
+def test_missing_package_is_told_before_a_run_begins(tmp_path, monkeypatch, place, module):
+    needs = "raise __import__('gymnasium').error.DependencyNotInstalled('no Box2D')"
+    (tmp_path / "mlhooks_tests_needs_box2d.py").write_text(needs)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(gymnasium.registry, "Needy-v0", EnvSpec("Needy-v0", **{place: f"{module}:Env"}))
+    settings = SimpleNamespace(env_settings=SimpleNamespace(env_kwargs={}), environment_parameters={})
+    with pytest.raises(UsageError, match=r'"gymnasium:Needy-v0" needs a package that is not installed: [nN]o '):
+        gymnasium_env.check("Needy-v0", settings)
+
+
 @pytest.mark.parametrize(
     ("copies", "kinds"), [(1, ["CartPoleEnv"]), (8, ["CartPoleEnv"] * 8), (16, ["CartPoleVectorEnv"])]
 )
@@ -294,7 +309,9 @@ def test_missing_gymnasium_says_how_to_install_it(monkeypatch):
 
 
 def test_failures_of_the_environment_name_it():
-    with pytest.raises(EnvironmentFailure, match=r"Broken-v0.*does not start: RuntimeError: no display"):
+    with pytest.raises(
+        EnvironmentFailure, match=r"Broken-v0.*does not start: RuntimeError: no display \(.*envs\.py:70"
+    ):
         make("mlhooks-tests/Broken-v0", {"how": "start"})
     env = make("mlhooks-tests/Broken-v0", {"how": "step"})
     env.reset()
