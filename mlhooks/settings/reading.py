@@ -101,7 +101,7 @@ def _number(value: Any, *, whole: bool) -> Any:
 def _text(value: Any) -> Any:
     if isinstance(value, str):
         if "\0" in value:
-            raise ValueError("holds the character U+0000, which neither paths nor arguments of programs can")
+            raise ValueError("holds the character U+0000, which is \\0 in YAML's double quotes: use single quotes")
         check_text(value)
         return value
     return str(value) if isinstance(value, Real) and not isinstance(value, bool) else value

@@ -318,3 +318,15 @@ def test_validators_of_a_plugins_model_speak_for_themselves() -> None:
         SettingsError, match=r"behaviors\.A\.hyperparameters\.rollouts: rollouts come in pairs; found 3"
     ):
         load_run_options(source, SettingsRegistry({"t": trainer}))
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal() -> None:
+    finding = Finding(
+        severity="error", message="unknown key", key="behaviors.a\nb\x1b[31m\u2028.é", file="a.yaml", line=2
+    )
+    assert str(finding) == "a.yaml:2: a\\nb\\x1b[31m\\u2028.é: unknown key"
+
+
+def test_path_with_the_escape_of_the_null_character_gets_the_hint(refuse: Refuse) -> None:
+    (finding,) = refuse('env_settings:\n  env_path: "C:\\0games\\\\a.exe"\n')
+    assert "use single quotes" in finding.message
