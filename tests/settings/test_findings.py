@@ -321,9 +321,7 @@ def test_validators_of_a_plugins_model_speak_for_themselves() -> None:
 
 
 def test_control_characters_of_a_file_do_not_reach_the_terminal() -> None:
-    finding = Finding(
-        severity="error", message="unknown key", key="behaviors.a\nb\x1b[31m\u2028.é", file="a.yaml", line=2
-    )
+    finding = Finding(severity="error", message="unknown key", key="a\nb\x1b[31m\u2028.é", file="a.yaml", line=2)
     assert str(finding) == "a.yaml:2: a\\nb\\x1b[31m\\u2028.é: unknown key"
 
 
