@@ -25,7 +25,7 @@ _ADVICE = {
     "ENOTDIR": f"A part of that path is a file, and no folder: move it away{_ELSEWHERE}",
     "EISDIR": f"Move the folder that has this name away{_ELSEWHERE}",
     "EEXIST": f"Move what has this name away{_ELSEWHERE}",
-    "ENOENT": "Its folder was removed or renamed meanwhile.",
+    "ENOENT": "Its folder was removed meanwhile, or none can be made there: choose another --results-dir.",
     "EIO": f"Check the disk, or the connection to it{_ELSEWHERE}",
 }
 _OTHERWISE = f"Check that place{_ELSEWHERE}"

@@ -44,7 +44,8 @@ def make_factory(options: RunOptions, plugins: PluginManager) -> EnvironmentFact
             )
         near = difflib.get_close_matches(scheme, types, 1)
         hint = f" Did you mean {near[0]}:{name}?" if near else ""
-        raise UsageError(f"--env {path}: there is no environment kind {scheme!r}; installed are {installed}{hint}")
+        kinds = ", ".join(sorted(types))
+        raise UsageError(f"--env {path}: there is no environment kind {scheme!r}; installed are {kinds}.{hint}")
 
     origin, make = types[scheme]
     return EnvironmentFactory(
