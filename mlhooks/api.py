@@ -89,14 +89,16 @@ def train(
     }
     started_in = Path.cwd()  # before any plugin can change it
     flags = {key: value for key, value in given.items() if value is not None} | dict(flags or {})
+    source = find_config(config) if isinstance(config, str | Path) else config
     manager = load_plugins(names=plugin_names, plugins_dir=plugins_dir, strict=strict_plugins, trace=trace_hooks)
     for plugin in plugins:
         manager.register(plugin)
-    source = find_config(config) if isinstance(config, str | Path) else config
     if isinstance(source, Path) and source.parent == examples_folder():
         logger.info("Using the example configuration %s.", source)
     if source is None:
         source, flags = _configuration_of_run(started_in, flags)
+    if isinstance(source, Path) and _moved(started_in):
+        source = started_in / source
     options = _seeded(admit(source, manager, flags=flags, overrides=overrides))
     options.checkpoint_settings.anchor(started_in)
     if episodes is not None and not options.checkpoint_settings.inference:
@@ -108,6 +110,14 @@ def train(
         run = Run(options, manager, episodes=episodes, folder=folder, started_in=started_in)
         run.execute()
     return run
+
+
+def _moved(started_in: Path) -> bool:
+    """Whether a plugin has changed the working directory while it was imported."""
+    try:
+        return Path.cwd() != started_in
+    except OSError:  # it is gone
+        return True
 
 
 def _configuration_of_run(started_in: Path, flags: Mapping[str, Any]) -> tuple[Path | None, Mapping[str, Any]]:

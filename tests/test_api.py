@@ -180,3 +180,18 @@ def test_train_documents_every_argument() -> None:
     text = inspect.getdoc(mlhooks.train) or ""
     for name in inspect.signature(mlhooks.train).parameters:
         assert f"{name}:" in text
+
+
+def test_plugin_that_changes_the_working_directory_when_imported_hides_no_configuration(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "moves.py").write_text(
+        f"import os\nfrom mlhooks import hookimpl\nos.chdir({str(elsewhere)!r})\n@hookimpl\ndef run_started(): ...\n"
+    )
+    (tmp_path / "basic.yaml").write_text("default_settings: {trainer_type: ppo, max_steps: 100}\n")
+    monkeypatch.chdir(tmp_path)
+    mlhooks.train("basic.yaml", env="sim:Basic", run_id="r", plugin_names=["moves.py"])
+    monkeypatch.chdir(tmp_path)
+    mlhooks.train(run_id="r", resume=True, plugin_names=["moves.py"])
+    assert (tmp_path / "results" / "r" / "configuration.yaml").is_file()
+    assert not list(elsewhere.iterdir())
