@@ -131,5 +131,15 @@ class OnPolicyTrainer(Trainer):
             if np.count_nonzero(np.isfinite(values)) < values.size:
                 raise NonFiniteError(
                     f"Behavior {self.behavior_name!r}: the {what} of reward signal {signal!r} is NaN or infinite, at "
-                    f"step {self.step:,}. No parameter was changed by it."
+                    f"step {self.step:,}. No parameter was changed by it. {self._magnitudes()}"
                 )
+
+    def _magnitudes(self) -> str:
+        """Say how large the numbers of the rollout are, from which others may have become infinite."""
+        n = self.store.size
+        seen = max(float(np.abs(obs[:n], dtype=np.float64).max()) for obs in self.store.obs)
+        got = float(np.abs(self.store.reward[:n]).max())
+        return (
+            f"Observations are as large as {seen:.3g}, and rewards of the environment as {got:.3g}: if that is why, "
+            "let the environment scale them."
+        )

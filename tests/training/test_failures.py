@@ -150,3 +150,21 @@ def test_plugin_that_fails_when_a_strict_run_has_failed_costs_neither_checkpoint
             strict_plugins=True,
         )
     assert recorder.calls[-2:] == ["checkpoint_saved 232", "run_finished failed"]
+
+
+@pytest.mark.parametrize(
+    ("obs", "reward", "said"),
+    [
+        (1.0, 3e38, "Observations are as large as 1, and rewards of the environment as 3e+38"),
+        (3e38, 1.0, "Observations are as large as 3e+38, and rewards of the environment as 1"),
+    ],
+)
+def test_numbers_that_become_infinite_while_learning_are_told(
+    tmp_path: Path, obs: float, reward: float, said: str
+) -> None:
+    def enlarge(step: int, seen: list[np.ndarray], got: np.ndarray) -> None:
+        seen[0][:], got[:] = obs, reward
+
+    with pytest.raises(NonFiniteError) as caught:
+        train(config("Corridor", "test:x"), tmp_path, Env(lambda: Corridor(corrupt=enlarge)))
+    assert said in str(caught.value)
