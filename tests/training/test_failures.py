@@ -165,6 +165,8 @@ def test_numbers_that_become_infinite_while_learning_are_told(
     def enlarge(step: int, seen: list[np.ndarray], got: np.ndarray) -> None:
         seen[0][:], got[:] = obs, reward
 
+    settings = config("Corridor", "test:x")
+    settings["behaviors"]["Corridor"].setdefault("network_settings", {})["normalize"] = False
     with pytest.raises(NonFiniteError) as caught:
-        train(config("Corridor", "test:x"), tmp_path, Env(lambda: Corridor(corrupt=enlarge)))
+        train(settings, tmp_path, Env(lambda: Corridor(corrupt=enlarge)))
     assert said in str(caught.value)
