@@ -61,7 +61,7 @@ class GymnasiumCopies(GymnasiumBehavior):
         try:
             obs = self._encode.each(observations)
         except Misfit as misfit:
-            misfit.copy = agents[misfit.copy]
+            misfit.copy = agents[misfit.copy or 0]
             raise self._failed("reset", misfit) from misfit
         if self._to_check["reset"]:
             self._check("reset", "reset", agents, observations)

@@ -136,7 +136,7 @@ class GymnasiumVector(GymnasiumBehavior):
         try:
             encoded = self._encode.each(shown)
         except Misfit as misfit:
-            misfit.copy = int(rows[misfit.copy])
+            misfit.copy = int(rows[misfit.copy or 0])
             raise
         if self._to_check["end"]:
             self._check("end", "step", rows.tolist(), shown)

@@ -8,7 +8,7 @@ import numpy as np
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec
 
 from mlhooks.envs.pixels import to_floats
-from mlhooks.envs.spaces import Misfit, Spaces
+from mlhooks.envs.spaces import Misfit, Spaces, found
 from mlhooks.errors import UsageError
 from mlhooks.training.policy import Policy
 
@@ -59,7 +59,7 @@ class LoadedPolicy:
             both for hybrid behaviors; with a leading [agents] for a batch.
 
         Raises:
-            UsageError: an observation does not fit; says which part, what was found and what is wanted.
+            UsageError: an observation or the mask does not fit; says which part, what was found and what is wanted.
         """
         if raw or self.spaces is None:
             obs, single = self._read(observation)
@@ -69,9 +69,30 @@ class LoadedPolicy:
         return next(iter(self.spaces.decode.each(batch))) if single else batch
 
     def _act(self, obs: list[np.ndarray], action_mask: np.ndarray | None, deterministic: bool) -> ActionTuple:
-        mask = None if action_mask is None else np.asarray(action_mask, np.bool_).reshape(len(obs[0]), -1)
+        if not all(np.isfinite(array).all() for array in obs):
+            raise UsageError(f"Behavior {self.behavior_name!r}: the observation holds NaN or infinite numbers.")
+        mask = None if action_mask is None else self._mask(action_mask, len(obs[0]))
         self._policy.deterministic = deterministic
         return self._policy.action_tuple(self._policy.act(obs, mask, self._rng))
+
+    def _mask(self, given: Any, agents: int) -> np.ndarray:
+        """Read the action masks [agents, actions of all branches], True where an action is forbidden."""
+        branches = self.behavior_spec.action_spec.discrete_branches
+        try:
+            mask = np.asarray(given)
+        except ValueError:  # lists that differ in length
+            mask = np.empty(0, np.object_)
+        shapes = [(agents, sum(branches))] + [(sum(branches),)] * (agents == 1)
+        if mask.shape not in shapes or mask.dtype.kind not in "biu" or not branches:
+            wanted = f"of shape {shapes[-1]}, True where an action is forbidden" if branches else "left out"
+            raise UsageError(f"Behavior {self.behavior_name!r}: action_mask is {found(given)}, and must be {wanted}.")
+        mask = mask.astype(np.bool_).reshape(agents, -1)
+        for branch, forbidden in enumerate(np.split(mask, np.cumsum(branches)[:-1], axis=1)):
+            if forbidden.all(axis=1).any():
+                raise UsageError(
+                    f"Behavior {self.behavior_name!r}: action_mask forbids all actions of branch {branch}."
+                )
+        return mask
 
     def _encoded(self, spaces: Spaces, observation: Any) -> tuple[list[np.ndarray], bool]:
         """Encode one observation, or a batch of them, in the environment's terms; also tell whether it is one."""
@@ -87,7 +108,11 @@ class LoadedPolicy:
         specs = self.behavior_spec.observation_specs
         given = list(observation) if isinstance(observation, (list, tuple)) and len(specs) > 1 else [observation]
         shapes = [tuple(spec.shape) for spec in specs]
-        obs = [self._seen(np.asarray(array), shape) for array, shape in zip(given, shapes, strict=False)]
+        try:
+            obs = [self._seen(np.asarray(array), shape) for array, shape in zip(given, shapes, strict=False)]
+        except (TypeError, ValueError):  # texts, or lists that differ in length
+            what = ", ".join(map(found, given))
+            raise UsageError(f"Behavior {self.behavior_name!r} takes arrays of numbers, and got {what}.") from None
         single = [array.shape for array in obs] == shapes
         if single:
             obs = [array[None] for array in obs]

@@ -318,7 +318,10 @@ FLEET = {
         {"final": np.array([None, [0.0, 7.0], None], object)},
         r"failed in step\(\) of copy 1: .*\[0\.0, 7\.0\], given as a list",
     ),
-    "rows": ({"obs": np.zeros((2, 2))}, r"Found: float64 of shape \(2, 2\), .* Declared: 3 times Box\(-1, 1"),
+    "rows": (
+        {"obs": np.zeros((2, 2))},
+        r"step\(\): the observation .* Found: float64 of shape \(2, 2\), .* Declared: 3 times Box\(-1, 1",
+    ),
     "old reset": ({"reset": np.zeros((3, 2))}, r"reset\(\) must return \(observation, info\)"),
     "rewards": ({"rewards": [None, 1.0, 1.0]}, r"object of shape \(3,\).* as rewards, which must be 3 numbers"),
     "reward": ({"rewards": 1.0}, r"1\.0 \(float\) as rewards, which must be 3 numbers"),

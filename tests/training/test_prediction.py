@@ -170,6 +170,49 @@ def test_what_does_not_fit_is_refused_with_part_found_and_declared(
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize("raw", [False, True])
+def test_numbers_that_no_training_takes_are_refused(
+    policies: dict[str, LoadedPolicy], number: float, raw: bool
+) -> None:
+    seen = [np.eye(2)[0], np.array([number, 0.0])] if raw else (0, [number, 0.0])
+    with pytest.raises(UsageError, match="Behavior 'Noted': the observation holds NaN or infinite numbers"):
+        policies["tuple"].predict(seen, raw=raw)
+
+
+@pytest.mark.parametrize("given", ["x", None, [[1.0], [1.0, 2.0]], ["a", "b", "c", "d"]])
+def test_raw_observation_of_no_numbers_is_refused_with_what_was_found(
+    policies: dict[str, LoadedPolicy], given: Any
+) -> None:
+    with pytest.raises(UsageError, match="Behavior 'Noted' takes "):
+        policies["discrete"].predict(given, raw=True)
+
+
+@pytest.mark.parametrize(
+    ("seen", "observation", "mask", "said"),
+    [
+        (
+            "discrete",
+            0,
+            [0, 0],
+            r"action_mask is int64 of shape \(2,\), .* must be of shape \(3,\), True where an action",
+        ),
+        ("discrete", [0, 1], [0, 0, 1], r".* must be of shape \(2, 3\)"),
+        ("discrete", 0, "x", r"action_mask is 'x' \(str\)"),
+        ("discrete", 0, [[0], [0, 1]], "action_mask is a list of 2, whose parts differ in shape"),
+        ("discrete", 0, [0.5, 0.5, 0.0], "action_mask is float64"),
+        ("discrete", 0, [1, 1, 1], "action_mask forbids all actions of branch 0"),
+        ("tuple", (0, [0.0, 0.0]), [0, 0, 1, 1, 1], "action_mask forbids all actions of branch 1"),
+        ("dict", None, [0], "action_mask is .*, and must be left out"),
+    ],
+)
+def test_mask_that_does_not_fit_is_refused(
+    policies: dict[str, LoadedPolicy], seen: str, observation: Any, mask: Any, said: str
+) -> None:
+    with pytest.raises(UsageError, match=f"Behavior 'Noted': {said}"):
+        policies[seen].predict(SEEN[seen].sample() if observation is None else observation, action_mask=mask)
+
+
 def test_raw_takes_and_gives_what_mlagents_does(policies: dict[str, LoadedPolicy]) -> None:
     classes = np.eye(4, dtype=np.float32)
     numbers = policies["discrete"]

@@ -22,11 +22,14 @@ class Misfit(Exception):
         found: what was there, in words.
         declared: the space of the part.
         strict: whether training could go on all the same, because nothing is bent by the encoding.
-        copy: which of several observations it is.
+
+    Attributes:
+        copy: which of several observations it is; None where it is all of them.
     """
 
-    def __init__(self, path: Path, found: str, declared: object, *, strict: bool = False, copy: int = 0) -> None:
-        self.path, self.found, self.declared, self.strict, self.copy = path, found, declared, strict, copy
+    def __init__(self, path: Path, found: str, declared: object, *, strict: bool = False) -> None:
+        self.path, self.found, self.declared, self.strict = path, found, declared, strict
+        self.copy: int | None = None
         super().__init__(f"{title(path)} is not in its space. Found: {found}. Declared: {declared}")
 
 
@@ -46,7 +49,7 @@ def structure_misfit(space: Space, value: Any, path: Path = ()) -> Misfit | None
             if missing or unknown:
                 extra = Misfit(
                     path,
-                    f"a dict with the keys {_keys(value)}",
+                    found(value),
                     f"a dict with the keys {_keys(parts)}",
                     strict=not missing,
                 )
@@ -80,7 +83,7 @@ def bounds_misfit(space: Space, value: Any, path: Path) -> Misfit | None:
 def found(value: Any) -> str:
     """Describe a value briefly, however large it is."""
     if isinstance(value, Mapping):
-        return f"a dict with the keys {_keys(value)}"
+        return f"a dict with the keys {_keys(value)}" if value else "an empty dict"
     if isinstance(value, tuple | list):
         try:
             array = np.asarray(value)
