@@ -141,10 +141,15 @@ def _find(gymnasium: ModuleType, name: str) -> EnvSpec:
         return spec
     ids = {known.casefold(): known for known in sorted(registry)}
     near = [ids[known] for known in difflib.get_close_matches(env_id.casefold(), ids, n=3)]
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    meant = " or ".join(f"gymnasium:{package}:{known}" if package else known for known in near)
+    hint = f" Did you mean {meant}?" if near else ""
+    if package:
+        raise UsageError(
+            f'Gymnasium knows no environment "{env_id}", and importing "{package}" did not register it.{hint}'
+        )
     raise UsageError(
-        f'Gymnasium knows no environment "{env_id}".{hint} If another package registers it, install that package and '
-        f'name it, too: "gymnasium:PACKAGE:{env_id}".'
+        f'Gymnasium knows no environment "{env_id}".{hint} If a package, or a module in the current folder, registers '
+        f'it, name that, too: "gymnasium:MODULE:{env_id}".'
     )
 
 

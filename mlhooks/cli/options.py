@@ -39,7 +39,21 @@ class Command(click.Command):
             if word == "--" and waiting is None:
                 break
             waiting = word if waiting is None and word in take_values else None
-        return super().parse_args(ctx, args)
+        return self._parse(ctx, args)
+
+    def _parse(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse as click does, and name the flag that a word too many was probably meant to be."""
+        may_be_more, ctx.allow_extra_args = ctx.allow_extra_args, True
+        rest = super().parse_args(ctx, args)
+        ctx.allow_extra_args = may_be_more
+        if rest and not (may_be_more or ctx.resilient_parsing):
+            from difflib import get_close_matches
+
+            flags = [name for param in self.get_params(ctx) for name in param.opts if name.startswith("--")]
+            near = [flag for word in rest for flag in get_close_matches(f"--{word}", flags, n=1, cutoff=0.8)]
+            hint = f"; did you mean {' '.join(near)}?" if len(near) == len(rest) else ""
+            ctx.fail(f"Got unexpected extra argument{'s' if rest[1:] else ''} ({' '.join(rest)}){hint}")
+        return rest
 
 
 class Group(Command, click.Group):

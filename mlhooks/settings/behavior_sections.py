@@ -61,8 +61,9 @@ def build_behavior(
             severity="warning",
             of_key=True,
         )
-    trainer_type = values.get("trainer_type", defaults.settings.trainer_type if defaults else DEFAULT_TRAINER_TYPE)
-    model = _hyperparameters_model(trainer_type, path, registry, report)
+    written_type = values.get("trainer_type", defaults.settings.trainer_type if defaults else DEFAULT_TRAINER_TYPE)
+    trainer_type = _trainer_type(written_type, path, registry, report)
+    model = None if trainer_type is None else registry.hyperparameters(trainer_type)
     if "hyperparameters" in values and "trainer_type" not in values and defaults is None:
         report.add(
             (*path, "hyperparameters"),
@@ -72,35 +73,37 @@ def build_behavior(
             of_key=True,
         )
     if defaults is not None:
-        base = defaults.below(str(trainer_type), model)
+        base = defaults.below(str(written_type if trainer_type is None else trainer_type), model)
         values = _merged(base, values)
     ready: dict[str, Any] = {"hyperparameters": None}
     if model is not None:
         written = values.get("hyperparameters", {})
         ready["hyperparameters"] = build(model, written, (*path, "hyperparameters"), report)
-    else:
-        values["trainer_type"] = DEFAULT_TRAINER_TYPE  # reported already
+    if trainer_type != written_type:  # reported already
+        values["trainer_type"] = trainer_type or DEFAULT_TRAINER_TYPE
     if "reward_signals" in values:
         ready["reward_signals"] = _reward_signals(values["reward_signals"], path, registry, report)
     return build(TrainerSettings, values, path, report, ready)
 
 
-def _hyperparameters_model(
-    trainer_type: Any, path: KeyPath, registry: SettingsRegistry, report: Report
-) -> type[HyperparameterSettings] | None:
-    model = registry.hyperparameters(trainer_type) if isinstance(trainer_type, str) else None
-    if model is None:
-        known = trainer_type in _MLAGENTS_TRAINER_TYPES  # spelled right, so no other spelling is meant
-        what = f"the trainer type {trainer_type} of ML-Agents" if known else "this trainer type"
-        report.add(
-            (*path, "trainer_type"),
-            f"no installed plugin provides {what}{', and mlhooks does not have it yet' if known else ''} (pip install "
-            "the package that does, or load its module or file by -p)",
-            found=shown(trainer_type),
-            allowed=", ".join(sorted(registry.trainer_types)) or "none is installed",
-            nearest=None if known else nearest(trainer_type, registry.trainer_types),
-        )
-    return model
+def _trainer_type(written: Any, path: KeyPath, registry: SettingsRegistry, report: Report) -> str | None:
+    """Return the trainer type, or the one that is probably meant, as which the rest of the entry is checked."""
+    if isinstance(written, str) and written in registry.trainer_types:
+        return written
+    known = written in _MLAGENTS_TRAINER_TYPES  # spelled right, so no other spelling is meant
+    meant = None if known else nearest(written, registry.trainer_types)
+    message = "no installed plugin provides this trainer type (pip install the package that does, or load its module "
+    message += "or file by -p)"
+    if known:
+        message = f"no installed plugin provides the trainer type {written} of ML-Agents, which mlhooks itself lacks"
+    report.add(
+        (*path, "trainer_type"),
+        message,
+        found=shown(written),
+        allowed=", ".join(sorted(registry.trainer_types)) or "none is installed",
+        nearest=meant,
+    )
+    return meant
 
 
 def _reward_signals(

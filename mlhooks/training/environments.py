@@ -35,16 +35,15 @@ def make_factory(options: RunOptions, plugins: PluginManager) -> EnvironmentFact
     path = options.env_settings.env_path
     scheme, name = scheme_and_name(path)
     if scheme not in types:
-        installed = ", ".join(f"{kind}:" for kind in sorted(types))
+        kinds = ", ".join(sorted(types)) or "none"
         if scheme == "unity":
             what = f"{path!r} is a Unity player" if path else "Without --env, a run waits for the Unity Editor"
             raise UnsupportedError(
-                f"{what}, and no installed plugin brings the environment kind 'unity'. Name another kind with --env: "
-                f"{installed} For example: --env sim:3DBall."
+                f"{what}, and no installed plugin brings the environment kind 'unity'; installed are {kinds}. Name "
+                "another kind, for example: --env sim:3DBall"
             )
         near = difflib.get_close_matches(scheme, types, 1)
         hint = f" Did you mean {near[0]}:{name}?" if near else ""
-        kinds = ", ".join(sorted(types))
         raise UsageError(f"--env {path}: there is no environment kind {scheme!r}; installed are {kinds}.{hint}")
 
     origin, make = types[scheme]

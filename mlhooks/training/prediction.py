@@ -29,6 +29,17 @@ class LoadedPolicy:
         self._policy = policy
         self._rng = np.random.default_rng()
 
+    def __repr__(self) -> str:
+        if self.spaces is not None:
+            return f"LoadedPolicy({self.behavior_name!r}, {self.spaces.observation} -> {self.spaces.action})"
+        shapes = ", ".join(str(tuple(spec.shape)) for spec in self.behavior_spec.observation_specs)
+        actions = self.behavior_spec.action_spec
+        continuous = [f"{actions.continuous_size} continuous"] if actions.continuous_size else []
+        discrete = [f"discrete {tuple(actions.discrete_branches)}"] if actions.discrete_size else []
+        return (
+            f"LoadedPolicy({self.behavior_name!r}, observations {shapes} -> actions {', '.join(continuous + discrete)})"
+        )
+
     def predict(
         self,
         observation: Any,
@@ -59,18 +70,21 @@ class LoadedPolicy:
             both for hybrid behaviors; with a leading [agents] for a batch.
 
         Raises:
-            UsageError: an observation or the mask does not fit; says which part, what was found and what is wanted.
+            UsageError: an observation or the mask does not fit, or an observation holds NaN or an infinite number,
+                whatever its space; says which part, what was found and what is wanted.
         """
         if raw or self.spaces is None:
-            obs, single = self._read(observation)
+            with np.errstate(over="ignore"):  # what is too large for float32 is told of as infinite
+                obs, single = self._read(observation)
+            self._refuse_non_finite(obs, single, [tuple(array.shape[1:]) for array in obs])
             return self._written(self._act(obs, action_mask, deterministic), single)
-        obs, single = self._encoded(self.spaces, observation)
+        with np.errstate(over="ignore"):
+            obs, single = self._encoded(self.spaces, observation)
+        self._refuse_non_finite(obs, single, [leaf.shape for _, leaf in self.spaces.observation.leaves()])
         batch = self.spaces.decode(self._act(obs, action_mask, deterministic))
         return next(iter(self.spaces.decode.each(batch))) if single else batch
 
     def _act(self, obs: list[np.ndarray], action_mask: np.ndarray | None, deterministic: bool) -> ActionTuple:
-        if not all(np.isfinite(array).all() for array in obs):
-            raise UsageError(f"Behavior {self.behavior_name!r}: the observation holds NaN or infinite numbers.")
         mask = None if action_mask is None else self._mask(action_mask, len(obs[0]))
         self._policy.deterministic = deterministic
         return self._policy.action_tuple(self._policy.act(obs, mask, self._rng))
@@ -122,6 +136,22 @@ class LoadedPolicy:
                 f"batch dimension, and got {[np.shape(array) for array in given]}."
             )
         return obs, single
+
+    def _refuse_non_finite(self, obs: list[np.ndarray], single: bool, shapes: list[tuple[int, ...]]) -> None:
+        """Refuse what no training takes either; networks would answer it by NaN."""
+        for number, (array, shape) in enumerate(zip(obs, shapes, strict=True)):
+            wrong = ~np.isfinite(array)
+            if not wrong.any():
+                continue
+            agent, at = divmod(int(wrong.reshape(-1).argmax()), wrong[0].size)
+            name = self.behavior_spec.observation_specs[number].name or str(number)
+            part = "the observation" if len(obs) == 1 else f'observation "{name}"'
+            index = f" at {[int(i) for i in np.unravel_index(at, shape)]}" if shape else ""
+            row = "" if single else f", in row {agent} of the batch"
+            raise UsageError(
+                f"Behavior {self.behavior_name!r}: {part} holds {array[agent].reshape(-1)[at]}{index}{row}. A policy "
+                "takes finite float32 numbers only."
+            )
 
     def _written(self, action: ActionTuple, single: bool) -> Any:
         """Return actions in ML-Agents' terms."""

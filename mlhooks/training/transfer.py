@@ -22,8 +22,13 @@ def device_named(name: str | None) -> torch.device:
         torch.empty(1, device=device).item()
     except Exception as error:
         # Torch's devices raise RuntimeError, AssertionError or NotImplementedError.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UsageError(f"The device {name!r} cannot be used: {reason}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        wanted = name or "cuda"
+        build = ", or install a torch that is built for CUDA (pytorch.org says how)"
+        other = build if wanted.startswith("cuda") and not torch.backends.cuda.is_built() else ""
+        raise UsageError(
+            f"The device {wanted!r} cannot be used: {reason}. Choose another one, such as --torch-device cpu{other}."
+        ) from error
     return CPU if device.type == "cpu" else device  # torch also knows a CPU number 0
 
 

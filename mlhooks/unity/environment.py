@@ -276,7 +276,10 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
         waited = f"within {self._timeout_wait:g} seconds (--timeout-wait)"
         if self._communicator is None or not self._communicator.connected:
             if self._path is None:
-                return f"The Unity Editor did not connect to port {self._port} {waited}. Press its Play button earlier."
+                return (
+                    f"The Unity Editor did not connect to port {self._port} {waited}. Press its Play button earlier, "
+                    "or raise --timeout-wait."
+                )
             return (
                 f"The player {self._path} runs, but did not connect to port {self._port} {waited}. Does it wait for "
                 "someone at a window (try --no-graphics), and was it built with ML-Agents?"

@@ -267,7 +267,7 @@ def test_name_without_version_is_the_newest_and_an_old_version_is_said(caplog):
     [
         ("cartpole-v1", {}, r'no environment "cartpole-v1".*CartPole-v1'),
         ("CartPole-v9", {}, r"CartPole-v1"),
-        ("ALE/Pong-v5", {}, r"gymnasium:PACKAGE:ALE/Pong-v5"),
+        ("ALE/Pong-v5", {}, r'current folder, registers it, name that, too: "gymnasium:MODULE:ALE/Pong'),
         ("mlhooks-tests/Broken-v0", {"how": "dependency"}, r"needs a package.*gymnasium\[box2d\]"),
         ("mlhooks-tests/Walk-v2", {"fra": 1}, r"\{'fra': 1\}.*unexpected keyword argument 'fra'"),
         ("mlhooks-tests/Silent-v0", {"gravity": 1}, r"'gravity'.*vectorization_mode: sync"),
@@ -280,6 +280,17 @@ def test_name_without_version_is_the_newest_and_an_old_version_is_said(caplog):
 def test_unfit_requests_say_what_to_do(name, env_kwargs, message):
     with pytest.raises(UsageError, match=message):
         make(name, env_kwargs, num_areas=16)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "hint"), [("Therm-v0", " Did you mean gymnasium:json:mine/Therm-v0?"), ("Xyzzyqq", "")]
+)
+def test_unknown_id_of_a_module_is_answered_by_the_whole_name_or_by_what_the_module_lacks(monkeypatch, env_id, hint):
+    monkeypatch.setitem(gymnasium.registry, "mine/Therm-v0", EnvSpec("mine/Therm-v0", "json:loads"))
+    with pytest.raises(UsageError) as caught:
+        make(f"json:{env_id}")
+    told = f'Gymnasium knows no environment "{env_id}", and importing "json" did not register it.'
+    assert str(caught.value) == told + hint
 
 
 @pytest.mark.parametrize("place", ["entry_point", "vector_entry_point"])

@@ -76,6 +76,22 @@ def test_unknown_command_is_bad_usage_with_the_nearest_name(capsys):
     assert "There is no command 'rnu'; did you mean run?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["resume"], "Got unexpected extra argument (resume); did you mean --resume?\n"),
+        (
+            ["resume", "no-graphic"],
+            "Got unexpected extra arguments (resume no-graphic); did you mean --resume --no-graph",
+        ),
+        (["other.yaml"], "Got unexpected extra argument (other.yaml)\n"),
+    ],
+)
+def test_word_too_many_is_bad_usage_with_the_flag_that_was_meant(capsys, words, told):
+    assert main(["run", "3dball_ppo", *words]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_unknown_option_is_bad_usage(capsys):
     assert main(["run", "--no-such-flag"]) == 2
     assert "--no-such-flag" in capsys.readouterr().err

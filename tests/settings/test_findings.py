@@ -64,7 +64,7 @@ CASES = {
         "behaviors.A.trainer_type",
         found="'sac'",
         allowed="dqn, ppo",
-        words="no installed plugin provides the trainer type sac of ML-Agents",
+        words="no installed plugin provides the trainer type sac of ML-Agents, which mlhooks itself lacks",
     ),
     "trainer type of a package that is not installed": Case(
         "behaviors: {A: {trainer_type: reinforce}}",
@@ -248,6 +248,29 @@ def test_all_errors_are_reported_at_once_in_the_order_of_lines(refuse: Refuse) -
     )
     assert [finding.line for finding in findings] == [3, 6, 6, 8, 8, 9, 10, 11, None]
     assert findings[-1].option == "--set debug=maybe"
+
+
+def test_entry_with_a_misspelt_trainer_type_is_checked_as_the_type_that_is_meant(refuse: Refuse) -> None:
+    hyperparameters = "{batch_sise: 3, buffer_size: -1}"
+    findings = refuse(
+        f"default_settings: {{trainer_type: dqnn, hyperparameters: {hyperparameters}}}\n"
+        f"behaviors:\n  A:\n    trainer_type: pppo\n    hyperparameters: {hyperparameters}\n"
+    )
+    assert [(finding.line, finding.key.rpartition(".")[2], finding.nearest) for finding in findings] == [
+        (1, "trainer_type", "dqn"),
+        (1, "batch_sise", "batch_size"),
+        (1, "buffer_size", None),
+        (4, "trainer_type", "ppo"),
+        (5, "batch_sise", "batch_size"),
+        (5, "buffer_size", None),
+    ]
+
+
+def test_behavior_inherits_from_defaults_with_a_misspelt_trainer_type_without_findings_of_its_own(
+    refuse: Refuse,
+) -> None:
+    (finding,) = refuse("default_settings: {trainer_type: dqnn}\nbehaviors: {A: {hyperparameters: {tau: 0.1}}}\n")
+    assert (finding.key, finding.nearest) == ("default_settings.trainer_type", "dqn")
 
 
 def test_a_finding_reads_as_one_line() -> None:

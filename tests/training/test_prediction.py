@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -170,16 +170,6 @@ def test_what_does_not_fit_is_refused_with_part_found_and_declared(
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("number", [np.nan, np.inf])
-@pytest.mark.parametrize("raw", [False, True])
-def test_numbers_that_no_training_takes_are_refused(
-    policies: dict[str, LoadedPolicy], number: float, raw: bool
-) -> None:
-    seen = [np.eye(2)[0], np.array([number, 0.0])] if raw else (0, [number, 0.0])
-    with pytest.raises(UsageError, match="Behavior 'Noted': the observation holds NaN or infinite numbers"):
-        policies["tuple"].predict(seen, raw=raw)
-
-
 @pytest.mark.parametrize("given", ["x", None, [[1.0], [1.0, 2.0]], ["a", "b", "c", "d"]])
 def test_raw_observation_of_no_numbers_is_refused_with_what_was_found(
     policies: dict[str, LoadedPolicy], given: Any
@@ -211,6 +201,43 @@ def test_mask_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=f"Behavior 'Noted': {said}"):
         policies[seen].predict(SEEN[seen].sample() if observation is None else observation, action_mask=mask)
+
+
+NOT_FINITE = [
+    (lambda: (0, [0.0, np.nan]), False, 'observation "1" holds nan at [1]. A policy'),
+    (
+        lambda: ([0, 1], [[0.0, 0.0], [-np.inf, 0.0]]),
+        False,
+        'observation "1" holds -inf at [0], in row 1 of the batch.',
+    ),
+    (lambda: (1, [0.0, 1e300]), False, 'observation "1" holds inf at [1].'),
+    (lambda: [np.zeros(2), np.array([np.nan, 0.0])], True, 'observation "1" holds nan at [0]. A'),
+    (lambda: [np.full((2, 2), np.inf), np.zeros((2, 2))], True, 'observation "0" holds inf at [0], in row 0 of the'),
+]
+
+
+@pytest.mark.parametrize(("observation", "raw", "said"), NOT_FINITE)
+def test_observation_that_is_not_finite_is_refused_with_part_and_index(
+    policies: dict[str, LoadedPolicy], observation: Callable[[], Any], raw: bool, said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        policies["tuple"].predict(observation(), raw=raw)
+    assert str(caught.value).startswith("Behavior 'Noted': ")
+    assert said in str(caught.value)
+
+
+def test_infinite_number_is_refused_although_the_space_has_no_bounds_and_told_by_its_place_in_the_space(
+    tmp_path: Path,
+) -> None:
+    policy = mlhooks.load(play(tmp_path, "float64", "from 5").path)
+    with pytest.raises(UsageError, match=r"the observation holds inf at \[1, 0\]\."):
+        policy.predict(np.array([[0.0, 1.0], [np.inf, 0.0]]))
+
+
+def test_policy_shows_what_it_takes_and_gives(policies: dict[str, LoadedPolicy], tmp_path: Path) -> None:
+    assert repr(policies["discrete"]) == "LoadedPolicy('Noted', Discrete(4, start=-1) -> Discrete(3, start=5))"
+    policy = mlhooks.load(train(config("Corridor", "test:x", max_steps=100), tmp_path, Env()).path)
+    assert str(policy) == "LoadedPolicy('Corridor', observations (3,) -> actions discrete (2,))"
 
 
 def test_raw_takes_and_gives_what_mlagents_does(policies: dict[str, LoadedPolicy]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from mlhooks.cli import main
 from mlhooks.errors import MlhooksError, UnsupportedError, UsageError
+from mlhooks.training.transfer import device_named
 from mlhooks.unity import ports
 from mlhooks.unity.errors import PlayerNotFound, PortTaken
 from tests.scripted import QUIET, Env, config, train
@@ -109,7 +110,10 @@ def test_settings_that_cannot_be_honoured_are_refused_before_anything_is_written
     ("env", "message"),
     [
         ("tset:x", r"no environment kind 'tset'.*Did you mean test:x"),
-        ("Builds/Game.x86_64", r"is a Unity player, and no installed plugin brings .*'unity'"),
+        (
+            "Builds/Game.x86_64",
+            r"is a Unity player, and no installed plugin brings .*'unity'; installed are .*test\. Name another kind",
+        ),
         ("C:\\Games\\Game.exe", "is a Unity player"),
     ],
 )
@@ -121,9 +125,20 @@ def test_environment_that_no_plugin_brings_is_refused(tmp_path: Path, env: str, 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu9", "cpuu"])
 def test_device_that_is_not_there_is_refused(tmp_path: Path, device: str) -> None:
-    with pytest.raises(UsageError, match=f"The device '{device}' cannot be used"):
+    with pytest.raises(UsageError, match=f"The device '{device}' cannot be used") as caught:
         train(config("Corridor", "test:x"), tmp_path, Env(), flags={"torch_settings.device": device})
+    assert "Choose another one, such as --torch-device cpu" in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_gpu_that_this_torch_is_not_built_for_is_answered_by_both_ways_out(
+    monkeypatch: pytest.MonkeyPatch, built: bool
+) -> None:
+    monkeypatch.setattr("torch.backends.cuda.is_built", lambda: built)
+    with pytest.raises(UsageError, match=r"such as --torch-device cpu(, or|\.)") as caught:
+        device_named("cuda:99")
+    assert ("install a torch that is built for CUDA" in str(caught.value)) is not built
 
 
 def test_the_processor_is_one_device_also_with_a_number(tmp_path: Path) -> None:

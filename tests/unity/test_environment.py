@@ -170,6 +170,7 @@ def test_editor_that_does_not_come_is_asked_for_by_its_play_button(caplog: pytes
     ):
         UnityPlayer(None, port=port, timeout_wait=0.2)
     assert isinstance(caught.value, UnityTimeOutException)
+    assert "Press its Play button earlier, or raise --timeout-wait." in str(caught.value)
     assert f"Listening on port {port}. Start training by pressing the Play button in the Unity Editor." in caplog.text
     assert EDITOR_PORT == 5004
 
