@@ -6,12 +6,13 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlhooks import __version__, hookimpl
+from mlhooks.errors import PluginError, UsageError
 from mlhooks.places import shown_path
 from mlhooks.streams import GONE
 
@@ -67,6 +68,10 @@ class ConsoleWriter:
         self._say([(f"mlhooks {__version__} {doing}", "bold")])
         facts = {"run": run.run_id, "environment": run.env_name, "results": shown_path(run.path, self._folder)}
         self._say_aligned([(name, text) for name, text in facts.items() if text])
+        if run.evaluation is not None and run.evaluation.episodes is None:
+            self._say(
+                [("It goes on until Ctrl-C; --episodes N ends it after N episodes of each behavior.", "")], whole=True
+            )
         if self._console is not None and not run.inference:
             from builtin_plugins.console_bars import ProgressBars
 
@@ -114,9 +119,15 @@ class ConsoleWriter:
         mean = f"mean reward {decimal(rewards.mean)} ± {decimal(rewards.std)}"
         return [(mean, "green"), (f"({episodes})", "")]
 
-    @hookimpl(trylast=True)  # by then the other plugins have added their files to the outcome
-    def run_finished(self, run: Run, outcome: RunOutcome) -> None:
-        """Give the terminal back and say how the run ended and where its files are."""
+    @hookimpl(wrapper=True)  # meanwhile the other plugins add their files to the outcome
+    def run_finished(self, run: Run, outcome: RunOutcome) -> Generator[None, Any, Any]:
+        """Give the terminal back and say how the run ended and where its files are, also if that is interrupted."""
+        try:
+            return (yield)
+        finally:
+            self._end(run, outcome)
+
+    def _end(self, run: Run, outcome: RunOutcome) -> None:
         if self._bars is not None:
             with contextlib.suppress(*GONE):
                 self._bars.stop()
@@ -127,13 +138,14 @@ class ConsoleWriter:
         elif outcome.status == "interrupted":
             self._say([(f"Interrupted after {elapsed}.", "bold yellow")])
             if not run.inference and not (run.resumed or "checkpoint" in outcome.files):
-                self._say([("Nothing was learned, so nothing was saved.", "")])
+                learned = any(trainer.step for trainer in run.trainers.values())
+                self._say([("Nothing was saved." if learned else "Nothing was learned, so nothing was saved.", "")])
             elif not run.inference:
                 self._say([(resume, "")], whole=True)
         else:
-            kind = f" with {type(outcome.error).__name__}" if outcome.error is not None else ""
-            self._say([(f"Failed after {elapsed}{kind}.", "bold red")])
-            if "checkpoint" in outcome.files:
+            self._say([(f"Failed after {elapsed}.", "bold red")])
+            again = isinstance(outcome.error, PluginError | UsageError)  # the same command would fail again
+            if "checkpoint" in outcome.files and not again:
                 self._say([(resume, "")], whole=True)
         rows = [] if run.inference else [(name, _result(trainer)) for name, trainer in run.trainers.items()]
         self._say_aligned([*rows, *_file_rows(outcome.files, self._folder)])

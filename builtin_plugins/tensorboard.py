@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.proto.summary_pb2 import HistogramProto
 
     from mlhooks.plugins import PluginManager
@@ -40,6 +41,7 @@ def configure(pluginmanager: PluginManager) -> None:
 class TensorBoardWriter:
     """Writes an event file in `results/<run_id>/<Behavior>/`; a resumed run adds another one.
 
+    It does so with its first summary, so that a run that has nothing left to train adds none.
     It uses the synchronous event writer of tensorboardX: the package's `SummaryWriter` turns the spaces of
     `Environment/Cumulative Reward` into underscores, flushes before its queue is empty and leaves a thread behind.
     tensorboardX is imported with the first event, because that takes longer than the rest of a start.
@@ -48,6 +50,7 @@ class TensorBoardWriter:
     def __init__(self) -> None:
         self._run: Run | None = None
         self._files: dict[str, tuple[Path, EventsWriter]] = {}
+        self._waiting: dict[str, list[Event]] = {}  # of a resumed run, for the first summary of the category
 
     @hookimpl
     def run_started(self, run: Run) -> None:
@@ -60,6 +63,7 @@ class TensorBoardWriter:
         if run.resumed and not run.inference:
             from tensorboardX.proto.event_pb2 import SessionLog
 
+            self._waiting[behavior_name] = []
             self._add_event(behavior_name, trainer.step + 1, session_log=SessionLog(status=SessionLog.START))
 
     @hookimpl
@@ -76,6 +80,8 @@ class TensorBoardWriter:
             if histogram is not None:
                 items.append(Summary.Value(tag=f"{key}_hist", histo=histogram))
         if items:
+            for event in self._waiting.pop(category, ()):
+                self._write(category, event)
             self._add_event(category, step, summary=Summary(value=items))
 
     @hookimpl
@@ -101,8 +107,15 @@ class TensorBoardWriter:
     def _add_event(self, category: str, step: int, **content: Any) -> None:
         from tensorboardX.proto.event_pb2 import Event
 
+        event = Event(wall_time=time.time(), step=step, **content)
+        if category in self._waiting:
+            self._waiting[category].append(event)
+        else:
+            self._write(category, event)
+
+    def _write(self, category: str, event: Event) -> None:
         writer = self._writer(category)
-        writer.write_event(Event(wall_time=time.time(), step=step, **content))
+        writer.write_event(event)
         writer.flush()
 
     def _writer(self, category: str) -> EventsWriter:

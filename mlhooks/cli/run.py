@@ -74,8 +74,8 @@ def _run_options() -> list[SectionOption]:
             multiple=True,
         ),
         _switch("Run", "--debug", "debug", "Log more, and show a traceback with every error."),
-        _switch("Run", "--load", f"{name}.load_model", "", hidden=True),
-        _switch("Run", "--train", f"{name}.train_model", "", hidden=True),
+        _switch("Run", "--load", None, "", hidden=True),
+        _switch("Run", "--train", None, "", hidden=True),
         _switch("Run", "--torch", None, "", hidden=True),
         _switch("Run", "--tensorflow", None, "", hidden=True),
     ]

@@ -48,4 +48,6 @@ def _in_words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         for item in metadata
         if hasattr(item, name)
     ]
+    if annotation is str and any(getattr(item, "min_length", None) for item in metadata):
+        return "text that is not empty"
     return ", ".join([_NAMES.get(annotation, "a mapping" if hasattr(annotation, "model_fields") else "text"), *limits])

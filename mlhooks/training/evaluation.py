@@ -59,4 +59,5 @@ def _in_words(returns: list[float]) -> str:
     if not returns:
         return "no episode finished"
     mean, deviation, least = np.mean(returns), np.std(returns), np.min(returns)
-    return f"{len(returns)} episodes: mean reward {mean:.3f}, deviation {deviation:.3f}, minimum {least:.3f}"
+    episodes = "1 episode" if len(returns) == 1 else f"{len(returns):,} episodes"
+    return f"{episodes}: mean reward {mean:.3f}, deviation {deviation:.3f}, minimum {least:.3f}"

@@ -109,8 +109,8 @@ def _check_start(options: RunOptions, folder: RunFolder) -> None:
         _refuse_used_inputs(options, path)
     elif found.is_run and _has_begun(path):
         raise UsageError(
-            f"{shown_path(path)} holds the results of an earlier run. Go on with it by --resume, overwrite it by "
-            "--force, or choose another --run-id."
+            f"{shown_path(path)} holds the results of an earlier run. Go on with it by --resume (in Python: "
+            "resume=True), overwrite it by --force (force=True), or choose another --run-id (run_id=...)."
         )
     elif left := [name for name in found.own if name != "configuration.yaml" and not name.startswith("run_logs/")]:
         # a run that did not start leaves its configuration and logs only

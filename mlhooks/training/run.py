@@ -158,6 +158,9 @@ class Run:
                 self._finish()
             except MlhooksError as error:
                 self.outcome.fail(error)
+            except KeyboardInterrupt:
+                self.outcome.status = "interrupted"
+                raise
             finally:
                 self.outcome.elapsed = time.perf_counter() - started
                 self.plugins.hook.run_finished(run=self, outcome=self.outcome)

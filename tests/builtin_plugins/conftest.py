@@ -10,6 +10,7 @@ import pytest
 
 from mlhooks.plugins import PluginManager
 from mlhooks.stats import StatsReporter
+from mlhooks.training.evaluation import Evaluation
 
 
 class FakeRun(SimpleNamespace):
@@ -59,6 +60,7 @@ def start_run(tmp_path):
             plugins=plugins,
             resumed=resumed,
             inference=inference,
+            evaluation=Evaluation(None) if inference else None,
             env_name="sim:3DBall",
             finished=False,
         )

@@ -12,6 +12,8 @@ import pytest
 from rich.console import Console
 
 from builtin_plugins import console, console_bars
+from mlhooks import hookimpl
+from mlhooks.errors import EnvironmentFailure, PluginError, SettingsError
 from mlhooks.stats import StatsAggregationMethod as Method
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -168,7 +170,7 @@ def test_terminal_is_given_back_as_it_was(start_run, open_terminal, monkeypatch)
     assert errors.getvalue() == ""
     shown = terminal.getvalue()
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
-    assert "Failed after 0:01:23 with ValueError." in terminal.lines()
+    assert "Failed after 0:01:23." in terminal.lines()
 
 
 def test_errors_that_go_to_a_file_stay_out_of_the_terminal(start_run, open_terminal, monkeypatch):
@@ -208,6 +210,41 @@ def test_run_that_was_interrupted_before_it_began_does_not_offer_to_go_on(start_
     assert "--resume" not in out
 
 
+@pytest.mark.parametrize(
+    ("error", "offered"), [(PluginError("x"), False), (SettingsError("x"), False), (EnvironmentFailure("x"), True)]
+)
+def test_failed_run_offers_to_go_on_where_the_same_command_can(start_run, capsys, error, offered):
+    saved = {"checkpoint": [Path("first.pt")]}
+    start_run(console, run_id="ball7").finish(status="failed", error=error, files=saved)
+    out = capsys.readouterr().out
+    assert "Failed after 0:01:23.\n" in out
+    assert ("--resume --run-id ball7" in out) == offered
+
+
+class Interrupted:
+    @hookimpl
+    def run_finished(self):
+        raise KeyboardInterrupt
+
+
+def test_terminal_is_given_back_when_the_end_of_a_run_is_interrupted(start_run, open_terminal):
+    terminal = open_terminal()
+    run = start_run(console, Interrupted(), run_id="ball7")
+    run.add_behavior("3DBall")
+    with pytest.raises(KeyboardInterrupt):
+        run.finish(status="interrupted", files={"checkpoint": [Path("first.pt")]})
+    assert sys.stdout is terminal
+    assert "Interrupted after 0:01:23." in terminal.lines()
+    assert "To continue, run the same command with --resume --run-id ball7" in terminal.lines()
+
+
+def test_run_whose_saving_was_interrupted_does_not_say_that_it_learned_nothing(start_run, capsys):
+    run = start_run(console)
+    run.add_behavior("3DBall", step=500)
+    run.finish(status="interrupted")
+    assert "Nothing was saved.\n" in capsys.readouterr().out
+
+
 def test_resumed_run_says_where_it_goes_on(start_run, capsys):
     start_run(console, resumed=True).add_behavior("3DBall", step=12_000)
     out = capsys.readouterr().out
@@ -225,6 +262,7 @@ def test_inference_does_not_speak_of_training(start_run, open_terminal):
         "  run          first",
         "  environment  sim:3DBall",
         *[line for line in terminal.lines() if line.startswith("  results")],
+        "It goes on until Ctrl-C; --episodes N ends it after N episodes of each behavior.",
         "3DBall  ppo  observations 8, 3 x 84 x 84",
         "Interrupted after 0:01:23.",
     ]

@@ -113,7 +113,9 @@ def test_resume_adds_a_file_that_hides_what_came_after_the_checkpoint(start_run)
     content = old[0].read_bytes()
 
     second = start_run(tensorboard, resumed=True)
-    second.add_behavior("3DBall", step=10).stats.write_stats(20, {"k": 2.0})
+    stats = second.add_behavior("3DBall", step=10).stats
+    stats.add_property(StatsPropertyType.HYPERPARAMETERS, {"batch_size": 64})
+    stats.write_stats(20, {"k": 2.0})
     second.finish()
     files = event_files(second.path / "3DBall")
     assert len(files) == 2
@@ -121,7 +123,16 @@ def test_resume_adds_a_file_that_hides_what_came_after_the_checkpoint(start_run)
     (new,) = set(files) - set(old)
     restart = events(new)[1]
     assert (restart.session_log.status, restart.step) == (SessionLog.START, 11)
+    assert list(summary_values(new)) == ["Hyperparameters/text_summary", "k"]
     assert summary_values(new)["k"][0] == 20
+
+
+def test_resumed_run_that_has_nothing_to_write_adds_no_file(start_run):
+    run = start_run(tensorboard, resumed=True)
+    stats = run.add_behavior("3DBall", step=10).stats
+    stats.add_property(StatsPropertyType.HYPERPARAMETERS, {"batch_size": 64})
+    assert run.finish().files == {}
+    assert list(run.path.iterdir()) == []
 
 
 def test_new_run_replaces_the_files_of_an_older_one(start_run):

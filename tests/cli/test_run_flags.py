@@ -149,16 +149,14 @@ def test_options_of_mlhooks_itself(api, tmp_path):
 
 def test_deprecated_load_resumes_with_a_warning(api, capsys):
     assert main(["run", "--load"]) == 0
-    assert api.flags == {"checkpoint_settings.load_model": True, "checkpoint_settings.resume": True}
-    assert "--resume" in capsys.readouterr().err
+    assert api.flags == {"checkpoint_settings.resume": True}
+    assert capsys.readouterr().err == "Warning: --load is an old spelling; say --resume\n"
 
 
-@pytest.mark.parametrize(
-    ("flag", "flags"), [("--train", {"checkpoint_settings.train_model": True}), ("--torch", {}), ("--tensorflow", {})]
-)
-def test_flag_without_meaning_is_accepted_with_a_warning(api, capsys, flag, flags):
+@pytest.mark.parametrize("flag", ["--train", "--torch", "--tensorflow"])
+def test_flag_without_meaning_is_accepted_with_a_warning(api, capsys, flag):
     assert main(["run", flag]) == 0
-    assert api.flags == flags
+    assert api.flags == {}
     assert f"Warning: {flag}" in capsys.readouterr().err
 
 

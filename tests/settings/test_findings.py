@@ -351,3 +351,9 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal() -> None:
 def test_path_with_the_escape_of_the_null_character_gets_the_hint(refuse: Refuse) -> None:
     (finding,) = refuse('env_settings:\n  env_path: "C:\\0games\\\\a.exe"\n')
     assert "use single quotes" in finding.message
+
+
+@pytest.mark.parametrize("key", ["run_id", "results_dir"])
+def test_empty_name_is_answered_with_what_a_name_is(refuse: Refuse, key: str) -> None:
+    (finding,) = refuse(f"checkpoint_settings: {{{key}: ''}}")
+    assert (finding.found, finding.allowed) == ("''", "text that is not empty")

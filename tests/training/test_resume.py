@@ -163,7 +163,10 @@ def test_keep_checkpoints_and_interval_are_respected(tmp_path: Path) -> None:
 
 def test_new_run_refuses_the_folder_of_an_earlier_one_unless_forced(tmp_path: Path) -> None:
     train(BALLS, tmp_path)
-    with pytest.raises(UsageError, match=r"holds the results of an earlier run.*--resume.*--force"):
+    with pytest.raises(
+        UsageError,
+        match=r"earlier run.*--resume \(in Python: resume=True\).*--force \(force=True\).*\(run_id=\.\.\.\)\.",
+    ):
         train(BALLS, tmp_path)
     with pytest.raises(UsageError, match="exclude each other"):
         train(BALLS, tmp_path, force=True, resume=True)

@@ -14,6 +14,7 @@ import mlhooks
 from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks import hookimpl
 from mlhooks.errors import MlhooksError, PluginError, UsageError
+from mlhooks.training.evaluation import Evaluation
 from tests.scripted import QUIET, Corridor, Env, config, train
 from tests.training.recorder import Recorder
 
@@ -173,6 +174,13 @@ def test_inference_runs_the_asked_episodes_and_changes_nothing(tmp_path: Path) -
     assert run.evaluation.returns == {"Corridor": [5.0] * 10}
     assert str(run.evaluation) == "Corridor  10 episodes: mean reward 5.000, deviation 0.000, minimum 5.000"
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 episode: mean"), (125_183, "125,183 episodes: mean")])
+def test_evaluation_writes_its_count_for_people(count: int, words: str) -> None:
+    evaluation = Evaluation(None)
+    evaluation.returns["Basic"] = [1.0] * count
+    assert words in str(evaluation)
 
 
 def test_evaluation_counts_every_agents_first_episodes_not_the_shortest(tmp_path: Path) -> None:

@@ -122,6 +122,34 @@ def test_interrupt_at_the_end_of_a_run_loses_nothing(
     assert ("about to end, with all its results" in caplog.text) == (phase != "last update")
 
 
+class Saving:
+    """Interrupts the saving that an interrupt began."""
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    @hookimpl
+    def update_finished(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+        self.begun = True
+
+    @hookimpl
+    def checkpoint_saved(self) -> None:
+        if self.begun:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_interrupted_saving_is_told_as_an_interrupted_run_and_leaves_a_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(LONG, tmp_path, Env(), Saving(), plugin_names=["no:tensorboard", "no:curve"])
+    said = capsys.readouterr().out
+    assert "Interrupted after" in said
+    assert "To continue, run the same command with --resume --run-id run\n" in said
+    assert saved_step(tmp_path) == 100
+
+
 class Update:
     """Interrupts within one update."""
 
