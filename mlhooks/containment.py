@@ -226,7 +226,9 @@ class Guard:
                 exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
             )
         if self.streak == MAX_FAILURES:
-            self.keeper.take_out(DisabledPlugin(self.origin, self.hook_name, error))
+            disabled = DisabledPlugin(self.origin, self.hook_name, error)
+            logger.error("%s The run goes on without it.", disabled)
+            self.keeper.take_out(disabled)
 
     def _stop(self, error: BaseException) -> NoReturn:
         expected = MlhooksError if not self.contained else PluginError

@@ -109,8 +109,9 @@ def test_one_cause_in_several_hooks_of_a_plugin_is_logged_once(caplog):
         manager.hook.write_stats(category="ball", values={}, step=step)
     manager.hook.run_finished(run=None, outcome=None)
     assert len(manager.disabled) == 1
-    (record,) = caplog.records
-    assert "the disk is full" in record.getMessage()
+    failure, removal = caplog.messages
+    assert "the disk is full" in failure
+    assert "was taken out after 3 failures in a row" in removal
 
 
 def test_three_failures_in_a_row_take_the_plugin_out(caplog):
@@ -122,8 +123,17 @@ def test_three_failures_in_a_row_take_the_plugin_out(caplog):
     (disabled,) = manager.disabled
     assert (disabled.origin, disabled.hook) == (ORIGIN, "write_stats")
     assert str(disabled).startswith("plugin 'flaky' (mlhooks-flaky 3.1) was taken out after 3 failures")
-    (record,) = caplog.records  # the end of the run says that it was taken out
-    assert "taken out after 3 failures in a row" in record.getMessage()
+    failure, removal = caplog.messages
+    assert "a plugin is taken out after 3 failures in a row" in failure
+    assert removal == f"{disabled} The run goes on without it."
+
+
+def test_removal_is_told_when_it_happens(caplog):
+    manager, _, _ = flaky_manager(*[ValueError("boom")] * 9)
+    write(manager, 2)
+    assert "was taken out" not in caplog.text
+    write(manager)
+    assert caplog.text.count("was taken out") == 1
 
 
 class Sink:

@@ -94,7 +94,8 @@ def write_package(kind: str, folder: Path, words: Mapping[str, str]) -> list[Pat
         relative = template.relative_to(TEMPLATES / kind).as_posix().removesuffix(_SUFFIX)
         path = folder / _filled(relative, words)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_filled(template.read_text(encoding="utf-8"), words), encoding="utf-8", newline="\n")
+        text = _filled(template.read_text(encoding="utf-8"), words)
+        path.write_text(_aligned(text) if path.suffix == ".md" else text, encoding="utf-8", newline="\n")
         written.append(path)
     return written
 
@@ -102,6 +103,17 @@ def write_package(kind: str, folder: Path, words: Mapping[str, str]) -> list[Pat
 def _filled(text: str, words: Mapping[str, str]) -> str:
     # in one pass, because a name may contain one of the templates' names
     return re.sub("|".join(map(re.escape, words)), lambda match: words[match[0]], text)
+
+
+def _aligned(text: str) -> str:
+    """Align the comments of commands that follow each other, which names have moved."""
+
+    def align(block: re.Match[str]) -> str:
+        rows = [re.split(r" {2,}# ", line, maxsplit=1) for line in block[0].splitlines()]
+        width = max(len(command) for command, _ in rows)
+        return "".join(f"{command:<{width}}  # {comment}\n" for command, comment in rows)
+
+    return re.sub(r"(?:^\S.*? {2,}# .*\n)+", align, text, flags=re.MULTILINE)
 
 
 new = Command(

@@ -57,7 +57,7 @@ class RestartPolicy:
             return WorkerLost(worker, error)
         if isinstance(error, MlhooksError) and error.exit_code == UsageError.exit_code:
             raise error
-        final = self._why_useless(worker, error, steps, begun) or self._limit_reached(worker)
+        final = self._why_useless(worker, error, steps, begun) or self._limit_reached(worker, error)
         if final:
             raise WorkerFailure(worker, error, final) from error
         self._restarts[worker.index].append(self._clock())
@@ -75,15 +75,17 @@ class RestartPolicy:
             return "It is not started again, since no environment of this run has made a step yet."
         return ""
 
-    def _limit_reached(self, worker: Worker) -> str:
+    def _limit_reached(self, worker: Worker, error: Exception) -> str:
         now, restarts = self._clock(), self._restarts[worker.index]
         recent = sum(now - at < self.period for at in restarts)
+        again = is_raised(error) and self._failures.get(worker.index) == described(error)
+        mend = " It failed in the same way before: mend that error, rather than raise the limit." if again else ""
         if UNLIMITED < self.lifetime <= len(restarts):
             limit = f"--max-lifetime-restarts is {self.lifetime} (-1: no limit)"
-            return f"It was {restarted(len(restarts))} before, and {limit}."
+            return f"It was {restarted(len(restarts))} before, and {limit}.{mend}"
         if UNLIMITED < self.rate <= recent:
             limit = f"--restarts-rate-limit-n is {self.rate} (-1: no limit)"
-            return f"It was {restarted(recent)} in the last {self.period:g} seconds, and {limit}."
+            return f"It was {restarted(recent)} in the last {self.period:g} seconds, and {limit}.{mend}"
         return ""
 
 

@@ -165,8 +165,8 @@ class Run:
                 self.outcome.elapsed = time.perf_counter() - started
                 self.plugins.hook.run_finished(run=self, outcome=self.outcome)
                 self._bring_back()
-        for disabled in self.plugins.disabled:
-            logger.warning("%s", disabled)
+        if self.plugins.disabled:
+            logger.warning("Taken out in this run: %s.", ", ".join(str(each.origin) for each in self.plugins.disabled))
         if self.outcome.restarts:
             logger.warning("%s", restart_report(self.outcome.restarts))
         if self.outcome.error is not None:

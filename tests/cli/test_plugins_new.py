@@ -10,7 +10,7 @@ import pytest
 
 import mlhooks
 from mlhooks.cli import main
-from mlhooks.cli.new import OFFERS, TEMPLATES, names_for
+from mlhooks.cli.new import OFFERS, TEMPLATES, names_for, write_package
 from mlhooks.errors import UsageError
 from mlhooks.plugins import load_plugins
 from mlhooks.settings import SettingsRegistry, load_run_options
@@ -49,6 +49,17 @@ def test_package_is_clean_and_carries_its_own_names(generate, kind, name):
             [sys.executable, "-m", "ruff", *command, "."], cwd=folder, capture_output=True, text=True, check=False
         )
         assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("name", ["mlhooks-x", LONG])
+@pytest.mark.parametrize("kind", OFFERS)
+def test_comments_behind_the_commands_of_the_readme_stand_below_each_other(tmp_path, kind, name):
+    write_package(kind, tmp_path / "new", names_for(name))
+    lines = (tmp_path / "new" / "README.md").read_text(encoding="utf-8").splitlines()
+    commented = [line for line in lines if "  # " in line]
+    assert len(commented) == 3
+    assert len({line.index("# ") for line in commented}) == 1
+    assert min(len(line.partition("#")[0]) - len(line.partition("#")[0].rstrip()) for line in commented) == 2
 
 
 def test_trainer_package_trains_by_its_configuration(generate, tmp_path):

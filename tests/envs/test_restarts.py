@@ -66,6 +66,20 @@ def test_message_says_what_failed_and_which_limit_is_reached(lifetime: int, rate
     assert caught.value.error is ERROR
 
 
+@pytest.mark.parametrize(("lifetime", "rate"), [(1, -1), (-1, 1)])
+def test_limit_that_one_error_reaches_again_and_again_is_not_told_to_be_the_cause(lifetime: int, rate: int) -> None:
+    same, other, silent = (RestartPolicy(lifetime, rate, 60) for _ in range(3))
+    same.restart(Worker(0), KeyError("speed"))
+    with pytest.raises(WorkerFailure, match=r"-1: no limit\)\. It failed in the same way before: mend that error"):
+        same.restart(Worker(0), KeyError("speed"))
+    other.restart(Worker(0), KeyError("speed"))
+    with pytest.raises(WorkerFailure, match=r"-1: no limit\)\.$"):
+        other.restart(Worker(0), OSError("no connection"))
+    silent.restart(Worker(0), EnvironmentFailure("The process ended."))
+    with pytest.raises(WorkerFailure, match=r"-1: no limit\)\.$"):
+        silent.restart(Worker(0), EnvironmentFailure("The process ended."))
+
+
 def test_what_cannot_be_done_is_not_tried_again() -> None:
     with pytest.raises(UsageError, match="no such simulation"):
         RestartPolicy(-1, -1, 60).restart(Worker(0), UsageError("no such simulation"))
