@@ -13,7 +13,7 @@ from mlhooks.training.checkpoints import CheckpointFolder
 from mlhooks.training.durable import writing
 from mlhooks.training.manifest import check_entries, check_files
 from mlhooks.training.name_limits import refuse_long_names
-from mlhooks.training.run_files import Contents, is_run
+from mlhooks.training.run_files import Contents, contents, is_run
 from mlhooks.training.run_folder import RunFolder
 
 
@@ -175,5 +175,5 @@ def _refuse_used_inputs(options: RunOptions, path: Path) -> None:
 
 
 def _runs(path: Path) -> str:
-    runs = sorted(entry.name for entry in path.parent.iterdir() if entry.is_dir()) if path.parent.is_dir() else []
-    return f"; there are {', '.join(runs[:10])}." if runs else "; it holds no runs yet."
+    runs = contents(path.parent, "").runs
+    return f"; there are {', '.join(runs[:10])}." if runs else "; it holds no runs."

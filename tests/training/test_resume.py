@@ -222,9 +222,16 @@ def test_new_run_takes_the_folder_of_one_that_did_not_start(tmp_path: Path) -> N
 
 
 def test_resume_of_a_run_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    with pytest.raises(UsageError, match=r"no run 'run'.*there are other"):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UsageError, match=r"no run 'run' in .*; it holds no runs\."):
         train(BALLS, tmp_path, resume=True)
+    for name in ("group/other", "first"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "configuration.yaml").touch()
+    with pytest.raises(UsageError, match=r"no run 'run' in .*; there are first, group/other\."):
+        train(BALLS, tmp_path, resume=True)
+    with pytest.raises(UsageError, match=r"no run 'empty/run' in .*empty; it holds no runs\."):
+        train(BALLS, tmp_path, run_id="empty/run", resume=True)
 
 
 def test_folder_of_mlagents_learn_gets_a_clear_answer(tmp_path: Path) -> None:
