@@ -36,6 +36,10 @@ class PluginError(MlhooksError):
     """A plugin that does not load, does not fit the hook contract, or failed where failing is fatal."""
 
 
+class PluginUnfit(PluginError, UsageError):
+    """A plugin that does not fit the hook contract, or whose name is taken; nothing was started with it."""
+
+
 class EnvironmentFailure(MlhooksError):
     """An environment that does not start, crashed, or broke its contract."""
 

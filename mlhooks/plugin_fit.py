@@ -10,17 +10,17 @@ from typing import Any
 import pluggy
 
 from mlhooks.describing import named
-from mlhooks.errors import PluginError
+from mlhooks.errors import PluginUnfit
 from mlhooks.plugin_sources import Origin, nearest
 
 _NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def check_fit(manager: pluggy.PluginManager, plugin: object, origin: Origin) -> None:
-    """Raise PluginError unless `plugin` implements hooks, all of them known and with arguments that they have."""
+    """Raise PluginUnfit unless `plugin` implements hooks, all of them known and with arguments that they have."""
     if plugin is None or inspect.isclass(plugin):
         what = f"the class {plugin.__name__}; register an instance of it" if inspect.isclass(plugin) else "None"
-        raise PluginError(f"{origin} is {what}. {origin.advice}")
+        raise PluginUnfit(f"{origin} is {what}. {origin.advice}")
     specs = known_hooks(manager)
     found = False
     for hook_name, function, options in _implementations(manager, plugin, origin):
@@ -34,9 +34,9 @@ def check_fit(manager: pluggy.PluginManager, plugin: object, origin: Origin) -> 
             problem = f"implements {hook_name}, which is no hook{guess}"
         if problem:
             stop = "" if problem.endswith("?") else "."
-            raise PluginError(f"{origin} {problem}{stop} {origin.advice}")
+            raise PluginUnfit(f"{origin} {problem}{stop} {origin.advice}")
     if not found:
-        raise PluginError(f"{origin} implements no hooks: {_why_empty(plugin, specs)}. {origin.advice}")
+        raise PluginUnfit(f"{origin} implements no hooks: {_why_empty(plugin, specs)}. {origin.advice}")
 
 
 def known_hooks(manager: pluggy.PluginManager) -> dict[str, pluggy.HookCaller]:
@@ -51,7 +51,7 @@ def _implementations(
         try:
             options = manager.parse_hookimpl_opts(plugin, attribute)
         except Exception as error:
-            raise PluginError(f"{origin}: its attribute {attribute} raises {named(error)}. {origin.advice}") from error
+            raise PluginUnfit(f"{origin}: its attribute {attribute} raises {named(error)}. {origin.advice}") from error
         if options is not None:
             yield options.get("specname") or attribute, getattr(plugin, attribute), dict(options)
 

@@ -15,7 +15,7 @@ import pluggy
 from mlhooks import hookspecs, mlagents_plugins, plugin_sources
 from mlhooks.answers import CHECKS
 from mlhooks.containment import CONTAINED_COLLECT, DisabledPlugin, Guard
-from mlhooks.errors import PluginError
+from mlhooks.errors import PluginError, PluginUnfit
 from mlhooks.plugin_fit import check_fit, known_hooks
 from mlhooks.plugin_sources import BUILTIN, BUILTIN_PLUGINS, Candidate, Origin, defining, nearest, short_name
 
@@ -79,7 +79,8 @@ class PluginManager(pluggy.PluginManager):
         """Register a module or object with hookimpls; returns its name, or None where that name is blocked.
 
         Raises:
-            PluginError: it does not fit the hook contract, its name is taken, or its `configure` fails.
+            PluginUnfit: it does not fit the hook contract, or its name is taken.
+            PluginError: its `configure` fails.
         """
         name = name or self._name_for(plugin)
         in_code = origin is None and self.active is None
@@ -88,9 +89,9 @@ class PluginManager(pluggy.PluginManager):
             self._origins[name] = origin
             return None
         if self.is_registered(plugin):
-            raise PluginError(f"{origin} is registered already, as {self.origin_of(plugin)}")
+            raise PluginUnfit(f"{origin} is registered already, as {self.origin_of(plugin)}")
         if self.has_plugin(name):
-            raise PluginError(
+            raise PluginUnfit(
                 f"Two plugins claim the name {name!r}: {self._origins[name]} and {origin}. "
                 "Rename or uninstall one of them"
             )
@@ -105,7 +106,7 @@ class PluginManager(pluggy.PluginManager):
                 self.unregister(name=name)
             if not isinstance(error, pluggy.PluginValidationError):
                 raise
-            raise PluginError(f"{origin} does not fit the hook contract: {error}. {origin.advice}") from error
+            raise PluginUnfit(f"{origin} does not fit the hook contract: {error}. {origin.advice}") from error
         for caller in self.get_hookcallers(plugin) or ():
             self._guard(caller.name, [impl for impl in caller.get_hookimpls() if impl.plugin is plugin])
         self._note_implemented()
@@ -179,7 +180,7 @@ class PluginManager(pluggy.PluginManager):
         return claims
 
     def check_pending(self) -> None:
-        """Raise PluginError for a registered implementation of a hook that does not exist."""
+        """Raise PluginUnfit for a registered implementation of a hook that does not exist."""
         for name, plugin in self.list_name_plugin():
             if plugin is not None:
                 check_fit(self, plugin, self._origins[name])
@@ -317,7 +318,7 @@ def load_plugins(
         trace: Whether every hook call is written to stderr.
 
     Raises:
-        PluginError: a plugin does not load or does not fit; names it and says how to block it.
+        PluginError: a plugin does not load, or (PluginUnfit) does not fit; names it and says how to block it.
         UsageError: `names` or `plugins_dir` name something that does not exist.
     """
     candidates, blocked = find_plugins(names=names, plugins_dir=plugins_dir, autoload=autoload)

@@ -260,5 +260,5 @@ run = RunCommand(
         "Train agents as CONFIG says: a file in the YAML format of Unity ML-Agents, or the name of an example such as "
         "3dball_ppo. Flags outrank the file."
     ),
-    epilog="Exit codes: 0 done, 1 the run failed, 2 bad usage or configuration, 130 interrupted after saving.",
+    epilog="Exit codes: 0 done, 1 the run failed, 2 bad usage, configuration or plugin, 130 interrupted after saving.",
 )

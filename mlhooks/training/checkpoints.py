@@ -21,6 +21,7 @@ import mlhooks
 from mlhooks.describing import cut, shown_with_type
 from mlhooks.errors import CheckpointError
 from mlhooks.names import MANIFEST, file_name
+from mlhooks.places import shown_path
 from mlhooks.training.durable import write_durably
 from mlhooks.training.manifest import exporting, inside, open_file, read_manifest
 from mlhooks.training.sealed import load_sealed, seal
@@ -306,7 +307,7 @@ class CheckpointFolder:
             logger.warning("Passing over a damaged checkpoint: %s.", "; ".join(damage))
             reasons += damage
         detail = f" Damaged: {'; '.join(reasons)}." if reasons else ""
-        raise CheckpointError(f"{self.path} holds no checkpoint that can be used.{detail}")
+        raise CheckpointError(f"{shown_path(self.path)} holds no checkpoint that can be used.{detail}")
 
     def _damage(self, file: Mapping[str, Any]) -> str | None:
         try:

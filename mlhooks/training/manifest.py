@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, Val
 
 from mlhooks.errors import CheckpointError
 from mlhooks.names import MANIFEST
-from mlhooks.places import path_below
+from mlhooks.places import path_below, shown_path
 
 FILES = (MANIFEST.as_posix(), "run_logs/timers.json", "configuration.yaml", "stats.jsonl", "curve.png")
 """What a run reads or writes, beside what the manifest names."""
@@ -85,14 +85,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         with open_file(path) as file:
             manifest = json.loads(file.read(MOST_BYTES))
         if isinstance(manifest, dict) and "metadata" in manifest and "mlhooks" not in manifest:
-            raise CheckpointError(f"{folder} was written by mlagents-learn, whose checkpoints mlhooks cannot load.")
+            where = shown_path(folder)
+            raise CheckpointError(f"{where} was written by mlagents-learn, whose checkpoints mlhooks cannot load.")
         _Manifest.model_validate(manifest, context=folder)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         what = first["msg"].removeprefix("Value error, ").partition(" or instance of")[0]
-        raise CheckpointError(f"{path} cannot be used: {_place(first['loc'])}: {what}. {_INSTEAD}") from error
+        where = f"{shown_path(path)} cannot be used: {_place(first['loc'])}"
+        raise CheckpointError(f"{where}: {what}. {_INSTEAD}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}. {_INSTEAD}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{shown_path(path)} cannot be read: {reason}. {_INSTEAD}") from error
     checked: dict[str, Any] = manifest
     return checked
 
@@ -113,7 +116,8 @@ def inside(folder: Path, name: str) -> Path:
     path = Path(name)
     if path.anchor or not path.parts or ".." in path.parts or "\0" in name or path_below(folder, folder / path) is None:
         raise CheckpointError(
-            f"the path {name!r} leads out of the run's folder {folder}, where a run neither reads nor writes"
+            f"the path {name!r} leads out of the run's folder {shown_path(folder)}, where a run neither reads nor "
+            "writes"
         )
     return folder / path
 
@@ -126,7 +130,7 @@ def check_files(folder: Path) -> None:
     """
     for name in FILES:
         if (folder / name).is_dir():
-            raise CheckpointError(f"{folder / name} is a folder, where a run has a file. Move it away.")
+            raise CheckpointError(f"{shown_path(folder / name)} is a folder, where a run has a file. Move it away.")
 
 
 def check_entries(folder: Path) -> None:
@@ -138,9 +142,11 @@ def check_entries(folder: Path) -> None:
     for parent, folders, files in os.walk(folder):
         for path in (Path(parent, name) for name in (*folders, *files)):
             if path.is_symlink() and path_below(folder, path) is None:
-                raise CheckpointError(f"{path} is a link that leads out of the run's folder. Remove it.")
+                raise CheckpointError(f"{shown_path(path)} is a link that leads out of the run's folder. Remove it.")
             if path.exists() and not (path.is_dir() or path.is_file()):
-                raise CheckpointError(f"{path} is a pipe, a socket or a device, which no run makes. Remove it.")
+                raise CheckpointError(
+                    f"{shown_path(path)} is a pipe, a socket or a device, which no run makes. Remove it."
+                )
 
 
 def open_file(path: Path) -> BufferedReader:

@@ -77,6 +77,26 @@ def test_check_tells_what_a_run_would_refuse(write: Path, capsys: pytest.Capture
     assert "did you mean" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def write_stat(values): ...", "did you mean write_stats?"),
+        ("def write_stats(vlaues): ...", "did you mean values?"),
+    ],
+    ids=["misspelt hook", "misspelt argument"],
+)
+@pytest.mark.parametrize("command", [["config", "check"], ["run"]])
+def test_plugin_that_does_not_fit_is_bad_usage_as_one_that_is_not_there(
+    write: Path, capsys: pytest.CaptureFixture[str], command: list[str], code: str, said: str
+) -> None:
+    (write / "mine.py").write_text(f"from mlhooks import hookimpl\n\n\n@hookimpl\n{code}\n")
+    assert main([*command, "3dball_ppo", "-p", "nime.py"]) == 2
+    assert "did you mean mine.py?" in capsys.readouterr().err
+    assert main([*command, "3dball_ppo", "-p", "mine.py"]) == 2
+    assert said in capsys.readouterr().err
+    assert not (write / "results").exists()
+
+
 def test_a_person_reads_twenty_findings_and_a_machine_all(write: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keys = "".join(f"    key{number}: 1\n" for number in range(500))
     long = f"    {'k' * 1000}: {'v' * 100_000}\n"

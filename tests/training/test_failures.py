@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from asyncio import CancelledError
 from pathlib import Path
@@ -130,6 +131,28 @@ def test_optimizer_that_ends_the_process_fails_the_run_which_saves(tmp_path: Pat
         train(config("Corridor", "test:x"), tmp_path, Env(), Offer(), recorder)
     assert recorder.calls[-1] == "run_finished failed"
     assert "checkpoint_saved 300" in recorder.calls
+
+
+def test_plugin_that_is_taken_out_is_told_at_once_and_shortly_at_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Watcher:
+        @hookimpl
+        def on_add_stat(self) -> None:
+            raise ValueError("nobody to tell")
+
+        @hookimpl
+        def run_finished(self) -> None:
+            logging.getLogger("mlhooks").warning("the end")
+
+    train(config("Corridor", "test:x", max_steps=300), tmp_path, Env(), Watcher(), strict_plugins=False)
+    told = [message for message in caplog.messages if "taken out" in message.lower() or message == "the end"]
+    failure, removal, end, summary = told
+    assert "nobody to tell" in failure
+    assert "was taken out after 3 failures in a row of its hook on_add_stat." in removal
+    assert end == "the end"
+    assert summary.startswith("Taken out in this run: ")
+    assert "Watcher" in summary
 
 
 def test_plugin_that_fails_when_a_strict_run_has_failed_costs_neither_checkpoint_nor_reason(tmp_path: Path) -> None:

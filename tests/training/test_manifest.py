@@ -87,6 +87,19 @@ def test_manifest_that_names_a_path_outside_of_its_folder_is_refused(run: Path, 
         refused(run, match="leads out of the run's folder")
 
 
+@pytest.mark.parametrize("how", [{"resume": True}, {"flags": {"checkpoint_settings.inference": True}}])
+def test_path_in_an_error_is_what_a_person_would_type(
+    run: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(run.parent)
+    for text, said in (("{}", "cannot be used: "), ("no JSON", "cannot be read: ")):
+        (run / MANIFEST).write_text(text)
+        with pytest.raises(CheckpointError) as caught:
+            train(SETTINGS, run.parent, Env(), **how)
+        assert str(caught.value).startswith(f"{Path('run', MANIFEST)} {said}")
+        assert str(run.parent) not in str(caught.value)
+
+
 @links
 @pytest.mark.parametrize("link", ["Corridor", "run_logs", "elsewhere", "stats.jsonl", "configuration.yaml"])
 def test_link_that_leads_out_of_the_folder_is_not_followed(run: Path, link: str) -> None:
