@@ -19,14 +19,16 @@ from mlhooks.settings.findings import lines
 from mlhooks.settings.support import refuse_unsupported
 from mlhooks.training.admission import admit
 from mlhooks.training.behavior_file import spec_from_dict
-from mlhooks.training.checkpoints import CheckpointFolder, read_state
+from mlhooks.training.checkpoints import CheckpointFolder, NoCheckpoint, read_state
 from mlhooks.training.environments import make_factory
 from mlhooks.training.made_with import loading_from
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.results import check_folder, claimed_folder
 from mlhooks.training.run import Run
+from mlhooks.training.run_files import runs_below
 from mlhooks.training.spaces import spaces_of_file
 from mlhooks.training.trainer import Trainer
+from mlhooks.training.which_run import listed, who_trains
 
 logger = logging.getLogger("mlhooks")
 
@@ -162,7 +164,7 @@ def load(path: str | Path, behavior: str | None = None) -> LoadedPolicy:
     """
     path = Path(path)
     if path.is_dir():
-        behaviors = CheckpointFolder(path).newest()["behaviors"]
+        behaviors = _newest(path)
         if behavior is None and len(behaviors) == 1:
             (behavior,) = behaviors
         if behavior not in behaviors:
@@ -171,6 +173,21 @@ def load(path: str | Path, behavior: str | None = None) -> LoadedPolicy:
     manager = load_plugins()
     with loading_from(Path(path), manager):
         return _loaded(read_state(Path(path)), manager)
+
+
+def _newest(folder: Path) -> dict[str, Path]:
+    """Return the checkpoints of a run's behaviors, or say what is there in their place."""
+    checkpoints = CheckpointFolder(folder)
+    if not checkpoints.exists() and (runs := list(runs_below(folder))):
+        raise CheckpointError(
+            f"{folder} is no run, and holds runs: {listed(runs)}. Load one of them, as mlhooks.load("
+            f"{(folder / runs[0]).as_posix()!r})."
+        )
+    try:
+        behaviors: dict[str, Path] = checkpoints.newest()["behaviors"]
+    except NoCheckpoint as error:
+        raise CheckpointError(f"{error} {who_trains(folder)}".rstrip()) from error
+    return behaviors
 
 
 def _loaded(state: Mapping[str, Any], manager: PluginManager) -> LoadedPolicy:

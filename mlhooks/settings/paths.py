@@ -27,7 +27,13 @@ def _no_control_characters(value: str) -> str:
 def _below(run_id: str) -> str:
     parts = re.split(r"[/\\]", run_id)
     # Windows' reading counts, too, because others may run the same file there.
-    if PureWindowsPath(run_id).anchor or not parts[0] or {".", ".."} & set(parts):
+    path = PureWindowsPath(run_id)
+    if path.root and path.name not in {"", ".."}:
+        raise ValueError(
+            f"is an absolute path: give only what follows the results folder, as in {path.name!r}; --results-dir names "
+            "the results folder"
+        )
+    if path.anchor or not parts[0] or {".", ".."} & set(parts):
         raise ValueError("leads out of the results folder: give a name, or several with slashes between them")
     if "\\" in run_id:
         raise ValueError("has a backslash, which is a slash to Windows only: say / between the names of folders")

@@ -25,6 +25,7 @@ from mlhooks.places import shown_path
 from mlhooks.training.durable import write_durably
 from mlhooks.training.manifest import exporting, inside, open_file, read_manifest
 from mlhooks.training.sealed import load_sealed, seal
+from mlhooks.training.which_run import still_usable
 
 logger = logging.getLogger("mlhooks")
 
@@ -40,6 +41,12 @@ class Checkpoint:
     step: int
     path: Path
     mean_reward: float | None
+
+
+class NoCheckpoint(CheckpointError):
+    """A folder of which no checkpoint can be used; `usable` says which files of it still can, alone."""
+
+    usable: str = ""
 
 
 def load_modules(modules: Mapping[str, nn.Module], states: Mapping[str, Any], owner: str) -> None:
@@ -294,7 +301,7 @@ class CheckpointFolder:
         """The newest checkpoint whose files all verify: its `behaviors` and `run`, each with a verified path.
 
         Raises:
-            CheckpointError: there is none; says what is wrong with each.
+            NoCheckpoint: there is none; says what is wrong with each.
         """
         reasons = []
         for entry in reversed(self.manifest["mlhooks"]):
@@ -307,7 +314,10 @@ class CheckpointFolder:
             logger.warning("Passing over a damaged checkpoint: %s.", "; ".join(damage))
             reasons += damage
         detail = f" Damaged: {'; '.join(reasons)}." if reasons else ""
-        raise CheckpointError(f"{shown_path(self.path)} holds no checkpoint that can be used.{detail}")
+        usable = still_usable(self.path, self.manifest)
+        error = NoCheckpoint(f"{shown_path(self.path)} holds no checkpoint that can be used.{detail} {usable}".rstrip())
+        error.usable = usable
+        raise error
 
     def _damage(self, file: Mapping[str, Any]) -> str | None:
         try:

@@ -74,6 +74,19 @@ class FolderLock:
                 self.path.unlink()
             self._lock.release()
 
+    def held_by(self) -> str | None:
+        """Say which process holds the folder, as far as that can be told; None where none does."""
+        if not self.path.exists():
+            return None
+        try:
+            self._lock.acquire()
+        except Timeout:
+            return self._holder()
+        except OSError:
+            return None
+        self.release()
+        return None
+
     def _holder(self) -> str:
         with contextlib.suppress(OSError, ValueError), self.path.open("rb", buffering=0) as file:
             file.seek(1)

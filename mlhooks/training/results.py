@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mlhooks.errors import CheckpointError, UsageError
+from mlhooks.errors import CheckpointError, SettingsError, UsageError
 from mlhooks.places import shown_path
 from mlhooks.settings import CheckpointSettings, RunOptions
-from mlhooks.training.checkpoints import CheckpointFolder
+from mlhooks.training.checkpoints import CheckpointFolder, NoCheckpoint, read_state
 from mlhooks.training.durable import writing
 from mlhooks.training.manifest import check_entries, check_files
 from mlhooks.training.name_limits import refuse_long_names
-from mlhooks.training.run_files import Contents, contents, is_run
+from mlhooks.training.run_files import Contents, is_run
 from mlhooks.training.run_folder import RunFolder
+from mlhooks.training.which_run import no_run, who_trains, without_results_folder
+
+logger = logging.getLogger("mlhooks")
 
 
 @contextlib.contextmanager
@@ -33,10 +37,11 @@ def claimed_folder(options: RunOptions) -> Iterator[RunFolder]:
         raise UsageError("--resume and --force exclude each other: one goes on with a run, the other overwrites it.")
     refuse_long_names(folder.path, options)
     if checkpoint.resume or checkpoint.inference:
-        _refuse_missing("--resume" if checkpoint.resume else "--inference", folder.path, checkpoint.run_id)
-    elif checkpoint.initialize_from:
-        source = Path(checkpoint.results_dir, checkpoint.initialize_from)
-        _refuse_missing("--initialize-from", source, checkpoint.initialize_from)
+        _refuse_missing("--resume" if checkpoint.resume else "--inference", checkpoint, checkpoint.run_id)
+    else:
+        _warn_of_folder_in_name(checkpoint, folder.path)
+        if checkpoint.initialize_from:
+            _refuse_missing("--initialize-from", checkpoint, checkpoint.initialize_from)
     if checkpoint.inference and not folder.is_left_amid():
         yield folder
         return
@@ -57,17 +62,18 @@ def check_folder(options: RunOptions, folder: RunFolder) -> None:
         CheckpointError: what is there to go on from is damaged.
     """
     check_files(folder.path)
-    _check_source(options.checkpoint_settings, folder)
+    _check_source(options, folder)
     if options.checkpoint_settings.resume and not options.checkpoint_settings.inference:
         folder.remove_parts()
     if not (options.checkpoint_settings.resume or options.checkpoint_settings.inference):
         _check_start(options, folder)
 
 
-def _check_source(checkpoint: CheckpointSettings, folder: RunFolder) -> None:
+def _check_source(options: RunOptions, folder: RunFolder) -> None:
     """Refuse to go on from, or to begin with, what is not there."""
+    checkpoint = options.checkpoint_settings
     if checkpoint.resume or checkpoint.inference:
-        _check_resumed("--resume" if checkpoint.resume else "--inference", folder)
+        _check_resumed(options, folder)
     elif checkpoint.initialize_from:
         source = Path(checkpoint.results_dir, checkpoint.initialize_from)
         if source.samefile(folder.path):
@@ -81,21 +87,57 @@ def _check_source(checkpoint: CheckpointSettings, folder: RunFolder) -> None:
             raise UsageError(f"--initialize-from {checkpoint.initialize_from}: {error}") from error
 
 
-def _check_resumed(flag: str, folder: RunFolder) -> None:
+def _check_resumed(options: RunOptions, folder: RunFolder) -> None:
+    inference = options.checkpoint_settings.inference
+    flag = "--resume" if options.checkpoint_settings.resume else "--inference"
     check_entries(folder.path)
     found = folder.look()
     if not found.is_run:
         runs = f", and holds other runs: {found.runs_in_words}" if found.runs else ""
         raise UsageError(f"{flag}: {shown_path(folder.path)} is not the folder of a run{runs}.")
     try:
-        CheckpointFolder(folder.path).newest()
+        saved = CheckpointFolder(folder.path).newest()["behaviors"]
     except CheckpointError as error:
-        raise CheckpointError(f"{error} Start over with --force, or with another --run-id.") from error
+        if inference:  # who only reads is not to be told to remove anything
+            advice = who_trains(folder.path) if isinstance(error, NoCheckpoint) else ""
+        elif isinstance(error, NoCheckpoint) and error.usable:
+            advice = "To begin with that, choose another --run-id."
+        else:
+            advice = "Start over with --force, or with another --run-id."
+        raise CheckpointError(f"{error} {advice}".rstrip()) from error
+    for name, path in saved.items():
+        try:
+            options.settings_for(name)
+        except SettingsError as error:
+            if read_state(path)["mlhooks"].get("behavior") != name:
+                continue  # the manifest is wrong, which is told when the behavior is restored
+            raise UsageError(
+                f"{flag}: the run {folder.run_id!r} was trained on other behaviors: its checkpoint has "
+                f"{_quoted(saved)}, and the configuration has {_quoted(options.behaviors)}. Leave the configuration "
+                f"out, and the run's own counts ({shown_path(folder.path / 'configuration.yaml')}), or choose another "
+                "--run-id."
+            ) from error
 
 
-def _refuse_missing(flag: str, path: Path, run_id: str) -> None:
-    if not path.is_dir():
-        raise UsageError(f"{flag}: there is no run {run_id!r} in {shown_path(path.parent)}{_runs(path)}")
+def _quoted(names: Iterable[str]) -> str:
+    return " and ".join(map(repr, names)) or "none"
+
+
+def _refuse_missing(flag: str, checkpoint: CheckpointSettings, run_id: str) -> None:
+    if not Path(checkpoint.results_dir, run_id).is_dir():
+        raise UsageError(f"{flag}: {no_run(Path(checkpoint.results_dir), run_id)}")
+
+
+def _warn_of_folder_in_name(checkpoint: CheckpointSettings, path: Path) -> None:
+    """Warn of a run id that begins with the results folder, by which a folder of that name is made in it."""
+    name = without_results_folder(Path(checkpoint.results_dir), checkpoint.run_id)
+    if name is not None:
+        logger.warning(
+            "The results go to %s, because a run id is a name in the results folder. If that is not meant, say "
+            "--run-id %s.",
+            shown_path(path),
+            name,
+        )
 
 
 def _check_start(options: RunOptions, folder: RunFolder) -> None:
@@ -172,8 +214,3 @@ def _refuse_used_inputs(options: RunOptions, path: Path) -> None:
                 f"init_path of {name} is {settings.init_path}, in the run that --force overwrites. Choose another "
                 "--run-id."
             )
-
-
-def _runs(path: Path) -> str:
-    runs = contents(path.parent, "").runs
-    return f"; there are {', '.join(runs[:10])}." if runs else "; it holds no runs."

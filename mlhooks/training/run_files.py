@@ -108,6 +108,23 @@ def is_run(folder: Path) -> bool:
     return (folder / MANIFEST).exists() or (folder / LOCK).exists()
 
 
+def runs_below(folder: Path, depth: int = 3) -> Iterator[str]:
+    """Yield the names of the runs in a folder of runs, in order; folders that cannot be read are passed over.
+
+    Args:
+        folder: the folder of runs, which need not exist.
+        depth: how many folders may be around each other, with the run's own.
+    """
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            if not path.is_dir():
+                continue
+            if is_run(path) or _is_own_configuration(path, path.name):
+                yield path.name
+            elif depth > 1 and not path.is_symlink():
+                yield from (f"{path.name}/{name}" for name in runs_below(path, depth - 1))
+
+
 def _walk(folder: Path, runs: list[str], below: str = "") -> Iterator[str]:
     """Yield the names of all files and links, but those of the lock and of earlier results; note runs below."""
     try:

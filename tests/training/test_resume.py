@@ -226,11 +226,10 @@ def test_resume_of_a_run_that_is_not_there_names_those_that_are(tmp_path: Path) 
     with pytest.raises(UsageError, match=r"no run 'run' in .*; it holds no runs\."):
         train(BALLS, tmp_path, resume=True)
     for name in ("group/other", "first"):
-        (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "configuration.yaml").touch()
+        train(BALLS, tmp_path, run_id=name)
     with pytest.raises(UsageError, match=r"no run 'run' in .*; there are first, group/other\."):
         train(BALLS, tmp_path, resume=True)
-    with pytest.raises(UsageError, match=r"no run 'empty/run' in .*empty; it holds no runs\."):
+    with pytest.raises(UsageError, match=r"no run 'empty/run' in .*; there are first, group/other\."):
         train(BALLS, tmp_path, run_id="empty/run", resume=True)
 
 
