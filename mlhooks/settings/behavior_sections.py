@@ -95,7 +95,9 @@ def _trainer_type(written: Any, path: KeyPath, registry: SettingsRegistry, repor
     message = "no installed plugin provides this trainer type (pip install the package that does, or load its module "
     message += "or file by -p)"
     if known:
-        message = f"no installed plugin provides the trainer type {written} of ML-Agents, which mlhooks itself lacks"
+        message = (
+            f"no installed plugin provides the trainer type {written} of ML-Agents, which mlhooks does not have yet"
+        )
     report.add(
         (*path, "trainer_type"),
         message,

@@ -145,14 +145,16 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state = unpack(load_sealed(path))
     except FileNotFoundError:
-        raise CheckpointError(f"There is no checkpoint at {path}.") from None
+        raise CheckpointError(f"There is no checkpoint at {shown_path(path)}.") from None
     except Exception as error:
         raise CheckpointError(
-            f"{path} cannot be read as an mlhooks checkpoint: {error}. Checkpoints of mlagents-learn and other tools "
-            "cannot be loaded."
+            f"{shown_path(path)} cannot be read as an mlhooks checkpoint: {error}. Checkpoints of mlagents-learn and "
+            "other tools cannot be loaded."
         ) from error
     if not isinstance(state, dict) or not isinstance(state.get("mlhooks"), dict):
-        raise CheckpointError(f"{path} is not an mlhooks checkpoint; those of mlagents-learn cannot be loaded.")
+        raise CheckpointError(
+            f"{shown_path(path)} is not an mlhooks checkpoint; those of mlagents-learn cannot be loaded."
+        )
     return state
 
 

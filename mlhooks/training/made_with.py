@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlhooks.describing import described
 from mlhooks.errors import CheckpointError, MlhooksError, SettingsError
+from mlhooks.places import shown_path
 from mlhooks.plugins import PluginManager
 from mlhooks.training.manifest import read_manifest
 
@@ -42,18 +43,19 @@ def loading_from(path: Path, manager: PluginManager) -> Iterator[None]:
         if missing:
             error.add_note(f"The run was made with the plugins {', '.join(missing)}; load them again (-p).")
         elif isinstance(cause, SettingsError):
-            error.add_note(f"These settings are in {path}.")
+            error.add_note(f"These settings are in {shown_path(path)}.")
         raise error from (None if error is cause else cause)
 
 
 def _naming_file(path: Path, cause: Exception) -> MlhooksError:
+    shown = shown_path(path)
     if isinstance(cause, MlhooksError):
-        names_it = not isinstance(cause, CheckpointError) or str(path) in str(cause)
-        return cause if names_it else CheckpointError(f"{path}: {cause}")
+        names_it = not isinstance(cause, CheckpointError) or shown in str(cause)
+        return cause if names_it else CheckpointError(f"{shown}: {cause}")
     if isinstance(cause, KeyError):
-        return CheckpointError(f"{path} has no {cause}.")
+        return CheckpointError(f"{shown} has no {cause}.")
     what = str(cause) if isinstance(cause, ValueError) else described(cause)
-    return CheckpointError(f"{path} holds a state that cannot be taken over: {what}.")
+    return CheckpointError(f"{shown} holds a state that cannot be taken over: {what}.")
 
 
 def _made_with(path: Path) -> dict[str, str]:

@@ -64,7 +64,7 @@ CASES = {
         "behaviors.A.trainer_type",
         found="'sac'",
         allowed="dqn, ppo",
-        words="no installed plugin provides the trainer type sac of ML-Agents, which mlhooks itself lacks",
+        words="no installed plugin provides the trainer type sac of ML-Agents, which mlhooks does not have yet",
     ),
     "trainer type of a package that is not installed": Case(
         "behaviors: {A: {trainer_type: reinforce}}",

@@ -100,6 +100,17 @@ def test_path_in_an_error_is_what_a_person_would_type(
         assert str(run.parent) not in str(caught.value)
 
 
+def test_path_of_a_damaged_checkpoint_is_what_a_person_would_type(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.parent)
+    path = run / "Corridor.policy.pt"
+    path.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError) as caught:
+        mlhooks.load(path)
+    shown = str(Path("run", path.name))
+    assert str(caught.value).startswith(f"{shown} cannot be read as an mlhooks checkpoint: ")
+    assert str(caught.value).count(shown) == 1  # said once, whoever adds the file's name
+
+
 @links
 @pytest.mark.parametrize("link", ["Corridor", "run_logs", "elsewhere", "stats.jsonl", "configuration.yaml"])
 def test_link_that_leads_out_of_the_folder_is_not_followed(run: Path, link: str) -> None:
