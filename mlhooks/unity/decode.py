@@ -9,7 +9,7 @@ from mlagents_envs.base_env import BehaviorSpec, DecisionSteps, TerminalSteps
 from numpy.typing import NDArray
 
 from mlhooks.envs.pixels import blank, to_floats
-from mlhooks.errors import ContractBroken, NonFiniteError
+from mlhooks.errors import EnvironmentFailure, NonFiniteError
 from mlhooks.unity import schema
 from mlhooks.unity.images import ImageError, decode_images
 from mlhooks.unity.layout import Form
@@ -25,7 +25,7 @@ Steps = tuple[DecisionSteps, TerminalSteps]
 Values = NDArray[np.float32] | NDArray[np.uint8]
 
 
-class ObservationMismatch(ContractBroken):
+class ObservationMismatch(EnvironmentFailure):
     """An agent whose observations or values are not what its behavior announced."""
 
 

@@ -34,7 +34,7 @@ def test_run_training_trains_and_stats_recorder_remembers(
     assert [step for _, _, step in stats_recorder.summaries] == [400, 800, 1200, 1600]
     assert len(stats_recorder.updates) == 12
     assert len(stats_recorder.values("Environment/Cumulative Reward")) == 1600
-    assert stats_recorder.outcome is run.outcome
+    assert stats_recorder.outcome == run.outcome
     assert stats_recorder.properties[0][0] == "Scripted"
     assert [checkpoint.step for checkpoint in stats_recorder.checkpoints] == [1600]
 

@@ -131,7 +131,7 @@ def step_not_in_the_state(patch: Patch) -> None:
 def episode_returns_dropped(patch: Patch) -> None:
     patch.drop(
         f"{TRAINER}._end_episodes",
-        "self.stats.add_stats('Environment/Cumulative Reward', returns, StatsAggregationMethod.HISTOGRAM)",
+        "self.stats.add_stats(REWARD_KEY, returns, StatsAggregationMethod.HISTOGRAM)",
     )
 
 
