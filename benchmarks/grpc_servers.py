@@ -33,7 +33,7 @@ from mlhooks.unity import messages
 from mlhooks.unity.ports import listen
 from mlhooks.unity.server import PlayerServer
 
-ANSWER = bytes(300)  # as the actions of twelve agents
+ANSWER = bytes(300)  # The actions of twelve agents take as many bytes.
 AGENTS = (1, 12, 256)
 Exchange = Callable[[bytes], None]
 

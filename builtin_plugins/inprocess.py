@@ -41,7 +41,7 @@ class InProcessManager(EnvManager):
         self._players: list[list[players.Process]] = [[] for _ in range(count)]
         self.envs: list[BaseEnv | None] = [None] * count
         self._steps = [0] * count  # since each environment was made
-        self._begun = False  # whether any of them ever made a step
+        self._begun = False  # It becomes true when any of them makes a step.
         self._fresh = [True] * count  # a fresh worker's first step waits already
         self._paused: set[int] = set()
         self._untold: dict[int, Exception] = {}  # failures between two steps, by worker, for `ready` to report

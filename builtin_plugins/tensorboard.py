@@ -50,7 +50,7 @@ class TensorBoardWriter:
     def __init__(self) -> None:
         self._run: Run | None = None
         self._files: dict[str, tuple[Path, EventsWriter]] = {}
-        self._waiting: dict[str, list[Event]] = {}  # of a resumed run, for the first summary of the category
+        self._waiting: dict[str, list[Event]] = {}  # They wait for the first summary of the category in a resumed run.
 
     @hookimpl
     def run_started(self, run: Run) -> None:

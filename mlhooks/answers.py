@@ -171,7 +171,7 @@ def check_files(files: Any) -> None:
 def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
     try:
         return kind(path)
-    except OSError:  # such as a name that is too long
+    except OSError:  # The name is too long, for example.
         return False
 
 

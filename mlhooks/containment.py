@@ -41,7 +41,7 @@ COPIED: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "write_stats": ("values", copy.copy),
     "add_property": ("value", copy.deepcopy),
     "update_finished": ("losses", copy.copy),
-    "run_finished": ("outcome", copy.copy),  # with the same `files`, to which plugins add theirs
+    "run_finished": ("outcome", copy.copy),  # The copy has the same `files`, to which plugins add theirs.
 }
 """Arguments of which every plugin gets a copy of its own, so that what one changes reaches no other."""
 MAX_FAILURES = 3

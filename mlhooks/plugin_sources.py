@@ -117,7 +117,7 @@ def from_entry_points(group: str = GROUP) -> list[Candidate]:
 
 
 def _import_entry_point(name: str, value: str, group: str) -> object:
-    return EntryPoint(name, value, group).load()  # without its distribution, which another process need not get
+    return EntryPoint(name, value, group).load()  # Another process need not get its distribution.
 
 
 def _entry_point_origin(point: EntryPoint) -> Origin:

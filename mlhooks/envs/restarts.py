@@ -68,7 +68,7 @@ class RestartPolicy:
         """Say why an environment that is started again would fail in the same way; empty where it may not."""
         if is_mistake(error):
             return "It is not started again, since it would fail in the same way."
-        accident = isinstance(error, OSError) or not is_raised(error)  # such as a server that is not up yet
+        accident = isinstance(error, OSError) or not is_raised(error)  # A server may not be up yet, for example.
         if not steps and not accident and self._failures.get(worker.index) == described(error):
             return "It had been started again after the same failure, and made no step since."
         if not begun and is_raised(error):

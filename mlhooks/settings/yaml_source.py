@@ -84,7 +84,7 @@ def read_yaml(path: Path) -> Document:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        read = error.object  # without the mark of utf-8-sig
+        read = error.object  # The mark of utf-8-sig is not part of it.
         before = read[: error.start].decode(encoding, errors="replace")
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         message = f"the file is not UTF-8 text (byte 0x{read[error.start]:02x}); save it with UTF-8 encoding"
@@ -98,7 +98,7 @@ def _bytes(path: Path) -> bytes:
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
             reason = "is a folder, not a file"
-        elif not stat.S_ISREG(kind) and path.resolve().exists():  # where reading may never end, or never begin
+        elif not stat.S_ISREG(kind) and path.resolve().exists():  # Reading may never end there, or never begin.
             reason = "is a pipe or a device, not a file"
         else:
             with path.open("rb") as file:

@@ -54,7 +54,7 @@ class _Metadata(_Part):
 
 class _Described(_Part):
     steps: int
-    file_path: str  # for ML-Agents' tools; mlhooks neither reads nor removes what it names
+    file_path: str  # It is for ML-Agents' tools; mlhooks neither reads nor removes what it names.
 
 
 class _Section(_Part):

@@ -40,7 +40,7 @@ class Persistence:
         self.run, self._run_folder = run, folder
         self._plugins = other_plugins(run.plugins)  # with those that will be taken out
         self._saved_at: dict[str, int] = {}
-        self._warned = False  # that environments cannot tell their state
+        self._warned = False  # The warning is that environments cannot tell their state.
 
     @cached_property
     def folder(self) -> CheckpointFolder:

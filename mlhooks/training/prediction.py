@@ -74,7 +74,7 @@ class LoadedPolicy:
                 whatever its space; says which part, what was found and what is wanted.
         """
         if raw or self.spaces is None:
-            with np.errstate(over="ignore"):  # what is too large for float32 is told of as infinite
+            with np.errstate(over="ignore"):  # The refusal calls infinite what is too large for float32.
                 obs, single = self._read(observation)
             self._refuse_non_finite(obs, single, [tuple(array.shape[1:]) for array in obs])
             return self._written(self._act(obs, action_mask, deterministic), single)

@@ -98,7 +98,7 @@ def _check_resumed(options: RunOptions, folder: RunFolder) -> None:
     try:
         saved = CheckpointFolder(folder.path).newest()["behaviors"]
     except CheckpointError as error:
-        if inference:  # who only reads is not to be told to remove anything
+        if inference:  # Somebody who only reads is not told to remove anything.
             advice = who_trains(folder.path) if isinstance(error, NoCheckpoint) else ""
         elif isinstance(error, NoCheckpoint) and error.usable:
             advice = "To begin with that, choose another --run-id."

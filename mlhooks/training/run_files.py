@@ -24,7 +24,7 @@ _JUNK = {".ds_store", "thumbs.db", "desktop.ini"}  # file managers leave these w
 _LOG = re.compile(r"run_logs/(?:state-\d+\.pt|Player-\d+\.log)")
 _CHECKPOINT = re.compile(r"([^/]+)/(\1)-\d+(?:\.pt|\.policy\.pt|\.onnx|\.nn)")
 _OF_BEHAVIOR = re.compile(r"([^/]+)/(?:checkpoint\.pt|events\.out\.tfevents\.[^/]+)")
-_FIRST = re.compile(r"\.configuration\.yaml\.part|run_logs/Player-\d+\.log")  # what only a run has, from its start on
+_FIRST = re.compile(r"\.configuration\.yaml\.part|run_logs/Player-\d+\.log")  # Only a run has them, from its start on.
 _STATISTICS = {"category", "step", "values"}
 _MODEL = re.compile(r"([^/]+?)(?:\.policy\.pt|\.pt|\.onnx|\.nn)")
 _RESOLVED = {"behaviors", "env_settings", "engine_settings", "checkpoint_settings", "torch_settings"}
@@ -97,7 +97,7 @@ def _is_marked(folder: Path, run_id: str, names: Collection[str]) -> bool:
         any(_FIRST.fullmatch(name) for name in names)
         or ("configuration.yaml" in names and _is_own_configuration(folder, run_id))
         or ("stats.jsonl" in names and _are_statistics(folder / "stats.jsonl"))
-        or any(  # as mlagents-learn has them side by side, and writes nothing else before it ends
+        or any(  # mlagents-learn has them side by side, and writes nothing else before it ends.
             f"{match[1]}/checkpoint.pt" in names for name in names if (match := _CHECKPOINT.fullmatch(name))
         )
     )

@@ -57,5 +57,5 @@ class Silence:
                 f"{said}. The run ends, which would wait for ever: agents must ask for decisions until they end, and "
                 "others must come after them."
             )
-        if silent - (self._steps - before) < SOON:  # for the first time
+        if silent - (self._steps - before) < SOON:  # It is said once.
             logger.warning("%s. The run waits for that.", said)

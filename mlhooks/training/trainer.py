@@ -99,7 +99,7 @@ class Trainer(ABC):
         self.pool = SlotPool()
         self._maps: dict[tuple[int, str], SlotMap] = {}
         self._waiting: list[tuple[int, str, int]] = []
-        self._acted = False  # whether the policy's first actions have been checked
+        self._acted = False  # It becomes true once the policy's first actions have been checked.
         self._silent_agents = SilentAgents()
         signals = plugins.collect_mapping("get_reward_signals")
         self.reward_signals: list[RewardSignal] = [

@@ -18,7 +18,7 @@ _NAME = re.compile(rb":?[!-9;-@\[-~]+")  # visible characters without upper case
 _MISFIT = re.compile(rb"[\0\r\n]|\A[ \t]|[ \t]\Z")
 _OF_CONNECTIONS = {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}  # (8.2.2)
 _PSEUDO = {b":method", b":scheme", b":authority", b":path"}  # (8.3.1)
-_MOST_DIGITS = 18  # in a length
+_MOST_DIGITS = 18  # A length has no more.
 
 
 class Request(NamedTuple):

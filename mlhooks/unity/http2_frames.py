@@ -17,7 +17,7 @@ ENABLE_CONNECT_PROTOCOL = 8  # RFC 8441
 NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM = 0, 1, 3, 5, 6, 7
 COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 9, 11
 
-DEFAULT_WINDOW, DEFAULT_FRAME = 65_535, 16_384  # until a peer says otherwise (6.5.2)
+DEFAULT_WINDOW, DEFAULT_FRAME = 65_535, 16_384  # They hold until a peer says otherwise (6.5.2).
 WIDEST, LONGEST = 2**31 - 1, 2**24 - 1  # window, which is also the highest number of a stream, and frame
 HEADER = struct.Struct(">HBBBL")
 _RANGES = {

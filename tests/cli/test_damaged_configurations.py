@@ -94,4 +94,4 @@ def test_damaged_files_get_a_verdict(
             if codes[command[-1]] == 2 and command == ["check"]:
                 assert "c.yaml" in said, f"seed {seed}: {said}"
         assert json.loads(captured.out)["valid"] == (codes["check"] == 0)
-        assert codes["check"] >= codes["show"], f"seed {seed}"  # what is shown may still be refused by a run
+        assert codes["check"] >= codes["show"], f"seed {seed}"  # A run may refuse what is shown.

@@ -121,7 +121,7 @@ def test_interrupt_at_any_moment_leaves_no_traceback(tmp_path: Path, workers: in
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.2 * tick)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            os.killpg(process.pid, signal.SIGINT)  # A terminal does the same.
         said, _ = process.communicate(timeout=60)
         assert "Traceback" not in said
         assert "not drawn" not in said

@@ -93,7 +93,9 @@ class Numbered(BaseEnv):
     def step(self) -> None:
         self.total += 1
         fault = self.plan.faults.get(self.total, "") if self.life < self.plan.lives else ""
-        if self.rng.random() < self.plan.random and self.total > 1:  # or it would fail twice without a step between
+        if (
+            self.rng.random() < self.plan.random and self.total > 1
+        ):  # Otherwise it would fail twice without a step between.
             fault = str(self.rng.choice(self.plan.kinds))
         getattr(self, f"_{fault}", lambda: None)()
         self.nan = fault == "nan"

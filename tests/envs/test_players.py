@@ -84,7 +84,7 @@ def test_children_that_appear_meanwhile_end_too(start: Start, tmp_path: Path) ->
 def test_another_process_that_got_the_number_is_left_alone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     other = start(sys.executable, "-S", "-c", SLEEP)
     (known,) = players.find(other.pid)
-    monkeypatch.setattr(known, "is_running", lambda: False)  # as psutil says when it began at another time
+    monkeypatch.setattr(known, "is_running", lambda: False)  # psutil says so when it began at another time.
     players.kill([known])
     assert is_running(other.pid)
     assert psutil.Process(other.pid).status() != psutil.STATUS_STOPPED

@@ -199,7 +199,7 @@ def test_damaged_results_are_used_or_refused_with_sentences(
             code = main(["run", *own, *where, *flags, *more])
             captured = capsys.readouterr()
             text = captured.out + captured.err
-            # where a folder lies in place of a model, the exporter says so, and the run goes on
+            # The exporter says that a folder lies in place of a model, and the run goes on.
             sentence(code, text, f"{told}: {flags[0]}", writers_fail="cannot be written: Is a directory" in text)
 
 
@@ -249,7 +249,7 @@ def test_no_flipped_bit_gives_other_weights(
         policy.deterministic = True
         got = policy.action_tuple(policy.act([observation[None]], None, np.random.default_rng(0))).continuous[0]
         unharmed = np.array_equal(got, expected) or path.suffix != ".pt"
-        older = "run" in use or use.startswith("--")  # which go on from an older checkpoint that verifies, and say so
+        older = "run" in use or use.startswith("--")  # These go on from an older checkpoint that verifies, and say so.
         silent += not (unharmed or older)
     assert not silent, f"{silent} of {len(cases(1000))} flipped bits gave other weights"
     assert refused, "no flipped bit was refused"

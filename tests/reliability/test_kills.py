@@ -38,7 +38,7 @@ def workers(settings: Mapping[str, Any], count: int) -> dict[str, Any]:
     return {**settings, "env_settings": {**settings["env_settings"], "num_envs": count}}
 
 
-SCENARIOS = {  # with how many kills of 200
+SCENARIOS = {  # Each has its share of 200 kills.
     "PPO": (PPO, 70),
     "DQN": (DQN, 70),
     "PPO with two workers": (workers(PPO, 2), 20),

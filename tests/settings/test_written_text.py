@@ -18,7 +18,7 @@ WORDS = [
 
 @pytest.mark.parametrize("word", WORDS)
 def test_text_is_what_was_written(load: Load, word: str) -> None:
-    name = "A" if word == "<<" or len(word) > 1024 else word  # which are no keys in YAML
+    name = "A" if word == "<<" or len(word) > 1024 else word  # YAML takes neither for a key.
     text = f"""\
         checkpoint_settings: {{run_id: {word}}}
         env_settings: {{env_args: [a, {word}]}}
@@ -81,4 +81,4 @@ def test_choices_of_a_plugin_may_be_called_on_and_off() -> None:
     loaded = load_run_options(None, SettingsRegistry({"t": Trainer}), overrides=[text.replace(": ", "=", 1)])
     hyperparameters: Any = loaded.options.behaviors["A"].hyperparameters
     assert hyperparameters.mode == "on"
-    assert parse_yaml("on").value is True  # as YAML 1.1 has it
+    assert parse_yaml("on").value is True  # YAML 1.1 reads it so.

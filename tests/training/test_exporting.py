@@ -73,7 +73,7 @@ def test_exporter_that_ends_a_strict_run_costs_no_checkpoint(tmp_path: Path, sin
 
 
 def test_run_that_is_killed_in_an_exporter_goes_on_from_that_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):  # and again when the run ends, so that nothing is saved after it
+    with pytest.raises(KeyboardInterrupt):  # It comes again when the run ends, so that nothing is saved after it.
         train(CONFIG, tmp_path, Env(), Exporter(KeyboardInterrupt(), since=400))
     assert steps_of_checkpoints(tmp_path / "run") == [200, 400]
     assert train(CONFIG, tmp_path, Env(), resume=True).trainers["Corridor"].step == 600

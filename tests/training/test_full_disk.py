@@ -61,7 +61,7 @@ def test_disk_that_is_full_from_any_moment_on_ends_the_run_with_a_sentence_and_l
     assert run("--run-id", "whole") == 0
     writes = disk.number
     assert writes > 10
-    for first in range(1, writes + 1, 4):  # from the settings to the last model
+    for first in range(1, writes + 1, 4):  # These are all writes, from the settings to the last model.
         path = Path("results", f"run{first}")
         disk.number, disk.full_at = 0, lambda number, first=first: number >= first
         code, said = run("--run-id", path.name), capsys.readouterr().err

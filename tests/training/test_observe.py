@@ -165,7 +165,7 @@ def test_number_that_would_drown_the_statistics_is_refused(tmp_path: Path, numbe
     run = train(config("Corridor", "test:x"), tmp_path, Env(), resume=True)
     normalizer = run.trainers["Corridor"].policy.inputs.normalizer
     assert normalizer is not None
-    assert float(normalizer.mean.abs().max()) <= 4.0  # of numbers from 0 to 4
+    assert float(normalizer.mean.abs().max()) <= 4.0  # The numbers are from 0 to 4.
 
 
 def test_large_numbers_whose_squares_are_there_are_taken(tmp_path: Path) -> None:

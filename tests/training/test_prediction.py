@@ -120,7 +120,7 @@ def test_actions_are_those_that_inference_sends_to_the_environment(tmp_path: Pat
     batch = policy.predict(batch_of(SEEN[seen], [observation for observation, _ in notes]))
     assert batch_space(space, len(notes)).contains(batch)
     np.testing.assert_allclose(batch, [sent for _, sent in notes], rtol=1e-5, atol=1e-5)
-    if seen != "number":  # of which samples are equal where nothing differs
+    if seen != "number":  # Samples of a number are equal where nothing differs.
         assert len(np.unique(np.reshape(batch, (len(notes), -1)), axis=0)) > 1
 
 

@@ -240,7 +240,7 @@ def test_noted_files_are_the_runs_and_others_are_not(tmp_path: Path) -> None:
         "videos/1.mp4",
         "logs/events.out.tfevents.1",
         "x/x-1.pt",
-    ]  # and not the built-in ones, which are known by their names
+    ]  # The built-in ones are known by their names.
     train(SETTINGS, tmp_path, Env(), Writer(unnoted=("b.txt",)), force=True)
     assert not (tmp_path / "run" / "videos").exists()
     refused(tmp_path, r"did not write: b\.txt\.", force=True)
@@ -315,7 +315,7 @@ def test_run_beside_a_live_one_is_refused_with_its_process_and_host(tmp_path: Pa
         watched = train(SETTINGS, tmp_path, Env(), flags={"checkpoint_settings.inference": True}, episodes=4)
         assert watched.outcome.status == "finished"
     finally:
-        held.kill()  # which releases the lock
+        held.kill()  # The lock is released by that.
         held.communicate()
     more = config("Corridor", "test:x", max_steps=200)
     assert train(more, tmp_path, Env(), resume=True).trainers["Corridor"].step == 200
@@ -452,7 +452,7 @@ def test_what_exporters_wrote_when_a_run_was_killed_is_the_runs(tmp_path: Path) 
     run = tmp_path / "run"
     write(run, "Corridor/Corridor-100.mine", "Corridor.mine")
     assert contents(run, "run").foreign == ["Corridor/Corridor-100.mine", "Corridor.mine"]
-    CheckpointFolder(run).begin_export([run / "Corridor" / "Corridor-100", run / "Corridor"])  # and is killed
+    CheckpointFolder(run).begin_export([run / "Corridor" / "Corridor-100", run / "Corridor"])  # The run is killed here.
     assert contents(run, "run").foreign == []
     train(config("Corridor", "test:x", max_steps=200), tmp_path, Env(), resume=True)
     write(run, "Corridor/Corridor-200.txt")

@@ -280,7 +280,9 @@ def test_forged_archive_runs_nothing_and_takes_no_more_memory_than_it_has_bytes(
 def test_storage_that_claims_to_be_larger_than_it_is_is_refused(tmp_path: Path) -> None:
     data = seal({"mlhooks": {}, "x": torch.zeros(77)})
     with zipfile.ZipFile(io.BytesIO(data)) as file:
-        content = file.read("archive/data.pkl").replace(b"K\x4d", b"K\xff")  # in the storage, and in the tensor's size
+        content = file.read("archive/data.pkl").replace(
+            b"K\x4d", b"K\xff"
+        )  # It stands in the storage, and in the tensor's size.
     claims = archive(tmp_path / "claims.pt", content)
     with pytest.raises(CheckpointError, match=r"claims.pt cannot be read"):
         read_state(claims)

@@ -48,7 +48,7 @@ class Habits:
     chunk: int  # bytes that arrive at once
     noise: bool  # frames that mean nothing to us, between others
     fields: int  # bytes of fields in a frame
-    padding: int | None  # of fields
+    padding: int | None  # Fields have padding, too.
     priority: bool
     granted: int  # parts in which it makes room for answers
     beside: int  # calls at once

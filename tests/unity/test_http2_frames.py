@@ -60,7 +60,7 @@ def h2_server() -> H2Connection:
 class Outcome:
     """What a server made of one frame."""
 
-    error: int | None = None  # of the connection
+    error: int | None = None  # It ends the connection.
     resets: set[tuple[int, int]] = field(default_factory=set)
     acknowledged: list[Frame] = field(default_factory=list)
     requests: list[tuple[int, bytes]] = field(default_factory=list)
@@ -135,7 +135,7 @@ BLOCKS = [
     block({"grpc-note": "trailers"}),
     b"",
     b"\x83\x86\x44\x01/\x41\x01h",  # enters the path and the host into the table
-    b"\x83\x86\xbf\xbe",  # and these are they
+    b"\x83\x86\xbf\xbe",  # The field table holds them.
     block(CALL | {"connection": "close"}),
     block(list(CALL.items())[1:]),
     b"\x80",
@@ -228,7 +228,7 @@ def verdicts(sent: Frame, theirs: Outcome, within: bool, last: int) -> set[int |
     if kind == SETTINGS and flags & 1 and payload and stream == 0:
         return {ErrorCodes.FRAME_SIZE_ERROR}  # (6.5)
     if kind == RST_STREAM and error is None and (server or stream > last):
-        return {ErrorCodes.PROTOCOL_ERROR}  # of an idle stream (6.4)
+        return {ErrorCodes.PROTOCOL_ERROR}  # The stream is idle (6.4).
     if kind in (RST_STREAM, WINDOW_UPDATE) and error is not None and len(payload) != 4:
         return {ErrorCodes.PROTOCOL_ERROR, ErrorCodes.FRAME_SIZE_ERROR}  # it may break two rules
     if kind == DATA and flags & 8 and not payload:
@@ -238,7 +238,7 @@ def verdicts(sent: Frame, theirs: Outcome, within: bool, last: int) -> set[int |
     if kind in (HEADERS, CONTINUATION) and (stream, ErrorCodes.STREAM_CLOSED) in theirs.resets:
         return {None, ErrorCodes.STREAM_CLOSED}  # an error of a stream may end the connection, too (5.4.1)
     if kind in (HEADERS, CONTINUATION) and error is not None and stream <= last:
-        return {error, ErrorCodes.STREAM_CLOSED}  # of a stream that is closed, or was skipped (5.1)
+        return {error, ErrorCodes.STREAM_CLOSED}  # The stream is closed, or was skipped (5.1).
     return {error}
 
 
