@@ -173,7 +173,7 @@ class Connection(Sender):
             self._out.append(frame(WINDOW_UPDATE, 0, 0, struct.pack(">L", self._received)))
             self._received = 0
         if flags & PADDED:
-            payload = unpadded(flags, payload)
+            payload = unpadded(PADDED, payload)  # Its other flags mean nothing here.
         stream = self._opened("body", number)
         if stream is None:
             if number not in self._late:

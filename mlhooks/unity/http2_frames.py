@@ -62,7 +62,7 @@ def settings_of(flags: int, payload: bytes) -> Iterator[tuple[int, int]]:
 
 
 def unpadded(flags: int, payload: bytes) -> bytes:
-    """Return what a frame carries beside its padding (6.1).
+    """Return what a frame carries beside its padding (6.1), which must not reach into its priority (6.2).
 
     Raises:
         Http2Error: the padding is longer than the frame.
@@ -71,7 +71,8 @@ def unpadded(flags: int, payload: bytes) -> bytes:
         return payload
     if not payload:
         raise Http2Error(FRAME_SIZE_ERROR, "a frame that is too short for its padding")
-    if payload[0] >= len(payload):
+    fixed = 5 if flags & PRIORITIZED and len(payload) > 5 else 0
+    if payload[0] >= len(payload) - fixed:
         raise Http2Error(PROTOCOL_ERROR, "a frame of nothing but padding")
     return payload[1 : len(payload) - payload[0]]
 

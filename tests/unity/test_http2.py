@@ -377,6 +377,7 @@ BROKEN = {
     "pseudo-fields at the end": (head(1) + head(1, 5), 1),
     "upper case at the end": (head(1) + frame(1, 5, 1, block({"A": "b"})), 1),
     "nothing but padding in fields": (frame(1, 12, 1, b"\x01"), 1),
+    "padding in place of a priority": (frame(1, 0x2C, 1, b"\x01" + bytes(5)), 1),
     "fields without a padding": (frame(1, 12, 1), 6),
     "fields without a priority": (frame(1, 0x24, 1, bytes(4)), 6),
     "fields of a stream that depends on itself": (frame(1, 0x24, 1, b"\0\0\0\1\0" + FIELDS), 1),
@@ -441,7 +442,7 @@ def test_what_is_allowed_is_taken(connection: Connection) -> None:
     fine = [
         frame(2, 0xFF, 9, b"\0\0\0\1\xff"),  # a priority of an idle stream
         frame(1, 0x2C, 1, b"\x03" + b"\x80\0\0\5\x07" + FIELDS + bytes(3)),  # padded, with a priority
-        frame(0, 8, 1, b"\x02\0\0"),  # nothing, padded
+        frame(0, 0x28, 1, b"\x02\0\0"),  # nothing, padded, with a flag that data does not have
         b"\0\0\x01\0\0\x80\0\0\1x",  # a reserved bit
         frame(7, 0, 0, bytes(8) + b"bye"),
         setting(0x99, 7) + setting(2, 0) + setting(3, 0) + setting(6, 0) + setting(1, 0),
