@@ -46,12 +46,12 @@ def in_brackets(place: str) -> str:
 
 
 def shown_path(path: Path, start: Path | None = None) -> str:
-    """Return a path as a person would type it in the folder `start`, or in the working directory."""
+    """Return a path relative to the folder `start`, or to the working directory, where it lies below that."""
     try:
         relative = os.path.relpath(path, start)
     except (ValueError, OSError):  # another drive, or a working directory that is gone
         return str(path)
-    return min(str(path), relative, key=len)
+    return str(path) if Path(relative).parts[:1] == (os.pardir,) else relative
 
 
 def path_below(folder: Path, path: Path) -> Path | None:
