@@ -338,7 +338,7 @@ def test_decimal(value, text):
     assert console.decimal(value) == text
 
 
-def test_path_is_shown_the_shorter_way(tmp_path, monkeypatch):
+def test_path_below_the_working_directory_is_shown_relative_to_it(tmp_path, monkeypatch):
     (tmp_path / "a" / "b" / "c").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a")
     assert console.shown_path(tmp_path / "a" / "results") == "results"
