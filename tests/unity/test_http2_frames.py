@@ -233,12 +233,13 @@ def verdicts(sent: Frame, theirs: Outcome, within: bool, last: int) -> set[int |
         return {ErrorCodes.PROTOCOL_ERROR, ErrorCodes.FRAME_SIZE_ERROR}  # it may break two rules
     if kind == DATA and flags & 8 and not payload:
         return {error, ErrorCodes.FRAME_SIZE_ERROR}  # the same
-    if kind == HEADERS and error is not None and (server or flags & 0x28 == 0x28):
-        return {error, ErrorCodes.PROTOCOL_ERROR}  # the same
+    if kind in (HEADERS, CONTINUATION) and error is not None:  # the same
+        malformed = kind == HEADERS and (server or flags & 0x28 == 0x28)
+        closed = stream <= last  # The stream is closed, or was skipped (5.1).
+        others = [(malformed, ErrorCodes.PROTOCOL_ERROR), (closed, ErrorCodes.STREAM_CLOSED)]
+        return {error} | {code for holds, code in others if holds}
     if kind in (HEADERS, CONTINUATION) and (stream, ErrorCodes.STREAM_CLOSED) in theirs.resets:
         return {None, ErrorCodes.STREAM_CLOSED}  # an error of a stream may end the connection, too (5.4.1)
-    if kind in (HEADERS, CONTINUATION) and error is not None and stream <= last:
-        return {error, ErrorCodes.STREAM_CLOSED}  # The stream is closed, or was skipped (5.1).
     return {error}
 
 
