@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
-import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import click
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mlhooks import example_configs
+from mlhooks.cli import main
 from mlhooks.cli.group import COMMANDS
 from mlhooks.cli.run import run
 
@@ -104,21 +106,26 @@ def test_readme_links_lead_to_files():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_readme_plugin_writes_every_summary(tmp_path):
+def readme_plugin():
     (source,) = re.findall(r"```python\n(from mlhooks import hookimpl\n.*?)```", README, flags=re.DOTALL)
-    (tmp_path / "table.py").write_text(source, encoding="utf-8")
+    return source
+
+
+def test_readme_plugin_prints_every_summary(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("lines.py").write_text(readme_plugin(), encoding="utf-8")
     settings = {"max_steps": 600, "hyperparameters.buffer_size": 240, "summary_freq": 240}
     changes = [f"--set=behaviors.3DBall.{key}={value}" for key, value in settings.items()]
     blocked = ["-pno:tensorboard", "-pno:curve"]
-    command = [sys.executable, "-m", "mlhooks", "run", "3dball_ppo", "-p", "table.py", "--strict-plugins"]
-    result = subprocess.run(
-        [*command, *changes, *blocked], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    rows = [row.split(",") for row in (tmp_path / "stats.csv").read_text(encoding="utf-8").splitlines()]
-    assert [(name, step) for name, step, key, _ in rows if key == "Policy/Learning Rate"] == [
-        ("3DBall", "240"),
-        ("3DBall", "480"),
-        ("3DBall", "600"),
-    ]
-    assert all(float(value) > 0 for _, _, key, value in rows if key == "Policy/Entropy")
+    assert main(["run", "3dball_ppo", "-p", "lines.py", "--strict-plugins", *changes, *blocked]) == 0
+    lines = re.findall(r"^3DBall, step (\d+): Policy/Entropy = ([\d.]+)$", capsys.readouterr().out, flags=re.MULTILINE)
+    assert [int(step) for step, _ in lines] == [240, 480]  # the updates, none of which fits between 480 and 600
+    with Path("results/ppo/stats.jsonl").open(encoding="utf-8") as file:
+        stored = [json.loads(line)["values"].get("Policy/Entropy", {}).get("mean") for line in file]
+    assert [float(value) for _, value in lines] == pytest.approx(stored[:2], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_readme_plugin_passes_the_conformance_tests(tmp_path):
+    (tmp_path / "lines.py").write_text(readme_plugin(), encoding="utf-8")
+    assert main(["plugins", "check", str(tmp_path / "lines.py")]) == 0
