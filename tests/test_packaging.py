@@ -17,6 +17,7 @@ from mlhooks import example_configs
 from mlhooks.cli import main
 from mlhooks.cli.group import COMMANDS
 from mlhooks.cli.run import run
+from mlhooks.testing import cures
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -77,10 +78,14 @@ def test_dev_extra_holds_every_other_extra():
     assert extras.keys() <= requirements("dev").keys()
 
 
-def test_wheel_gets_the_examples_where_they_are_looked_for():
+def test_wheel_gets_what_lies_beside_the_package_where_it_is_looked_for():
     wheel = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert tuple(wheel["packages"]) == PACKAGES
-    assert wheel["force-include"] == {"examples/configs": "mlhooks/configs"}
+    assert wheel["force-include"] == {
+        "examples/configs": "mlhooks/configs",
+        "docs/testing.md": "mlhooks/docs/testing.md",
+    }
+    assert cures.page() in {ROOT / "docs" / "testing.md", ROOT / "mlhooks" / "docs" / "testing.md"}
     assert example_configs.examples_folder() in {ROOT / "examples" / "configs", ROOT / "mlhooks" / "configs"}
     assert "3dball_ppo" in example_configs.example_names()
     assert all((ROOT / package / "py.typed").exists() for package in PACKAGES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mlhooks.errors import MlhooksError
+from mlhooks.testing.cures import link
 from mlhooks.testing.target import Target, resolve
 
 WRITER_HOOKS = ("write_stats", "on_add_stat", "add_property")
@@ -110,6 +111,16 @@ class Collection:
                     item.location = (name, item.location[1], item.location[2])
                     self.kinds[item.nodeid] = target.name, _kind(checks, item)
                     items.append(item)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """End a failure with the place in the documentation that says what to change."""
+        report = yield
+        module = item.getparent(CheckModule)
+        add_section = getattr(report.longrepr, "addsection", None)
+        if module is not None and report.failed and add_section is not None:
+            add_section("what to change", f"{item.name.partition('[')[0]}: {link(module.checks)}")
+        return report
 
     def pytest_report_header(self) -> list[str]:
         """Say what is checked."""

@@ -9,6 +9,7 @@ import pytest
 
 from mlhooks.cli import main
 from mlhooks.cli.check import EXIT_CODES, _verdict
+from mlhooks.testing import cures
 from tests.testing.plugins import WRITER as GOOD
 
 MISSPELT = GOOD.replace("write_stats", "write_stat")
@@ -63,6 +64,7 @@ def test_wrong_plugin_fails_with_exit_code_1_and_says_what_to_change(
     captured = capfd.readouterr()
     assert "implements write_stat, which is no hook; did you mean write_stats?" in captured.out
     assert "?." not in captured.out
+    assert f"test_hooks_fit_their_specifications: {cures.page()}#every-plugin\n" in captured.out
     assert "Traceback" not in captured.out
     assert "did not pass the conformance tests" in captured.err
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mlhooks.testing import cures
 from mlhooks.testing.collection import CHECKS, OF_TRAINERS, check_module
 
 DOCS = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
@@ -33,7 +34,31 @@ def test_documentation_names_no_check_that_does_not_exist() -> None:
     assert sorted(named) == sorted(known)
 
 
+def anchor(heading: str) -> str:
+    """The name of a heading in links: as GitHub makes it, without punctuation and with hyphens for spaces."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def sections() -> dict[str, str]:
+    """The text below each heading by its anchor, up to the next heading of any level."""
+    parts = re.split(r"^#+ (.+)\n", DOCS, flags=re.MULTILINE)
+    return {anchor(heading): text for heading, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
 def test_links_lead_to_headings() -> None:
-    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", DOCS, flags=re.MULTILINE)}
-    assert [link for link in re.findall(r"\]\(#([^)]+)\)", DOCS) if link not in headings] == []
+    assert [link for link in re.findall(r"\]\(#([^)]+)\)", DOCS) if link not in sections()] == []
     assert set(OF_TRAINERS) < set(CHECKS)
+
+
+@pytest.mark.parametrize("module", CHECKS)
+def test_failure_links_to_a_section_with_a_cure_for_each_check(module: str) -> None:
+    path, _, section = cures.link(module).partition("#")
+    assert Path(path).read_text(encoding="utf-8") == DOCS
+    cured = re.findall(r"^- (`test_\w+`(?:,\s+`test_\w+`)*):", sections()[section], flags=re.MULTILINE)
+    named = re.findall(r"test_\w+", " ".join(cured))
+    assert named == [name for name, _ in re.findall(r"^\| `(test_\w+)` (\|)", sections()[section], flags=re.MULTILINE)]
+    assert sorted(named) == sorted(name for name, _ in checks_of(module))
+
+
+def test_every_module_of_checks_has_a_section() -> None:
+    assert cures.SECTIONS.keys() == set(CHECKS)

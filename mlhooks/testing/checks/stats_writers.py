@@ -65,12 +65,20 @@ def test_every_value_arrives_once_and_in_order(start: Start) -> None:
         run.finish()
     places = seen(run.sink(), steps)
     missing = [f"{KEYS[key]} at step {step * STEP}" for (step, key), at in places.items() if not at]
-    demand(not missing, f"{len(missing)} of {len(places)} values were not stored: {', '.join(missing[:5])}.")
+    demand(
+        not missing,
+        f"{len(missing)} of {len(places)} values were not stored: {', '.join(missing[:5])}. Store the "
+        "aggregated_value of every key in each call of write_stats.",
+    )
     double = [f"{KEYS[key]} at step {step * STEP}" for (step, key), at in places.items() if len(at) > 1]
-    demand(not double, f"{len(double)} of {len(places)} values were stored more than once: {', '.join(double[:5])}.")
+    demand(
+        not double,
+        f"{len(double)} of {len(places)} values were stored more than once: {', '.join(double[:5])}. Append what "
+        "a call of write_stats gets, and nothing that was stored before.",
+    )
     for key in {key for _, key in places}:
         order = [places[step, key][0] for step in steps]
-        demand(order == sorted(order), f"The values of {KEYS[key]} are not stored in the order of their steps.")
+        demand(order == sorted(order), f"The values of {KEYS[key]} are not stored in the order of their steps: append.")
 
 
 def test_steps_and_keys_are_stored(start: Start) -> None:
@@ -232,11 +240,16 @@ def test_counts_are_right(start: Start) -> None:
     # what stands there by chance, such as steps per second, is not the same thing to the count in two periods
     wrong_counts = [strange[2][meaning] for meaning in strange[1].keys() & strange[2].keys()]
     demand(
-        not wrong_counts, f"Beside a key with {counts[2]} values in a period, {wrong_counts[:1]} is stored as a count."
+        not wrong_counts,
+        f"Beside a key with {counts[2]} values in a period, {wrong_counts[0] if wrong_counts else 0} is stored as "
+        "its count: store StatsSummary.num.",
     )
     for item in sink.named("Other/Key"):
         wrong = sorted(name for names in columns for name in names if item.get(name, 7) != 7)
-        demand(not wrong, f"Of a key with 7 values in a period, {item.get((wrong or [''])[0])} is stored in {wrong}.")
+        demand(
+            not wrong,
+            f"Of a key with 7 values in a period, {item.get((wrong or [''])[0])} is stored in {wrong}: store num.",
+        )
 
 
 def test_survives_an_empty_summary(start: Start) -> None:
@@ -273,7 +286,7 @@ def test_survives_any_key(start: Start) -> None:
     sink = run.sink()
     if sink.files and any(sink.places(number_for(2, key)) for key in range(len(KEYS))):
         lost = [key for index, key in enumerate(ODD_KEYS) if not sink.places(number_for(1, 10 + index))]
-        demand(not lost, f"The values of these keys were not stored: {lost}.")
+        demand(not lost, f"The values of these keys were not stored, or replaced one another: {lost}.")
 
 
 def test_survives_a_million_values(start: Start, request: pytest.FixtureRequest) -> None:
@@ -310,7 +323,10 @@ def test_costs_are_reported(start: Start, request: pytest.FixtureRequest) -> Non
 def _demand_stored(run: WriterRun, steps: range) -> None:
     places = places_of(run.sink(), steps)
     if any(places.values()):
-        demand(all(places.values()), "Values of later summaries are missing.")
+        demand(
+            all(places.values()),
+            "Values of later summaries are missing: what is odd in one summary must not keep the writer from the next.",
+        )
 
 
 def _report(request: pytest.FixtureRequest, text: str) -> None:

@@ -52,7 +52,7 @@ def test_resume_appends(start: Start) -> None:
         not lost, f"After a resume the summaries of the steps {lost} are missing: append to what `run.resumed` finds."
     )
     double = sorted({step * STEP for (step, _), at in places.items() if len(at) > 1})
-    demand(not double, f"After a resume the summaries of the steps {double} are stored twice.")
+    demand(not double, f"After a resume the summaries of the steps {double} are stored twice: write no old ones.")
 
 
 def test_resume_goes_on_from_the_checkpoint(start: Start) -> None:
@@ -93,7 +93,7 @@ def test_new_run_begins_anew(start: Start) -> None:
         write(second, range(8, 10))
         second.finish()
     lost = lost_of(stored(second, range(8, 10)))
-    demand(not lost, f"A run that overwrites an earlier one lacks the summaries of the steps {lost}.")
+    demand(not lost, f"A run that overwrites an earlier one lacks its summaries of the steps {lost}.")
     old = any(stored(second, range(1, 4)).values())
     demand(
         not old,
@@ -130,9 +130,14 @@ def test_two_runs_do_not_mix(start: Start) -> None:
         own, strange = (places_of(sink, range(1 + of, 5 + of)) for of in (numbers, 10 - numbers))
         demand(
             own and all(own.values()),
-            "With two runs at the same time, values of one are missing in its results folder.",
+            "With two runs at the same time, values of one are missing in its results folder: keep the path in an "
+            "object that `configure` registers, and write below `run.path`.",
         )
-        demand(not any(strange.values()), "With two runs at the same time, values of one are in the other's folder.")
+        demand(
+            not any(strange.values()),
+            "With two runs at the same time, values of one are in the other's folder: keep what belongs to a run in an "
+            "object that `configure` registers.",
+        )
 
 
 def test_summary_is_one_transaction(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +190,7 @@ def test_full_disk_is_contained(start: Start, caplog: pytest.LogCaptureFixture) 
         run.finish()
     places = stored(run, range(1, 7))
     lost = sorted({step * STEP for (step, key), at in places.items() if before.get((step, key)) and not at})
-    demand(not lost, f"A full disk cost the summaries of the steps {lost}, which had been written before it.")
+    demand(not lost, f"A full disk cost the summaries of the steps {lost}, which had been written before it: append.")
     later = [step for step in lost_of(places) if step >= 5 * STEP]
     demand(
         not later,
