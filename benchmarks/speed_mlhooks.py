@@ -89,7 +89,7 @@ class Layers:
         """The built-in policy with other layers."""
         if not isinstance(trainer, DQNTrainer):
             return None
-        policy = QPolicy(trainer, behavior_spec)
+        policy = QPolicy(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)
         network, sizes = policy.network, [policy.layout.size, *self.sizes]
         network.encoder.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         network.encoder.output_size = sizes[-1]

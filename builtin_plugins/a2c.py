@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from mlagents_envs.base_env import BehaviorSpec
 from pydantic import Field
 from torch import Tensor
 
@@ -14,8 +13,8 @@ from mlhooks.nn.schedules import Schedule
 from mlhooks.settings import OnPolicyHyperparameters, ScheduleType, TrainerSettings, derived, extension
 from mlhooks.training.batch import Batch
 from mlhooks.training.on_policy import OnPolicyTrainer
-from mlhooks.training.optimizer import ActorCriticOptimizer, Optimizer
-from mlhooks.training.policy import ActorPolicy, Policy
+from mlhooks.training.optimizer import ActorCriticOptimizer
+from mlhooks.training.policy import ActorPolicy
 from mlhooks.training.trainer import Trainer
 
 
@@ -53,7 +52,7 @@ class A2COptimizer(ActorCriticOptimizer):
         log_probs, entropies = self.policy.evaluate(batch)  # [rows]
         advantages = batch.standardize(batch.advantages) if self.normalize_advantages else batch.advantages
         policy_loss = -batch.mean(log_probs * advantages)
-        value_loss = batch.mean((batch.returns - self.critic(batch.features)).square())
+        value_loss = batch.mean((batch.returns - self.values(batch)).square())
         entropy = batch.mean(entropies)
         return {
             "loss": policy_loss + 0.5 * value_loss - self.beta(self.step) * entropy,
@@ -67,6 +66,8 @@ class A2CTrainer(OnPolicyTrainer):
     """One gradient step for each minibatch of a rollout, which by default is all of it."""
 
     hyperparameters_type = A2CSettings
+    policy_type = ActorPolicy
+    optimizer_type = A2COptimizer
     optimizer: A2COptimizer
     conformance_settings: ClassVar[Mapping[str, Any]] = {
         "hyperparameters": {
@@ -85,22 +86,6 @@ class A2CTrainer(OnPolicyTrainer):
 def get_trainer_types() -> dict[str, type[Trainer]]:
     """Offer `a2c`."""
     return {"a2c": A2CTrainer}
-
-
-@hookimpl(trylast=True)
-def create_policy(trainer: Trainer, behavior_spec: BehaviorSpec) -> Policy | None:
-    """An actor network made from the behavior's `network_settings`."""
-    if isinstance(trainer, A2CTrainer):
-        return ActorPolicy(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)
-    return None
-
-
-@hookimpl(trylast=True)
-def create_optimizer(trainer: Trainer, policy: Policy) -> Optimizer | None:
-    """The optimizer above."""
-    if isinstance(trainer, A2CTrainer) and isinstance(policy, ActorPolicy):
-        return A2COptimizer(policy, trainer.settings)
-    return None
 
 
 @hookimpl

@@ -25,7 +25,7 @@ from mlhooks.nn.schedules import Schedule
 from mlhooks.settings import OffPolicyHyperparameters, ScheduleType, TrainerSettings, extension
 from mlhooks.training.batch import Batch
 from mlhooks.training.off_policy import OffPolicyTrainer
-from mlhooks.training.optimizer import Optimizer, TorchOptimizer
+from mlhooks.training.optimizer import TorchOptimizer
 from mlhooks.training.policy import Policy
 from mlhooks.training.trainer import Supports, Trainer
 from mlhooks.training.transfer import to_device
@@ -54,12 +54,13 @@ class QPolicy(Policy):
 
     reads_bytes = True
 
-    def __init__(self, trainer: Trainer, behavior_spec: BehaviorSpec) -> None:
-        super().__init__(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)
-        h = trainer.settings.hyperparameters
+    def __init__(
+        self, behavior_name: str, behavior_spec: BehaviorSpec, settings: TrainerSettings, device: torch.device
+    ) -> None:
+        super().__init__(behavior_name, behavior_spec, settings, device)
+        h, network = settings.hyperparameters, settings.network_settings
         assert isinstance(h, DQNSettings)
-        network = trainer.settings.network_settings
-        self.network = QNetwork(self.layout, behavior_spec.action_spec, network, dueling=h.dueling).to(self.device)
+        self.network = QNetwork(self.layout, behavior_spec.action_spec, network, dueling=h.dueling).to(device)
         self.epsilon = h.exploration_initial_eps
 
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
@@ -166,6 +167,8 @@ class DQNTrainer(OffPolicyTrainer):
 
     hyperparameters_type = DQNSettings
     supports = Supports(continuous=False, threaded=True)
+    policy_type = QPolicy
+    optimizer_type = DQNOptimizer
     policy: QPolicy
     conformance_settings: ClassVar[Mapping[str, Any]] = {
         "hyperparameters": {
@@ -198,20 +201,6 @@ class DQNTrainer(OffPolicyTrainer):
 def get_trainer_types() -> dict[str, type[Trainer]]:
     """Offer `dqn`."""
     return {"dqn": DQNTrainer}
-
-
-@hookimpl(trylast=True)
-def create_policy(trainer: Trainer, behavior_spec: BehaviorSpec) -> Policy | None:
-    """A network of Q values made from the behavior's `network_settings`."""
-    return QPolicy(trainer, behavior_spec) if isinstance(trainer, DQNTrainer) else None
-
-
-@hookimpl(trylast=True)
-def create_optimizer(trainer: Trainer, policy: Policy) -> Optimizer | None:
-    """The optimizer above."""
-    if isinstance(trainer, DQNTrainer) and isinstance(policy, QPolicy):
-        return DQNOptimizer(policy, trainer.settings)
-    return None
 
 
 @hookimpl

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from mlagents_envs.base_env import BehaviorSpec
 from pydantic import Field
 from torch import Tensor
 
@@ -15,8 +14,8 @@ from mlhooks.nn.schedules import Schedule
 from mlhooks.settings import OnPolicyHyperparameters, ScheduleType, TrainerSettings, derived, extension
 from mlhooks.training.batch import Batch
 from mlhooks.training.on_policy import OnPolicyTrainer
-from mlhooks.training.optimizer import ActorCriticOptimizer, Optimizer
-from mlhooks.training.policy import ActorPolicy, Policy
+from mlhooks.training.optimizer import ActorCriticOptimizer
+from mlhooks.training.policy import ActorPolicy
 from mlhooks.training.trainer import Trainer
 
 
@@ -67,7 +66,7 @@ class PPOOptimizer(ActorCriticOptimizer):
         policy_loss = -batch.mean(torch.min(ratio * advantages, clipped * advantages))
 
         # L^VF, equation 9, where clipped with the estimate kept near the old one as the ratio is
-        values = self.critic(batch.features)  # [rows, signals]
+        values = self.values(batch)  # [rows, signals]
         errors = (values - batch.returns).square()
         if self.value_clipping:
             near = batch.values + (values - batch.values).clamp(-epsilon, epsilon)
@@ -112,6 +111,8 @@ class PPOTrainer(OnPolicyTrainer):
     """Several epochs of minibatches over each rollout."""
 
     hyperparameters_type = PPOSettings
+    policy_type = ActorPolicy
+    optimizer_type = PPOOptimizer
     optimizer: PPOOptimizer
     conformance_settings: ClassVar[Mapping[str, Any]] = {
         "hyperparameters": {
@@ -131,22 +132,6 @@ class PPOTrainer(OnPolicyTrainer):
 def get_trainer_types() -> dict[str, type[Trainer]]:
     """Offer `ppo`."""
     return {"ppo": PPOTrainer}
-
-
-@hookimpl(trylast=True)
-def create_policy(trainer: Trainer, behavior_spec: BehaviorSpec) -> Policy | None:
-    """An actor network made from the behavior's `network_settings`."""
-    if isinstance(trainer, PPOTrainer):
-        return ActorPolicy(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)
-    return None
-
-
-@hookimpl(trylast=True)
-def create_optimizer(trainer: Trainer, policy: Policy) -> Optimizer | None:
-    """The optimizer above."""
-    if isinstance(trainer, PPOTrainer) and isinstance(policy, ActorPolicy):
-        return PPOOptimizer(policy, trainer.settings)
-    return None
 
 
 @hookimpl

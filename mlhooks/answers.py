@@ -27,6 +27,8 @@ Given = Mapping[str, Any]
 
 SCHEME = r"[A-Za-z][A-Za-z0-9_.+-]+"
 """What can stand before the colon of `--env`; one letter alone is a drive."""
+PARTS = {"policy_type": "mlhooks.training.policy.Policy", "optimizer_type": "mlhooks.training.optimizer.Optimizer"}
+"""The parts that a trainer class may name, and what they must be."""
 _MANAGER = ("ready", "send", "reset", "close", "fail", "state_dict")
 """What a run uses of an environment manager."""
 
@@ -68,6 +70,9 @@ def _trainer_types(answer: Any, _: Given) -> dict[str, Any]:
             hint = f" (did you mean that by {slip[0]}?)" if slip else ""
             raise WrongAnswer(f"its {kind.__name__} has no hyperparameters_type{hint}, the model of its settings")
         _model(kind.hyperparameters_type, "HyperparameterSettings", f"{kind.__name__}.hyperparameters_type")
+        for attribute, base in PARTS.items():
+            if (part := getattr(kind, attribute)) is not None:
+                _class(part, base, f"{kind.__name__}.{attribute}")
     return kinds
 
 

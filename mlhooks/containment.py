@@ -44,6 +44,8 @@ COPIED: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "run_finished": ("outcome", copy.copy),  # The copy has the same `files`, to which plugins add theirs.
 }
 """Arguments of which every plugin gets a copy of its own, so that what one changes reaches no other."""
+MAKING = "mlhooks.training.making"
+"""The module that answers for trainer classes which name their parts: its lines are no place to look for a mistake."""
 MAX_FAILURES = 3
 """Failures in a row after which a plugin is taken out."""
 
@@ -86,11 +88,12 @@ class Keeper(Protocol):
 class Guard:
     """Stands around one plugin's implementation of one hook; counts and attributes its failures."""
 
-    __slots__ = ("contained", "first", "hook_name", "keeper", "origin", "streak")
+    __slots__ = ("contained", "first", "hook_name", "keeper", "origin", "streak", "where")
 
-    def __init__(self, keeper: Keeper, caller: pluggy.HookCaller, origin: Origin) -> None:
+    def __init__(self, keeper: Keeper, caller: pluggy.HookCaller, origin: Origin, where: str = "") -> None:
         self.keeper = keeper
         self.hook_name = caller.name
+        self.where = where or f"hook {caller.name}"
         self.origin = origin
         kind = kind_of(caller)
         self.first = kind == "firstresult"
@@ -236,10 +239,10 @@ class Guard:
             raise error  # it is not the plugin's fault: settings ask for more than the machine has
         if isinstance(error, expected):
             if self.origin.distribution != "mlhooks" and not getattr(error, "__notes__", None):
-                error.add_note(f"Raised by {self.origin} in its hook {self.hook_name}.")
+                error.add_note(f"Raised by {self.origin} in its {self.where}.")
             raise error
         raise PluginError(
-            f"{self.origin} failed in its hook {self.hook_name}: {describe(error)}. {self.origin.advice}"
+            f"{self.origin} failed in its {self.where}: {describe(error)}. {self.origin.advice}"
         ) from error
 
     def _copying(self, function: Callable[..., Any], arguments: Sequence[str]) -> Callable[..., Any]:
@@ -299,7 +302,8 @@ class Guard:
 
 
 def _placed(wrong: WrongAnswer, function: Callable[..., Any]) -> WrongAnswer:
-    return WrongAnswer(f"{wrong}{in_brackets(defined_at(inspect.unwrap(function)))}")
+    place = "" if function.__module__ == MAKING else in_brackets(defined_at(inspect.unwrap(function)))
+    return WrongAnswer(f"{wrong}{place}")
 
 
 def _restored(outcome: Any, kept: Any) -> Any:

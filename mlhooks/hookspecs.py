@@ -103,8 +103,8 @@ def create_env_manager(options: RunOptions, make_env: Callable[[int], BaseEnv]) 
 def create_policy(trainer: Trainer, behavior_spec: BehaviorSpec) -> Policy | None:
     """Return the policy of a trainer's behavior, such as one with a network of your own.
 
-    Called when a behavior is first seen; the first answer wins and the trainer's own plugin answers last. A failure
-    stops the run; for a behavior that appears late, everything is saved first.
+    Called when a behavior is first seen; the first answer wins, and where there is none, the trainer class's
+    `policy_type` is made. A failure stops the run; for a behavior that appears late, everything is saved first.
     """
 
 
@@ -112,8 +112,8 @@ def create_policy(trainer: Trainer, behavior_spec: BehaviorSpec) -> Policy | Non
 def create_optimizer(trainer: Trainer, policy: Policy) -> Optimizer | None:
     """Return the optimizer of a trainer's behavior, such as one with another loss or another torch optimizer.
 
-    Called right after `create_policy`; the first answer wins and the trainer's own plugin answers last. A failure
-    stops the run; for a behavior that appears late, everything is saved first.
+    Called right after `create_policy`; the first answer wins, and where there is none, the trainer class's
+    `optimizer_type` is made. A failure stops the run; for a behavior that appears late, everything is saved first.
     """
 
 

@@ -37,6 +37,16 @@ class PluginInfo:
     source: str
 
 
+_PLAIN: pluggy.HookimplOpts = {
+    "wrapper": False,
+    "hookwrapper": False,
+    "optionalhook": False,
+    "tryfirst": False,
+    "trylast": False,
+    "specname": None,
+}
+
+
 @dataclass(frozen=True, eq=False)
 class _Leaving:
     """What stays of a plugin that was taken out."""
@@ -178,6 +188,26 @@ class PluginManager(pluggy.PluginManager):
                     continue
                 claims[key] = origin, value
         return claims
+
+    def first_answer(
+        self, hook_name: str, last: Callable[..., Any], origin: Origin, where: str, **kwargs: object
+    ) -> Any:
+        """Call a firstresult hook to which `last` is one more implementation, asked when no plugin has answered.
+
+        It takes arguments by name, is checked, and lies within wrappers, as those of plugins do.
+
+        Args:
+            hook_name: the hook.
+            last: the implementation.
+            origin: the plugin to which it belongs.
+            where: what messages call it, in place of the hook.
+            kwargs: the arguments of the hook.
+        """
+        caller = getattr(self.hook, hook_name)
+        impl = pluggy.HookImpl(None, origin.name, last, _PLAIN)
+        guard = Guard(self, caller, origin, where)
+        impl.function = guard.around(impl.function, impl.argnames)  # type: ignore[misc]  # as in _guard
+        return self._hookexec(hook_name, [impl, *caller.get_hookimpls()], kwargs, True)
 
     def check_pending(self) -> None:
         """Raise PluginUnfit for a registered implementation of a hook that does not exist."""

@@ -36,6 +36,8 @@ class AnyPolicy(Policy):
 class AnyOptimizer(Optimizer):
     update, modules = unused, unused
 
+    def __init__(self) -> None: ...
+
 
 class AnyManager(EnvManager):
     ready, send, reset, close = unused, unused, unused, unused

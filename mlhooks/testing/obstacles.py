@@ -12,7 +12,15 @@ from mlhooks.testing.tasks import any_kind
 from mlhooks.testing.trial import FIRST_UPDATE, Trial
 from mlhooks.training.trainer import Trainer
 
-READ_OF_TRAINERS = ("hyperparameters_type", "store_type", "supports", "conformance_settings", "conformance_exempt")
+READ_OF_TRAINERS = (
+    "hyperparameters_type",
+    "policy_type",
+    "optimizer_type",
+    "store_type",
+    "supports",
+    "conformance_settings",
+    "conformance_exempt",
+)
 READ_OF_PLUGINS = ("conformance_environments", "conformance_exempt")
 AGENTS = 16
 _ALIKE = 0.86  # `hyperparameters`, which is a good name, is less like `hyperparameters_type`

@@ -77,11 +77,11 @@ class OnPolicyTrainer(Trainer):
         """
         store, n, rows = self.store, self.store.size, self.store.complete_rows()
         features = self.policy.features([obs[:n] for obs in store.obs])
-        values = self._values(features).cpu().numpy()
+        values = self._estimated(features).cpu().numpy()
         final_values = values[:0]
         if np.count_nonzero(store.end[:n] == End.INTERRUPTED):
             finals = self.policy.features([obs[: store.finals] for obs in store.final_obs])
-            final_values = self.optimizer.values(finals).cpu().numpy()
+            final_values = self.optimizer.estimate(finals).cpu().numpy()
         columns: dict[str, Any] = {
             "features": features[rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.device)],
             "continuous": self.tensor(store.continuous[rows]),
@@ -114,16 +114,16 @@ class OnPolicyTrainer(Trainer):
             advantages=self.tensor(np.dot(parts["advantage"], np.full_like(gamma, 1.0 / len(gamma)))),  # their mean
         )
 
-    def _values(self, features: Tensor) -> Tensor:
+    def _estimated(self, features: Tensor) -> Tensor:
         """Values [rows in use, signals]; what acting encoded for a critic on the same encoder is not encoded again."""
         store, optimizer = self.store, self.optimizer
         encoded = slice(store.encoded_from, store.waiting)
         reads = isinstance(optimizer, ActorCriticOptimizer) and optimizer.reads_encodings
         if encoded.start >= encoded.stop or not reads:
-            return optimizer.values(features)
-        known = optimizer.values_of_encodings(self.tensor(store.encoding[encoded]))
+            return optimizer.estimate(features)
+        known = optimizer.estimate_from_encodings(self.tensor(store.encoding[encoded]))
         return torch.cat(
-            [optimizer.values(features[: encoded.start]), known, optimizer.values(features[encoded.stop :])]
+            [optimizer.estimate(features[: encoded.start]), known, optimizer.estimate(features[encoded.stop :])]
         )
 
     def _check_finite_parts(self, signal: str, parts: dict[str, np.ndarray]) -> None:

@@ -45,11 +45,19 @@ class GradientStepper(Protocol):
 class Optimizer(ABC):
     """What `create_optimizer` returns: it makes a policy better from batches of experience.
 
+    Args:
+        policy: the policy to improve.
+        settings: the behavior's settings.
+
     Attributes:
         reads_bytes: whether its networks take images as bytes, as `ImageEncoder` does; else features are floats.
     """
 
     reads_bytes: ClassVar[bool] = False
+
+    def __init__(self, policy: Policy, settings: TrainerSettings) -> None:
+        self.policy = policy
+        self.settings = settings
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, Tensor]:
@@ -83,8 +91,7 @@ class TorchOptimizer(Optimizer):
     """
 
     def __init__(self, policy: Policy, settings: TrainerSettings) -> None:
-        self.policy = policy
-        self.settings = settings
+        super().__init__(policy, settings)
         self.step = 0
         parameters = settings.hyperparameters
         self.max_grad_norm: float | None = getattr(parameters, "max_grad_norm", None)
@@ -250,9 +257,18 @@ class ActorCriticOptimizer(TorchOptimizer):
         """The critic."""
         return {"critic": self.critic}
 
+    def values(self, batch: Batch) -> Tensor:
+        """Values [rows, signals] of a batch's rows, with gradients, for losses."""
+        values: Tensor = self.critic(batch.features)
+        return values
+
     @torch.no_grad()
-    def values(self, features: Tensor) -> Tensor:
-        """Values [rows, signals] of features [rows, size], without gradients."""
+    def estimate(self, features: Tensor) -> Tensor:
+        """Values [rows, signals] of features [rows, size], without gradients, for advantages and returns.
+
+        Features may be of rows that no batch has, such as final observations. A subclass that makes values in another
+        way overrides both verbs: for equal features they must agree.
+        """
         rows = max(1, min(CHUNK_ROWS, CHUNK_FEATURES // features.shape[1]))
         with self._tape:
             if len(features) <= rows:
@@ -262,13 +278,13 @@ class ActorCriticOptimizer(TorchOptimizer):
 
     @property
     def reads_encodings(self) -> bool:
-        """Whether `values` are the critic's heads on what the actor's encoder makes of features, and nothing else."""
+        """Whether estimates are the critic's heads on what the actor's encoder makes of features, and nothing else."""
         actor, critic = self.policy.actor, self.critic
-        is_plain = type(critic) is Critic and type(self).values is ActorCriticOptimizer.values
+        is_plain = type(critic) is Critic and type(self).estimate is ActorCriticOptimizer.estimate
         return is_plain and isinstance(actor, Actor) and critic.encoder is actor.encoder
 
     @torch.no_grad()
-    def values_of_encodings(self, encodings: Tensor) -> Tensor:
+    def estimate_from_encodings(self, encodings: Tensor) -> Tensor:
         """Values [rows, signals] of encodings [rows, hidden_units], without gradients, where it `reads_encodings`."""
         values: Tensor = self.critic.heads(encodings)
         return values

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from mlhooks.envs.pixels import to_floats
 from mlhooks.envs.slots import SlotMap, SlotPool
 from mlhooks.envs.spaces import Spaces
-from mlhooks.errors import ContractBroken, PluginError, UnsupportedError
+from mlhooks.errors import ContractBroken, UnsupportedError
 from mlhooks.settings import HyperparameterSettings, TrainerSettings
 from mlhooks.stats import StatsAggregationMethod, StatsPropertyType, StatsReporter
 from mlhooks.training.checkpoints import load_modules
 from mlhooks.training.episodes import Episodes
+from mlhooks.training.making import make_optimizer, make_policy
 from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.optimizer_checks import check_made
 from mlhooks.training.part_checks import check_actions
@@ -69,6 +70,11 @@ class Trainer(ABC):
     """
 
     hyperparameters_type: ClassVar[type[HyperparameterSettings]]
+    """The model of its hyperparameters."""
+    policy_type: ClassVar[type[Policy] | None] = None
+    """Made as `policy_type(behavior_name, behavior_spec, settings, device)` where no plugin answers `create_policy`."""
+    optimizer_type: ClassVar[type[Optimizer] | None] = None
+    """Made as `optimizer_type(policy, settings)` where no plugin answers `create_optimizer`."""
     store_type: ClassVar[type[ExperienceStore]] = ExperienceStore
     supports: ClassVar[Supports] = Supports()
     conformance_settings: ClassVar[Mapping[str, Any]] = {}
@@ -105,11 +111,11 @@ class Trainer(ABC):
         self.reward_signals: list[RewardSignal] = [
             signals[name][0](name, behavior_spec, signal) for name, signal in settings.reward_signals.items()
         ]
-        self.policy: Policy = self._created("create_policy", trainer=self, behavior_spec=behavior_spec)
-        self.optimizer: Optimizer = self._created("create_optimizer", trainer=self, policy=self.policy)
+        self.policy: Policy = make_policy(self)
+        self.optimizer: Optimizer = make_optimizer(self)
         if isinstance(self.optimizer, TorchOptimizer):
             check_made(self.optimizer)
-        readers = self.policy, self.optimizer, *self.reward_signals
+        readers: list[Any] = [self.policy, self.optimizer, *self.reward_signals]
         self.policy.inputs.keeps_bytes = all(reader.reads_bytes for reader in readers)
 
     def _refuse_unsupported_actions(self) -> None:
@@ -123,15 +129,6 @@ class Trainer(ABC):
                 f"branches {list(action.discrete_branches)}, and the trainer type {self.settings.trainer_type!r} takes "
                 f"{kinds} actions only. Choose another trainer_type, or change the behavior's actions."
             )
-
-    def _created(self, hook: str, **arguments: Any) -> Any:
-        made = getattr(self.plugins.hook, hook)(**arguments)
-        if made is None:
-            raise PluginError(
-                f"No plugin answered {hook} for behavior {self.behavior_name!r} with trainer_type "
-                f"{self.settings.trainer_type!r}: the plugin that brings the trainer type must implement it."
-            )
-        return made
 
     def report_properties(self) -> None:
         """Tell the plugins what is being trained."""

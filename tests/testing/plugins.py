@@ -16,23 +16,14 @@ from mlhooks.training.policy import ActorPolicy
 
 class MyTrainer(OnPolicyTrainer):
     hyperparameters_type = A2CSettings
+    policy_type = ActorPolicy
+    optimizer_type = A2COptimizer
     conformance_settings = {"hyperparameters": {"batch_size": 64, "buffer_size": 64}, "max_steps": 500}
 
 
 @hookimpl
 def get_trainer_types():
     return {"mine": MyTrainer}
-
-
-@hookimpl(trylast=True)
-def create_policy(trainer, behavior_spec):
-    if isinstance(trainer, MyTrainer):
-        return ActorPolicy(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)
-
-
-@hookimpl(trylast=True)
-def create_optimizer(trainer, policy):
-    return A2COptimizer(policy, trainer.settings) if isinstance(trainer, MyTrainer) else None
 """
 ALTERS_PPO = """
 from builtin_plugins.ppo import PPOOptimizer, PPOTrainer

@@ -99,7 +99,7 @@ def test_autocast_gives_log_probabilities_and_values_in_float32() -> None:
         optimizer: Any = trainer.optimizer
         acted = trainer.policy.act(obs, None, np.random.default_rng(1))
         results.append(
-            [*optimizer.policy.evaluate(batch), optimizer.values(batch.features), *map(torch.tensor, acted[:3])]
+            [*optimizer.policy.evaluate(batch), optimizer.estimate(batch.features), *map(torch.tensor, acted[:3])]
         )
     for ours, theirs in zip(*results, strict=True):
         assert ours.dtype is theirs.dtype

@@ -43,7 +43,7 @@ class OwnNetwork:
 class DecayOptimizer(PPOOptimizer):
     def loss(self, batch):
         losses = super().loss(batch)
-        term = batch.mean(self.critic(batch.features).square())
+        term = batch.mean(self.values(batch).square())
         return {**losses, "loss": losses["loss"] + 0.1 * term, "Losses/Value Size": term}
 
     def create_torch_optimizer(self, parameters):

@@ -230,7 +230,7 @@ def test_values_of_a_shared_critic_are_those_of_what_is_learned_from(
 
             def compared() -> Batch:
                 batch: Batch = rollout()
-                torch.testing.assert_close(batch.values, trainer.optimizer.values(batch.features))
+                torch.testing.assert_close(batch.values, trainer.optimizer.estimate(batch.features))
                 seen.append(trainer.store.waiting - trainer.store.encoded_from)
                 return batch
 

@@ -82,7 +82,7 @@ def test_values_are_the_true_ones(trial: Trial, variant: dict[str, Any]) -> None
     """Its value estimates in a process with known rewards, ends and interruptions come to the true ones."""
     _skip_unless(trial, Process)
     if values_of(trial.trainer(Process.spec)) is None:
-        pytest.skip("it has no value estimates: neither optimizer.values(features) nor policy.network")
+        pytest.skip("it has no value estimates: neither optimizer.estimate(features) nor policy.network")
     truth = Process.true_values(Process.gamma)
     tolerance = 2 * TOLERANCE if variant else TOLERANCE  # where actor and critic share layers, values are noisier
     last: list[np.ndarray] = []
@@ -160,9 +160,9 @@ def _skip_unless(trial: Trial, task: type[ScriptedEnv]) -> None:
 def values_of(trainer: Trainer) -> np.ndarray | None:
     """Estimated values of the places of `Process`, by a critic or by action values; None where there are none."""
     features = trainer.policy.features([np.eye(7, dtype=np.float32)])
-    values: Any = getattr(trainer.optimizer, "values", None)
-    if callable(values):
-        return np.asarray(values(features).mean(dim=1).cpu().numpy())
+    estimate: Any = getattr(trainer.optimizer, "estimate", None)
+    if callable(estimate):
+        return np.asarray(estimate(features).mean(dim=1).cpu().numpy())
     network = getattr(trainer.policy, "network", None)
     if isinstance(network, torch.nn.Module):
         return np.asarray(network(features).max(dim=1).values.cpu().numpy())

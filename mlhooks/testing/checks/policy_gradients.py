@@ -159,7 +159,7 @@ def test_value_loss_pulls_values_to_returns(trial: Trial) -> None:
     if not hand.critic:
         pytest.skip("it has no critic of its own")
     assert isinstance(hand.optimizer, ActorCriticOptimizer)
-    values = hand.optimizer.critic(hand.batch.features)
+    values = hand.optimizer.values(hand.batch)
     returns = values.detach() + 0.05 * hand.advantages()[:, None]
     batch = replace(hand.batch, values=values.detach(), returns=returns)
     expected = gradient((values - returns).square().mean(), hand.critic)
@@ -173,6 +173,23 @@ def test_value_loss_pulls_values_to_returns(trial: Trial) -> None:
     far = replace(hand.batch, values=values.detach(), returns=values.detach() + 3.0)
     down = gradient(hand.loss(far, "loss"), hand.critic)
     demand(cosine(down, -gradient(values.mean(), hand.critic)) > 0.9, "Values below their returns are not raised.")
+
+
+def test_estimates_are_the_values_of_learning(trial: Trial) -> None:
+    """`estimate(features)`, which advantages come from, gives what `values(batch)` gives losses, without gradients."""
+    hand = Hand(trial)
+    if not isinstance(hand.optimizer, ActorCriticOptimizer):
+        pytest.skip("its optimizer is no ActorCriticOptimizer")
+    values, estimates = hand.optimizer.values(hand.batch), hand.optimizer.estimate(hand.batch.features)
+    demand(
+        tuple(estimates.shape) == tuple(values.shape) == tuple(hand.batch.returns.shape),
+        f"estimate(features) has the shape {tuple(estimates.shape)} and values(batch) {tuple(values.shape)}: both are "
+        f"[rows, reward signals], here {tuple(hand.batch.returns.shape)}.",
+    )
+    worst = float((values.detach() - estimates.detach()).abs().max())
+    demand(worst < 1e-4, f"values(batch) and estimate(features) differ by up to {worst:.3g}: override both or none.")
+    demand(values.requires_grad, "values(batch) has no gradient, so that no loss can train the critic by it.")
+    demand(not estimates.requires_grad, "estimate(features) has a gradient: advantages and returns are constants.")
 
 
 def test_entropy_bonus_raises_the_entropy(trial: Trial) -> None:
@@ -311,7 +328,7 @@ def test_clips_value_estimates(trial: Trial) -> None:
     if not hand.critic:
         pytest.skip("it has no critic of its own")
     assert isinstance(hand.optimizer, ActorCriticOptimizer)
-    values = hand.optimizer.critic(hand.batch.features).detach()
+    values = hand.optimizer.values(hand.batch).detach()
     for target, stops in ((values + 3.0, True), (values - 1.0, False)):
         batch = replace(hand.batch, values=values - 1.0, returns=target)
         size = float(gradient(hand.loss(batch, VALUE_LOSS), hand.critic).norm())

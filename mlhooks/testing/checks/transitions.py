@@ -118,7 +118,7 @@ def test_advantages_are_those_of_gae(trial: Trial, horizon: int) -> None:
         pytest.skip("it has no rollouts with a critic's values")
     assert play.steps is not None
     everything = observed(play.steps)
-    estimates = trainer.optimizer.values(torch.from_numpy(everything))[:, 0].tolist()
+    estimates = trainer.optimizer.estimate(torch.from_numpy(everything))[:, 0].tolist()
     value: dict[bytes, float] = dict(zip(names_of(everything), estimates, strict=True))
 
     def advantage(name: bytes) -> float:

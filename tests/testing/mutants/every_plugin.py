@@ -34,6 +34,16 @@ def ppo_conformance_settings_misspelt(patch: Patch) -> None:
     patch.rename(f"{PPO}:PPOTrainer", "conformance_settings", "conformance_setings")
 
 
+@mutant("ppo", caught_by="test_attributes_are_spelt_right")
+def ppo_optimizer_type_misspelt(patch: Patch) -> None:
+    patch.rename(f"{PPO}:PPOTrainer", "optimizer_type", "optimiser_type")
+
+
+@mutant("ppo", caught_by="test_offers_are_what_hooks_must_return")
+def ppo_policy_type_is_an_optimizer(patch: Patch) -> None:
+    patch.replace(f"{PPO}:PPOTrainer", "policy_type = ActorPolicy", "policy_type = PPOOptimizer")
+
+
 @mutant("ppo", caught_by="test_offers_are_what_hooks_must_return")
 def ppo_hyperparameters_type_misspelt(patch: Patch) -> None:
     patch.rename(f"{PPO}:PPOTrainer", "hyperparameters_type", "hyperparameter_type")
@@ -51,7 +61,7 @@ def ppo_hook_misspelt(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_hooks_fit_their_specifications")
 def ppo_hook_argument_misspelt(patch: Patch) -> None:
-    patch.rename(f"{PPO}:create_optimizer", "policy", "polcy")
+    patch.rename(f"{PPO}:summary_stats", "trainer", "trianer")
 
 
 @mutant("ppo", caught_by="test_no_hook_raises_in_a_run")

@@ -28,7 +28,7 @@ def a2c_probability_instead_of_its_logarithm(patch: Patch) -> None:
 
 @mutant("a2c", caught_by="test_policy_loss_does_not_train_the_critic")
 def a2c_advantage_not_detached(patch: Patch) -> None:
-    patch.replace(A2C, CHOSEN, "(batch.returns - self.critic(batch.features)).mean(1)")
+    patch.replace(A2C, CHOSEN, "(batch.returns - self.values(batch)).mean(1)")
 
 
 @mutant("a2c", caught_by="test_advantages_are_scaled_as_told")
@@ -85,5 +85,5 @@ def reinforce_baseline_not_subtracted(patch: Patch) -> None:
 
 @mutant(EXAMPLE, caught_by="test_policy_loss_does_not_train_the_critic")
 def reinforce_offsets_not_detached(patch: Patch) -> None:
-    not_detached = "batch.standardize((batch.returns - self.critic(batch.features)).mean(1))"
+    not_detached = "batch.standardize((batch.returns - self.values(batch)).mean(1))"
     patch.replace(REINFORCE, STANDARDIZED, not_detached)

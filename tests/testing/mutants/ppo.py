@@ -7,7 +7,8 @@ from typing import Any
 from tests.testing.mutants.mutant import mutant
 from tests.testing.mutants.patch import Patch
 
-LOSS = "builtin_plugins.ppo:PPOOptimizer.loss"
+OPTIMIZER = "builtin_plugins.ppo:PPOOptimizer"
+LOSS = f"{OPTIMIZER}.loss"
 SURROGATE = "torch.min(ratio * advantages, clipped * advantages)"
 RATIO = "torch.exp(log_probs - batch.log_probs)"
 CLIPPED = "ratio.clamp(1.0 - epsilon, 1.0 + epsilon)"
@@ -20,6 +21,21 @@ VALUE_LOSS = "batch.mean(errors)"
 @mutant("ppo", caught_by=("test_policy_loss_has_the_policy_gradient", "test_learns_one_step"))
 def ppo_policy_loss_sign(patch: Patch) -> None:
     patch.replace(LOSS, f"-batch.mean({SURROGATE})", f"batch.mean({SURROGATE})")
+
+
+@mutant("ppo", caught_by="test_estimates_are_the_values_of_learning")
+def ppo_estimates_are_not_its_values(patch: Patch) -> None:
+    patch.insert(OPTIMIZER, "def estimate(self, features): return 0.5 * super().estimate(features)")
+
+
+@mutant("ppo", caught_by="test_estimates_are_the_values_of_learning")
+def ppo_estimates_have_gradients(patch: Patch) -> None:
+    patch.insert(OPTIMIZER, "def estimate(self, features): return self.critic(features)")
+
+
+@mutant("ppo", caught_by=("test_estimates_are_the_values_of_learning", "test_gradients_reach_every_parameter"))
+def ppo_values_are_detached(patch: Patch) -> None:
+    patch.insert(OPTIMIZER, "def values(self, batch): return super().values(batch).detach()")
 
 
 @mutant("ppo", caught_by="test_policy_loss_has_the_policy_gradient")
@@ -108,7 +124,7 @@ def ppo_value_loss_sign(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_policy_loss_does_not_train_the_critic")
 def ppo_advantage_of_the_new_critic(patch: Patch) -> None:
-    patch.replace(LOSS, ADVANTAGES, "batch.standardize((batch.returns - self.critic(batch.features)).mean(1))")
+    patch.replace(LOSS, ADVANTAGES, "batch.standardize((batch.returns - self.values(batch)).mean(1))")
 
 
 @mutant("ppo", caught_by="test_losses_are_means_over_the_rows_that_count")

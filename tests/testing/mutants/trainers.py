@@ -27,16 +27,14 @@ def ppo_default_out_of_range(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_network_settings_are_used")
 def ppo_network_settings_ignored(patch: Patch) -> None:
-    settings = "trainer.settings.model_copy(update={'network_settings': network})"
-    patch.insert(
-        f"{PPO}:create_policy",
-        "network = type(trainer.settings.network_settings)(num_layers=1, hidden_units=32)",
-    )
-    patch.replace(
-        f"{PPO}:create_policy",
-        "ActorPolicy(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)",
-        f"ActorPolicy(trainer.behavior_name, behavior_spec, {settings}, trainer.device)",
-    )
+    @patch.around("mlhooks.training.making:make_policy")
+    def make_policy(original: Any, trainer: Any) -> Any:
+        settings = trainer.settings
+        network = type(settings.network_settings)(num_layers=1, hidden_units=32)
+        trainer.settings = settings.model_copy(update={"network_settings": network})
+        made = original(trainer)
+        trainer.settings = settings
+        return made
 
 
 @mutant("ppo", caught_by="test_every_hyperparameter_is_read")
@@ -84,12 +82,12 @@ def ppo_reports_beta_as_epsilon(patch: Patch) -> None:
 
 
 @mutant("ppo", caught_by="test_same_seed_gives_the_same_weights")
-def ppo_seed_reset_in_create_policy(patch: Patch) -> None:
-    @patch.around(f"{PPO}:create_policy")
-    def create_policy(original: Any, trainer: Any, behavior_spec: Any) -> Any:
+def ppo_seed_reset_where_the_policy_is_made(patch: Patch) -> None:
+    @patch.around("mlhooks.training.making:make_policy")
+    def make_policy(original: Any, trainer: Any) -> Any:
         torch.manual_seed(0)
         trainer.rng = np.random.default_rng(0)
-        return original(trainer, behavior_spec)
+        return original(trainer)
 
 
 @mutant("ppo", caught_by="test_steps_are_counted_once")

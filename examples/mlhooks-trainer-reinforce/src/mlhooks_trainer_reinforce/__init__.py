@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from mlagents_envs.base_env import BehaviorSpec
 from pydantic import Field
 from torch import Tensor
 
@@ -18,8 +17,8 @@ from mlhooks import hookimpl
 from mlhooks.settings import OnPolicyHyperparameters, TrainerSettings
 from mlhooks.training.batch import Batch
 from mlhooks.training.on_policy import OnPolicyTrainer
-from mlhooks.training.optimizer import ActorCriticOptimizer, Optimizer
-from mlhooks.training.policy import ActorPolicy, Policy
+from mlhooks.training.optimizer import ActorCriticOptimizer
+from mlhooks.training.policy import ActorPolicy
 from mlhooks.training.trainer import Supports, Trainer
 
 
@@ -47,7 +46,7 @@ class ReinforceOptimizer(ActorCriticOptimizer):
         policy_loss = -batch.mean(log_probs * offsets)
 
         # the baseline b(S) learns the return G from S, as the box below equation 13.11 does
-        baseline_loss = batch.mean((batch.returns - self.critic(batch.features)).square())
+        baseline_loss = batch.mean((batch.returns - self.values(batch)).square())
 
         entropy = batch.mean(entropies)
         h = self.hyperparameters
@@ -67,6 +66,8 @@ class ReinforceTrainer(OnPolicyTrainer):
     """
 
     hyperparameters_type = ReinforceSettings
+    policy_type = ActorPolicy
+    optimizer_type = ReinforceOptimizer
     supports = Supports(continuous=True, discrete=True)
     conformance_settings: ClassVar[Mapping[str, Any]] = {
         "hyperparameters": {
@@ -86,22 +87,6 @@ class ReinforceTrainer(OnPolicyTrainer):
 def get_trainer_types() -> dict[str, type[Trainer]]:
     """Offer `reinforce`."""
     return {"reinforce": ReinforceTrainer}
-
-
-@hookimpl(trylast=True)
-def create_policy(trainer: Trainer, behavior_spec: BehaviorSpec) -> Policy | None:
-    """An actor network made from the behavior's `network_settings`; plugins may put another one in its place."""
-    if isinstance(trainer, ReinforceTrainer):
-        return ActorPolicy(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)
-    return None
-
-
-@hookimpl(trylast=True)
-def create_optimizer(trainer: Trainer, policy: Policy) -> Optimizer | None:
-    """The optimizer above."""
-    if isinstance(trainer, ReinforceTrainer) and isinstance(policy, ActorPolicy):
-        return ReinforceOptimizer(policy, trainer.settings)
-    return None
 
 
 @hookimpl
