@@ -83,7 +83,7 @@ def test_wheel_gets_what_lies_beside_the_package_where_it_is_looked_for():
     assert tuple(wheel["packages"]) == PACKAGES
     assert wheel["force-include"] == {
         "examples/configs": "mlhooks/configs",
-        "docs/testing.md": "mlhooks/docs/testing.md",
+        "docs": "mlhooks/docs",
     }
     assert cures.page() in {ROOT / "docs" / "testing.md", ROOT / "mlhooks" / "docs" / "testing.md"}
     assert example_configs.examples_folder() in {ROOT / "examples" / "configs", ROOT / "mlhooks" / "configs"}
