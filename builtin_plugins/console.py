@@ -11,9 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlhooks import __version__, hookimpl
-from mlhooks.errors import PluginError, UsageError
+from mlhooks import __version__
 from mlhooks.places import shown_path
+from mlhooks.plugin import PluginError, UsageError, hookimpl
 from mlhooks.streams import GONE
 
 if TYPE_CHECKING:
@@ -21,11 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from builtin_plugins.console_bars import ProgressBars
-    from mlhooks.plugins import PluginManager
-    from mlhooks.stats import StatsSummary
-    from mlhooks.training.outcome import RunOutcome
-    from mlhooks.training.run import Run
-    from mlhooks.training.trainer import Trainer
+    from mlhooks.plugin import PluginManager, Run, RunOutcome, StatsSummary, Trainer
 
 REWARD_KEY = "Environment/Cumulative Reward"
 FILES_SHOWN = 6

@@ -21,7 +21,7 @@ from builtin_plugins.console import clock, decimal, short_number
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlhooks.training.trainer import Trainer
+    from mlhooks.plugin import Trainer
 
 REFRESH_PER_SECOND = 4
 RATE_SAMPLES = 30 * REFRESH_PER_SECOND

@@ -14,15 +14,11 @@ from typing import TYPE_CHECKING
 
 from builtin_plugins.jsonl import FILE_NAME as STATS_NAME
 from builtin_plugins.jsonl import read_rows
-from mlhooks import hookimpl
+from mlhooks.plugin import hookimpl
 from mlhooks.signals import shielded
 
 if TYPE_CHECKING:
-    from mlhooks.plugins import PluginManager
-    from mlhooks.stats import StatsSummary
-    from mlhooks.training.outcome import RunOutcome
-    from mlhooks.training.run import Run
-    from mlhooks.training.trainer import Trainer
+    from mlhooks.plugin import PluginManager, Run, RunOutcome, StatsSummary, Trainer
 
 REWARD_KEY = "Environment/Cumulative Reward"
 TIMEOUT_SECONDS = 120  # the very first import of matplotlib lists the fonts of the machine, which can take long

@@ -14,21 +14,28 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlhooks import hookimpl
-from mlhooks.nn.heads import MASKED_LOGIT, SampledActions
-from mlhooks.nn.networks import QNetwork
-from mlhooks.nn.schedules import Schedule
-from mlhooks.settings import OffPolicyHyperparameters, ScheduleType, TrainerSettings, extension
-from mlhooks.training.batch import Batch
-from mlhooks.training.off_policy import OffPolicyTrainer
-from mlhooks.training.optimizer import TorchOptimizer
-from mlhooks.training.policy import Policy
-from mlhooks.training.trainer import Supports, Trainer
-from mlhooks.training.transfer import to_device
+from mlhooks.plugin import (
+    MASKED_LOGIT,
+    Batch,
+    Field,
+    OffPolicyHyperparameters,
+    OffPolicyTrainer,
+    Policy,
+    QNetwork,
+    SampledActions,
+    Schedule,
+    ScheduleType,
+    Supports,
+    TorchOptimizer,
+    Trainer,
+    TrainerSettings,
+    extension,
+    hookimpl,
+    to_device,
+)
 
 
 class DQNSettings(OffPolicyHyperparameters):

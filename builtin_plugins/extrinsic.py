@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mlhooks import hookimpl
-from mlhooks.settings import RewardSignalSettings
-from mlhooks.training.batch import Batch
-from mlhooks.training.reward_signals import RewardSignal
+from mlhooks.plugin import Batch, RewardSignal, RewardSignalSettings, hookimpl
 
 
 class ExtrinsicReward(RewardSignal):

@@ -7,22 +7,13 @@ from typing import Any
 
 from mlagents_envs.base_env import ActionTuple, BaseEnv
 
-from mlhooks import hookimpl
 from mlhooks.envs import players
 from mlhooks.envs.closing import close
-from mlhooks.envs.manager import (
-    EnvManager,
-    Worker,
-    WorkerFailure,
-    WorkerLost,
-    WorkerStep,
-    as_exception,
-)
+from mlhooks.envs.manager import WorkerFailure, WorkerLost, WorkerStep, as_exception
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.restarts import RestartPolicy
 from mlhooks.envs.told import spaces_of, stats_of, steps_of
-from mlhooks.errors import EnvironmentPaused, MlhooksError
-from mlhooks.settings import RunOptions
+from mlhooks.plugin import EnvironmentPaused, EnvManager, MlhooksError, RunOptions, Worker, hookimpl
 
 
 class InProcessManager(EnvManager):

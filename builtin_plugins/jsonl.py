@@ -11,14 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlhooks import hookimpl
+from mlhooks.plugin import hookimpl
 
 if TYPE_CHECKING:
-    from mlhooks.plugins import PluginManager
-    from mlhooks.stats import StatsSummary
-    from mlhooks.training.outcome import RunOutcome
-    from mlhooks.training.run import Run
-    from mlhooks.training.trainer import Trainer
+    from mlhooks.plugin import PluginManager, Run, RunOutcome, StatsSummary, Trainer
 
 FILE_NAME = "stats.jsonl"
 

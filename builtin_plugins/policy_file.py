@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlhooks import hookimpl
+from mlhooks.plugin import Trainer, hookimpl
 from mlhooks.training.behavior_file import as_behavior_file
 from mlhooks.training.checkpoints import write_state
-from mlhooks.training.trainer import Trainer
 
 
 @hookimpl

@@ -6,17 +6,23 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from mlhooks import hookimpl
-from mlhooks.nn.schedules import Schedule
-from mlhooks.settings import OnPolicyHyperparameters, ScheduleType, TrainerSettings, derived, extension
-from mlhooks.training.batch import Batch
-from mlhooks.training.on_policy import OnPolicyTrainer
-from mlhooks.training.optimizer import ActorCriticOptimizer
-from mlhooks.training.policy import ActorPolicy
-from mlhooks.training.trainer import Trainer
+from mlhooks.plugin import (
+    ActorCriticOptimizer,
+    ActorPolicy,
+    Batch,
+    Field,
+    OnPolicyHyperparameters,
+    OnPolicyTrainer,
+    Schedule,
+    ScheduleType,
+    Trainer,
+    TrainerSettings,
+    derived,
+    extension,
+    hookimpl,
+)
 
 
 class PPOSettings(OnPolicyHyperparameters):

@@ -6,15 +6,13 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mlhooks import hookimpl
 from mlhooks.describing import named
-from mlhooks.errors import PluginError
+from mlhooks.plugin import PluginError, hookimpl
 
 if TYPE_CHECKING:
     from mlagents_envs.base_env import BaseEnv
 
-    from mlhooks.envs.manager import EnvManager
-    from mlhooks.settings import RunOptions
+    from mlhooks.plugin import EnvManager, RunOptions
 
 
 @hookimpl(trylast=True)

@@ -7,15 +7,13 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlhooks import hookimpl
-from mlhooks.envs.factory import EnvironmentKind
-from mlhooks.errors import UsageError
+from mlhooks.plugin import EnvironmentKind, UsageError, hookimpl
 
 if TYPE_CHECKING:
     from mlagents_envs.base_env import BaseEnv
     from mlagents_envs.side_channel.side_channel import SideChannel
 
-    from mlhooks.settings import RunOptions
+    from mlhooks.plugin import RunOptions
 
 conformance_environments = ("sim:3DBall", "sim:Basic", "sim:GridWorld")
 """The environments with which `mlhooks plugins check` tries this plugin."""

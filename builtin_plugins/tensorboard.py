@@ -10,8 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlhooks import hookimpl
-from mlhooks.names import file_name
+from mlhooks.plugin import file_name, hookimpl
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,11 +19,7 @@ if TYPE_CHECKING:
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.proto.summary_pb2 import HistogramProto
 
-    from mlhooks.plugins import PluginManager
-    from mlhooks.stats import StatsPropertyType, StatsSummary
-    from mlhooks.training.outcome import RunOutcome
-    from mlhooks.training.run import Run
-    from mlhooks.training.trainer import Trainer
+    from mlhooks.plugin import PluginManager, Run, RunOutcome, StatsPropertyType, StatsSummary, Trainer
 
 HISTOGRAM_BINS = 30
 FLOAT32_MAX = 3.4028234e38

@@ -7,16 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlhooks import hookimpl
-from mlhooks.envs.factory import EnvironmentKind
-from mlhooks.errors import UsageError
+from mlhooks.plugin import EnvironmentKind, UsageError, hookimpl
 
 if TYPE_CHECKING:
     from mlagents_envs.base_env import BaseEnv
     from mlagents_envs.side_channel.side_channel import SideChannel
 
-    from mlhooks.settings import RunOptions
-    from mlhooks.settings.run_options import EnvironmentSettings
+    from mlhooks.plugin import EnvironmentSettings, RunOptions
     from mlhooks.unity.environment import UnityPlayer
 
 

@@ -16,10 +16,12 @@ hookimpl = pluggy.HookimplMarker("mlhooks")
 """Decorator that marks a function of a plugin as the implementation of the hook of the same name."""
 
 
-def __getattr__(name: str) -> Any:
-    # train and load need torch, which takes longer to import than a plugin or the command line may wait.
-    if name in {"train", "load"}:
-        from mlhooks import api
+if not TYPE_CHECKING:  # else type checkers would take any name for one of this module
 
-        return getattr(api, name)
-    raise AttributeError(f"module 'mlhooks' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        # train and load need torch, which takes longer to import than a plugin or the command line may wait.
+        if name in {"train", "load"}:
+            from mlhooks import api
+
+            return getattr(api, name)
+        raise AttributeError(f"module 'mlhooks' has no attribute {name!r}")

@@ -92,7 +92,7 @@ def _env_manager(answer: Any, _: Given) -> Any:
     missing = [name for name in _MANAGER if not callable(getattr(answer, name, None))]
     if missing or isinstance(answer, type):
         lack = f", and has no {', '.join(missing)}" if missing else ""
-        raise WrongAnswer(f"it returned {with_article(answer)}, which is no mlhooks.envs.manager.EnvManager{lack}")
+        raise WrongAnswer(f"it returned {with_article(answer)}, which is no mlhooks.plugin.EnvManager{lack}")
     return answer
 
 
@@ -202,7 +202,7 @@ def _list(answer: Any, wanted: str) -> list[Any]:
 def _class(kind: Any, base: str, which: str) -> None:
     known = _imported(base)
     if not isinstance(kind, type) or known is None or not issubclass(kind, known):
-        raise WrongAnswer(f"{which} is {shown(kind)}, and must be a subclass of {base}")
+        raise WrongAnswer(f"{which} is {shown(kind)}, and must be a subclass of {_public(base)}")
     if inspect.isabstract(kind):
         missing = ", ".join(sorted(getattr(kind, "__abstractmethods__", ())))
         raise WrongAnswer(f"{which} is {shown(kind)}, which lacks {missing}")
@@ -212,14 +212,19 @@ def _model(model: Any, base: str, which: str) -> None:
     from mlhooks import settings  # here, so that the command line starts without it
 
     if not isinstance(model, type) or not issubclass(model, getattr(settings, base)):
-        raise WrongAnswer(f"{which} is {shown(model)}, and must be a subclass of mlhooks.settings.{base}")
+        raise WrongAnswer(f"{which} is {shown(model)}, and must be a subclass of mlhooks.plugin.{base}")
 
 
 def _instance(thing: Any, base: str) -> Any:
     known = _imported(base)
     if known is None or not isinstance(thing, known):
-        raise WrongAnswer(f"it returned {shown_with_type(thing)}, and must return a {base}")
+        raise WrongAnswer(f"it returned {shown_with_type(thing)}, and must return a {_public(base)}")
     return thing
+
+
+def _public(base: str) -> str:
+    """What a plugin's author calls it, wherever it is defined."""
+    return f"mlhooks.plugin.{base.rpartition('.')[2]}"
 
 
 def _imported(name: str) -> type | None:

@@ -64,7 +64,7 @@ def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
     A factory is called as `make(name, *, worker_id, seed, num_areas, options, side_channels)` with the text behind
     the scheme and returns a `BaseEnv`, which may offer more: `set_parameters` for environment parameters, `take_stats`,
     `state_dict` and `load_state_dict`, and `behavior_spaces` for what `predict` takes and gives. An
-    `mlhooks.envs.factory.EnvironmentKind` is a factory that can also refuse a wrong name, and tell its behaviors'
+    `mlhooks.plugin.EnvironmentKind` is a factory that can also refuse a wrong name, and tell its behaviors'
     names, before a run changes anything. Collected before the run starts; a failure, or two plugins that claim one
     scheme, stops the run.
     """

@@ -112,7 +112,7 @@ def test_readme_links_lead_to_files():
 
 
 def readme_plugin():
-    (source,) = re.findall(r"```python\n(from mlhooks import hookimpl\n.*?)```", README, flags=re.DOTALL)
+    (source,) = re.findall(r"```python\n(from mlhooks.plugin import hookimpl\n.*?)```", README, flags=re.DOTALL)
     return source
 
 

@@ -44,7 +44,7 @@ class SettingsRegistry:
         if not (isinstance(model, type) and issubclass(model, HyperparameterSettings)):
             raise PluginError(
                 f"The trainer class {trainer.__module__}.{trainer.__qualname__} of trainer_type {trainer_type} has "
-                f"hyperparameters_type = {model!r}; it must be a subclass of mlhooks.settings.HyperparameterSettings."
+                f"hyperparameters_type = {model!r}; it must be a subclass of mlhooks.plugin.HyperparameterSettings."
             )
         return model
 

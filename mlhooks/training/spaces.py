@@ -44,7 +44,7 @@ def take_spaces(trainer: Trainer, behavior_id: str, shown: Spaces | None) -> Non
     if not isinstance(shown, Spaces):
         raise ContractBroken(
             f"The environment describes the spaces of behavior {behavior_id!r} as a {type(shown).__name__}; it must be "
-            "a mlhooks.envs.spaces.Spaces."
+            "a mlhooks.plugin.Spaces."
         )
     try:
         shown.require(trainer.behavior_spec)

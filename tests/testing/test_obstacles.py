@@ -51,7 +51,7 @@ def test_obstacle_is_said(tmp_path: Path, old: str, new: str, said: str) -> None
             r"has no hyperparameters_type \(did you mean that by hyperparameter_type\?\)",
         ),
         ("hyperparameters_type = A2CSettings", "hyperparameters_type = dict", "hyperparameters_type is <class 'dict'>"),
-        ('"mine": MyTrainer', '"mine": object', "'mine' is <class 'object'>, and must be a subclass of mlhooks.tr"),
+        ('"mine": MyTrainer', '"mine": object', "'mine' is <class 'object'>, and must be a subclass of mlhooks.pl"),
     ],
 )
 def test_wrong_offer_is_named_as_in_a_run(tmp_path: Path, old: str, new: str, said: str) -> None:

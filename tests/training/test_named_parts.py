@@ -163,9 +163,9 @@ def test_named_optimizer_is_not_made_for_a_policy_of_another_kind() -> None:
 @pytest.mark.parametrize(
     ("attribute", "value", "said"),
     [
-        ("policy_type", A2COptimizer, r"Changed\.policy_type is .* must be a subclass of mlhooks\.training\.policy\.P"),
+        ("policy_type", A2COptimizer, r"Changed\.policy_type is .* must be a subclass of mlhooks\.plugin\.P"),
         ("policy_type", Policy, r"Changed\.policy_type is .* which lacks act, modules"),
-        ("optimizer_type", ActorPolicy, r"Changed\.optimizer_type is .* must be a subclass of mlhooks\.training\.opt"),
+        ("optimizer_type", ActorPolicy, r"Changed\.optimizer_type is .* must be a subclass of mlhooks\.plugin\.Opt"),
         ("optimizer_type", "ppo", r"Changed\.optimizer_type is 'ppo'"),
     ],
 )

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlhooks.errors import UsageError
+from mlhooks.plugin import UsageError
 
 if TYPE_CHECKING:
-    from mlhooks.stats import StatsSummary
+    from mlhooks.plugin import StatsSummary
 
 SCHEMA = """
 create table if not exists summaries (

@@ -10,16 +10,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mlhooks import hookimpl
+from mlhooks.plugin import hookimpl
 
 if TYPE_CHECKING:
     import click
 
-    from mlhooks.plugins import PluginManager
-    from mlhooks.stats import StatsSummary
-    from mlhooks.training.outcome import RunOutcome
-    from mlhooks.training.run import Run
-    from mlhooks.training.trainer import Trainer
+    from mlhooks.plugin import PluginManager, Run, RunOutcome, StatsSummary, Trainer
     from mlhooks_stats_sqlite.database import Database
 
 FILE_NAME = "stats.sqlite"

@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field
 from torch import Tensor
 
-from mlhooks import hookimpl
-from mlhooks.settings import OnPolicyHyperparameters, TrainerSettings
-from mlhooks.training.batch import Batch
-from mlhooks.training.on_policy import OnPolicyTrainer
-from mlhooks.training.optimizer import ActorCriticOptimizer
-from mlhooks.training.policy import ActorPolicy
-from mlhooks.training.trainer import Supports, Trainer
+from mlhooks.plugin import (
+    ActorCriticOptimizer,
+    ActorPolicy,
+    Batch,
+    Field,
+    OnPolicyHyperparameters,
+    OnPolicyTrainer,
+    Supports,
+    Trainer,
+    TrainerSettings,
+    hookimpl,
+)
 
 
 class ReinforceSettings(OnPolicyHyperparameters):

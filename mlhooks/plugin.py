@@ -1,0 +1,144 @@
+"""All that a plugin's author imports from mlhooks: `from mlhooks.plugin import hookimpl, Batch, OnPolicyTrainer`.
+
+These names are promised (docs/compatibility.md), wherever in mlhooks they are defined; docs/plugins.md says what each
+is for. A name is imported when it is first asked for, so that a plugin waits only for what it uses: a statistics writer
+does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mlhooks import hookimpl as hookimpl
+
+if TYPE_CHECKING:
+    from pydantic import Field as Field
+
+    from mlhooks.envs.factory import EnvironmentKind as EnvironmentKind
+    from mlhooks.envs.manager import EnvManager as EnvManager
+    from mlhooks.envs.manager import Worker as Worker
+    from mlhooks.envs.manager import WorkerFailure as WorkerFailure
+    from mlhooks.envs.manager import WorkerLost as WorkerLost
+    from mlhooks.envs.manager import WorkerStep as WorkerStep
+    from mlhooks.envs.spaces import ActionDecoder as ActionDecoder
+    from mlhooks.envs.spaces import Box as Box
+    from mlhooks.envs.spaces import Dict as Dict
+    from mlhooks.envs.spaces import Discrete as Discrete
+    from mlhooks.envs.spaces import Encoded as Encoded
+    from mlhooks.envs.spaces import Misfit as Misfit
+    from mlhooks.envs.spaces import MultiBinary as MultiBinary
+    from mlhooks.envs.spaces import MultiDiscrete as MultiDiscrete
+    from mlhooks.envs.spaces import ObservationEncoder as ObservationEncoder
+    from mlhooks.envs.spaces import Space as Space
+    from mlhooks.envs.spaces import SpaceError as SpaceError
+    from mlhooks.envs.spaces import Spaces as Spaces
+    from mlhooks.envs.spaces import Tuple as Tuple
+    from mlhooks.errors import CheckpointError as CheckpointError
+    from mlhooks.errors import ContractBroken as ContractBroken
+    from mlhooks.errors import EnvironmentFailure as EnvironmentFailure
+    from mlhooks.errors import EnvironmentPaused as EnvironmentPaused
+    from mlhooks.errors import MlhooksError as MlhooksError
+    from mlhooks.errors import NonFiniteError as NonFiniteError
+    from mlhooks.errors import PluginError as PluginError
+    from mlhooks.errors import SettingsError as SettingsError
+    from mlhooks.errors import UnsupportedError as UnsupportedError
+    from mlhooks.errors import UsageError as UsageError
+    from mlhooks.names import file_name as file_name
+    from mlhooks.nn.encoders import make_encoder as make_encoder
+    from mlhooks.nn.features import FeatureLayout as FeatureLayout
+    from mlhooks.nn.heads import MASKED_LOGIT as MASKED_LOGIT
+    from mlhooks.nn.heads import ActionHeads as ActionHeads
+    from mlhooks.nn.heads import ActionParameters as ActionParameters
+    from mlhooks.nn.heads import SampledActions as SampledActions
+    from mlhooks.nn.networks import Actor as Actor
+    from mlhooks.nn.networks import Critic as Critic
+    from mlhooks.nn.networks import QNetwork as QNetwork
+    from mlhooks.nn.schedules import Schedule as Schedule
+    from mlhooks.plugins import PluginManager as PluginManager
+    from mlhooks.settings import EnvironmentSettings as EnvironmentSettings
+    from mlhooks.settings import HyperparameterSettings as HyperparameterSettings
+    from mlhooks.settings import NetworkSettings as NetworkSettings
+    from mlhooks.settings import OffPolicyHyperparameters as OffPolicyHyperparameters
+    from mlhooks.settings import OnPolicyHyperparameters as OnPolicyHyperparameters
+    from mlhooks.settings import Problem as Problem
+    from mlhooks.settings import RewardSignalSettings as RewardSignalSettings
+    from mlhooks.settings import RunOptions as RunOptions
+    from mlhooks.settings import ScheduleType as ScheduleType
+    from mlhooks.settings import SettingsModel as SettingsModel
+    from mlhooks.settings import TrainerSettings as TrainerSettings
+    from mlhooks.settings import derived as derived
+    from mlhooks.settings import extension as extension
+    from mlhooks.stats import StatsAggregationMethod as StatsAggregationMethod
+    from mlhooks.stats import StatsPropertyType as StatsPropertyType
+    from mlhooks.stats import StatsReporter as StatsReporter
+    from mlhooks.stats import StatsSummary as StatsSummary
+    from mlhooks.training.adam import FlatParameters as FlatParameters
+    from mlhooks.training.batch import Batch as Batch
+    from mlhooks.training.checkpoints import Checkpoint as Checkpoint
+    from mlhooks.training.off_policy import OffPolicyTrainer as OffPolicyTrainer
+    from mlhooks.training.on_policy import OnPolicyTrainer as OnPolicyTrainer
+    from mlhooks.training.optimizer import ActorCriticOptimizer as ActorCriticOptimizer
+    from mlhooks.training.optimizer import GradientStepper as GradientStepper
+    from mlhooks.training.optimizer import Optimizer as Optimizer
+    from mlhooks.training.optimizer import TorchOptimizer as TorchOptimizer
+    from mlhooks.training.outcome import RunOutcome as RunOutcome
+    from mlhooks.training.policy import ActorPolicy as ActorPolicy
+    from mlhooks.training.policy import Policy as Policy
+    from mlhooks.training.replay import ReplayBuffer as ReplayBuffer
+    from mlhooks.training.reward_signals import RewardSignal as RewardSignal
+    from mlhooks.training.run import Run as Run
+    from mlhooks.training.store import ExperienceStore as ExperienceStore
+    from mlhooks.training.trainer import Supports as Supports
+    from mlhooks.training.trainer import Trainer as Trainer
+    from mlhooks.training.transfer import to_device as to_device
+
+_NAMES = {
+    "mlhooks.envs.factory": "EnvironmentKind",
+    "mlhooks.envs.manager": "EnvManager Worker WorkerFailure WorkerLost WorkerStep",
+    "mlhooks.envs.spaces": "ActionDecoder Box Dict Discrete Encoded Misfit MultiBinary MultiDiscrete ObservationEncoder"
+    " Space SpaceError Spaces Tuple",
+    "mlhooks.errors": "CheckpointError ContractBroken EnvironmentFailure EnvironmentPaused MlhooksError NonFiniteError"
+    " PluginError SettingsError UnsupportedError UsageError",
+    "mlhooks.names": "file_name",
+    "mlhooks.nn.encoders": "make_encoder",
+    "mlhooks.nn.features": "FeatureLayout",
+    "mlhooks.nn.heads": "MASKED_LOGIT ActionHeads ActionParameters SampledActions",
+    "mlhooks.nn.networks": "Actor Critic QNetwork",
+    "mlhooks.nn.schedules": "Schedule",
+    "mlhooks.plugins": "PluginManager",
+    "mlhooks.settings": "EnvironmentSettings HyperparameterSettings NetworkSettings OffPolicyHyperparameters"
+    " OnPolicyHyperparameters Problem RewardSignalSettings RunOptions ScheduleType SettingsModel TrainerSettings"
+    " derived extension",
+    "mlhooks.stats": "StatsAggregationMethod StatsPropertyType StatsReporter StatsSummary",
+    "mlhooks.training.adam": "FlatParameters",
+    "mlhooks.training.batch": "Batch",
+    "mlhooks.training.checkpoints": "Checkpoint",
+    "mlhooks.training.off_policy": "OffPolicyTrainer",
+    "mlhooks.training.on_policy": "OnPolicyTrainer",
+    "mlhooks.training.optimizer": "ActorCriticOptimizer GradientStepper Optimizer TorchOptimizer",
+    "mlhooks.training.outcome": "RunOutcome",
+    "mlhooks.training.policy": "ActorPolicy Policy",
+    "mlhooks.training.replay": "ReplayBuffer",
+    "mlhooks.training.reward_signals": "RewardSignal",
+    "mlhooks.training.run": "Run",
+    "mlhooks.training.store": "ExperienceStore",
+    "mlhooks.training.trainer": "Supports Trainer",
+    "mlhooks.training.transfer": "to_device",
+    "pydantic": "Field",
+}
+"""The same once more for the running program: names by the module that defines them."""
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+__all__ = ["hookimpl", *_HOMES]
+
+if not TYPE_CHECKING:  # else type checkers would take any name for one of this module
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'mlhooks.plugin' has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
