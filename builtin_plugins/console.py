@@ -62,7 +62,12 @@ class ConsoleWriter:
             self._console = Console(highlight=False)
         doing = "runs the trained policy" if run.inference else "resumes training" if run.resumed else "trains"
         self._say([(f"mlhooks {__version__} {doing}", "bold")])
-        facts = {"run": run.run_id, "environment": run.env_name, "results": shown_path(run.path, self._folder)}
+        facts = {
+            "run": run.run_id,
+            "environment": run.env_name,
+            "results": shown_path(run.path, self._folder),
+            "plugins": ", ".join(f"{name} ({self._place(text)})" for name, text in run.plugins.others.items()),
+        }
         self._say_aligned([(name, text) for name, text in facts.items() if text])
         if run.evaluation is not None and run.evaluation.episodes is None:
             self._say(
@@ -73,6 +78,11 @@ class ConsoleWriter:
 
             self._bars = ProgressBars(self._console)
             self._bars.start()
+
+    def _place(self, origin: str) -> str:
+        """Return where a plugin came from; a file below the folder of the run's start is shown from there."""
+        kind, _, path = origin.partition(" ")
+        return f"file {shown_path(Path(path), self._folder)}" if kind == "file" else origin
 
     @hookimpl
     def behavior_added(self, run: Run, behavior_name: str, behavior_spec: BehaviorSpec, trainer: Trainer) -> None:

@@ -88,6 +88,23 @@ def _reward_signals(answer: Any, _: Given) -> dict[str, Any]:
     return {name: tuple(pair) for name, pair in signals.items()}
 
 
+def _plugin_settings(answer: Any, _: Given) -> dict[str, Any]:
+    from pydantic import BaseModel, RootModel  # here, so that the command line starts without it
+
+    models = _mapping(answer, "a mapping of names to pydantic models, such as {'mine': MySettings}")
+    for name, model in models.items():
+        if not isinstance(model, type) or not issubclass(model, BaseModel) or issubclass(model, RootModel):
+            hint = f"; return the class {type(model).__name__}" if isinstance(model, BaseModel) else ""
+            raise WrongAnswer(
+                f"its {name!r} is {shown(model)}, and must be a subclass of mlhooks.plugin.SettingsModel, or another "
+                f"pydantic model that is a section of settings{hint}"
+            )
+        for key, field in model.model_fields.items():
+            if field.alias is not None or field.validation_alias is not None:
+                raise WrongAnswer(f"its {name!r} has an alias for {key!r}, and a setting has one name")
+    return models
+
+
 def _env_manager(answer: Any, _: Given) -> Any:
     missing = [name for name in _MANAGER if not callable(getattr(answer, name, None))]
     if missing or isinstance(answer, type):
@@ -237,6 +254,7 @@ CHECKS: Mapping[str, Callable[[Any, Given], Any]] = {
     "get_env_types": _env_types,
     "get_trainer_types": _trainer_types,
     "get_reward_signals": _reward_signals,
+    "get_plugin_settings": _plugin_settings,
     "create_env_manager": _env_manager,
     "create_policy": _policy,
     "create_optimizer": _optimizer,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,16 @@ import torch
 
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.example_configs import examples_folder, find_config
+from mlhooks.plugin_sources import Candidate
 from mlhooks.plugins import PluginManager, load_plugins
-from mlhooks.settings import CheckpointSettings, LoadedOptions, RunOptions, SettingsRegistry, load_run_options
+from mlhooks.settings import (
+    CheckpointSettings,
+    LoadedOptions,
+    RunOptions,
+    SettingsRegistry,
+    load_run_options,
+    read_configuration,
+)
 from mlhooks.settings.findings import lines
 from mlhooks.settings.support import refuse_unsupported
 from mlhooks.training.admission import admit
@@ -22,6 +32,7 @@ from mlhooks.training.behavior_file import spec_from_dict
 from mlhooks.training.checkpoints import CheckpointFolder, NoCheckpoint, read_state
 from mlhooks.training.environments import make_factory
 from mlhooks.training.made_with import loading_from
+from mlhooks.training.named_plugins import name_all_plugins, refuse_in_run
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.results import check_folder, claimed_folder
 from mlhooks.training.run import Run
@@ -92,16 +103,22 @@ def train(
     started_in = Path.cwd()  # before any plugin can change it
     flags = {key: value for key, value in given.items() if value is not None} | dict(flags or {})
     source = find_config(config) if isinstance(config, str | Path) else config
-    manager = load_plugins(names=plugin_names, plugins_dir=plugins_dir, strict=strict_plugins, trace=trace_hooks)
-    for plugin in plugins:
-        manager.register(plugin)
     if isinstance(source, Path) and source.parent == examples_folder():
         logger.info("Using the example configuration %s.", source)
-    if source is None:
-        source, flags = _configuration_of_run(started_in, flags)
-    if isinstance(source, Path) and _moved(started_in):
-        source = started_in / source
-    options = _seeded(admit(source, manager, flags=flags, overrides=overrides))
+    if unnamed := source is None:
+        source, flags = _configuration_of_run(flags)
+    named = name_all_plugins(
+        read_configuration(source),
+        flags=flags,
+        overrides=overrides,
+        names=plugin_names,
+        plugins_dir=plugins_dir,
+        stored=unnamed and source is not None,
+    )
+    manager = named.load(strict=strict_plugins, trace=trace_hooks)
+    for plugin in plugins:
+        manager.register(plugin)
+    options = _seeded(admit(named.configuration, manager, flags=flags, overrides=overrides))
     options.checkpoint_settings.anchor(started_in)
     if episodes is not None and not options.checkpoint_settings.inference:
         raise UsageError("--episodes ends a run with --inference; for training, set max_steps.")
@@ -114,31 +131,22 @@ def train(
     return run
 
 
-def _moved(started_in: Path) -> bool:
-    """Whether a plugin has changed the working directory while it was imported."""
-    try:
-        return Path.cwd() != started_in
-    except OSError:  # it is gone
-        return True
-
-
-def _configuration_of_run(started_in: Path, flags: Mapping[str, Any]) -> tuple[Path | None, Mapping[str, Any]]:
+def _configuration_of_run(flags: Mapping[str, Any]) -> tuple[Path | None, Mapping[str, Any]]:
     """Return the configuration of a run that is to be resumed or watched, and flags that say where it is now."""
     given = {key: flags[f"checkpoint_settings.{key}"] for key in _WHICH_RUN if f"checkpoint_settings.{key}" in flags}
     settings = CheckpointSettings().model_copy(update=given)
     path = Path(settings.write_path, "configuration.yaml")
-    if not (settings.resume or settings.inference) or not (started_in / path).is_file():
+    if not (settings.resume or settings.inference) or not path.is_file():
         return None, flags
     logger.info("Going on with the configuration of the run, %s.", path)
     place = {"run_id": settings.run_id, "results_dir": settings.results_dir}  # it may have been moved
     return path, {f"checkpoint_settings.{key}": value for key, value in place.items()} | dict(flags)
 
 
-def _options(
-    config: Path | Mapping[str, Any] | None, plugins: PluginManager, flags: Mapping[str, Any], overrides: Sequence[str]
-) -> RunOptions:
-    registry = SettingsRegistry.from_plugins(plugins)
-    loaded = load_run_options(config, registry, flags=flags, overrides=overrides)
+def _options(config: Mapping[str, Any], plugins: PluginManager, flags: Mapping[str, Any]) -> RunOptions:
+    # A policy file holds no settings of plugins, and no run begins that needs them.
+    registry = replace(SettingsRegistry.from_plugins(plugins), plugin_settings={})
+    loaded = load_run_options(config, registry, flags=flags)
     return _seeded(LoadedOptions(loaded.options, [*loaded.warnings, *refuse_unsupported(loaded, registry)]))
 
 
@@ -151,18 +159,42 @@ def _seeded(loaded: LoadedOptions) -> RunOptions:
     return loaded.options
 
 
-def load(path: str | Path, behavior: str | None = None) -> LoadedPolicy:
+def load(
+    path: str | Path,
+    behavior: str | None = None,
+    *,
+    plugins: Sequence[object] = (),
+    plugin_names: Sequence[str] = (),
+    plugins_dir: Path | None = None,
+) -> LoadedPolicy:
     """Load a trained policy to use it.
+
+    Nothing of a run's folder is executed, and plugins that its configuration names are not imported: installed plugins
+    are loaded, and those that are named here. Where that is not enough, the error names the plugins of the run.
 
     Args:
         path: a run's folder, or a `.pt` file that a run wrote.
         behavior: which behavior, where a folder holds several.
+        plugins: plugin objects to register besides the installed ones.
+        plugin_names: names as `-p` takes them.
+        plugins_dir: a folder of .py files to load as plugins, as `--plugins-dir`.
 
     Raises:
         CheckpointError: there is no checkpoint there, it is damaged, or another tool wrote it.
-        UsageError: the folder holds several behaviors and none or an unknown one is named.
+        UsageError: the folder holds several behaviors and none or an unknown one is named; or a plugin lies in the
+            folder of a run.
     """
     path = Path(path)
+    own = [path] if path.is_dir() else []
+
+    @contextlib.contextmanager
+    def around(candidate: Candidate) -> Iterator[None]:
+        refuse_in_run(candidate, own)
+        yield
+
+    manager = load_plugins(names=plugin_names, plugins_dir=plugins_dir, around=around)
+    for plugin in plugins:
+        manager.register(plugin)
     if path.is_dir():
         behaviors = _newest(path)
         if behavior is None and len(behaviors) == 1:
@@ -170,7 +202,6 @@ def load(path: str | Path, behavior: str | None = None) -> LoadedPolicy:
         if behavior not in behaviors:
             raise UsageError(f"{path} holds the behaviors {', '.join(behaviors)}: name one of them as `behavior`.")
         path = behaviors[behavior]
-    manager = load_plugins()
     with loading_from(Path(path), manager):
         return _loaded(read_state(Path(path)), manager)
 
@@ -203,7 +234,7 @@ def _loaded(state: Mapping[str, Any], manager: PluginManager) -> LoadedPolicy:
             header["behavior"],
         )
     settings = {"behaviors": {header["behavior"]: json.loads(header["settings"])}}
-    options = _options(settings, manager, {"torch_settings.device": "cpu"}, ())
+    options = _options(settings, manager, {"torch_settings.device": "cpu"})
     trainer_type: type[Trainer] = manager.collect_mapping("get_trainer_types")[
         options.settings_for(header["behavior"]).trainer_type
     ]

@@ -26,6 +26,7 @@ COLLECT = frozenset(
         "get_env_types",
         "get_trainer_types",
         "get_reward_signals",
+        "get_plugin_settings",
         "summary_stats",
         "register_side_channels",
         "export_model",

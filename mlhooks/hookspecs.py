@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import click
     from mlagents_envs.base_env import BaseEnv, BehaviorSpec
     from mlagents_envs.side_channel.side_channel import SideChannel
+    from pydantic import BaseModel
 
     from mlhooks.envs.manager import EnvManager, Worker
     from mlhooks.plugins import PluginManager
@@ -83,6 +84,18 @@ def get_trainer_types() -> Mapping[str, type[Trainer]]:
 def get_reward_signals() -> Mapping[str, tuple[type[RewardSignal], type[RewardSignalSettings]]]:
     """Return reward signals: the name under `reward_signals` -> its class and the model of its settings.
 
+    Collected once, before the configuration is read; a failure, or two plugins that claim one name, stops the run.
+    """
+
+
+@hookspec
+def get_plugin_settings() -> Mapping[str, type[BaseModel]]:
+    """Return settings of a plugin's own: the name under `plugins.settings` in a configuration -> their pydantic model.
+
+    Name them as the plugin. They are checked as all other settings are, and the run's options hold the model, with its
+    defaults where the configuration says nothing: `options.plugins.settings["name"]`, as in `configure`. A subclass of
+    `mlhooks.plugin.SettingsModel` reads numbers as the rest of a configuration does; any other pydantic model without
+    aliases will do. Give each setting a default.
     Collected once, before the configuration is read; a failure, or two plugins that claim one name, stops the run.
     """
 

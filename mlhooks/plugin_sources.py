@@ -65,10 +65,14 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A plugin that is known and not yet imported; it can be pickled, to be imported by another process."""
+    """A plugin that is known and not yet imported; it can be pickled, to be imported by another process.
+
+    `asked` is what `-p` may say from any folder to load it, where it was asked for: a name, or an absolute path.
+    """
 
     origin: Origin
     importer: Callable[[], object]
+    asked: str = ""
 
     def load(self) -> object:
         """Import the plugin; an exception becomes a PluginError that names the culprit."""
@@ -107,6 +111,16 @@ def short_name(name: str) -> str:
     return name.rpartition(".")[2] if name in BUILTIN_PLUGINS else name
 
 
+def is_file(text: str) -> bool:
+    """Whether what `-p` or a configuration names is a .py file, not a plugin or a module."""
+    return text.endswith(".py")
+
+
+def name_of(text: str) -> str:
+    """The name that a plugin has which `-p` or a configuration names so."""
+    return Path(text.replace("\\", "/")).stem if is_file(text) else short_name(text)
+
+
 def from_entry_points(group: str = GROUP) -> list[Candidate]:
     """The plugins of installed packages, ordered by distribution and name so that the order is the same everywhere."""
     found = [
@@ -134,15 +148,16 @@ def from_folder(folder: Path) -> list[Candidate]:
     return [from_file(path) for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
 
 
-def from_file(path: Path) -> Candidate:
-    """The plugin in one .py file."""
-    return Candidate(Origin(path.stem, source=f"file {path}"), partial(_import_file, path.resolve()))
+def from_file(path: Path, option: str = "-p") -> Candidate:
+    """The plugin in one .py file; `option` says in errors how it was asked for."""
+    asked = os.path.abspath(path)  # noqa: PTH100 - a link stays one
+    return Candidate(Origin(path.stem, source=f"file {path}"), partial(_import_file, path.resolve(), option), asked)
 
 
-def _import_file(path: Path) -> object:
+def _import_file(path: Path, option: str) -> object:
     if not path.is_file():
         near = nearest(path.name, (file.name for file in path.parent.glob("*.py")))
-        raise UsageError(f"-p {path.name}: there is no file {path}{near}")
+        raise UsageError(f"{_said(option, path.name)}there is no file {path}{near}")
     # The prefix keeps a plugin file called json.py from taking the place of the module json.
     name = f"{FILES}.{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -158,28 +173,35 @@ def _import_file(path: Path) -> object:
     return module
 
 
-def from_name(name: str, known: Iterable[str]) -> Candidate:
-    """The plugin that `-p NAME` asks for, where NAME is a module or a .py file."""
-    if name.endswith(".py"):
-        return from_file(Path(name))
+def _said(option: str, name: str) -> str:
+    return f"{option} {name}: " if option else ""
+
+
+def from_name(name: str, known: Iterable[str], option: str = "-p") -> Candidate:
+    """The plugin that `-p NAME` asks for, where NAME is a module or a .py file; `option` says so in errors."""
+    if is_file(name):
+        return from_file(Path(name), option)
     top = name.partition(".")[0]
     try:
         found = distribution(top)
         origin = Origin(name, found.name, found.version, f"module {name}")
     except (PackageNotFoundError, ValueError):
         origin = Origin(name, source=f"module {name}")
-    return Candidate(origin, partial(_import_module, name, tuple(known)))
+    return Candidate(origin, partial(_import_module, name, tuple(known), option), name)
 
 
-def _import_module(name: str, known: tuple[str, ...]) -> object:
+def _import_module(name: str, known: tuple[str, ...], option: str) -> object:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
-        if Path(f"{name}.py").is_file():
-            raise UsageError(f"-p {name}: no such module; to load the file of this folder say -p {name}.py") from error
-        raise UsageError(f"-p {name}: there is no plugin or module of that name{nearest(name, known)}") from error
+        if option and Path(f"{name}.py").is_file():
+            hint = f"no such module; to load the file of this folder say {option} {name}.py"
+            raise UsageError(f"{_said(option, name)}{hint}") from error
+        raise UsageError(
+            f"{_said(option, name)}there is no plugin or module of that name{nearest(name, known)}"
+        ) from error
 
 
 def defining(plugin: object, origin: Origin) -> Candidate | None:

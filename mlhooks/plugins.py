@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import sys
@@ -17,7 +18,7 @@ from mlhooks.answers import CHECKS
 from mlhooks.containment import CONTAINED_COLLECT, DisabledPlugin, Guard
 from mlhooks.errors import PluginError, PluginUnfit
 from mlhooks.plugin_fit import check_fit, known_hooks
-from mlhooks.plugin_sources import BUILTIN, BUILTIN_PLUGINS, Candidate, Origin, defining, nearest, short_name
+from mlhooks.plugin_sources import BUILTIN, BUILTIN_PLUGINS, Candidate, Origin, defining, name_of, nearest, short_name
 
 __all__ = ["BUILTIN_PLUGINS", "DisabledPlugin", "Origin", "PluginInfo", "PluginManager", "find_plugins", "load_plugins"]
 
@@ -227,6 +228,16 @@ class PluginManager(pluggy.PluginManager):
         rows = [self._info(name, order, self._hooks_of(name)) for order, name in enumerate(registered, start=1)]
         return rows + [self._info(name, 0, ()) for name in blocked]
 
+    @property
+    def others(self) -> dict[str, str]:
+        """The plugins that did not come with mlhooks, by name: distribution and version, or where they came from."""
+        return {
+            row.name: f"{row.distribution} {row.version}" if row.distribution else row.source
+            for row in self.describe()
+            if not (row.blocked or row.distribution == "mlhooks" or row.name in BUILTIN_PLUGINS)
+            and not row.source.startswith("registered by ")
+        }
+
     def take_out(self, disabled: DisabledPlugin) -> None:
         """Unregister a plugin that failed too often, and remember why; it still gets `run_finished`, to close files."""
         self.disabled.append(disabled)
@@ -305,14 +316,19 @@ class PluginManager(pluggy.PluginManager):
 
 
 def find_plugins(
-    *, names: Iterable[str] = (), plugins_dir: Path | None = None, autoload: bool | None = None
+    *,
+    names: Iterable[str] = (),
+    plugins_dir: Path | None = None,
+    autoload: bool | None = None,
+    configured: Sequence[str] = (),
 ) -> tuple[list[Candidate], list[str]]:
     """All plugins that a run would load, in their order and without importing any, and the names that are blocked.
 
-    `names` are the values of `-p`: `NAME` or `no:NAME`, of which the last one about a name counts.
+    `names` are the values of `-p`: `NAME` or `no:NAME`, of which the last one about a name counts. `configured` are
+    such values, too, which a configuration has in front of them.
     """
     wanted: dict[str, bool] = {}
-    for text in names:
+    for text in [*configured, *names]:
         name = short_name(text.removeprefix("no:"))
         wanted.pop(name, None)
         wanted[name] = not text.startswith("no:")
@@ -324,10 +340,15 @@ def find_plugins(
     for name in (name for name, load in wanted.items() if load):
         if name not in {candidate.origin.name for candidate in found}:
             named = [candidate for candidate in installed if candidate.origin.name == name]
-            found += named or [plugin_sources.from_name(name, known)]
+            option = "" if name in configured else "-p"
+            found += named or [plugin_sources.from_name(name, known, option)]
     if plugins_dir is not None:
         found += plugin_sources.from_folder(plugins_dir)
-    return found, [name for name, load in wanted.items() if not load]
+    return found, [name if name in known else name_of(name) for name, load in wanted.items() if not load]
+
+
+def _as_it_is(_: Candidate) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
 
 
 def load_plugins(
@@ -337,6 +358,8 @@ def load_plugins(
     strict: bool = False,
     autoload: bool | None = None,
     trace: bool = False,
+    configured: Sequence[str] = (),
+    around: Callable[[Candidate], contextlib.AbstractContextManager[None]] = _as_it_is,
 ) -> PluginManager:
     """Return a manager with the built-in plugins, those of installed packages, and those asked for.
 
@@ -346,21 +369,25 @@ def load_plugins(
         strict: Whether the failure of an observer stops the run.
         autoload: Whether entry points are loaded unasked; None asks MLHOOKS_DISABLE_PLUGIN_AUTOLOAD.
         trace: Whether every hook call is written to stderr.
+        configured: As `names`, and in front of them, from a configuration.
+        around: Called with each plugin before it is imported; a context in which that is done.
 
     Raises:
         PluginError: a plugin does not load, or (PluginUnfit) does not fit; names it and says how to block it.
         UsageError: `names` or `plugins_dir` name something that does not exist.
     """
-    candidates, blocked = find_plugins(names=names, plugins_dir=plugins_dir, autoload=autoload)
+    names = list(names)
+    candidates, blocked = find_plugins(names=names, plugins_dir=plugins_dir, autoload=autoload, configured=configured)
     known = {candidate.origin.name for candidate in candidates}
     for name in blocked:
-        if name not in known and (guess := nearest(name, known)):
+        if f"no:{name}" in names and name not in known and (guess := nearest(name, known)):
             logger.warning("-p no:%s blocks nothing that is installed%s", name, guess)
     manager = PluginManager(strict, blocked)
     if trace:
         manager.trace.root.setwriter(sys.stderr.write)
         manager.enable_tracing()
     for candidate in candidates:
-        manager.add(candidate)
+        with around(candidate):
+            manager.add(candidate)
     manager.check_pending()
     return manager

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from mlhooks.envs.manager import EnvManager
-from mlhooks.settings import HyperparameterSettings, RewardSignalSettings
+from mlhooks.settings import HyperparameterSettings, RewardSignalSettings, SettingsModel
 from mlhooks.training.optimizer import Optimizer
 from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal
@@ -54,6 +54,7 @@ ANSWERS: dict[str, tuple[Any, Any]] = {
     "get_env_types": ({"aa": print}, {"bb": print}),
     "get_trainer_types": ({"a": AnyTrainer}, {"b": AnyTrainer}),
     "get_reward_signals": ({"a": (AnySignal, RewardSignalSettings)}, {"b": (AnySignal, RewardSignalSettings)}),
+    "get_plugin_settings": ({"a": SettingsModel}, {"b": SettingsModel}),
     "create_env_manager": (AnyManager(), AnyManager()),
     "create_policy": (AnyPolicy(), AnyPolicy()),
     "create_optimizer": (AnyOptimizer(), AnyOptimizer()),

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import BaseModel, Field, RootModel
 
 from mlhooks import hookimpl
 from mlhooks.errors import PluginError
 from mlhooks.plugins import Origin, PluginManager
-from mlhooks.settings import RewardSignalSettings
+from mlhooks.settings import RewardSignalSettings, SettingsModel
 from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.trainer import Trainer
 from tests.parts import ANSWERS, AnyChannel, AnyManager, AnyPolicy, AnySignal, AnyTrainer
@@ -49,6 +50,13 @@ class Endless(dict):
         raise ValueError("no text either")
 
 
+class Aliased(BaseModel):
+    key: int = Field(1, validation_alias="other")
+
+
+class Listed(RootModel[list[int]]): ...
+
+
 SIGNAL = (AnySignal, RewardSignalSettings)
 WRONG = [
     ("register_commands", "command", "must add its commands to `cli`"),
@@ -77,6 +85,12 @@ WRONG = [
     ("get_reward_signals", {"mine": SIGNAL[::-1]}, "the first of its 'mine' is <class"),
     ("get_reward_signals", {"mine": (AnySignal, dict)}, "the second of its 'mine' is <class 'dict'>"),
     ("get_reward_signals", {"mine": (Abstract, RewardSignalSettings)}, "which lacks evaluate"),
+    ("get_plugin_settings", SettingsModel, "and must return a mapping of names to pydantic models"),
+    ("get_plugin_settings", {3: SettingsModel}, "the key 3, an int"),
+    ("get_plugin_settings", {"mine": dict}, "its 'mine' is <class 'dict'>, and must be a subclass of mlhooks.plugin"),
+    ("get_plugin_settings", {"mine": Listed}, "its 'mine' is <class 'tests.test_answers.Listed'>"),
+    ("get_plugin_settings", {"mine": Aliased()}, "a section of settings; return the class Aliased"),
+    ("get_plugin_settings", {"mine": Aliased}, "its 'mine' has an alias for 'key'"),
     ("create_env_manager", 3, "returned an int, which is no mlhooks.plugin.EnvManager, and has no ready"),
     ("create_env_manager", AnyManager, "returned the class AnyManager, which is no"),
     ("create_policy", 3, "returned 3, an int, and must return a mlhooks.plugin.Policy"),

@@ -172,6 +172,15 @@ def test_another_network(reader, capfd):
     assert "5 episodes: mean reward" in out
 
 
+def test_plugins_of_a_configuration(reader, capfd):
+    for block in section("Plugins of a configuration"):
+        reader.follow(block)
+    out = capfd.readouterr().out
+    assert [len(digits) for digits in re.findall(r"^best mean reward: \d+\.(\d+)$", out, re.MULTILINE)] == [3, 2]
+    assert out.count(f"  plugins      best (file {Path('best.py')})") == 2
+    assert "best:\n      digits: 3" in out
+
+
 @pytest.mark.parametrize("validated", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_package(reader, validated):
     for block in section("A package"):
@@ -187,7 +196,7 @@ def test_package(reader, validated):
 def test_every_snippet_is_executed():
     tested = [
         *("A statistics writer", "A trainer in four steps", "Another optimizer for PPO", "Another network"),
-        *("An environment", "A package"),
+        *("An environment", "Plugins of a configuration", "A package"),
     ]
     assert [block for title in tested for block in section(title)] == list(blocks(PAGE))
     assert {block.language for block in blocks(PAGE)} <= {"python", "yaml", "bash", "toml", "text"}

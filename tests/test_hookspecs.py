@@ -34,6 +34,7 @@ FATAL = {
     "get_env_types",
     "get_trainer_types",
     "get_reward_signals",
+    "get_plugin_settings",
     "create_env_manager",
     "create_policy",
     "create_optimizer",

@@ -15,21 +15,20 @@ from mlhooks.example_configs import find_config
 
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager
-    from mlhooks.settings import Finding, SettingsRegistry
+    from mlhooks.settings import Configuration, Finding
 
 logger = logging.getLogger("mlhooks")
 
 
-def _plugins(plugin_names: tuple[str, ...], plugins_dir: Path | None) -> PluginManager:
-    from mlhooks.plugins import load_plugins
+def _read(
+    file: Path | None, overrides: tuple[str, ...], plugin_names: tuple[str, ...], plugins_dir: Path | None
+) -> tuple[Configuration, PluginManager]:
+    """Read a file, and load the plugins with which it is to be checked."""
+    from mlhooks.settings import read_configuration
+    from mlhooks.training.named_plugins import name_all_plugins
 
-    return load_plugins(names=plugin_names, plugins_dir=plugins_dir)
-
-
-def _registry(plugin_names: tuple[str, ...], plugins_dir: Path | None) -> SettingsRegistry:
-    from mlhooks.settings import SettingsRegistry
-
-    return SettingsRegistry.from_plugins(_plugins(plugin_names, plugins_dir))
+    named = name_all_plugins(read_configuration(file), overrides=overrides, names=plugin_names, plugins_dir=plugins_dir)
+    return named.configuration, named.load()
 
 
 def _check(
@@ -46,7 +45,7 @@ def _check(
     """
     from mlhooks.settings.findings import Finding, lines
 
-    findings = _findings(file, _plugins(plugin_names, plugins_dir), overrides)
+    findings = _findings(file, overrides, plugin_names, plugins_dir)
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = len(findings) - errors
     valid = errors == 0 and (warnings == 0 or not strict)
@@ -61,12 +60,20 @@ def _check(
         click.get_current_context().exit(UsageError.exit_code)
 
 
-def _findings(file: Path, plugins: PluginManager, overrides: tuple[str, ...]) -> list[Finding]:
+def _findings(
+    file: Path, overrides: tuple[str, ...], plugin_names: tuple[str, ...], plugins_dir: Path | None
+) -> list[Finding]:
     from mlhooks.errors import MlhooksError
     from mlhooks.training.admission import admit, findings_of
 
     try:
-        return admit(file, plugins, overrides=overrides).warnings
+        configuration, plugins = _read(file, overrides, plugin_names, plugins_dir)
+    except UsageError as error:
+        if not error.findings:  # it is about the command line, not about the file
+            raise
+        return list(error.findings)
+    try:
+        return admit(configuration, plugins, overrides=overrides).warnings
     except MlhooksError as error:
         if error.exit_code != UsageError.exit_code:
             raise
@@ -84,10 +91,11 @@ def _show(
 
     Defaults are filled in, as a run stores them in its configuration.yaml.
     """
-    from mlhooks.settings import load_run_options
+    from mlhooks.settings import SettingsRegistry, load_run_options
     from mlhooks.settings.findings import lines
 
-    loaded = load_run_options(file, _registry(plugin_names, plugins_dir), overrides=overrides)
+    configuration, plugins = _read(file, overrides, plugin_names, plugins_dir)
+    loaded = load_run_options(configuration, SettingsRegistry.from_plugins(plugins), overrides=overrides)
     for line in lines(loaded.warnings):
         logger.warning("%s", line)
     if as_json:
@@ -96,18 +104,20 @@ def _show(
         click.echo(loaded.options.to_yaml(), nl=False)
 
 
-def _schema(plugin_names: tuple[str, ...], plugins_dir: Path | None) -> None:
+def _schema(file: Path | None, plugin_names: tuple[str, ...], plugins_dir: Path | None) -> None:
     """Print the JSON Schema of the files.
 
-    It knows the trainer types and reward signals of the installed plugins.
+    It knows what installed plugins add to them, and the plugins that FILE names, if there is one.
     """
+    from mlhooks.settings import SettingsRegistry
     from mlhooks.settings.schema import configuration_schema
 
-    click.echo(json.dumps(configuration_schema(_registry(plugin_names, plugins_dir)), indent=1))
+    _, plugins = _read(file, (), plugin_names, plugins_dir)
+    click.echo(json.dumps(configuration_schema(SettingsRegistry.from_plugins(plugins)), indent=1))
 
 
-def _file() -> click.Argument:
-    return click.Argument(["file"], type=find_config)
+def _file(required: bool = True) -> click.Argument:
+    return click.Argument(["file"], type=find_config, required=required)
 
 
 def _overrides() -> click.Option:
@@ -141,6 +151,6 @@ config = click.Group(
             help=_show.__doc__,
             params=[_file(), _json("Print JSON instead of YAML."), _overrides(), *plugin_options()],
         ),
-        Command("schema", callback=_schema, help=_schema.__doc__, params=[*plugin_options()]),
+        Command("schema", callback=_schema, help=_schema.__doc__, params=[_file(required=False), *plugin_options()]),
     ],
 )

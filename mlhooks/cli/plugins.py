@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -15,22 +16,42 @@ import click
 from mlhooks.cli.check import check
 from mlhooks.cli.new import new
 from mlhooks.cli.options import Command, Group, plugin_options
+from mlhooks.example_configs import find_config
+from mlhooks.plugin_sources import Candidate
 from mlhooks.plugins import PluginInfo, PluginManager, find_plugins, load_plugins
 
 
-def _list(plugin_names: tuple[str, ...], plugins_dir: Path | None, as_json: bool, names_only: bool) -> None:
+def _list(
+    plugin_names: tuple[str, ...], plugins_dir: Path | None, config: Path | None, as_json: bool, names_only: bool
+) -> None:
     if click.get_current_context().invoked_subcommand is not None:
         return
+    find, load = _ways(plugin_names, plugins_dir, config)
     if names_only:
-        candidates, blocked = find_plugins(names=plugin_names, plugins_dir=plugins_dir)
+        candidates, blocked = find()
         names = [candidate.origin.name for candidate in candidates]
         click.echo("\n".join(name for name in names if name not in blocked))
         return
-    rows = load_plugins(names=plugin_names, plugins_dir=plugins_dir).describe()
+    rows = load().describe()
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
     else:
         _print_table(rows)
+
+
+def _ways(
+    plugin_names: tuple[str, ...], plugins_dir: Path | None, config: Path | None
+) -> tuple[Callable[[], tuple[list[Candidate], list[str]]], Callable[[], PluginManager]]:
+    """Return what finds the plugins of a run, and what loads them."""
+    if config is None:
+        asked: dict[str, Any] = {"names": plugin_names, "plugins_dir": plugins_dir}
+        return partial(find_plugins, **asked), partial(load_plugins, **asked)
+    # Here, because whoever only asks for names need not wait for what reads a configuration.
+    from mlhooks.settings import read_configuration
+    from mlhooks.training.named_plugins import name_all_plugins
+
+    named = name_all_plugins(read_configuration(config), names=plugin_names, plugins_dir=plugins_dir)
+    return named.find, named.load
 
 
 def _print_table(rows: list[PluginInfo]) -> None:
@@ -72,6 +93,12 @@ plugins = Group(
     invoke_without_command=True,
     params=[
         *plugin_options(),
+        click.Option(
+            ["--config"],
+            type=find_config,
+            metavar="CONFIG",
+            help="List those that a run of this configuration would load.",
+        ),
         click.Option(["--json", "as_json"], is_flag=True, help="Print a list of objects instead of a table."),
         click.Option(["--names", "names_only"], is_flag=True, help="Print names only, without importing any plugin."),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mlhooks.settings.base import Problem, SettingsModel, derived, extension
 from mlhooks.settings.behaviors import BehavioralCloningSettings, SelfPlaySettings, TrainerSettings
+from mlhooks.settings.configuration import Configuration, read_configuration
 from mlhooks.settings.environment_parameters import (
     CompletionCriteriaSettings,
     ConstantSettings,
@@ -31,6 +32,7 @@ from mlhooks.settings.network import (
     NetworkSettings,
 )
 from mlhooks.settings.paths import PathText
+from mlhooks.settings.plugins import PluginsSettings
 from mlhooks.settings.registry import SettingsRegistry
 from mlhooks.settings.resolve import LoadedOptions, load_run_options
 from mlhooks.settings.reward_signals import (
@@ -53,6 +55,7 @@ __all__ = [
     "CheckpointSettings",
     "CompletionCriteriaSettings",
     "ConditioningType",
+    "Configuration",
     "ConstantSettings",
     "CuriositySettings",
     "EncoderType",
@@ -74,6 +77,7 @@ __all__ = [
     "OnPolicyHyperparameters",
     "ParameterRandomizationSettings",
     "PathText",
+    "PluginsSettings",
     "Problem",
     "RNDSettings",
     "RewardSignalSettings",
@@ -88,4 +92,5 @@ __all__ = [
     "derived",
     "extension",
     "load_run_options",
+    "read_configuration",
 ]

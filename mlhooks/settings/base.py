@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from mlhooks.settings.findings import KeyPath, Severity
 from mlhooks.settings.reading import read_as
@@ -34,7 +35,7 @@ class _Derived:
     compute: Callable[[Any], Any]
 
 
-def extension(default: Any, *, description: str, **constraints: Any) -> Any:
+def extension(default: Any = PydanticUndefined, *, description: str, **constraints: Any) -> Any:
     """Declare an optional setting that ML-Agents does not have; it is dumped only when it was set."""
     return Field(default, description=description, json_schema_extra={_EXTENSION: True}, **constraints)
 
@@ -102,10 +103,13 @@ class SettingsModel(BaseModel):
 def _plain(value: Any) -> Any:
     if isinstance(value, SettingsModel):
         return value.as_dict()
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return value
+    # Plugins' settings may be paths, dates and whatever else pydantic reads.
+    return value if isinstance(value, str | int | float | None) else to_jsonable_python(value)

@@ -1,10 +1,12 @@
-"""What the installed plugins add to the schema: hyperparameters by trainer type, settings by reward signal."""
+"""What plugins add to the schema: hyperparameters by trainer type, settings by reward signal, and their own ones."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
+
+from pydantic import BaseModel
 
 from mlhooks.errors import PluginError
 from mlhooks.settings.hyperparameters import HyperparameterSettings
@@ -16,20 +18,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SettingsRegistry:
-    """The trainer types and reward signals that a configuration may name.
+    """The trainer types, reward signals and plugins' settings that a configuration may name.
 
     Args:
         trainer_types: `trainer_type` -> trainer class, which names its model as `hyperparameters_type`.
         reward_signals: name -> class and settings model; ML-Agents' own signals are known without being installed.
+        plugin_settings: name under `plugins.settings` -> its model.
+        blocked: names of plugins that are kept out, and whose settings are therefore passed over.
     """
 
     trainer_types: Mapping[str, type]
     reward_signals: Mapping[str, tuple[type, type[RewardSignalSettings]]] = field(default_factory=dict)
+    plugin_settings: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    blocked: frozenset[str] = frozenset()
 
     @classmethod
     def from_plugins(cls, plugins: PluginManager) -> Self:
         """Ask the plugins."""
-        return cls(plugins.collect_mapping("get_trainer_types"), plugins.collect_mapping("get_reward_signals"))
+        return cls(
+            plugins.collect_mapping("get_trainer_types"),
+            plugins.collect_mapping("get_reward_signals"),
+            plugins.collect_mapping("get_plugin_settings"),
+            frozenset(name for name, plugin in plugins.list_name_plugin() if plugin is None),
+        )
 
     def hyperparameters(self, trainer_type: str) -> type[HyperparameterSettings] | None:
         """Return the model of a trainer type's hyperparameters, or None if no plugin provides the type.

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mlhooks.errors import SettingsError
 from mlhooks.settings.behavior_sections import DefaultSettings, build_behavior, build_defaults
 from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
+from mlhooks.settings.configuration import Configuration, Source, read_configuration
 from mlhooks.settings.findings import Finding, error_from, in_order, nearest, shown
 from mlhooks.settings.old_layout import HOW_TO_CONVERT, old_layout_key
 from mlhooks.settings.origin import Origin
 from mlhooks.settings.overrides import apply_flags, apply_overrides
 from mlhooks.settings.parameter_sections import build_parameter
+from mlhooks.settings.plugin_section import build_plugins
 from mlhooks.settings.reading import copied
 from mlhooks.settings.registry import SettingsRegistry
 from mlhooks.settings.report import Report
 from mlhooks.settings.run_options import FOR_ONE_RUN, RunOptions
 from mlhooks.settings.sections import build, report_no_section
-from mlhooks.settings.yaml_source import Document, read_yaml
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class LoadedOptions:
 
 
 def load_run_options(
-    source: Path | str | Mapping[str, Any] | None,
+    source: Source | Configuration,
     registry: SettingsRegistry,
     *,
     flags: Mapping[str, Any] | None = None,
@@ -42,8 +42,9 @@ def load_run_options(
     """Load and resolve a configuration.
 
     Args:
-        source: a YAML file, its content as a mapping, or None for a run without a configuration.
-        registry: what the installed plugins add to the schema.
+        source: a YAML file, its content as a mapping, None for a run without a configuration, or what was read already.
+            The plugins that it names are not loaded here.
+        registry: what the plugins add to the schema.
         flags: settings by dotted key that were given as flags; `behaviors.*.KEY` means every behavior. They win over
             the file.
         overrides: `KEY.PATH=VALUE` texts, VALUE in YAML; they win over the flags.
@@ -53,11 +54,11 @@ def load_run_options(
     Raises:
         SettingsError: the configuration is not valid; lists every error, and has them as `findings`.
     """
-    document, file = _read(source)
-    report = Report(Origin(file, document), registry)
-    report.findings.extend(document.findings)
-    raw = document.value
-    if not _is_configuration(raw, report):
+    configuration = read_configuration(source)
+    report = Report(Origin(configuration.file, configuration.document), registry)
+    report.findings.extend([*configuration.document.findings, *configuration.findings])
+    raw = configuration.document.value
+    if not is_configuration(raw, report):
         raise error_from(SettingsError, report.findings)
     # A section left empty means its defaults.
     values = {
@@ -65,11 +66,11 @@ def load_run_options(
     }
     apply_flags(values, flags or {}, report)
     apply_overrides(values, overrides, report)
-    options = _build_run(values, registry, report)
+    options = _build_run(values, configuration, registry, report)
     if options is None or report.failed:
         raise error_from(SettingsError, report.findings)
     options._origin = report.origin
-    if source is None and options.default_settings is None and DEFAULT_TRAINER_TYPE in registry.trainer_types:
+    if not configuration.given and options.default_settings is None and DEFAULT_TRAINER_TYPE in registry.trainer_types:
         options._fallback = build_behavior({}, ("behaviors",), registry, report, None)
     if for_run:
         _pass_over_flags_of_the_file(options, report)
@@ -80,13 +81,8 @@ def load_run_options(
     return LoadedOptions(options, in_order(report.findings))
 
 
-def _read(source: Path | str | Mapping[str, Any] | None) -> tuple[Document, str | None]:
-    if isinstance(source, Path | str):
-        return read_yaml(Path(source)), str(source)
-    return Document({} if source is None else source, None), None
-
-
-def _is_configuration(raw: Any, report: Report) -> bool:
+def is_configuration(raw: Any, report: Report) -> bool:
+    """Whether a file holds sections; if it does not, the report says what it holds."""
     if raw is None:
         report.add((), "the file is empty; a configuration needs at least the section behaviors")
     elif not isinstance(raw, Mapping):
@@ -98,8 +94,12 @@ def _is_configuration(raw: Any, report: Report) -> bool:
     return False
 
 
-def _build_run(values: dict[str, Any], registry: SettingsRegistry, report: Report) -> RunOptions | None:
+def _build_run(
+    values: dict[str, Any], configuration: Configuration, registry: SettingsRegistry, report: Report
+) -> RunOptions | None:
     ready: dict[str, Any] = {}
+    if "plugins" in values or registry.plugin_settings or configuration.plugins:
+        ready["plugins"] = build_plugins(values.get("plugins", {}), configuration, registry, report)
     defaults: DefaultSettings | None = None
     if "default_settings" in values:
         defaults = build_defaults(values["default_settings"], registry, report)

@@ -16,6 +16,7 @@ from mlhooks.settings.environment_parameters import FLOAT32, INT32, EnvironmentP
 from mlhooks.settings.findings import Finding, error_from, nearest
 from mlhooks.settings.origin import Origin
 from mlhooks.settings.paths import PathText, RunId
+from mlhooks.settings.plugins import PluginsSettings
 from mlhooks.settings.reading import check_text
 from mlhooks.settings.yaml_values import dump_yaml
 
@@ -168,6 +169,9 @@ class RunOptions(SettingsModel):
         default_factory=CheckpointSettings, description="Where the run is stored, and how it starts."
     )
     torch_settings: TorchSettings = Field(default_factory=TorchSettings, description="Where and how torch computes.")
+    plugins: PluginsSettings = extension(
+        default_factory=PluginsSettings, description="The plugins to load, and settings of their own."
+    )
     debug: bool = Field(default=False, description="Say more while running.")
 
     _fallback: TrainerSettings | None = PrivateAttr(default=None)

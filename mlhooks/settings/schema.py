@@ -6,9 +6,9 @@ import json
 import re
 from typing import Any, TypeAlias
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from mlhooks.settings.base import SettingsModel
 from mlhooks.settings.environment_parameters import SAMPLERS
 from mlhooks.settings.registry import SettingsRegistry
 from mlhooks.settings.run_options import RunOptions
@@ -19,19 +19,20 @@ _NULL: Schema = {"type": "null"}
 
 
 def configuration_schema(registry: SettingsRegistry) -> Schema:
-    """Return a JSON Schema (draft 2020-12) with the trainer types and reward signals of `registry`.
+    """Return a JSON Schema (draft 2020-12) with all that plugins add by `registry`.
 
     An editor should point at doubtful spellings, so the schema forbids the keys that are only worth a warning, and
     text where a number belongs.
     """
     trainers = {name: registry.hyperparameters(name) for name in sorted(registry.trainer_types)}
     signals = registry.reward_signal_models()
-    models: list[type[SettingsModel]] = [RunOptions, *SAMPLERS.values(), *signals.values()]
+    models: list[type[BaseModel]] = [RunOptions, *SAMPLERS.values(), *signals.values()]
     models += [model for model in trainers.values() if model is not None]
+    models += registry.plugin_settings.values()
     references, definitions = models_json_schema([(model, "validation") for model in dict.fromkeys(models)])
     parts: dict[str, Schema] = definitions["$defs"]
 
-    def reference(model: type[SettingsModel]) -> Schema:
+    def reference(model: type[BaseModel]) -> Schema:
         return dict(references[model, "validation"])
 
     settings = parts["TrainerSettings"]
@@ -42,6 +43,10 @@ def configuration_schema(registry: SettingsRegistry) -> Schema:
         "minProperties": 1,
     }
     settings["properties"]["framework"] = {"description": "Deprecated and ignored.", "deprecated": True}
+    parts["PluginsSettings"]["properties"]["settings"] |= {
+        "properties": {name: reference(model) for name, model in registry.plugin_settings.items()},
+        "additionalProperties": False,
+    }
     parts["Sampler"] = _sampler({name: reference(model) for name, model in SAMPLERS.items()})
     parts["Lesson"]["properties"]["value"] = {"$ref": "#/$defs/Sampler"}
     run = parts.pop("RunOptions")

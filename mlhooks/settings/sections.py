@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -16,7 +16,7 @@ from mlhooks.settings.findings import KeyPath, nearest, shown
 from mlhooks.settings.reading import as_written
 from mlhooks.settings.report import Report
 
-ModelT = TypeVar("ModelT", bound=SettingsModel)
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def build(
@@ -65,7 +65,7 @@ def build(
         return None
     if failed:
         return None
-    problems = list(settings.problems())
+    problems = list(settings.problems()) if isinstance(settings, SettingsModel) else []
     for problem in problems:
         report.add((*path, *problem.key), problem.message, severity=problem.severity)
     return None if any(problem.severity == "error" for problem in problems) else settings
@@ -79,21 +79,22 @@ def report_no_section(raw: Any, path: KeyPath, report: Report, keys: Mapping[str
     report.add(path, message, found=shown(raw), allowed=", ".join(keys) or None)
 
 
-def _section_model(field: FieldInfo, value: Any) -> type[SettingsModel] | None:
+def _section_model(field: FieldInfo, value: Any) -> type[BaseModel] | None:
     """Return the model of a field that is a section, unless it may be null and is."""
     kinds = get_args(field.annotation) or (field.annotation,)
     if value is None and type(None) in kinds:
         return None
-    models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, SettingsModel)]
+    models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
     return models[0] if len(models) == 1 else None
 
 
-def _report_unknown_key(key: str, model: type[SettingsModel], path: KeyPath, report: Report) -> None:
-    message = "unknown key, which ML-Agents ignores here" if model.ignores_unknown_keys else "unknown key"
+def _report_unknown_key(key: str, model: type[BaseModel], path: KeyPath, report: Report) -> None:
+    ignored = issubclass(model, SettingsModel) and model.ignores_unknown_keys
+    message = "unknown key, which ML-Agents ignores here" if ignored else "unknown key"
     report.add(
         (*path, key),
         message,
-        severity="warning" if model.ignores_unknown_keys else "error",
+        severity="warning" if ignored else "error",
         of_key=True,
         allowed=", ".join(model.model_fields),
         nearest=report.home_of(key, path) or nearest(key, model.model_fields),
@@ -101,7 +102,7 @@ def _report_unknown_key(key: str, model: type[SettingsModel], path: KeyPath, rep
 
 
 def _report_details(
-    details: ErrorDetails, model: type[SettingsModel], raw: Mapping[str, Any], path: KeyPath, report: Report
+    details: ErrorDetails, model: type[BaseModel], raw: Mapping[str, Any], path: KeyPath, report: Report
 ) -> None:
     location, kind = details["loc"], details["type"]
     if not location:

@@ -20,7 +20,7 @@ from mlhooks.plugins import PluginManager
 if TYPE_CHECKING:
     from mlhooks.training.trainer import Trainer
 
-OFFERS = ("get_trainer_types", "get_env_types", "get_reward_signals")
+OFFERS = ("get_trainer_types", "get_env_types", "get_reward_signals", "get_plugin_settings")
 MARK = b"hookimpl"  # what is in every plugin, and in no script beside one
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from mlhooks.errors import MlhooksError, SettingsError, UsageError
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import Finding, LoadedOptions, RunOptions, SettingsRegistry, load_run_options
+from mlhooks.settings.configuration import Configuration, Source
 from mlhooks.settings.findings import KeyPath, error_from, in_order, nearest
 from mlhooks.settings.support import refuse_unsupported
 from mlhooks.training.environments import environment_name, make_factory
@@ -17,7 +18,7 @@ from mlhooks.training.name_limits import refuse_long_names
 
 
 def admit(
-    source: Path | Mapping[str, Any] | None,
+    source: Source | Configuration,
     plugins: PluginManager,
     *,
     flags: Mapping[str, Any] | None = None,

@@ -13,15 +13,6 @@ from mlhooks.plugins import PluginManager
 from mlhooks.training.manifest import read_manifest
 
 
-def other_plugins(manager: PluginManager) -> dict[str, str]:
-    """The plugins that did not come with mlhooks, by name, and where they came from."""
-    return {
-        row.name: f"{row.distribution} {row.version}" if row.distribution else row.source
-        for row in manager.describe()
-        if not row.blocked and row.distribution != "mlhooks" and not row.source.startswith("registered by ")
-    }
-
-
 @contextlib.contextmanager
 def loading_from(path: Path, manager: PluginManager) -> Iterator[None]:
     """Load the state of a checkpoint in the body; a failure names the file, and the plugins that only its run had.
@@ -38,7 +29,7 @@ def loading_from(path: Path, manager: PluginManager) -> Iterator[None]:
         yield
     except Exception as cause:
         error = _naming_file(path, cause)
-        now = other_plugins(manager)
+        now = manager.others
         missing = [f"{name!r} ({origin})" for name, origin in _made_with(path).items() if name not in now]
         if missing:
             error.add_note(f"The run was made with the plugins {', '.join(missing)}; load them again (-p).")

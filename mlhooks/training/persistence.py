@@ -21,7 +21,7 @@ from mlhooks.places import shown_path
 from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
 from mlhooks.training.checkpoints import Checkpoint, CheckpointFolder, pack, read_state
 from mlhooks.training.durable import cannot_write, writing
-from mlhooks.training.made_with import loading_from, other_plugins
+from mlhooks.training.made_with import loading_from
 from mlhooks.training.run_folder import RunFolder
 from mlhooks.training.spaces import spaces_of_file
 from mlhooks.training.state_checks import whole
@@ -38,7 +38,7 @@ class Persistence:
 
     def __init__(self, run: Run, folder: RunFolder) -> None:
         self.run, self._run_folder = run, folder
-        self._plugins = other_plugins(run.plugins)  # with those that will be taken out
+        self._plugins = run.plugins.others  # with those that will be taken out
         self._saved_at: dict[str, int] = {}
         self._warned = False  # The warning is that environments cannot tell their state.
 

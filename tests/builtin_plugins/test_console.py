@@ -14,6 +14,7 @@ from rich.console import Console
 from builtin_plugins import console, console_bars
 from mlhooks import hookimpl
 from mlhooks.errors import EnvironmentFailure, PluginError, SettingsError
+from mlhooks.plugins import Origin
 from mlhooks.stats import StatsAggregationMethod as Method
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -53,6 +54,29 @@ def clock(monkeypatch):
     clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(console, "time", clock)
     return clock
+
+
+def test_first_lines_name_the_plugins_that_did_not_come_with_mlhooks(start_run, capsys, monkeypatch, tmp_path):
+    class Mine:
+        @hookimpl
+        def configure(self, pluginmanager):
+            pluginmanager.register(Other(), "grid", origin=Origin("grid", "grid-dist", "1.2", "entry point"))
+            path = Path.cwd() / "sub" / "mine.py"
+            pluginmanager.register(Other(), "mine", origin=Origin("mine", source=f"file {path}"))
+            pluginmanager.register(Other(), "far", origin=Origin("far", source=f"file {tmp_path.parent / 'far.py'}"))
+            pluginmanager.register(Other())
+
+    class Other:
+        @hookimpl
+        def run_finished(self): ...
+
+    monkeypatch.chdir(tmp_path)
+    start_run(console, Mine())
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  plugins")]
+    assert line == (
+        "  plugins      Mine (registered in code), grid (grid-dist 1.2), "
+        f"mine (file {Path('sub', 'mine.py')}), far (file {tmp_path.parent / 'far.py'})"
+    )
 
 
 def write(trainer, step, rewards):

@@ -234,3 +234,110 @@ def test_schema_knows_the_installed_trainer_types(write: Path, capsys: pytest.Ca
         "ppo"
         not in json.loads(capsys.readouterr().out)["$defs"]["TrainerSettings"]["properties"]["trainer_type"]["enum"]
     )
+
+
+MINE = """\
+from mlhooks.plugin import Field, SettingsModel, hookimpl
+from tests.parts import AnyTrainer
+
+
+class Plain(AnyTrainer): ...
+
+
+class Settings(SettingsModel):
+    digits: int = Field(default=2, description="Decimals.")
+
+
+@hookimpl
+def get_trainer_types():
+    return {"plain": Plain}
+
+
+@hookimpl
+def get_plugin_settings():
+    return {"mine": Settings}
+"""
+
+
+@pytest.fixture
+def named(write: Path) -> Path:
+    """A file in another folder, and beside it the plugin that it names."""
+    (write / "sub").mkdir()
+    (write / "sub" / "mine.py").write_text(MINE)
+    path = write / "sub" / "named.yaml"
+    path.write_text("behaviors:\n  A: {trainer_type: plain}\nplugins:\n  load: [mine.py]\n")
+    return path
+
+
+def test_check_loads_the_plugins_that_the_file_names(named: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "check", "sub/named.yaml", "--set", "plugins.settings.mine.digits=3"]) == 0
+    assert main(["config", "check", "sub/named.yaml", "--set", "plugins.settings.mien.digits=3"]) == 2
+    assert "plugins.settings.mien: no plugin that is loaded has settings of this name" in capsys.readouterr().out
+    assert main(["config", "check", "sub/named.yaml", "-p", "no:mine"]) == 2
+    assert "no installed plugin provides this trainer type" in capsys.readouterr().out
+
+
+def test_check_names_the_line_of_a_plugin_that_is_not_there(named: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named.write_text(named.read_text().replace("mine.py", "mien.py"))
+    assert main(["config", "check", "sub/named.yaml"]) == 2
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{Path('sub', 'named.yaml')}:4:10: error: plugins.load.0: there is no file ")
+    assert first.endswith("; did you mean mine.py?")
+    assert last == f"{Path('sub', 'named.yaml')} is not valid: 1 error, 0 warnings."
+    assert main(["config", "check", "--json", "sub/named.yaml"]) == 2
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (finding["line"], finding["column"], finding["key"]) == (4, 10, "plugins.load.0")
+
+
+def test_check_names_the_line_of_a_plugin_that_fails(named: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named.with_name("mine.py").write_text("1 / 0\n")
+    assert main(["config", "check", "sub/named.yaml"]) == 1
+    assert f"Error: {Path('sub', 'named.yaml')}:4:10: plugins.load.0: plugin 'mine' (file " in capsys.readouterr().err
+
+
+def test_check_warns_of_a_name_that_blocks_nothing(named: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named.write_text(f"{named.read_text()}  block: [tensorbord]\n")
+    assert main(["config", "check", "sub/named.yaml"]) == 0
+    assert f"{Path('sub', 'named.yaml')}:5:11: warning: plugins.block.0: blocks nothing" in capsys.readouterr().out
+    assert main(["config", "check", "--strict", "sub/named.yaml"]) == 2
+
+
+def test_show_has_absolute_paths_and_all_settings(named: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "show", "sub/named.yaml", "-p", "no:curve"]) == 0
+    section = yaml.safe_load(capsys.readouterr().out)["plugins"]
+    assert section == {
+        "load": [str(named.with_name("mine.py"))],
+        "block": ["curve"],
+        "settings": {"mine": {"digits": 2}},
+    }
+
+
+def test_schema_of_a_file_knows_the_plugins_that_it_names(named: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "schema", "sub/named.yaml"]) == 0
+    parts = json.loads(capsys.readouterr().out)["$defs"]
+    assert parts["PluginsSettings"]["properties"]["settings"]["properties"].keys() == {"mine"}
+    assert "plain" in parts["TrainerSettings"]["properties"]["trainer_type"]["enum"]
+    assert main(["config", "schema"]) == 0
+    assert "plain" not in capsys.readouterr().out
+
+
+def test_plugins_of_a_configuration_are_listed(named: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugins", "--names", "--config", "sub/named.yaml", "-p", "no:curve"]) == 0
+    names = capsys.readouterr().out.split()
+    assert names[-1] == "mine"
+    assert "curve" not in names
+    assert main(["plugins", "--json", "--config", "sub/named.yaml"]) == 0
+    row = json.loads(capsys.readouterr().out)[-1]
+    assert (row["name"], row["hooks"]) == ("mine", ["get_plugin_settings", "get_trainer_types"])
+    assert row["source"] == f"file {named.with_name('mine.py')}"
+
+
+@pytest.mark.skipif(not hasattr(os, "pipe") or sys.platform == "win32", reason="pipes have no paths there")
+def test_file_that_names_plugins_may_be_a_pipe(named: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, named.read_bytes().replace(b"mine.py", os.fsencode(named.with_name("mine.py"))))
+    os.close(writing)
+    try:
+        assert main(["config", "check", f"/dev/fd/{reading}"]) == 0
+    finally:
+        os.close(reading)

@@ -16,8 +16,9 @@ from mlhooks.envs import plugin_loading
 from mlhooks.envs.pickling import pickled
 from mlhooks.errors import PluginError
 from mlhooks.plugins import PluginManager, load_plugins
-from mlhooks.settings import RunOptions
+from mlhooks.settings import RunOptions, SettingsRegistry, load_run_options, read_configuration
 from mlhooks.training.environments import make_factory
+from mlhooks.training.named_plugins import name_all_plugins
 from tests import parts
 
 NOTES = """
@@ -84,6 +85,43 @@ def test_other_process_loads_the_plugins_of_the_run_in_its_order(
     monkeypatch.setattr(sys, "notes", [])
     elsewhere(monkeypatch)
     assert pickle.loads(data)(0).notes == ORDER
+
+
+SETTINGS = """
+from mlhooks.plugin import SettingsModel, hookimpl
+
+class Settings(SettingsModel):
+    word: str = "hello"
+
+class Env:
+    behavior_specs = reset = step = get_steps = set_actions = close = None
+
+    def __init__(self, options):
+        self.word = options.plugins.settings["mine"].word
+
+@hookimpl
+def get_plugin_settings():
+    return {"mine": Settings}
+
+@hookimpl
+def get_env_types():
+    return {"noted": lambda name, *, options, **_: Env(options)}
+"""
+
+
+def test_other_process_loads_what_the_configuration_names_and_has_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(SETTINGS)
+    path = tmp_path / "config.yaml"
+    path.write_text("env_settings: {env_path: 'noted:x'}\nplugins: {load: [mine.py], settings: {mine: {word: hi}}}\n")
+    named = name_all_plugins(read_configuration(path))
+    manager = named.load()
+    options = load_run_options(named.configuration, SettingsRegistry.from_plugins(manager)).options
+    data = pickled(make_factory(options, manager))
+    del sys.modules["mlhooks_plugin_files.mine"]
+    elsewhere(monkeypatch)
+    assert pickle.loads(data)(0).word == "hi"
 
 
 def test_process_that_has_them_loads_nothing_again(manager: PluginManager) -> None:

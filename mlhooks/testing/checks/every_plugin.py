@@ -57,13 +57,22 @@ def test_hooks_fit_their_specifications(mlhooks_target: Target) -> None:
 
 
 def test_offers_are_what_hooks_must_return(mlhooks_target: Target) -> None:
-    """Trainer types, environment kinds and reward signals are what a run takes from their hooks."""
+    """Trainer types, environment kinds, reward signals and settings are what a run takes from their hooks."""
     manager = PluginManager(strict=True)
     manager.register(mlhooks_target.plugin, mlhooks_target.name, origin=mlhooks_target.candidate.origin)
     try:
         _offers(manager)
     except MlhooksError as error:
         fail(f"{error}")
+
+
+def test_settings_have_defaults(mlhooks_target: Target) -> None:
+    """A configuration that says nothing about the plugin's own settings is valid."""
+    for name, model in offered(mlhooks_target.plugin, "get_plugin_settings").items():
+        try:
+            model()
+        except ValueError as error:
+            fail(f"The settings {name!r} are not valid without a configuration: {error}")
 
 
 def test_hooks_are_marked(mlhooks_target: Target) -> None:

@@ -49,6 +49,18 @@ def ppo_hyperparameters_type_misspelt(patch: Patch) -> None:
     patch.rename(f"{PPO}:PPOTrainer", "hyperparameters_type", "hyperparameter_type")
 
 
+@mutant("jsonl", caught_by="test_offers_are_what_hooks_must_return")
+def jsonl_settings_without_a_model(patch: Patch) -> None:
+    patch.insert("builtin_plugins.jsonl", "@hookimpl\ndef get_plugin_settings():\n    return {'jsonl': dict}")
+
+
+@mutant("jsonl", caught_by="test_settings_have_defaults")
+def jsonl_settings_that_every_configuration_must_have(patch: Patch) -> None:
+    model = "import pydantic\nclass JsonlSettings(pydantic.BaseModel):\n    file: str"
+    hook = "@hookimpl\ndef get_plugin_settings():\n    return {'jsonl': JsonlSettings}"
+    patch.insert("builtin_plugins.jsonl", f"{model}\n{hook}")
+
+
 @mutant("ppo", caught_by="test_exemptions_name_tests")
 def ppo_exemption_misspelt(patch: Patch) -> None:
     patch.insert(f"{PPO}:PPOTrainer", "conformance_exempt = {'test_learns_one_stp': 'slow'}")

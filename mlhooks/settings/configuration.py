@@ -1,0 +1,52 @@
+"""A configuration that was read and is not resolved yet, because the plugins that it names are to be loaded first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from mlhooks.settings.findings import Finding
+from mlhooks.settings.plugins import PluginsSettings
+from mlhooks.settings.yaml_source import Document, read_yaml
+
+Source: TypeAlias = Path | str | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a file or a mapping says. A file is read once, because it may be a pipe.
+
+    Attributes:
+        document: the values and their places.
+        file: the name of the file as the user gave it, if there is one.
+        given: whether there is a configuration; a run may have none.
+        folder: to which relative paths of plugins belong: that of the file.
+        plugins: what is loaded and blocked together with the command line; None where that was not looked at.
+        findings: what was found on the way.
+    """
+
+    document: Document
+    file: str | None
+    given: bool
+    folder: Path
+    plugins: PluginsSettings | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+def read_configuration(source: Source | Configuration) -> Configuration:
+    """Read a configuration.
+
+    Args:
+        source: a YAML file, its content as a mapping, or None for a run without a configuration.
+
+    Raises:
+        SettingsError: the file is missing, unreadable, or not YAML.
+    """
+    if isinstance(source, Configuration):
+        return source
+    if isinstance(source, Path | str):
+        path = Path(source)
+        return Configuration(read_yaml(path), str(source), True, path.absolute().parent)
+    return Configuration(Document({} if source is None else source, None), None, source is not None, Path.cwd())
