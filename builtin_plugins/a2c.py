@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from torch import Tensor
 
 from mlhooks.plugin import (
@@ -75,17 +72,6 @@ class A2CTrainer(OnPolicyTrainer):
     policy_type = ActorPolicy
     optimizer_type = A2COptimizer
     optimizer: A2COptimizer
-    conformance_settings: ClassVar[Mapping[str, Any]] = {
-        "hyperparameters": {
-            "batch_size": 64,
-            "buffer_size": 64,
-            "learning_rate": 0.005,
-            "learning_rate_schedule": "constant",
-            "beta": 0.001,
-            "max_grad_norm": 0.5,
-        },
-        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh", "initialization": "kaiming_he"},
-    }
 
 
 @hookimpl

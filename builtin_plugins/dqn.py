@@ -8,8 +8,8 @@ https://arxiv.org/abs/1511.06581), n-step returns (Sutton 1988), and one value h
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -177,19 +177,6 @@ class DQNTrainer(OffPolicyTrainer):
     policy_type = QPolicy
     optimizer_type = DQNOptimizer
     policy: QPolicy
-    conformance_settings: ClassVar[Mapping[str, Any]] = {
-        "hyperparameters": {
-            "batch_size": 64,
-            "buffer_size": 5000,
-            "buffer_init_steps": 100,
-            "learning_rate": 0.002,
-            "steps_per_update": 4,
-            "exploration_initial_eps": 0.5,
-            "exploration_final_eps": 0.05,
-            "tau": 0.02,
-        },
-        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh", "initialization": "kaiming_he"},
-    }
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -120,18 +119,6 @@ class PPOTrainer(OnPolicyTrainer):
     policy_type = ActorPolicy
     optimizer_type = PPOOptimizer
     optimizer: PPOOptimizer
-    conformance_settings: ClassVar[Mapping[str, Any]] = {
-        "hyperparameters": {
-            "batch_size": 64,
-            "buffer_size": 256,
-            "learning_rate": 0.003,
-            "learning_rate_schedule": "constant",
-            "beta": 0.001,
-            "max_grad_norm": 0.5,
-            "value_clipping": False,
-        },
-        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh", "initialization": "kaiming_he"},
-    }
 
 
 @hookimpl

@@ -53,9 +53,10 @@ def _no_update(trial: Trial) -> str | None:
     kind, sizes = trial.kind, trainer.settings.hyperparameters.model_dump()
     shown = ", ".join(f"{name} {sizes[name]:,}" for name in ("buffer_size", "buffer_init_steps") if sizes.get(name))
     settings = f"{kind.__name__}.conformance_settings"
-    cause = f"{settings} is missing{_meant(kind, 'conformance_settings')}, or what it sets is too large for small tasks"
-    if kind.conformance_settings:
-        cause = f"What {settings} sets is too large for small tasks"
+    cause = f"What {settings} sets is too large for small tasks"
+    if not kind.conformance_settings:
+        missing = f"there is no {settings}{_meant(kind, 'conformance_settings')}"
+        cause = f"These settings suit most trainers, and {missing}"
     return (
         f"There was no update within {FIRST_UPDATE:,} steps, with {shown}. {cause}: name settings there with which it "
         'learns in seconds, such as {"hyperparameters": {"buffer_size": 256, "batch_size": 64}}.'

@@ -12,6 +12,7 @@ from mlhooks.plugins import PluginManager
 from mlhooks.settings import HyperparameterSettings
 from mlhooks.testing.managers import offered
 from mlhooks.testing.playing import Play, make_trainer
+from mlhooks.testing.quick import quick_settings
 from mlhooks.testing.scripted import ScriptedEnv
 from mlhooks.testing.specs import needed_actions
 from mlhooks.testing.target import Target
@@ -86,12 +87,12 @@ class Trial:
             hyperparameters: changes of hyperparameters.
             changes: other settings of the behavior; `network_settings` are merged.
         """
-        base: dict[str, Any] = dict(self.kind.conformance_settings)
-        inner = {**base.get("hyperparameters", {}), **(hyperparameters or {})}
+        base = quick_settings(self.kind)
+        inner = {**base["hyperparameters"], **(hyperparameters or {})}
         if self.has("gamma"):
             inner["gamma"] = gamma
         signal = {"gamma": gamma, "strength": strength}
-        network = {**base.get("network_settings", {}), **changes.pop("network_settings", {})}
+        network = {**base["network_settings"], **changes.pop("network_settings", {})}
         return {
             "reward_signals": {"extrinsic": signal},
             "max_steps": self.budget,

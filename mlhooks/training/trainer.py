@@ -78,7 +78,7 @@ class Trainer(ABC):
     store_type: ClassVar[type[ExperienceStore]] = ExperienceStore
     supports: ClassVar[Supports] = Supports()
     conformance_settings: ClassVar[Mapping[str, Any]] = {}
-    """Settings of a behavior, as in YAML, under which the trainer learns small tasks fast; for conformance tests."""
+    """Settings of a behavior, as in YAML, for conformance tests, where those that suit most trainers do not suit it."""
     spaces: Spaces | None = None
     _RESUMED = ("store", "pool", "episodes", "stats", "optimizer")
 

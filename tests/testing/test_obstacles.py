@@ -21,14 +21,42 @@ def test_right_trainer_has_no_obstacle(tmp_path: Path) -> None:
     assert obstacle(trial_of(tmp_path)) is None
 
 
+def test_trainer_that_names_no_settings_is_tried_with_those_that_suit_most(tmp_path: Path) -> None:
+    trial = trial_of(tmp_path, SETTINGS, "")
+    assert obstacle(trial) is None
+    assert trial.settings()["hyperparameters"] == {
+        "batch_size": 64,
+        "buffer_size": 256,
+        "learning_rate": 0.003,
+        "learning_rate_schedule": "constant",
+        "max_grad_norm": 0.5,
+        "beta": 0.001,
+    }  # and not PPO's value_clipping
+    assert trial.settings()["network_settings"]["hidden_units"] == 32
+
+
+def test_settings_that_a_trainer_names_come_first_key_by_key(tmp_path: Path) -> None:
+    asked = trial_of(tmp_path).settings(network_settings={"num_layers": 2})
+    assert {name: asked["hyperparameters"][name] for name in ("buffer_size", "learning_rate")} == {
+        "buffer_size": 64,
+        "learning_rate": 0.003,
+    }
+    assert asked["max_steps"] == 500
+    assert asked["network_settings"]["num_layers"] == 2
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        (SETTINGS, "", "buffer_size 10,240. MyTrainer.conformance_settings is missing, or what it sets is too large"),
         (
-            "conformance_settings",
-            "conformance_setings",
-            "conformance_settings is missing (did you mean conformance_settings by conformance_setings?)",
+            SETTINGS,
+            "    ready_to_update = lambda self: False\n",
+            "with buffer_size 256. These settings suit most trainers, and there is no MyTrainer.conformance_settings:",
+        ),
+        (
+            "    conformance_settings",
+            "    ready_to_update = lambda self: False\n    conformance_setings",
+            "there is no MyTrainer.conformance_settings (did you mean conformance_settings by conformance_setings?)",
         ),
         (
             '"buffer_size": 64',

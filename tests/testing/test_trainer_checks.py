@@ -57,8 +57,6 @@ def test_rows_that_have_one_number_in_common_are_told_apart(name: str, monkeypat
 def test_rows_are_known_where_the_trainer_normalizes(monkeypatch: pytest.MonkeyPatch) -> None:
     (target,) = resolve("dqn")
     trial = Trial(target, "dqn")
-    given = trial.kind.conformance_settings
-    network = {**given["network_settings"], "normalize": True}
-    monkeypatch.setattr(trial.kind, "conformance_settings", {**given, "network_settings": network})
+    monkeypatch.setattr(trial.kind, "conformance_settings", {"network_settings": {"normalize": True}})
     transitions.test_samples_are_the_transitions_that_happened(trial, 1, 700)
     assert trial.settings()["network_settings"]["normalize"]

@@ -27,7 +27,14 @@ def options(behavior: str = "Basic", **changes: Any) -> dict[str, Any]:
     """A configuration that learns `sim:Basic` in seconds."""
     entry = {
         "trainer_type": "reinforce",
-        **ReinforceTrainer.conformance_settings,
+        "hyperparameters": {
+            "batch_size": 64,
+            "buffer_size": 64,
+            "learning_rate": 0.003,
+            "learning_rate_schedule": "constant",
+            "max_grad_norm": 0.5,
+        },
+        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh", "initialization": "orthogonal"},
         "max_steps": 600,
         "summary_freq": 300,
         "checkpoint_interval": 300,

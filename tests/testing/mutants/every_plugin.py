@@ -29,9 +29,14 @@ def jsonl_method_not_marked(patch: Patch) -> None:
     patch.replace(f"{WRITER}.write_stats", "hookimpl", UNMARKED)
 
 
-@mutant("ppo", caught_by=("test_attributes_are_spelt_right", "test_it_can_be_tried"))
+@mutant("ppo", caught_by="test_attributes_are_spelt_right")
 def ppo_conformance_settings_misspelt(patch: Patch) -> None:
-    patch.rename(f"{PPO}:PPOTrainer", "conformance_settings", "conformance_setings")
+    patch.insert(f"{PPO}:PPOTrainer", "conformance_setings = {}")
+
+
+@mutant("ppo", caught_by="test_it_can_be_tried")
+def ppo_conformance_settings_too_large(patch: Patch) -> None:
+    patch.insert(f"{PPO}:PPOTrainer", "conformance_settings = {'hyperparameters': {'buffer_size': 10_000}}")
 
 
 @mutant("ppo", caught_by="test_attributes_are_spelt_right")

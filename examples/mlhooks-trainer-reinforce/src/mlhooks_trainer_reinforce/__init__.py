@@ -7,9 +7,6 @@ them. Equations are those of section 13.4 of Sutton and Barto, Reinforcement Lea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from torch import Tensor
 
 from mlhooks.plugin import (
@@ -73,16 +70,6 @@ class ReinforceTrainer(OnPolicyTrainer):
     policy_type = ActorPolicy
     optimizer_type = ReinforceOptimizer
     supports = Supports(continuous=True, discrete=True)
-    conformance_settings: ClassVar[Mapping[str, Any]] = {
-        "hyperparameters": {
-            "batch_size": 64,
-            "buffer_size": 64,
-            "learning_rate": 0.003,
-            "learning_rate_schedule": "constant",
-            "max_grad_norm": 0.5,
-        },
-        "network_settings": {"hidden_units": 32, "num_layers": 1, "activation": "tanh", "initialization": "orthogonal"},
-    }
     epochs = 1  # the gradient is that of the policy which acted
     lambd = 1.0
 
