@@ -10,14 +10,28 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from mlhooks import plugin_sources
 from mlhooks.cli.options import Command
 from mlhooks.errors import UsageError
+from mlhooks.plugin_sources import nearest
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-OFFERS = {"trainer": "a trainer type", "stats-writer": "a statistics writer", "env": "environments"}
+OFFERS = {
+    "trainer": "a trainer type",
+    "off-policy-trainer": "a trainer type",
+    "stats-writer": "a statistics writer",
+    "env": "environments",
+}
 """The kinds of plugin, each with a folder of templates, and what it offers."""
+MEANT = {
+    **dict.fromkeys(("on-policy-trainer", "trainer-on-policy", "on-policy"), "trainer"),
+    **dict.fromkeys(("trainer-off-policy", "off-policy"), "off-policy-trainer"),
+    **dict.fromkeys(("writer", "stats", "statistics-writer"), "stats-writer"),
+    "environment": "env",
+}
+"""Other words for a kind."""
 _NAME = re.compile(r"[A-Za-z]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _SUFFIX = ".tmpl"  # keeps tools from taking a template for code
 
@@ -41,7 +55,7 @@ def _new(name: str, kind: str) -> None:
         "pip install -e '.[dev]'": "",
         "pytest": "its own tests",
         f"pytest --mlhooks-plugin {plugin}": f"what mlhooks demands of every plugin that offers {OFFERS[kind]}",
-        f"mlhooks run {'3dball_ppo' if kind == 'stats-writer' else 'example.yaml'}": "",
+        f"mlhooks run {'example.yaml' if (folder / 'example.yaml') in written else '3dball_ppo'}": "",
     }
     click.echo("\nNext:")
     for command, why in commands.items():
@@ -116,12 +130,38 @@ def _aligned(text: str) -> str:
     return re.sub(r"(?:^\S.*? {2,}# .*\n)+", align, text, flags=re.MULTILINE)
 
 
+class Kind(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none
+    """A kind of plugin, by any of its names; a wrong one is an error that names the nearest."""
+
+    name = "kind"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the kind's own name."""
+        word = value.lower().replace("_", "-")
+        kind = MEANT.get(word, word)
+        if kind not in OFFERS:
+            guess = nearest(word, [*OFFERS, *MEANT]) or "."
+            self.fail(f"{value!r} is no kind of plugin{guess} The kinds are {', '.join(OFFERS)}.", param, ctx)
+        return kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Offer the kinds."""
+        return [CompletionItem(kind, help=offer) for kind, offer in OFFERS.items() if kind.startswith(incomplete)]
+
+
 new = Command(
     "new",
     callback=_new,
     params=[
         click.Argument(["name"]),
-        click.Option(["--kind"], type=click.Choice(list(OFFERS)), required=True, help="What the plugin is to offer."),
+        click.Option(
+            ["--kind"],
+            type=Kind(),
+            required=True,
+            help="What the plugin is to offer: trainer, a trainer type that learns from rollouts (on-policy); "
+            "off-policy-trainer, one that learns from a replay buffer; stats-writer, a statistics writer; env, "
+            "environments.",
+        ),
     ],
     help=_new.__doc__,
 )

@@ -10,7 +10,7 @@ import pytest
 
 import mlhooks
 from mlhooks.cli import main
-from mlhooks.cli.new import OFFERS, TEMPLATES, names_for, write_package
+from mlhooks.cli.new import MEANT, OFFERS, TEMPLATES, Kind, names_for, write_package
 from mlhooks.errors import UsageError
 from mlhooks.plugins import load_plugins
 from mlhooks.settings import SettingsRegistry, load_run_options
@@ -51,18 +51,36 @@ def test_package_is_clean_and_carries_its_own_names(generate, kind, name):
         assert result.returncode == 0, result.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", OFFERS)
+def test_types_of_a_package_are_right(generate, kind):
+    folder = generate("mlhooks-tried", kind)
+    result = subprocess.run([sys.executable, "-m", "mypy"], cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+
+
 @pytest.mark.parametrize("name", ["mlhooks-x", LONG])
 @pytest.mark.parametrize("kind", OFFERS)
 def test_comments_behind_the_commands_of_the_readme_stand_below_each_other(tmp_path, kind, name):
     write_package(kind, tmp_path / "new", names_for(name))
     lines = (tmp_path / "new" / "README.md").read_text(encoding="utf-8").splitlines()
     commented = [line for line in lines if "  # " in line]
-    assert len(commented) == 3
+    assert len(commented) == 4
     assert len({line.index("# ") for line in commented}) == 1
     assert min(len(line.partition("#")[0]) - len(line.partition("#")[0].rstrip()) for line in commented) == 2
 
 
-def test_trainer_package_trains_by_its_configuration(generate, tmp_path):
+def test_off_policy_trainer_package_learns_by_its_configuration(generate):
+    folder = generate("mlhooks-tried", "off-policy-trainer")
+    changes = ["behaviors.Basic.max_steps=16000", "env_settings.seed=1"]
+    run = mlhooks.train(
+        folder / "example.yaml", plugin_names=QUIET, strict_plugins=True, overrides=changes, run_id="tried"
+    )
+    assert run.trainers["Basic"].mean_reward > 0.85  # the small reward alone gives less than 0.1
+    assert mlhooks.load(run.path).predict([0.0] * 20) in range(3)
+
+
+def test_trainer_package_trains_by_its_configuration(generate):
     folder = generate("mlhooks-tried", "trainer")
     settings = {"max_steps": 1200, "summary_freq": 600, "hyperparameters.buffer_size": 600}
     changes = [f"behaviors.3DBall.{key}={value}" for key, value in settings.items()]
@@ -94,7 +112,7 @@ def test_stats_writer_package_writes(generate):
     assert [row.split(",")[1] for row in rows if "Policy/Entropy" in row] == ["200", "400", "600"]
 
 
-@pytest.mark.parametrize("kind", ["trainer", "env"])
+@pytest.mark.parametrize("kind", ["trainer", "off-policy-trainer", "env"])
 def test_example_configuration_is_valid(generate, kind):
     folder = generate("mlhooks-tried", kind)
     loaded = load_run_options(folder / "example.yaml", SettingsRegistry.from_plugins(load_plugins()))
@@ -164,10 +182,40 @@ def test_name_is_written_as_packages_are():
     }
 
 
-def test_unknown_kind_is_refused_with_the_kinds(capsys):
-    assert main(["plugins", "new", "tried", "--kind", "writer"]) == 2
-    message = capsys.readouterr().err
-    assert all(kind in message for kind in OFFERS)
+@pytest.mark.parametrize(
+    ("said", "guess"),
+    [("trainr", "trainer"), ("off-policy-trainr", "off-policy-trainer"), ("enviroment", "environment")],
+)
+def test_unknown_kind_is_refused_with_the_nearest_and_all_kinds(tmp_path, monkeypatch, capsys, said, guess):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugins", "new", "tried", "--kind", said]) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert f"{said!r} is no kind of plugin; did you mean {guess}?" in message
+    assert f"The kinds are {', '.join(OFFERS)}." in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        *((kind, kind) for kind in OFFERS),
+        ("on-policy-trainer", "trainer"),
+        ("trainer-off-policy", "off-policy-trainer"),
+        ("Off_Policy", "off-policy-trainer"),
+        ("writer", "stats-writer"),
+        ("environment", "env"),
+    ],
+)
+def test_kind_has_other_names_that_people_guess(said, kind):
+    assert Kind().convert(said, None, None) == kind
+    assert set(MEANT.values()) == set(OFFERS)
+
+
+def test_help_lists_the_kinds(capsys):
+    assert main(["plugins", "new", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "off-policy-trainer, one that learns from a replay buffer; stats-writer, a statistics writer; env" in text
+    assert [item.value for item in Kind().shell_complete(None, None, "off")] == ["off-policy-trainer"]
 
 
 @pytest.mark.parametrize("kind", OFFERS)
