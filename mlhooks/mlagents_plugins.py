@@ -35,7 +35,7 @@ def from_entry_points() -> list[Candidate]:
         if origin.name in taken:
             origin = replace(origin, name=f"{origin.distribution}.{origin.name}")
         taken[origin.name] = origin
-        found.append(Candidate(origin, partial(_load, candidate, origin)))
+        found.append(replace(candidate, origin=origin, importer=partial(_load, candidate, origin)))
     return found
 
 

@@ -67,12 +67,17 @@ class Origin:
 class Candidate:
     """A plugin that is known and not yet imported; it can be pickled, to be imported by another process.
 
-    `asked` is what `-p` may say from any folder to load it, where it was asked for: a name, or an absolute path.
+    Attributes:
+        origin: whose it is.
+        importer: imports it.
+        asked: what `-p` may say from any folder to load it, where it was asked for: a name, or an absolute path.
+        module: the module that is imported, unless it is a file.
     """
 
     origin: Origin
     importer: Callable[[], object]
     asked: str = ""
+    module: str = ""
 
     def load(self) -> object:
         """Import the plugin; an exception becomes a PluginError that names the culprit."""
@@ -124,7 +129,11 @@ def name_of(text: str) -> str:
 def from_entry_points(group: str = GROUP) -> list[Candidate]:
     """The plugins of installed packages, ordered by distribution and name so that the order is the same everywhere."""
     found = [
-        Candidate(_entry_point_origin(point), partial(_import_entry_point, point.name, point.value, group))
+        Candidate(
+            _entry_point_origin(point),
+            partial(_import_entry_point, point.name, point.value, group),
+            module=point.value.partition(":")[0].strip(),
+        )
         for point in entry_points(group=group)
     ]
     return sorted(found, key=lambda candidate: (candidate.origin.distribution, candidate.origin.name))
@@ -187,7 +196,7 @@ def from_name(name: str, known: Iterable[str], option: str = "-p") -> Candidate:
         origin = Origin(name, found.name, found.version, f"module {name}")
     except (PackageNotFoundError, ValueError):
         origin = Origin(name, source=f"module {name}")
-    return Candidate(origin, partial(_import_module, name, tuple(known), option), name)
+    return Candidate(origin, partial(_import_module, name, tuple(known), option), name, name)
 
 
 def _import_module(name: str, known: tuple[str, ...], option: str) -> object:

@@ -387,7 +387,7 @@ def load_plugins(
         manager.trace.root.setwriter(sys.stderr.write)
         manager.enable_tracing()
     for candidate in candidates:
-        with around(candidate):
+        with contextlib.nullcontext() if manager.is_blocked(candidate.origin.name) else around(candidate):
             manager.add(candidate)
     manager.check_pending()
     return manager

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mlhooks.doctor import Check, Questions
 from mlhooks.plugin_sources import BUILTIN
 
-CLAIMS = ("get_trainer_types", "get_env_types", "get_reward_signals")
+CLAIMS = ("get_trainer_types", "get_env_types", "get_reward_signals", "get_plugin_settings")
 
 
 def checks(questions: Questions) -> Iterator[Check]:

@@ -43,10 +43,10 @@ def configuration_schema(registry: SettingsRegistry) -> Schema:
         "minProperties": 1,
     }
     settings["properties"]["framework"] = {"description": "Deprecated and ignored.", "deprecated": True}
-    parts["PluginsSettings"]["properties"]["settings"] |= {
-        "properties": {name: reference(model) for name, model in registry.plugin_settings.items()},
-        "additionalProperties": False,
-    }
+    own = {name: reference(model) for name, model in registry.plugin_settings.items()}
+    parts["PluginsSettings"]["properties"]["settings"] |= {"properties": own, "additionalProperties": False}
+    for model in own.values():
+        parts[model["$ref"].rpartition("/")[2]]["additionalProperties"] = False  # not every pydantic model says it
     parts["Sampler"] = _sampler({name: reference(model) for name, model in SAMPLERS.items()})
     parts["Lesson"]["properties"]["value"] = {"$ref": "#/$defs/Sampler"}
     run = parts.pop("RunOptions")

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlhooks.errors import MlhooksError, PluginError, PluginUnfit, SettingsError, UsageError
 from mlhooks.places import shown_path
-from mlhooks.plugin_sources import Candidate, from_folder, is_file, name_of
+from mlhooks.plugin_sources import BUILTIN, Candidate, from_folder, is_file, name_of
 from mlhooks.plugins import PluginManager, find_plugins, load_plugins
 from mlhooks.settings import CheckpointSettings, Configuration, Finding, PluginsSettings, SettingsRegistry
 from mlhooks.settings.findings import KeyPath, error_from, nearest
@@ -70,13 +70,14 @@ class NamedPlugins:
             refuse_in_run(candidate, self.own)
             yield
         except MlhooksError as error:
-            if candidate.asked not in self.places:
+            place = self.places.get(candidate.asked or candidate.origin.name)
+            if place is None:
                 raise
             hint = ""
             beside = self.configuration.folder / f"{candidate.asked}.py"
-            if not is_file(candidate.asked) and "." not in candidate.asked and beside.is_file():
+            if candidate.asked and not is_file(candidate.asked) and beside.is_file():
                 hint = f"; for the file beside the configuration, write {beside.name}"
-            finding = Finding(severity="error", message=f"{error}{hint}", **self.places[candidate.asked])
+            finding = Finding(severity="error", message=f"{error}{hint}", **place)
             if isinstance(error, PluginUnfit):
                 raise error_from(PluginUnfit, [finding]) from error
             if isinstance(error, UsageError):
@@ -192,7 +193,7 @@ def _warn_of_unknown(found: NamedPlugins, section: PluginsSettings, block: Itera
 
 
 def refuse_in_run(candidate: Candidate, own: Sequence[Path]) -> None:
-    """Refuse a plugin that was asked for and lies in the folder of a run, before it is imported.
+    """Refuse a plugin that lies in the folder of a run, before it is imported; one of mlhooks' own lies elsewhere.
 
     Such a folder may come from somebody else, and nothing in it is executed. A file lies where its path says and also
     where the links on it lead.
@@ -204,7 +205,7 @@ def refuse_in_run(candidate: Candidate, own: Sequence[Path]) -> None:
     Raises:
         UsageError: it lies there.
     """
-    for path in _files(candidate):
+    for path in _files(candidate) if candidate.origin.source != BUILTIN else ():
         for place in (os.path.abspath(path), os.path.realpath(path)):  # noqa: PTH100
             for folder in Path(place).parents:
                 if is_run(folder) or any(_is_same(folder, other) for other in own):
@@ -217,10 +218,10 @@ def refuse_in_run(candidate: Candidate, own: Sequence[Path]) -> None:
 
 def _files(candidate: Candidate) -> Iterator[str]:
     """Yield where a plugin would be imported from; of a module first its packages, which finding it imports."""
-    if is_file(candidate.asked):
+    if not candidate.module:
         yield candidate.asked
         return
-    parts = candidate.asked.split(".") if candidate.asked else []
+    parts = candidate.module.split(".")
     for count in range(1, len(parts) + 1):
         try:
             spec = importlib.util.find_spec(".".join(parts[:count]))

@@ -177,6 +177,7 @@ def test_behavior_may_be_called_plugins(load: Load) -> None:
         ({"settings": {"bset": {}}}, False),
         ({"settings": {"best": {"digit": 1}}}, False),
         ({"settings": {"best": {"digits": -1}}}, False),
+        ({"settings": {"plain": {"wort": "x"}}}, False),
     ],
 )
 def test_schema_knows_the_section(registry: SettingsRegistry, section: Any, valid: bool) -> None:

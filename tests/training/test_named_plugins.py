@@ -213,10 +213,18 @@ def test_override_names_plugins_too(write: Callable[..., Path], tmp_path: Path, 
 def test_installed_plugin_and_module_are_loaded_by_name(
     install: Any, tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install("grid-dist", {"grid": "grid_plugin"}, grid_plugin=NOTE.format(name="grid"), alone=NOTE.format(name="alone"))
+    site = install(
+        "grid-dist", {"grid": "grid_plugin"}, grid_plugin=NOTE.format(name="grid"), alone=NOTE.format(name="alone")
+    )
     monkeypatch.setenv("MLHOOKS_DISABLE_PLUGIN_AUTOLOAD", "1")
     manager = name_plugins(tmp_path, "{load: [alone, grid]}").load()
     assert notes == ["alone", "grid"]
+    site.joinpath("grid_plugin.py").write_text("1 / 0")
+    del sys.modules["grid_plugin"]
+    with pytest.raises(
+        PluginError, match=r"config\.yaml:2:25: plugins\.load\.1: plugin 'grid' \(grid-dist 1\.2\) does not"
+    ):
+        name_plugins(tmp_path, "{load: [alone, grid]}").load()
     assert manager.others == {"alone": "module alone", "grid": "grid-dist 1.2"}
 
 
@@ -367,6 +375,23 @@ def test_module_in_the_folder_of_a_run_is_not_imported(
     say(folder, name)
     with pytest.raises(UsageError, match="the folder of a run"):
         train(run_id="x", results_dir=tmp_path / "results", resume=True)
+    assert notes == []
+
+
+def test_package_in_the_folder_of_a_run_is_not_taken_for_an_installed_plugin(
+    write: Callable[..., Path], tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_run(tmp_path / "results" / "x", complete=False)
+    write("results/x/evil/__init__.py")
+    write("results/x/evil/sub.py")
+    write("results/x/evil_dist-1.dist-info/METADATA", "Name: evil-dist\nVersion: 1\n")
+    for group in ("mlhooks", "mlagents.stats_writer"):
+        write("results/x/evil_dist-1.dist-info/entry_points.txt", f"[{group}]\nevil = evil.sub:thing\n")
+        monkeypatch.chdir(folder)
+        monkeypatch.syspath_prepend("")
+        with pytest.raises(UsageError, match=r"'evil' \(evil-dist 1\) lies in .*, the folder of a run"):
+            train(run_id="x", results_dir=tmp_path / "results", resume=True)
+        name_all_plugins(read_configuration("configuration.yaml"), names=["no:evil"], stored=True).load()
     assert notes == []
 
 
