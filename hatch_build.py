@@ -1,4 +1,4 @@
-"""Compiles `mlhooks/native` when mlhooks is installed; without a C compiler it is left out, with a warning."""
+"""Compiles `mlhooks/fast/native` when mlhooks is installed; without a C compiler it is left out, with a warning."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-NATIVE = Path("mlhooks", "native")
+NATIVE = Path("mlhooks", "fast", "native")
 
 
 class Compiled(BuildHookInterface[Any]):

@@ -42,6 +42,7 @@ class A2COptimizer(ActorCriticOptimizer):
 
     policy: ActorPolicy
     reads_bytes = True
+    array_arithmetic = True
 
     def __init__(self, policy: ActorPolicy, settings: TrainerSettings) -> None:
         super().__init__(policy, settings)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlhooks import __version__
+from mlhooks.fast.switch import is_plain
 from mlhooks.places import shown_path
 from mlhooks.plugin import PluginError, UsageError, hookimpl
 from mlhooks.streams import GONE
@@ -67,6 +68,7 @@ class ConsoleWriter:
             "environment": run.env_name,
             "results": shown_path(run.path, self._folder),
             "plugins": ", ".join(f"{name} ({self._place(text)})" for name, text in run.plugins.others.items()),
+            "computed": "in plain torch and numpy, slowly" if is_plain() else "",
         }
         self._say_aligned([(name, text) for name, text in facts.items() if text])
         if run.evaluation is not None and run.evaluation.episodes is None:

@@ -60,6 +60,7 @@ class QPolicy(Policy):
     """Takes the action of the highest value, or with probability `epsilon`, drawn for each agent, a random one."""
 
     reads_bytes = True
+    array_arithmetic = True
 
     def __init__(
         self, behavior_name: str, behavior_spec: BehaviorSpec, settings: TrainerSettings, device: torch.device
@@ -90,9 +91,9 @@ class QPolicy(Policy):
         return SampledActions(np.empty((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
 
     def _values(self, features: np.ndarray) -> np.ndarray:
-        mirror = self.mirror(lambda: (self.network.encoder, self.network.heads))
-        if mirror is not None:
-            return self.network.combine(*mirror(features))
+        outputs = self.acting.outputs(lambda: (self.network.encoder, self.network.heads), features)
+        if outputs is not None:
+            return self.network.combine(*outputs)
         with torch.no_grad():
             values: np.ndarray = self.network(to_device(features, self.device)).cpu().numpy()
         return values
@@ -107,6 +108,7 @@ class DQNOptimizer(TorchOptimizer):
 
     policy: QPolicy
     reads_bytes = True
+    array_arithmetic = True
 
     def __init__(self, policy: QPolicy, settings: TrainerSettings) -> None:
         super().__init__(policy, settings)

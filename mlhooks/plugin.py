@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mlhooks.errors import SettingsError as SettingsError
     from mlhooks.errors import UnsupportedError as UnsupportedError
     from mlhooks.errors import UsageError as UsageError
+    from mlhooks.fast.adam import FlatParameters as FlatParameters
     from mlhooks.names import file_name as file_name
     from mlhooks.nn.encoders import make_encoder as make_encoder
     from mlhooks.nn.features import FeatureLayout as FeatureLayout
@@ -73,7 +74,6 @@ if TYPE_CHECKING:
     from mlhooks.stats import StatsPropertyType as StatsPropertyType
     from mlhooks.stats import StatsReporter as StatsReporter
     from mlhooks.stats import StatsSummary as StatsSummary
-    from mlhooks.training.adam import FlatParameters as FlatParameters
     from mlhooks.training.batch import Batch as Batch
     from mlhooks.training.checkpoints import Checkpoint as Checkpoint
     from mlhooks.training.off_policy import OffPolicyTrainer as OffPolicyTrainer
@@ -111,7 +111,7 @@ _NAMES = {
     " OnPolicyHyperparameters Problem RewardSignalSettings RunOptions ScheduleType SettingsModel TrainerSettings"
     " derived extension",
     "mlhooks.stats": "StatsAggregationMethod StatsPropertyType StatsReporter StatsSummary",
-    "mlhooks.training.adam": "FlatParameters",
+    "mlhooks.fast.adam": "FlatParameters",
     "mlhooks.training.batch": "Batch",
     "mlhooks.training.checkpoints": "Checkpoint",
     "mlhooks.training.off_policy": "OffPolicyTrainer",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from typing import Any
 
@@ -11,6 +10,7 @@ from click.core import ParameterSource
 
 from mlhooks.cli.options import SectionedCommand, SectionOption, plugin_options
 from mlhooks.example_configs import find_config
+from mlhooks.fast.memory import keeping_objects
 from mlhooks.signals import ending_at_once
 
 EXIT_CODES = {"finished": 0, "failed": 1, "interrupted": 130}
@@ -203,13 +203,8 @@ class RunCommand(SectionedCommand):
 def _run(**values: Any) -> None:
     ctx = click.get_current_context()
     flags = _given_flags(ctx, values)
-    gc.disable()  # what is imported stays: no need to look through it again and again, now and while training
-    try:
-        with ending_at_once():
-            from mlhooks.api import train
-    finally:
-        gc.enable()
-    gc.freeze()
+    with keeping_objects(), ending_at_once():
+        from mlhooks.api import train
     result = train(
         values["config"],
         flags=flags,

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 from mlhooks import __version__
 from mlhooks.doctor import Check
-from mlhooks.native import load
+from mlhooks.fast.switch import VARIABLE, is_plain, native
 
 NAMED = ("torch", "numpy", "grpcio", "protobuf", "mlagents-envs")
 """Distributions whose versions people are asked for."""
@@ -25,11 +25,13 @@ def versions() -> Iterator[Check]:
     system = f"{platform.system()} {platform.machine()}"
     yield Check("Python", "ok", f"{platform.python_version()} on {system}, {sys.executable}")
     yield Check("mlhooks", "ok", __version__)
-    if loops := load("loops"):
-        yield Check("compiled part", "ok", f"there, for {loops.kinds()[0]}")
+    if is_plain():
+        yield Check("native extension", "ok", f"switched off by {VARIABLE}: all is plain torch and numpy")
+    elif loops := native("loops"):
+        yield Check("native extension", "ok", f"installed, for {loops.kinds()[0]}")
     else:
         advice = "Small networks train faster with it: install a C compiler, such as gcc, and mlhooks again."
-        yield Check("compiled part", "ok", "not there", advice)
+        yield Check("native extension", "ok", "not installed", advice)
 
 
 def requirements() -> Iterator[Check]:

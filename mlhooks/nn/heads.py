@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -10,16 +11,14 @@ import torch
 from mlagents_envs.base_env import ActionSpec
 from torch import Tensor, nn
 
-from mlhooks import native
-from mlhooks.nn import operations
-from mlhooks.nn.layers import linear, registered
-from mlhooks.nn.recorded import compute
-from mlhooks.nn.tape import GradientTape
+from mlhooks.fast.arrays import fused
+from mlhooks.fast.networks import beside
+from mlhooks.fast.switch import kernel
+from mlhooks.nn.layers import linear
 
-COMPILED = native.load("actions")
 MASKED_LOGIT = -1e9
 LEAST_ARRIVAL = np.full((), 1e-30, np.float32)
-LOG_2PI = operations.LOG_2PI
+LOG_2PI = math.log(2.0 * math.pi)
 
 
 class ActionParameters(NamedTuple):
@@ -49,9 +48,9 @@ class ActionHeads(nn.Module):
     standard deviation does not depend on the observation and starts at 1.
     """
 
-    mean: nn.Linear | None = registered()
-    logits: nn.Linear | None = registered()
-    log_std: nn.Parameter = registered()
+    mean: nn.Linear | None
+    logits: nn.Linear | None
+    log_std: nn.Parameter
 
     def __init__(self, inputs: int, action_spec: ActionSpec, initialization: str) -> None:
         super().__init__()
@@ -84,8 +83,9 @@ class ActionHeads(nn.Module):
         """Distribution parameters from the outputs of `linear()`."""
         if self.mean is None:
             return ActionParameters(None, None, outputs[0])
-        log_std = GradientTape.parameter(self.log_std, outputs[0])
-        return ActionParameters(outputs[0], log_std, outputs[1] if self.logits is not None else None)
+        return ActionParameters(
+            outputs[0], beside(outputs[0], self.log_std), outputs[1] if self.logits is not None else None
+        )
 
 
 def evaluate(
@@ -116,11 +116,9 @@ def evaluate(
     return torch.stack(log_probs).sum(0), torch.stack(entropies).sum(0)
 
 
+@fused
 def gaussian(mean: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies, each [rows], of a diagonal Gaussian; `mean` and `actions` [rows, size]."""
-    known = compute(operations.gaussian, mean, log_std, actions)
-    if known is not None:
-        return known[0], known[1]
     log_std_sum, size = log_std.sum(), mean.shape[1]
     z = (actions - mean) * torch.exp(-log_std)
     log_prob = z.square().sum(1).mul(-0.5) - (log_std_sum + 0.5 * size * LOG_2PI)
@@ -128,15 +126,14 @@ def gaussian(mean: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Tensor, Te
     return log_prob, entropy.expand(mean.shape[0])
 
 
+@fused
 def categorical(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies, each [rows], of a categorical; `logits` [rows, size], `actions` [rows, 1]."""
-    known = compute((COMPILED or operations).categorical, logits, actions)
-    if known is not None:
-        return known[0], known[1]
     log_probs = torch.log_softmax(logits, dim=1)
     return log_probs.gather(1, actions).squeeze(1), -(log_probs.exp() * log_probs).sum(1)
 
 
+@kernel("actions")
 def choose(logits: np.ndarray, arrivals: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Choose a category in each row, and give the logarithm of its probability; each [rows].
 
@@ -150,9 +147,6 @@ def choose(logits: np.ndarray, arrivals: np.ndarray | None) -> tuple[np.ndarray,
     rates = weights if arrivals is None else weights / np.maximum(arrivals, LEAST_ARRIVAL)
     choice = rates.argmax(0)
     return choice, np.log(weights[choice, np.arange(len(logits))] / np.add.reduce(weights))
-
-
-_choose = choose if COMPILED is None else COMPILED.choose
 
 
 class SampledActions(NamedTuple):
@@ -203,7 +197,7 @@ def sample(
         for branch, columns in enumerate(branches):
             size = columns.stop - columns.start
             arrivals = None if deterministic else rng.standard_exponential((size, rows), np.float32)
-            discrete[:, branch], chosen = _choose(logits[:, columns], arrivals)
+            discrete[:, branch], chosen = choose(logits[:, columns], arrivals)
             log_prob = chosen if log_prob is None else log_prob + chosen
     assert log_prob is not None
     return SampledActions(continuous, discrete, log_prob)

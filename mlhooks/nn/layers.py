@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,29 +18,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "leaky_relu": functional.leaky_relu,
     "gelu": functional.gelu,
 }
-
-
-class Registered:
-    """A module's attribute that holds a submodule or a parameter, or None.
-
-    It is found sooner than by torch's own lookup, which begins with one that fails.
-    """
-
-    def __set_name__(self, _: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, module: nn.Module | None, _: type | None = None) -> Any:
-        if module is None:
-            return self
-        for registered in (module._modules, module._parameters):
-            if self.name in registered:
-                return registered[self.name]
-        raise AttributeError(self.name)  # after which Python asks torch, which looks at buffers, too
-
-
-def registered() -> Any:
-    """A `Registered` in place of what it will hold, as type checkers want it."""
-    return Registered()
+SCALE = 1 / 255
+"""What a byte is multiplied by to be a brightness in [0, 1]."""
 
 
 def linear(inputs: int, outputs: int, *, initialization: str, gain: float) -> nn.Linear:
@@ -69,6 +47,17 @@ def initialize(layer: nn.Linear | nn.Conv2d, initialization: str, gain: float) -
         layer.weight.normal_(0.0, gain * math.sqrt(variance))
     if layer.bias is not None:
         layer.bias.zero_()
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that takes images as bytes, too; then its weights are scaled, of which there are fewer."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[rows, channels, height, width], floats or bytes, to [rows, outputs, height, width]."""
+        if images.dtype is not torch.uint8:
+            return super().forward(images)
+        pixels = images.to(torch.float32, memory_format=torch.channels_last)
+        return functional.conv2d(pixels, self.weight * SCALE, self.bias, self.stride, self.padding)
 
 
 class MLP(nn.Module):

@@ -10,47 +10,44 @@ import torch
 from mlagents_envs.base_env import ActionSpec
 from torch import Tensor, nn
 
+from mlhooks.fast import networks as fast
 from mlhooks.nn.encoders import Encoder, make_encoder
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.heads import ActionHeads, ActionParameters, branch_slices
-from mlhooks.nn.layers import MLP, linear, registered
-from mlhooks.nn.tape import GradientTape
+from mlhooks.nn.layers import linear
 
 if TYPE_CHECKING:
     from mlhooks.settings import NetworkSettings
 
 Array = TypeVar("Array", Tensor, np.ndarray)
-WIDE, LARGE = 256, 2**25
-"""Hidden units, and multiplications of one layer, from which on a product in bfloat16 saves more than torch costs."""
 
 
-class Network(nn.Module):
+class Network(nn.Module, fast.ArrayArithmetic):
     """An encoder with linear heads on it.
 
     Attributes:
         autocast: the type in which torch computes it where that is not float32, which parameters, gradients, what is
-            returned, and all that is computed without torch (`tape.py`) are anyway.
+            returned, and all that is computed without torch (`mlhooks.fast`) are anyway.
+        reads_bytes: whether it takes images as bytes.
     """
 
-    encoder: Encoder = registered()
+    reads_bytes = True
+    encoder: Encoder
     autocast: torch.dtype | None = None
 
     def outputs(self, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor]:
-        """Each head's output for features [rows, size]."""
+        """Return each head's output for features [rows, size]."""
+        outputs = fast.outputs(self, heads, features)
+        if outputs is not None:
+            return outputs
         if self.autocast is None:
-            return GradientTape.outputs(self.encoder, heads, features)
+            return self._in_torch(heads, features)
         with torch.autocast(features.device.type, self.autocast):
-            if _worth_torch(self.encoder, len(features)):
-                encoding = self.encoder(features)
-                outputs = [head(encoding) for head in heads]
-            else:
-                outputs = GradientTape.outputs(self.encoder, heads, features)
-        return [output.float() if type(output) is Tensor else output for output in outputs]
+            return [output.float() for output in self._in_torch(heads, features)]
 
-
-def _worth_torch(encoder: Encoder, rows: int) -> bool:
-    """Whether layers are so large that torch in bfloat16 is faster than a mirror, which would compute them else."""
-    return isinstance(encoder, MLP) and (size := encoder.output_size) >= WIDE and rows * size**2 >= LARGE
+    def _in_torch(self, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor]:
+        encoding = fast.encoding(self.encoder, features)
+        return [head(encoding) for head in heads]
 
 
 class Actor(Network):
@@ -62,7 +59,8 @@ class Actor(Network):
         settings: size, activation and initialization of the network.
     """
 
-    heads: ActionHeads = registered()
+    array_arithmetic = True
+    heads: ActionHeads
 
     def __init__(self, layout: FeatureLayout, action_spec: ActionSpec, settings: NetworkSettings) -> None:
         super().__init__()
@@ -84,7 +82,8 @@ class Critic(Network):
         encoder: an encoder to share with the actor; by default the critic has its own.
     """
 
-    heads: nn.Linear = registered()
+    array_arithmetic = True
+    heads: nn.Linear
 
     def __init__(
         self, layout: FeatureLayout, settings: NetworkSettings, signals: int, encoder: Encoder | None = None
@@ -108,8 +107,9 @@ class QNetwork(Network):
         dueling: whether a state's value has a head of its own (Wang et al. 2016).
     """
 
-    advantages: nn.Linear = registered()
-    value: nn.Linear | None = registered()
+    array_arithmetic = True
+    advantages: nn.Linear
+    value: nn.Linear | None
 
     def __init__(
         self, layout: FeatureLayout, action_spec: ActionSpec, settings: NetworkSettings, *, dueling: bool

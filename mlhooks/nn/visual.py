@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlhooks.errors import UnsupportedError
-from mlhooks.nn.convolutions import SCALE, Convolution, convolve
+from mlhooks.fast.convolutions import convolve
 from mlhooks.nn.features import Image
-from mlhooks.nn.layers import initialize, linear
+from mlhooks.nn.layers import SCALE, Convolution, initialize, linear
 
 if TYPE_CHECKING:
     from mlhooks.settings import NetworkSettings

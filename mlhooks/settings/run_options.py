@@ -151,6 +151,9 @@ class TorchSettings(SettingsModel):
     autocast: Literal["bfloat16"] | None = extension(
         None, description="Type in which torch computes networks; null: float32, in which all else is computed anyway."
     )
+    plain: bool = extension(
+        False, description="Compute everything in plain torch and numpy, slowly: does a fault also show there?"
+    )
 
 
 class RunOptions(SettingsModel):

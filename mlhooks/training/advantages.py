@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlhooks.training.store import COMPILED, End, ExperienceStore
+from mlhooks.fast.switch import kernel
+from mlhooks.training.store import End, ExperienceStore
 
 
 def next_values(store: ExperienceStore, values: np.ndarray, final_values: np.ndarray) -> np.ndarray:
@@ -26,6 +27,7 @@ def next_values(store: ExperienceStore, values: np.ndarray, final_values: np.nda
     return following
 
 
+@kernel("experience")
 def generalized_advantages(
     store: ExperienceStore,
     rewards: np.ndarray,
@@ -50,9 +52,6 @@ def generalized_advantages(
     Returns:
         [rows, signals]; 0 for open rows.
     """
-    if COMPILED is not None:
-        advantages: np.ndarray = COMPILED.generalized_advantages(store, rewards, values, following, gamma, lambd)
-        return advantages
     n = store.size
     goes_on, ends = store.successor[:n] >= 0, store.end[:n] != End.NONE
     deltas = rewards + gamma * following - values

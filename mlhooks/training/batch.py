@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import layer_norm
 
-from mlhooks import native
-from mlhooks.training.store import take
+from mlhooks.fast.switch import kernel
 
-COMPILED = native.load("updates")
 ABSENT: Any = None
-ARRAY_TYPES = {torch.float32, torch.float64, torch.int32, torch.int64, torch.uint8, torch.bool}
 LARGE = 2**24  # bytes of features of which there should be no second copy
 
 
@@ -82,9 +78,7 @@ class Batch:
     def standardize(self, x: Tensor) -> Tensor:
         """[rows] shifted and scaled to mean 0 and deviation 1 over the rows that count."""
         if self.loss_mask is None:
-            if COMPILED is not None and _is_plain(x):
-                return torch.from_numpy(COMPILED.standardize(x.numpy()))
-            return layer_norm(x, x.shape, eps=1e-16)  # of all rows: one operation for seven
+            return standardized(x)
         centered = x - self.mean(x)
         return centered / (self.mean(centered.square()).sqrt() + 1e-8)
 
@@ -106,21 +100,20 @@ class Batch:
 
     def _take(self, rows: Tensor) -> Batch:
         names, columns = zip(*self._columns(), strict=True)
-        if not all(map(_has_array, columns)):
-            return self.map(lambda column: column.index_select(0, rows))
-        taken = take([column.numpy() for column in columns], rows.numpy())  # sooner than torch
-        return Batch(**dict(zip(names, map(torch.from_numpy, taken), strict=True)))
+        return Batch(**dict(zip(names, rows_of(columns, rows), strict=True)))
 
 
-def _has_array(x: Tensor) -> bool:
-    """Whether its memory is all that there is to it, and can be seen as an array."""
-    is_plain = type(x) is Tensor and x.is_cpu and x.layout is torch.strided and not x.requires_grad
-    return is_plain and x.dtype in ARRAY_TYPES and not x.is_neg()
+@kernel("updates")
+def standardized(x: Tensor) -> Tensor:
+    """Return [rows] shifted and scaled to mean 0 and deviation 1."""
+    centered = x - x.mean()
+    return centered / (centered.square().mean() + 1e-16).sqrt()
 
 
-def _is_plain(x: Tensor) -> bool:
-    """Whether it is what the compiled part takes."""
-    return _has_array(x) and x.dtype is torch.float32 and x.dim() == 1 and x.is_contiguous()
+@kernel("updates")
+def rows_of(columns: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
+    """Return copies of some rows of each column."""
+    return [column.index_select(0, rows) for column in columns]
 
 
 COLUMNS = tuple(field.name for field in fields(Batch))

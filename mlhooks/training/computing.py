@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from mlhooks.fast.memory import keep_freed
 from mlhooks.nn.layers import MLP
 from mlhooks.nn.networks import Network
 from mlhooks.nn.visual import ImageEncoder
 from mlhooks.settings.run_options import TorchSettings
-from mlhooks.training.memory import keep_freed
 
 logger = logging.getLogger("mlhooks")
 

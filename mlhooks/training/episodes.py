@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mlhooks import native
+from mlhooks.fast.switch import kernel
 from mlhooks.training.state_checks import array_of, number, whole
 
-COMPILED = native.load("experience")
 RECENT = 100
 
 
@@ -50,9 +49,7 @@ class Episodes:
 
     def decided(self, slots: np.ndarray, rewards: np.ndarray) -> None:
         """Agents ask for a decision, after a reward for the last one."""
-        if COMPILED is None or not COMPILED.decided(self._return, self._length, slots, rewards):
-            self._return[slots] += rewards
-            self._length[slots] += 1
+        decided(self._return, self._length, slots, rewards)
 
     def ended(self, slots: np.ndarray, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Agents' episodes end with a last reward; gives their returns and lengths in decisions, each [agents]."""
@@ -85,3 +82,10 @@ class Episodes:
         self._length = array_of(state["length"], "the lengths of episodes", np.int64, self._return.shape)
         self.finished = whole(state["finished"], "the number of finished episodes")
         self.recent = deque((number(value, "a return") for value in state["recent"]), maxlen=RECENT)
+
+
+@kernel("experience")
+def decided(returns: np.ndarray, lengths: np.ndarray, slots: np.ndarray, rewards: np.ndarray) -> None:
+    """Add rewards [agents] to the running returns [slots] of agents, and a decision to their lengths [slots]."""
+    returns[slots] += rewards
+    lengths[slots] += 1

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mlhooks.errors import CheckpointError, MlhooksError, NonFiniteError
+from mlhooks.fast.adam import Adam, FlatParameters
+from mlhooks.fast.networks import ArrayArithmetic, LossScope
 from mlhooks.nn.networks import Actor, Critic
 from mlhooks.nn.schedules import Schedule
-from mlhooks.nn.tape import GradientTape
 from mlhooks.settings import TrainerSettings
-from mlhooks.training.adam import Adam, FlatParameters
 from mlhooks.training.batch import Batch
 from mlhooks.training.optimizer_checks import check_losses, check_torch_optimizer
 from mlhooks.training.policy import ActorPolicy, Policy
@@ -78,7 +78,7 @@ class Optimizer(ABC):
         """Restore what `state_dict` returned."""
 
 
-class TorchOptimizer(Optimizer):
+class TorchOptimizer(ArrayArithmetic, Optimizer):
     """The base of optimizers whose algorithm is a loss: write `loss`, and `modules` where there are more networks.
 
     Args:
@@ -90,6 +90,19 @@ class TorchOptimizer(Optimizer):
         step: agent steps at the last `set_step`; schedules are read at it.
     """
 
+    BESIDE_LOSSES = frozenset(
+        {
+            "create_torch_optimizer",
+            "estimate",
+            "gradients_ready",
+            "load_state_dict",
+            "modules",
+            "set_step",
+            "state_dict",
+            "update",
+        }
+    )
+
     def __init__(self, policy: Policy, settings: TrainerSettings) -> None:
         super().__init__(policy, settings)
         self.step = 0
@@ -100,7 +113,8 @@ class TorchOptimizer(Optimizer):
         )
         self._torch_optimizer: GradientStepper | None = None
         self._flat: FlatParameters | None = None
-        self._tape = GradientTape()
+        arrays = type(self).array_arithmetic and type(policy).array_arithmetic
+        self._scope = LossScope(arrays=arrays)
         self._checked = False  # whether the first losses are what they must be
 
     @abstractmethod
@@ -129,7 +143,7 @@ class TorchOptimizer(Optimizer):
             modules = {**self.policy.modules(), **self.modules()}.values()
             self._flat = FlatParameters(p for module in modules for p in module.parameters())
             self.policy.weights_changed()
-            self._tape.look()
+            self._scope.look()
         return self._flat
 
     @property
@@ -144,7 +158,7 @@ class TorchOptimizer(Optimizer):
     def set_step(self, step: int) -> None:
         """Advance the schedules, and look at the networks again."""
         self.step = step
-        self._tape.look()
+        self._scope.look()
         for group in self.torch_optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
 
@@ -156,13 +170,13 @@ class TorchOptimizer(Optimizer):
             NonFiniteError: as `gradients_ready`.
         """
         self.flat.zero()
-        with self._tape:
+        with self._scope:
             losses = self.loss(batch)
         if not self._checked:
             check_losses(self, losses)
             self._checked = True
         try:
-            self._tape.backward(losses["loss"])
+            self._scope.backward(losses["loss"])
             self.gradients_ready(losses)
             self.torch_optimizer.step()
             return {name: value.detach() for name, value in losses.items() if name != "loss"}
@@ -270,7 +284,7 @@ class ActorCriticOptimizer(TorchOptimizer):
         way overrides both verbs: for equal features they must agree.
         """
         rows = max(1, min(CHUNK_ROWS, CHUNK_FEATURES // features.shape[1]))
-        with self._tape:
+        with self._scope:
             if len(features) <= rows:
                 values: Tensor = self.critic(features)
                 return values

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mlhooks.describing import with_article
 from mlhooks.errors import PluginError
-from mlhooks.nn.recorded import Recorded
+from mlhooks.fast.arrays import ArrayTensor
 from mlhooks.places import defined_at, in_brackets
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ def check_losses(optimizer: TorchOptimizer, losses: object) -> None:
 
 def _problem(losses: object) -> str | None:
     if not isinstance(losses, Mapping):
-        shape = f" of shape {tuple(losses.shape)}" if isinstance(losses, (Tensor, Recorded)) else ""
+        shape = f" of shape {tuple(losses.shape)}" if isinstance(losses, (Tensor, ArrayTensor)) else ""
         return f"it returned {_a(losses)}{shape}"
     if "loss" not in losses:
         return f"it returned {', '.join(map(repr, losses)) or 'an empty one'}"
     for name, value in losses.items():
-        if not isinstance(value, (Tensor, Recorded)):
+        if not isinstance(value, (Tensor, ArrayTensor)):
             return f"its {name!r} is {_a(value)}; for a number, leave out .item() or float()"
         if value.numel() != 1:
             return f"its {name!r} has the shape {tuple(value.shape)}; take the mean, as by batch.mean(...)"
@@ -90,4 +90,4 @@ def _named(optimizer: TorchOptimizer, method: str) -> str:
 
 
 def _a(value: object) -> str:
-    return "a Tensor" if isinstance(value, Recorded) else with_article(value)
+    return "a Tensor" if isinstance(value, ArrayTensor) else with_article(value)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec
 from torch import Tensor, nn
 
+from mlhooks.fast.actions import action_tuple
+from mlhooks.fast.mlp import ActingNetwork
+from mlhooks.fast.networks import ArrayArithmetic
 from mlhooks.nn.features import FeatureInput, FeatureLayout
 from mlhooks.nn.heads import SampledActions, branch_slices, evaluate, sample
-from mlhooks.nn.mirror import Mirror, Parts
 from mlhooks.nn.networks import Actor
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
@@ -22,14 +23,7 @@ from mlhooks.training.transfer import to_device
 Parameters = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
 
 
-class Actions(ActionTuple):  # type: ignore[misc]  # mlagents_envs ships no types
-    """An `ActionTuple` of both kinds of actions, in its types: float32 and int32; made in a third of its time."""
-
-    def __init__(self, continuous: np.ndarray, discrete: np.ndarray) -> None:
-        self._continuous, self._discrete = continuous, discrete
-
-
-class Policy(ABC):
+class Policy(ArrayArithmetic, ABC):
     """What decides for the agents of one behavior.
 
     Args:
@@ -45,6 +39,7 @@ class Policy(ABC):
     """
 
     reads_bytes = False
+    BESIDE_LOSSES = frozenset({"act", "action_tuple", "features", "modules", "weights_changed"})
 
     def __init__(
         self, behavior_name: str, behavior_spec: BehaviorSpec, settings: TrainerSettings, device: torch.device
@@ -56,8 +51,7 @@ class Policy(ABC):
         self.layout = FeatureLayout(behavior_name, behavior_spec)
         self.inputs = FeatureInput(self.layout, normalize=network.normalize)
         self.deterministic = network.deterministic
-        self._mirror: Mirror | None = None
-        self._mirror_is_old = True
+        self.acting = ActingNetwork()
 
     @abstractmethod
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
@@ -80,28 +74,15 @@ class Policy(ABC):
             continuous = np.minimum(np.maximum(continuous, -3.0), 3.0) / 3.0
         if continuous.dtype != np.float32:
             continuous = continuous.astype(np.float32)
-        return Actions(continuous, actions.discrete.astype(np.int32))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What a copy gets: not the mirror, which belongs to the memory of these networks."""
-        return self.__dict__ | {"_mirror": None, "_mirror_is_old": True}
+        return action_tuple(continuous, actions.discrete.astype(np.int32))
 
     def features(self, obs: Sequence[np.ndarray]) -> Tensor:
         """Features [rows, size] of observations, on the policy's device."""
         return to_device(self.inputs.features(obs), self.device)
 
     def weights_changed(self) -> None:
-        """Called after every change of the weights from outside; drop what was derived from them."""
-        self._mirror_is_old = True
-
-    def mirror(self, parts: Parts) -> Mirror | None:
-        """What computes an encoder and its heads, `parts`, without torch; looked at again after changes of the weights.
-
-        None where torch must compute them.
-        """
-        if self._mirror_is_old or (self._mirror is not None and self._mirror.has_moved):
-            self._mirror, self._mirror_is_old = Mirror.renewed(self._mirror, parts), False
-        return self._mirror
+        """Drop what was derived from the weights; called after every change of them from outside."""
+        self.acting.weights_changed()
 
 
 class ActorPolicy(Policy):
@@ -113,10 +94,11 @@ class ActorPolicy(Policy):
     Attributes:
         keeps_encodings: whether actions come with what torch encoded for them, so that a critic on the actor's encoder
             need not encode it again.
-        reads_bytes: as in `Policy`; of an `actor` that is given only a subclass can say so.
+        reads_bytes: as in `Policy`; an `actor` that is given says so itself, by an attribute of the same name.
     """
 
     reads_bytes = True
+    array_arithmetic = True
 
     def __init__(
         self,
@@ -129,9 +111,7 @@ class ActorPolicy(Policy):
         super().__init__(behavior_name, behavior_spec, settings, device)
         made = Actor(self.layout, behavior_spec.action_spec, settings.network_settings) if actor is None else actor
         self.actor = made.to(device)
-        said_by = next(kind for kind in type(self).__mro__ if "reads_bytes" in vars(kind))
-        if actor is not None and said_by is ActorPolicy:
-            self.reads_bytes = False
+        self.reads_bytes = self.reads_bytes and getattr(self.actor, "reads_bytes", False)
         self.branches = branch_slices(behavior_spec.action_spec)
         self.keeps_encodings = False
 
@@ -154,9 +134,9 @@ class ActorPolicy(Policy):
         actor = self.actor
         plain = actor if isinstance(actor, Actor) and type(actor).forward is Actor.forward else None
         if plain is not None:
-            mirror = self.mirror(lambda: (plain.encoder, plain.heads.linear()))
-            if mirror is not None:
-                return plain.heads.from_outputs(mirror(features)), None
+            outputs = self.acting.outputs(lambda: (plain.encoder, plain.heads.linear()), features)
+            if outputs is not None:
+                return plain.heads.from_outputs(outputs), None
         with torch.no_grad():
             rows = to_device(features, self.device)
             keeps = plain is not None and self.keeps_encodings and plain.autocast is None

@@ -7,8 +7,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from mlagents_envs.base_env import BehaviorSpec, DecisionSteps
 
+from mlhooks.fast.switch import kernel
 from mlhooks.training.state_checks import whole
-from mlhooks.training.store import COMPILED, End, ExperienceStore
+from mlhooks.training.store import End, ExperienceStore
 
 
 class Transitions(NamedTuple):
@@ -54,20 +55,9 @@ class ReplayBuffer(ExperienceStore):
         if self.size >= self.rows and self.waiting == self.size:
             self.size = self.waiting = 0
         if self.size < self.filled:
-            self._overwrite(slice(self.size, min(self.size + len(slots), self.filled)))
+            self._free_finals += overwrite(self, self.size, min(self.size + len(slots), self.filled))
         super().open_rows(slots, steps)
         self.filled = max(self.filled, self.size)
-
-    def _overwrite(self, old: slice) -> None:
-        if COMPILED is not None:
-            self._free_finals += COMPILED.overwrite(self, old.start, old.stop)
-            return
-        self._free_finals += [final for final in self.final[old].tolist() if final >= 0]
-        slots = self.slot[old]
-        lost = self.open_row[slots] == np.arange(old.start, old.stop)
-        if np.count_nonzero(lost):
-            self.open_row[slots[lost]] = -1
-        self._blank(old)
 
     def _add_finals(self, obs: list[np.ndarray]) -> np.ndarray:
         free, ended = self._free_finals, len(obs[0])
@@ -88,14 +78,7 @@ class ReplayBuffer(ExperienceStore):
 
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Complete rows, of which there must be one, uniformly and with replacement: [size]."""
-        places = rng.random(size)  # in a third of the time of `rng.integers`
-        if COMPILED is not None and (complete_rows := COMPILED.draw(self, places)) is not None:
-            drawn: np.ndarray = complete_rows
-            return drawn
-        rows = (places * self.filled).astype(np.int64)
-        while again := size - np.count_nonzero(complete := self.is_complete(rows)):
-            rows[~complete] = (rng.random(again) * self.filled).astype(np.int64)
-        return rows
+        return draw(self, rng.random(size), rng)  # `rng.integers` takes three times as long
 
     def transitions(self, rows: np.ndarray, powers: np.ndarray) -> Transitions:
         """Follow complete rows for up to n steps: to the end of the episode, or to a row that is still open.
@@ -104,20 +87,7 @@ class ReplayBuffer(ExperienceStore):
             rows: [rows] where they begin.
             powers: [n + 1] float32, the discount factor to the power of 0, 1 and so on.
         """
-        if COMPILED is not None:
-            return Transitions(*COMPILED.transitions(self, np.ascontiguousarray(rows, np.int64), powers))
-        steps = np.full((len(rows), len(powers) - 1), -1, np.int64)
-        finals = np.full(len(rows), -1, np.int64)
-        at = rows.copy()
-        for k in range(steps.shape[1]):
-            going = np.flatnonzero((at >= 0) & self.is_complete(at))
-            passed = at[going]
-            steps[going, k] = passed
-            finals[going] = np.where(self.end[passed] == End.INTERRUPTED, self.final[passed], -1)
-            at[going] = self.successor[passed]
-        goes_on = np.maximum(at, finals) >= 0
-        discounts = powers[(steps >= 0).sum(1)] * goes_on
-        return Transitions(steps, discounts, at, finals if (finals >= 0).any() else None)
+        return Transitions(*transitions(self, rows, powers))
 
     def keep_open(self) -> None:
         """Let go of all complete rows; open rows move to the front in their order."""
@@ -150,3 +120,47 @@ class ReplayBuffer(ExperienceStore):
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self._free_finals = [whole(final, "a free final", 0, self.finals - 1) for final in state["free_finals"]]
+
+
+@kernel("experience")
+def overwrite(store: ReplayBuffer, start: int, stop: int) -> list[int]:
+    """Take rows from their agents, and make them what new rows begin with.
+
+    Returns:
+        Their final observations, whose places are free.
+    """
+    old = slice(start, stop)
+    finals = [final for final in store.final[old].tolist() if final >= 0]
+    slots = store.slot[old]
+    lost = store.open_row[slots] == np.arange(start, stop)
+    store.open_row[slots[lost]] = -1
+    store.blank(old)
+    return finals
+
+
+@kernel("experience")
+def draw(store: ReplayBuffer, places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the rows [size] at places [size] in [0, 1), and others for those that are not complete."""
+    rows = (places * store.filled).astype(np.int64)
+    while again := len(rows) - np.count_nonzero(complete := store.is_complete(rows)):
+        rows[~complete] = (rng.random(again) * store.filled).astype(np.int64)
+    return rows
+
+
+@kernel("experience")
+def transitions(
+    store: ReplayBuffer, rows: np.ndarray, powers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return what `Transitions` has, from these rows."""
+    steps = np.full((len(rows), len(powers) - 1), -1, np.int64)
+    finals = np.full(len(rows), -1, np.int64)
+    at = rows.copy()
+    for k in range(steps.shape[1]):
+        going = np.flatnonzero((at >= 0) & store.is_complete(at))
+        passed = at[going]
+        steps[going, k] = passed
+        finals[going] = np.where(store.end[passed] == End.INTERRUPTED, store.final[passed], -1)
+        at[going] = store.successor[passed]
+    goes_on = np.maximum(at, finals) >= 0
+    discounts = powers[(steps >= 0).sum(1)] * goes_on
+    return steps, discounts, at, finals if (finals >= 0).any() else None

@@ -30,6 +30,7 @@ from mlhooks.errors import (
     ResultsError,
     UsageError,
 )
+from mlhooks.fast.switch import plain
 from mlhooks.names import file_name
 from mlhooks.places import shown_path
 from mlhooks.plugins import PluginManager
@@ -124,7 +125,7 @@ class Run:
             MlhooksError: the run failed; what was learned is saved.
         """
         started = time.perf_counter()
-        with self.stop, self._threads:
+        with self.stop, self._threads, plain(self.options.torch_settings.plain):
             try:
                 self._prepare()
                 self.plugins.hook.run_started(run=self)

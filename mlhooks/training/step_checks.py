@@ -9,7 +9,7 @@ import numpy as np
 from mlagents_envs.base_env import DecisionSteps, TerminalSteps
 
 from mlhooks.errors import NonFiniteError
-from mlhooks.training.store import COMPILED
+from mlhooks.fast.switch import kernel
 
 if TYPE_CHECKING:
     from mlhooks.training.trainer import Trainer
@@ -35,12 +35,18 @@ def check_values(trainer: Trainer, worker: int, steps: Steps, *more: np.ndarray)
     columns = (*steps.obs, steps.reward, steps.group_reward)
     if set(map(len, (*columns, *more))) != {len(steps)}:
         raise ValueError("there are not as many agents as observations, rewards and other values")
-    if COMPILED is None or not COMPILED.all_finite(columns):
+    if not all_finite(columns):
         _refuse_not_finite(trainer, worker, steps, columns)
     if trainer.settings.network_settings.normalize:
         for index, obs in enumerate(steps.obs):
             if obs.ndim == 2 and not np.vdot(obs, obs) <= FLOAT32_MAX:
                 _refuse_huge(trainer, worker, steps, index)
+
+
+@kernel("experience")
+def all_finite(columns: Sequence[np.ndarray]) -> bool:
+    """Return whether all numbers of some arrays are finite, as bytes always are."""
+    return all(values.dtype == np.uint8 or bool(np.isfinite(values).all()) for values in columns)
 
 
 def _refuse_not_finite(trainer: Trainer, worker: int, steps: Steps, columns: Sequence[np.ndarray]) -> None:

@@ -8,12 +8,10 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from mlagents_envs.base_env import BehaviorSpec, DecisionSteps, TerminalSteps
 
-from mlhooks import native
 from mlhooks.envs.pixels import blank, to_floats
+from mlhooks.fast.switch import kernel
 from mlhooks.nn.heads import SampledActions
 from mlhooks.training.state_checks import LARGEST_WHOLE, array_of, indices, whole
-
-COMPILED = native.load("experience")
 
 
 class End:
@@ -104,9 +102,7 @@ class ExperienceStore:
             self.masked = True
         elif self.masked:
             self.mask[new] = False
-        if COMPILED is None or not COMPILED.open_rows(self, slots, steps):
-            self.grouped = self.grouped or bool(np.count_nonzero(steps.group_reward))
-            self._open(slots, steps, new)
+        self._open(slots, steps)
 
     def _fitting(self, obs: list[np.ndarray]) -> list[np.ndarray]:
         """Observations in the types of their columns.
@@ -124,8 +120,11 @@ class ExperienceStore:
                 columns[index] = columns[index].astype(np.uint8) if come_bytes else to_floats(columns[index])
         return obs
 
-    def _open(self, slots: np.ndarray, steps: DecisionSteps, new: slice) -> None:
+    @kernel("experience", "open_rows")
+    def _open(self, slots: np.ndarray, steps: DecisionSteps) -> None:
         agents = len(slots)
+        new = slice(self.size, self.size + agents)
+        self.grouped = self.grouped or bool(np.count_nonzero(steps.group_reward))
         self.slot[new], self.tick[new], self.group[new] = slots, self.clock, steps.group_id
         rows = self.open_row[slots]
         numbers = np.arange(new.start, new.stop)
@@ -282,11 +281,11 @@ class ExperienceStore:
         for column in (*self.obs, *(getattr(self, name) for name in COLUMNS)):
             column[kept] = column[source]
         self.successor[kept] = place[self.successor[kept]]
-        self._blank(slice(len(rows), in_use))
+        self.blank(slice(len(rows), in_use))
         self.open_row = place[self.open_row]
         self.size = len(rows)
 
-    def _blank(self, rows: slice) -> None:
+    def blank(self, rows: slice) -> None:
         """Make rows that nobody uses what a new row begins with."""
         for name, fill in FILLS.items():
             getattr(self, name)[rows] = fill
@@ -349,20 +348,16 @@ class ExperienceStore:
                 array_of(found, name, np.uint8 if is_image else np.float32, (rows, *spec.shape))
 
 
+@kernel("experience")
 def put(columns: Sequence[np.ndarray], rows: slice, arrays: Sequence[np.ndarray]) -> None:
     """Write an array [rows, ...] into these rows of each column."""
-    if COMPILED is not None:
-        COMPILED.put(columns, rows.start, rows.stop, arrays)
-        return
     for column, array in zip(columns, arrays, strict=True):
         column[rows] = array
 
 
+@kernel("experience")
 def take(columns: Sequence[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
     """Copies of some rows of each column; the last one's in place of -1."""
-    if COMPILED is not None:
-        taken: list[np.ndarray] = COMPILED.take(columns, rows)
-        return taken
     # `ndarray.take` is faster, but would first copy all images to have their channels first
     return [column[rows] if column.ndim == 4 else column.take(rows, 0) for column in columns]
 

@@ -17,6 +17,7 @@ from mlhooks.envs.pixels import to_floats
 from mlhooks.envs.slots import SlotMap, SlotPool
 from mlhooks.envs.spaces import Spaces
 from mlhooks.errors import ContractBroken, UnsupportedError
+from mlhooks.fast.actions import action_tuple
 from mlhooks.settings import HyperparameterSettings, TrainerSettings
 from mlhooks.stats import StatsAggregationMethod, StatsPropertyType, StatsReporter
 from mlhooks.training.checkpoints import load_modules
@@ -25,7 +26,7 @@ from mlhooks.training.making import make_optimizer, make_policy
 from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.optimizer_checks import check_made
 from mlhooks.training.part_checks import check_actions
-from mlhooks.training.policy import Actions, Policy
+from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.silent_agents import SilentAgents
 from mlhooks.training.state_checks import whole
@@ -254,7 +255,7 @@ class Trainer(ABC):
             start = 0
             for worker, behavior_id, agents in self._waiting:
                 part = slice(start, start + agents)
-                yield worker, behavior_id, Actions(sent.continuous[part], sent.discrete[part])
+                yield worker, behavior_id, action_tuple(sent.continuous[part], sent.discrete[part])
                 start += agents
         self._waiting.clear()
 

@@ -127,7 +127,7 @@ def test_imported_module_is_changed_and_others_are_not(
         (tmp_path / f"{name}.py").write_text(SOURCE)
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "meta_path", [applying.PatchingFinder(patch, plain=False), *sys.meta_path])
+    monkeypatch.setattr(sys, "meta_path", [applying.PatchingFinder(patch), *sys.meta_path])
     patch.replace("shapes:double", "2", "3")
     patch.around("shapes:Shape.corners")(lambda original, self, factor: original(self, factor) + 1)
     shapes, others = map(importlib.import_module, ("shapes", "others"))
@@ -136,11 +136,6 @@ def test_imported_module_is_changed_and_others_are_not(
     assert shapes.Shape().corners(2) == 9
     assert others.Shape().corners(2) == 8
 
-
-def test_plain_mutant_has_no_native_extension(patch: Patch) -> None:
-    with pytest.raises(ModuleNotFoundError):
-        applying.PatchingFinder(patch, plain=True).find_spec("mlhooks.native.actions", None)
-    assert applying.PatchingFinder(patch, plain=False).find_spec("mlhooks.native.actions", None) is None
 
 
 def test_mutant_that_comes_too_late_is_refused() -> None:

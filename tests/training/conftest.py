@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from mlhooks.training import advantages, episodes, replay, step_checks, store
+from mlhooks.fast.switch import native, plain
 
-COMPILED = pytest.mark.skipif(store.COMPILED is None, reason="mlhooks was installed without a C compiler")
+NATIVE = pytest.mark.skipif(native("experience") is None, reason="mlhooks was installed without a C compiler")
 
 
-@pytest.fixture(params=[pytest.param("compiled", marks=COMPILED), "numpy"])
-def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a test with the native extension and without it."""
-    if request.param == "numpy":
-        for module in (advantages, episodes, replay, store, step_checks):
-            monkeypatch.setattr(module, "COMPILED", None)
+@pytest.fixture(params=[pytest.param("native", marks=NATIVE), "plain"])
+def each_way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run a test with the native extension and in plain numpy."""
+    with plain(request.param == "plain"):
+        yield

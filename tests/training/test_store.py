@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from mlagents_envs.base_env import ActionSpec, BehaviorSpec, DimensionProperty, ObservationSpec, ObservationType
 
+from mlhooks.fast.switch import native
 from mlhooks.nn.heads import SampledActions
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.replay import ReplayBuffer
-from mlhooks.training.store import COMPILED, End, ExperienceStore, put, take
+from mlhooks.training.store import End, ExperienceStore, put, take
 from tests.steps import decisions, make_spec, terminals
 
 pytestmark = pytest.mark.usefixtures("each_way")
@@ -315,9 +318,9 @@ def test_restored_store_goes_on_as_if_never_stopped(steps: int) -> None:
         np.testing.assert_equal(b[name], value, err_msg=name)
 
 
-@pytest.mark.skipif(COMPILED is None, reason="mlhooks was installed without a C compiler")
-def test_columns_that_what_is_compiled_would_misread_are_refused() -> None:
-    assert COMPILED is not None
+@pytest.mark.skipif(native("experience") is None, reason="mlhooks was installed without a C compiler")
+def test_columns_that_the_native_extension_would_misread_are_refused() -> None:
+    kernels: Any = native("experience")
     store = ExperienceStore(make_spec(), rows=4, time_horizon=99)
     store.reserve(2)
     store.open_rows(slots(0, 1), decisions([0, 1], [0.0, 0.0], [0.0, 0.0]))
@@ -326,7 +329,7 @@ def test_columns_that_what_is_compiled_would_misread_are_refused() -> None:
     for wrong in (ends[:1], np.repeat(ends, 2)[::2], ends.astype(np.int64)):
         store.end = wrong
         with pytest.raises((TypeError, ValueError), match=r"int8|without an end"):
-            COMPILED.generalized_advantages(store, numbers, numbers, numbers, np.ones(1), 0.9)
+            kernels.generalized_advantages(store, numbers, numbers, numbers, np.ones(1), 0.9)
 
 
 def test_returns_of_episodes_may_lie_in_memory_as_they_like() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -11,7 +12,7 @@ from types import CodeType, ModuleType
 from tests.testing.mutants import MUTANTS
 from tests.testing.mutants.patch import Patch
 
-NATIVE = "mlhooks.native."
+SWITCH, VARIABLE = "mlhooks.fast.switch", "MLHOOKS_PLAIN"
 
 
 def apply(name: str) -> None:
@@ -22,22 +23,22 @@ def apply(name: str) -> None:
     """
     (mutant,) = [mutant for mutant in MUTANTS if mutant.name == name]
     patch = mutant.patch()
-    if late := patch.modules & sys.modules.keys():
+    if mutant.plain:
+        os.environ[VARIABLE] = "1"
+    if late := (patch.modules | {SWITCH}) & sys.modules.keys():
         raise RuntimeError(f"{', '.join(sorted(late))} should not have been imported before {name} is applied.")
-    sys.meta_path.insert(0, PatchingFinder(patch, plain=mutant.plain))
+    sys.meta_path.insert(0, PatchingFinder(patch))
 
 
 class PatchingFinder(MetaPathFinder):
-    """Finds the modules that a patch changes; where it is `plain`, there is no native extension."""
+    """Finds the modules that a patch changes."""
 
-    def __init__(self, patch: Patch, *, plain: bool) -> None:
-        self.patch, self.plain = patch, plain
+    def __init__(self, patch: Patch) -> None:
+        self.patch = patch
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if self.plain and fullname.startswith(NATIVE):
-            raise ModuleNotFoundError(f"{fullname} is left out.", name=fullname)
         spec = PathFinder.find_spec(fullname, path, target) if fullname in self.patch.modules else None
         if spec is not None:
             assert spec.origin is not None

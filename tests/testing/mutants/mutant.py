@@ -17,7 +17,7 @@ class Mutant:
     Attributes:
         target: the plugin with which the conformance tests are run.
         tests: each of them must fail.
-        plain: whether it is tried as where there is no native extension, because it changes what that replaces.
+        plain: whether it is tried in plain torch and numpy, because it changes what is replaced otherwise.
         change: says what is wrong with it.
     """
 

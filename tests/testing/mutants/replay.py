@@ -48,7 +48,7 @@ def replay_discount_of_one_step_more(patch: Patch) -> None:
 
 @mutant("dqn", caught_by="test_samples_are_the_transitions_that_happened", plain=True)
 def replay_one_step_too_few(patch: Patch) -> None:
-    patch.replace(TRANSITIONS, "range(steps.shape[1])", "range(steps.shape[1] - 1)")
+    patch.replace("mlhooks.training.replay:transitions", "range(steps.shape[1])", "range(steps.shape[1] - 1)")
 
 
 @mutant("dqn", caught_by="test_samples_are_the_transitions_that_happened")

@@ -1,0 +1,135 @@
+"""Parameters in one piece, and Adam on them.
+
+Small networks have many small parameters, and an optimizer that touches each pays dispatch for each. Here all
+parameters of a learner, and all gradients, are views of two flat tensors: norm, clipping and step are a handful of
+operations whatever the number of layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mlhooks.fast.switch import is_plain, kernel
+from mlhooks.training.state_checks import number, whole
+
+
+class FlatParameters:
+    """Moves parameters into one flat tensor; they stay what they were, as views of it.
+
+    Attributes:
+        data, grad: [size] values and gradients of all parameters.
+        parameters: the parameters, each once.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self.parameters = list(dict.fromkeys(p for p in parameters if p.requires_grad))
+        self.data = torch.cat([p.detach().reshape(-1) for p in self.parameters])
+        self.grad = torch.zeros_like(self.data)
+        # on the CPU its memory as an array, on which numpy is faster than torch
+        self._grad = self.grad.numpy() if self.grad.device.type == "cpu" and not is_plain() else None
+        start = 0
+        for p in self.parameters:
+            stop = start + p.numel()
+            p.data = self.data[start:stop].view_as(p)
+            p.grad = self.grad[start:stop].view_as(p)
+            start = stop
+
+    def norm(self) -> float:
+        """The Euclidean norm of the gradient."""
+        if self._grad is None:
+            return float(torch.linalg.vector_norm(self.grad))
+        return math.sqrt(float(np.vdot(self._grad, self._grad)))
+
+    def scale(self, factor: float) -> None:
+        """Multiply the gradient."""
+        if self._grad is None:
+            self.grad.mul_(factor)
+        else:
+            self._grad *= np.float32(factor)
+
+    def zero(self) -> None:
+        """Forget the gradient."""
+        if self._grad is None:
+            self.grad.zero_()
+        else:
+            self._grad.fill(0.0)
+
+    def __iter__(self) -> Iterator[nn.Parameter]:
+        """The parameters, as torch optimizers take them."""
+        return iter(self.parameters)
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015, algorithm 1) on flat parameters.
+
+    It has the surface of a `torch.optim.Optimizer` that training uses, without its import of the compiler stack, which
+    costs every process more than a second and tens of megabytes.
+    """
+
+    def __init__(
+        self, parameters: FlatParameters, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+    ) -> None:
+        self.parameters = parameters
+        self.param_groups: list[dict[str, Any]] = [{"lr": lr, "betas": betas, "eps": eps}]
+        self.exp_avg = torch.zeros_like(parameters.data)
+        self.exp_avg_sq = torch.zeros_like(parameters.data)
+        self.steps = 0
+
+    def step(self) -> None:
+        """Apply the gradients."""
+        flat, (group,) = self.parameters, self.param_groups
+        (beta1, beta2), self.steps = group["betas"], self.steps + 1
+        moments = self.exp_avg, self.exp_avg_sq
+        adam_step(flat.data, flat.grad, *moments, group["lr"], beta1, beta2, group["eps"], self.steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Moments, step count and options."""
+        return {
+            "steps": self.steps,
+            "exp_avg": self.exp_avg,
+            "exp_avg_sq": self.exp_avg_sq,
+            "param_groups": self.param_groups,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        (group,) = state["param_groups"]
+        self.steps = whole(state["steps"], "the number of steps")
+        beta1, beta2 = (number(beta, "a beta") for beta in group["betas"])
+        self.param_groups = [
+            {"lr": number(group["lr"], "lr"), "betas": (beta1, beta2), "eps": number(group["eps"], "eps")}
+        ]
+        _copy(self.exp_avg, state["exp_avg"])
+        _copy(self.exp_avg_sq, state["exp_avg_sq"])
+
+
+@kernel("updates")
+@torch.no_grad()
+def adam_step(
+    data: Tensor,
+    grad: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+) -> None:
+    """Change parameters by one step (Kingma and Ba 2015, algorithm 1); all tensors are [size], `step` begins at 1."""
+    exp_avg.lerp_(grad, 1.0 - beta1)
+    exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1.0 - beta2)
+    deviation = (exp_avg_sq / (1.0 - beta2**step)).sqrt_()
+    data.addcdiv_(exp_avg, deviation.add_(eps), value=-lr / (1.0 - beta1**step))
+
+
+def _copy(target: Tensor, source: Tensor) -> None:
+    if target.shape != source.shape:
+        raise ValueError(f"optimizer state has {source.numel()} entries, and the networks have {target.numel()}")
+    target.copy_(source)

@@ -1,0 +1,199 @@
+"""Multilayer perceptrons without torch, on the memory of torch's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mlhooks.fast.switch import is_plain, native
+from mlhooks.nn.layers import MLP
+
+KERNELS = native("mlp")
+WIDEST = 512  # hidden units up to which the kernels are faster than BLAS
+NOWHERE = (None, None)
+
+Arrays = Sequence[np.ndarray | None]
+Parts = Callable[[], tuple[nn.Module, Sequence[nn.Linear]]]
+"""Gives an encoder and the linear heads on it."""
+
+
+class FastMLP:
+    """Computes what plain layers and the linear heads on them compute on the CPU, to float32 rounding.
+
+    Weights are read where torch has them in every pass, so they are never stale. One thread at a time may use an
+    object, because passes share its buffers.
+
+    Args:
+        encoder: the plain layers.
+        heads: linear layers on its output.
+    """
+
+    def __init__(self, encoder: MLP, heads: Sequence[nn.Linear]) -> None:
+        assert KERNELS is not None
+        hidden = _linear(encoder)
+        layers = *hidden, *heads
+        self.encoding_size = encoder.output_size
+        self._kernels = KERNELS.MLP([*map(_arrays, hidden)], [*map(_arrays, heads)], encoder.activation)
+        self._activation = encoder._activate
+        self._hidden = len(hidden)
+        self.parameters: list[Tensor] = [p for layer in layers for p in (layer.weight, layer.bias)]
+        self._gradients = [(ParameterGradient(layer.weight), ParameterGradient(layer.bias)) for layer in layers]
+        self._addresses = [parameter.data_ptr() for parameter in self.parameters]
+        modules = encoder, *encoder.layers, *heads
+        self._hooks = [hooks for module in modules for hooks in (module._forward_pre_hooks, module._forward_hooks)]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the parameters are still where they were (values may have changed), and no hook waits for a call."""
+        return not any(self._hooks) and [p.data_ptr() for p in self.parameters] == self._addresses
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no parameter wants a gradient."""
+        return not any(parameter.requires_grad for parameter in self.parameters)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the parameters are elsewhere now; a look at the first of them."""
+        return self.parameters[0].data_ptr() != self._addresses[0]
+
+    @classmethod
+    def renewed(cls, mlp: FastMLP | None, parts: Parts) -> FastMLP | None:
+        """Return that one where it is current, or else one of these parts; None where torch must compute them."""
+        if mlp is not None and mlp.is_current:
+            return mlp
+        encoder, heads = parts()  # which need not be looked up for one that is current
+        return cls(encoder, heads) if cls.supports(encoder, heads) else None
+
+    @staticmethod
+    def supports(encoder: nn.Module, heads: Sequence[nn.Module]) -> TypeGuard[MLP]:
+        """Return whether these are plain layers on the CPU, none of a class that may compute something else."""
+        if KERNELS is None or type(encoder) is not MLP or encoder.activation not in KERNELS.KINDS:
+            return False
+        layers = [*encoder.layers, *heads]
+        if any(type(layer) is not nn.Linear or layer.bias is None for layer in layers):
+            return False
+        if max(layer.out_features for layer in _linear(encoder)) > WIDEST:
+            return False
+        if any(module._forward_hooks or module._forward_pre_hooks for module in (encoder, *layers)):
+            return False
+        parameters = [p for layer in layers for p in layer.parameters()]
+        return all(p.device.type == "cpu" and p.dtype == torch.float32 and p.is_contiguous() for p in parameters)
+
+    def __call__(self, features: np.ndarray) -> list[np.ndarray]:
+        """Return the output of each head, for float32 features [rows, size]."""
+        outputs: list[np.ndarray] = self._kernels.forward(np.ascontiguousarray(features))
+        return outputs
+
+    def record(self, features: np.ndarray) -> tuple[list[np.ndarray], SavedPass]:
+        """Do as a call does, and save what the backward pass needs."""
+        outputs, activations = self._kernels.record(np.ascontiguousarray(features))
+        return outputs, SavedPass(self._kernels, activations)
+
+    def add_gradients(self, saved: SavedPass, gradients: Arrays) -> None:
+        """Add to all parameters' `.grad` what follows from the gradients of the heads' outputs; None where unused."""
+        used = [gradient is not None for gradient in gradients]
+        if not any(used):
+            return
+        layers = zip(self._gradients, [True] * self._hidden + used, strict=True)
+        sinks = [(weight.sink(), bias.sink()) if reached else NOWHERE for (weight, bias), reached in layers]
+        self._kernels.backward(saved.activations, gradients, sinks)
+        for layer in self._gradients:
+            for gradient in layer:
+                gradient.hand_on()
+
+    def gradients(self, saved: SavedPass, gradients: Arrays) -> list[np.ndarray]:
+        """Return the gradients of all parameters that follow from those of the heads' outputs; None where unused."""
+        found = [np.zeros(parameter.shape, np.float32) for parameter in self.parameters]
+        self._kernels.backward(saved.activations, gradients, list(zip(found[::2], found[1::2], strict=True)))
+        return found
+
+    def in_torch(self, features: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """Return the output of each head as torch computes it from these parameters."""
+        layers = list(zip(parameters[::2], parameters[1::2], strict=True))
+        for weight, bias in layers[: self._hidden]:
+            features = self._activation(nn.functional.linear(features, weight, bias))
+        return [nn.functional.linear(features, weight, bias) for weight, bias in layers[self._hidden :]]
+
+
+class SavedPass:
+    """What a forward pass saved; its memory serves another pass once nobody needs this one."""
+
+    __slots__ = ("_kernels", "activations")
+
+    def __init__(self, kernels: Any, activations: Any) -> None:
+        self._kernels, self.activations = kernels, activations
+
+    def __del__(self) -> None:
+        self._kernels.release(self.activations)
+
+
+class ParameterGradient:
+    """Where the gradient of a parameter is added up."""
+
+    def __init__(self, parameter: Tensor) -> None:
+        self.parameter = parameter
+        self._grad: Tensor | None = None
+        self._array: np.ndarray  # on the memory of `_grad`
+        self._apart: np.ndarray | None = None
+
+    def sink(self) -> np.ndarray | None:
+        """Return what to add to before `hand_on`: the parameter's `.grad`, or numbers apart; None if it is frozen."""
+        parameter = self.parameter
+        if not parameter.requires_grad:
+            return None
+        grad = parameter.grad
+        listened = parameter._backward_hooks or parameter._post_accumulate_grad_hooks
+        if grad is None or listened:
+            self._grad = None
+        elif grad is not self._grad:
+            self._grad = grad if grad.is_contiguous() else None
+            self._array = grad.numpy()
+        if self._grad is None:
+            self._apart = np.zeros(parameter.shape, np.float32)
+            return self._apart
+        return self._array
+
+    def hand_on(self) -> None:
+        """Let torch add what was added up apart, because `.grad` does not exist yet or somebody listens."""
+        if self._apart is not None:
+            gradient, self._apart = self._apart, None
+            self.parameter.backward(torch.from_numpy(gradient))
+
+
+class ActingNetwork:
+    """The network of a policy that acts: a `FastMLP` where there can be one, which is looked for when weights change.
+
+    A copy of it begins with nothing, because a `FastMLP` belongs to the memory of its networks.
+    """
+
+    def __init__(self) -> None:
+        self._mlp: FastMLP | None = None
+        self._is_old = True
+
+    def __reduce__(self) -> tuple[type[ActingNetwork], tuple[()]]:
+        return ActingNetwork, ()
+
+    def weights_changed(self) -> None:
+        """Look again whether the networks can be computed here."""
+        self._is_old = True
+
+    def outputs(self, parts: Parts, features: np.ndarray) -> list[np.ndarray] | None:
+        """Return the output of each head [rows, out] for features [rows, size]; None where torch must compute them."""
+        if is_plain():
+            return None
+        if self._is_old or (self._mlp is not None and self._mlp.has_moved):
+            self._mlp, self._is_old = FastMLP.renewed(self._mlp, parts), False
+        return None if self._mlp is None else self._mlp(features)
+
+
+def _linear(encoder: MLP) -> list[nn.Linear]:
+    return [layer for layer in encoder.layers if isinstance(layer, nn.Linear)]
+
+
+def _arrays(layer: nn.Linear) -> tuple[np.ndarray, np.ndarray]:
+    return layer.weight.detach().numpy(), layer.bias.detach().numpy()

@@ -1,0 +1,293 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Rows of experience: what is done to each of a few at every step."""
+
+from libc.stdint cimport int64_t
+from libc.string cimport memmove
+
+cimport numpy as cnp
+from mlhooks.fast.native.arrays cimport empty, is_plain, pointer, plain, vector, whole
+from mlhooks.fast.native.loops cimport loops
+
+cnp.import_array()
+
+ctypedef cnp.int64_t integer
+
+cdef enum:  # as `store.End`
+    NONE = 0
+    INTERRUPTED = 2
+    HORIZON = 3
+
+cdef enum:
+    MOST = 8  # dimensions of a column
+
+
+cdef const cnp.int8_t* ends_of(store, long rows) except NULL:
+    """Where the ends of at least so many rows are."""
+    ends = store.end
+    if not cnp.PyArray_Check(ends) or cnp.PyArray_TYPE(ends) != cnp.NPY_INT8 or not cnp.PyArray_ISCARRAY_RO(ends):
+        raise TypeError("not a contiguous array of int8")
+    if cnp.PyArray_SIZE(ends) < rows:
+        raise ValueError("rows without an end")
+    return <const cnp.int8_t*>cnp.PyArray_DATA(ends)
+
+
+cdef bint is_row(array) except -1:
+    """Whether it is a contiguous float32 array of one dimension."""
+    return is_plain(array) and cnp.PyArray_NDIM(array) == 1
+
+
+def all_finite(arrays):
+    """As `step_checks.all_finite`; it takes bytes, contiguous float32, and images with their channels last in memory."""
+    for array in arrays:
+        if not cnp.PyArray_Check(array):
+            return NotImplemented
+        if cnp.PyArray_TYPE(array) == cnp.NPY_UINT8:
+            continue
+        if cnp.PyArray_NDIM(array) == 4 and not is_plain(array):
+            array = array.transpose(0, 2, 3, 1)
+        if not is_plain(array):
+            return NotImplemented
+        if not loops.are_finite(cnp.PyArray_SIZE(array), <const float*>cnp.PyArray_DATA(<cnp.ndarray>array)):
+            return False
+    return True
+
+
+def decided(returns, lengths, slots, rewards):
+    """As `episodes.decided`."""
+    if not is_row(rewards) or cnp.PyArray_TYPE(returns) != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY(returns):
+        return NotImplemented
+    cdef long agents = len(slots), size = len(returns), i
+    cdef const integer* slot = whole(slots, agents)
+    cdef double* total = <double*>cnp.PyArray_DATA(returns)
+    cdef integer* length = whole(lengths, size)
+    cdef const float* reward = pointer(rewards, agents, 1)
+    for i in range(agents):
+        if not 0 <= slot[i] < size:
+            raise IndexError("a slot without room")
+        total[slot[i]] += reward[i]
+        length[slot[i]] += 1
+
+
+def open_rows(store, slots, steps):
+    """As `ExperienceStore._open`, where there are no group rewards."""
+    cdef long i
+    rewards, group_rewards, groups = steps.reward, steps.group_reward, steps.group_id
+    if store.grouped or not (is_row(rewards) and is_row(group_rewards)):
+        return NotImplemented
+    if not cnp.PyArray_Check(groups) or cnp.PyArray_TYPE(groups) != cnp.NPY_INT32:
+        return NotImplemented
+    if not cnp.PyArray_ISCARRAY_RO(groups) or cnp.PyArray_SIZE(groups) != len(slots):
+        return NotImplemented
+    cdef const float* group_reward = <const float*>cnp.PyArray_DATA(<cnp.ndarray>group_rewards)
+    for i in range(cnp.PyArray_SIZE(group_rewards)):
+        if group_reward[i] != 0:
+            return NotImplemented
+    cdef long agents = len(slots), size = len(store.open_row), rows = len(store.reward)
+    cdef integer slot, row, new = store.size, clock = store.clock, horizon = store.time_horizon
+    cdef integer trajectories = store.trajectories, complete = 0
+    cdef const integer* slot_of = whole(slots, agents)
+    cdef const float* reward_of = pointer(rewards, agents, 1)
+    cdef integer* open_row = whole(store.open_row, size)
+    cdef integer* slot_trajectory = whole(store.slot_trajectory, size)
+    cdef integer* slot_length = whole(store.slot_length, size)
+    cdef float* reward = pointer(store.reward, rows, 1)
+    cdef integer* successor = whole(store.successor, rows)
+    cdef integer* slots_of = whole(store.slot, rows)
+    cdef integer* trajectory = whole(store.trajectory, rows)
+    cdef integer* tick = whole(store.tick, rows)
+    cdef integer* group = whole(store.group, rows)
+    cdef const cnp.int32_t* group_of = <const cnp.int32_t*>cnp.PyArray_DATA(<cnp.ndarray>groups)
+    cdef cnp.int8_t* end = <cnp.int8_t*>ends_of(store, rows)
+    if new + agents > rows:
+        raise IndexError("no room for new rows")
+    for i in range(agents):
+        if not 0 <= slot_of[i] < size or open_row[slot_of[i]] >= rows:
+            raise IndexError("a slot without room")
+    for i in range(agents):
+        slot = slot_of[i]
+        row = open_row[slot]
+        if row >= 0:
+            reward[row], successor[row] = reward_of[i], new
+            complete += 1
+        if row < 0 or slot_length[slot] >= horizon:
+            if row >= 0:
+                end[row] = HORIZON
+            slot_trajectory[slot], slot_length[slot] = trajectories, 0
+            trajectories += 1
+        slots_of[new], trajectory[new], tick[new], group[new] = slot, slot_trajectory[slot], clock, group_of[i]
+        slot_length[slot] += 1
+        open_row[slot] = new
+        new += 1
+    store.complete += complete
+    store.trajectories, store.size = trajectories, new
+
+
+def generalized_advantages(store, rewards, values, following, gamma, double lambd):
+    """As `advantages.generalized_advantages`; rows follow those that they succeed."""
+    cdef long rows = store.size, signals = values.shape[1], row, s, i
+    cdef const integer* successor = whole(store.successor[:rows], rows)
+    cdef const cnp.int8_t* end = ends_of(store, rows)
+    rewards, values, following = plain(rewards, 2), plain(values, 2), plain(following, 2)
+    gamma = plain(gamma, 1)
+    cdef const float* reward = pointer(rewards, rows, signals)
+    cdef const float* value = pointer(values, rows, signals)
+    cdef const float* after = pointer(following, rows, signals)
+    cdef const float* discount = pointer(gamma, signals, 1)
+    cdef cnp.ndarray results = empty(rows, signals)
+    cdef float* advantage = <float*>cnp.PyArray_DATA(results)
+    cdef double total
+    for row in range(rows - 1, -1, -1):
+        if successor[row] >= 0 and not row < successor[row] < rows:
+            raise IndexError("a row that is not after the one that it succeeds")
+        for s in range(signals):
+            i, total = row * signals + s, 0
+            if successor[row] >= 0 or end[row] != NONE:
+                total = reward[i] + discount[s] * after[i] - value[i]
+            if successor[row] >= 0 and end[row] == NONE:
+                total += discount[s] * lambd * advantage[successor[row] * signals + s]
+            advantage[i] = total
+    return results
+
+
+def overwrite(store, long start, long stop):
+    """As `replay.overwrite`."""
+    cdef long room = len(store.successor), size = len(store.open_row), row
+    cdef integer* successor = whole(store.successor, room)
+    cdef integer* final = whole(store.final, room)
+    cdef const integer* slot = whole(store.slot, room)
+    cdef integer* open_row = whole(store.open_row, size)
+    cdef cnp.ndarray ends = store.end
+    cdef cnp.int8_t* end = <cnp.int8_t*>cnp.PyArray_DATA(ends)
+    cdef list finals = []
+    if not 0 <= start <= stop <= min(room, len(ends)):
+        raise IndexError("rows that do not exist")
+    for row in range(start, stop):
+        if final[row] >= 0:
+            finals.append(final[row])
+        if 0 <= slot[row] < size and open_row[slot[row]] == row:
+            open_row[slot[row]] = -1
+        end[row], successor[row], final[row] = NONE, -1, -1
+    return finals
+
+
+def draw(store, places, rng):
+    """As `replay.draw`, where all rows are complete."""
+    cdef long count = len(places), room = len(store.successor), i
+    cdef double filled = store.filled
+    cdef const integer* successor = whole(store.successor, room)
+    cdef const cnp.int8_t* end = ends_of(store, room)
+    if cnp.PyArray_TYPE(places) != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY_RO(places):
+        raise TypeError("not a contiguous array of float64")
+    cdef const double* place = <const double*>cnp.PyArray_DATA(places)
+    cdef cnp.ndarray rows = integers(count, 0)
+    cdef integer* row = <integer*>cnp.PyArray_DATA(rows)
+    for i in range(count):
+        row[i] = <integer>(place[i] * filled)
+        if not 0 <= row[i] < room:
+            raise IndexError("a row that does not exist")
+        if successor[row[i]] < 0 and end[row[i]] == NONE:
+            return NotImplemented
+    return rows
+
+
+def transitions(store, rows, powers):
+    """As `replay.transitions`."""
+    rows = cnp.PyArray_ContiguousFromAny(rows, cnp.NPY_INT64, 1, 1)
+    cdef long count = len(rows), room = len(store.successor), n = len(powers) - 1, i, k, length
+    cdef const integer* row = whole(rows, count)
+    cdef const integer* successor = whole(store.successor, room)
+    cdef const integer* final = whole(store.final, room)
+    cdef const float* power = pointer(powers, n + 1, 1)
+    cdef const cnp.int8_t* end = ends_of(store, room)
+    cdef cnp.ndarray steps = integers(count, n), next_rows = integers(count, 0), finals = integers(count, 0)
+    cdef cnp.ndarray discounts = vector(count)
+    cdef integer* step = <integer*>cnp.PyArray_DATA(steps)
+    cdef integer* last = <integer*>cnp.PyArray_DATA(next_rows)
+    cdef integer* shown = <integer*>cnp.PyArray_DATA(finals)
+    cdef float* discount = <float*>cnp.PyArray_DATA(discounts)
+    cdef integer at
+    cdef bint are_shown = False
+    for i in range(count):
+        at, length, shown[i] = row[i], 0, -1
+        for k in range(n):
+            if not -1 <= at < room:
+                raise IndexError("a row that does not exist")
+            if at < 0 or (successor[at] < 0 and end[at] == NONE):
+                step[i * n + k] = -1
+                continue
+            step[i * n + k] = at
+            length += 1
+            if end[at] == INTERRUPTED:
+                shown[i] = final[at]
+            at = successor[at]
+        last[i] = at
+        are_shown |= shown[i] >= 0
+        discount[i] = power[length] if at >= 0 or shown[i] >= 0 else 0
+    return steps, discounts, next_rows, finals if are_shown else None
+
+
+def put(columns, rows, arrays):
+    """As `store.put`."""
+    cdef long start = rows.start, stop = rows.stop
+    cdef Py_ssize_t size
+    for column, array in zip(columns, arrays, strict=True):
+        if are_alike(column, array) and 0 <= start < stop <= len(column) and len(array) == stop - start:
+            size = cnp.PyArray_NBYTES(array)
+            memmove(cnp.PyArray_BYTES(column) + start * (size // (stop - start)), cnp.PyArray_DATA(array), size)
+        else:
+            column[start:stop] = array
+
+
+cdef bint are_alike(column, array) except -1:
+    """Whether both are contiguous arrays of numbers of one type that differ in their first size alone."""
+    if not (cnp.PyArray_Check(column) and cnp.PyArray_Check(array)):
+        return False
+    cdef cnp.ndarray a = column, b = array
+    cdef int dimension, dimensions = cnp.PyArray_NDIM(a)
+    if cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(b) or not cnp.PyArray_ISNUMBER(a):
+        return False
+    if dimensions == 0 or dimensions != cnp.PyArray_NDIM(b):
+        return False
+    if not (cnp.PyArray_ISCARRAY(a) and cnp.PyArray_ISCARRAY_RO(b)):
+        return False
+    for dimension in range(1, dimensions):
+        if cnp.PyArray_DIM(a, dimension) != cnp.PyArray_DIM(b, dimension):
+            return False
+    return True
+
+
+def take(columns, rows):
+    """As `store.take`, of numbers."""
+    rows = cnp.PyArray_ContiguousFromAny(rows, cnp.NPY_INT64, 1, 1)
+    cdef long count = len(rows), least = 0, greatest = -1, room, i
+    cdef size_t size
+    cdef integer* row = whole(rows, count)
+    cdef cnp.ndarray column, copies
+    cdef cnp.npy_intp shape[MOST]
+    cdef list taken = []
+    for i in range(count):
+        least, greatest = min(least, row[i]), max(greatest, row[i])
+    for column in columns:
+        if not (0 < cnp.PyArray_NDIM(column) <= MOST and cnp.PyArray_ISCARRAY_RO(column)):
+            taken.append(column[rows])
+            continue
+        room = cnp.PyArray_DIM(column, 0)
+        if least < -1 or greatest >= room or room == 0 < count:
+            raise IndexError("a row that does not exist")
+        shape[0] = count
+        size = cnp.PyArray_ITEMSIZE(column)
+        for i in range(1, cnp.PyArray_NDIM(column)):
+            shape[i] = cnp.PyArray_DIM(column, i)
+            size *= shape[i]
+        copies = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(column), shape, cnp.PyArray_TYPE(column), 0)
+        loops.gather(count, <const int64_t*>row, room - 1, size, <const char*>cnp.PyArray_DATA(column),
+                     <char*>cnp.PyArray_DATA(copies))
+        taken.append(copies)
+    return taken
+
+
+cdef cnp.ndarray integers(long rows, long columns):
+    """An array [rows, columns], or [rows] with no columns."""
+    cdef cnp.npy_intp shape[2]
+    shape[0], shape[1] = rows, columns
+    return cnp.PyArray_EMPTY(2 if columns else 1, shape, cnp.NPY_INT64, 0)

@@ -1,0 +1,313 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Small multilayer perceptrons with linear heads: forward and backward passes, each in one call."""
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.string cimport memset
+
+cimport numpy as cnp
+from mlhooks.fast.native.arrays cimport empty, pointer, plain
+from mlhooks.fast.native.loops cimport ELU, LEAKY_RELU, RELU, SWISH, TANH, loops
+from mlhooks.fast.native.buffers cimport AlignedBuffer, padded, panel_padded
+
+cnp.import_array()
+
+KINDS = {"tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU, "swish": SWISH}
+cdef enum:
+    FEW = 4  # rows or outputs, for which a weight is not transposed
+    BLOCK = 1 << 14  # numbers of a layer's results that stay in the cache with those of its neighbours
+    WIDE = 128  # numbers in a row from which on columns are read in panels: the nearest cache holds too few rows
+
+
+cdef struct Layer:
+    long inputs, outputs  # sizes
+    long depth, width  # the same, padded
+    float* weight  # [outputs, inputs], torch's
+    float* bias  # [outputs], torch's
+    float* transposed  # [inputs, width] in panels, the weight the other way round
+    float* start  # [width], the bias
+    float* packed_weight  # [outputs, depth] in panels, the weight
+    float* gradient  # [outputs, depth], of the weight; [inputs, width] of the first layer's
+    float* bias_gradient  # [width]
+    float* sums  # where the weight's is added up: there, or in its sink where rows are as long
+
+
+cdef inline bint few(long rows, const Layer* layer, bint hidden) noexcept nogil:
+    """Whether dot products take less time than transposing the weight; the wider the layer, for the more rows."""
+    return rows <= max(FEW, layer.inputs // 16) or (layer.outputs <= FEW and not hidden)
+
+
+cdef class SavedActivations:
+    """What a forward pass leaves behind for the backward pass.
+
+    Its buffer holds, layer after layer, the results [rows, width] and, for swish, as many sigmoids behind all of them.
+    """
+
+    cdef AlignedBuffer buffer
+    cdef object features
+    cdef long rows
+
+
+cdef class MLP:
+    """Hidden layers with one activation, and linear heads on the last of them.
+
+    Args:
+        hidden, heads: (weight [out, in], bias [out]) of each layer, whose memory is read again in every pass.
+        activation: one of `KINDS`, of the hidden layers.
+    """
+
+    cdef list arrays  # keeps the parameters' memory
+    cdef AlignedBuffer buffer, scratch
+    cdef Layer* layers
+    cdef long hidden, heads, widest, units, block
+    cdef int kind
+    cdef list free
+
+    def __cinit__(self, hidden, heads, activation):
+        cdef long size, index, total = 0
+        cdef Layer* layer
+        self.arrays = [*hidden, *heads]
+        self.hidden, self.heads, self.kind = len(hidden), len(heads), KINDS[activation]
+        self.layers = <Layer*>PyMem_Malloc(len(self.arrays) * sizeof(Layer))
+        if self.layers is NULL:
+            raise MemoryError
+        self.free = []
+        for index, (weight, bias) in enumerate(self.arrays):
+            layer = &self.layers[index]
+            layer.outputs, layer.inputs = weight.shape
+            if layer.inputs != (self.layers[min(index, self.hidden) - 1].outputs if index else layer.inputs):
+                raise ValueError("a layer for inputs of another size than what it gets")
+            layer.weight, layer.bias = pointer(weight, layer.outputs, layer.inputs), pointer(bias, 1, layer.outputs)
+            layer.depth, layer.width = padded(layer.inputs), padded(layer.outputs)
+            self.widest = max(self.widest, layer.width, layer.depth if index else 0)
+            if index < self.hidden:
+                self.units += layer.width
+            total += layer.inputs * panel_padded(layer.width) + layer.outputs * panel_padded(layer.depth) + 2 * layer.width
+            total += max(layer.outputs * layer.depth, layer.inputs * layer.width)
+        self.block = max(BLOCK // max(self.widest, 1), 96)
+        self.buffer = AlignedBuffer(total)
+        # gradients above and below a layer, or results of two layers; and rows in panels, or sigmoids
+        self.scratch = AlignedBuffer(self.block * (2 * self.widest + panel_padded(self.widest)))
+        cdef float* next = self.buffer.numbers
+        for index in range(self.hidden + self.heads):
+            layer = &self.layers[index]
+            layer.transposed = next
+            layer.packed_weight = layer.transposed + layer.inputs * panel_padded(layer.width)
+            layer.start = layer.packed_weight + layer.outputs * panel_padded(layer.depth)
+            layer.bias_gradient = layer.start + layer.width
+            layer.gradient = layer.bias_gradient + layer.width
+            next = layer.gradient + max(layer.outputs * layer.depth, layer.inputs * layer.width)
+
+    def __dealloc__(self):
+        PyMem_Free(self.layers)
+
+    def forward(self, features):
+        """The output of each head, for float32 features [rows, size]."""
+        return self._outputs(features, None)
+
+    def record(self, features):
+        """As `forward`, with what `backward` needs."""
+        cdef long rows = len(features), size = rows * self.units * (2 if self.kind == SWISH else 1)
+        cdef SavedActivations passed = self.free.pop() if self.free else SavedActivations()
+        if passed.buffer is None or passed.buffer.size < size:
+            passed.buffer = AlignedBuffer(size)
+        passed.features, passed.rows = features, rows
+        return self._outputs(features, passed), passed
+
+    def release(self, SavedActivations passed not None):
+        """Let the next pass use the memory."""
+        passed.features = None
+        self.free.append(passed)
+
+    cdef list _outputs(self, features, SavedActivations passed):
+        cdef long rows = len(features), start = 0, index
+        cdef float* x = pointer(features, rows, self.layers[0].inputs)
+        cdef list outputs = [empty(rows, self.layers[self.hidden + index].outputs) for index in range(self.heads)]
+        cdef float* kept = NULL if passed is None else passed.buffer.numbers
+        cdef float* places[64]
+        if self.heads > 64:
+            raise ValueError("more than 64 heads")
+        for index in range(self.heads):
+            places[index] = <float*>cnp.PyArray_DATA(<cnp.ndarray>outputs[index])
+        with nogil:
+            self._prepare_forward(rows)
+            while start < rows:
+                self._forward(
+                    min(self.block, rows - start), rows, x + start * self.layers[0].inputs, kept, start, places
+                )
+                start += self.block
+        return outputs
+
+    cdef void _prepare_forward(self, long rows) noexcept nogil:
+        cdef Layer* layer
+        for index in range(self.hidden + self.heads):
+            layer = &self.layers[index]
+            if not few(rows, layer, index < self.hidden):
+                loops.pack_transposed(layer.outputs, layer.inputs, layer.weight, layer.inputs, layer.transposed)
+                loops.copy(1, layer.outputs, layer.bias, layer.outputs, layer.start, layer.width, 0)
+
+    cdef void _forward(
+        self, long rows, long all_rows, const float* x, float* kept_rows, long start, float** outputs
+    ) noexcept nogil:
+        """A block of rows; what is kept goes into the memory of all rows, or else into scratch."""
+        cdef long index, ldx = self.layers[0].inputs
+        cdef Layer* layer
+        cdef float* y
+        cdef float* sigmoids = NULL
+        cdef float* behind = kept_rows
+        cdef const float* prefetched
+        for index in range(self.hidden):
+            layer = &self.layers[index]
+            if kept_rows is NULL:
+                y = self.scratch.numbers + (index % 2) * self.block * self.widest
+                sigmoids = self.scratch.numbers + 2 * self.block * self.widest
+            else:
+                y = behind + start * layer.width
+                sigmoids = y + all_rows * self.units
+                behind += all_rows * layer.width
+            if not few(all_rows, layer, True):
+                loops.product(rows, layer.width, 1, layer.inputs, x, ldx, 0, 1, layer.transposed, layer.inputs,
+                              loops.panel, y, layer.width, layer.start, 0)
+            else:
+                memset(y, 0, rows * layer.width * sizeof(float))
+                loops.dots(rows, layer.inputs, layer.outputs, x, ldx, layer.weight, layer.bias, y, layer.width)
+            prefetched = y
+            if kept_rows is not NULL:  # the next layer's results, or the first one's of the next rows
+                prefetched = kept_rows + (start + rows) * self.layers[0].width
+                if index + 1 < self.hidden:
+                    prefetched = behind + start * self.layers[index + 1].width
+            loops.activate(self.kind, rows * layer.width, y, sigmoids, prefetched)
+            x, ldx = y, layer.width
+        for index in range(self.heads):
+            layer = &self.layers[self.hidden + index]
+            if not few(all_rows, layer, False):
+                y = self.scratch.numbers + 2 * self.block * self.widest
+                loops.product(rows, layer.width, 1, layer.inputs, x, ldx, 0, 1, layer.transposed, layer.inputs,
+                              loops.panel, y, layer.width, layer.start, 0)
+                loops.copy(rows, layer.outputs, y, layer.width, outputs[index] + start * layer.outputs, layer.outputs,
+                           0)
+            else:
+                loops.dots(rows, layer.inputs, layer.outputs, x, ldx, layer.weight, layer.bias,
+                     outputs[index] + start * layer.outputs, layer.outputs)
+
+    def backward(self, SavedActivations passed not None, gradients, sinks):
+        """Add the gradients of the parameters to arrays.
+
+        Args:
+            passed: what `record` returned.
+            gradients: [rows, out] of each head's output; None where it is of no use.
+            sinks: (weight, bias) of each layer, what its gradients are added to, the hidden ones first; None where
+                nobody wants one. A head without a gradient adds nothing.
+        """
+        cdef long index, start = 0, rows = passed.rows
+        cdef Layer* layer
+        cdef float* places[64]
+        cdef float* sink
+        cdef float* x = pointer(passed.features, rows, self.layers[0].inputs)
+        cdef list kept = []  # alive until the end
+        for index in range(self.hidden + self.heads):
+            layer = &self.layers[index]
+            layer.sums, weight = layer.gradient, sinks[index][0]
+            if index and layer.depth == layer.inputs and weight is not None:
+                layer.sums = pointer(weight, layer.outputs, layer.inputs)
+        for index in range(self.heads):
+            places[index] = NULL
+            if gradients[index] is not None:
+                gradient = plain(gradients[index], 2)
+                places[index] = pointer(gradient, rows, self.layers[self.hidden + index].outputs)
+                kept.append(gradient)
+        with nogil:
+            self._prepare_backward()
+            while start < rows:
+                self._backward(
+                    min(self.block, rows - start), rows, x + start * self.layers[0].inputs, passed.buffer.numbers, start,
+                    places,
+                )
+                start += self.block
+        for index in range(self.hidden + self.heads):
+            layer = &self.layers[index]
+            if index >= self.hidden and places[index - self.hidden] is NULL:
+                continue
+            weight, bias = sinks[index]
+            if weight is not None and layer.sums is layer.gradient:
+                sink = pointer(weight, layer.outputs, layer.inputs)
+                if index:
+                    loops.copy(layer.outputs, layer.inputs, layer.gradient, layer.depth, sink, layer.inputs, 1)
+                else:
+                    loops.transpose(layer.inputs, layer.outputs, layer.gradient, layer.width, sink, layer.inputs, 1)
+            if bias is not None:
+                sink = pointer(bias, 1, layer.outputs)
+                loops.copy(1, layer.outputs, layer.bias_gradient, layer.width, sink, layer.outputs, 1)
+
+    cdef void _prepare_backward(self) noexcept nogil:
+        cdef long index
+        cdef Layer* layer
+        for index in range(self.hidden + self.heads):
+            layer = &self.layers[index]
+            memset(layer.bias_gradient, 0, layer.width * sizeof(float))
+            if index:
+                if layer.sums is layer.gradient:
+                    memset(layer.gradient, 0, layer.outputs * layer.depth * sizeof(float))
+                loops.pack(layer.outputs, layer.inputs, layer.weight, layer.inputs, layer.packed_weight)
+            else:
+                memset(layer.gradient, 0, layer.inputs * layer.width * sizeof(float))
+
+    cdef void _backward(
+        self, long rows, long all_rows, const float* features, float* kept_rows, long start, float** gradients
+    ) noexcept nogil:
+        """A block of rows."""
+        cdef long index, r, o, added = 0
+        cdef Layer* layer
+        cdef Layer* last = &self.layers[self.hidden - 1]
+        cdef const float* x
+        cdef const float* prefetched
+        cdef const float* results = kept_rows + all_rows * (self.units - last.width) + start * last.width
+        cdef const float* y = results
+        cdef float* above = self.scratch.numbers
+        cdef float* below = above + self.block * self.widest
+        cdef float total
+        cdef float* gradient
+        cdef float* packed = below + self.block * self.widest
+        for index in range(self.heads):
+            if gradients[index] is NULL:
+                continue
+            layer = &self.layers[self.hidden + index]
+            gradient = gradients[index] + start * layer.outputs
+            loops.product(layer.outputs, layer.depth, 1, rows, gradient, 1, 0, layer.outputs, y, 1, last.width,
+                          layer.sums, layer.depth, NULL, 1)
+            loops.product(rows, layer.depth, 1, layer.outputs, gradient, layer.outputs, 0, 1, layer.packed_weight,
+                          layer.outputs, loops.panel, above, last.width, NULL, added)
+            for o in range(layer.outputs):
+                total = 0
+                for r in range(rows):
+                    total += gradient[r * layer.outputs + o]
+                layer.bias_gradient[o] += total
+            added = 1
+        for index in range(self.hidden - 1, -1, -1):
+            layer = &self.layers[index]
+            if index:
+                prefetched = x = kept_rows + self._before(index - 1) * all_rows + start * layer.depth
+            else:
+                prefetched = results + rows * last.width  # of the next rows
+            loops.activate_backward(self.kind, rows, layer.width, above, y, y + all_rows * self.units,
+                                    layer.bias_gradient, prefetched)
+            if index:
+                if layer.depth < WIDE:
+                    loops.product(layer.outputs, layer.depth, 1, rows, above, 1, 0, layer.width, x, 1, layer.depth,
+                                  layer.sums, layer.depth, NULL, 1)
+                else:
+                    loops.pack(rows, layer.depth, x, layer.depth, packed)
+                    loops.product(layer.outputs, layer.depth, 1, rows, above, 1, 0, layer.width, packed, rows,
+                                  loops.panel, layer.sums, layer.depth, NULL, 1)
+                loops.product(rows, layer.depth, 1, layer.outputs, above, layer.width, 0, 1, layer.packed_weight,
+                              layer.outputs, loops.panel, below, layer.depth, NULL, 0)
+                above, below, y = below, above, x
+            else:
+                loops.product(layer.inputs, layer.width, 1, rows, features, 1, 0, layer.inputs, above, 1, layer.width,
+                              layer.gradient, layer.width, NULL, 1)
+
+    cdef long _before(self, long index) noexcept nogil:
+        """Columns of all layers before one."""
+        cdef long columns = 0
+        for before in range(index):
+            columns += self.layers[before].width
+        return columns

@@ -1,0 +1,191 @@
+"""Operations of the built-in losses that the native extension lacks: results as torch gives them, with derivatives.
+
+Each function here takes arrays where torch takes tensors, and otherwise torch's arguments. It returns the result and,
+for each array in order, what maps the gradient of the result to that array's, or None where there is none; that may
+have the result's shape where torch would broadcast. Arguments that a function does not know raise TypeError, and torch
+serves them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LOG_2PI = math.log(2.0 * math.pi)
+# chosen, not multiplied by: a gradient may be infinite where it does not count; numpy chooses sooner from an array
+ZERO = np.zeros(1, np.float32)
+
+Backward = Callable[[np.ndarray], np.ndarray]
+Result = tuple[np.ndarray, Sequence[Backward | None]]
+Operation = Callable[..., Result]
+
+
+def neg(x: np.ndarray) -> Result:
+    return -x, (lambda g: -g,)
+
+
+def add(x: np.ndarray, y: np.ndarray) -> Result:
+    return x + y, (lambda g: g, lambda g: g)
+
+
+def sub(x: np.ndarray, y: np.ndarray) -> Result:
+    return x - y, (lambda g: g, lambda g: -g)
+
+
+def rsub(x: np.ndarray, y: np.ndarray) -> Result:
+    return y - x, (lambda g: -g, lambda g: g)
+
+
+def mul(x: np.ndarray, y: np.ndarray) -> Result:
+    return x * y, (lambda g: g * y, lambda g: g * x)
+
+
+def div(x: np.ndarray, y: np.ndarray) -> Result:
+    z = x / y
+    return z, (lambda g: g / y, lambda g: -g * z / y)
+
+
+def rdiv(x: np.ndarray, y: np.ndarray) -> Result:
+    z = y / x
+    return z, (lambda g: -g * z / x, lambda g: g / x)
+
+
+def masked_fill(x: np.ndarray, mask: np.ndarray, value: float) -> Result:
+    _boolean(mask)
+    if not isinstance(value, (int, float)):
+        raise TypeError
+    return np.where(mask, np.float32(value), x), (lambda g: np.where(mask, ZERO, g),)
+
+
+def _boolean(mask: np.ndarray) -> None:
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+        raise TypeError
+
+
+def sum_(x: np.ndarray, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Result:
+    return x.sum(axis=dim, keepdims=keepdim), (_over(x, dim, keepdim, 1.0),)
+
+
+def mean(x: np.ndarray, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Result:
+    total = x.sum(axis=dim, keepdims=keepdim)
+    share = float(total.size / x.size)
+    return total * np.float32(share), (_over(x, dim, keepdim, share),)
+
+
+def _over(x: np.ndarray, dim: int | tuple[int, ...] | None, keepdim: bool, share: float) -> Backward:
+    """The gradient, times a factor, for each of those that were added up."""
+    if dim == ():
+        raise TypeError  # torch takes it for all dimensions
+
+    def backward(g: np.ndarray) -> np.ndarray:
+        if dim is None or x.ndim == 0:
+            return np.full(x.shape, g.item() * share, np.float32)
+        return np.broadcast_to((g if keepdim else np.expand_dims(g, dim)) * np.float32(share), x.shape)
+
+    return backward
+
+
+def getitem(x: np.ndarray, index: Any) -> Result:
+    parts = index if isinstance(index, tuple) else (index,)
+    if not all(isinstance(part, (slice, int, EllipsisType, type(None))) for part in parts):
+        raise TypeError
+
+    def backward(g: np.ndarray) -> np.ndarray:
+        gradient = np.zeros_like(x)
+        gradient[index] = g
+        return gradient
+
+    return x[index], (backward,)
+
+
+def squeeze(x: np.ndarray, dim: int) -> Result:
+    return (x.squeeze(dim) if x.shape[dim] == 1 else x), (lambda g: g.reshape(x.shape),)
+
+
+def unsqueeze(x: np.ndarray, dim: int) -> Result:
+    return np.expand_dims(x, dim), (lambda g: g.reshape(x.shape),)
+
+
+def reshape(x: np.ndarray, *shape: Any) -> Result:
+    return x.reshape(*shape), (lambda g: g.reshape(x.shape),)
+
+
+def expand(x: np.ndarray, *shape: Any) -> Result:
+    sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    if -1 in sizes:
+        raise TypeError
+    return np.broadcast_to(x, sizes).copy(), (lambda g: g,)  # which torch may write to
+
+
+def stack(arrays: Sequence[np.ndarray], dim: int = 0) -> Result:
+    backward = [lambda g, i=i: np.take(g, i, axis=dim) for i in range(len(arrays))]
+    return np.stack(arrays, axis=dim), backward
+
+
+def cat(arrays: Sequence[np.ndarray], dim: int = 0) -> Result:
+    ends = np.cumsum([0, *(array.shape[dim] for array in arrays)]).tolist()
+    backward = [lambda g, a=a, b=b: np.take(g, range(a, b), axis=dim) for a, b in pairwise(ends)]
+    return np.concatenate(arrays, axis=dim), backward
+
+
+def gaussian(mean: np.ndarray, log_std: np.ndarray, actions: np.ndarray) -> tuple[Result, Result]:
+    """Log-probabilities of actions [rows, n] and entropies, each [rows], under Gaussians with means [rows, n]."""
+    rows, size = mean.shape
+    scale = np.exp(-log_std)
+    z = actions - mean
+    z *= scale
+    squares = z * z
+    constant = np.add.reduce(log_std) + np.float32(0.5 * size * LOG_2PI)
+    log_prob = np.dot(squares, np.full(size, np.float32(-0.5)))
+    log_prob -= constant
+    entropy = np.full(rows, constant + np.float32(0.5 * size))
+    return (
+        (log_prob, (lambda g: z * (g[:, None] * scale), lambda g: np.dot(g, squares - 1.0))),
+        (entropy, (None, lambda g: np.full(size, np.add.reduce(g)))),
+    )
+
+
+METHODS: dict[str, Operation] = {
+    "neg": neg,
+    "__neg__": neg,
+    "add": add,
+    "__add__": add,
+    "__radd__": add,
+    "sub": sub,
+    "__sub__": sub,
+    "__rsub__": rsub,
+    "mul": mul,
+    "__mul__": mul,
+    "__rmul__": mul,
+    "div": div,
+    "__truediv__": div,
+    "__rtruediv__": rdiv,
+    "masked_fill": masked_fill,
+    "sum": sum_,
+    "mean": mean,
+    "__getitem__": getitem,
+    "squeeze": squeeze,
+    "unsqueeze": unsqueeze,
+    "reshape": reshape,
+    "view": reshape,
+    "expand": expand,
+}
+"""By the names of a tensor's methods."""
+FUNCTIONS: dict[Any, Operation] = {
+    torch.stack: stack,
+    torch.cat: cat,
+    **{
+        getattr(place, name): operation
+        for name, operation in METHODS.items()
+        for place in (torch, Tensor)
+        if hasattr(place, name)
+    },
+}
+"""By the functions and methods of torch."""

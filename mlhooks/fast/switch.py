@@ -1,0 +1,80 @@
+"""The switch between the fast wing and plain torch and numpy, and the functions that it chooses between."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from importlib import import_module
+from types import ModuleType
+from typing import Any, TypeVar, cast
+
+VARIABLE = "MLHOOKS_PLAIN"
+"""The environment variable that switches the wing off for a whole process, and those that it starts."""
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Switch:
+    """Whether plain torch and numpy are wanted now."""
+
+    plain = os.environ.get(VARIABLE, "").strip().lower() not in {"", "0", "false", "no", "off"}
+
+
+_switch = _Switch()
+
+
+def is_plain() -> bool:
+    """Return whether everything is computed in plain torch and numpy now."""
+    return _switch.plain
+
+
+@contextmanager
+def plain(wanted: bool = True) -> Iterator[None]:
+    """Compute everything in plain torch and numpy, in all threads of this process, until the end of the block.
+
+    Args:
+        wanted: False changes nothing, so that a setting can be handed on.
+    """
+    before = _switch.plain
+    _switch.plain = before or wanted
+    try:
+        yield
+    finally:
+        _switch.plain = before
+
+
+def native(name: str) -> ModuleType | None:
+    """Return a module of the native extension, or None where mlhooks was installed without a C compiler."""
+    try:
+        return import_module(f"mlhooks.fast.native.{name}")
+    except ImportError:
+        return None
+
+
+def kernel(module: str, name: str = "") -> Callable[[Function], Function]:
+    """Replace a function or method by its native twin, where there is one and the switch allows it.
+
+    The native one gets the same arguments, all by position. It returns NotImplemented, before it changed anything, for
+    those that it does not take: then the plain one computes.
+
+    Args:
+        module: the module of the native extension.
+        name: of the native function; by default that of the plain one.
+    """
+
+    def replace(function: Function) -> Function:
+        twin = getattr(native(module), name or function.__name__, None)
+        if twin is None:
+            return function
+
+        @wraps(function)
+        def chosen(*args: Any) -> Any:
+            if _switch.plain:
+                return function(*args)
+            result = twin(*args)
+            return function(*args) if result is NotImplemented else result
+
+        return cast("Function", chosen)
+
+    return replace

@@ -1,0 +1,50 @@
+"""Numbers to compute with, and what array arithmetic makes of a function of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mlhooks.fast.arrays import ArrayTensor
+from mlhooks.fast.networks import LossScope, beside
+from mlhooks.fast.switch import native
+
+G = torch.Generator().manual_seed(3)
+X = torch.randn(6, 4, generator=G)
+C = torch.randn(6, 4, generator=G)  # constant
+ROW = torch.rand(4, generator=G) + 0.5
+MASK = torch.rand(6, 4, generator=G) > 0.5
+INDEX = torch.tensor([[0, 0], [1, 3], [2, 2], [3, 0], [1, 1], [0, 2]])
+
+Function = Callable[[Any], Any]
+needs_native = pytest.mark.skipif(native("mlp") is None, reason="mlhooks was installed without a C compiler")
+
+
+def on_arrays(function: Function, *, expect: bool | None = None) -> tuple[Tensor, Tensor]:
+    """The sum of weighted results and its gradient, of a parameter."""
+    parameter = nn.Parameter(X.clone())
+    parameter.grad = torch.zeros_like(parameter)
+    scope = LossScope(arrays=True)
+    with scope:
+        x: Any = beside(ArrayTensor(np.zeros(1, np.float32)), parameter)  # type: ignore[arg-type]
+        result = function(x)
+        assert expect is None or (type(result) is ArrayTensor and result._tensor is None) == expect
+        loss = weighted(result)
+    scope.backward(loss)
+    return loss.detach(), parameter.grad
+
+
+def weighted(result: Any) -> Any:
+    weights = torch.linspace(0.5, 2.0, result.numel()).reshape(result.shape)
+    return (result * weights).sum()
+
+
+def make_network(encoder: nn.Module, *, array_arithmetic: bool = True) -> Any:
+    """A network with that encoder, as `outputs` takes it."""
+    return SimpleNamespace(encoder=encoder, array_arithmetic=array_arithmetic, autocast=None)
