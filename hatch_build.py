@@ -21,7 +21,7 @@ class Compiled(BuildHookInterface[Any]):
             compile_native(Path(self.root))
         except (Exception, SystemExit) as error:
             self.app.display_warning(
-                f"mlhooks is installed without its compiled part, and trains small networks more slowly: {error}"
+                f"mlhooks is installed without its native extension, and trains small networks more slowly: {error}"
             )
             return
         build_data["artifacts"].append(f"/{NATIVE.as_posix()}/*.so")

@@ -36,6 +36,14 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session
+def plain(session: nox.Session) -> None:
+    """Run the tests of networks, training and built-in plugins once more in plain torch and numpy."""
+    install(session, "-e", ".[dev]")
+    tested = ("tests/nn", "tests/training", "tests/builtin_plugins", "tests/testing")
+    session.run("pytest", *tested, *session.posargs, env={"MLHOOKS_PLAIN": "1"})
+
+
+@nox.session
 def mutants(session: nox.Session) -> None:
     """Try plugins that are wrong on purpose, each of which a conformance test must catch; `-- --share 0.1` a tenth."""
     install(session, "-e", ".[dev]")

@@ -137,7 +137,6 @@ def test_imported_module_is_changed_and_others_are_not(
     assert others.Shape().corners(2) == 8
 
 
-
 def test_mutant_that_comes_too_late_is_refused() -> None:
     importlib.import_module("builtin_plugins.ppo")
     with pytest.raises(RuntimeError, match=r"builtin_plugins\.ppo should not have been imported before ppo_sum_over"):

@@ -177,7 +177,7 @@ class OwnNetwork:
     def create_policy(self, trainer: Any, behavior_spec: BehaviorSpec) -> ActorPolicy:
         given = trainer.behavior_name, behavior_spec, trainer.settings, trainer.device
         own = Actor(FeatureLayout("", behavior_spec), behavior_spec.action_spec, trainer.settings.network_settings)
-        return ActorPolicy(*given, own)
+        return ActorPolicy(*given, torch.nn.Sequential(own))
 
 
 class FloatOptimizer(PPOOptimizer):

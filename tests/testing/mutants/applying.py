@@ -23,9 +23,11 @@ def apply(name: str) -> None:
     """
     (mutant,) = [mutant for mutant in MUTANTS if mutant.name == name]
     patch = mutant.patch()
+    early = patch.modules
     if mutant.plain:
         os.environ[VARIABLE] = "1"
-    if late := (patch.modules | {SWITCH}) & sys.modules.keys():
+        early = early | {SWITCH}
+    if late := early & sys.modules.keys():
         raise RuntimeError(f"{', '.join(sorted(late))} should not have been imported before {name} is applied.")
     sys.meta_path.insert(0, PatchingFinder(patch))
 
