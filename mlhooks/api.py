@@ -32,7 +32,8 @@ from mlhooks.training.behavior_file import spec_from_dict
 from mlhooks.training.checkpoints import CheckpointFolder, NoCheckpoint, read_state
 from mlhooks.training.environments import make_factory
 from mlhooks.training.made_with import loading_from
-from mlhooks.training.named_plugins import name_all_plugins, refuse_in_run
+from mlhooks.training.named_plugins import name_all_plugins
+from mlhooks.training.never_imported import refuse_in_run
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.results import check_folder, claimed_folder
 from mlhooks.training.run import Run

@@ -208,9 +208,8 @@ def _import_module(name: str, known: tuple[str, ...], option: str) -> object:
         if option and Path(f"{name}.py").is_file():
             hint = f"no such module; to load the file of this folder say {option} {name}.py"
             raise UsageError(f"{_said(option, name)}{hint}") from error
-        raise UsageError(
-            f"{_said(option, name)}there is no plugin or module of that name{nearest(name, known)}"
-        ) from error
+        which = "of that name" if option else repr(name)
+        raise UsageError(f"{_said(option, name)}there is no plugin or module {which}{nearest(name, known)}") from error
 
 
 def defining(plugin: object, origin: Origin) -> Candidate | None:

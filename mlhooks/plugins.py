@@ -378,7 +378,7 @@ def load_plugins(
     """
     names = list(names)
     candidates, blocked = find_plugins(names=names, plugins_dir=plugins_dir, autoload=autoload, configured=configured)
-    known = {candidate.origin.name for candidate in candidates}
+    known = {candidate.origin.name for candidate in candidates} | {name_of(text) for text in configured}
     for name in blocked:
         if f"no:{name}" in names and name not in known and (guess := nearest(name, known)):
             logger.warning("-p no:%s blocks nothing that is installed%s", name, guess)

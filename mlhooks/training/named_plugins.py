@@ -1,9 +1,8 @@
-"""The plugins of a run: its configuration's and the command line's, and none that lies in the folder of a run."""
+"""The plugins of a run: those that its configuration names, and those of the command line, which wins."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlhooks.errors import MlhooksError, PluginError, PluginUnfit, SettingsError, UsageError
-from mlhooks.places import shown_path
-from mlhooks.plugin_sources import BUILTIN, Candidate, from_folder, is_file, name_of
+from mlhooks.plugin_sources import Candidate, from_folder, is_file, name_of
 from mlhooks.plugins import PluginManager, find_plugins, load_plugins
 from mlhooks.settings import CheckpointSettings, Configuration, Finding, PluginsSettings, SettingsRegistry
 from mlhooks.settings.findings import KeyPath, error_from, nearest
@@ -23,7 +21,7 @@ from mlhooks.settings.reading import copied
 from mlhooks.settings.report import Report
 from mlhooks.settings.resolve import is_configuration
 from mlhooks.settings.sections import build
-from mlhooks.training.run_files import is_run
+from mlhooks.training.never_imported import refuse_in_run
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,7 @@ class NamedPlugins:
         names, plugins_dir: what the command line says.
         places: where the configuration names a plugin, by `configured`.
         own: folders of runs, beside those that can be told by what is in them.
+        stored: whether the configuration is a run's own, which nobody named.
     """
 
     configuration: Configuration
@@ -44,13 +43,14 @@ class NamedPlugins:
     plugins_dir: Path | None
     places: Mapping[str, Mapping[str, Any]]
     own: Sequence[Path]
+    stored: bool
 
     def find(self) -> tuple[list[Candidate], list[str]]:
-        """As `find_plugins`."""
+        """Find them as `find_plugins` does."""
         return find_plugins(names=self.names, plugins_dir=self.plugins_dir, configured=self.configured)
 
     def load(self, *, strict: bool = False, trace: bool = False) -> PluginManager:
-        """As `load_plugins`.
+        """Load them as `load_plugins` does, but none that lies in the folder of a run.
 
         Raises:
             MlhooksError: as there; with the place in the configuration where that names the culprit.
@@ -73,16 +73,22 @@ class NamedPlugins:
             place = self.places.get(candidate.asked or candidate.origin.name)
             if place is None:
                 raise
-            hint = ""
-            beside = self.configuration.folder / f"{candidate.asked}.py"
-            if candidate.asked and not is_file(candidate.asked) and beside.is_file():
-                hint = f"; for the file beside the configuration, write {beside.name}"
-            finding = Finding(severity="error", message=f"{error}{hint}", **place)
+            finding = Finding(severity="error", message=f"{error}{self._hint(candidate, error)}", **place)
             if isinstance(error, PluginUnfit):
                 raise error_from(PluginUnfit, [finding]) from error
             if isinstance(error, UsageError):
                 raise error_from(SettingsError, [finding]) from error
             raise PluginError(str(finding)) from error
+
+    def _hint(self, candidate: Candidate, error: MlhooksError) -> str:
+        """Return what the person can do about a plugin that is not there; other errors say it themselves."""
+        name = candidate.origin.name
+        if type(error) is not UsageError or f"-p no:{name}" in str(error):
+            return ""
+        if self.stored:
+            return f"; say where it is now by -p, or go on without it by -p no:{name}"
+        beside = self.configuration.folder / f"{candidate.asked}.py"
+        return f"; for the file beside the configuration, write {beside.name}" if beside.is_file() else ""
 
 
 def name_all_plugins(
@@ -111,42 +117,49 @@ def name_all_plugins(
         SettingsError: the section `plugins` is not valid.
         UsageError: there is no folder `plugins_dir`.
     """
-    said: dict[str, bool] = {}
-    asked: dict[str, str] = {}
-    for text in names:
-        name = name_of(text.removeprefix("no:"))
-        said[name] = not text.startswith("no:")
-        asked[name] = os.path.abspath(text) if is_file(text) else name  # noqa: PTH100 - a link stays one
+    said = _said(names)
     in_folder = {name_of(file.asked): file.asked for file in ([] if plugins_dir is None else from_folder(plugins_dir))}
-
     report = Report(Origin(configuration.file, configuration.document), SettingsRegistry({}))
     section, own = _written(configuration, flags or {}, overrides, report)
     absolute = name_plugins(section, configuration.folder, report).load
     kept = {
         text: (*PATH, "load", index)
         for index, text in enumerate(absolute)
-        if name_of(text) not in said and name_of(text) not in in_folder
+        if not said.get(name_of(text)) and name_of(text) not in in_folder
     }
+    block = [text for text in section.block if name_of(text) not in said]
+    blocked = {name_of(text) for text in block} | {name for name, text in said.items() if text is None}
+    loaded = {text: path for text, path in kept.items() if name_of(text) not in blocked}
     if stored:
         own = [*own, configuration.folder]
-        _refuse_relative(section, kept.values(), report)
-    block = [text for text in section.block if name_of(text) not in said]
-    blocked = {name_of(text) for text in block} | {name for name, load in said.items() if not load}
-    named = [asked[name] for name, load in said.items() if load]
+        _refuse_relative(section, loaded.values(), report)
+    named = [text for text in said.values() if text is not None]
     both = PluginsSettings.model_construct(
-        load=[*kept, *named, *(path for name, path in in_folder.items() if name not in blocked | said.keys())],
-        block=[*block, *(name for name, load in said.items() if not load)],
+        load=[*loaded, *named, *(path for name, path in in_folder.items() if name not in blocked | said.keys())],
+        block=[*block, *(name for name, text in said.items() if text is None)],
     )
     found = NamedPlugins(
         replace(configuration, plugins=both if both.load or both.block else None),
         [*kept, *(f"no:{text}" for text in block)],
         names,
         plugins_dir,
-        {text: report.origin.place(path) for text, path in kept.items()},
+        {text: report.origin.place(path) for text, path in loaded.items()},
         own,
+        stored,
     )
     _warn_of_unknown(found, section, block, report)
     return replace(found, configuration=replace(found.configuration, findings=tuple(report.findings)))
+
+
+def _said(names: Iterable[str]) -> dict[str, str | None]:
+    """Return what loads each plugin that the command line names, from any folder; None for one that it blocks."""
+    said: dict[str, str | None] = {}
+    for text in names:
+        name = name_of(text.removeprefix("no:"))
+        said.pop(name, None)
+        path = os.path.abspath(text) if is_file(text) else name  # noqa: PTH100 - a link stays one
+        said[name] = None if text.startswith("no:") else path
+    return said
 
 
 def _written(
@@ -167,7 +180,7 @@ def _written(
         raise error_from(SettingsError, [*configuration.document.findings, *report.findings])
     checkpoint = values.get("checkpoint_settings") or {}
     run = build(CheckpointSettings, checkpoint, ("checkpoint_settings",), scratch)
-    return section, [] if run is None else [Path(run.write_path)]
+    return section, [] if run is None else [Path(run.write_path).absolute()]
 
 
 def _refuse_relative(section: PluginsSettings, paths: Iterable[KeyPath], report: Report) -> None:
@@ -190,53 +203,3 @@ def _warn_of_unknown(found: NamedPlugins, section: PluginsSettings, block: Itera
         if name_of(text) not in known and (guess := nearest(text, known)):
             path = (*PATH, "block", section.block.index(text))
             report.add(path, "blocks nothing that is installed", severity="warning", found=text, nearest=guess)
-
-
-def refuse_in_run(candidate: Candidate, own: Sequence[Path]) -> None:
-    """Refuse a plugin that lies in the folder of a run, before it is imported; one of mlhooks' own lies elsewhere.
-
-    Such a folder may come from somebody else, and nothing in it is executed. A file lies where its path says and also
-    where the links on it lead.
-
-    Args:
-        candidate: the plugin.
-        own: folders that count as runs', whatever is in them.
-
-    Raises:
-        UsageError: it lies there.
-    """
-    for path in _files(candidate) if candidate.origin.source != BUILTIN else ():
-        for place in (os.path.abspath(path), os.path.realpath(path)):  # noqa: PTH100
-            for folder in Path(place).parents:
-                if is_run(folder) or any(_is_same(folder, other) for other in own):
-                    raise UsageError(
-                        f"{candidate.origin} lies in {shown_path(folder)}, the folder of a run. Such a folder may come "
-                        "from somebody else, so nothing in it is imported: move the file elsewhere and name it there, "
-                        f"or run without it: -p no:{candidate.origin.name}"
-                    )
-
-
-def _files(candidate: Candidate) -> Iterator[str]:
-    """Yield where a plugin would be imported from; of a module first its packages, which finding it imports."""
-    if not candidate.module:
-        yield candidate.asked
-        return
-    parts = candidate.module.split(".")
-    for count in range(1, len(parts) + 1):
-        try:
-            spec = importlib.util.find_spec(".".join(parts[:count]))
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # what is wrong with it is said when it is imported
-            return
-        if spec is None:
-            return
-        yield from [spec.origin] if spec.has_location and spec.origin else []
-        yield from spec.submodule_search_locations or ()
-
-
-def _is_same(folder: Path, other: Path) -> bool:
-    try:
-        return folder.samefile(other)
-    except OSError:  # one of them is not there
-        return False

@@ -156,7 +156,10 @@ def test_file_that_has_moved_is_named_again(ball: Path, notes: list[str]) -> Non
     line = own.read_text().splitlines().index(f"  - {ball.with_name('mine.py')}") + 1
     with pytest.raises(SettingsError) as caught:
         train(resume=True, overrides=longer())
-    assert str(caught.value) == (f"{own}:{line}:5: plugins.load.0: there is no file {ball.with_name('mine.py')}")
+    assert str(caught.value) == (
+        f"{own}:{line}:5: plugins.load.0: there is no file {ball.with_name('mine.py')}; "
+        "say where it is now by -p, or go on without it by -p no:mine"
+    )
     train(resume=True, overrides=longer(), plugin_names=[*QUIET, str(moved)])
     assert stored()["load"] == [str(moved)]
     assert notes == ["hi", "hi"]
@@ -232,8 +235,8 @@ def test_installed_plugin_and_module_are_loaded_by_name(
     ("section", "files", "kind", "message"),
     [
         ("{load: [mien.py]}", {"mine.py": ""}, SettingsError, "there is no file FOLDER/mien.py; did you mean mine.py?"),
-        ("{load: [my_mod]}", {}, SettingsError, "there is no plugin or module of that name"),
-        ("{load: [tensorbord]}", {}, SettingsError, "that name; did you mean tensorboard?"),
+        ("{load: [my_mod]}", {}, SettingsError, "there is no plugin or module 'my_mod'"),
+        ("{load: [tensorbord]}", {}, SettingsError, "module 'tensorbord'; did you mean tensorboard?"),
         ("{load: [mine]}", {"mine.py": ""}, SettingsError, "for the file beside the configuration, write mine.py"),
         ("{load: [mine.py]}", {"mine.py": "1 / 0"}, PluginError, "division by zero (FOLDER/mine.py:1)"),
         ("{load: [mine.py]}", {"mine.py": "x = ("}, PluginError, "SyntaxError"),
@@ -276,6 +279,17 @@ def test_blocking_what_is_not_there_is_a_warning_with_the_nearest_name(tmp_path:
     (finding,) = name_plugins(tmp_path, "{block: [tensorbord, of_somebody_else]}").configuration.findings
     assert (finding.severity, finding.line, finding.key) == ("warning", 2, "plugins.block.0")
     assert finding.nearest == "tensorboard"
+
+
+@pytest.mark.parametrize("load", ["sim_en.py", "sim_en"])
+def test_blocking_what_the_configuration_names_is_no_mistake(
+    tmp_path: Path, load: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = name_plugins(tmp_path, f"{{load: [{load}]}}", names=["no:sim_en"]).load()
+    assert not manager.has_plugin("sim_en")
+    assert caplog.text == ""
+    name_plugins(tmp_path, "{}", names=["no:sim_en"]).load()
+    assert "-p no:sim_en blocks nothing that is installed; did you mean sim_env?" in caplog.text
 
 
 def test_section_that_is_wrong_is_refused_before_anything_is_imported(

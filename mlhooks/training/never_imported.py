@@ -1,0 +1,63 @@
+"""What is never imported: plugins in the folder of a run, which may come from somebody else."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mlhooks.errors import UsageError
+from mlhooks.places import shown_path
+from mlhooks.plugin_sources import BUILTIN, Candidate
+from mlhooks.training.run_files import is_run
+
+
+def refuse_in_run(candidate: Candidate, own: Sequence[Path]) -> None:
+    """Refuse a plugin that lies in the folder of a run, before it is imported; one of mlhooks' own lies elsewhere.
+
+    Such a folder may come from somebody else, and nothing in it is executed. A file lies where its path says and also
+    where the links on it lead.
+
+    Args:
+        candidate: the plugin.
+        own: folders that count as runs', whatever is in them.
+
+    Raises:
+        UsageError: it lies there.
+    """
+    for path in _files(candidate) if candidate.origin.source != BUILTIN else ():
+        for place in (os.path.abspath(path), os.path.realpath(path)):  # noqa: PTH100
+            for folder in Path(place).parents:
+                if is_run(folder) or any(_is_same(folder, other) for other in own):
+                    raise UsageError(
+                        f"{candidate.origin} lies in {shown_path(folder)}, the folder of a run. Such a folder may come "
+                        "from somebody else, so nothing in it is imported: move the file elsewhere and name it there, "
+                        f"or run without it: -p no:{candidate.origin.name}"
+                    )
+
+
+def _files(candidate: Candidate) -> Iterator[str]:
+    """Yield where a plugin would be imported from; of a module first its packages, which finding it imports."""
+    if not candidate.module:
+        yield candidate.asked
+        return
+    parts = candidate.module.split(".")
+    for count in range(1, len(parts) + 1):
+        try:
+            spec = importlib.util.find_spec(".".join(parts[:count]))
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # what is wrong with it is said when it is imported
+            return
+        if spec is None:
+            return
+        yield from [spec.origin] if spec.has_location and spec.origin else []
+        yield from spec.submodule_search_locations or ()
+
+
+def _is_same(folder: Path, other: Path) -> bool:
+    try:
+        return folder.samefile(other)
+    except OSError:  # one of them is not there
+        return False
