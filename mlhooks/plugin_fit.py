@@ -11,6 +11,7 @@ import pluggy
 
 from mlhooks.describing import named
 from mlhooks.errors import PluginUnfit
+from mlhooks.places import defined_at, in_brackets
 from mlhooks.plugin_sources import Origin, nearest
 
 _NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -37,6 +38,26 @@ def check_fit(manager: pluggy.PluginManager, plugin: object, origin: Origin) -> 
             raise PluginUnfit(f"{origin} {problem}{stop} {origin.advice}")
     if not found:
         raise PluginUnfit(f"{origin} implements no hooks: {_why_empty(plugin, specs)}. {origin.advice}")
+
+
+def deprecated_uses(manager: pluggy.PluginManager, plugin: object, origin: Origin) -> Iterator[str]:
+    """Yield a sentence for each hook and argument that a plugin uses and that a later version will not have.
+
+    A specification announces that by `warn_on_impl` or `warn_on_impl_args`, for which pluggy itself emits warnings of
+    Python; those name neither the plugin nor its distribution, and outside of tests nobody sees them.
+    """
+    specs = known_hooks(manager)
+    for hook_name, function, _ in _implementations(manager, plugin, origin):
+        spec = specs[hook_name].spec if hook_name in specs else None
+        if spec is None:
+            continue
+        place = in_brackets(defined_at(inspect.unwrap(function)))
+        if spec.warn_on_impl:
+            yield f"{origin} implements the hook {hook_name}{place}, which is deprecated: {spec.warn_on_impl}"
+        for argument, warning in (spec.warn_on_impl_args or {}).items():
+            if argument in inspect.signature(function).parameters:
+                what = f"the argument {argument!r} of the hook {hook_name}{place}"
+                yield f"{origin} takes {what}, which is deprecated: {warning}"
 
 
 def known_hooks(manager: pluggy.PluginManager) -> dict[str, pluggy.HookCaller]:
@@ -79,6 +100,6 @@ def _misfit(
 def _why_empty(plugin: object, specs: Mapping[str, object]) -> str:
     unmarked = sorted(name for name in specs if callable(getattr(plugin, name, None)))
     if unmarked:
-        return f"{', '.join(unmarked)} lacks the mark @hookimpl (from mlhooks import hookimpl)"
+        return f"{', '.join(unmarked)} lacks the mark @hookimpl (from mlhooks.plugin import hookimpl)"
     kind = "module" if isinstance(plugin, types.ModuleType) else f"object of type {type(plugin).__name__}"
     return f"a plugin is a module or an object with functions marked @hookimpl, and this {kind} has none"

@@ -17,7 +17,7 @@ from mlhooks import hookspecs, mlagents_plugins, plugin_sources
 from mlhooks.answers import CHECKS
 from mlhooks.containment import CONTAINED_COLLECT, DisabledPlugin, Guard
 from mlhooks.errors import PluginError, PluginUnfit
-from mlhooks.plugin_fit import check_fit, known_hooks
+from mlhooks.plugin_fit import check_fit, deprecated_uses, known_hooks
 from mlhooks.plugin_sources import BUILTIN, BUILTIN_PLUGINS, Candidate, Origin, defining, name_of, nearest, short_name
 
 __all__ = ["BUILTIN_PLUGINS", "DisabledPlugin", "Origin", "PluginInfo", "PluginManager", "find_plugins", "load_plugins"]
@@ -121,6 +121,8 @@ class PluginManager(pluggy.PluginManager):
         for caller in self.get_hookcallers(plugin) or ():
             self._guard(caller.name, [impl for impl in caller.get_hookimpls() if impl.plugin is plugin])
         self._note_implemented()
+        for use in deprecated_uses(self, plugin, origin):
+            logger.warning("%s", use)
         return name
 
     def unregister(self, plugin: object | None = None, name: str | None = None) -> Any | None:

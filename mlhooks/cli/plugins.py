@@ -12,6 +12,7 @@ from types import FunctionType
 from typing import Any
 
 import click
+from pluggy import HookCaller
 
 from mlhooks.cli.check import check
 from mlhooks.cli.new import new
@@ -80,7 +81,15 @@ def _hooks() -> None:
         arguments = ", ".join(inspect.signature(spec).parameters)
         text = inspect.getdoc(spec) or ""
         indented = "\n".join(f"    {line}".rstrip() for line in text.splitlines())
-        click.echo(f"{name}({arguments})  [{kind_of(callers[name])}]\n{indented}\n")
+        click.echo(f"{name}({arguments})  [{kind_of(callers[name])}]\n{indented}\n{_deprecations(callers[name])}")
+
+
+def _deprecations(caller: HookCaller) -> str:
+    """What of a hook a later version will not have, as a paragraph."""
+    assert caller.spec is not None
+    whole = [f"Deprecated: {caller.spec.warn_on_impl}"] if caller.spec.warn_on_impl else []
+    parts = [f"Deprecated argument {name}: {text}" for name, text in (caller.spec.warn_on_impl_args or {}).items()]
+    return "".join(f"    {line}\n" for line in [*whole, *parts])
 
 
 def _line(spec: FunctionType) -> int:

@@ -1,4 +1,4 @@
-"""Which plugins a run was made with, and which of them are missing where what it saved does not fit."""
+"""Which plugins and version a run was made with, told where what it saved does not fit."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlhooks
 from mlhooks.describing import described
 from mlhooks.errors import CheckpointError, MlhooksError, SettingsError
 from mlhooks.places import shown_path
 from mlhooks.plugins import PluginManager
+from mlhooks.training.checkpoints import read_state
 from mlhooks.training.manifest import read_manifest
 
 
 @contextlib.contextmanager
 def loading_from(path: Path, manager: PluginManager) -> Iterator[None]:
-    """Load the state of a checkpoint in the body; a failure names the file, and the plugins that only its run had.
+    """Load the state of a checkpoint in the body; a failure names the file, and what only its run had.
+
+    That is plugins which are not loaded, and another version of mlhooks.
 
     Args:
         path: the checkpoint, in the folder of its run.
@@ -35,7 +39,21 @@ def loading_from(path: Path, manager: PluginManager) -> Iterator[None]:
             error.add_note(f"The run was made with the plugins {', '.join(missing)}; load them again (-p).")
         elif isinstance(cause, SettingsError):
             error.add_note(f"These settings are in {shown_path(path)}.")
+        version = _version_of(path)
+        if version not in {None, mlhooks.__version__}:
+            error.add_note(
+                f"mlhooks {version} wrote it, and this is {mlhooks.__version__}: docs/compatibility.md says what a "
+                "version reads, and CHANGELOG.md what has changed between them."
+            )
         raise error from (None if error is cause else cause)
+
+
+def _version_of(path: Path) -> str | None:
+    """The version of mlhooks that wrote a checkpoint, where the file says so."""
+    with contextlib.suppress(CheckpointError):
+        version = read_state(path)["mlhooks"].get("version")
+        return version if isinstance(version, str) else None
+    return None
 
 
 def _naming_file(path: Path, cause: Exception) -> MlhooksError:

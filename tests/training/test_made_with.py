@@ -11,6 +11,7 @@ import pytest
 import mlhooks
 from mlhooks import hookimpl
 from mlhooks.errors import CheckpointError, SettingsError
+from mlhooks.training.checkpoints import read_state, write_state
 from tests.scripted import QUIET, config, train
 
 SHORT = config("3DBall", "sim:3DBall", max_steps=200)
@@ -131,3 +132,21 @@ def test_loading_a_trainer_type_that_is_not_there_names_its_plugin(tmp_path: Pat
     with pytest.raises(SettingsError, match="no installed plugin provides this trainer type") as caught:
         mlhooks.load(tmp_path / "run")
     assert caught.value.__notes__ == [note(plugin)]
+
+
+@pytest.mark.parametrize(
+    ("version", "told"), [("0.0.9", True), (mlhooks.__version__, False), (None, False), (7, False)]
+)
+def test_what_does_not_fit_and_another_version_wrote_says_so(tmp_path: Path, version: object, told: bool) -> None:
+    run = train(SHORT, tmp_path)
+    (path,) = run.outcome.files["model"]
+    state = read_state(path)
+    del state["modules"]["policy.actor"]
+    state["mlhooks"]["version"] = version
+    write_state(path, state)
+    with pytest.raises(CheckpointError, match=r"has no 'policy\.actor'") as caught:
+        mlhooks.load(path)
+    notes = [text for text in getattr(caught.value, "__notes__", []) if "wrote it" in text]
+    assert [text.partition(":")[0] for text in notes] == [
+        f"mlhooks 0.0.9 wrote it, and this is {mlhooks.__version__}"
+    ] * told
