@@ -30,13 +30,13 @@ def checks(questions: Questions) -> Iterator[Check]:
 def _other_environment(questions: Questions) -> Check:
     from mlhooks.errors import MlhooksError
     from mlhooks.plugins import load_plugins
-    from mlhooks.settings import RunOptions
-    from mlhooks.settings.run_options import EnvironmentSettings
+    from mlhooks.settings import SettingsRegistry, load_run_options
     from mlhooks.training.environments import make_factory
 
-    options = RunOptions(env_settings=EnvironmentSettings(env_path=questions.env, num_envs=questions.num_envs))
+    flags = {"env_settings.env_path": questions.env, "env_settings.num_envs": questions.num_envs}
     try:
         plugins = load_plugins(names=questions.plugin_names, plugins_dir=questions.plugins_dir)
+        options = load_run_options(None, SettingsRegistry.from_plugins(plugins), flags=flags).options
         make_factory(options, plugins).check()
     except MlhooksError as error:
         return Check("environment", "problem", str(error))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from packaging.requirements import Requirement
@@ -251,6 +252,30 @@ def test_other_environments_are_asked_for_their_names() -> None:
     assert right == Check("environment", "ok", "sim:3DBall")
     assert (wrong.state, 'did you mean "3DBall"' in wrong.text) == ("problem", True)
     assert (unknown.state, "there is no environment kind 'simm'" in unknown.text) == ("problem", True)
+
+
+def test_kinds_of_environments_that_are_asked_have_their_plugins_settings(tmp_path: Path) -> None:
+    (tmp_path / "maze.py").write_text(
+        dedent("""
+        from mlhooks.plugin import EnvironmentKind, SettingsModel, UsageError, hookimpl
+
+        class Settings(SettingsModel):
+            size: int = 3
+
+        def check(name, options):
+            raise UsageError(f"no maze of size {options.plugins.settings['maze'].size}")
+
+        @hookimpl
+        def get_plugin_settings():
+            return {"maze": Settings}
+
+        @hookimpl
+        def get_env_types():
+            return {"maze": EnvironmentKind(print, check)}
+        """)
+    )
+    (found,) = unity.checks(Questions(env="maze:x", plugins_dir=tmp_path))
+    assert found == Check("environment", "problem", "no maze of size 3")
 
 
 def test_plugins_that_load_are_fine() -> None:
