@@ -13,7 +13,9 @@ from mlagents_envs.base_env import BehaviorSpec
 from torch import nn
 
 import mlhooks
-from builtin_plugins.dqn import DQNTrainer, QPolicy
+from builtin_plugins.a2c import A2COptimizer
+from builtin_plugins.dqn import DQNOptimizer, DQNTrainer, QPolicy
+from builtin_plugins.ppo import PPOOptimizer
 from mlhooks import hookimpl
 from mlhooks.training.run import Run
 from mlhooks.training.trainer import Trainer
@@ -165,7 +167,7 @@ def configuration(settings: dict[str, Any]) -> dict[str, Any]:
             "num_areas": settings["environments"],
             "seed": settings["seed"],
         },
-        "torch_settings": {"device": "cpu", "threads": 1},
+        "torch_settings": {"device": "cpu", "threads": 1, "plain": settings.get("plain", False)},
     }
 
 
@@ -180,6 +182,9 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
     config = settings.get("config") or configuration(settings)
     if isinstance(config, str):
         config = Path(__file__).with_name(config)
+    if not settings.get("array_arithmetic", True):
+        for optimizer in (PPOOptimizer, A2COptimizer, DQNOptimizer):
+            optimizer.array_arithmetic = False
     run = mlhooks.train(config, seed=settings["seed"], plugins=plugins)
     (trainer,) = run.trainers.values()
     timers = run.timers.as_dict()["children"]
