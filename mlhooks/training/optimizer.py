@@ -17,7 +17,12 @@ from mlhooks.nn.networks import Actor, Critic
 from mlhooks.nn.schedules import Schedule
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
-from mlhooks.training.optimizer_checks import check_losses, check_torch_optimizer
+from mlhooks.training.optimizer_checks import (
+    check_gradient,
+    check_losses,
+    check_torch_optimizer,
+    gradient_of_tensors,
+)
 from mlhooks.training.policy import ActorPolicy, Policy
 
 CHUNK_ROWS, CHUNK_FEATURES = 2**14, 2**22
@@ -166,9 +171,10 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
         """One step of gradient descent on `loss`.
 
         Raises:
-            PluginError: `loss` returned something else than it must.
+            PluginError: `loss` returned something else than it must, or has another gradient on arrays.
             NonFiniteError: as `gradients_ready`.
         """
+        wanted = None if self._checked else gradient_of_tensors(self, batch)
         self.flat.zero()
         with self._scope:
             losses = self.loss(batch)
@@ -177,6 +183,8 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
             self._checked = True
         try:
             self._scope.backward(losses["loss"])
+            if wanted is not None:
+                check_gradient(self, wanted)
             self.gradients_ready(losses)
             self.torch_optimizer.step()
             return {name: value.detach() for name, value in losses.items() if name != "loss"}

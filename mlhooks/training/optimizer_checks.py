@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from mlhooks.describing import with_article
 from mlhooks.errors import PluginError
 from mlhooks.fast.arrays import ArrayTensor
+from mlhooks.fast.networks import LossScope
+from mlhooks.fast.switch import is_plain
 from mlhooks.places import defined_at, in_brackets
 
 if TYPE_CHECKING:
+    from mlhooks.training.batch import Batch
     from mlhooks.training.optimizer import TorchOptimizer
 
 logger = logging.getLogger("mlhooks")
+NAMED = 3
+"""How many parameters an error names."""
 
 
 def check_made(optimizer: TorchOptimizer) -> None:
@@ -57,6 +64,47 @@ def _problem(losses: object) -> str | None:
     if not losses["loss"].requires_grad:
         return "its 'loss' has no gradient, because it was detached or does not depend on any parameter"
     return None
+
+
+def gradient_of_tensors(optimizer: TorchOptimizer, batch: Batch) -> Tensor | None:
+    """Return the gradient [parameters] of a loss whose class opts in to array arithmetic, computed without it.
+
+    None where arrays take no part anyway, or the loss is not what it must be. Torch's random numbers are drawn again.
+    """
+    if not optimizer._scope.arrays or is_plain() or not optimizer.flat.data.is_cpu:
+        return None
+    state, scope = torch.get_rng_state(), LossScope()
+    optimizer.flat.zero()
+    with scope:
+        losses = optimizer.loss(batch)
+    if _problem(losses) is not None:
+        return None
+    scope.backward(losses["loss"])
+    torch.set_rng_state(state)
+    return optimizer.flat.grad.clone()
+
+
+def check_gradient(optimizer: TorchOptimizer, wanted: Tensor) -> None:
+    """Refuse array arithmetic that gives a loss another gradient than tensors do.
+
+    Raises:
+        PluginError: names `loss`, and the parameters whose gradients differ.
+    """
+    flat, size = optimizer.flat, float(wanted.abs().max())
+    if not math.isfinite(size):
+        return
+    modules = {**optimizer.policy.modules(), **optimizer.modules()}
+    names = {id(p): f"{m}.{n}" for m, module in modules.items() for n, p in module.named_parameters()}
+    sizes = [parameter.numel() for parameter in flat.parameters]
+    parts = zip(flat.parameters, flat.grad.split(sizes), wanted.split(sizes), strict=True)
+    differing = [names[id(p)] for p, found, right in parts if not torch.allclose(found, right, 1e-3, 1e-3 * size)]
+    if not differing:
+        return
+    raise PluginError(
+        f"{_named(optimizer, 'loss')} has another gradient with array arithmetic than with tensors, in "
+        f"{', '.join(differing[:NAMED])}. A torch.autograd.Function does not follow arrays, and random numbers must be "
+        "torch's. Write the loss with operators and torch's functions, or set array_arithmetic = False on the class."
+    )
 
 
 def check_torch_optimizer(optimizer: TorchOptimizer, made: Any) -> None:
