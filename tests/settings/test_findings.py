@@ -318,7 +318,7 @@ def test_a_trainer_class_without_a_settings_model_is_the_plugins_fault() -> None
     class Odd:
         hyperparameters_type = dict
 
-    with pytest.raises(PluginError, match=r"Odd.*subclass of mlhooks\.settings\.HyperparameterSettings"):
+    with pytest.raises(PluginError, match=r"Odd.*subclass of mlhooks\.plugin\.HyperparameterSettings"):
         load_run_options({"behaviors": {"A": {"trainer_type": "odd"}}}, SettingsRegistry({"odd": Odd}))
 
 

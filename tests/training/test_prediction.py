@@ -343,7 +343,7 @@ def test_description_that_lies_is_a_damaged_checkpoint(tmp_path: Path, change: d
 @pytest.mark.parametrize(
     ("spoken", "said"),
     [
-        ({"Corridor": "Box(3)"}, r"as a str; it must be a mlhooks\.envs\.spaces\.Spaces"),
+        ({"Corridor": "Box(3)"}, r"as a str; it must be a mlhooks\.plugin\.Spaces"),
         ({"Corridor": Spaces(Box(-1, 1, (3,)), Discrete(9))}, r"whose actions are not the behavior's"),
         ({"Corridor": Spaces(Box(-1, 1, (4,)), Discrete(2))}, r"makes observations of the shapes \[\[4\]\] and not"),
     ],
