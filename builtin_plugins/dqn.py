@@ -8,12 +8,11 @@ https://arxiv.org/abs/1511.06581), n-step returns (Sutton 1988), and one value h
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
-from mlagents_envs.base_env import ActionTuple, BehaviorSpec
+from mlagents_envs.base_env import ActionTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,9 +22,7 @@ from mlhooks.plugin import (
     Field,
     OffPolicyHyperparameters,
     OffPolicyTrainer,
-    Policy,
-    QNetwork,
-    SampledActions,
+    QPolicy,
     Schedule,
     ScheduleType,
     Supports,
@@ -34,7 +31,6 @@ from mlhooks.plugin import (
     TrainerSettings,
     extension,
     hookimpl,
-    to_device,
 )
 
 
@@ -54,53 +50,6 @@ class DQNSettings(OffPolicyHyperparameters):
     max_grad_norm: float | None = extension(
         None, gt=0, description="Clip the norm of the gradient to this; null leaves it alone."
     )
-
-
-class QPolicy(Policy):
-    """Takes the action of the highest value, or with probability `epsilon`, drawn for each agent, a random one."""
-
-    reads_bytes = True
-    array_arithmetic = True
-
-    def __init__(
-        self, behavior_name: str, behavior_spec: BehaviorSpec, settings: TrainerSettings, device: torch.device
-    ) -> None:
-        super().__init__(behavior_name, behavior_spec, settings, device)
-        h, network = settings.hyperparameters, settings.network_settings
-        assert isinstance(h, DQNSettings)
-        self.network = QNetwork(self.layout, behavior_spec.action_spec, network, dueling=h.dueling).to(device)
-        self.epsilon = h.exploration_initial_eps
-
-    def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
-        """Choose actions; `log_prob` is that of the choice between exploring and not, and of no use."""
-        agents, branches = len(obs[0]), self.network.branches
-        exploring = 0 if self.deterministic else rng.binomial(agents, self.epsilon)
-        if exploring < agents:
-            scores = self._values(self.inputs.features(obs))
-        else:
-            scores = np.empty((agents, branches[-1].stop), np.float32)
-        if exploring:
-            explorers = rng.permutation(agents)[:exploring]
-            scores[explorers] = rng.random((exploring, branches[-1].stop), np.float32)
-        if mask is not None:
-            scores = np.where(mask, np.float32(MASKED_LOGIT), scores)
-        if len(branches) == 1:
-            discrete = scores.argmax(1, keepdims=True)
-        else:
-            discrete = np.stack([scores[:, columns].argmax(1) for columns in branches], 1)
-        return SampledActions(np.empty((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
-
-    def _values(self, features: np.ndarray) -> np.ndarray:
-        outputs = self.acting.outputs(lambda: (self.network.encoder, self.network.heads), features)
-        if outputs is not None:
-            return self.network.combine(*outputs)
-        with torch.no_grad():
-            values: np.ndarray = self.network(to_device(features, self.device)).cpu().numpy()
-        return values
-
-    def modules(self) -> dict[str, nn.Module]:
-        """The network and the normalizer."""
-        return {"network": self.network, "inputs": self.inputs}
 
 
 class DQNOptimizer(TorchOptimizer):

@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from mlhooks.training.outcome import RunOutcome as RunOutcome
     from mlhooks.training.policy import ActorPolicy as ActorPolicy
     from mlhooks.training.policy import Policy as Policy
+    from mlhooks.training.q_policy import QPolicy as QPolicy
     from mlhooks.training.replay import ReplayBuffer as ReplayBuffer
     from mlhooks.training.reward_signals import RewardSignal as RewardSignal
     from mlhooks.training.run import Run as Run
@@ -119,6 +120,7 @@ _NAMES = {
     "mlhooks.training.optimizer": "ActorCriticOptimizer GradientStepper Optimizer TorchOptimizer",
     "mlhooks.training.outcome": "RunOutcome",
     "mlhooks.training.policy": "ActorPolicy Policy",
+    "mlhooks.training.q_policy": "QPolicy",
     "mlhooks.training.replay": "ReplayBuffer",
     "mlhooks.training.reward_signals": "RewardSignal",
     "mlhooks.training.run": "Run",

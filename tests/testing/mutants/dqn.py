@@ -9,7 +9,7 @@ import torch
 from tests.testing.mutants.mutant import mutant
 from tests.testing.mutants.patch import Patch
 
-POLICY = "builtin_plugins.dqn:QPolicy"
+POLICY = "mlhooks.training.q_policy:QPolicy"
 OPTIMIZER = "builtin_plugins.dqn:DQNOptimizer"
 TRAINER = "builtin_plugins.dqn:DQNTrainer"
 ONLINE = "self.policy.network(batch.next_features)"
@@ -126,7 +126,7 @@ def dqn_learns_the_best_action_instead_of_the_taken(patch: Patch) -> None:
 
 @mutant("dqn", caught_by="test_every_hyperparameter_is_read")
 def dqn_dueling_not_read(patch: Patch) -> None:
-    patch.replace(f"{POLICY}.__init__", "h.dueling", "False")
+    patch.replace(f"{POLICY}.__init__", "getattr(h, 'dueling', False)", "False")
 
 
 @mutant("dqn", caught_by="test_never_takes_a_forbidden_action")

@@ -1,0 +1,74 @@
+"""The acting half of Q-learning: greedy in the estimated values, and sometimes not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mlagents_envs.base_env import BehaviorSpec
+from torch import nn
+
+from mlhooks.nn.heads import MASKED_LOGIT, SampledActions
+from mlhooks.nn.networks import QNetwork
+from mlhooks.settings import TrainerSettings
+from mlhooks.training.policy import Policy
+from mlhooks.training.transfer import to_device
+
+
+class QPolicy(Policy):
+    """Takes the action of the highest value, or with probability `epsilon`, drawn for each agent, a random one.
+
+    Args:
+        behavior_name: for messages.
+        behavior_spec: the behavior's observations and discrete actions.
+        settings: the behavior's settings; of the hyperparameters `dueling` and `exploration_initial_eps`, if there.
+        device: where the network lives.
+
+    Attributes:
+        network: from features to the values of all actions of all branches.
+        epsilon: the share of random actions, which a trainer sets before its agents decide.
+    """
+
+    reads_bytes = True
+    array_arithmetic = True
+
+    def __init__(
+        self, behavior_name: str, behavior_spec: BehaviorSpec, settings: TrainerSettings, device: torch.device
+    ) -> None:
+        super().__init__(behavior_name, behavior_spec, settings, device)
+        h, network = settings.hyperparameters, settings.network_settings
+        dueling = getattr(h, "dueling", False)
+        self.network = QNetwork(self.layout, behavior_spec.action_spec, network, dueling=dueling).to(device)
+        self.epsilon: float = getattr(h, "exploration_initial_eps", 0.0)
+
+    def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
+        """Choose actions; `log_prob` is 0, because that of a choice between exploring and not is of no use."""
+        agents, branches = len(obs[0]), self.network.branches
+        exploring = 0 if self.deterministic else rng.binomial(agents, self.epsilon)
+        if exploring < agents:
+            scores = self._values(self.inputs.features(obs))
+        else:
+            scores = np.empty((agents, branches[-1].stop), np.float32)
+        if exploring:
+            explorers = rng.permutation(agents)[:exploring]
+            scores[explorers] = rng.random((exploring, branches[-1].stop), np.float32)
+        if mask is not None:
+            scores = np.where(mask, np.float32(MASKED_LOGIT), scores)
+        if len(branches) == 1:
+            discrete = scores.argmax(1, keepdims=True)
+        else:
+            discrete = np.stack([scores[:, columns].argmax(1) for columns in branches], 1)
+        return SampledActions(np.empty((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
+
+    def _values(self, features: np.ndarray) -> np.ndarray:
+        outputs = self.acting.outputs(lambda: (self.network.encoder, self.network.heads), features)
+        if outputs is not None:
+            return self.network.combine(*outputs)
+        with torch.no_grad():
+            values: np.ndarray = self.network(to_device(features, self.device)).cpu().numpy()
+        return values
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The network and the normalizer."""
+        return {"network": self.network, "inputs": self.inputs}
