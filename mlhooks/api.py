@@ -59,8 +59,8 @@ def train(
     flags: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     plugins: Sequence[object] = (),
-    plugin_names: Sequence[str] = (),
-    plugins_dir: Path | None = None,
+    plugin_names: Sequence[str | Path] | Path = (),
+    plugins_dir: str | Path | None = None,
     strict_plugins: bool = False,
     trace_hooks: bool = False,
     episodes: int | None = None,
@@ -112,8 +112,8 @@ def train(
         read_configuration(source),
         flags=flags,
         overrides=overrides,
-        names=plugin_names,
-        plugins_dir=plugins_dir,
+        names=_texts(plugin_names),
+        plugins_dir=None if plugins_dir is None else Path(plugins_dir),
         stored=unnamed and source is not None,
     )
     manager = named.load(strict=strict_plugins, trace=trace_hooks)
@@ -130,6 +130,10 @@ def train(
         run = Run(options, manager, episodes=episodes, folder=folder, started_in=started_in)
         run.execute()
     return run
+
+
+def _texts(names: Sequence[str | Path] | Path) -> list[str]:
+    return [str(name) for name in ([names] if isinstance(names, str | Path) else names)]
 
 
 def _configuration_of_run(flags: Mapping[str, Any]) -> tuple[Path | None, Mapping[str, Any]]:
@@ -165,8 +169,8 @@ def load(
     behavior: str | None = None,
     *,
     plugins: Sequence[object] = (),
-    plugin_names: Sequence[str] = (),
-    plugins_dir: Path | None = None,
+    plugin_names: Sequence[str | Path] | Path = (),
+    plugins_dir: str | Path | None = None,
 ) -> LoadedPolicy:
     """Load a trained policy to use it.
 
@@ -193,7 +197,8 @@ def load(
         refuse_in_run(candidate, own)
         yield
 
-    manager = load_plugins(names=plugin_names, plugins_dir=plugins_dir, around=around)
+    folder = None if plugins_dir is None else Path(plugins_dir)
+    manager = load_plugins(names=_texts(plugin_names), plugins_dir=folder, around=around)
     for plugin in plugins:
         manager.register(plugin)
     if path.is_dir():

@@ -197,7 +197,9 @@ def _refuse_relative(section: PluginsSettings, paths: Iterable[KeyPath], report:
         raise error_from(SettingsError, report.findings)
 
 
-def _warn_of_unknown(found: NamedPlugins, section: PluginsSettings, block: Iterable[str], report: Report) -> None:
+def _warn_of_unknown(found: NamedPlugins, section: PluginsSettings, block: Sequence[str], report: Report) -> None:
+    if not block:
+        return
     known = {candidate.origin.name for candidate in found.find()[0]}
     for text in block:
         if name_of(text) not in known and (guess := nearest(text, known)):

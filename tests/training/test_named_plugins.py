@@ -444,6 +444,19 @@ def test_load_imports_installed_plugins_and_those_that_are_named(
     assert notes == []
 
 
+@pytest.mark.parametrize("named", [{"plugin_names": Path("a.py")}, {"plugin_names": "a.py"}, {"plugins_dir": "."}])
+def test_plugins_may_be_named_by_paths_and_texts(
+    notes: list[str], write: Callable[..., Path], named: dict[str, Any]
+) -> None:
+    settings = config("3DBall", "sim:3DBall", max_steps=200)
+    train(settings)
+    write("a.py")
+    mlhooks.load("results/run", **named)
+    with pytest.raises(UsageError, match="holds the results of an earlier run"):
+        mlhooks.train(settings, run_id="run", **named)
+    assert notes == ["a", "a"]
+
+
 def test_load_refuses_files_of_a_folder_that_is_not_known_to_be_a_runs(
     tmp_path: Path, notes: list[str], write: Callable[..., Path]
 ) -> None:
