@@ -15,9 +15,9 @@ from builtin_plugins.gymnasium_answers import interface_hint, place_of
 from builtin_plugins.gymnasium_spaces import describe_spaces
 from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks.describing import named
-from mlhooks.envs.spaces import ActionDecoder, Misfit, Spaces
-from mlhooks.errors import ContractBroken, EnvironmentFailure, WrongAnswer
+from mlhooks.errors import WrongAnswer
 from mlhooks.places import in_brackets, raised_at
+from mlhooks.plugin import ActionDecoder, ContractBroken, EnvironmentFailure, Misfit, Spaces
 
 Check = Literal["first", "always", "never"]
 When = Literal["reset", "step", "end"]

@@ -12,8 +12,7 @@ from mlagents_envs.base_env import ActionTuple
 from builtin_plugins import gymnasium_answers as answers
 from builtin_plugins.gymnasium_answers import NUMBERS
 from builtin_plugins.gymnasium_behavior import GymnasiumBehavior
-from mlhooks.envs.spaces import Encoded, Misfit
-from mlhooks.errors import EnvironmentFailure
+from mlhooks.plugin import Encoded, EnvironmentFailure, Misfit
 
 
 class GymnasiumCopies(GymnasiumBehavior):

@@ -13,19 +13,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from mlhooks import hookimpl
 from mlhooks.describing import described
 from mlhooks.envs.closing import close
-from mlhooks.envs.factory import EnvironmentKind
 from mlhooks.envs.parameters import refuse_parameters
-from mlhooks.errors import EnvironmentFailure, UsageError
+from mlhooks.plugin import EnvironmentFailure, EnvironmentKind, UsageError, hookimpl
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
     from mlagents_envs.base_env import BaseEnv
     from mlagents_envs.side_channel.side_channel import SideChannel
 
-    from mlhooks.settings import RunOptions
+    from mlhooks.plugin import RunOptions
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,18 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from mlhooks.envs.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, SpaceError, Spaces, Tuple
-from mlhooks.errors import UnsupportedError
+from mlhooks.plugin import (
+    Box,
+    Dict,
+    Discrete,
+    MultiBinary,
+    MultiDiscrete,
+    Space,
+    SpaceError,
+    Spaces,
+    Tuple,
+    UnsupportedError,
+)
 
 _SEEN = (
     "which cannot be learned from; wrap the environment so that it shows Box, Discrete, MultiDiscrete or MultiBinary "

@@ -12,8 +12,8 @@ from mlagents_envs.base_env import ActionTuple
 
 from builtin_plugins import gymnasium_answers as answers
 from builtin_plugins.gymnasium_behavior import GymnasiumBehavior, When
-from mlhooks.envs.spaces import Encoded, Misfit
-from mlhooks.errors import ContractBroken, EnvironmentFailure, WrongAnswer
+from mlhooks.errors import WrongAnswer
+from mlhooks.plugin import ContractBroken, Encoded, EnvironmentFailure, Misfit
 
 Rows = npt.NDArray[np.intp]
 """Indices of agents."""
