@@ -338,7 +338,7 @@ REFUSED = r"lies in results.x, the folder of a run\. Such a folder may come from
 
 
 @pytest.mark.parametrize("flag", ["resume", "inference"])
-@pytest.mark.parametrize("how", ["absolute", *LINKS, "command line"])
+@pytest.mark.parametrize("how", ["absolute", *LINKS, "command line", "another configuration"])
 def test_run_that_goes_on_imports_no_file_of_its_folder(
     write: Callable[..., Path], tmp_path: Path, notes: list[str], flag: str, how: str
 ) -> None:
@@ -357,9 +357,10 @@ def test_run_that_goes_on_imports_no_file_of_its_folder(
         (tmp_path / "link").symlink_to(folder)
         say(folder, tmp_path / "link" / "evil.py")
     names = ["results/x/evil.py"] if how == "command line" else []
+    source = {"behaviors": {}, "plugins": {"load": ["results/x/evil.py"]}} if how == "another configuration" else None
     expected = REFUSED if how != "outer link" else "the folder of a run"
     with pytest.raises(UsageError, match=expected):
-        train(run_id="x", flags={f"checkpoint_settings.{flag}": True}, plugin_names=names)
+        train(source, run_id="x", flags={f"checkpoint_settings.{flag}": True}, plugin_names=names)
     assert notes == []
 
 
