@@ -59,8 +59,8 @@ def test_lets_others_answer_first(trial: Trial) -> None:
     eager = [hook for hook, answer in found.items() if answer is not others_answers[hook]]
     demand(
         not eager,
-        f"{' and '.join(eager)} answered before another plugin's: name what it makes as policy_type or optimizer_type of "
-        "the trainer class instead, or mark it @hookimpl(trylast=True), so that others can change the policy or the "
+        f"{' and '.join(eager)} answered before another plugin's: name what it makes as policy_type or optimizer_type "
+        "of the trainer class instead, or mark it @hookimpl(trylast=True), so that others can change the policy or the "
         "optimizer of your trainers.",
     )
 
