@@ -28,7 +28,7 @@ REWARD_KEY = "Environment/Cumulative Reward"
 FILES_SHOWN = 6
 
 Part = tuple[str, str]
-"""A piece of a line and its rich style; a terminal that is too narrow loses the last pieces first."""
+"""A piece of a line and its rich style; where a terminal is too narrow, a line is broken between pieces."""
 
 
 @hookimpl
@@ -66,15 +66,14 @@ class ConsoleWriter:
         facts = {
             "run": run.run_id,
             "environment": run.env_name,
+            "settings": run.configuration,
             "results": shown_path(run.path, self._folder),
             "plugins": ", ".join(f"{name} ({self._place(text)})" for name, text in run.plugins.others.items()),
             "computed": "in plain torch and numpy, slowly" if is_plain() else "",
         }
         self._say_aligned([(name, text) for name, text in facts.items() if text])
         if run.evaluation is not None and run.evaluation.episodes is None:
-            self._say(
-                [("It goes on until Ctrl-C; --episodes N ends it after N episodes of each behavior.", "")], whole=True
-            )
+            self._say_words("It goes on until Ctrl-C; --episodes N ends it after N episodes of each behavior.")
         if self._console is not None and not run.inference:
             from builtin_plugins.console_bars import ProgressBars
 
@@ -123,9 +122,9 @@ class ConsoleWriter:
             ever = category in self._had_episode
             return [("no new episode finished" if ever else "no episode finished yet", "yellow")]
         self._had_episode.add(category)
-        episodes = "1 episode" if rewards.num == 1 else f"{rewards.num:,} episodes"
+        episodes = "1 new episode" if rewards.num == 1 else f"{rewards.num:,} new episodes"
         mean = f"mean reward {decimal(rewards.mean)} ± {decimal(rewards.std)}"
-        return [(mean, "green"), (f"({episodes})", "")]
+        return [(f"{mean} ({episodes})", "green")]
 
     @hookimpl(wrapper=True)  # meanwhile the other plugins add their files to the outcome
     def run_finished(self, run: Run, outcome: RunOutcome) -> Generator[None, Any, Any]:
@@ -149,12 +148,12 @@ class ConsoleWriter:
                 learned = any(trainer.step for trainer in run.trainers.values())
                 self._say([("Nothing was saved." if learned else "Nothing was learned, so nothing was saved.", "")])
             elif not run.inference:
-                self._say([(resume, "")], whole=True)
+                self._say_words(resume)
         else:
             self._say([(f"Failed after {elapsed}.", "bold red")])
             again = isinstance(outcome.error, PluginError | UsageError)  # the same command would fail again
             if "checkpoint" in outcome.files and not again:
-                self._say([(resume, "")], whole=True)
+                self._say_words(resume)
         rows = [] if run.inference else [(name, _result(trainer)) for name, trainer in run.trainers.items()]
         self._say_aligned([*rows, *_file_rows(outcome.files, self._folder)])
 
@@ -165,20 +164,46 @@ class ConsoleWriter:
         previous = None
         for name, text in rows:
             label = set_cell_size(name if name != previous else "", width)
-            self._say([(f"  {label}", "dim"), (text, "")], whole=True)
+            self._say_words(text, label=f"  {label}")
             previous = name
 
-    def _say(self, parts: Sequence[Part], *, whole: bool = False) -> None:
-        """Write one line; a terminal drops the last parts that do not fit unless the line must stay `whole`."""
+    def _say(self, parts: Sequence[Part]) -> None:
+        """Write one line; a terminal that is too narrow for it gets several, broken between the parts."""
+        self._write(parts, gap="  ", indent="  ")
+
+    def _say_words(self, text: str, *, label: str = "") -> None:
+        """Write a text, behind a label; a terminal that is too narrow for it gets several lines of its words."""
+        head = [(label, "dim")] if label else []
         if self._console is None:
-            _write_plain("  ".join(text for text, _ in parts))
+            _write_plain("  ".join([*([label] if label else []), text]))
+            return
+        from rich.cells import cell_len
+
+        self._write(
+            [(word, "") for word in text.split(" ")], head=head, indent=" " * (cell_len(label) + 2 if label else 0)
+        )
+
+    def _write(self, parts: Sequence[Part], *, head: Sequence[Part] = (), gap: str = " ", indent: str = "") -> None:
+        if self._console is None:
+            _write_plain(gap.join(text for text, _ in parts))
             return
         from rich.text import Text
 
-        lines = [Text("  ").join(Text(*part) for part in parts[:count]) for count in range(len(parts), 0, -1)]
-        fitting = (line for line in lines if line.cell_len <= self._console.width)
+        lines = [Text("  ").join(Text(*part) for part in [*head, parts[0]])]
+        for part in parts[1:]:
+            longer = lines[-1] + Text(gap) + Text(*part)
+            if longer.cell_len <= self._console.width:
+                lines[-1] = longer
+            else:
+                lines.append(Text(indent) + Text(*part))
         with contextlib.suppress(*GONE):  # the terminal is gone, and the run saves what it has
-            self._console.print(lines[0] if whole else next(fitting, lines[-1]), soft_wrap=True)
+            for line in lines:
+                self._console.print(line, soft_wrap=True)
+
+
+def last_episodes(mean_reward: float) -> str:
+    """Return the mean return of a trainer's last episodes, as the bar and the end of a run name it."""
+    return f"mean reward {decimal(mean_reward)} (last 100 episodes)"
 
 
 def short_number(value: float) -> str:
@@ -230,7 +255,7 @@ def _result(trainer: Trainer) -> str:
     text = f"{trainer.step:,} of {trainer.settings.max_steps:,} steps"
     if trainer.mean_reward is None:
         return text
-    return f"{text}, mean reward {decimal(trainer.mean_reward)} (last 100 episodes)"
+    return f"{text}, {last_episodes(trainer.mean_reward)}"
 
 
 def _file_rows(files: Mapping[str, Sequence[Any]], start: Path) -> list[tuple[str, str]]:

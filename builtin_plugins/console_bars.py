@@ -7,16 +7,17 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from rich.cells import cell_len
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from builtin_plugins.console import clock, decimal, short_number
+from builtin_plugins.console import clock, last_episodes, short_number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +29,7 @@ RATE_SAMPLES = 30 * REFRESH_PER_SECOND
 NAME_WIDTH = 20
 BAR_WIDTH = (8, 40)
 COLUMNS = ("name", "bar", "percent", "reward", "left", "speed", "steps")
+FIRST_LINE, SECOND_LINE, INDENT = ("name", "bar", "percent", "left", "speed"), ("reward", "steps"), "  "
 BY_IMPORTANCE = ("name", "percent", "bar", "reward", "left", "speed", "steps")
 STYLES = {"name": "bold cyan", "reward": "green", "left": "dim", "steps": "dim"}
 
@@ -78,21 +80,36 @@ class ProgressBars:
         """Show one more behavior."""
         self._rows = [*self._rows, (behavior_name, trainer, deque(maxlen=RATE_SAMPLES))]
 
-    def render(self) -> Table:
-        """Return a line for each behavior with as many columns as the terminal has room for."""
-        rows = self._rows
-        cells = [_cells(*row) for row in rows]
+    def render(self) -> Group:
+        """Return a line for each behavior, or two where one is too short for all columns.
+
+        A terminal that is too narrow for two lines lacks the least important columns.
+        """
+        cells = [_cells(*row) for row in self._rows]
         widths = {field: max((cell_len(getattr(row, field)) for row in cells), default=0) for field in Cells._fields}
-        shown, bar_width = _choose_columns(widths, self._console.width - 1)
-        table = Table.grid(padding=(0, 1, 0, 0))
-        for column in shown:
-            table.add_column(no_wrap=True, justify="right" if column == "percent" else "left")
-        for (_, trainer, _), row in zip(rows, cells, strict=True):
+        room = self._console.width - 1
+        shown, bar_width = _choose_columns(widths, COLUMNS, room)
+        below: list[str] = []
+        if len(shown) < len(COLUMNS):
+            shown, bar_width = _choose_columns(widths, FIRST_LINE, room)
+            below, _ = _choose_columns(widths, SECOND_LINE, room - len(INDENT))
+        lines: list[Table | Text] = []
+        for (_, trainer, _), row in zip(self._rows, cells, strict=True):
+            texts = {
+                field: Text(_padded(field, text, widths), STYLES.get(field, ""))
+                for field, text in row._asdict().items()
+            }
+            table = Table.grid(padding=(0, 1, 0, 0))
+            for _ in shown:
+                table.add_column(no_wrap=True)
             done, total = trainer.step, max(1, trainer.settings.max_steps)
             bar = ProgressBar(total=total, completed=min(done, total), width=bar_width)
-            fields = row._asdict()
-            table.add_row(*(bar if c == "bar" else Text(fields[c], STYLES.get(c, "")) for c in shown))
-        return table
+            table.add_row(*(bar if column == "bar" else texts[column] for column in shown))
+            lines.append(table)
+            if below:
+                line = Text(INDENT, no_wrap=True, overflow="crop")
+                lines.append(line + Text(" ").join(texts[column] for column in below))
+        return Group(*lines)
 
 
 def _cells(name: str, trainer: Trainer, samples: deque[tuple[float, int]]) -> Cells:
@@ -104,25 +121,31 @@ def _cells(name: str, trainer: Trainer, samples: deque[tuple[float, int]]) -> Ce
     return Cells(
         name=name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…",
         percent=f"{min(100, 100 * step // total)}%",
-        reward="no episode yet" if reward is None else f"reward {decimal(reward)}",
+        reward="no episode yet" if reward is None else last_episodes(reward),
         left=f"{clock(max(0, total - step) / speed)} left" if speed > 0 else "-:--:-- left",
         speed=f"{short_number(speed)}/s",
         steps=f"{step:,}/{total:,}",
     )
 
 
-def _choose_columns(widths: dict[str, int], room: int) -> tuple[list[str], int]:
-    """Return the columns that fit, in their order, and the width that is left for the bar."""
+def _padded(field: str, text: str, widths: Mapping[str, int]) -> str:
+    """Return a text as wide as those of the other behaviors, so that columns stand below each other."""
+    space = " " * (widths[field] - cell_len(text))
+    return space + text if field == "percent" else text + space
+
+
+def _choose_columns(widths: dict[str, int], columns: Sequence[str], room: int) -> tuple[list[str], int]:
+    """Return those of the columns that fit, in their order, and the width that is left for the bar."""
     least, most = BAR_WIDTH
     chosen: list[str] = []
     used = 0
-    for column in BY_IMPORTANCE:
+    for column in (each for each in BY_IMPORTANCE if each in columns):
         needed = (least if column == "bar" else widths[column]) + 1
         if used + needed > room and chosen:
             continue
         chosen.append(column)
         used += needed
-    return [column for column in COLUMNS if column in chosen], min(most, least + max(0, room - used))
+    return [column for column in columns if column in chosen], min(most, least + max(0, room - used))
 
 
 def _retarget_logging(old: Sequence[TextIO], new: Sequence[TextIO]) -> None:

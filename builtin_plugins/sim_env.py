@@ -22,7 +22,22 @@ conformance_environments = ("sim:3DBall", "sim:Basic", "sim:GridWorld")
 @hookimpl
 def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
     """Return the scheme `sim`."""
-    return {"sim": EnvironmentKind(make, check, lambda name, options: [name])}  # noqa: ARG005  (every kind gets them)
+    return {
+        "sim": EnvironmentKind(
+            make,
+            check,
+            lambda name, options: [name],  # noqa: ARG005  (every kind gets them)
+            quick=True,
+            takes_areas=lambda *_: True,
+            names=_names,
+        )
+    }
+
+
+def _names() -> list[str]:
+    from builtin_plugins.sims import SIMULATIONS
+
+    return list(SIMULATIONS)
 
 
 def check(name: str, options: RunOptions) -> None:

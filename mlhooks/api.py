@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from mlhooks.describing import with_article
+from mlhooks.envs.references import reference_to
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.example_configs import examples_folder, find_config
+from mlhooks.general_settings import choose, refuse_other_type
 from mlhooks.plugin_sources import Candidate
 from mlhooks.plugins import PluginManager, load_plugins
 from mlhooks.settings import (
@@ -50,7 +53,8 @@ _WHICH_RUN = ("run_id", "results_dir", "resume", "inference")
 def train(
     config: str | Path | Mapping[str, Any] | None = None,
     *,
-    env: str | None = None,
+    env: str | Callable[..., Any] | None = None,
+    algo: str | None = None,
     run_id: str | None = None,
     results_dir: str | Path | None = None,
     seed: int | None = None,
@@ -69,8 +73,11 @@ def train(
 
     Args:
         config: a YAML file, the name of an example, or a mapping with the content of a file. Without one, a run that
-            is resumed goes on with the configuration that it was started with.
-        env: the environment, as `--env`.
+            is resumed goes on with the configuration that it was started with, and another one is trained with the
+            settings of the example for its environment, or general ones, as `mlhooks config show --env` prints them.
+        env: the environment, as `--env`; or a class of `gymnasium.Env` or `BaseEnv`, or a function that makes one; it
+            gets `env_settings.env_kwargs`.
+        algo: the trainer type, as `--algo`.
         run_id: name of the run, as `--run-id`.
         results_dir: folder of all runs, as `--results-dir`.
         seed: seed of all randomness, as `--seed`.
@@ -93,8 +100,9 @@ def train(
         SettingsError, UsageError: nothing was started.
         MlhooksError: the run failed; what was learned until then is saved.
     """
+    environment = None if env is None or isinstance(env, str) else _maker(env)
     given = {
-        "env_settings.env_path": env,
+        "env_settings.env_path": env if environment is None else reference_to(environment),
         "checkpoint_settings.run_id": run_id,
         "checkpoint_settings.results_dir": None if results_dir is None else str(results_dir),
         "env_settings.seed": seed,
@@ -106,8 +114,12 @@ def train(
     source = find_config(config) if isinstance(config, str | Path) else config
     if isinstance(source, Path) and source.parent == examples_folder():
         logger.info("Using the example configuration %s.", source)
+    described = "" if config is None or isinstance(config, Mapping) else str(config)
+    if isinstance(source, Path) and source.parent == examples_folder():
+        described = f"those of the example {source.stem}"
     if unnamed := source is None:
         source, flags = _configuration_of_run(flags)
+        described = "" if source is None else "those of the run"
     named = name_all_plugins(
         read_configuration(source),
         flags=flags,
@@ -119,7 +131,12 @@ def train(
     manager = named.load(strict=strict_plugins, trace=trace_hooks)
     for plugin in plugins:
         manager.register(plugin)
-    options = _seeded(admit(named.configuration, manager, flags=flags, overrides=overrides))
+    configuration = named.configuration
+    if not configuration.given:
+        chosen = choose(manager, algo, flags=flags, overrides=overrides, environment=environment)
+        configuration, described = chosen.in_place_of(configuration), chosen.text
+    options = _seeded(admit(configuration, manager, flags=flags, overrides=overrides, environment=environment))
+    refuse_other_type(options, algo)
     options.checkpoint_settings.anchor(started_in)
     if episodes is not None and not options.checkpoint_settings.inference:
         raise UsageError("--episodes ends a run with --inference; for training, set max_steps.")
@@ -128,12 +145,24 @@ def train(
         check_folder(options, folder)
         manager.configure(options)
         run = Run(options, manager, episodes=episodes, folder=folder, started_in=started_in)
+        run.configuration = described
         run.execute()
     return run
 
 
 def _texts(names: Sequence[str | Path] | Path) -> list[str]:
     return [str(name) for name in ([names] if isinstance(names, str | Path) else names)]
+
+
+def _maker(env: Any) -> Callable[..., Any]:
+    if not callable(env) or hasattr(env, "step"):
+        if isinstance(env, type):
+            return env
+        raise UsageError(
+            f"env is {with_article(env)} that was made already, and a run makes its environments itself, several where "
+            f"it has to. Hand over what makes one: env={type(env).__name__}, or a function."
+        )
+    return env  # type: ignore[no-any-return]
 
 
 def _configuration_of_run(flags: Mapping[str, Any]) -> tuple[Path | None, Mapping[str, Any]]:

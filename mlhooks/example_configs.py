@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from mlhooks.describing import cut
 from mlhooks.errors import UsageError
@@ -20,6 +24,79 @@ def examples_folder() -> Path:
 def example_names() -> list[str]:
     """The names of all examples, without their suffix."""
     return sorted(path.stem for path in examples_folder().glob("*.yaml"))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an example reaches: mean returns of 100 episodes of the final policy, over seeds.
+
+    Attributes:
+        median, worst: of the seeds.
+        seeds: how many there were.
+        steps: of one run; seconds: the median of the time that it took.
+    """
+
+    median: float
+    worst: float
+    seeds: int
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """An example configuration, as its file and the measurements describe it.
+
+    Attributes:
+        name: what `mlhooks run` calls it.
+        text: what it is about.
+        env_path, trainer_type: what it trains, and how.
+        extra: the extra of mlhooks that brings its environment; None where there is nothing to install.
+        measured: what it reaches; None where nobody has measured that.
+    """
+
+    name: str
+    text: str
+    env_path: str
+    trainer_type: str
+    extra: str | None
+    measured: Measured | None
+
+
+def examples() -> list[Example]:
+    """Return all examples, by name."""
+    results = json.loads(_results_file().read_text(encoding="utf-8"))
+    return [_example(name, results.get(name)) for name in example_names()]
+
+
+def _results_file() -> Path:
+    """The runs behind docs/results.md: beside the examples when the package was built, in benchmarks in a checkout."""
+    packaged = Path(__file__).parent / "configs" / "learning_results.json"
+    return packaged if packaged.is_file() else examples_folder().parents[1] / "benchmarks" / "learning_results.json"
+
+
+def _example(name: str, result: dict[str, list[dict[str, float]]] | None) -> Example:
+    import yaml  # here, so that the command line starts without it
+
+    text = (examples_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+    document = yaml.safe_load(text)
+    about = text.partition("\n")[0].removeprefix("# ")
+    needs = re.search(r" Needs .*mlhooks\[(\w+)\].*", about)
+    (entry,) = document["behaviors"].values()
+    measured = None
+    if result is not None:
+        runs = result["runs"]
+        scores = [run["evaluation"] for run in runs]
+        seconds = median(run["seconds"] for run in runs)
+        measured = Measured(median(scores), min(scores), len(runs), max(int(run["steps"]) for run in runs), seconds)
+    return Example(
+        name,
+        about[: needs.start()] if needs else about,
+        document["env_settings"]["env_path"],
+        entry["trainer_type"],
+        needs[1] if needs else None,
+        measured,
+    )
 
 
 def find_config(config: str | Path) -> Path:

@@ -83,6 +83,7 @@ def test_wheel_gets_what_lies_beside_the_package_where_it_is_looked_for():
     assert tuple(wheel["packages"]) == PACKAGES
     assert wheel["force-include"] == {
         "examples/configs": "mlhooks/configs",
+        "benchmarks/learning_results.json": "mlhooks/configs/learning_results.json",
         "docs": "mlhooks/docs",
     }
     assert cures.page() in {ROOT / "docs" / "testing.md", ROOT / "mlhooks" / "docs" / "testing.md"}

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from mlhooks.cli.completion import VARIABLE
 from mlhooks.cli.group import build_cli
 from mlhooks.errors import MlhooksError
 from mlhooks.streams import GONE, StreamsHandler, escape_what_cannot_be_encoded, let_go_of_streams
@@ -25,6 +26,8 @@ def main(args: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if args is None else args)
     debug = _wants_debug(arguments)
     escape_what_cannot_be_encoded()
+    if VARIABLE in os.environ:
+        from mlhooks.cli import shells  # noqa: F401  (its import tells click of it)
     with _log(logging.DEBUG if debug else logging.INFO):
         try:
             code = build_cli(arguments).main(args, prog_name="mlhooks", standalone_mode=False)

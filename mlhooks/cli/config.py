@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlhooks.cli import completing
 from mlhooks.cli.options import Command, plugin_options
 from mlhooks.errors import UsageError
 from mlhooks.example_configs import find_config
@@ -85,22 +86,43 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _show(
-    file: Path, as_json: bool, overrides: tuple[str, ...], plugin_names: tuple[str, ...], plugins_dir: Path | None
+    file: Path | None,
+    env: str | None,
+    algo: str | None,
+    as_json: bool,
+    overrides: tuple[str, ...],
+    plugin_names: tuple[str, ...],
+    plugins_dir: Path | None,
 ) -> None:
     """Print FILE with all values resolved.
 
-    Defaults are filled in, as a run stores them in its configuration.yaml.
+    Defaults are filled in, as a run stores them in its configuration.yaml. Without FILE, print what a run in the
+    environment --env trains with.
     """
+    from mlhooks.general_settings import choose, refuse_other_type
     from mlhooks.settings import SettingsRegistry, load_run_options
     from mlhooks.settings.findings import lines
 
     configuration, plugins = _read(file, overrides, plugin_names, plugins_dir)
-    loaded = load_run_options(configuration, SettingsRegistry.from_plugins(plugins), overrides=overrides)
+    flags = {} if env is None else {"env_settings.env_path": env}
+    text = ""
+    if file is None:
+        if env is None and algo is None:
+            raise UsageError(
+                "Name a FILE or an example, or an environment: mlhooks config show --env gymnasium:CartPole-v1"
+            )
+        chosen = choose(plugins, algo, flags=flags, overrides=overrides)
+        configuration, text = chosen.in_place_of(configuration), chosen.text
+    registry = SettingsRegistry.from_plugins(plugins)
+    loaded = load_run_options(configuration, registry, flags=flags, overrides=overrides)
     for line in lines(loaded.warnings):
         logger.warning("%s", line)
+    refuse_other_type(loaded.options, algo)
     if as_json:
         click.echo(json.dumps(loaded.options.as_dict(), indent=1, sort_keys=True))
     else:
+        if text:
+            click.echo(f"# The settings are {text}.")
         click.echo(loaded.options.to_yaml(), nl=False)
 
 
@@ -116,13 +138,19 @@ def _schema(file: Path | None, plugin_names: tuple[str, ...], plugins_dir: Path 
     click.echo(json.dumps(configuration_schema(SettingsRegistry.from_plugins(plugins)), indent=1))
 
 
-def _file(required: bool = True) -> click.Argument:
-    return click.Argument(["file"], type=find_config, required=required)
+def _file(*, required: bool = True) -> click.Argument:
+    return click.Argument(["file"], type=find_config, required=required, shell_complete=completing.configurations)
 
 
 def _overrides() -> click.Option:
     help_text = "Change a setting first, such as behaviors.3DBall.max_steps=1000; may be given many times."
-    return click.Option(["--set", "overrides"], metavar="KEY.PATH=VALUE", multiple=True, help=help_text)
+    return click.Option(
+        ["--set", "overrides"],
+        metavar="KEY.PATH=VALUE",
+        multiple=True,
+        help=help_text,
+        shell_complete=completing.settings,
+    )
 
 
 def _json(what: str) -> click.Option:
@@ -149,7 +177,24 @@ config = click.Group(
             "show",
             callback=_show,
             help=_show.__doc__,
-            params=[_file(), _json("Print JSON instead of YAML."), _overrides(), *plugin_options()],
+            params=[
+                _file(required=False),
+                click.Option(
+                    ["--env"],
+                    metavar="PATH",
+                    help="The environment, as `mlhooks run --env`.",
+                    shell_complete=completing.environments,
+                ),
+                click.Option(
+                    ["--algo"],
+                    metavar="TYPE",
+                    help="The trainer type, as `mlhooks run --algo`. [ppo]",
+                    shell_complete=completing.trainer_types,
+                ),
+                _json("Print JSON instead of YAML."),
+                _overrides(),
+                *plugin_options(),
+            ],
         ),
         Command("schema", callback=_schema, help=_schema.__doc__, params=[_file(required=False), *plugin_options()]),
     ],

@@ -26,10 +26,12 @@ class LazyCommand(NamedTuple):
 
 COMMANDS = {
     "run": LazyCommand("mlhooks.cli.run", "Train agents, or watch trained ones."),
+    "examples": LazyCommand("mlhooks.cli.examples", "List the example configurations and what they reach."),
     "config": LazyCommand("mlhooks.cli.config", "Check, show and describe configuration files."),
     "plugins": LazyCommand("mlhooks.cli.plugins", "List plugins and the hooks they can implement."),
     "doctor": LazyCommand("mlhooks.cli.doctor", "Tell whether this machine can run, and what to do if not."),
     "sim-player": LazyCommand("mlhooks.cli.sim_player", "Play a simulation as a Unity player would."),
+    "completion": LazyCommand("mlhooks.cli.completion", "Complete words of the command line in your shell."),
 }
 
 
@@ -70,16 +72,16 @@ class RootGroup(click.Group):
         super().__init__(name, **attrs)
         self._add_plugin_commands: Callable[[click.Group, bool], None] | None = add_plugin_commands
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of mlhooks' own commands, then of the plugins'."""
-        self._ask_plugins(quiet=False)
+        self._ask_plugins(ctx, quiet=False)
         return [*COMMANDS, *sorted(self.commands.keys() - COMMANDS.keys())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, imported now; plugins may have added options to `run`."""
         if cmd_name not in COMMANDS or cmd_name == "run":
             # A run loads all plugins itself, and reports those that are broken.
-            self._ask_plugins(quiet=cmd_name == "run")
+            self._ask_plugins(ctx, quiet=cmd_name == "run")
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             self.commands[cmd_name] = _import_command(cmd_name)
         return super().get_command(ctx, cmd_name)
@@ -89,9 +91,7 @@ class RootGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, and with the nearest name for a command that does not exist."""
         if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
-            from mlhooks.plugin_sources import nearest
-
-            ctx.fail(f"There is no command {args[0]!r}{nearest(args[0], self.list_commands(ctx))}")
+            ctx.fail(_no_command(args[0], self.list_commands(ctx)))
         return super().resolve_command(ctx, args)
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
@@ -109,11 +109,26 @@ class RootGroup(click.Group):
     def _short_help(self, name: str) -> str:
         return COMMANDS[name].help if name in COMMANDS else self.commands[name].get_short_help_str(limit=80)
 
-    def _ask_plugins(self, quiet: bool) -> None:
+    def _ask_plugins(self, ctx: click.Context, quiet: bool) -> None:
+        if ctx.resilient_parsing:
+            return  # a shell that completes a word does not wait for plugins to be imported
         # Taken away first: a plugin may look commands up while it adds its own.
         ask, self._add_plugin_commands = self._add_plugin_commands, None
         if ask is not None:
             ask(self, quiet)
+
+
+def _no_command(word: str, known: list[str]) -> str:
+    from mlhooks.cli import guesses
+    from mlhooks.example_configs import example_names
+    from mlhooks.plugin_sources import nearest
+
+    text = f"There is no command {word!r}"
+    if word.removesuffix(".yaml") in example_names() or word.endswith((".yaml", ".yml")):
+        return f"{text}; a configuration is run by mlhooks run {word}"
+    if meant := guesses.command(word):
+        return f"{text}; did you mean {meant}?"
+    return f"{text}{nearest(word, known)}"
 
 
 def _import_command(name: str) -> click.Command:

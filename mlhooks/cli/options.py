@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from mlhooks.cli import completing
+
 _FLAG = re.compile("--?[A-Za-z]|--$")  # not a number such as -1
 
 
@@ -44,7 +46,16 @@ class Command(click.Command):
     def _parse(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse as click does, and name the flag that a word too many was probably meant to be."""
         may_be_more, ctx.allow_extra_args = ctx.allow_extra_args, True
-        rest = super().parse_args(ctx, args)
+        given = list(args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if (
+                ctx.resilient_parsing
+                or (meant := self.guess(error.option_name, _value_of(error.option_name, given))) is None
+            ):
+                raise
+            raise click.UsageError(f"There is no flag {error.option_name}. {meant}", ctx) from error
         ctx.allow_extra_args = may_be_more
         if rest and not (may_be_more or ctx.resilient_parsing):
             from difflib import get_close_matches
@@ -52,8 +63,29 @@ class Command(click.Command):
             flags = [name for param in self.get_params(ctx) for name in param.opts if name.startswith("--")]
             near = [flag for word in rest for flag in get_close_matches(f"--{word}", flags, n=1, cutoff=0.8)]
             hint = f"; did you mean {' '.join(near)}?" if len(near) == len(rest) else ""
+            meant = None if hint else self.guess(rest[0], None)
+            hint = f". {meant}" if meant else hint
             ctx.fail(f"Got unexpected extra argument{'s' if rest[1:] else ''} ({' '.join(rest)}){hint}")
         return rest
+
+    def guess(self, word: str, value: str | None) -> str | None:  # noqa: ARG002  (commands know different words)
+        """Return a sentence about what a word is called here, of which other tools make a flag or an argument.
+
+        Args:
+            word: the flag with its dashes, or the argument.
+            value: what may be the flag's value.
+        """
+        return None
+
+
+def _value_of(flag: str, args: list[str]) -> str | None:
+    """Return what was probably meant as the value of a flag that nobody knows."""
+    for index, word in enumerate(args):
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+        if word == flag and index + 1 < len(args) and not _FLAG.match(args[index + 1]):
+            return args[index + 1]
+    return None
 
 
 class Group(Command, click.Group):
@@ -84,6 +116,7 @@ def plugin_options() -> list[SectionOption]:
             metavar="NAME",
             multiple=True,
             help="Load a plugin, module or .py file; no:NAME keeps a plugin out. May be given many times.",
+            shell_complete=completing.plugins,
         ),
         SectionOption(
             ["--plugins-dir"],

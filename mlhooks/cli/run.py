@@ -8,7 +8,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from mlhooks.cli import completing
 from mlhooks.cli.options import SectionedCommand, SectionOption, plugin_options
+from mlhooks.errors import UsageError
 from mlhooks.example_configs import find_config
 from mlhooks.fast.memory import keeping_objects
 from mlhooks.signals import ending_at_once
@@ -28,7 +30,13 @@ def _switch(section: str, name: str, key: str | None, text: str, **attrs: Any) -
 def _run_options() -> list[SectionOption]:
     name = "checkpoint_settings"
     return [
-        _flag("Run", "--run-id", f"{name}.run_id", "Name of the run and of its folder under the results. [ppo]"),
+        _flag(
+            "Run",
+            "--run-id",
+            f"{name}.run_id",
+            "Name of the run and of its folder under the results. [ppo]",
+            shell_complete=completing.run_ids,
+        ),
         _switch(
             "Run",
             "--resume",
@@ -47,6 +55,7 @@ def _run_options() -> list[SectionOption]:
             f"{name}.initialize_from",
             "Start with the networks that another run has learned.",
             metavar="RUN_ID",
+            shell_complete=completing.run_ids,
         ),
         _switch("Run", "--inference", f"{name}.inference", "Act without learning; with --resume, what a run learned."),
         _flag(
@@ -72,6 +81,7 @@ def _run_options() -> list[SectionOption]:
             "Change one setting, as in --set behaviors.CartPole.max_steps=1e5. May be given many times.",
             metavar="KEY.PATH=VALUE",
             multiple=True,
+            shell_complete=completing.settings,
         ),
         _switch("Run", "--debug", "debug", "Log more, and show a traceback with every error."),
         _switch("Run", "--load", None, "", hidden=True),
@@ -89,9 +99,20 @@ def _environment_options() -> list[SectionOption]:
         option(
             "--env",
             "env_path",
-            "What to train in: a Unity player's path, or SCHEME:NAME such as sim:3DBall or gymnasium:CartPole-v1.",
+            "What to train in: a Unity player's path, SCHEME:NAME such as sim:3DBall or gymnasium:CartPole-v1, or a "
+            "class of your own as FILE.py:CLASS.",
             metavar="PATH",
+            shell_complete=completing.environments,
         ),
+        _flag(
+            "Environment",
+            "--algo",
+            None,
+            "The trainer type, such as ppo, a2c or dqn: without CONFIG, its settings for the environment. [ppo]",
+            metavar="TYPE",
+            shell_complete=completing.trainer_types,
+        ),
+        _switch("Environment", "--editor", None, "Wait for the Unity Editor."),
         option(
             "--num-envs",
             "num_envs",
@@ -174,6 +195,15 @@ def _other_options() -> list[SectionOption]:
 class RunCommand(SectionedCommand):
     """`run`, whose flag `--env-args` takes the rest of the command line."""
 
+    def guess(self, word: str, value: str | None) -> str | None:
+        """What a flag of another tool, or KEY=VALUE, is called here."""
+        from mlhooks.cli import guesses
+
+        if not word.startswith("-"):
+            key, _, given = word.partition("=")
+            return guesses.setting(key.rpartition(".")[2], given) if given else None
+        return guesses.flag(word, value)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Keep what follows `--env-args` away from click; a `--` at its start says that it is all meant so."""
         if "--env-args" not in args:
@@ -203,10 +233,12 @@ class RunCommand(SectionedCommand):
 def _run(**values: Any) -> None:
     ctx = click.get_current_context()
     flags = _given_flags(ctx, values)
+    _refuse_nothing(ctx, values, flags)
     with keeping_objects(), ending_at_once():
         from mlhooks.api import train
     result = train(
         values["config"],
+        algo=values["algo"],
         flags=flags,
         overrides=values["set"],
         plugin_names=values["plugin_names"],
@@ -231,6 +263,12 @@ def _given_flags(ctx: click.Context, values: dict[str, Any]) -> dict[str, Any]:
         for param in ctx.command.params
         if isinstance(param, SectionOption) and param.key and param.name in given
     }
+    if "editor" in given:
+        if "env_settings.env_path" in flags:
+            raise UsageError(
+                "--editor waits for the Unity Editor, and --env names another environment: say one of them."
+            )
+        flags["env_settings.env_path"] = None  # whatever the file says
     if "load" in given:
         logger.warning("--load is an old spelling; say --resume")
         flags["checkpoint_settings.resume"] = True
@@ -241,11 +279,37 @@ def _given_flags(ctx: click.Context, values: dict[str, Any]) -> dict[str, Any]:
     return flags
 
 
+def _refuse_nothing(ctx: click.Context, values: dict[str, Any], flags: dict[str, Any]) -> None:
+    """Refuse a run of nothing, which would wait for a Unity Editor that most people do not have.
+
+    Raises:
+        UsageError: says what can be run.
+    """
+    goes_on = any(flags.get(f"checkpoint_settings.{key}") for key in ("resume", "inference"))
+    named = "env_settings.env_path" in flags or any(text.startswith("env_settings") for text in values["set"])
+    if values["config"] is None and not named and not goes_on:
+        algo = f" --algo {values['algo']}" if values["algo"] else ""
+        raise UsageError(NOTHING.format(run=ctx.command_path, algo=algo))
+
+
+NOTHING = """There is nothing to run. Name a configuration, an environment, or both:
+  {run} cartpole_ppo
+      an example; `mlhooks examples` lists all of them
+  {run} --env gymnasium:CartPole-v1{algo}
+      an environment, with settings that are chosen for it
+  {run} --env corridor.py:Corridor{algo}
+      an environment class of your own
+  {run} my.yaml --env Build/MyGame
+      a configuration file and a Unity player
+  {run} --editor
+      wait for the Unity Editor"""
+
+
 run = RunCommand(
     "run",
     callback=_run,
     params=[
-        click.Argument(["config"], required=False, type=find_config),
+        click.Argument(["config"], required=False, type=find_config, shell_complete=completing.configurations),
         *_run_options(),
         *_environment_options(),
         *_engine_options(),

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from mlhooks.answers import checked
 from mlhooks.describing import described, named, text_of, with_article
 from mlhooks.envs.closing import close
+from mlhooks.envs.own import Interface
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.plugin_loading import with_plugins
-from mlhooks.errors import EnvironmentFailure, MlhooksError, PluginError
+from mlhooks.errors import EnvironmentFailure, MlhooksError, PluginError, UsageError
 from mlhooks.places import defined_at, in_brackets, raised_at
 from mlhooks.plugin_sources import Candidate
 
 if TYPE_CHECKING:
-    from mlagents_envs.base_env import BaseEnv
+    from mlagents_envs.base_env import BaseEnv, BehaviorSpec
     from mlagents_envs.side_channel.side_channel import SideChannel
 
     from mlhooks.plugins import PluginManager
@@ -40,11 +41,22 @@ class EnvironmentKind:
         behavior_names: called as `behavior_names(name, options)` after `check`, where a kind knows before it makes an
             environment which behaviors that has; returns all of their names, or None where this one does not tell.
             Settings of other behaviors are then refused before a run changes anything.
+        interfaces: those of Python classes whose environments this kind runs, too, as `--env corridor.py:Corridor`
+            names them.
+        quick: whether making an environment takes little time and changes nothing. A run without a configuration then
+            makes one first, to choose settings by what it shows.
+        takes_areas: called as `takes_areas(name, options)`; whether `num_areas` may be more than one. Without a
+            configuration there are then as many as the trainer type learns well from.
+        names: returns names that may stand behind the scheme, for hints and completion.
     """
 
     make: Callable[..., BaseEnv]
     check: Callable[[Any, RunOptions], None]
     behavior_names: Callable[[Any, RunOptions], Collection[str] | None] | None = None
+    interfaces: Sequence[Interface] = ()
+    quick: bool = False
+    takes_areas: Callable[[Any, RunOptions], bool] | None = None
+    names: Callable[[], Iterable[str]] | None = None
 
     def __call__(self, name: str | None, **arguments: Any) -> BaseEnv:
         """Make an environment."""
@@ -67,6 +79,7 @@ class EnvironmentFactory:
         kind: the environment kind and whose it is, for messages.
         parameters: the environment parameters with which an environment starts.
         plugins: what another process must load for what plugins register when they are imported.
+        hint: returns what was probably meant by a name that is refused, as the end of a message, or nothing.
     """
 
     make: Callable[..., BaseEnv]
@@ -76,6 +89,7 @@ class EnvironmentFactory:
     kind: str = "The environment kind"
     parameters: Parameters = field(default_factory=dict)
     plugins: Sequence[Candidate] = ()
+    hint: Callable[[], str] | None = None
 
     def __call__(self, worker_id: int) -> BaseEnv:
         """Make the environment of a worker.
@@ -137,8 +151,15 @@ class EnvironmentFactory:
         Raises:
             MlhooksError: says what is wrong; nothing was started.
         """
-        if isinstance(self.make, EnvironmentKind):
+        if not isinstance(self.make, EnvironmentKind):
+            return
+        try:
             self._ask(self.make.check)
+        except MlhooksError as error:
+            if self.hint is not None and error.exit_code == UsageError.exit_code and (hint := self.hint()):
+                what = getattr(error, "what", None)  # without the advice that does not help here
+                raise UsageError(f"{what or error}{'.' if what else ''} {hint}") from error
+            raise
 
     def _ask(self, question: Callable[[Any, RunOptions], Any]) -> Any:
         try:
@@ -167,6 +188,29 @@ class EnvironmentFactory:
             )
         return listed
 
+    def takes_areas(self) -> bool:
+        """Whether the kind says that there may be several areas."""
+        tell = self.make.takes_areas if isinstance(self.make, EnvironmentKind) else None
+        return tell is not None and bool(self._ask(tell))
+
+    def look(self) -> dict[str, BehaviorSpec] | None:
+        """Make an environment to see its behaviors, and close it; None where the kind does not say that this is quick.
+
+        Raises:
+            MlhooksError: it cannot be made.
+        """
+        if not (isinstance(self.make, EnvironmentKind) and self.make.quick):
+            return None
+        options = self.options.model_copy(deep=True)
+        options.env_settings.num_areas, options.env_settings.seed = 1, max(0, options.env_settings.seed)
+        env = replace(self, options=options)(0)
+        try:
+            if not env.behavior_specs:
+                env.reset()
+            return dict(env.behavior_specs)
+        finally:
+            close(env, "The environment")
+
     def _side_channels(self) -> list[SideChannel]:
         channels: dict[UUID, tuple[Any, SideChannel]] = {}
         for origin, made in self.channels(self.options):
@@ -182,7 +226,7 @@ class EnvironmentFactory:
     def __reduce__(self) -> tuple[Any, ...]:
         options = self.options.model_copy(update={"behaviors": {}, "default_settings": None})
         options._fallback, options._origin = None, type(options._origin)()
-        return with_plugins(self.plugins, _Parts({**self.__dict__, "options": options}))
+        return with_plugins(self.plugins, _Parts({**self.__dict__, "options": options, "hint": None}))
 
 
 class _Parts:

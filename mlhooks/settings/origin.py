@@ -30,6 +30,11 @@ class Origin:
         self.file = file
         self.document = document
         self._options: dict[KeyPath, tuple[str, Document | None]] = {}
+        self._renamed: dict[KeyPath, KeyPath] = {}  # what the file calls differently
+
+    def rename(self, section: str, name: str, new: str) -> None:
+        """Note that an entry of a section of the file counts under another name."""
+        self._renamed[section, new] = section, name
 
     def set_by_option(self, path: KeyPath, option: str, document: Document | None = None) -> None:
         """Note that an option brought the value at `path`, and its document where it was written in YAML."""
@@ -44,7 +49,7 @@ class Origin:
             if path[:length] in self._options:
                 document = self._options[path[:length]][1]
                 return None if document is None else document.text(path[length:])
-        return None if self.document is None else self.document.text(path)
+        return None if self.document is None else self.document.text(self._written(path))
 
     def place(self, path: KeyPath, *, of_key: bool = False) -> Place:
         """Return the place of the value (or key) at `path`, or of the nearest section around it.
@@ -56,7 +61,9 @@ class Origin:
             return Place(key=dotted(path), option=option)
         for length in range(len(path), -1, -1):
             exact = length == len(path)
-            position = self.document and self.document.position(path[:length], of_key=of_key or not exact)
+            position = self.document and self.document.position(
+                self._written(path[:length]), of_key=of_key or not exact
+            )
             if position:
                 return Place(key=dotted(path), file=self.file, line=position.line, column=position.column)
         return Place(key=dotted(path), file=self.file)
@@ -82,7 +89,11 @@ class Origin:
         return next((option for key, (option, _) in self._options.items() if key[: len(path)] == path), None)
 
     def _in_file(self, path: KeyPath) -> bool:
-        return self.document is not None and self.document.position(path) is not None
+        return self.document is not None and self.document.position(self._written(path)) is not None
+
+    def _written(self, path: KeyPath) -> KeyPath:
+        """Return the path by which the file calls what is at `path`."""
+        return (*self._renamed.get(path[:2], path[:2]), *path[2:])
 
     def _holds(self, path: KeyPath) -> bool:
         return self._option(path) is not None or self._in_file(path)

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlhooks.errors import SettingsError
+from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
 from mlhooks.settings.findings import Finding, KeyPath, dotted, nearest
 from mlhooks.settings.reading import copied
 from mlhooks.settings.report import Report
+from mlhooks.settings.run_options import RunOptions
 from mlhooks.settings.yaml_source import Document, parse_yaml
 from mlhooks.settings.yaml_values import MAX_DEPTH
 
@@ -39,7 +41,8 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str], report: Repor
         except SettingsError as error:
             report.findings.extend(error.findings)
             continue
-        _warn_of_new_behavior(raw, path, label, report)
+        if not _is_of_a_section(raw, path, label, report) or not _is_of_a_behavior(raw, path, label, report):
+            continue
         report.findings.extend(document.findings)
         _set(raw, path, document.value, label, report, document)
 
@@ -55,23 +58,58 @@ def _split_path(text: str) -> tuple[KeyPath, str]:
     return tuple(parts), text
 
 
-def _warn_of_new_behavior(raw: Mapping[str, Any], path: KeyPath, label: str, report: Report) -> None:
+def _is_of_a_section(raw: Mapping[str, Any], path: KeyPath, label: str, report: Report) -> bool:
+    """Whether a path begins with a section; what begins with something else gets the nearest path that does."""
+    if path[0] in RunOptions.model_fields:
+        return True
+    behaviors = raw.get("behaviors")
+    behaviors = behaviors if isinstance(behaviors, Mapping) else {}
+    meant = dotted(("behaviors", *path)) if path[0] in behaviors else None
+    if meant is None:
+        kinds = {
+            entry.get("trainer_type", DEFAULT_TRAINER_TYPE)
+            for entry in behaviors.values()
+            if isinstance(entry, Mapping)
+        }
+        meant = report.home_of(str(path[-1]), ("behaviors", EVERY, ""), {str(kind) for kind in kinds})
+    if meant is None and (section := nearest(path[0], RunOptions.model_fields)):
+        meant = dotted((section, *path[1:]))
+    report.findings.append(
+        Finding(
+            severity="error",
+            option=label,
+            key=dotted(path),
+            message="unknown key",
+            allowed=f"paths that begin with {', '.join(RunOptions.model_fields)}",
+            nearest=meant,
+        )
+    )
+    return False
+
+
+def _is_of_a_behavior(raw: Mapping[str, Any], path: KeyPath, label: str, report: Report) -> bool:
+    """Whether a path into `behaviors` names one that may be there; a misspelt one would be without effect."""
     behaviors = raw.get("behaviors")
     if len(path) < 2 or path[0] != "behaviors" or path[1] == EVERY or not isinstance(behaviors, Mapping):
-        return
+        return True
     name = str(path[1])
-    if behaviors and name not in behaviors:
-        report.findings.append(
-            Finding(
-                severity="warning",
-                option=label,
-                key=dotted(path[:2]),
-                message="this behavior is new, the configuration has others",
-                found=name,
-                allowed=", ".join(behaviors),
-                nearest=nearest(name, behaviors),
-            )
+    if not behaviors or name in behaviors:
+        return True
+    near = nearest(name, behaviors)
+    # With default_settings, a file need not list all behaviors that there are.
+    may_be = near is None and raw.get("default_settings") is not None
+    report.findings.append(
+        Finding(
+            severity="warning" if may_be else "error",
+            option=label,
+            key=dotted(path[:2]),
+            message="this behavior is new, the configuration has others" if may_be else "no behavior has this name",
+            found=name,
+            allowed=", ".join([*behaviors, *([] if may_be else [f"{EVERY} for all"])]),
+            nearest=near,
         )
+    )
+    return may_be
 
 
 def _set(raw: dict[str, Any], path: KeyPath, value: Any, label: str, report: Report, document: Document | None) -> None:

@@ -13,6 +13,7 @@ from mlhooks.settings.configuration import Configuration, Source, read_configura
 from mlhooks.settings.findings import Finding, error_from, in_order, nearest, shown
 from mlhooks.settings.old_layout import HOW_TO_CONVERT, old_layout_key
 from mlhooks.settings.origin import Origin
+from mlhooks.settings.other_environment import BehaviorNames, use_for_other_environment
 from mlhooks.settings.overrides import apply_flags, apply_overrides
 from mlhooks.settings.parameter_sections import build_parameter
 from mlhooks.settings.plugin_section import build_plugins
@@ -38,6 +39,7 @@ def load_run_options(
     flags: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     for_run: bool = False,
+    behavior_names: BehaviorNames | None = None,
 ) -> LoadedOptions:
     """Load and resolve a configuration.
 
@@ -50,6 +52,8 @@ def load_run_options(
         overrides: `KEY.PATH=VALUE` texts, VALUE in YAML; they win over the flags.
         for_run: whether a run begins with them: what is said for one invocation (`force`, `resume`, `inference`) then
             counts from flags and overrides only.
+        behavior_names: tells the behaviors of an environment, where they are known. The settings of a file's single
+            behavior are used for the single one of another environment that flags or overrides name.
 
     Raises:
         SettingsError: the configuration is not valid; lists every error, and has them as `findings`.
@@ -64,6 +68,8 @@ def load_run_options(
     values = {
         str(key): copied(value) for key, value in raw.items() if value is not None or key not in RunOptions.model_fields
     }
+    if behavior_names is not None:
+        use_for_other_environment(values, flags or {}, overrides, report, behavior_names)
     apply_flags(values, flags or {}, report)
     apply_overrides(values, overrides, report)
     options = _build_run(values, configuration, registry, report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -179,6 +179,7 @@ class RunOptions(SettingsModel):
 
     _fallback: TrainerSettings | None = PrivateAttr(default=None)
     _origin: Origin = PrivateAttr(default_factory=Origin)
+    _environment: Callable[..., Any] | None = PrivateAttr(default=None)  # handed to `mlhooks.train`, not named
 
     def settings_for(self, behavior_name: str) -> TrainerSettings:
         """Return the settings of a behavior: its own entry, or the default settings.

@@ -13,6 +13,8 @@ from mlhooks.settings.registry import SettingsRegistry
 from mlhooks.settings.resolve import LoadedOptions
 from mlhooks.settings.run_options import RunOptions
 
+FEW_ROLLOUTS, FEW_MINIBATCHES = 4, 100
+"""Updates from which one can expect that a policy has changed: on whole rollouts, or on minibatches of a replay."""
 _Complaint = tuple[KeyPath, str, Severity]
 
 
@@ -53,7 +55,7 @@ def _complaints(
     for path, settings in entries.items():
         yield from _of_behavior(settings, path, trainer_types, reward_signals)
         if not options.checkpoint_settings.inference:
-            yield from _never_updated(settings, path)
+            yield from _hardly_updated(settings, path)
 
 
 def _of_behavior(
@@ -80,17 +82,23 @@ def _of_behavior(
         yield (*path, "threaded"), message, "warning"
 
 
-def _never_updated(settings: TrainerSettings, path: KeyPath) -> Iterator[_Complaint]:
-    """Name what keeps a run from ever learning, although every value is valid by itself."""
+def _hardly_updated(settings: TrainerSettings, path: KeyPath) -> Iterator[_Complaint]:
+    """Name what keeps a run from learning, although every value is valid by itself."""
     h, end = settings.hyperparameters, settings.max_steps
-    needed = {}
+    needed: dict[str, int] = {}
+    key, updates, few = "", 0, 0
     if isinstance(h, OnPolicyHyperparameters):
         needed = {"buffer_size": h.buffer_size}
+        key, updates, few = "buffer_size", end // h.buffer_size, FEW_ROLLOUTS
     elif isinstance(h, OffPolicyHyperparameters):
         needed = {"buffer_init_steps": h.buffer_init_steps + 1, "batch_size": h.batch_size}
-    for key, steps in needed.items():
-        if steps > end:
-            message = (
-                f"nothing will be learned: the run ends at max_steps {end}, and the first update needs {steps} steps"
-            )
-            yield (*path, "hyperparameters", key), message, "warning"
+        left = end - max(needed.values())
+        key, updates, few = "steps_per_update", int(left / h.steps_per_update), FEW_MINIBATCHES
+    late = {key: steps for key, steps in needed.items() if steps > end}
+    for name, steps in late.items():
+        message = f"nothing will be learned: the run ends at max_steps {end}, and the first update needs {steps} steps"
+        yield (*path, "hyperparameters", name), message, "warning"
+    if key and not late and updates < few:
+        times = "one update" if updates == 1 else f"{updates} updates"
+        message = f"hardly anything will be learned: the run ends at max_steps {end}, after {times}"
+        yield (*path, "hyperparameters", key), message, "warning"

@@ -12,6 +12,7 @@ from mlhooks.plugins import PluginManager
 from mlhooks.settings import Finding, LoadedOptions, RunOptions, SettingsRegistry, load_run_options
 from mlhooks.settings.configuration import Configuration, Source
 from mlhooks.settings.findings import KeyPath, error_from, in_order, nearest
+from mlhooks.settings.run_options import EnvironmentSettings
 from mlhooks.settings.support import refuse_unsupported
 from mlhooks.training.environments import environment_name, make_factory
 from mlhooks.training.name_limits import refuse_long_names
@@ -23,6 +24,7 @@ def admit(
     *,
     flags: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
+    environment: Callable[..., Any] | None = None,
 ) -> LoadedOptions:
     """Load a configuration, and refuse what a run on this machine would refuse.
 
@@ -34,6 +36,7 @@ def admit(
         plugins: those of the run.
         flags: settings by dotted key.
         overrides: `KEY.PATH=VALUE` texts.
+        environment: a class or function that makes the environment, where it was handed over and not named.
 
     Returns:
         The options and all that is worth a warning.
@@ -44,7 +47,19 @@ def admit(
         PluginError: a plugin does not answer as it must.
     """
     registry = SettingsRegistry.from_plugins(plugins)
-    loaded = load_run_options(source, registry, flags=flags, overrides=overrides, for_run=True)
+
+    def behavior_names(settings: EnvironmentSettings) -> Sequence[str] | None:
+        options = RunOptions(env_settings=settings)
+        options._environment = environment
+        try:
+            return make_factory(options, plugins).behavior_names()
+        except MlhooksError:  # which is told below
+            return None
+
+    loaded = load_run_options(
+        source, registry, flags=flags, overrides=overrides, for_run=True, behavior_names=behavior_names
+    )
+    loaded.options._environment = environment
     options, warnings = loaded.options, list(loaded.warnings)
     looks: dict[KeyPath, Callable[[], list[Finding] | None]] = {
         (): partial(refuse_unsupported, loaded, registry),

@@ -72,6 +72,7 @@ class Run:
 
     Attributes:
         path: the results folder of the run, absolute; run_id: its name; env_name: what `--env` names.
+        configuration: what the settings are, for people: a file, an example, or what was chosen without one.
         started_in: the folder to which relative paths of the options belong, whatever the working directory is now.
         trainers: behavior name -> trainer, as behaviors appear.
         manager: what steps the environments, once they run.
@@ -93,6 +94,7 @@ class Run:
         checkpoint = options.checkpoint_settings
         self.options, self.plugins = options, plugins
         self.run_id = checkpoint.run_id
+        self.configuration = ""
         self.started_in = started_in or Path.cwd()
         self._folder = folder or RunFolder(self.started_in / checkpoint.write_path, checkpoint.run_id)
         self.path = self._folder.path

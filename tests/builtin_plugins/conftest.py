@@ -62,6 +62,7 @@ def start_run(tmp_path):
             inference=inference,
             evaluation=Evaluation(None) if inference else None,
             env_name="sim:3DBall",
+            configuration="those of the example 3dball_ppo",
             finished=False,
         )
         runs.append(run)

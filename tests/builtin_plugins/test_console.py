@@ -103,11 +103,12 @@ def test_piped_run_reads_as_plain_lines(start_run, capsys, clock, monkeypatch, t
         f"mlhooks {console.__version__} trains",
         "  run          first",
         "  environment  sim:3DBall",
+        "  settings     those of the example 3dball_ppo",
         f"  results      {Path('results', 'first')}",
         "3DBall  ppo  to 50,000 steps  observations 8, 3 x 84 x 84  actions 2 continuous + discrete 3, 2",
-        "3DBall  step 12,000  mean reward 5.00 ± 1.00  (2 episodes)  12.0k steps/s  elapsed 0:00:01",
+        "3DBall  step 12,000  mean reward 5.00 ± 1.00 (2 new episodes)  12.0k steps/s  elapsed 0:00:01",
         "3DBall  step 23,000  no new episode finished  1.0k steps/s  elapsed 0:00:12",
-        "3DBall  step 24,000  mean reward 7.50 ± 0.00  (1 episode)  500 steps/s  elapsed 0:00:14",
+        "3DBall  step 24,000  mean reward 7.50 ± 0.00 (1 new episode)  500 steps/s  elapsed 0:00:14",
         "Finished after 0:01:23.",
         "  3DBall       24,000 of 50,000 steps, mean reward 98.77 (last 100 episodes)",
         f"  model        {Path('results', 'first', '3DBall.onnx')}",
@@ -162,17 +163,27 @@ def test_reader_that_is_gone_is_no_failure(start_run, monkeypatch, caplog):
     assert (caplog.messages, run.plugins.disabled) == ([], [])
 
 
-def test_lines_of_a_narrow_terminal_lose_their_last_parts(start_run, open_terminal, monkeypatch, tmp_path):
+def test_lines_of_a_narrow_terminal_are_broken_between_their_parts(start_run, open_terminal, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     terminal = open_terminal()
     run = start_run(console)
+    run.configuration = "general ones for ppo"
     trainer = run.add_behavior("3DBall", max_steps=500_000)
-    write(trainer, 120_000, [5.31])
     write(trainer, 130_000, [1105.0, 1095.0])
+    trainer.mean_reward = 1234.5
     run.finish()
-    assert max(map(len, terminal.lines())) <= 60
-    assert "3DBall  step 120,000  mean reward 5.31 ± 0.00  (1 episode)" in terminal.lines()
-    assert "3DBall  step 130,000  mean reward 1100.00 ± 5.00" in terminal.lines()
+    lines = terminal.lines()
+    assert max(map(len, lines)) <= 60
+    at = lines.index("3DBall  ppo  to 500,000 steps  observations 8, 3 x 84 x 84")
+    assert lines[at + 1] == "  actions 2 continuous + discrete 3, 2"
+    at = next(index for index, line in enumerate(lines) if line.startswith("3DBall  step 130,000"))
+    assert lines[at] == "3DBall  step 130,000"
+    assert lines[at + 1].startswith("  mean reward 1100.00 ± 5.00 (2 new episodes)")
+    rest = " ".join(lines[at + 1 : at + 3])
+    assert "steps/s" in rest
+    assert "elapsed 0:00:0" in rest
+    at = lines.index("  3DBall  130,000 of 500,000 steps, mean reward 1234.50")
+    assert lines[at + 1] == "          (last 100 episodes)"
 
 
 def test_terminal_is_given_back_as_it_was(start_run, open_terminal, monkeypatch):
@@ -259,7 +270,7 @@ def test_terminal_is_given_back_when_the_end_of_a_run_is_interrupted(start_run, 
         run.finish(status="interrupted", files={"checkpoint": [Path("first.pt")]})
     assert sys.stdout is terminal
     assert "Interrupted after 0:01:23." in terminal.lines()
-    assert "To continue, run the same command with --resume --run-id ball7" in terminal.lines()
+    assert terminal.lines()[-4:-2] == ["To continue, run the same command with --resume --run-id", "ball7"]
 
 
 def test_run_whose_saving_was_interrupted_does_not_say_that_it_learned_nothing(start_run, capsys):
@@ -285,9 +296,12 @@ def test_inference_does_not_speak_of_training(start_run, open_terminal):
         f"mlhooks {console.__version__} runs the trained policy",
         "  run          first",
         "  environment  sim:3DBall",
+        "  settings     those of the example 3dball_ppo",
         *[line for line in terminal.lines() if line.startswith("  results")],
-        "It goes on until Ctrl-C; --episodes N ends it after N episodes of each behavior.",
+        "It goes on until Ctrl-C; --episodes N ends it after N",
+        "episodes of each behavior.",
         "3DBall  ppo  observations 8, 3 x 84 x 84",
+        "  actions 2 continuous + discrete 3, 2",
         "Interrupted after 0:01:23.",
     ]
     assert "\x1b[?25l" not in terminal.getvalue()
@@ -315,19 +329,19 @@ def bars_at(width, *behaviors):
 
 
 @pytest.mark.parametrize("width", [1, 10, 20, 40, 59, 60, 80, 120, 200])
-def test_every_behavior_has_one_line_that_fits(width):
+def test_every_behavior_has_lines_that_fit(width):
     lines = bars_at(width, ("3DBall", 60_000, 5.31), ("A behavior with a very long name", 500_001, -1234.5))
-    assert len(lines) == 2
+    assert len(lines) in ((2,) if width >= 120 else (2, 4))
     assert all(len(line) <= width for line in lines)
 
 
-def test_bar_at_sixty_columns_shows_what_matters():
-    (line,) = bars_at(60, ("3DBall", 60_000, 5.31))
-    for text in ("3DBall ━", "12%", "reward 5.31", "left"):
-        assert text in line
-    (wide,) = bars_at(120, ("3DBall", 60_000, None))
-    assert "60,000/500,000" in wide
-    assert "no episode yet" in wide
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_bar_shows_everything_from_sixty_columns_on(width):
+    lines = bars_at(width, ("3DBall", 60_000, 5.31))
+    assert len(lines) == (1 if width == 120 else 2)
+    for text in ("3DBall ━", "12%", "mean reward 5.31 (last 100 episodes)", "-:--:-- left", "0.0/s", "60,000/500,000"):
+        assert text in " ".join(lines)
+    assert "no episode yet" in " ".join(bars_at(width, ("3DBall", 60_000, None)))
 
 
 def test_bar_estimates_from_the_steps_it_saw(monkeypatch):

@@ -267,7 +267,8 @@ def test_name_without_version_is_the_newest_and_an_old_version_is_said(caplog):
     [
         ("cartpole-v1", {}, r'no environment "cartpole-v1".*CartPole-v1'),
         ("CartPole-v9", {}, r"CartPole-v1"),
-        ("ALE/Pong-v5", {}, r'current folder, registers it, name that, too: "gymnasium:MODULE:ALE/Pong'),
+        ("maze/Pong-v5", {}, r'current folder, registers it, name that, too: "gymnasium:MODULE:maze/Pong'),
+        ("ALE/Pong-v5", {}, r"package ale_py, which is not installed: pip install 'mlhooks\[atari\]'"),
         ("mlhooks-tests/Broken-v0", {"how": "dependency"}, r"needs a package.*gymnasium\[box2d\]"),
         ("mlhooks-tests/Walk-v2", {"fra": 1}, r"\{'fra': 1\}.*unexpected keyword argument 'fra'"),
         ("mlhooks-tests/Silent-v0", {"gravity": 1}, r"'gravity'.*vectorization_mode: sync"),
@@ -277,7 +278,8 @@ def test_name_without_version_is_the_newest_and_an_old_version_is_said(caplog):
         ("CartPole-v1", {"vectorization_mode": "async"}, r"env_settings.num_envs"),
     ],
 )
-def test_unfit_requests_say_what_to_do(name, env_kwargs, message):
+def test_unfit_requests_say_what_to_do(name, env_kwargs, message, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ale_py", None)
     with pytest.raises(UsageError, match=message):
         make(name, env_kwargs, num_areas=16)
 

@@ -12,7 +12,9 @@ from mlhooks.cli import main
 
 
 @pytest.fixture(autouse=True)
-def _no_autoload(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_autoload(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").touch()
     monkeypatch.setenv("MLHOOKS_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("MLHOOKS_DEBUG", raising=False)
 
@@ -46,6 +48,7 @@ def test_without_flags_the_configuration_decides_everything(api, tmp_path):
     assert main(["run", str(config)]) == 0
     assert api.config == config
     assert api.arguments == {
+        "algo": None,
         "flags": {},
         "overrides": (),
         "plugin_names": (),
@@ -95,18 +98,18 @@ def test_configuration_is_optional(api):
     ],
 )
 def test_each_flag_of_mlagents_learn_sets_its_setting_and_no_other(api, arguments, key, value):
-    assert main(["run", *arguments.split()]) == 0
+    assert main(["run", "c.yaml", *arguments.split()]) == 0
     assert api.flags == {key: value}
     assert type(api.flags[key]) is type(value)
 
 
 def test_value_that_equals_the_default_still_counts_as_given(api):
-    assert main(["run", "--num-envs", "1"]) == 0
+    assert main(["run", "c.yaml", "--num-envs", "1"]) == 0
     assert api.flags == {"env_settings.num_envs": 1}
 
 
 def test_env_args_take_the_rest_of_the_line_whatever_it_looks_like(api):
-    assert main(["run", "--seed", "1", "--env-args", "--seed", "2", "--debug", "--", "x", "--env-args"]) == 0
+    assert main(["run", "c.yaml", "--seed", "1", "--env-args", "--seed", "2", "--debug", "--", "x", "--env-args"]) == 0
     assert api.flags == {
         "env_settings.seed": 1,
         "env_settings.env_args": ["--seed", "2", "--debug", "--", "x", "--env-args"],
@@ -123,7 +126,7 @@ def test_env_args_take_the_rest_of_the_line_whatever_it_looks_like(api):
     ],
 )
 def test_flags_of_mlhooks_among_the_env_args_are_named_unless_they_are_meant(api, capsys, arguments, named):
-    assert main(["run", "--env-args", *arguments.split()]) == 0
+    assert main(["run", "c.yaml", "--env-args", *arguments.split()]) == 0
     assert api.flags["env_settings.env_args"] == arguments.removeprefix("-- ").split()
     said = capsys.readouterr().err
     assert named in said if named else said == ""
@@ -131,13 +134,13 @@ def test_flags_of_mlhooks_among_the_env_args_are_named_unless_they_are_meant(api
 
 def test_debug_among_the_env_args_is_the_players(api, capsys, monkeypatch):
     monkeypatch.setattr(api, "train", lambda *args, **kwargs: 1 / 0)
-    assert main(["run", "--env-args", "--debug"]) == 1
+    assert main(["run", "c.yaml", "--env-args", "--debug"]) == 1
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_options_of_mlhooks_itself(api, tmp_path):
     line = f"--set a.b=1 --set c=[1,2] -p one -p no:two --plugins-dir {tmp_path} --strict-plugins --trace-hooks"
-    assert main(["run", "--inference", "--episodes", "5", *line.split()]) == 0
+    assert main(["run", "c.yaml", "--inference", "--episodes", "5", *line.split()]) == 0
     assert api.flags == {"checkpoint_settings.inference": True}
     assert api.arguments["overrides"] == ("a.b=1", "c=[1,2]")
     assert api.arguments["plugin_names"] == ("one", "no:two")
@@ -148,14 +151,14 @@ def test_options_of_mlhooks_itself(api, tmp_path):
 
 
 def test_deprecated_load_resumes_with_a_warning(api, capsys):
-    assert main(["run", "--load"]) == 0
+    assert main(["run", "c.yaml", "--load"]) == 0
     assert api.flags == {"checkpoint_settings.resume": True}
     assert capsys.readouterr().err == "Warning: --load is an old spelling; say --resume\n"
 
 
 @pytest.mark.parametrize("flag", ["--train", "--torch", "--tensorflow"])
 def test_flag_without_meaning_is_accepted_with_a_warning(api, capsys, flag):
-    assert main(["run", flag]) == 0
+    assert main(["run", "c.yaml", flag]) == 0
     assert api.flags == {}
     assert f"Warning: {flag}" in capsys.readouterr().err
 
@@ -173,18 +176,18 @@ def test_bad_value_is_bad_usage(api, line):
 @pytest.mark.parametrize(("status", "code"), [("finished", 0), ("interrupted", 130), ("failed", 1)])
 def test_exit_code_is_the_outcome(api, status, code):
     api.outcome.status = status
-    assert main(["run"]) == code
+    assert main(["run", "c.yaml"]) == code
 
 
 def test_failed_run_prints_its_error(api, capsys):
     api.outcome = SimpleNamespace(status="failed", error=RuntimeError("the environment is gone"))
-    assert main(["run"]) == 1
+    assert main(["run", "c.yaml"]) == 1
     assert "Error: RuntimeError: the environment is gone" in capsys.readouterr().err
 
 
 def test_error_that_nobody_expected_names_the_line_that_it_came_from(api, capsys, monkeypatch):
     monkeypatch.setattr(api, "train", lambda *args, **kwargs: 1 / 0)
-    assert main(["run"]) == 1
+    assert main(["run", "c.yaml"]) == 1
     assert re.search(
         r"Error: ZeroDivisionError: division by zero \(.*test_run_flags\.py:\d+\)\n", capsys.readouterr().err
     )
@@ -225,12 +228,12 @@ def test_a_flag_is_never_the_value_of_the_option_in_front_of_it(api, words, caps
 
 
 def test_values_may_begin_with_a_dash_where_no_flag_does_or_by_an_equals_sign(api):
-    assert main(["run", "--seed", "-1", "--run-id=--force", "--env", "-1", "--target-frame-rate", "-1"]) == 0
+    assert main(["run", "c.yaml", "--seed", "-1", "--run-id=--force", "--env", "-1", "--target-frame-rate", "-1"]) == 0
     assert api.flags == {
         "env_settings.seed": -1,
         "checkpoint_settings.run_id": "--force",
         "env_settings.env_path": "-1",
         "engine_settings.target_frame_rate": -1,
     }
-    assert main(["run", "--run-id", "a", "--force", "--env-args", "--run-id", "--force"]) == 0
+    assert main(["run", "c.yaml", "--run-id", "a", "--force", "--env-args", "--run-id", "--force"]) == 0
     assert api.flags["env_settings.env_args"] == ["--run-id", "--force"]

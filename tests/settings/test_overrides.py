@@ -106,8 +106,56 @@ def test_errors_name_the_flag(refuse: Refuse, key: str, value: Any, flag: str) -
     assert {finding.option for finding in findings} == {flag}
 
 
-def test_a_behavior_that_the_file_lacks_is_added_with_a_warning(load: Load) -> None:
-    loaded = load(FILE, overrides=["behaviors.a.max_steps=4"])
-    assert loaded.options.behaviors["a"].max_steps == 4
+@pytest.mark.parametrize("name", ["a", "Quite another"])
+def test_a_behavior_that_the_file_lacks_is_an_error(refuse: Refuse, name: str) -> None:
+    (finding,) = refuse(FILE, overrides=[f'behaviors."{name}".max_steps=4'])
+    assert (finding.found, finding.allowed) == (name, "A, My.Agent, * for all")
+    assert finding.nearest == ("A" if name == "a" else None)
+
+
+def test_a_behavior_unlike_those_of_the_file_may_start_from_its_default_settings(load: Load) -> None:
+    text = FILE + "default_settings: {max_steps: 3, summary_freq: 2}\n"
+    loaded = load(text, overrides=["behaviors.Third.max_steps=4"])
+    settings = loaded.options.behaviors["Third"]
+    assert (settings.max_steps, settings.summary_freq) == (4, 2)
     (warning,) = loaded.warnings
-    assert (warning.found, warning.allowed, warning.nearest) == ("a", "A, My.Agent", "A")
+    assert (warning.found, warning.allowed, warning.nearest) == ("Third", "A, My.Agent", None)
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("hyperparameters.gamma", "behaviors.*.reward_signals.extrinsic.gamma"),
+        ("hyperparameters.lr", "behaviors.*.hyperparameters.learning_rate"),
+        ("lr", "behaviors.*.hyperparameters.learning_rate"),
+        ("total-timesteps", "behaviors.*.max_steps"),
+        ("max_steps", "behaviors.*.max_steps"),
+        ("network_settings.hidden_units", "behaviors.*.network_settings.hidden_units"),
+        ("n_envs", "env_settings.num_areas"),
+        ("A.max_steps", "behaviors.A.max_steps"),
+        ("env_setings.size", "env_settings.size"),
+        ("nothing.at.all", None),
+    ],
+)
+def test_a_path_that_begins_with_no_section_gets_the_one_that_was_meant(
+    refuse: Refuse, path: str, meant: str | None
+) -> None:
+    (finding,) = refuse(FILE, overrides=[f"{path}=1"])
+    assert (finding.key, finding.nearest) == (path, meant)
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("hyperparameters.lr", "behaviors.A.hyperparameters.learning_rate"),
+        ("hyperparameters.gamma", "behaviors.A.reward_signals.extrinsic.gamma"),
+        ("n_epochs", "behaviors.A.hyperparameters.num_epoch"),
+        ("gamma", "behaviors.A.reward_signals.extrinsic.gamma"),
+        ("network_settings.lr", "behaviors.A.hyperparameters.learning_rate"),
+    ],
+)
+def test_a_key_of_another_tool_gets_its_name_here(load: Load, refuse: Refuse, path: str, meant: str) -> None:
+    text = "behaviors: {A: {trainer_type: ppo}}"
+    override = f"behaviors.A.{path}=1"
+    findings = load(text, overrides=[override]).warnings if "network" in path else refuse(text, overrides=[override])
+    assert [finding.nearest for finding in findings] == [meant]

@@ -79,15 +79,24 @@ def test_plain_settings_raise_no_complaint(load: Load, registry: SettingsRegistr
     ("trainer", "settings", "line", "message"),
     [
         ("ppo", "{buffer_size: 1001}", 5, "buffer_size: nothing will be learned: the run ends at max_steps 1000, and"),
-        ("ppo", "{buffer_size: 1000}", 0, ""),
+        (
+            "ppo",
+            "{buffer_size: 1000}",
+            5,
+            "buffer_size: hardly anything will be learned: the run ends at max_steps 1000, a",
+        ),
+        ("ppo", "{buffer_size: 251}", 5, "after 3 updates"),
+        ("ppo", "{buffer_size: 250}", 0, ""),
         ("ppo", "{}", 5, "the first update needs 10240 steps"),
         ("dqn", "{buffer_init_steps: 1000}", 5, "buffer_init_steps: nothing will be learned"),
-        ("dqn", "{buffer_init_steps: 999}", 0, ""),
+        ("dqn", "{buffer_init_steps: 999}", 5, "steps_per_update: hardly anything will be learned"),
+        ("dqn", "{steps_per_update: 9}", 5, "after 96 updates"),  # (1000 - 128) / 9
+        ("dqn", "{steps_per_update: 8}", 0, ""),
         ("dqn", "{batch_size: 1001}", 5, "batch_size: nothing will be learned"),
         ("dqn", "{batch_size: 500}", 0, ""),
     ],
 )
-def test_run_that_ends_before_its_first_update_is_named(
+def test_run_that_ends_before_its_first_updates_is_named(
     load: Load, registry: SettingsRegistry, trainer: str, settings: str, line: int, message: str
 ) -> None:
     text = f"behaviors:\n  A:\n    trainer_type: {trainer}\n    max_steps: 1000\n    hyperparameters: {settings}\n"

@@ -110,9 +110,7 @@ def test_what_config_check_calls_valid_runs(tmp_path: Path, monkeypatch: pytest.
 def test_a_typo_behind_set_is_named_with_the_option(capsys: pytest.CaptureFixture[str]) -> None:
     option = "behaviors.CartPol.max_steps=3"
     assert main(["run", "--env", "gymnasium:CartPole-v1", "--set", option]) == 2
-    expected = (
-        f"Error: --set {option}: behaviors.CartPol: the environment gymnasium:CartPole-v1 has no behavior of this"
-    )
+    expected = f"Error: --set {option}: behaviors.CartPol: no behavior has this name; found CartPol; allowed: CartPole"
     assert capsys.readouterr().err.startswith(expected)
 
 

@@ -1,0 +1,268 @@
+"""Environments of the user's own classes and functions, whatever interface they have: one way for all of them.
+
+A class is named by `--env corridor.py:Corridor`, or handed to `mlhooks.train(env=Corridor)`. Which environment kind can
+run it is told by the interfaces that kinds declare; `BaseEnv` is mlhooks' own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mlhooks.describing import named, with_article
+from mlhooks.envs.closing import close
+from mlhooks.envs.references import find
+from mlhooks.errors import EnvironmentFailure, MlhooksError, UsageError
+from mlhooks.places import defined_at, in_brackets, raised_at
+
+if TYPE_CHECKING:
+    from mlagents_envs.base_env import BaseEnv
+    from mlagents_envs.side_channel.side_channel import SideChannel
+
+    from mlhooks.settings import RunOptions
+
+OLD = {
+    "gym": "gym has become gymnasium: make it a class of gymnasium.Env",
+    "pettingzoo": "PettingZoo's are not run yet",
+}
+"""Packages of interfaces that nobody runs, and what to say of them."""
+
+
+@dataclass(frozen=True)
+class Interface:
+    """An interface of Python classes whose environments an environment kind can run.
+
+    Args:
+        name: the dotted name of the interface's class, such as `gymnasium.Env`. Who has an environment of it has
+            imported it.
+        adapt: called as `adapt(maker, title=..., behavior_name=..., worker_id=..., seed=..., num_areas=...,
+            options=..., side_channels=...)`, where `maker` is the user's class or function and takes
+            `env_settings.env_kwargs`; returns a `BaseEnv`. `behavior_name` is the class's name, or None for a function.
+        behavior_name: returns the one behavior's name of an environment that a function made; None for interfaces whose
+            environments name their behaviors themselves.
+        arguments: keys of `env_settings.env_kwargs` that are the adapter's and not the maker's, unless this takes them.
+        check: called as `check(title, options)`; raises what keeps environments of this interface from being made.
+    """
+
+    name: str
+    adapt: Callable[..., BaseEnv]
+    behavior_name: Callable[[Any], str] | None = None
+    arguments: frozenset[str] = frozenset()
+    check: Callable[[str, RunOptions], None] | None = None
+
+    def fits(self, kind: type) -> bool:
+        """Whether a class has this interface."""
+        module, _, name = self.name.rpartition(".")
+        base = getattr(sys.modules.get(module), name, None)
+        return isinstance(base, type) and issubclass(kind, base)
+
+
+@dataclass
+class OwnEnvironments:
+    """Makes the environments of one class or function; pickled, it holds the reference alone where there is one.
+
+    Args:
+        title: what messages call it.
+        interfaces: those of all environment kinds, and `BaseEnv`.
+        maker: the class or function, where it was handed over and not named.
+    """
+
+    title: str
+    interfaces: Sequence[Interface]
+    maker: Callable[..., Any] | None = None
+    _found: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_found": None}
+
+    def check(self, _: Any, options: RunOptions) -> None:
+        """Refuse what cannot be found, is no environment, or does not take the arguments.
+
+        Raises:
+            UsageError: says what is wrong; nothing was made.
+        """
+        maker = self._maker()
+        if isinstance(maker, type):
+            interface = self._interface(maker)
+            if interface.check is not None:
+                interface.check(self.title, options)
+            self._check_arguments(maker, self._arguments(maker, interface, options))
+
+    def behavior_names(self, _: Any, options: RunOptions) -> list[str] | None:
+        """Return the class's name; of a function, the name of what it makes, for which it is called once."""
+        maker = self._maker()
+        if isinstance(maker, type):
+            return [maker.__name__] if self._interface(maker).behavior_name else None
+        made, interface = self._call(maker, options)
+        try:
+            return [interface.behavior_name(made)] if interface.behavior_name else None
+        finally:
+            close(made, self.title)
+
+    def takes_areas(self, _: Any, options: RunOptions) -> bool:
+        """Whether there may be several copies in one worker: not of a `BaseEnv` that takes no `num_areas`."""
+        maker = self._maker()
+        if accepts(maker, "num_areas"):
+            return True
+        if isinstance(maker, type):
+            return self._interface(maker) is not BASE_ENV
+        made, interface = self._call(maker, options)
+        close(made, self.title)
+        return interface is not BASE_ENV
+
+    def make(
+        self,
+        _: Any,
+        *,
+        worker_id: int,
+        seed: int,
+        num_areas: int,
+        options: RunOptions,
+        side_channels: Sequence[SideChannel] = (),
+    ) -> BaseEnv:
+        """Make the environment of a worker.
+
+        Raises:
+            UsageError: it is no environment, or does not take the arguments.
+            EnvironmentFailure: it cannot be made.
+        """
+        maker = self._maker()
+        name = None
+        if isinstance(maker, type):
+            interface = self._interface(maker)
+            name = maker.__name__
+            self._check_arguments(maker, self._arguments(maker, interface, options))
+        else:
+            made, interface = self._call(maker, options)
+            maker = _after(made, maker)
+        return interface.adapt(
+            maker,
+            title=self.title,
+            behavior_name=name,
+            worker_id=worker_id,
+            seed=seed,
+            num_areas=num_areas,
+            options=options,
+            side_channels=side_channels,
+        )
+
+    def _maker(self) -> Callable[..., Any]:
+        if self._found is None:
+            self._found = self.maker or find(self.title)
+        return self._found
+
+    def _interface(self, thing: Any) -> Interface:
+        kind = thing if isinstance(thing, type) else type(thing)
+        for interface in self.interfaces:
+            if interface.fits(kind):
+                return interface
+        wanted = " or ".join(each.name for each in self.interfaces)
+        old = next((OLD[name] for base in kind.__mro__ if (name := base.__module__.partition(".")[0]) in OLD), None)
+        what = "is a class" if isinstance(thing, type) else f"makes {with_article(thing)},"
+        what += f"{in_brackets(defined_at(kind))} that is" if isinstance(thing, type) else " which is"
+        raise UsageError(f"{self.title} {what} no environment: {old or f'it must be a {wanted}'}.")
+
+    def _call(self, maker: Callable[..., Any], options: RunOptions) -> tuple[Any, Interface]:
+        """Call a function for an environment, and find out which interface that has."""
+        others = frozenset[str]().union(*(each.arguments for each in self.interfaces))
+        given = dict(options.env_settings.env_kwargs or {})
+        arguments = {key: value for key, value in given.items() if key not in others or accepts(maker, key)}
+        self._check_arguments(maker, arguments)
+        try:
+            made = maker(**arguments)
+        except (MlhooksError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            fail(self.title, error, maker)
+        return made, self._interface(made)
+
+    def _arguments(self, maker: Callable[..., Any], interface: Interface, options: RunOptions) -> Mapping[str, Any]:
+        given = options.env_settings.env_kwargs or {}
+        return {key: value for key, value in given.items() if key not in interface.arguments or accepts(maker, key)}
+
+    def _check_arguments(self, maker: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+        signature = signature_of(maker)
+        if signature is None:
+            return
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            raise UsageError(
+                f"{self.title} {_cannot_be_made_with(arguments)}: {error}{in_brackets(defined_at(maker))}. Its "
+                "arguments come from env_settings.env_kwargs, as in --set 'env_settings.env_kwargs={size: 5}'."
+            ) from None
+
+
+def _cannot_be_made_with(arguments: Mapping[str, Any]) -> str:
+    return f"does not take the arguments {dict(arguments)}" if arguments else "needs arguments"
+
+
+def signature_of(maker: Callable[..., Any]) -> inspect.Signature | None:
+    """Return what a class or function takes; None where Python does not know."""
+    try:
+        return inspect.signature(maker)
+    except (TypeError, ValueError):
+        return None
+
+
+def accepts(maker: Callable[..., Any], argument: str) -> bool:
+    """Whether a class or function takes an argument by its name."""
+    signature = signature_of(maker)
+    return signature is not None and argument in signature.parameters
+
+
+def fail(title: str, error: BaseException, maker: Callable[..., Any]) -> NoReturn:
+    """Raise what says that a constructor failed, and where.
+
+    Raises:
+        EnvironmentFailure: always.
+    """
+    where = in_brackets(raised_at(error) or defined_at(maker))
+    raise EnvironmentFailure(f"{title} cannot be made: {named(error)}{where}.") from error
+
+
+def _after(first: Any, maker: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that gives what was made first once, and then makes more."""
+    waiting = [first]
+
+    def made(**arguments: Any) -> Any:
+        return waiting.pop() if waiting else maker(**arguments)
+
+    return made
+
+
+def adapt_base_env(
+    maker: Callable[..., Any],
+    *,
+    title: str,
+    num_areas: int,
+    options: RunOptions,
+    behavior_name: str | None = None,  # noqa: ARG001  (a `BaseEnv` names its behaviors)
+    **offered: Any,
+) -> BaseEnv:
+    """Make a `BaseEnv`, which gets those of seed, worker_id, num_areas and side_channels that its constructor names.
+
+    Raises:
+        UsageError: there should be several copies in it, and it takes no `num_areas`.
+        EnvironmentFailure: it cannot be made.
+    """
+    offered["num_areas"] = num_areas
+    given = {key: value for key, value in offered.items() if accepts(maker, key)}
+    if num_areas > 1 and "num_areas" not in given:
+        raise UsageError(
+            f"{title} takes no argument num_areas, so that there cannot be {num_areas} areas in it; --num-envs makes "
+            "several of it, in a process each."
+        )
+    try:
+        made: BaseEnv = maker(**{**given, **(options.env_settings.env_kwargs or {})})
+    except (MlhooksError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        fail(title, error, maker)
+    return made
+
+
+BASE_ENV = Interface("mlagents_envs.base_env.BaseEnv", adapt_base_env)

@@ -1,0 +1,206 @@
+"""What a run without a configuration trains with: an example that is tuned for its environment, or general settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlhooks.errors import SettingsError, UsageError
+from mlhooks.example_configs import example_names, examples_folder
+from mlhooks.settings import Configuration, RunOptions, SettingsRegistry, load_run_options, read_configuration
+from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
+from mlhooks.settings.findings import nearest
+from mlhooks.settings.yaml_source import read_yaml
+from mlhooks.training.environments import make_factory, scheme_and_name
+
+if TYPE_CHECKING:
+    from mlagents_envs.base_env import BehaviorSpec
+
+    from mlhooks.envs.factory import EnvironmentFactory
+    from mlhooks.plugins import PluginManager
+
+FILE = Path(__file__).with_suffix(".yaml")
+"""The general settings, with their sources."""
+_VERSION = re.compile(r"-v\d+$")
+_ENVIRONMENT = "env_settings"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A configuration in place of the one that nobody gave.
+
+    Args:
+        source: as `load_run_options` takes it.
+        text: what it is, for the first lines of the run.
+    """
+
+    source: Path | Mapping[str, Any] | None
+    text: str = ""
+
+    def in_place_of(self, nothing: Configuration) -> Configuration:
+        """Return it as a configuration, with the plugins of a run that was given none."""
+        if self.source is None:
+            return nothing
+        return replace(read_configuration(self.source), plugins=nothing.plugins, findings=nothing.findings)
+
+
+def choose(
+    plugins: PluginManager,
+    algo: str | None,
+    *,
+    flags: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    environment: Callable[..., Any] | None = None,
+) -> Chosen:
+    """Choose what to train with in an environment, for a run without a configuration.
+
+    Unity players and the Editor get ML-Agents' defaults. An environment that is made quickly is made once, and closed,
+    to see what agents see and do in it.
+
+    Args:
+        plugins: those of the run.
+        algo: the trainer type; None for PPO.
+        flags: settings by dotted key.
+        overrides: `KEY.PATH=VALUE` texts; only those of the environment matter here.
+        environment: a class or function that was handed over as the environment.
+
+    Raises:
+        UsageError: there is no such trainer type or environment.
+        EnvironmentFailure: the environment cannot be made.
+    """
+    registry = SettingsRegistry.from_plugins(plugins)
+    kind = algo or DEFAULT_TRAINER_TYPE
+    refuse_unknown(kind, registry)
+    options = _environment_options(registry, flags, overrides)
+    if options is None:
+        return Chosen(None if algo is None else _unity(kind))
+    options._environment = environment
+    scheme, _ = scheme_and_name(options.env_settings.env_path)
+    if scheme == "unity":
+        return Chosen(None if algo is None else _unity(kind), f"ML-Agents' defaults for {kind}")
+    example = None if environment is not None else tuned_example(options.env_settings.env_path or "", kind)
+    if example is not None:
+        return Chosen(examples_folder() / f"{example}.yaml", f"those of the example {example}, tuned for it")
+    factory = make_factory(options, plugins)
+    factory.check()
+    return general(kind, factory)
+
+
+def refuse_unknown(algo: str, registry: SettingsRegistry) -> None:
+    """Refuse a trainer type that no plugin provides.
+
+    Raises:
+        UsageError: names those that there are.
+    """
+    if algo in registry.trainer_types:
+        return
+    near = nearest(algo, registry.trainer_types)
+    raise UsageError(
+        f"--algo {algo}: no installed plugin provides this trainer type; installed are "
+        f"{', '.join(sorted(registry.trainer_types)) or 'none'}.{f' Did you mean {near}?' if near else ''}"
+    )
+
+
+def refuse_other_type(options: RunOptions, algo: str | None) -> None:
+    """Refuse a trainer type that is not that of the configuration, whose hyperparameters are of its own type.
+
+    Raises:
+        UsageError: says how to train by the other type.
+    """
+    entries = [*options.behaviors.values(), *([options.default_settings] if options.default_settings else [])]
+    others = sorted({entry.trainer_type for entry in entries} - {algo})
+    if algo is None or not others:
+        return
+    path = options.env_settings.env_path
+    example = tuned_example(path, algo) if path else None
+    instead = f"mlhooks run {example}" if example else f"mlhooks run --env {path or 'ENV'} --algo {algo}"
+    raise UsageError(
+        f"--algo {algo}: the configuration is for {', '.join(others)}, whose hyperparameters do not fit. Without it, "
+        f"{algo} has settings of its own: {instead}. Or write trainer_type: {algo} and its hyperparameters into a file."
+    )
+
+
+def tuned_example(env_path: str, algo: str) -> str | None:
+    """Return the name of the example that is tuned for an environment and a trainer type, whatever the version."""
+    for name in example_names():
+        if not name.endswith(f"_{algo}"):
+            continue
+        document = read_yaml(examples_folder() / f"{name}.yaml").value
+        if _VERSION.sub("", document[_ENVIRONMENT]["env_path"]) == _VERSION.sub("", env_path):
+            return name
+    return None
+
+
+def general(algo: str, factory: EnvironmentFactory) -> Chosen:
+    """Return the general settings of a trainer type for an environment.
+
+    Raises:
+        EnvironmentFailure: the environment cannot be made.
+    """
+    sections = read_yaml(FILE).value.get(algo)
+    specs = factory.look()
+    if sections is None:
+        settings: dict[str, Any] = {}
+        text = f"the defaults of trainer type {algo}"
+    else:
+        parts = ["all", *traits(specs)]
+        settings = merged([sections[part] for part in parts if part in sections])
+        text = f"general ones for {algo}{f', {_listed(parts[1:])}' if parts[1:] else ''}"
+    areas = settings.pop("num_areas", 1)
+    entry = {"trainer_type": algo, **settings}
+    names = factory.behavior_names() or list(specs or ())
+    source: dict[str, Any] = {"behaviors": {_name(name): entry for name in names}} if names else {}
+    if not names:
+        source = {"default_settings": entry}
+    if areas > 1 and factory.takes_areas():
+        source[_ENVIRONMENT] = {"num_areas": areas}
+    return Chosen(source, text)
+
+
+def traits(specs: Mapping[str, BehaviorSpec] | None) -> list[str]:
+    """Return which sections of the general settings fit behaviors: by their actions, and by what they see."""
+    found = []
+    if specs:
+        found.append("continuous" if any(spec.action_spec.continuous_size for spec in specs.values()) else "discrete")
+        if any(len(obs.shape) == 3 for spec in specs.values() for obs in spec.observation_specs):
+            found.append("images")
+    return found
+
+
+def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Merge mappings, the later ones over the earlier ones, sections key by key."""
+    result: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            below = result.get(key)
+            both = isinstance(below, Mapping) and isinstance(value, Mapping)
+            result[key] = merged([below, value]) if both else value  # type: ignore[list-item]
+    return result
+
+
+def _environment_options(
+    registry: SettingsRegistry, flags: Mapping[str, Any], overrides: Sequence[str]
+) -> RunOptions | None:
+    """Return options of the environment alone; None where they are wrong, which loading them in full then tells."""
+    own = {key: value for key, value in flags.items() if key.startswith(f"{_ENVIRONMENT}.")}
+    texts = [text for text in overrides if text.startswith(_ENVIRONMENT)]
+    try:
+        return load_run_options(None, registry, flags=own, overrides=texts).options
+    except SettingsError:
+        return None
+
+
+def _unity(algo: str) -> dict[str, Any]:
+    return {"default_settings": {"trainer_type": algo}}
+
+
+def _name(behavior_id: str) -> str:
+    return behavior_id.partition("?")[0]
+
+
+def _listed(parts: Sequence[str]) -> str:
+    words = {"discrete": "discrete actions", "continuous": "continuous actions", "images": "images"}
+    return " and ".join(words[part] for part in parts)
