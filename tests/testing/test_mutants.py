@@ -16,7 +16,7 @@ from tests.testing.trying import ROOT, Result, check
 
 WORKERS = 2
 RIGHT = ["ppo", "a2c", "dqn", "jsonl", "tensorboard", "sim_env", "gymnasium_env", "console", "extrinsic", "inprocess"]
-EXAMPLES = ["examples/mlhooks-stats-sqlite", "examples/mlhooks-trainer-reinforce"]
+EXAMPLES = ["examples/mlhooks-stats-sqlite", "examples/mlhooks-trainer-reinforce", "tests/testing/torch_loss.py"]
 TRIES = [
     pytest.param(mutant, test, id=f"{mutant.name}-{test}", marks=pytest.mark.mutants(mutant.subject))
     for mutant in MUTANTS

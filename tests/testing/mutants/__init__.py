@@ -3,6 +3,7 @@
 from tests.testing.mutants import (  # noqa: F401 - each adds its mutants
     acting,
     answering,
+    array_arithmetic,
     dqn,
     every_plugin,
     gymnasium,
