@@ -1,4 +1,4 @@
-"""The surroundings of all tests: one thread, fixed seeds, no settings of mlhooks from outside, no deadlines."""
+"""The surroundings of all tests: one thread, fixed seeds, no settings of mlhooks but MLHOOKS_PLAIN, no deadlines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import settings
 
 # Before anything imports torch or numpy: tests compare weights bit for bit, and small networks are faster so.
 os.environ["OMP_NUM_THREADS"] = "1"
-for name in [name for name in os.environ if name.startswith("MLHOOKS_")]:
+for name in [name for name in os.environ if name.startswith("MLHOOKS_") and name != "MLHOOKS_PLAIN"]:
     del os.environ[name]
 
 settings.register_profile("mlhooks", deadline=None)

@@ -14,10 +14,12 @@ from rich.console import Console
 from builtin_plugins import console, console_bars
 from mlhooks import hookimpl
 from mlhooks.errors import EnvironmentFailure, PluginError, SettingsError
+from mlhooks.fast.switch import is_plain
 from mlhooks.plugins import Origin
 from mlhooks.stats import StatsAggregationMethod as Method
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+FAST = pytest.mark.skipif(is_plain(), reason="a plain run says so in a line of its own")
 
 
 class Terminal(io.StringIO):
@@ -85,6 +87,7 @@ def write(trainer, step, rewards):
     trainer.stats.write_stats(step)
 
 
+@FAST
 def test_piped_run_reads_as_plain_lines(start_run, capsys, clock, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     run = start_run(console)
@@ -287,6 +290,7 @@ def test_resumed_run_says_where_it_goes_on(start_run, capsys):
     assert "from step 12,000" in out
 
 
+@FAST
 def test_inference_does_not_speak_of_training(start_run, open_terminal):
     terminal = open_terminal()
     run = start_run(console, inference=True, resumed=True)

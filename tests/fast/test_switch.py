@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from mlhooks.fast import switch
 from mlhooks.fast.switch import VARIABLE, is_plain, kernel, plain
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(("value", "wanted"), [("1", True), ("yes", True), ("0", False), ("", False), (" off ", False)])
@@ -54,3 +57,11 @@ def test_kernel_replaces_what_it_takes_and_leaves_the_rest(monkeypatch: pytest.M
     assert replaced.__doc__ == "Say who computes."
     with plain():
         assert replaced(1) == "plain 1"
+
+
+def test_tests_can_be_run_plain() -> None:
+    code = "import conftest, os; print(sorted(name for name in os.environ if name.startswith('MLHOOKS_')))"
+    environment = os.environ | {VARIABLE: "1", "MLHOOKS_ELSE": "1"}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == f"['{VARIABLE}']"
