@@ -197,8 +197,7 @@ class ConsoleWriter:
             else:
                 lines.append(Text(indent) + Text(*part))
         with contextlib.suppress(*GONE):  # the terminal is gone, and the run saves what it has
-            for line in lines:
-                self._console.print(line, soft_wrap=True)
+            self._console.print(Text("\n").join(lines), soft_wrap=True)
 
 
 def last_episodes(mean_reward: float) -> str:

@@ -12,6 +12,7 @@ from gymnasium.vector import VectorEnv
 from mlagents_envs.base_env import BehaviorSpec
 
 from builtin_plugins.gymnasium_answers import interface_hint, place_of
+from builtin_plugins.gymnasium_extras import by_our_extras
 from builtin_plugins.gymnasium_spaces import describe_spaces
 from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks.describing import named
@@ -111,7 +112,7 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         opened = self._opened[copy if copy is not None and copy < len(self._opened) else 0]
         place = in_brackets(place_of(opened, method))
         if not isinstance(error, WrongAnswer | Misfit):
-            what = named(error)
+            what = by_our_extras(named(error))
             if why := interface_hint(error):
                 return ContractBroken(f"{failed}: {what}{place}. {why}")
             return EnvironmentFailure(f"{failed}: {what}{in_brackets(raised_at(error))}")

@@ -14,13 +14,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from builtin_plugins.gymnasium_extras import by_our_extras, extra_of
 from mlhooks.describing import described
 from mlhooks.envs import references
 from mlhooks.envs.closing import close
-from mlhooks.envs.own import Interface, accepts, fail
+from mlhooks.envs.own import accepts, fail
 from mlhooks.envs.parameters import refuse_parameters
 from mlhooks.places import defined_at, in_brackets
-from mlhooks.plugin import ContractBroken, EnvironmentFailure, EnvironmentKind, MlhooksError, UsageError, hookimpl
+from mlhooks.plugin import (
+    ContractBroken,
+    EnvironmentFailure,
+    EnvironmentKind,
+    Interface,
+    MlhooksError,
+    UsageError,
+    hookimpl,
+)
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
@@ -37,15 +46,6 @@ WORTH_A_VECTOR = 10  # copies from which array code is faster than a loop over s
 OURS = {"num_envs": "env_settings.num_areas", "vector_kwargs": "vectorization_mode", "wrappers": "a registered id"}
 """Arguments of `gymnasium.make_vec` that are not the user's to set, and what to use instead."""
 
-EXTRAS = {
-    "gymnasium.envs.box2d": "box2d",
-    "gymnasium.envs.mujoco": "mujoco",
-    "gymnasium.envs.classic_control": "classic",
-    "gymnasium.envs.toy_text": "classic",
-    "gymnasium.envs.phys2d": "classic",
-    "ale_py": "atari",
-}
-"""Extras of mlhooks that bring what environments need, by the package in which these are."""
 ATARI = "ALE"
 """The namespace of the Atari games, which are registered when `ale_py` is imported."""
 
@@ -326,9 +326,9 @@ def _check_packages(gymnasium: ModuleType, spec: EnvSpec) -> None:
 
 def _lacking(title: str, spec: EnvSpec, error: Exception) -> UsageError:
     module = spec.entry_point.partition(":")[0] if isinstance(spec.entry_point, str) else ""
-    extra = next((extra for start, extra in EXTRAS.items() if f"{module}.".startswith(f"{start}.")), None)
+    extra = extra_of(module)
     if extra is None:
-        return UsageError(f"{title} needs a package that is not installed: {error}")
+        return UsageError(f"{title} needs a package that is not installed: {by_our_extras(str(error))}")
     missing = getattr(error, "name", None) or getattr(error.__cause__, "name", None)
     what = f"the package {missing}" if missing else "a package"
     return UsageError(f"{title} needs {what}, which is not installed: pip install 'mlhooks[{extra}]'")

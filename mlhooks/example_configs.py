@@ -26,6 +26,10 @@ def example_names() -> list[str]:
     return sorted(path.stem for path in examples_folder().glob("*.yaml"))
 
 
+_VERSION = re.compile(r"-v\d+$")
+_ENVIRONMENT = re.compile(r"(gymnasium|sim|python|[^:]*\.py):.")
+
+
 @dataclass(frozen=True)
 class Measured:
     """What an example reaches: mean returns of 100 episodes of the final policy, over seeds.
@@ -99,6 +103,10 @@ def _example(name: str, result: dict[str, list[dict[str, float]]] | None) -> Exa
     )
 
 
+def _names_environment(text: str) -> bool:
+    return bool(_ENVIRONMENT.match(text) or (_VERSION.search(text) and not text.endswith((".yaml", ".yml"))))
+
+
 def find_config(config: str | Path) -> Path:
     """The configuration file that a person means: the file itself, or else the example of that name.
 
@@ -113,6 +121,10 @@ def find_config(config: str | Path) -> Path:
         there = path.exists()
     except OSError as error:
         raise UsageError(f"{cut(repr(str(path)), 300)} cannot be a configuration file: {error.strerror}.") from error
+    if path.suffix == ".py" or (not there and _names_environment(str(config))):
+        full = f"gymnasium:{config}" if _VERSION.search(str(config)) and ":" not in str(config) else str(config)
+        full = f"{full}:CLASS" if path.suffix == ".py" else full
+        raise UsageError(f"{config} is no configuration. An environment stands behind --env: mlhooks run --env {full}")
     if there and not path.is_dir():
         # Of a pipe, even a look at its first bytes takes them away.
         if path.suffix not in {".yaml", ".yml"} and path.is_file() and is_program(path):

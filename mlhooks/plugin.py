@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlhooks.envs.manager import WorkerFailure as WorkerFailure
     from mlhooks.envs.manager import WorkerLost as WorkerLost
     from mlhooks.envs.manager import WorkerStep as WorkerStep
+    from mlhooks.envs.own import Interface as Interface
     from mlhooks.envs.players import announce as announce
     from mlhooks.envs.spaces import ActionDecoder as ActionDecoder
     from mlhooks.envs.spaces import Box as Box
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "mlhooks.envs.factory": "EnvironmentKind",
     "mlhooks.envs.manager": "EnvManager Worker WorkerFailure WorkerLost WorkerStep",
+    "mlhooks.envs.own": "Interface",
     "mlhooks.envs.players": "announce",
     "mlhooks.envs.spaces": "ActionDecoder Box Dict Discrete Encoded Misfit MultiBinary MultiDiscrete ObservationEncoder"
     " Space SpaceError Spaces Tuple",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+import tomllib
+from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium
@@ -16,6 +19,7 @@ from mlagents_envs.base_env import ActionTuple
 from mlagents_envs.exception import UnityActionException
 
 from builtin_plugins import gymnasium_env
+from builtin_plugins.gymnasium_extras import EXTRAS, by_our_extras
 from mlhooks.errors import EnvironmentFailure, UsageError
 from tests.builtin_plugins.gymnasium_envs import Walk, make
 
@@ -269,7 +273,7 @@ def test_name_without_version_is_the_newest_and_an_old_version_is_said(caplog):
         ("CartPole-v9", {}, r"CartPole-v1"),
         ("maze/Pong-v5", {}, r'current folder, registers it, name that, too: "gymnasium:MODULE:maze/Pong'),
         ("ALE/Pong-v5", {}, r"package ale_py, which is not installed: pip install 'mlhooks\[atari\]'"),
-        ("mlhooks-tests/Broken-v0", {"how": "dependency"}, r"needs a package.*gymnasium\[box2d\]"),
+        ("mlhooks-tests/Broken-v0", {"how": "dependency"}, r"needs a package.*pip install 'mlhooks\[box2d\]'"),
         ("mlhooks-tests/Walk-v2", {"fra": 1}, r"\{'fra': 1\}.*unexpected keyword argument 'fra'"),
         ("mlhooks-tests/Silent-v0", {"gravity": 1}, r"'gravity'.*vectorization_mode: sync"),
         ("CartPole-v1", {"max_episode_steps": 0}, r"above 0, not 0"),
@@ -319,6 +323,33 @@ def test_missing_gymnasium_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     with pytest.raises(UsageError, match=r'pip install "mlhooks\[gymnasium\]"'):
         make("CartPole-v1")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('Box2D is not installed, run `pip install "gymnasium[box2d]"`', "pip install 'mlhooks[box2d]'"),
+        ('pygame is not installed, run `pip install "gymnasium[classic-control]"`', "pip install 'mlhooks[classic]'"),
+        ("run `pip install 'gymnasium[toy-text]'`", "pip install 'mlhooks[classic]'"),
+        ("MuJoCo is not installed, run `pip install gymnasium[mujoco]`", "pip install 'mlhooks[mujoco]'"),
+    ],
+)
+def test_advice_to_install_names_an_extra_that_mlhooks_has(text, said):
+    assert by_our_extras(text).endswith(said)
+    extras = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    assert {*EXTRAS.values(), re.search(r"\[(\w+)\]", said)[1]} <= extras.keys()
+
+
+def test_package_that_is_missing_is_named_with_the_extra_that_doctor_names(monkeypatch):
+    monkeypatch.setitem(sys.modules, "Box2D", None)
+    for name in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(
+        UsageError, match=r"needs the package Box2D, which is not installed: pip install 'mlhooks\[box2d\]'"
+    ):
+        make("LunarLander-v3")
 
 
 def test_failures_of_the_environment_name_it():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from builtin_plugins.gymnasium_env import EXTRAS
+from builtin_plugins.gymnasium_extras import extra_of
 from mlhooks.cli import main
 from mlhooks.example_configs import example_names, examples, find_config
 
@@ -63,7 +63,7 @@ def test_extra_of_an_example_is_the_one_that_a_missing_package_names():
             assert example.extra is None
         else:
             place = gymnasium.spec(env_id).entry_point.partition(":")[0]
-            needed = next(extra for start, extra in EXTRAS.items() if f"{place}.".startswith(f"{start}."))
+            needed = extra_of(place)
             # Drawing alone needs the extra of classic control.
             assert example.extra == ("gymnasium" if needed == "classic" else needed)
 

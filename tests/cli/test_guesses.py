@@ -85,6 +85,21 @@ def test_environment_of_another_kind(capsys, env, meant):
     assert meant in told(capsys, "run", "--env", env)
 
 
+@pytest.mark.parametrize(
+    ("config", "meant"),
+    [
+        ("CartPole-v1", "mlhooks run --env gymnasium:CartPole-v1"),
+        ("gymnasium:CartPole-v1", "mlhooks run --env gymnasium:CartPole-v1"),
+        ("sim:3DBall", "mlhooks run --env sim:3DBall"),
+        ("maze.py:Maze", "mlhooks run --env maze.py:Maze"),
+        ("maze.py", "mlhooks run --env maze.py:CLASS"),
+        ("cartpole", "did you mean cartpole_"),
+    ],
+)
+def test_environment_in_place_of_a_configuration(capsys, config, meant):
+    assert meant in told(capsys, "run", config)
+
+
 def test_python_file_in_place_of_a_player_names_its_class(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "maze.py").write_text("import nothing\nclass Maze: pass\n", encoding="utf-8")

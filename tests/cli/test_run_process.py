@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,7 +85,7 @@ def test_lost_terminal_saves_and_exits_with_130(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **streams) as process:
         os.close(theirs)
         said = b""
-        while b"step 600" not in said:
+        while not re.search(rb"step 6\d\d", said):  # how many agents wait when a period ends depends on the workers
             said += os.read(own, 65536)
         os.close(own)
     assert process.returncode == 130

@@ -15,6 +15,7 @@ import mlhooks
 from mlhooks.envs.own import accepts
 from mlhooks.envs.references import find, is_file_reference, load_file, reference_to
 from mlhooks.errors import EnvironmentFailure, MlhooksError, UsageError
+from mlhooks.plugin import EnvironmentKind, Interface, hookimpl
 from mlhooks.plugins import load_plugins
 from mlhooks.settings import RunOptions
 from mlhooks.training.environments import make_factory, scheme_and_name
@@ -354,3 +355,31 @@ def test_batched_environment_can_be_handed_over(tmp_path):
 def test_accepts_tells_named_arguments_only():
     assert accepts(lambda size: size, "size")
     assert not accepts(lambda **rest: rest, "size")
+
+
+class Board:
+    """An environment of an interface that only a plugin knows."""
+
+
+def test_kind_of_a_plugin_runs_classes_of_its_own_interface(tmp_path):
+    def adapt(maker, *, title, behavior_name, num_areas, **_):
+        assert isinstance(maker(), Board)
+        return Batched(behavior_name, agents=num_areas)
+
+    class Kind:
+        @hookimpl
+        def get_env_types(self):
+            interface = Interface(f"{__name__}.Board", adapt, lambda made: "Board")
+            return {"boards": EnvironmentKind(lambda *_, **__: None, lambda *_: None, interfaces=[interface])}
+
+    class Chess(Board):
+        pass
+
+    arguments = {"results_dir": tmp_path, "overrides": SHORT, "plugin_names": QUIET}
+    run = mlhooks.train(env=Chess, plugins=[Kind()], **arguments)
+    assert list(run.trainers) == ["Chess"]
+    assert run.options.env_settings.num_areas == 8
+    with pytest.raises(
+        UsageError, match=r"no environment: it must be a gymnasium.Env or .*or mlagents_envs.base_env.BaseEnv"
+    ):
+        mlhooks.train(env=Chess, run_id="without", **arguments)
