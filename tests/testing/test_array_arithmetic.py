@@ -53,3 +53,12 @@ def test_loss_that_arrays_change_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_loss_that_arrays_do_not_change_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arithmetic(altered(tmp_path, f"{LOSSES} + 0.0"), "hybrid", monkeypatch)
+
+
+def test_loss_that_a_run_refuses_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = f"{LOSSES}, **({{}} if isinstance({LOSSES}, Tensor) else {{'loss': 2.0 * losses['loss']}})"
+    said = (
+        r"failed while its loss was computed on arrays.*: `MyOptimizer\.loss` .* another gradient with array arithmetic"
+    )
+    with pytest.raises(pytest.fail.Exception, match=said):
+        arithmetic(altered(tmp_path, wrong), "discrete", monkeypatch)
