@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 REWARD_KEY = "Environment/Cumulative Reward"
 FILES_SHOWN = 6
+_WORDS = re.compile(r"\([^()]*\)\S*|\S+")  # what stands in brackets stays together
 
 Part = tuple[str, str]
 """A piece of a line and its rich style; where a terminal is too narrow, a line is broken between pieces."""
@@ -180,7 +182,7 @@ class ConsoleWriter:
         from rich.cells import cell_len
 
         self._write(
-            [(word, "") for word in text.split(" ")], head=head, indent=" " * (cell_len(label) + 2 if label else 0)
+            [(word, "") for word in _WORDS.findall(text)], head=head, indent=" " * (cell_len(label) + 2 if label else 0)
         )
 
     def _write(self, parts: Sequence[Part], *, head: Sequence[Part] = (), gap: str = " ", indent: str = "") -> None:

@@ -209,6 +209,37 @@ def test_trainer_type_with_a_file_must_be_that_of_the_file(tmp_path):
     assert train(settings, tmp_path, Env(), algo="ppo").outcome.status == "finished"
 
 
+@pytest.mark.parametrize("algo", ["ppo", "a2c"])
+def test_an_environment_of_ones_own_is_learned_without_a_configuration(tmp_path, algo):
+    """The way to the right end of a corridor: a random walk from 0 to 5 takes 30 steps, at 0.1 each."""
+    import gymnasium
+    import numpy as np
+
+    class Corridor(gymnasium.Env[Any, Any]):
+        observation_space = gymnasium.spaces.Box(0.0, 5.0, (1,), np.float32)
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.at = 0
+            return np.array([self.at], np.float32), {}
+
+        def step(self, action):
+            self.at = max(0, self.at + (1 if action else -1))
+            there = self.at == 5
+            return np.array([self.at], np.float32), 1.0 if there else -0.1, there, False, {}
+
+    run = mlhooks.train(
+        env=Corridor,
+        algo=algo,
+        seed=1,
+        results_dir=tmp_path,
+        plugin_names=QUIET,
+        overrides=["behaviors.*.max_steps=15000"],
+    )
+    assert run.trainers["Corridor"].mean_reward > 0.4  # 0.6 is the best
+
+
 def test_config_show_prints_what_a_run_would_train_with(capsys):
     assert main(["config", "show", "--env", "gymnasium:Taxi", "--algo", "dqn"]) == 0
     out = capsys.readouterr().out

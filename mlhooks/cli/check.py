@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from mlhooks.cli import completing
 from mlhooks.cli.options import Command
 from mlhooks.errors import UsageError
 
@@ -98,11 +99,12 @@ check = Command(
     "check",
     callback=_run,
     params=[
-        click.Argument(["targets"], nargs=-1, required=True, metavar="TARGET..."),
+        click.Argument(["targets"], nargs=-1, required=True, metavar="TARGET...", shell_complete=completing.plugins),
         click.Option(
             ["--env", "environments"],
             multiple=True,
             metavar="SCHEME:NAME",
+            shell_complete=completing.environments,
             help="An environment with which to try the environment kinds of the plugin. May be given many times.",
         ),
         click.Option(["-k", "keyword"], metavar="EXPRESSION", help="Run only the tests that it fits."),

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from mlhooks import __version__
+from mlhooks.cli import completing
 from mlhooks.cli.options import SectionedCommand, SectionOption, plugin_options
 from mlhooks.doctor import Check, Questions, examine
 
@@ -71,8 +72,9 @@ doctor = SectionedCommand(
     params=[
         _option(
             "--env",
-            "The environment of the run: a Unity player's path, or SCHEME:NAME. Without it, the Unity Editor.",
+            "The environment of the run, as `mlhooks run --env`. Without it, the Unity Editor.",
             metavar="PATH",
+            shell_complete=completing.environments,
         ),
         _option("--base-port", "First port of the connection to Unity players. [5005]", type=int, metavar="N"),
         _option(

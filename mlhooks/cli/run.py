@@ -292,7 +292,7 @@ def _refuse_nothing(ctx: click.Context, values: dict[str, Any], flags: dict[str,
         raise UsageError(NOTHING.format(run=ctx.command_path, algo=algo))
 
 
-NOTHING = """There is nothing to run. Name a configuration, an environment, or both:
+NOTHING = """There is nothing to run. What can be run:
   {run} cartpole_ppo
       an example; `mlhooks examples` lists all of them
   {run} --env gymnasium:CartPole-v1{algo}
@@ -317,7 +317,7 @@ run = RunCommand(
     ],
     help=(
         "Train agents as CONFIG says: a file in the YAML format of Unity ML-Agents, or the name of an example such as "
-        "3dball_ppo. Flags outrank the file."
+        "3dball_ppo. Flags outrank the file. Without CONFIG, train in --env with settings that are chosen for it."
     ),
     epilog="Exit codes: 0 done, 1 the run failed, 2 bad usage, configuration or plugin, 130 interrupted after saving.",
 )

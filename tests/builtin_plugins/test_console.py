@@ -185,7 +185,7 @@ def test_lines_of_a_narrow_terminal_are_broken_between_their_parts(start_run, op
     rest = " ".join(lines[at + 1 : at + 3])
     assert "steps/s" in rest
     assert "elapsed 0:00:0" in rest
-    at = lines.index("  3DBall  130,000 of 500,000 steps, mean reward 1234.50")
+    at = lines.index("  3DBall  130,000 of 500,000 steps, mean reward 1234.50")  # brackets stay whole
     assert lines[at + 1] == "          (last 100 episodes)"
 
 
