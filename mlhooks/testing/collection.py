@@ -14,6 +14,7 @@ import pytest
 
 from mlhooks.errors import MlhooksError
 from mlhooks.testing.cures import link
+from mlhooks.testing.demands import fail
 from mlhooks.testing.target import Target, resolve
 
 WRITER_HOOKS = ("write_stats", "on_add_stat", "add_property")
@@ -113,12 +114,19 @@ class Collection:
                     items.append(item)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """End a failure with the place in the documentation that says what to change."""
         report = yield
         module = item.getparent(CheckModule)
+        if module is None or not report.failed or call.excinfo is None:
+            return report
+        error = call.excinfo.value
+        if isinstance(error, MlhooksError) and error.__cause__ is None:  # it says what and where, for its author
+            report.longrepr = _without_traceback(error)
         add_section = getattr(report.longrepr, "addsection", None)
-        if module is not None and report.failed and add_section is not None:
+        if add_section is not None:
             add_section("what to change", f"{item.name.partition('[')[0]}: {link(module.checks)}")
         return report
 
@@ -154,3 +162,11 @@ def _kind(checks: str, item: pytest.Item) -> str:
     params = {} if callspec is None else callspec.params
     which = params.get("trainer_type") or params.get("environment")
     return f"{kind} ({which})" if which else kind
+
+
+def _without_traceback(error: MlhooksError) -> Any:
+    """What pytest shows of an error: its sentences, and its notes."""
+    try:
+        fail("\n".join([str(error), *getattr(error, "__notes__", [])]))
+    except pytest.fail.Exception:
+        return pytest.ExceptionInfo.from_current().getrepr(style="value")

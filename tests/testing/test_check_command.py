@@ -10,6 +10,7 @@ import pytest
 from mlhooks.cli import main
 from mlhooks.cli.check import EXIT_CODES, _verdict
 from mlhooks.testing import cures
+from tests.testing.plugins import TRAINER
 from tests.testing.plugins import WRITER as GOOD
 
 MISSPELT = GOOD.replace("write_stats", "write_stat")
@@ -67,6 +68,17 @@ def test_wrong_plugin_fails_with_exit_code_1_and_says_what_to_change(
     assert f"test_hooks_fit_their_specifications: {cures.page()}#every-plugin\n" in captured.out
     assert "Traceback" not in captured.out
     assert "did not pass the conformance tests" in captured.err
+
+
+def test_what_mlhooks_refuses_is_told_without_a_traceback_through_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.py").write_text(TRAINER.replace("optimizer_type = ", "optimizer_of = "))
+    assert main(["plugins", "check", str(tmp_path / "bad.py"), "-k", "two_managers or changes_by_training"]) == 1
+    out = capfd.readouterr().out
+    assert out.count("name what is to be made as MyTrainer.optimizer_type.\n") == 2
+    assert "making.py" not in out
+    assert f"test_every_parameter_changes_by_training: {cures.page()}#settings-behaviors-gradients\n" in out
 
 
 def test_unknown_target_and_no_test_are_bad_usage(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
