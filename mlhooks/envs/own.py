@@ -74,6 +74,7 @@ class OwnEnvironments:
     interfaces: Sequence[Interface]
     maker: Callable[..., Any] | None = None
     _found: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
+    _made: tuple[Interface, str | None] | None = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_found": None}
@@ -96,11 +97,18 @@ class OwnEnvironments:
         maker = self._maker()
         if isinstance(maker, type):
             return [maker.__name__] if self._interface(maker).behavior_name else None
-        made, interface = self._call(maker, options)
-        try:
-            return [interface.behavior_name(made)] if interface.behavior_name else None
-        finally:
-            close(made, self.title)
+        _, name = self._seen(maker, options)
+        return None if name is None else [name]
+
+    def _seen(self, maker: Callable[..., Any], options: RunOptions) -> tuple[Interface, str | None]:
+        """Return the interface of what a function makes, and the one behavior's name; it is called once for both."""
+        if self._made is None:
+            made, interface = self._call(maker, options)
+            try:
+                self._made = interface, interface.behavior_name(made) if interface.behavior_name else None
+            finally:
+                close(made, self.title)
+        return self._made
 
     def takes_areas(self, _: Any, options: RunOptions) -> bool:
         """Whether there may be several copies in one worker: not of a `BaseEnv` that takes no `num_areas`."""
@@ -109,9 +117,7 @@ class OwnEnvironments:
             return True
         if isinstance(maker, type):
             return self._interface(maker) is not BASE_ENV
-        made, interface = self._call(maker, options)
-        close(made, self.title)
-        return interface is not BASE_ENV
+        return self._seen(maker, options)[0] is not BASE_ENV
 
     def make(
         self,

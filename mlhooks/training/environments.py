@@ -17,6 +17,7 @@ from mlhooks.envs.own import BASE_ENV, OwnEnvironments
 from mlhooks.errors import MlhooksError, UnsupportedError, UsageError
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import RunOptions
+from mlhooks.training.never_imported import refuse_environment_in_run
 
 _SCHEME = re.compile(rf"({SCHEME}):(?![\\/])(.+)")  # x:/ is a path
 
@@ -115,6 +116,7 @@ def _own(scheme: str, name: str | None, options: RunOptions, types: Mapping[str,
             if scheme == "unity" or ":" in name or not references.is_module(scheme):
                 return None
             name = f"{scheme}:{name}"
+        refuse_environment_in_run(name)
     kinds = [kind for _, kind in types.values() if isinstance(kind, EnvironmentKind)]
     interfaces = [interface for kind in kinds for interface in kind.interfaces]
     return OwnEnvironments(name or "", [*interfaces, BASE_ENV], maker)

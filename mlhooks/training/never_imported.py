@@ -1,10 +1,10 @@
-"""What is never imported: plugins in the folder of a run, which may come from somebody else."""
+"""What is never imported: plugins and environments in the folder of a run, which may come from somebody else."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mlhooks.errors import UsageError
@@ -26,23 +26,50 @@ def refuse_in_run(candidate: Candidate, own: Sequence[Path]) -> None:
     Raises:
         UsageError: it lies there.
     """
-    for path in _files(candidate) if candidate.origin.source != BUILTIN else ():
+    files = _files(candidate.module, candidate.asked) if candidate.origin.source != BUILTIN else ()
+    folder = _run_around(files, own)
+    if folder is not None:
+        raise UsageError(
+            f"{candidate.origin} lies in {shown_path(folder)}, the folder of a run. Such a folder may come from "
+            "somebody else, so nothing in it is imported: move the file elsewhere and name it there, or run without "
+            f"it: -p no:{candidate.origin.name}"
+        )
+
+
+def refuse_environment_in_run(reference: str) -> None:
+    """Refuse a class that lies in the folder of a run, as plugins that lie there are.
+
+    Args:
+        reference: `FILE.py:NAME` or `MODULE:NAME`.
+
+    Raises:
+        UsageError: it lies there.
+    """
+    place = reference.rpartition(":")[0]
+    folder = _run_around(_files("" if place.endswith(".py") else place, place), ())
+    if folder is not None:
+        raise UsageError(
+            f"The environment {reference} lies in {shown_path(folder)}, the folder of a run. Such a folder may come "
+            "from somebody else, so nothing in it is imported: move the file elsewhere and name it there."
+        )
+
+
+def _run_around(files: Iterable[str], own: Sequence[Path]) -> Path | None:
+    """Return the folder of a run in which one of the files lies; None where there is none."""
+    for path in files:
         for place in (os.path.abspath(path), os.path.realpath(path)):  # noqa: PTH100
             for folder in Path(place).parents:
                 if is_run(folder) or any(_is_same(folder, other) for other in own):
-                    raise UsageError(
-                        f"{candidate.origin} lies in {shown_path(folder)}, the folder of a run. Such a folder may come "
-                        "from somebody else, so nothing in it is imported: move the file elsewhere and name it there, "
-                        f"or run without it: -p no:{candidate.origin.name}"
-                    )
+                    return folder
+    return None
 
 
-def _files(candidate: Candidate) -> Iterator[str]:
+def _files(module: str, file: str) -> Iterator[str]:
     """Yield where a plugin would be imported from; of a module first its packages, which finding it imports."""
-    if not candidate.module:
-        yield candidate.asked
+    if not module:
+        yield file
         return
-    parts = candidate.module.split(".")
+    parts = module.split(".")
     for count in range(1, len(parts) + 1):
         try:
             spec = importlib.util.find_spec(".".join(parts[:count]))

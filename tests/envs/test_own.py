@@ -178,6 +178,27 @@ def test_absolute_path_needs_no_working_directory(folder, monkeypatch, tmp_path_
     assert behaviors(f"{folder / 'envs' / 'hallway.py'}:Corridor") == {"Corridor": 1}
 
 
+@pytest.mark.parametrize("env_path", ["results/run/evil.py:Evil", "results.run.evil:Evil"])
+def test_nothing_in_the_folder_of_a_run_is_imported(folder, env_path):
+    Path("results/run/run_logs").mkdir(parents=True)
+    Path("results/run/run_logs/training_status.json").write_text("{}", encoding="utf-8")
+    Path("results/run/evil.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"lies in results.run, the folder of a run"):
+        factory(env_path)
+
+
+def test_function_is_called_once_to_tell_what_it_makes(folder):
+    calls = []
+
+    def make():
+        calls.append(1)
+        return Walk()
+
+    made = factory("python:x:make", maker=make)
+    assert (made.behavior_names(), made.takes_areas(), made.behavior_names()) == (["Walk"], True, ["Walk"])
+    assert len(calls) == 1
+
+
 def test_names_are_known_before_an_environment_runs(folder):
     assert factory("corridor.py:Corridor").behavior_names() == ["Corridor"]
     assert factory("gymnasium:corridor:Corridor").behavior_names() == ["Corridor"]
