@@ -66,8 +66,8 @@ def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
     the scheme and returns a `BaseEnv`, which may offer more: `set_parameters` for environment parameters, `take_stats`,
     `state_dict` and `load_state_dict`, and `behavior_spaces` for what `predict` takes and gives. An
     `mlhooks.plugin.EnvironmentKind` is a factory that can also refuse a wrong name, and tell its behaviors'
-    names, before a run changes anything; and run classes of users that have an `mlhooks.plugin.Interface`. Collected before the run starts; a failure, or two plugins that claim one
-    scheme, stops the run.
+    names, before a run changes anything; and run classes of users that have an `mlhooks.plugin.Interface`. Collected
+    before the run starts; a failure, or two plugins that claim one scheme, stops the run.
     """
 
 

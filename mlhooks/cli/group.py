@@ -109,8 +109,8 @@ class RootGroup(click.Group):
     def _short_help(self, name: str) -> str:
         return COMMANDS[name].help if name in COMMANDS else self.commands[name].get_short_help_str(limit=80)
 
-    def _ask_plugins(self, ctx: click.Context, quiet: bool) -> None:
-        if ctx.resilient_parsing:
+    def _ask_plugins(self, ctx: click.Context | None, quiet: bool) -> None:
+        if ctx is not None and ctx.resilient_parsing:  # a plugin that adds an option to a command has no context
             return  # a shell that completes a word does not wait for plugins to be imported
         # Taken away first: a plugin may look commands up while it adds its own.
         ask, self._add_plugin_commands = self._add_plugin_commands, None
