@@ -186,4 +186,4 @@ def console_step_of_the_summary_before(patch: Patch) -> None:
 
 @mutant("console", caught_by="test_counts_are_right")
 def console_counts_doubled(patch: Patch) -> None:
-    patch.replace(f"{CONSOLE}._reward_parts", "f'{rewards.num:,} episodes'", "f'{2 * rewards.num:,} episodes'")
+    patch.replace(f"{CONSOLE}._reward_parts", "f'{rewards.num:,} new episodes'", "f'{2 * rewards.num:,} new episodes'")
