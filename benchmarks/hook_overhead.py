@@ -61,7 +61,7 @@ class Clock:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         self.within_calls = self.within_plugins = 0.0
         self.calls = 0
 

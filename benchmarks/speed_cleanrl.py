@@ -1,4 +1,4 @@
-"""One run of CleanRL's loop for `speed.py`: its structure and defaults, written anew, because it is no library.
+"""One run of CleanRL's loop for `speed.py`: its structure and defaults, written again, because it is no library.
 
 As its single-file scripts do it: a Gymnasium vector environment, tensors written at each step, `torch.distributions`,
 one Adam on everything, minibatches by shuffled indices; for DQN a numpy replay buffer and a copied target network. A2C

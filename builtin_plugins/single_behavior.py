@@ -181,7 +181,7 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
             )
 
     def _has_bad_index(self, discrete: npt.NDArray[np.int32]) -> bool:
-        if len(discrete) == 1:  # a number is compared sooner than an array, and in a loop sooner than in a generator
+        if len(discrete) == 1:  # Numbers are compared faster than arrays, and in a loop faster than in a generator.
             for branch, size in enumerate(self._action_spec.discrete_branches):
                 if not 0 <= discrete.item(0, branch) < size:
                     return True

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 LOG_2PI = math.log(2.0 * math.pi)
-# chosen, not multiplied by: a gradient may be infinite where it does not count; numpy chooses sooner from an array
+# It is chosen, not multiplied by, because a gradient may be infinite where it does not count. An array is faster there.
 ZERO = np.zeros(1, np.float32)
 
 Backward = Callable[[np.ndarray], np.ndarray]

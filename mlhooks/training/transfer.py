@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mlhooks.errors import UsageError
 
-CPU = torch.device("cpu")  # to compare a device with it asks less than its type, for which torch makes a string
+CPU = torch.device("cpu")  # comparing devices is faster than comparing their types, for which torch makes strings
 
 
 def device_named(name: str | None) -> torch.device:

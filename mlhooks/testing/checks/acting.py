@@ -85,8 +85,8 @@ def test_explores_as_often_as_it_is_told(trial: Trial) -> None:
     _demand_shares(trial, {**shares, "exploration_schedule": "linear"}, {0: 0.8, 50_000: 0.5, 99_990: 0.2})
     _demand_shares(trial, {**shares, "exploration_schedule": "constant"}, {0: 0.8, 99_990: 0.8})
     if trial.has("exploration_steps"):
-        sooner = {**shares, "exploration_schedule": "linear", "exploration_steps": 40_000}
-        _demand_shares(trial, sooner, {20_000: 0.5, 60_000: 0.2})
+        shorter = {**shares, "exploration_schedule": "linear", "exploration_steps": 40_000}
+        _demand_shares(trial, shorter, {20_000: 0.5, 60_000: 0.2})
 
 
 def _demand_shares(trial: Trial, hyperparameters: dict[str, Any], shares: dict[int, float]) -> None:
