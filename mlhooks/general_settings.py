@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlhooks.errors import SettingsError, UsageError
 from mlhooks.example_configs import example_names, examples_folder
 from mlhooks.settings import Configuration, RunOptions, SettingsRegistry, load_run_options, read_configuration
+from mlhooks.settings.behavior_sections import MLAGENTS_TRAINER_TYPES
 from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
 from mlhooks.settings.findings import nearest
 from mlhooks.settings.yaml_source import read_yaml
@@ -97,9 +98,11 @@ def refuse_unknown(algo: str, registry: SettingsRegistry) -> None:
     """
     if algo in registry.trainer_types:
         return
-    near = nearest(algo, registry.trainer_types)
+    known = algo in MLAGENTS_TRAINER_TYPES  # spelled right, so no other spelling is meant
+    near = None if known else nearest(algo, registry.trainer_types)
+    what = "this trainer type of ML-Agents, which mlhooks does not have yet" if known else "this trainer type"
     raise UsageError(
-        f"--algo {algo}: no installed plugin provides this trainer type; installed are "
+        f"--algo {algo}: no installed plugin provides {what}; installed are "
         f"{', '.join(sorted(registry.trainer_types)) or 'none'}.{f' Did you mean {near}?' if near else ''}"
     )
 

@@ -14,7 +14,7 @@ from mlhooks.settings.report import Report
 from mlhooks.settings.reward_signals import RewardSignalSettings
 from mlhooks.settings.sections import build, report_no_section
 
-_MLAGENTS_TRAINER_TYPES = ("ppo", "sac", "poca")
+MLAGENTS_TRAINER_TYPES = ("ppo", "sac", "poca")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _trainer_type(written: Any, path: KeyPath, registry: SettingsRegistry, repor
     """Return the trainer type, or the one that is probably meant, as which the rest of the entry is checked."""
     if isinstance(written, str) and written in registry.trainer_types:
         return written
-    known = written in _MLAGENTS_TRAINER_TYPES  # spelled right, so no other spelling is meant
+    known = written in MLAGENTS_TRAINER_TYPES  # spelled right, so no other spelling is meant
     meant = None if known else nearest(written, registry.trainer_types)
     message = "no installed plugin provides this trainer type (pip install the package that does, or load its module "
     message += "or file by -p)"
