@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlhooks.envs.spaces import Discrete, MultiDiscrete
 from mlhooks.errors import SettingsError, UsageError
 from mlhooks.example_configs import example_names, examples_folder
 from mlhooks.settings import Configuration, RunOptions, SettingsRegistry, load_run_options, read_configuration
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mlagents_envs.base_env import BehaviorSpec
 
     from mlhooks.envs.factory import EnvironmentFactory
+    from mlhooks.envs.spaces import Space, Spaces
     from mlhooks.plugins import PluginManager
 
 FILE = Path(__file__).with_suffix(".yaml")
@@ -144,17 +146,17 @@ def general(algo: str, factory: EnvironmentFactory) -> Chosen:
         EnvironmentFailure: the environment cannot be made.
     """
     sections = read_yaml(FILE).value.get(algo)
-    specs = factory.look()
+    seen = factory.look()
     if sections is None:
         settings: dict[str, Any] = {}
         text = f"the defaults of trainer type {algo}"
     else:
-        parts = ["all", *traits(specs)]
+        parts = ["all", *traits(seen)]
         settings = merged([sections[part] for part in parts if part in sections])
         text = f"general ones for {algo}{f', {_listed(parts[1:])}' if parts[1:] else ''}"
     areas = settings.pop("num_areas", 1)
     entry = {"trainer_type": algo, **settings}
-    names = factory.behavior_names() or list(specs or ())
+    names = factory.behavior_names() or list(seen or ())
     source: dict[str, Any] = {"behaviors": {_name(name): entry for name in names}} if names else {}
     if not names:
         source = {"default_settings": entry}
@@ -163,14 +165,22 @@ def general(algo: str, factory: EnvironmentFactory) -> Chosen:
     return Chosen(source, text)
 
 
-def traits(specs: Mapping[str, BehaviorSpec] | None) -> list[str]:
+def traits(seen: Mapping[str, tuple[BehaviorSpec, Spaces | None]] | None) -> list[str]:
     """Return which sections of the general settings fit behaviors: by their actions, and by what they see."""
-    found = []
-    if specs:
-        found.append("continuous" if any(spec.action_spec.continuous_size for spec in specs.values()) else "discrete")
-        if any(len(obs.shape) == 3 for spec in specs.values() for obs in spec.observation_specs):
-            found.append("images")
+    if not seen:
+        return []
+    specs, spaces = zip(*seen.values(), strict=True)
+    found = ["continuous" if any(spec.action_spec.continuous_size for spec in specs) else "discrete"]
+    if any(len(obs.shape) == 3 for spec in specs for obs in spec.observation_specs):
+        found.append("images")
+    elif all(known is not None and _is_one_hot(known.observation) for known in spaces):
+        found.append("one_hot")
     return found
+
+
+def _is_one_hot(space: Space) -> bool:
+    """Whether all that is seen are numbers of states, each of which becomes a feature of its own."""
+    return all(isinstance(leaf, Discrete | MultiDiscrete) for _, leaf in space.leaves())
 
 
 def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -205,5 +215,5 @@ def _name(behavior_id: str) -> str:
 
 
 def _listed(parts: Sequence[str]) -> str:
-    words = {"discrete": "discrete actions", "continuous": "continuous actions", "images": "images"}
-    return " and ".join(words[part] for part in parts)
+    words = {"images": "images", "one_hot": "one-hot observations"}
+    return " and ".join(words.get(part, f"{part} actions") for part in parts)

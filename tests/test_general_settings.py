@@ -74,7 +74,18 @@ def test_settings_of_the_example_are_used_as_they_are():
         ("gymnasium:MountainCar-v0", "ppo", ["discrete"], "general ones for ppo, discrete actions"),
         ("gymnasium:MountainCarContinuous-v0", "ppo", ["continuous"], "general ones for ppo, continuous actions"),
         ("gymnasium:MountainCarContinuous-v0", "a2c", ["continuous"], "general ones for a2c, continuous actions"),
-        ("gymnasium:Taxi", "dqn", ["discrete"], "general ones for dqn, discrete actions"),
+        (
+            "gymnasium:Taxi",
+            "dqn",
+            ["discrete", "one_hot"],
+            "general ones for dqn, discrete actions and one-hot observations",
+        ),
+        (
+            "gymnasium:Blackjack",
+            "ppo",
+            ["discrete", "one_hot"],
+            "general ones for ppo, discrete actions and one-hot observations",
+        ),
         ("sim:GridWorld", "a2c", ["discrete"], "general ones for a2c, discrete actions"),
     ],
 )
@@ -178,7 +189,7 @@ def test_first_lines_of_a_run_name_the_settings(capsys, tmp_path, monkeypatch):
     assert said.out.splitlines()[1:4] == [
         "  run          ppo",
         "  environment  gymnasium:FrozenLake-v1",
-        "  settings     general ones for a2c, discrete actions",
+        "  settings     general ones for a2c, discrete actions and one-hot observations",
     ]
     assert "nothing will be learned: the run ends at max_steps 40" in said.err
     stored = yaml.safe_load(Path("results/ppo/configuration.yaml").read_text(encoding="utf-8"))
@@ -245,7 +256,7 @@ def test_an_environment_of_ones_own_is_learned_without_a_configuration(tmp_path,
 def test_config_show_prints_what_a_run_would_train_with(capsys):
     assert main(["config", "show", "--env", "gymnasium:Taxi", "--algo", "dqn"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("# The settings are general ones for dqn, discrete actions.\n")
+    assert out.startswith("# The settings are general ones for dqn, discrete actions and one-hot observations.\n")
     shown = yaml.safe_load(out)
     assert shown["behaviors"]["Taxi"]["hyperparameters"]["target_update_interval"] == 250
     assert shown["env_settings"]["env_path"] == "gymnasium:Taxi"

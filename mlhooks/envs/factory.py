@@ -14,6 +14,7 @@ from mlhooks.envs.closing import close
 from mlhooks.envs.own import Interface
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.plugin_loading import with_plugins
+from mlhooks.envs.told import spaces_of
 from mlhooks.errors import EnvironmentFailure, MlhooksError, PluginError, UsageError
 from mlhooks.places import defined_at, in_brackets, raised_at
 from mlhooks.plugin_sources import Candidate
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mlagents_envs.base_env import BaseEnv, BehaviorSpec
     from mlagents_envs.side_channel.side_channel import SideChannel
 
+    from mlhooks.envs.spaces import Spaces
     from mlhooks.plugins import PluginManager
     from mlhooks.settings import RunOptions
 
@@ -193,8 +195,10 @@ class EnvironmentFactory:
         tell = self.make.takes_areas if isinstance(self.make, EnvironmentKind) else None
         return tell is not None and bool(self._ask(tell))
 
-    def look(self) -> dict[str, BehaviorSpec] | None:
+    def look(self) -> dict[str, tuple[BehaviorSpec, Spaces | None]] | None:
         """Make an environment to see its behaviors, and close it; None where the kind does not say that this is quick.
+
+        Returns each behavior's spec, and its spaces in the environment's own terms where it has such.
 
         Raises:
             MlhooksError: it cannot be made.
@@ -207,7 +211,8 @@ class EnvironmentFactory:
         try:
             if not env.behavior_specs:
                 env.reset()
-            return dict(env.behavior_specs)
+            spaces = spaces_of(env)
+            return {name: (spec, spaces.get(name)) for name, spec in env.behavior_specs.items()}
         finally:
             close(env, "The environment")
 

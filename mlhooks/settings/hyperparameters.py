@@ -50,6 +50,9 @@ class OnPolicyHyperparameters(HyperparameterSettings):
     max_grad_norm: float | None = extension(
         None, gt=0, description="Clip the norm of the gradient to this; null leaves it alone."
     )
+    normalize_rewards: bool = extension(
+        False, description="Divide rewards by the running standard deviation of their discounted sums."
+    )
 
 
 class OffPolicyHyperparameters(HyperparameterSettings):

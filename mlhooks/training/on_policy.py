@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlhooks.errors import NonFiniteError
+from mlhooks.nn.normalizer import Normalizer
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.advantages import generalized_advantages, next_values
 from mlhooks.training.batch import Batch
 from mlhooks.training.optimizer import ActorCriticOptimizer
 from mlhooks.training.store import End
 from mlhooks.training.trainer import Trainer
+
+MOST_REWARD = 10.0
+"""What normalized rewards are clipped to, as in Stable-Baselines3's `VecNormalize`."""
 
 
 class OnPolicyTrainer(Trainer):
@@ -25,6 +29,11 @@ class OnPolicyTrainer(Trainer):
     """
 
     optimizer: ActorCriticOptimizer
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        normalized = getattr(self.settings.hyperparameters, "normalize_rewards", False)
+        self.return_normalizer = Normalizer(len(self.reward_signals)) if normalized else None
 
     @classmethod
     def store_rows(cls, settings: TrainerSettings) -> int:
@@ -98,6 +107,8 @@ class OnPolicyTrainer(Trainer):
         for index, signal in enumerate(self.reward_signals):
             rewards[rows, index] = signal.rewards(experience).cpu().numpy()
         gamma = np.array([signal.gamma for signal in self.reward_signals], np.float32)
+        if self.return_normalizer is not None:
+            rewards = self._normalized(rewards, gamma)
         following = next_values(store, values, final_values)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is named below
             advantages = generalized_advantages(store, rewards, values, following, gamma, self.lambd)
@@ -113,6 +124,28 @@ class OnPolicyTrainer(Trainer):
             returns=self.tensor(parts["value estimate"] + parts["advantage"]),
             advantages=self.tensor(np.dot(parts["advantage"], np.full_like(gamma, 1.0 / len(gamma)))),  # their mean
         )
+
+    def _normalized(self, rewards: np.ndarray, gamma: np.ndarray) -> np.ndarray:
+        """Rewards [rows, signals] over the deviation of their discounted sums, this rollout's included, times strength.
+
+        As in Stable-Baselines3's `VecNormalize`, but that the sums run from each row to the end of its trajectory or
+        rollout, instead of from the episode's beginning to the row.
+        """
+        assert self.return_normalizer is not None
+        for index, signal in enumerate(self.reward_signals):  # before anything that is not finite gets into the sums
+            self._check_finite_parts(signal.name, {"reward": rewards[:, index]})
+        nothing = np.zeros_like(rewards)
+        sums = generalized_advantages(self.store, rewards, nothing, nothing, gamma, 1.0)
+        self.return_normalizer.update(sums[self.store.complete_rows()])
+        _, scale = self.return_normalizer.shift_scale()
+        strength = np.array([abs(signal.strength) for signal in self.reward_signals], np.float32)
+        normalized: np.ndarray = np.clip(rewards * scale, -MOST_REWARD, MOST_REWARD) * strength
+        return normalized
+
+    def modules(self) -> dict[str, nn.Module]:
+        """All modules that a checkpoint holds, by name; with normalized rewards also what those are divided by."""
+        own = {} if self.return_normalizer is None else {"return_normalizer": self.return_normalizer}
+        return super().modules() | own
 
     def _estimated(self, features: Tensor) -> Tensor:
         """Values [rows in use, signals]; what acting encoded for a critic on the same encoder is not encoded again."""

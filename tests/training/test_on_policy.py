@@ -3,10 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 
 from mlhooks import hookimpl
-from tests.scripted import config, train
+from tests.scripted import Corridor, Env, config, train
 
 NORMALIZED = config(
     "3DBall",
@@ -15,6 +17,75 @@ NORMALIZED = config(
     hyperparameters={"batch_size": 300, "buffer_size": 300, "num_epoch": 1},
     network_settings={"normalize": True},
 )
+
+
+class Kept:
+    """Keeps the batches that minibatches are taken of."""
+
+    def __init__(self) -> None:
+        self.batches: list[Any] = []
+
+    @hookimpl
+    def behavior_added(self, trainer: Any) -> None:
+        self.trainer, rollout = trainer, trainer.rollout
+        trainer.rollout = lambda: (self.batches.append(rollout()), self.batches[-1])[1]
+
+
+class Paid(Corridor):
+    """A corridor of one agent whose rewards are `factor` times other ones, and are kept."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__(agents=1, corrupt=self.pay)
+        self.factor, self.paid = factor, []
+
+    def pay(self, step: int, obs: Any, reward: np.ndarray) -> None:
+        reward[:] = self.factor * (0.5 * reward + np.sin(step))
+        self.paid.append(float(reward[0]))
+
+
+def normalized(strength: float = 1.0, **hyperparameters: Any) -> dict[str, Any]:
+    return config(
+        "Corridor",
+        "test:x",
+        hyperparameters={"normalize_rewards": True, **hyperparameters},
+        reward_signals={"extrinsic": {"gamma": 0.9, "strength": strength}},
+    )
+
+
+@pytest.mark.parametrize("strength", [1.0, -0.5])
+def test_normalized_rewards_are_divided_by_the_deviation_of_all_discounted_sums_so_far(
+    tmp_path: Path, strength: float
+) -> None:
+    env, kept = Paid(), Kept()
+    train(normalized(strength, lambd=1.0), tmp_path, Env(lambda: env), kept)
+    episodes = np.array(env.paid[:600]).reshape(120, 5)
+    discounts = np.triu(0.9 ** np.maximum(np.arange(5) - np.arange(5)[:, None], 0))
+    sums = episodes @ discounts.T  # what follows each step until the episode ends, [episodes, steps]
+    assert len(kept.batches) == 6
+    for rollout, batch in enumerate(kept.batches):
+        seen = sums[: 20 * (rollout + 1)]
+        wanted = strength * sums[20 * rollout : 20 * (rollout + 1)].ravel() / seen.std()
+        # A lambda of 1 and episodes within a rollout leave nothing of the critic's estimates in returns.
+        np.testing.assert_allclose(batch.returns[:, 0].numpy(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_normalized_rewards_make_the_unit_of_rewards_mean_nothing(tmp_path: Path) -> None:
+    ends = []
+    for factor in (1.0, 1024.0):
+        run = train(normalized(), tmp_path / str(factor), Env(lambda factor=factor: Paid(factor)))
+        ends.append(run.trainers["Corridor"].modules()["policy.actor"].state_dict())
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_rare_rewards_are_clipped_when_they_are_normalized(tmp_path: Path) -> None:
+    class Rare(Paid):
+        def pay(self, step: int, obs: Any, reward: np.ndarray) -> None:
+            reward[:] = float(step == 55)
+
+    kept = Kept()
+    train(normalized(), tmp_path, Env(Rare), kept)
+    assert max(float(batch.returns.max()) for batch in kept.batches) <= 10.5  # with the critic's first estimates
+    assert float(kept.batches[0].returns.max()) > 5.0
 
 
 def test_first_rollout_is_learned_from_by_normalized_features(tmp_path: Path) -> None:

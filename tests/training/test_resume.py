@@ -16,7 +16,12 @@ from mlhooks.training.checkpoints import CheckpointFolder, read_state
 from mlhooks.training.run import Run
 from tests.scripted import Env, config, train
 
-BALLS = config("3DBall", "sim:3DBall", max_steps=3000, hyperparameters={"batch_size": 60, "buffer_size": 300})
+BALLS = config(
+    "3DBall",
+    "sim:3DBall",
+    max_steps=3000,
+    hyperparameters={"batch_size": 60, "buffer_size": 300, "normalize_rewards": True},
+)
 
 
 def digest(folder: Path, step: int, behavior: str = "3DBall") -> str:
