@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import statistics
 import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mlhooks.plugin import PluginManager, Run, RunOutcome, StatsSummary, Trainer
 
 REWARD_KEY = "Environment/Cumulative Reward"
+EVALUATED_REWARD_KEY = "Evaluation/Cumulative Reward"
 FILES_SHOWN = 6
 _WORDS = re.compile(r"\([^()]*\)\S*|\S+")  # what stands in brackets stays together
 
@@ -103,7 +105,7 @@ class ConsoleWriter:
     @hookimpl
     def write_stats(self, category: str, values: Mapping[str, StatsSummary], step: int) -> None:
         """Say where the behavior stands."""
-        if self._quiet:
+        if self._quiet or EVALUATED_REWARD_KEY in values:  # which `evaluation_finished` tells
             return
         now = time.monotonic()
         marked, marked_step = self._marks.get(category, (self._started, step))
@@ -118,6 +120,22 @@ class ConsoleWriter:
                 (f"elapsed {clock(now - self._started)}", "dim"),
             ]
         )
+
+    @hookimpl
+    def evaluation_finished(self, run: Run, behavior_name: str, step: int, returns: Sequence[float]) -> None:
+        """Say what an evaluation came to, and whether it is the best so far."""
+        best = run.evaluations.best.get(behavior_name)
+        mean, deviation = statistics.fmean(returns), statistics.pstdev(returns)
+        parts = [
+            (behavior_name, "bold cyan"),
+            (f"step {step:,}", ""),
+            (f"evaluation: mean reward {decimal(mean)} ± {decimal(deviation)} ({_episodes(len(returns))})", "magenta"),
+        ]
+        if best is not None:
+            is_best = best.step == step
+            best_so_far = f"the best is {decimal(best.mean_reward)} at step {best.step:,}"
+            parts.append(("the best so far", "green") if is_best else (best_so_far, "dim"))
+        self._say(parts)
 
     def _reward_parts(self, category: str, rewards: StatsSummary | None) -> list[Part]:
         if rewards is None or not rewards.num:
@@ -157,6 +175,7 @@ class ConsoleWriter:
             if "checkpoint" in outcome.files and not again:
                 self._say_words(resume)
         rows = [] if run.inference else [(name, _result(trainer)) for name, trainer in run.trainers.items()]
+        rows += [(name, _best(best.step, best.mean_reward)) for name, best in run.evaluations.best.items()]
         self._say_aligned([*rows, *_file_rows(outcome.files, self._folder)])
 
     def _say_aligned(self, rows: Sequence[tuple[str, str]]) -> None:
@@ -257,6 +276,14 @@ def _result(trainer: Trainer) -> str:
     if trainer.mean_reward is None:
         return text
     return f"{text}, {last_episodes(trainer.mean_reward)}"
+
+
+def _best(step: int, mean_reward: float) -> str:
+    return f"best policy at step {step:,}, mean reward {decimal(mean_reward)} (its evaluation)"
+
+
+def _episodes(count: int) -> str:
+    return "1 episode" if count == 1 else f"{count:,} episodes"
 
 
 def _file_rows(files: Mapping[str, Sequence[Any]], start: Path) -> list[tuple[str, str]]:

@@ -20,7 +20,8 @@ from mlhooks.signals import shielded
 if TYPE_CHECKING:
     from mlhooks.plugin import PluginManager, Run, RunOutcome, StatsSummary, Trainer
 
-REWARD_KEY = "Environment/Cumulative Reward"
+CURVES = {"Environment/Cumulative Reward": "{}", "Evaluation/Cumulative Reward": "{}, evaluated"}
+"""Keys of mean rewards, and what their curves are called."""
 TIMEOUT_SECONDS = 120  # the very first import of matplotlib lists the fonts of the machine, which can take long
 
 logger = logging.getLogger("mlhooks")
@@ -55,19 +56,23 @@ class CurveWriter:
         if not (self._active and run.resumed):
             return
         for row in read_rows(run.path / STATS_NAME):
-            reward = row["values"].get(REWARD_KEY)
-            if row["category"] == behavior_name and row["step"] <= trainer.step and reward:
+            if row["category"] != behavior_name or row["step"] > trainer.step:
+                continue
+            for key, curve in CURVES.items():
+                if not (reward := row["values"].get(key)):
+                    continue
                 with contextlib.suppress(
                     LookupError, TypeError, ValueError, OverflowError
                 ):  # a damaged line is passed over
-                    self._add_point(behavior_name, row["step"], float(reward["mean"]), float(reward["std"]))
+                    point = row["step"], float(reward["mean"]), float(reward["std"])
+                    self._add_point(curve.format(behavior_name), *point)
 
     @hookimpl
     def write_stats(self, category: str, values: Mapping[str, StatsSummary], step: int) -> None:
-        """Keep the point of this summary period, if an episode ended in it."""
-        reward = values.get(REWARD_KEY)
-        if self._active and reward is not None:
-            self._add_point(category, step, reward.mean, reward.std)
+        """Keep the point of this summary period, if an episode ended in it, or of this evaluation."""
+        for key, curve in CURVES.items():
+            if self._active and (reward := values.get(key)) is not None:
+                self._add_point(curve.format(category), step, reward.mean, reward.std)
 
     def _add_point(self, category: str, step: int, mean: float | None, std: float | None) -> None:
         if mean is not None and std is not None and math.isfinite(mean) and math.isfinite(std):

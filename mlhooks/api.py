@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from mlhooks.envs.references import reference_to
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.example_configs import examples_folder, find_config
 from mlhooks.general_settings import choose, refuse_other_type
+from mlhooks.names import BEST_POLICIES
 from mlhooks.plugin_sources import Candidate
 from mlhooks.plugins import PluginManager, load_plugins
 from mlhooks.settings import (
@@ -68,6 +69,8 @@ def train(
     strict_plugins: bool = False,
     trace_hooks: bool = False,
     episodes: int | None = None,
+    eval_every: int | None = None,
+    policy: Literal["last", "best"] = "last",
 ) -> Run:
     """Train as `mlhooks run` does, until `max_steps`, Ctrl-C or a failure.
 
@@ -92,9 +95,12 @@ def train(
         strict_plugins: let every failure of a plugin end the run, as `--strict-plugins`.
         trace_hooks: write every hook call to stderr, as `--trace-hooks`.
         episodes: with inference, how many episodes of each behavior to run.
+        eval_every: agent steps between evaluations of each behavior, as `--eval-every`.
+        policy: with inference, whether the last policy of the run acts or the best one of its evaluations.
 
     Returns:
-        The run: `run.outcome`, `run.path`, `run.trainers`, and `run.evaluation` with inference.
+        The run: `run.outcome`, `run.path`, `run.trainers`, `run.evaluations.best` with the best evaluated policies,
+        and `run.evaluation` with inference.
 
     Raises:
         SettingsError, UsageError: nothing was started.
@@ -108,6 +114,7 @@ def train(
         "env_settings.seed": seed,
         "checkpoint_settings.resume": resume or None,
         "checkpoint_settings.force": force or None,
+        "behaviors.*.evaluation.interval": eval_every,
     }
     started_in = Path.cwd()  # before any plugin can change it
     flags = {key: value for key, value in given.items() if value is not None} | dict(flags or {})
@@ -140,11 +147,13 @@ def train(
     options.checkpoint_settings.anchor(started_in)
     if episodes is not None and not options.checkpoint_settings.inference:
         raise UsageError("--episodes ends a run with --inference; for training, set max_steps.")
+    if policy != "last" and not options.checkpoint_settings.inference:
+        raise UsageError("--policy best is for --inference; a run that is resumed goes on with the last policy.")
     with claimed_folder(options) as folder:
         make_factory(options, manager).check()  # before anything is written, or removed by --force
         check_folder(options, folder)
         manager.configure(options)
-        run = Run(options, manager, episodes=episodes, folder=folder, started_in=started_in)
+        run = Run(options, manager, episodes=episodes, folder=folder, started_in=started_in, policy=policy)
         run.configuration = described
         run.execute()
     return run
@@ -197,6 +206,7 @@ def load(
     path: str | Path,
     behavior: str | None = None,
     *,
+    best: bool = False,
     plugins: Sequence[object] = (),
     plugin_names: Sequence[str | Path] | Path = (),
     plugins_dir: str | Path | None = None,
@@ -209,14 +219,15 @@ def load(
     Args:
         path: a run's folder, or a `.pt` file that a run wrote.
         behavior: which behavior, where a folder holds several.
+        best: of a folder, take the best policy of the run's evaluations in place of the newest checkpoint.
         plugins: plugin objects to register besides the installed ones.
         plugin_names: names as `-p` takes them.
         plugins_dir: a folder of .py files to load as plugins, as `--plugins-dir`.
 
     Raises:
         CheckpointError: there is no checkpoint there, it is damaged, or another tool wrote it.
-        UsageError: the folder holds several behaviors and none or an unknown one is named; or a plugin lies in the
-            folder of a run.
+        UsageError: the folder holds several behaviors and none or an unknown one is named, or `best` is said of a file;
+            or a plugin lies in the folder of a run.
     """
     path = Path(path)
     own = [path] if path.is_dir() else []
@@ -230,8 +241,10 @@ def load(
     manager = load_plugins(names=_texts(plugin_names), plugins_dir=folder, around=around)
     for plugin in plugins:
         manager.register(plugin)
+    if best and path.is_file():
+        raise UsageError(f"{path} is a file, and best=True chooses among those of a run's folder: leave it out.")
     if path.is_dir():
-        behaviors = _newest(path)
+        behaviors = _best(path) if best else _newest(path)
         if behavior is None and len(behaviors) == 1:
             (behavior,) = behaviors
         if behavior not in behaviors:
@@ -239,6 +252,17 @@ def load(
         path = behaviors[behavior]
     with loading_from(Path(path), manager):
         return _loaded(read_state(Path(path)), manager)
+
+
+def _best(folder: Path) -> dict[str, Path]:
+    """Return the best policies of a run's behaviors, also of a run that was killed before its first checkpoint."""
+    found = {str(read_state(path)["mlhooks"].get("behavior")): path for path in sorted(folder.glob(BEST_POLICIES))}
+    if not found:
+        raise CheckpointError(
+            f"{folder} holds no best policy, because no evaluation of a run kept one there: train with --eval-every N "
+            "(eval_every=N), or take the last policy (best=False)."
+        )
+    return found
 
 
 def _newest(folder: Path) -> dict[str, Path]:

@@ -199,6 +199,15 @@ def update_finished(trainer: Trainer, step: int, losses: Mapping[str, float]) ->
 
 
 @hookspec
+def evaluation_finished(run: Run, behavior_name: str, step: int, returns: Sequence[float]) -> None:
+    """Observe an evaluation of a behavior while it is trained, with the returns of the episodes that count.
+
+    Called after `write_stats` got them as `Evaluation/Cumulative Reward`; `run.evaluations.best[behavior_name]` is the
+    best policy so far, which may be this one. Set `run.stop.requested` to end the run. A failure is contained.
+    """
+
+
+@hookspec
 def checkpoint_saved(trainer: Trainer, checkpoint: Checkpoint) -> None:
     """Observe a checkpoint of one behavior, after its files are durable and the manifest names them.
 

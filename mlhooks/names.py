@@ -6,6 +6,8 @@ from pathlib import Path
 
 MANIFEST = Path("run_logs", "training_status.json")
 """The manifest, in the folder of a run."""
+BEST_POLICIES = "*.best.policy.pt"
+"""The best policies of evaluations, in the folder of a run."""
 
 _FORBIDDEN = frozenset('<>:"/\\|?*%')
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
@@ -23,6 +25,11 @@ def file_name(behavior_name: str) -> str:
     if text.partition(".")[0].lower() in _DEVICES:
         bad[0] = True
     return "".join(_encode(char) if is_bad else char for char, is_bad in zip(text, bad, strict=True)) or "%"
+
+
+def best_stem(folder: Path, behavior_name: str) -> Path:
+    """Return how the paths of a behavior's best models begin, in the folder of a run."""
+    return folder / f"{file_name(behavior_name)}.best"
 
 
 def _encode(char: str) -> str:

@@ -41,6 +41,7 @@ FLAGS = {
     **dict.fromkeys(("exp-name", "exp-id", "name", "id", "experiment", "run-name"), "--run-id"),
     **dict.fromkeys(("eval", "evaluate", "play", "test", "watch", "enjoy", "no-train"), "--inference"),
     **dict.fromkeys(("n-eval-episodes", "eval-episodes", "num-episodes", "n-episodes"), "--inference --episodes"),
+    **dict.fromkeys(("eval-freq", "eval-frequency", "eval-interval", "evaluate-every"), "--eval-every"),
     **dict.fromkeys(("continue", "load-last-checkpoint", "load-checkpoint"), "--resume"),
     **dict.fromkeys(("trained-agent", "load-from", "init-from", "pretrained"), "--initialize-from"),
     **dict.fromkeys(("overwrite",), "--force"),
@@ -60,8 +61,10 @@ ARGUMENTS = {
     **dict.fromkeys(("track", "wandb", "tensorboard"), "statistics for TensorBoard are written to the results anyway"),
     **dict.fromkeys(("progress", "progress-bar"), "a terminal shows a progress bar anyway"),
     **dict.fromkeys(("quiet", "silent"), "say -p no:console"),
+    **dict.fromkeys(("load-best", "best", "best-model"), "say --inference --policy best"),
     **dict.fromkeys(
-        ("policy",), "the network stands in network_settings, as in --set 'behaviors.*.network_settings.num_layers=2'"
+        ("policy-kwargs",),
+        "the network stands in network_settings, as in --set 'behaviors.*.network_settings.num_layers=2'",
     ),
 }
 """Flags of other tools that no flag stands for, and what to say."""

@@ -66,6 +66,22 @@ def _run_options() -> list[SectionOption]:
             metavar="N",
             type=click.IntRange(min=1),
         ),
+        _flag(
+            "Run",
+            "--policy",
+            None,
+            "With --inference: the last policy of the run, or the best one of its evaluations. [last]",
+            type=click.Choice(["last", "best"]),
+            default="last",
+        ),
+        _flag(
+            "Run",
+            "--eval-every",
+            "behaviors.*.evaluation.interval",
+            "Evaluate each behavior every N agent steps, in an environment of its own, and keep the best policy.",
+            metavar="N",
+            type=click.IntRange(min=1),
+        ),
         _switch(
             "Run",
             "--deterministic",
@@ -246,6 +262,7 @@ def _run(**values: Any) -> None:
         strict_plugins=values["strict_plugins"],
         trace_hooks=values["trace_hooks"],
         episodes=values["episodes"],
+        policy=values["policy"],
     )
     outcome = result.outcome
     if result.evaluation is not None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import numpy as np
+
 from mlhooks.answers import checked
 from mlhooks.describing import described, named, text_of, with_article
 from mlhooks.envs.closing import close
@@ -31,6 +33,14 @@ if TYPE_CHECKING:
 _USED = ("behavior_specs", "reset", "step", "get_steps", "set_actions", "close")
 """What a run uses of a `BaseEnv`."""
 
+MOST_AREAS = 16
+"""Copies of an environment that evaluations make at most, because some are large."""
+
+
+def evaluation_seed(seed: int) -> int:
+    """Return the seed of evaluations of a run with this seed."""
+    return int(np.random.SeedSequence([seed, *b"evaluation"]).generate_state(1)[0])
+
 
 @dataclass(frozen=True)
 class EnvironmentKind:
@@ -46,7 +56,8 @@ class EnvironmentKind:
         interfaces: those of Python classes whose environments this kind runs, too, as `--env corridor.py:Corridor`
             names them.
         quick: whether making an environment takes little time and changes nothing. A run without a configuration then
-            makes one first, to choose settings by what it shows.
+            makes one first, to choose settings by what it shows, and each evaluation makes one, with the same seed;
+            otherwise one is kept for all evaluations, and reset for each.
         takes_areas: called as `takes_areas(name, options)`; whether `num_areas` may be more than one. Without a
             configuration there are then as many as the trainer type learns well from.
         names: returns names that may stand behind the scheme, for hints and completion.
@@ -156,16 +167,16 @@ class EnvironmentFactory:
         if not isinstance(self.make, EnvironmentKind):
             return
         try:
-            self._ask(self.make.check)
+            self._ask(self.make.check, self.options.with_evaluation())
         except MlhooksError as error:
             if self.hint is not None and error.exit_code == UsageError.exit_code and (hint := self.hint()):
                 what = getattr(error, "what", None)  # without the advice that does not help here
                 raise UsageError(f"{what or error}{'.' if what else ''} {hint}") from error
             raise
 
-    def _ask(self, question: Callable[[Any, RunOptions], Any]) -> Any:
+    def _ask(self, question: Callable[[Any, RunOptions], Any], options: RunOptions | None = None) -> Any:
         try:
-            return question(self.name, self.options)
+            return question(self.name, options or self.options)
         except (MlhooksError, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -195,6 +206,25 @@ class EnvironmentFactory:
         tell = self.make.takes_areas if isinstance(self.make, EnvironmentKind) else None
         return tell is not None and bool(self._ask(tell))
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether the kind says that making an environment takes little time and changes nothing."""
+        return isinstance(self.make, EnvironmentKind) and self.make.quick
+
+    def for_evaluation(self, episodes: int) -> EnvironmentFactory:
+        """Return what makes environments for evaluations: with a seed of their own, and an area for each episode.
+
+        Args:
+            episodes: the most that are wanted of one behavior. Where the kind does not say that there may be several
+                areas, there are as many as in training.
+        """
+        options = self.options.model_copy(deep=True)
+        env = options.env_settings
+        env.seed = evaluation_seed(env.seed)
+        if self.takes_areas():
+            env.num_areas = min(episodes, MOST_AREAS)
+        return replace(self, options=options)
+
     def look(self) -> dict[str, tuple[BehaviorSpec, Spaces | None]] | None:
         """Make an environment to see its behaviors, and close it; None where the kind does not say that this is quick.
 
@@ -203,7 +233,7 @@ class EnvironmentFactory:
         Raises:
             MlhooksError: it cannot be made.
         """
-        if not (isinstance(self.make, EnvironmentKind) and self.make.quick):
+        if not self.is_quick:
             return None
         options = self.options.model_copy(deep=True)
         options.env_settings.num_areas, options.env_settings.seed = 1, max(0, options.env_settings.seed)

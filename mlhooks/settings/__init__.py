@@ -16,6 +16,7 @@ from mlhooks.settings.environment_parameters import (
     ParameterRandomizationSettings,
     UniformSettings,
 )
+from mlhooks.settings.evaluation import EvaluationSettings
 from mlhooks.settings.findings import Finding
 from mlhooks.settings.hyperparameters import (
     HyperparameterSettings,
@@ -62,6 +63,7 @@ __all__ = [
     "EngineSettings",
     "EnvironmentParameterSettings",
     "EnvironmentSettings",
+    "EvaluationSettings",
     "Finding",
     "GAILSettings",
     "GaussianSettings",

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from mlhooks.settings.base import Problem, SettingsModel, derived
+from mlhooks.settings.base import Problem, SettingsModel, derived, extension
+from mlhooks.settings.evaluation import EvaluationSettings
 from mlhooks.settings.hyperparameters import HyperparameterSettings, OnPolicyHyperparameters
 from mlhooks.settings.network import NetworkSettings
 from mlhooks.settings.paths import PathText
@@ -74,6 +75,9 @@ class TrainerSettings(SettingsModel):
     self_play: SelfPlaySettings | None = Field(default=None, description="Train against past selves; null for no.")
     behavioral_cloning: BehavioralCloningSettings | None = Field(
         default=None, description="Imitate a demonstration; null for no."
+    )
+    evaluation: EvaluationSettings | None = extension(
+        None, description="Try the policy in an environment apart while it is trained, and keep the best one."
     )
 
     @field_validator("init_path", mode="before")

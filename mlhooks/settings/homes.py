@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from mlhooks.settings.base import SettingsModel
 from mlhooks.settings.behaviors import BehavioralCloningSettings, SelfPlaySettings, TrainerSettings
+from mlhooks.settings.evaluation import EvaluationSettings
 from mlhooks.settings.findings import KeyPath, dotted
 from mlhooks.settings.hyperparameters import HyperparameterSettings
 from mlhooks.settings.network import MemorySettings, NetworkSettings
@@ -73,6 +74,7 @@ class Homes:
                 (("reward_signals", "extrinsic"), [RewardSignalSettings]),
                 (("self_play",), [SelfPlaySettings]),
                 (("behavioral_cloning",), [BehavioralCloningSettings]),
+                (("evaluation",), [EvaluationSettings]),
             ]
         )
         sections = {

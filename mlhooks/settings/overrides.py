@@ -16,7 +16,11 @@ from mlhooks.settings.yaml_source import Document, parse_yaml
 from mlhooks.settings.yaml_values import MAX_DEPTH
 
 _PART = re.compile(r'"([^"]*)"|\'([^\']*)\'|([^."\'=]+)')
-_FLAGS = {"env_settings.env_path": "--env", "torch_settings.device": "--torch-device"}
+_FLAGS = {
+    "behaviors.*.evaluation.interval": "--eval-every",
+    "env_settings.env_path": "--env",
+    "torch_settings.device": "--torch-device",
+}
 EVERY = "*"
 """In the place of a behavior name: every behavior of the file, and default_settings."""
 

@@ -13,6 +13,7 @@ from mlhooks.errors import SettingsError
 from mlhooks.settings.base import Problem, SettingsModel, extension
 from mlhooks.settings.behaviors import TrainerSettings
 from mlhooks.settings.environment_parameters import FLOAT32, INT32, EnvironmentParameterSettings
+from mlhooks.settings.evaluation import EvaluationSettings
 from mlhooks.settings.findings import Finding, error_from, nearest
 from mlhooks.settings.origin import Origin
 from mlhooks.settings.paths import PathText, RunId
@@ -194,6 +195,20 @@ class RunOptions(SettingsModel):
             except KeyError:
                 raise self._not_listed(behavior_name) from None
         return fallback.model_copy(deep=True)
+
+    @property
+    def evaluations(self) -> list[EvaluationSettings]:
+        """How behaviors are evaluated while they are trained; nothing with inference."""
+        entries = [*self.behaviors.values(), self.default_settings or self._fallback]
+        found = [entry.evaluation for entry in entries if entry is not None and entry.evaluation is not None]
+        return [] if self.checkpoint_settings.inference else found
+
+    def with_evaluation(self) -> RunOptions:
+        """Return the options with the environment of evaluations counted as one more worker, if there are any."""
+        env = self.env_settings
+        if not self.evaluations or env.env_path is None:  # The Unity Editor is a single one.
+            return self
+        return self.model_copy(update={"env_settings": env.model_copy(update={"num_envs": env.num_envs + 1})})
 
     def _not_listed(self, behavior_name: str) -> SettingsError:
         near = nearest(behavior_name, self.behaviors)

@@ -9,7 +9,14 @@ from typing import Any
 
 from mlhooks.errors import MlhooksError, SettingsError, UsageError
 from mlhooks.plugins import PluginManager
-from mlhooks.settings import Finding, LoadedOptions, RunOptions, SettingsRegistry, load_run_options
+from mlhooks.settings import (
+    Finding,
+    LoadedOptions,
+    RunOptions,
+    SettingsRegistry,
+    TrainerSettings,
+    load_run_options,
+)
 from mlhooks.settings.configuration import Configuration, Source
 from mlhooks.settings.findings import KeyPath, error_from, in_order, nearest
 from mlhooks.settings.run_options import EnvironmentSettings
@@ -66,6 +73,7 @@ def admit(
         ("checkpoint_settings", "run_id"): partial(_refuse_long_names, options),
         ("torch_settings", "device"): partial(_refuse_device, options),
         ("env_settings", "env_path"): partial(_refuse_environment, options, plugins),
+        ("evaluation",): partial(_refuse_evaluation_in_the_editor, options),
     }
     refused: dict[KeyPath, MlhooksError] = {}
     for key, look in looks.items():
@@ -112,6 +120,26 @@ def _refuse_environment(options: RunOptions, plugins: PluginManager) -> None:
     names = factory.behavior_names()
     if names is not None:
         refuse_other_behaviors(options, names)
+
+
+def _refuse_evaluation_in_the_editor(options: RunOptions) -> None:
+    if options.env_settings.env_path is not None or not options.evaluations:
+        return
+    entries: dict[KeyPath, TrainerSettings | None] = {("behaviors", name): e for name, e in options.behaviors.items()}
+    entries["default_settings",] = options.default_settings
+    raise error_from(
+        SettingsError,
+        [
+            Finding(
+                severity="error",
+                message="an evaluation needs an environment beside that of training, and the Unity Editor is a single "
+                "one: build a player and name it by --env, or remove the evaluation",
+                **options._origin.place((*path, "evaluation"), of_key=True),
+            )
+            for path, entry in entries.items()
+            if entry is not None and entry.evaluation is not None
+        ],
+    )
 
 
 def refuse_other_behaviors(options: RunOptions, names: Sequence[str]) -> None:

@@ -90,7 +90,9 @@ def pack(value: Any) -> Any:
         CheckpointError: there is anything else in it, which could be saved and never be loaded.
     """
     if isinstance(value, np.ndarray):
-        return {"__array__": torch.from_numpy(np.ascontiguousarray(value))}
+        # Strides of an empty array may be any, and a file would tell equal states apart by them.
+        plain = np.ascontiguousarray(value) if value.size else np.empty(value.shape, value.dtype)
+        return {"__array__": torch.from_numpy(plain)}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):

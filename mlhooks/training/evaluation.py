@@ -1,4 +1,4 @@
-"""Counting episodes of a policy that is only used."""
+"""Counting episodes of a policy that is only used: with inference, and in evaluations while it is trained."""
 
 from __future__ import annotations
 
@@ -19,27 +19,46 @@ class Evaluation:
 
     Attributes:
         returns: behavior name -> the returns of its episodes that count.
+        lengths: behavior name -> their lengths in decisions, where these are told.
     """
 
     def __init__(self, episodes: int | None) -> None:
         self.episodes = episodes
         self.returns: dict[str, list[float]] = {}
+        self.lengths: dict[str, list[int]] = {}
         self._counted: Counter[tuple[str, int]] = Counter()
         self._agents: dict[str, int] = {}
 
     def watch(self, trainer: Trainer) -> None:
         """Count the episodes of a trainer's agents."""
-        self.returns[trainer.behavior_name] = []
-        trainer.episodes.listeners.append(lambda slots, returns: self._record(trainer, slots, returns))
-
-    def _record(self, trainer: Trainer, slots: np.ndarray, returns: np.ndarray) -> None:
         name = trainer.behavior_name
-        agents = self._agents.setdefault(name, trainer.pool.size)
-        for slot, episode_return in zip(slots.tolist(), returns.tolist(), strict=True):
+        self.expect(name)
+        trainer.episodes.listeners.append(lambda slots, returns: self.ended(name, trainer.pool.size, slots, returns))
+
+    def expect(self, name: str) -> None:
+        """Begin to count episodes of a behavior."""
+        self.returns[name], self.lengths[name] = [], []
+
+    def ended(
+        self, name: str, agents: int, slots: np.ndarray, returns: np.ndarray, lengths: np.ndarray | None = None
+    ) -> None:
+        """Take in episodes that ended together; those that are not among their agents' shares do not count.
+
+        Args:
+            name: of the behavior.
+            agents: how many there are; what counts is their number when the first episode ends.
+            slots: of the agents whose episodes ended, [ended].
+            returns: of these episodes.
+            lengths: of these episodes, in decisions.
+        """
+        agents = self._agents.setdefault(name, agents)
+        for index, slot in enumerate(slots.tolist()):
             share = None if self.episodes is None else (self.episodes + agents - 1 - slot) // agents
             if share is None or self._counted[name, slot] < share:
                 self._counted[name, slot] += 1
-                self.returns[name].append(episode_return)
+                self.returns[name].append(float(returns[index]))
+                if lengths is not None:
+                    self.lengths[name].append(int(lengths[index]))
 
     def __str__(self) -> str:
         """One line for each behavior."""

@@ -16,7 +16,7 @@ from mlagents_envs.base_env import BehaviorSpec
 from mlhooks.describing import described
 from mlhooks.envs.manager import Worker
 from mlhooks.errors import CheckpointError, UsageError
-from mlhooks.names import MANIFEST, file_name
+from mlhooks.names import MANIFEST, best_stem, file_name
 from mlhooks.places import shown_path
 from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
 from mlhooks.training.checkpoints import Checkpoint, CheckpointFolder, pack, read_state
@@ -79,6 +79,7 @@ class Persistence:
             files["checkpoint"] = [checkpoint.path for checkpoint in saved.values()]
             self._saved_at |= {name: checkpoint.step for name, checkpoint in saved.items()}
             self._export_beside(saved, write)
+            run.evaluations.export_best()
             for name, checkpoint in saved.items():
                 run.plugins.hook.checkpoint_saved(trainer=trainers[name], checkpoint=checkpoint)
         timers = run.path / "run_logs" / "timers.json"
@@ -104,6 +105,21 @@ class Persistence:
         for path in models:
             run.note_file(path)
         self.folder.end_export()
+        run.evaluations.export_best()
+        if best := [path for policy in run.evaluations.best.values() for path in policy.files]:
+            run.outcome.files["best model"] = best
+
+    def write_best(self, trainer: Trainer) -> list[Path]:
+        """Write the models of a trainer's best policy, in place of those of the best one before."""
+        stem = best_stem(self.run.path, trainer.behavior_name)
+        if self.folder.manifest["mlhooks"]:  # A manifest says that there is a checkpoint.
+            self.folder.begin_export([stem])
+        paths = self._export(trainer, stem)
+        for path in paths:
+            self.run.note_file(path)
+        if self.folder.manifest["mlhooks"]:
+            self.folder.end_export()
+        return paths
 
     def _export_beside(self, saved: Mapping[str, Checkpoint], write_again: Callable[[], object]) -> None:
         """Ask for models of what was saved, and name them in the manifest also if an exporter ends the run."""
@@ -129,6 +145,7 @@ class Persistence:
             "mlhooks": {"kind": "run"},
             "step": sum(trainer.step for trainer in self.run.trainers.values()),
             "curriculum": self.run.curriculum.state_dict(),
+            "evaluations": self.run.evaluations.state_dict(),
             "environments": self._environments(),
             "random": {
                 "python": random.getstate(),
@@ -155,7 +172,9 @@ class Persistence:
 
     def restore_trainers(self) -> None:
         """Make the trainers of the newest checkpoint; with inference, only with what acting needs."""
-        for name, path in self._newest["behaviors"].items():
+        self._restore_evaluations()
+        newest: dict[str, Path] = self._newest["behaviors"]
+        for name, path in (self._best(newest) if self.run.policy == "best" else newest).items():
             state, spec = self._of_behavior(name, path)
             trainer = self.run.make_trainer(name, spec)
             try:
@@ -174,6 +193,25 @@ class Persistence:
             self._saved_at[name] = trainer.step
             self.run.add_trainer(trainer)
 
+    def _best(self, newest: Mapping[str, Path]) -> dict[str, Path]:
+        """Return the best policies, and the newest checkpoints of behaviors that were not evaluated.
+
+        Raises:
+            UsageError: no behavior was.
+        """
+        stems = {name: best_stem(self.run.path, name) for name in newest}
+        best = {name: stem.with_name(f"{stem.name}.policy.pt") for name, stem in stems.items()}
+        found = {name: path if path.is_file() else newest[name] for name, path in best.items()}
+        if not any(path.is_file() for path in best.values()):
+            raise UsageError(
+                f"--policy best: {shown_path(self.run.path)} holds no best policy, because no evaluation kept one. "
+                "Train with --eval-every N, or let the last policy act (--policy last)."
+            )
+        for name in newest:
+            if found[name] == newest[name]:
+                logger.warning("Behavior %r was not evaluated while it was trained: its last policy acts.", name)
+        return found
+
     def _of_behavior(self, name: str, path: Path) -> tuple[dict[str, Any], BehaviorSpec]:
         """Read the state and spec of a behavior, whose file must be of the behavior that the manifest names."""
         state = read_state(path)
@@ -183,6 +221,11 @@ class Persistence:
                     f"it is of behavior {state['mlhooks']['behavior']!r}, and the manifest names it for {name!r}."
                 )
             return state, spec_from_dict(state["mlhooks"]["spec"])
+
+    def _restore_evaluations(self) -> None:
+        path = self._newest["run"]
+        with loading_from(path, self.run.plugins):
+            self.run.evaluations.load_state_dict(read_state(path).get("evaluations", {}))  # older ones have none
 
     def restore_curriculum(self) -> None:
         """Put the environment parameters into their lessons."""

@@ -9,6 +9,7 @@ import random
 import time
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -43,6 +44,7 @@ from mlhooks.training.curriculum import Curriculum
 from mlhooks.training.durable import write_durably, writing
 from mlhooks.training.environments import environment_name, make_factory
 from mlhooks.training.evaluation import Evaluation
+from mlhooks.training.evaluations import Evaluations
 from mlhooks.training.name_limits import refuse_long_behavior
 from mlhooks.training.outcome import RunOutcome
 from mlhooks.training.part_checks import check_update
@@ -69,6 +71,7 @@ class Run:
         episodes: with inference, the number of episodes of each behavior after which the run ends.
         folder: the folder of the run, held by the caller; without it nothing keeps other runs out.
         started_in: the folder to which relative paths of the options belong; the working directory without it.
+        policy: with inference, which policies of the run act.
 
     Attributes:
         path: the results folder of the run, absolute; run_id: its name; env_name: what `--env` names.
@@ -77,8 +80,10 @@ class Run:
         trainers: behavior name -> trainer, as behaviors appear.
         manager: what steps the environments, once they run.
         curriculum: the environment parameters and their lessons.
+        policy: with inference, which policies act: the last ones, or the best ones of evaluations.
         resumed, inference: whether the run goes on from a checkpoint, and whether it only acts.
         evaluation: with inference, the returns of finished episodes by behavior.
+        evaluations: those of the behaviors while they are trained, with the best policies.
         stop: set its `requested` to end the run as Ctrl-C does.
     """
 
@@ -90,6 +95,7 @@ class Run:
         episodes: int | None = None,
         folder: RunFolder | None = None,
         started_in: Path | None = None,
+        policy: Literal["last", "best"] = "last",
     ) -> None:
         checkpoint = options.checkpoint_settings
         self.options, self.plugins = options, plugins
@@ -100,6 +106,7 @@ class Run:
         self.path = self._folder.path
         self.inference = checkpoint.inference
         self.resumed = checkpoint.resume and not self.inference
+        self.policy = policy
         self.env_name = environment_name(options)
         self.seed: int = options.env_settings.seed
         self.trainers: dict[str, Trainer] = {}
@@ -109,6 +116,7 @@ class Run:
         self.stop = StopRequest(saves=not self.inference)
         self.outcome = RunOutcome()
         self.evaluation = Evaluation(episodes) if self.inference else None
+        self.evaluations = Evaluations(self)
         self._trainer_types = plugins.collect_mapping("get_trainer_types")
         self._threads = Threads(options.torch_settings.threads)
         self._device = device_named(options.torch_settings.device)
@@ -225,10 +233,14 @@ class Run:
 
     def _tell_that_it_is_complete(self) -> None:
         steps = [f"{name!r} is at step {t.step:,} of {t.settings.max_steps:,}" for name, t in self.trainers.items()]
+        reasons = [why for name in self.trainers if (why := self.evaluations.why_over(name))]
         logger.info(
-            "There is nothing left to train: %s. To go on, raise max_steps, as by --set behaviors.%s.max_steps=N.",
+            "There is nothing left to train: %s%s. To go on, raise %s, as by --set behaviors.%s.%s=N.",
             ", ".join(steps),
+            f" ({'; '.join(reasons)})" if reasons else "",
+            "what ended it" if reasons else "max_steps",
             next(iter(self.trainers)),
+            "evaluation.stop_at" if reasons else "max_steps",
         )
         self._persistence.write_models()
 
@@ -240,6 +252,7 @@ class Run:
             self._awaited.refuse_elsewhere(make_env.behavior_names(), self._busy())
         self.stop.at_once = True
         self.manager = self.plugins.hook.create_env_manager(options=self.options, make_env=make_env)
+        self.evaluations.open(make_env)
         self.stop.at_once = False
         if self.manager is None:
             raise PluginError("No plugin answered create_env_manager; unblock the built-in one or install another.")
@@ -289,6 +302,7 @@ class Run:
         self._threads.suit(trainer)
         self._computing.suit(trainer.modules().values(), threaded=trainer.settings.threaded)
         trainer.training = not self.inference and not trainer.done
+        self.evaluations.watch(trainer)
         self._summaries.watch(trainer)
         self.curriculum.watch(trainer)
         if self.evaluation is not None:
@@ -313,6 +327,8 @@ class Run:
         manager, timers, trainers = self.manager, self.timers, self.trainers
         worker_of, acting, stepping = cache(Worker), timers("act"), timers("env_step")
         named = False
+        if self.evaluations.evaluate_if_due():  # what a run that was interrupted then left undone
+            self._begin()
         while not self.stop.requested and not self._done():
             with acting:
                 for trainer in trainers.values():
@@ -337,10 +353,19 @@ class Run:
                 self._awaited.stepped(steps, self._busy())
             if self._silence.looks(steps):
                 self._silence.check(self._busy())
+            self.evaluations.evaluate_if_due()
             if self._begun:
                 self._persistence.save_if_due()
         for trainer in trainers.values():
-            self._report(trainer, trainer.settle())
+            self.settle(trainer)
+
+    def settle(self, trainer: Trainer) -> None:
+        """Finish an update of a trainer that goes on beside the environments' steps, and report it."""
+        self._report(trainer, trainer.settle())
+
+    def export_best(self, trainer: Trainer) -> list[Path]:
+        """Export the policy of a trainer as its best one, as `export_model` does; returns the files."""
+        return self._persistence.write_best(trainer)
 
     def _observe(self, step: WorkerStep, manager: EnvManager) -> None:
         """Hand what a worker sent to the trainers; a worker that sends what cannot be used is started again."""
@@ -362,14 +387,18 @@ class Run:
                     return
                 raise
         if not self._begun and self._awaited.begun:
-            self._begun = True
-            if self.resumed:
-                self._write_options()
+            self._begin()
         for key, value, aggregation in step.stats:
             # of values that replace each other, one environment's count, as in ML-Agents
             if aggregation is not StatsAggregationMethod.MOST_RECENT or step.worker.index == 0:
                 for trainer in self.trainers.values():
                     trainer.stats.add_stat(key, value, aggregation)
+
+    def _begin(self) -> None:
+        """Let the run save what it has from now on; one that is resumed has more now than its checkpoint."""
+        self._begun = True
+        if self.resumed:
+            self._write_options()
 
     def _lose(self, lost: WorkerLost) -> None:
         """Drop what a worker leaves unfinished that is being started again, or waits for a person to start it."""
@@ -390,7 +419,7 @@ class Run:
         for trainer in self.trainers.values():
             if trainer.training:
                 return False
-        return bool(self.trainers)
+        return bool(self.trainers) and not self.evaluations.due
 
     def _busy(self) -> list[str]:
         """Return the behaviors that are not done."""
@@ -434,6 +463,7 @@ class Run:
                 finally:  # a plugin's failure that ends the run does not cost what was learned
                     self._persistence.save_last()
         finally:
+            self.evaluations.close()
             if self.manager is not None:
                 close(self.manager, "The environment manager")
 

@@ -27,6 +27,7 @@ _OF_BEHAVIOR = re.compile(r"([^/]+)/(?:checkpoint\.pt|events\.out\.tfevents\.[^/
 _FIRST = re.compile(r"\.configuration\.yaml\.part|run_logs/Player-\d+\.log")  # Only a run has them, from its start on.
 _STATISTICS = {"category", "step", "values"}
 _MODEL = re.compile(r"([^/]+?)(?:\.policy\.pt|\.pt|\.onnx|\.nn)")
+_BEST = re.compile(r"([^/]+)\.best(?:\.policy\.pt|\.onnx|\.nn)")
 _RESOLVED = {"behaviors", "env_settings", "engine_settings", "checkpoint_settings", "torch_settings"}
 _MANY = 1000
 
@@ -163,7 +164,7 @@ def known(name: str, behaviors: Collection[str]) -> bool:
     name = name.removesuffix(".tmp")
     if name in FILES or _LOG.fullmatch(name):
         return True
-    of_behavior = (pattern.fullmatch(name) for pattern in (_CHECKPOINT, _OF_BEHAVIOR, _MODEL))
+    of_behavior = (pattern.fullmatch(name) for pattern in (_CHECKPOINT, _OF_BEHAVIOR, _MODEL, _BEST))
     return any(match is not None and match[1] in behaviors for match in of_behavior)
 
 

@@ -22,8 +22,9 @@ class Summaries:
         self._written_at: dict[str, int] = {}
 
     def watch(self, trainer: Trainer) -> None:
-        """Begin with a behavior, whose steps so far were summarized before."""
-        self._written_at[trainer.behavior_name] = trainer.step
+        """Begin with a behavior, whose steps so far were summarized before, but for those of a period that goes on."""
+        begun = trainer.step % trainer.settings.summary_freq if trainer.stats.state_dict() else 0
+        self._written_at[trainer.behavior_name] = trainer.step - begun
 
     def write_if_due(self, trainer: Trainer) -> None:
         """Write a summary when a behavior has passed a multiple of its `summary_freq`."""

@@ -61,6 +61,7 @@ def start_run(tmp_path):
             resumed=resumed,
             inference=inference,
             evaluation=Evaluation(None) if inference else None,
+            evaluations=SimpleNamespace(best={}),
             env_name="sim:3DBall",
             configuration="those of the example 3dball_ppo",
             finished=False,

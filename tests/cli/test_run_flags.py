@@ -56,6 +56,7 @@ def test_without_flags_the_configuration_decides_everything(api, tmp_path):
         "strict_plugins": False,
         "trace_hooks": False,
         "episodes": None,
+        "policy": "last",
     }
 
 

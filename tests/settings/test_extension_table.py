@@ -7,6 +7,7 @@ import pytest
 
 from mlhooks.plugins import load_plugins
 from mlhooks.settings import (
+    EvaluationSettings,
     HyperparameterSettings,
     NetworkSettings,
     RunOptions,
@@ -28,6 +29,7 @@ def registry() -> SettingsRegistry:
 def sections(registry: SettingsRegistry) -> Iterator[tuple[str, type[SettingsModel]]]:
     """Every section of the configuration that may hold extensions, and its key path."""
     yield "behaviors.NAME", TrainerSettings
+    yield "behaviors.NAME.evaluation", EvaluationSettings
     yield "behaviors.NAME.network_settings", NetworkSettings
     for name, model in registry.reward_signal_models().items():
         yield f"behaviors.NAME.reward_signals.{name}", model
@@ -45,7 +47,7 @@ def rows(registry: SettingsRegistry) -> list[str]:
     lines: dict[str, str] = {}
     for path, section, owner in found:
         for key, field in section.model_fields.items():
-            if is_extension(field):
+            if is_extension(field) or section is EvaluationSettings:  # which is one as a whole
                 default = "null" if field.default is None else str(field.default).lower()
                 row = f"| {allowed_values(field)} | {default} | {field.description} |"
                 name = f"`{path}.{key}`"
