@@ -216,12 +216,12 @@ class EnvironmentFactory:
 
         Args:
             episodes: the most that are wanted of one behavior. Where the kind does not say that there may be several
-                areas, there are as many as in training.
+                areas, or where somebody watches them, there are as many as in training.
         """
         options = self.options.model_copy(deep=True)
         env = options.env_settings
         env.seed = evaluation_seed(env.seed)
-        if self.takes_areas():
+        if self.takes_areas() and "render_mode" not in (env.env_kwargs or {}):
             env.num_areas = min(episodes, MOST_AREAS)
         return replace(self, options=options)
 
