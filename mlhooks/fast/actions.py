@@ -1,4 +1,4 @@
-"""What environments get."""
+"""Action tuples for environments, made without checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlhooks.fast.switch import is_plain
 
 
 class Unchecked(ActionTuple):  # type: ignore[misc]  # mlagents_envs ships no types
-    """An `ActionTuple` that is made in a third of the time, because its arrays are known to be right."""
+    """An `ActionTuple` that takes a third of the time to make, because the types of its arrays are not checked."""
 
     def __init__(self, continuous: np.ndarray, discrete: np.ndarray) -> None:
         self._continuous, self._discrete = continuous, discrete

@@ -31,7 +31,7 @@ class FlatParameters:
         self.parameters = list(dict.fromkeys(p for p in parameters if p.requires_grad))
         self.data = torch.cat([p.detach().reshape(-1) for p in self.parameters])
         self.grad = torch.zeros_like(self.data)
-        # on the CPU its memory as an array, on which numpy is faster than torch
+        # on the CPU, numpy is faster than torch on the same memory
         self._grad = self.grad.numpy() if self.grad.device.type == "cpu" and not is_plain() else None
         start = 0
         for p in self.parameters:
@@ -41,7 +41,7 @@ class FlatParameters:
             start = stop
 
     def norm(self) -> float:
-        """The Euclidean norm of the gradient."""
+        """Return the Euclidean norm of the gradient."""
         if self._grad is None:
             return float(torch.linalg.vector_norm(self.grad))
         return math.sqrt(float(np.vdot(self._grad, self._grad)))
@@ -54,22 +54,22 @@ class FlatParameters:
             self._grad *= np.float32(factor)
 
     def zero(self) -> None:
-        """Forget the gradient."""
+        """Set the gradient to 0."""
         if self._grad is None:
             self.grad.zero_()
         else:
             self._grad.fill(0.0)
 
     def __iter__(self) -> Iterator[nn.Parameter]:
-        """The parameters, as torch optimizers take them."""
+        """Iterate over the parameters, as torch optimizers do."""
         return iter(self.parameters)
 
 
 class Adam:
     """Adam (Kingma and Ba 2015, algorithm 1) on flat parameters.
 
-    It has the surface of a `torch.optim.Optimizer` that training uses, without its import of the compiler stack, which
-    costs every process more than a second and tens of megabytes.
+    It has the part of `torch.optim.Optimizer`'s interface that training uses. Importing `torch.optim` would load the
+    compiler stack of torch, which costs every process more than a second and tens of megabytes.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Adam:
         adam_step(flat.data, flat.grad, *moments, group["lr"], beta1, beta2, group["eps"], self.steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """Moments, step count and options."""
+        """Return moments, step count and options."""
         return {
             "steps": self.steps,
             "exp_avg": self.exp_avg,
@@ -98,7 +98,11 @@ class Adam:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned.
+
+        Raises:
+            ValueError: it is not a state of this optimizer, or of parameters of another size.
+        """
         (group,) = state["param_groups"]
         self.steps = whole(state["steps"], "the number of steps")
         beta1, beta2 = (number(beta, "a beta") for beta in group["betas"])
@@ -122,7 +126,7 @@ def adam_step(
     eps: float,
     step: int,
 ) -> None:
-    """Change parameters by one step (Kingma and Ba 2015, algorithm 1); all tensors are [size], `step` begins at 1."""
+    """Update parameters by one step (Kingma and Ba 2015, algorithm 1); all tensors are [size], `step` begins at 1."""
     exp_avg.lerp_(grad, 1.0 - beta1)
     exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1.0 - beta2)
     deviation = (exp_avg_sq / (1.0 - beta2**step)).sqrt_()

@@ -1,4 +1,4 @@
-"""Memory that is used again and again."""
+"""Memory that stays with the process, and objects that the garbage collector need not visit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from mlhooks.fast.switch import is_plain
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt(3)
-LARGEST = 2**25  # which mallopt allows for allocations from the heap
+LARGEST = 2**25  # bytes; the highest threshold that mallopt accepts
 ENDLESS = 2**31 - 1
 
 
@@ -19,10 +19,10 @@ def keep_freed() -> bool:
     """Let the process keep memory that it frees, for what it allocates next.
 
     Returns:
-        Whether it does; not where glibc does not manage memory, or everything is to be plain.
+        Whether that was possible: it needs glibc, and nothing is done where everything is to be plain.
 
-    What a pass through convolutions leaves behind are arrays of many megabytes, which glibc returns to the system when
-    they are freed. To get them again, page by page, takes a tenth of the time of an update.
+    A forward pass through convolutions allocates arrays of many megabytes, which glibc returns to the system when they
+    are freed. Getting them back page by page takes a tenth of the time of an update.
     """
     if is_plain() or not sys.platform.startswith("linux"):
         return False
@@ -32,9 +32,9 @@ def keep_freed() -> bool:
 
 @contextmanager
 def keeping_objects() -> Iterator[None]:
-    """Keep all objects that are made in the block from the garbage collector, as imported modules stay anyway.
+    """Keep the garbage collector from all objects that are made in the block, such as imported modules.
 
-    So it does not look through them while they are made, nor ever again.
+    The collector then visits them neither while they are made nor later.
     """
     if is_plain():
         yield

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from mlhooks.fast.switch import is_plain, native
-from mlhooks.nn.layers import MLP
+from mlhooks.nn.layers import ACTIVATIONS, MLP
 
 KERNELS = native("mlp")
-WIDEST = 512  # hidden units up to which the kernels are faster than BLAS
-NOWHERE = (None, None)
+MAX_HIDDEN_UNITS = 512
+"""The width of layers up to which the kernels are faster than BLAS."""
+NO_SINKS = (None, None)
 
 Arrays = Sequence[np.ndarray | None]
 Parts = Callable[[], tuple[nn.Module, Sequence[nn.Linear]]]
-"""Gives an encoder and the linear heads on it."""
+"""A function that returns an encoder and the linear heads on it."""
 
 
 class FastMLP:
@@ -38,7 +39,7 @@ class FastMLP:
         layers = *hidden, *heads
         self.encoding_size = encoder.output_size
         self._kernels = KERNELS.MLP([*map(_arrays, hidden)], [*map(_arrays, heads)], encoder.activation)
-        self._activation = encoder._activate
+        self._activation = ACTIVATIONS[encoder.activation]
         self._hidden = len(hidden)
         self.parameters: list[Tensor] = [p for layer in layers for p in (layer.weight, layer.bias)]
         self._gradients = [(ParameterGradient(layer.weight), ParameterGradient(layer.bias)) for layer in layers]
@@ -48,36 +49,36 @@ class FastMLP:
 
     @property
     def is_current(self) -> bool:
-        """Whether the parameters are still where they were (values may have changed), and no hook waits for a call."""
+        """Whether the parameters have the same memory as before (values may have changed) and no module has a hook."""
         return not any(self._hooks) and [p.data_ptr() for p in self.parameters] == self._addresses
 
     @property
     def is_frozen(self) -> bool:
-        """Whether no parameter wants a gradient."""
+        """Whether no parameter requires a gradient."""
         return not any(parameter.requires_grad for parameter in self.parameters)
 
     @property
     def has_moved(self) -> bool:
-        """Whether the parameters are elsewhere now; a look at the first of them."""
+        """Whether the first parameter, and so probably all of them, has other memory than before."""
         return self.parameters[0].data_ptr() != self._addresses[0]
 
     @classmethod
-    def renewed(cls, mlp: FastMLP | None, parts: Parts) -> FastMLP | None:
-        """Return that one where it is current, or else one of these parts; None where torch must compute them."""
+    def refreshed(cls, mlp: FastMLP | None, parts: Parts) -> FastMLP | None:
+        """Return `mlp` if it is current, or else a new one of these parts; None where torch must compute them."""
         if mlp is not None and mlp.is_current:
             return mlp
-        encoder, heads = parts()  # which need not be looked up for one that is current
+        encoder, heads = parts()  # only now, because it takes time
         return cls(encoder, heads) if cls.supports(encoder, heads) else None
 
     @staticmethod
     def supports(encoder: nn.Module, heads: Sequence[nn.Module]) -> TypeGuard[MLP]:
-        """Return whether these are plain layers on the CPU, none of a class that may compute something else."""
+        """Return whether these are plain layers on the CPU, and none is of a subclass that may compute otherwise."""
         if KERNELS is None or type(encoder) is not MLP or encoder.activation not in KERNELS.KINDS:
             return False
         layers = [*encoder.layers, *heads]
         if any(type(layer) is not nn.Linear or layer.bias is None for layer in layers):
             return False
-        if max(layer.out_features for layer in _linear(encoder)) > WIDEST:
+        if max(layer.out_features for layer in _linear(encoder)) > MAX_HIDDEN_UNITS:
             return False
         if any(module._forward_hooks or module._forward_pre_hooks for module in (encoder, *layers)):
             return False
@@ -90,24 +91,29 @@ class FastMLP:
         return outputs
 
     def record(self, features: np.ndarray) -> tuple[list[np.ndarray], SavedPass]:
-        """Do as a call does, and save what the backward pass needs."""
+        """Return the output of each head, and what the backward pass needs."""
         outputs, activations = self._kernels.record(np.ascontiguousarray(features))
         return outputs, SavedPass(self._kernels, activations)
 
     def add_gradients(self, saved: SavedPass, gradients: Arrays) -> None:
-        """Add to all parameters' `.grad` what follows from the gradients of the heads' outputs; None where unused."""
+        """Add the gradients of all parameters to their `.grad`.
+
+        Args:
+            saved: what `record` returned.
+            gradients: [rows, out] of the loss with respect to each head's output; None for a head that it does not use.
+        """
         used = [gradient is not None for gradient in gradients]
         if not any(used):
             return
         layers = zip(self._gradients, [True] * self._hidden + used, strict=True)
-        sinks = [(weight.sink(), bias.sink()) if reached else NOWHERE for (weight, bias), reached in layers]
+        sinks = [(weight.sink(), bias.sink()) if reached else NO_SINKS for (weight, bias), reached in layers]
         self._kernels.backward(saved.activations, gradients, sinks)
         for layer in self._gradients:
             for gradient in layer:
-                gradient.hand_on()
+                gradient.flush()
 
     def gradients(self, saved: SavedPass, gradients: Arrays) -> list[np.ndarray]:
-        """Return the gradients of all parameters that follow from those of the heads' outputs; None where unused."""
+        """Return the gradients of all parameters, for the same arguments as `add_gradients`."""
         found = [np.zeros(parameter.shape, np.float32) for parameter in self.parameters]
         self._kernels.backward(saved.activations, gradients, list(zip(found[::2], found[1::2], strict=True)))
         return found
@@ -121,7 +127,7 @@ class FastMLP:
 
 
 class SavedPass:
-    """What a forward pass saved; its memory serves another pass once nobody needs this one."""
+    """What a forward pass saved for the backward pass; another pass reuses its memory after it is deleted."""
 
     __slots__ = ("_kernels", "activations")
 
@@ -133,61 +139,64 @@ class SavedPass:
 
 
 class ParameterGradient:
-    """Where the gradient of a parameter is added up."""
+    """The place in which the gradient of a parameter is accumulated."""
 
     def __init__(self, parameter: Tensor) -> None:
         self.parameter = parameter
         self._grad: Tensor | None = None
         self._array: np.ndarray  # on the memory of `_grad`
-        self._apart: np.ndarray | None = None
+        self._buffer: np.ndarray | None = None
 
     def sink(self) -> np.ndarray | None:
-        """Return what to add to before `hand_on`: the parameter's `.grad`, or numbers apart; None if it is frozen."""
+        """Return the array to add a gradient to before `flush` is called; None if the parameter is frozen.
+
+        It has the memory of the parameter's `.grad`, or is a buffer where torch has to do the addition.
+        """
         parameter = self.parameter
         if not parameter.requires_grad:
             return None
         grad = parameter.grad
-        listened = parameter._backward_hooks or parameter._post_accumulate_grad_hooks
-        if grad is None or listened:
+        has_hooks = parameter._backward_hooks or parameter._post_accumulate_grad_hooks
+        if grad is None or has_hooks:
             self._grad = None
         elif grad is not self._grad:
             self._grad = grad if grad.is_contiguous() else None
             self._array = grad.numpy()
         if self._grad is None:
-            self._apart = np.zeros(parameter.shape, np.float32)
-            return self._apart
+            self._buffer = np.zeros(parameter.shape, np.float32)
+            return self._buffer
         return self._array
 
-    def hand_on(self) -> None:
-        """Let torch add what was added up apart, because `.grad` does not exist yet or somebody listens."""
-        if self._apart is not None:
-            gradient, self._apart = self._apart, None
+    def flush(self) -> None:
+        """Let torch add the buffer to `.grad`, where that did not exist yet or the parameter has hooks to be called."""
+        if self._buffer is not None:
+            gradient, self._buffer = self._buffer, None
             self.parameter.backward(torch.from_numpy(gradient))
 
 
 class ActingNetwork:
-    """The network of a policy that acts: a `FastMLP` where there can be one, which is looked for when weights change.
+    """The network of a policy that acts: a `FastMLP` where one can compute it, made again when parameters move.
 
-    A copy of it begins with nothing, because a `FastMLP` belongs to the memory of its networks.
+    A copy begins without a `FastMLP`, because that belongs to the memory of its network.
     """
 
     def __init__(self) -> None:
         self._mlp: FastMLP | None = None
-        self._is_old = True
+        self._is_stale = True
 
     def __reduce__(self) -> tuple[type[ActingNetwork], tuple[()]]:
         return ActingNetwork, ()
 
     def weights_changed(self) -> None:
-        """Look again whether the networks can be computed here."""
-        self._is_old = True
+        """Check before the next call whether a `FastMLP` can still compute the network."""
+        self._is_stale = True
 
     def outputs(self, parts: Parts, features: np.ndarray) -> list[np.ndarray] | None:
         """Return the output of each head [rows, out] for features [rows, size]; None where torch must compute them."""
         if is_plain():
             return None
-        if self._is_old or (self._mlp is not None and self._mlp.has_moved):
-            self._mlp, self._is_old = FastMLP.renewed(self._mlp, parts), False
+        if self._is_stale or (self._mlp is not None and self._mlp.has_moved):
+            self._mlp, self._is_stale = FastMLP.refreshed(self._mlp, parts), False
         return None if self._mlp is None else self._mlp(features)
 
 

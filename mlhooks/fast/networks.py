@@ -1,8 +1,8 @@
-"""The networks of a loss: small ones compute without torch, inside its autograd or on arrays."""
+"""The networks of a loss: small ones are computed without torch, inside its autograd or on arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from contextvars import ContextVar, Token
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
@@ -11,19 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlhooks.fast.arrays import ArrayTensor, Record
-from mlhooks.fast.convolutions import is_followed
+from mlhooks.fast.arrays import ArrayTensor
+from mlhooks.fast.convolutions import is_traced
 from mlhooks.fast.mlp import FastMLP, ParameterGradient, SavedPass
+from mlhooks.fast.record import Record
 from mlhooks.fast.switch import is_plain
 from mlhooks.nn.layers import MLP
 
-LARGE = 2**20  # activations of one layer, [rows, hidden_units], beyond which torch's threads win, where it has several
-WIDE, MANY = 256, 2**25
-"""Hidden units, and multiplications of one layer, from which on a product in bfloat16 saves more than torch costs."""
+MAX_ACTIVATIONS = 2**20
+"""Activations of one layer, rows times hidden units, beyond which torch is faster where it has several threads."""
+BFLOAT16_UNITS, BFLOAT16_PRODUCTS = 256, 2**25
+"""Hidden units, and multiplications of one layer, from which torch in bfloat16 is faster than the native extension."""
 
 
 class ArrayArithmetic:
-    """A class whose code takes part in losses, and may opt in to array arithmetic in them.
+    """The base of classes whose code takes part in losses, and may opt in to array arithmetic in them.
 
     A subclass that overrides a method opts out again until it says otherwise itself: its author wrote for tensors.
 
@@ -32,7 +34,7 @@ class ArrayArithmetic:
     """
 
     array_arithmetic: ClassVar[bool] = False
-    BESIDE_LOSSES: ClassVar[frozenset[str]] = frozenset()
+    OUTSIDE_LOSSES: ClassVar[frozenset[str]] = frozenset()
     """Names that a subclass may override without opting out, because they take no part in a loss."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -41,26 +43,27 @@ class ArrayArithmetic:
         if "array_arithmetic" in own:
             return
         overridden = {name for name, value in own.items() if callable(value) and not name.startswith("__")}
-        if any(hasattr(base, name) for base in cls.__bases__ for name in overridden - cls.BESIDE_LOSSES):
+        if any(hasattr(base, name) for base in cls.__bases__ for name in overridden - cls.OUTSIDE_LOSSES):
             cls.array_arithmetic = False
 
 
-class SomeNetwork(Protocol):
-    """A network: an encoder with linear heads on it."""
+class NetworkWithHeads(Protocol):
+    """What `outputs` needs of a network: an encoder, linear heads on it, and how it wants to be computed."""
 
     array_arithmetic: ClassVar[bool]
     autocast: torch.dtype | None
 
     @property
     def encoder(self) -> nn.Module:
-        """From features to what the heads read."""
+        """The module that computes what the heads read from features."""
         ...
 
 
 class LossScope:
-    """While it is entered, `outputs` computes networks without torch where it can.
+    """A context in which `outputs` computes networks without torch where it can.
 
-    Networks must be computed in it by one thread at a time. It remembers what it found out about them until `look`.
+    Only one thread at a time may compute networks in a scope, because it caches what it found out about them until
+    `invalidate` is called.
 
     Args:
         arrays: whether the code of the loss may get arrays for tensors.
@@ -72,13 +75,13 @@ class LossScope:
         self.arrays = arrays
         self._record: Record | None = None
         self._mlps: dict[tuple[nn.Module, ...], FastMLP | None] = {}
-        self._seen: set[tuple[nn.Module, ...]] = set()  # those of them that are known to be current
+        self._current: set[tuple[nn.Module, ...]] = set()  # those whose entry in `_mlps` need not be checked again
         self._entries: list[tuple[Token[LossScope | None], Token[Record | None]]] = []
         self._encodings: dict[tuple[nn.Module, bool], tuple[Tensor, int, Tensor]] = {}
         self._gradients: dict[nn.Parameter, ParameterGradient] = {}
 
     def __enter__(self) -> LossScope:
-        if not self._entries:  # else a loss asks for something that enters the scope, too
+        if not self._entries:  # a loss may call something that enters the same scope again
             learns = self.arrays and torch.is_grad_enabled() and not is_plain()
             self._record = Record() if learns else None
         self._entries.append((self.entered.set(self), Record.entered.set(self._record)))
@@ -94,18 +97,18 @@ class LossScope:
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of the loss to all parameters' `.grad`."""
         record, self._record = self._record, None
-        # what is not finite is found and named before the step
+        # numpy need not warn of numbers that are not finite, because the optimizer names them before its step
         with np.errstate(all="ignore") if record is not None and record.in_numpy else nullcontext():
             loss.backward()
             if record is not None:
-                record.hand_on()
+                record.propagate()
 
-    def look(self) -> None:
-        """Look at networks again when they are computed next: whether they are still what was found out."""
-        self._seen = set()
+    def invalidate(self) -> None:
+        """Check each network again when it is computed next, because its parameters or hooks may have changed."""
+        self._current = set()
 
     def encoding(self, encoder: nn.Module, features: Tensor) -> Tensor:
-        """Return what torch makes of the features; once where actor and critic share an encoder."""
+        """Return the encoder's output for features [rows, size], computed once where actor and critic share it."""
         key = encoder, torch.is_grad_enabled()
         read, version, encoding = self._encodings.get(key, (None, 0, None))
         if read is not features or version != features._version or encoding is None:
@@ -113,8 +116,8 @@ class LossScope:
             self._encodings[key] = features, features._version, encoding
         return encoding
 
-    def outputs(self, network: SomeNetwork, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor] | None:
-        """Return as the function `outputs` does."""
+    def outputs(self, network: NetworkWithHeads, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor] | None:
+        """Return each head's output, as the function `outputs` does, or None."""
         mlp = self._mlp(network.encoder, heads)
         rows = None if mlp is None else _rows(mlp, features)
         if mlp is None or rows is None:
@@ -126,35 +129,35 @@ class LossScope:
                 return [torch.from_numpy(output) for output in computed]
             return cast("list[Tensor]", [ArrayTensor(output, constant=True) for output in computed])
         if record is None:
-            return list(_Pass.apply(mlp, features, *mlp.parameters))  # type: ignore[no-untyped-call]
+            return list(_MLPFunction.apply(mlp, features, *mlp.parameters))  # type: ignore[no-untyped-call]
         arrays, saved = mlp.record(rows)
         outputs = [ArrayTensor(array) for array in arrays]
-        record.steps.append(_PassOnArrays(mlp, saved, outputs))
+        record.steps.append(_MLPStep(mlp, saved, outputs))
         return cast("list[Tensor]", outputs)
 
-    def beside(self, parameter: nn.Parameter) -> Tensor:
-        """Return an array in place of a parameter, which is used beside the outputs of networks."""
+    def parameter_array(self, parameter: nn.Parameter) -> Tensor:
+        """Return an array in place of a parameter that a loss uses together with outputs of networks."""
         if not parameter.requires_grad or not torch.is_grad_enabled() or self._record is None:
             return parameter.detach()
-        recorded = ArrayTensor(parameter.detach().numpy())
+        array = ArrayTensor(parameter.detach().numpy())
         if parameter not in self._gradients:
             self._gradients[parameter] = ParameterGradient(parameter)
-        self._record.steps.append(_Use(self._gradients[parameter], recorded))
+        self._record.steps.append(_ParameterStep(self._gradients[parameter], array))
         self._record.in_numpy = True
-        return cast("Tensor", recorded)
+        return cast("Tensor", array)
 
     def _mlp(self, encoder: nn.Module, heads: Sequence[nn.Linear]) -> FastMLP | None:
         key = (encoder, *heads)
-        if key not in self._seen:
-            self._mlps[key] = FastMLP.renewed(self._mlps.get(key), lambda: (encoder, heads))
-            self._seen.add(key)
+        if key not in self._current:
+            self._mlps[key] = FastMLP.refreshed(self._mlps.get(key), lambda: (encoder, heads))
+            self._current.add(key)
         return self._mlps[key]
 
 
-def outputs(network: SomeNetwork, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor] | None:
-    """Return each head's output on the encoder's for features [rows, size]; None where torch must compute them.
+def outputs(network: NetworkWithHeads, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor] | None:
+    """Return each head's output [rows, out] for features [rows, size]; None where torch must compute them.
 
-    They are tensors of torch's autograd; or arrays in their place, where the loss and the network opt in to that.
+    Outputs are tensors of torch's autograd, or arrays in their place where the loss and the network opt in to that.
     """
     scope = LossScope.entered.get()
     if scope is None or is_plain():
@@ -165,35 +168,39 @@ def outputs(network: SomeNetwork, heads: Sequence[nn.Linear], features: Tensor) 
 
 
 def encoding(encoder: nn.Module, features: Tensor) -> Tensor:
-    """Return what torch makes of the features; in a loss once, where several networks share an encoder."""
+    """Return the encoder's output for features [rows, size]; a loss computes it once for networks that share it."""
     scope = LossScope.entered.get()
     computed: Tensor = encoder(features) if scope is None or is_plain() else scope.encoding(encoder, features)
     return computed
 
 
-def beside(output: Tensor, parameter: nn.Parameter) -> Tensor:
-    """Return a parameter as what goes with an output of a network."""
+def parameter_like(output: Tensor, parameter: nn.Parameter) -> Tensor:
+    """Return a parameter as a tensor or an array, whichever the output of a network is that it is used with."""
     scope = LossScope.entered.get()
-    return parameter if scope is None or not isinstance(output, ArrayTensor) else scope.beside(parameter)
+    return parameter if scope is None or not isinstance(output, ArrayTensor) else scope.parameter_array(parameter)
 
 
 def _worth_torch(encoder: nn.Module, rows: int) -> bool:
-    """Whether layers are so large that torch in bfloat16 is faster than a `FastMLP`."""
-    return isinstance(encoder, MLP) and (size := encoder.output_size) >= WIDE and rows * size**2 >= MANY
+    """Return whether layers are so large that torch in bfloat16 is faster than a `FastMLP`."""
+    return (
+        isinstance(encoder, MLP)
+        and (size := encoder.output_size) >= BFLOAT16_UNITS
+        and rows * size**2 >= BFLOAT16_PRODUCTS
+    )
 
 
 def _rows(mlp: FastMLP, features: Tensor) -> np.ndarray | None:
-    """The features as an array; None where they are for torch."""
+    """Return the features as an array; None where torch must compute with them."""
     if type(features) is not Tensor or features.requires_grad or features.dtype is not torch.float32:
         return None
-    if features.dim() != 2 or not features.is_cpu or is_followed():
+    if features.dim() != 2 or not features.is_cpu or is_traced():
         return None
     rows = features.numpy()
-    return None if len(rows) * mlp.encoding_size > LARGE and torch.get_num_threads() > 1 else rows
+    return None if len(rows) * mlp.encoding_size > MAX_ACTIVATIONS and torch.get_num_threads() > 1 else rows
 
 
-class _Pass(torch.autograd.Function):
-    """A pass through a `FastMLP` in torch's autograd: of its parameters, not of its features."""
+class _MLPFunction(torch.autograd.Function):
+    """A `FastMLP` as a function of torch's autograd, with gradients of its parameters and none of its features."""
 
     @staticmethod
     def forward(ctx: Any, mlp: FastMLP, features: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
@@ -206,7 +213,7 @@ class _Pass(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         features, *parameters = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody wants gradients of gradients, which only torch has
+        if torch.is_grad_enabled():  # gradients of gradients are wanted, which only torch can compute
             outputs = ctx.mlp.in_torch(features, parameters)
             used = [n for n, gradient in enumerate(gradients) if gradient is not None]
             found = torch.autograd.grad(
@@ -222,29 +229,26 @@ class _Pass(torch.autograd.Function):
         return None, None, *map(torch.from_numpy, ctx.mlp.gradients(ctx.saved, arrays))
 
 
-class _PassOnArrays(NamedTuple):
-    """A pass through a `FastMLP`, as a step of a record."""
+class _MLPStep(NamedTuple):
+    """The step of a record that computed the outputs of a `FastMLP`."""
 
     mlp: FastMLP
     saved: SavedPass
     outputs: list[ArrayTensor]
 
-    def hand_on(self) -> None:
-        self.mlp.add_gradients(self.saved, [output.received() for output in self.outputs])
+    def propagate(self) -> None:
+        self.mlp.add_gradients(self.saved, [output.take_gradient() for output in self.outputs])
 
 
-class _Use(NamedTuple):
-    """The use of a parameter beside networks, as a step of a record."""
+class _ParameterStep(NamedTuple):
+    """The step of a record that took in a parameter which is used together with outputs of networks."""
 
-    gradient: ParameterGradient
-    recorded: ArrayTensor
+    parameter: ParameterGradient
+    array: ArrayTensor
 
-    def hand_on(self) -> None:
-        gradient = self.recorded.received()
-        sink = None if gradient is None else self.gradient.sink()
+    def propagate(self) -> None:
+        gradient = self.array.take_gradient()
+        sink = None if gradient is None else self.parameter.sink()
         if sink is not None:
             sink += gradient
-            self.gradient.hand_on()
-
-
-Fused = Callable[..., Any]
+            self.parameter.flush()

@@ -1,9 +1,9 @@
-"""Operations of the built-in losses that the native extension lacks: results as torch gives them, with derivatives.
+"""Operations on arrays that the native extension lacks, with torch's results and with derivatives.
 
-Each function here takes arrays where torch takes tensors, and otherwise torch's arguments. It returns the result and,
-for each array in order, what maps the gradient of the result to that array's, or None where there is none; that may
-have the result's shape where torch would broadcast. Arguments that a function does not know raise TypeError, and torch
-serves them.
+Each function takes arrays where torch takes tensors, and otherwise torch's arguments. It returns the result and, for
+each array in order, a function that maps the gradient of the result to the gradient of that array, or None where there
+is none; a gradient may have the result's shape where torch broadcasts the array. A function raises TypeError for
+arguments that it does not support, and torch then computes the operation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 LOG_2PI = math.log(2.0 * math.pi)
-# It is chosen, not multiplied by, because a gradient may be infinite where it does not count. An array is faster there.
+# `np.where` chooses it, because multiplying an infinite gradient by 0 would give NaN. An array is faster than a number.
 ZERO = np.zeros(1, np.float32)
 
 Backward = Callable[[np.ndarray], np.ndarray]
@@ -80,7 +80,7 @@ def mean(x: np.ndarray, dim: int | tuple[int, ...] | None = None, keepdim: bool 
 
 
 def _over(x: np.ndarray, dim: int | tuple[int, ...] | None, keepdim: bool, share: float) -> Backward:
-    """The gradient, times a factor, for each of those that were added up."""
+    """Return what gives each summand the gradient of the sum, times a factor."""
     if dim == ():
         raise TypeError  # torch takes it for all dimensions
 
@@ -121,7 +121,7 @@ def expand(x: np.ndarray, *shape: Any) -> Result:
     sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
     if -1 in sizes:
         raise TypeError
-    return np.broadcast_to(x, sizes).copy(), (lambda g: g,)  # which torch may write to
+    return np.broadcast_to(x, sizes).copy(), (lambda g: g,)  # a copy, because torch may write to the result
 
 
 def stack(arrays: Sequence[np.ndarray], dim: int = 0) -> Result:
@@ -136,7 +136,7 @@ def cat(arrays: Sequence[np.ndarray], dim: int = 0) -> Result:
 
 
 def gaussian(mean: np.ndarray, log_std: np.ndarray, actions: np.ndarray) -> tuple[Result, Result]:
-    """Log-probabilities of actions [rows, n] and entropies, each [rows], under Gaussians with means [rows, n]."""
+    """Return log-probabilities of actions [rows, n] and entropies, each [rows], of Gaussians with means [rows, n]."""
     rows, size = mean.shape
     scale = np.exp(-log_std)
     z = actions - mean
@@ -177,7 +177,7 @@ METHODS: dict[str, Operation] = {
     "view": reshape,
     "expand": expand,
 }
-"""By the names of a tensor's methods."""
+"""Operations by the name of a tensor's method."""
 FUNCTIONS: dict[Any, Operation] = {
     torch.stack: stack,
     torch.cat: cat,
@@ -188,4 +188,4 @@ FUNCTIONS: dict[Any, Operation] = {
         if hasattr(place, name)
     },
 }
-"""By the functions and methods of torch."""
+"""Operations by torch's function or method."""

@@ -16,7 +16,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class _Switch:
-    """Whether plain torch and numpy are wanted now."""
+    """The state of the switch: whether plain torch and numpy compute everything now."""
 
     plain = os.environ.get(VARIABLE, "").strip().lower() not in {"", "0", "false", "no", "off"}
 
@@ -55,12 +55,12 @@ def native(name: str) -> ModuleType | None:
 def kernel(module: str, name: str = "") -> Callable[[Function], Function]:
     """Replace a function or method by its native twin, where there is one and the switch allows it.
 
-    The native one gets the same arguments, all by position. It returns NotImplemented, before it changed anything, for
-    those that it does not take: then the plain one computes.
+    The native function gets the same arguments, all by position. For arguments that it does not support it returns
+    NotImplemented before it changes anything, and the plain function is called instead.
 
     Args:
         module: the module of the native extension.
-        name: of the native function; by default that of the plain one.
+        name: the native function's name; by default that of the plain one.
     """
 
     def replace(function: Function) -> Function:

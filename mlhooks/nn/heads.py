@@ -11,8 +11,8 @@ import torch
 from mlagents_envs.base_env import ActionSpec
 from torch import Tensor, nn
 
-from mlhooks.fast.arrays import fused
-from mlhooks.fast.networks import beside
+from mlhooks.fast.fused import fused
+from mlhooks.fast.networks import parameter_like
 from mlhooks.fast.switch import kernel
 from mlhooks.nn.layers import linear
 
@@ -84,7 +84,7 @@ class ActionHeads(nn.Module):
         if self.mean is None:
             return ActionParameters(None, None, outputs[0])
         return ActionParameters(
-            outputs[0], beside(outputs[0], self.log_std), outputs[1] if self.logits is not None else None
+            outputs[0], parameter_like(outputs[0], self.log_std), outputs[1] if self.logits is not None else None
         )
 
 

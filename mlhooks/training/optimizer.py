@@ -95,7 +95,7 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
         step: agent steps at the last `set_step`; schedules are read at it.
     """
 
-    BESIDE_LOSSES = frozenset(
+    OUTSIDE_LOSSES = frozenset(
         {
             "create_torch_optimizer",
             "estimate",
@@ -148,7 +148,7 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
             modules = {**self.policy.modules(), **self.modules()}.values()
             self._flat = FlatParameters(p for module in modules for p in module.parameters())
             self.policy.weights_changed()
-            self._scope.look()
+            self._scope.invalidate()
         return self._flat
 
     @property
@@ -163,7 +163,7 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
     def set_step(self, step: int) -> None:
         """Advance the schedules, and look at the networks again."""
         self.step = step
-        self._scope.look()
+        self._scope.invalidate()
         for group in self.torch_optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
 

@@ -39,7 +39,7 @@ class Policy(ArrayArithmetic, ABC):
     """
 
     reads_bytes = False
-    BESIDE_LOSSES = frozenset({"act", "action_tuple", "features", "modules", "weights_changed"})
+    OUTSIDE_LOSSES = frozenset({"act", "action_tuple", "features", "modules", "weights_changed"})
 
     def __init__(
         self, behavior_name: str, behavior_spec: BehaviorSpec, settings: TrainerSettings, device: torch.device

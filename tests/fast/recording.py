@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mlhooks.fast.arrays import ArrayTensor
-from mlhooks.fast.networks import LossScope, beside
+from mlhooks.fast.networks import LossScope, parameter_like
 from mlhooks.fast.switch import native
 
 G = torch.Generator().manual_seed(3)
@@ -32,7 +32,7 @@ def on_arrays(function: Function, *, expect: bool | None = None) -> tuple[Tensor
     parameter.grad = torch.zeros_like(parameter)
     scope = LossScope(arrays=True)
     with scope:
-        x: Any = beside(ArrayTensor(np.zeros(1, np.float32)), parameter)  # type: ignore[arg-type]
+        x: Any = parameter_like(ArrayTensor(np.zeros(1, np.float32)), parameter)  # type: ignore[arg-type]
         result = function(x)
         assert expect is None or (type(result) is ArrayTensor and result._tensor is None) == expect
         loss = weighted(result)

@@ -145,13 +145,13 @@ def assert_as_in_torch(function: Function, *, expect: bool | None) -> None:
 
 
 def test_every_operation_in_numpy_is_tried_above(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, computed = set(), arrays._computed
+    seen, computed = set(), arrays._compute
 
     def note(record: Any, operation: Any, args: Any, kwargs: Any) -> Any:
         seen.add(operation)
         return computed(record, operation, args, kwargs)
 
-    monkeypatch.setattr(arrays, "_computed", note)
+    monkeypatch.setattr(arrays, "_compute", note)
     for function in COMPUTED.values():
         on_arrays(function)
     assert set(FUNCTIONS.values()) - seen == set()

@@ -39,10 +39,10 @@ CASES: list[tuple[Shape, tuple[Shape, ...]]] = [
 def kind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each kind of loops that this processor can run."""
     loops.use(request.param)
-    convolutions._made.cache_clear()  # what is packed is as wide as the loops' panels
+    convolutions._kernels.cache_clear()  # what is packed is as wide as the loops' panels
     yield
     loops.use(loops.kinds()[0])
-    convolutions._made.cache_clear()
+    convolutions._kernels.cache_clear()
 
 
 def make_layers(shape: Shape, filters: tuple[Shape, ...]) -> nn.Sequential:
@@ -131,7 +131,7 @@ def test_what_was_kept_is_let_go_of_with_the_results() -> None:
     shape, filters = CASES[2]
     found = convolve(make_layers(shape, filters), shape, flat(make_pixels(shape, 3, floats=True)))
     assert found is not None
-    kept = weakref.ref(found.grad_fn.passes)  # type: ignore[union-attr]
+    kept = weakref.ref(found.grad_fn.convolutions)  # type: ignore[union-attr]
     gc.disable()  # nothing goes in circles
     try:
         del found
@@ -258,5 +258,5 @@ def test_native_convolutions_refuse_what_they_would_misread() -> None:
         with pytest.raises(ValueError, match="layer"):
             kernels.Convolutions((1, 20, 25), wrong)
     other = kernels.Convolutions((1, 20, 25), ((32, 8, 4),))
-    with pytest.raises(ValueError, match="others"):
+    with pytest.raises(ValueError, match="other layers"):
         other.forward(np.zeros((2, 500), np.float32), packed, True)

@@ -14,8 +14,8 @@ from builtin_plugins.ppo import PPOSettings
 from mlhooks.fast import networks as fast
 from mlhooks.fast.adam import FlatParameters
 from mlhooks.fast.arrays import ArrayTensor
-from mlhooks.fast.mlp import WIDEST, FastMLP
-from mlhooks.fast.networks import LARGE, LossScope
+from mlhooks.fast.mlp import MAX_HIDDEN_UNITS, FastMLP
+from mlhooks.fast.networks import MAX_ACTIVATIONS, LossScope
 from mlhooks.fast.switch import plain
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.layers import MLP
@@ -91,7 +91,9 @@ def test_layers_that_may_compute_something_else_are_left_to_torch() -> None:
     assert not FastMLP.supports(layers, [torch.nn.Linear(8, 2, bias=False)])
     head.register_forward_hook(lambda *_: None)
     assert not FastMLP.supports(layers, [head])
-    assert not FastMLP.supports(MLP(6, WIDEST + 1, 1, "tanh", "orthogonal"), [torch.nn.Linear(WIDEST + 1, 2)])
+    assert not FastMLP.supports(
+        MLP(6, MAX_HIDDEN_UNITS + 1, 1, "tanh", "orthogonal"), [torch.nn.Linear(MAX_HIDDEN_UNITS + 1, 2)]
+    )
     assert not FastMLP.supports(MLP(6, 8, 1, "gelu", "orthogonal"), [torch.nn.Linear(8, 2)])
 
 
@@ -162,7 +164,7 @@ def test_other_networks_large_batches_and_needed_inputs_are_left_to_torch(monkey
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     heads = [torch.nn.Linear(8, 2)]
     layers, other = MLP(6, 8, 1, "tanh", "orthogonal"), torch.nn.Linear(6, 8)
-    network, rows, many = make_network(layers), torch.ones(3, 6), torch.ones(LARGE // 8 + 1, 6)
+    network, rows, many = make_network(layers), torch.ones(3, 6), torch.ones(MAX_ACTIVATIONS // 8 + 1, 6)
     cases = [
         (make_network(other), rows),
         (network, many),

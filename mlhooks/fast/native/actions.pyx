@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Choices among actions and their probabilities."""
+"""Kernels for discrete actions: choices, their log-probabilities and entropies."""
 
 from libc.math cimport expf, logf
 
@@ -10,7 +10,7 @@ cnp.import_array()
 
 
 def choose(logits, arrivals):
-    """As `heads.choose`."""
+    """Compute what `heads.choose` does."""
     logits = plain(logits, 2)
     cdef long rows = len(logits), size = logits.shape[1], r, c, best
     if size == 0:
@@ -42,7 +42,7 @@ def choose(logits, arrivals):
 
 
 cdef class Categorical:
-    """The gradients of `categorical`."""
+    """The derivatives of `categorical`."""
 
     cdef object probs, log_probs, entropies, actions  # [rows, size] twice, [rows], [rows, 1]
 
@@ -77,9 +77,9 @@ cdef class Categorical:
 
 
 def categorical(logits, actions):
-    """Log-probabilities of actions [rows, 1] and entropies under categoricals with logits [rows, size]; each [rows].
+    """Return log-probabilities of actions [rows, 1] and entropies, each [rows], for logits [rows, size].
 
-    Each comes with what maps its gradient to that of the logits.
+    Each comes with a function that maps its gradient to that of the logits.
     """
     logits, actions = plain(logits, 2), cnp.PyArray_ContiguousFromAny(actions, cnp.NPY_INT64, 2, 2)
     cdef long rows = len(logits), size = logits.shape[1], r, c

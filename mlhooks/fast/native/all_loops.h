@@ -1,4 +1,4 @@
-/* All loops, for vectors of BYTES, under the name LOOPS. */
+/* Define all loops, for vectors of BYTES, under the name LOOPS. */
 
 #include "arithmetic.h"
 #include "experience.h"

@@ -1,7 +1,7 @@
 #include "loops.h"
 #include "vectors.h"
 
-/* Operations of losses, on numbers one by one; steps are 0 for a single number that meets all others, or else 1. */
+/* Elementwise operations of losses; a step is 0 for a scalar that is broadcast, or else 1. */
 #define EACH(result)                                                                                                   \
     for (long i = 0; i < n; i++) {                                                                                     \
         float x = a[i * a_step], y = b[i * b_step];                                                                    \
@@ -19,7 +19,7 @@ static void operate(int operation, long n, const float *a, long a_step, const fl
     case SUBTRACT: EACH(x - y);
     case MULTIPLY: EACH(x * y);
     case DIVIDE: EACH(x / y);
-    case MINIMUM: EACH(x != x || x < y ? x : y); /* not a number where either is none */
+    case MINIMUM: EACH(x != x || x < y ? x : y); /* NaN where either is NaN */
     case MAXIMUM: EACH(x != x || x > y ? x : y);
     case HUBER: EACH(CLIP(x - y, -1.0f, 1.0f) * ((x - y) - 0.5f * CLIP(x - y, -1.0f, 1.0f)));
     case SQUARED_ERROR: EACH((x - y) * (x - y));
@@ -39,7 +39,7 @@ static void operate(int operation, long n, const float *a, long a_step, const fl
     }
 }
 
-/* to [n] = gradient of a (of = 0) or b (of = 1), from the gradient g of the result */
+/* to [n] = the gradient of a (of = 0) or b (of = 1), from the gradient g of the result */
 static void operate_backward(int operation, int of, long n, const float *g, const float *a, long a_step,
                                     const float *b, long b_step, const float *result, float *to)
 {

@@ -17,29 +17,29 @@ OPERATIONS = {
     "add": ADD, "sub": SUBTRACT, "mul": MULTIPLY, "div": DIVIDE, "minimum": MINIMUM, "maximum": MAXIMUM, "neg": NEGATE,
     "exp": EXPONENTIAL, "square": SQUARE, "smooth_l1_loss": HUBER, "mse_loss": SQUARED_ERROR,
 }
-cdef object made, entered, gradients_wanted, tensor, float32, otherwise
+cdef object made, entered, gradients_wanted, tensor, float32, fallbacks
 cdef dict functions
 
 
-def connect(kind, record, wanted, tensor_kind, tensor_type, dict known, dict left):
-    """Tell this module what it cannot import.
+def connect(kind, record, wanted, tensor_kind, tensor_type, dict known, dict methods):
+    """Set what this module cannot import.
 
     Args:
         kind: the class of results, `ArrayTensor`.
-        record: the context variable of the record that is entered.
-        wanted: whether gradients are, `torch.is_grad_enabled`.
+        record: the context variable of the entered record.
+        wanted: `torch.is_grad_enabled`.
         tensor_kind, tensor_type: `torch.Tensor`, `torch.float32`.
         known: names in `OPERATIONS` by torch's functions.
-        left: methods of `kind` by name, for what is not computed here.
+        methods: methods of `kind` by name, which compute what this module does not.
     """
-    global made, entered, gradients_wanted, tensor, float32, functions, otherwise
+    global made, entered, gradients_wanted, tensor, float32, functions, fallbacks
     made, entered, gradients_wanted = kind, record, wanted
-    tensor, float32, otherwise = tensor_kind, tensor_type, left
+    tensor, float32, fallbacks = tensor_kind, tensor_type, methods
     functions = {function: OPERATIONS[name] for function, name in known.items()}
 
 
 def call(function, tuple args, dict options):
-    """The result of torch's function, recorded; None where it is not computed here."""
+    """Return the result of torch's function, recorded; None where this module does not compute it."""
     code = functions.get(function)
     if code is None:
         return None
@@ -54,7 +54,7 @@ def call(function, tuple args, dict options):
 
 
 cdef object loss(int operation, tuple args, dict options):
-    """The errors of an input and a target of its shape, or their mean."""
+    """Return the errors of an input and a target of its shape, or their mean."""
     if len(args) != 2 or is_number(args[0]) or is_number(args[1]):
         return None
     for name, value in options.items():
@@ -72,7 +72,7 @@ cdef inline bint is_number(value):
 
 
 cdef object operand(value):
-    """The numbers of an operand: an array, or one of Python's; None where they are not for here."""
+    """Return an operand as an array or a number of Python; None where this module does not support it."""
     if isinstance(value, Arithmetic):
         array = None if (<Arithmetic>value)._tensor is not None else (<Arithmetic>value).array
     elif is_number(value):
@@ -80,7 +80,7 @@ cdef object operand(value):
     elif type(value) is tensor and value.dtype is float32 and value.is_cpu and not value.requires_grad:
         try:
             array = value.numpy()
-        except (TypeError, RuntimeError):  # sparse ones, for example
+        except (TypeError, RuntimeError):  # sparse tensors raise these, for example
             return None
     else:
         return None
@@ -88,7 +88,7 @@ cdef object operand(value):
 
 
 cdef const float* numbers(value, float* one):
-    """Where an operand's numbers are, of which one of Python's is put into `one`."""
+    """Return where an operand's numbers are; a number of Python is put into `one`."""
     if cnp.PyArray_Check(value):
         return <const float*>cnp.PyArray_DATA(<cnp.ndarray>value)
     one[0] = <float><double>value
@@ -96,7 +96,7 @@ cdef const float* numbers(value, float* one):
 
 
 cdef object operated(int operation, a, b, double low=0, double high=0):
-    """The result of an operation on one or two operands; None where it is not computed here."""
+    """Return the result of an operation on one or two operands; None where this module does not compute it."""
     record = get_value(entered)
     if record is None:
         return None
@@ -133,12 +133,12 @@ cdef object operated(int operation, a, b, double low=0, double high=0):
 
 
 cdef inline bint depends(value):
-    """Whether it depends on parameters."""
+    """Return whether a value depends on parameters."""
     return isinstance(value, Arithmetic) and not (<Arithmetic>value).constant
 
 
 cdef class Arithmetic:
-    """The part of `ArrayTensor` that losses use most often; see there."""
+    """The base of `ArrayTensor`: the operations that losses use most often."""
 
     cdef public object array, inputs, derivatives, gradient, _leaf, _tensor
     cdef public bint constant
@@ -148,24 +148,24 @@ cdef class Arithmetic:
     def __init__(self, array, inputs=(), derivatives=(), constant=False):
         self.array, self.inputs, self.derivatives, self.constant = array, inputs, derivatives, constant
 
-    def hand_on(self):
-        """Hand on the gradient to what this was computed from."""
-        gradient = self.received()
+    def propagate(self):
+        """Pass the gradient on to the inputs, and clear it."""
+        gradient = self.take_gradient()
         if gradient is None:
             return
         if self.operation == NONE:
             for value, derivative in zip(self.inputs, self.derivatives):
                 if derivative is not None and depends(value):
-                    (<Arithmetic>value).receive(derivative(gradient))
+                    (<Arithmetic>value).add_gradient(derivative(gradient))
             return
         if not is_plain(gradient):
             gradient = plain(gradient, 0)
         if not cnp.PyArray_SAMESHAPE(gradient, self.array):
-            raise ValueError("a gradient of another shape than what it belongs to")
+            raise ValueError("a gradient has another shape than the result to which it belongs")
         for index in range(2):
             value = self.inputs[index]
             if depends(value):
-                (<Arithmetic>value).receive(self._gradient_of(index, gradient))
+                (<Arithmetic>value).add_gradient(self._gradient_of(index, gradient))
 
     cdef cnp.ndarray _gradient_of(self, int index, cnp.ndarray gradient):
         cdef cnp.ndarray found = like(self.y if index else self.x)
@@ -176,12 +176,12 @@ cdef class Arithmetic:
             cnp.PyArray_Check(self.y), <const float*>cnp.PyArray_DATA(self.array), <float*>cnp.PyArray_DATA(found))
         return found
 
-    cpdef receive(self, gradient):
-        """Add to the gradient; one of a broadcast result is summed to this shape."""
+    cpdef add_gradient(self, gradient):
+        """Add to the gradient; that of a broadcast result is summed to the shape of the array."""
         cdef float unused
         if not (is_plain(gradient) and cnp.PyArray_Check(self.array) and cnp.PyArray_SAMESHAPE(gradient, self.array)
                 and (self.gradient is None or is_plain(self.gradient))):
-            otherwise["receive"](self, gradient)
+            fallbacks["add_gradient"](self, gradient)
         elif self.gradient is None:
             self.gradient = gradient
         else:
@@ -190,100 +190,100 @@ cdef class Arithmetic:
                           numbers(self.gradient, &unused), 1, <float*>cnp.PyArray_DATA(added))
             self.gradient = added
 
-    cpdef received(self):
-        """The gradient, with what came through torch; it is taken away."""
-        gradient, self.gradient = self.gradient if self._leaf is None else otherwise["received"](self), None
+    cpdef take_gradient(self):
+        """Return the gradient, including what came through torch, and clear it."""
+        gradient, self.gradient = self.gradient if self._leaf is None else fallbacks["take_gradient"](self), None
         return gradient
 
     def __neg__(self):
         result = operated(NEGATE, self, None)
-        return otherwise["__neg__"](self) if result is None else result
+        return fallbacks["__neg__"](self) if result is None else result
 
     def __add__(self, other):
         result = operated(ADD, self, other)
-        return otherwise["__add__"](self, other) if result is None else result
+        return fallbacks["__add__"](self, other) if result is None else result
 
     def __radd__(self, other):
         result = operated(ADD, other, self)
-        return otherwise["__radd__"](self, other) if result is None else result
+        return fallbacks["__radd__"](self, other) if result is None else result
 
     def __sub__(self, other):
         result = operated(SUBTRACT, self, other)
-        return otherwise["__sub__"](self, other) if result is None else result
+        return fallbacks["__sub__"](self, other) if result is None else result
 
     def __rsub__(self, other):
         result = operated(SUBTRACT, other, self)
-        return otherwise["__rsub__"](self, other) if result is None else result
+        return fallbacks["__rsub__"](self, other) if result is None else result
 
     def __mul__(self, other):
         result = operated(MULTIPLY, self, other)
-        return otherwise["__mul__"](self, other) if result is None else result
+        return fallbacks["__mul__"](self, other) if result is None else result
 
     def __rmul__(self, other):
         result = operated(MULTIPLY, other, self)
-        return otherwise["__rmul__"](self, other) if result is None else result
+        return fallbacks["__rmul__"](self, other) if result is None else result
 
     def __truediv__(self, other):
         result = operated(DIVIDE, self, other)
-        return otherwise["__truediv__"](self, other) if result is None else result
+        return fallbacks["__truediv__"](self, other) if result is None else result
 
     def __rtruediv__(self, other):
         result = operated(DIVIDE, other, self)
-        return otherwise["__rtruediv__"](self, other) if result is None else result
+        return fallbacks["__rtruediv__"](self, other) if result is None else result
 
     def exp(self):
         result = operated(EXPONENTIAL, self, None)
-        return otherwise["exp"](self) if result is None else result
+        return fallbacks["exp"](self) if result is None else result
 
     def square(self):
         result = operated(SQUARE, self, None)
-        return otherwise["square"](self) if result is None else result
+        return fallbacks["square"](self) if result is None else result
 
     def clamp(self, *args, **kwargs):
         result = None
         if not kwargs and len(args) == 2 and type(args[0]) is float and type(args[1]) is float and args[0] <= args[1]:
             result = operated(CLAMP, self, None, args[0], args[1])
-        return otherwise["clamp"](self, *args, **kwargs) if result is None else result
+        return fallbacks["clamp"](self, *args, **kwargs) if result is None else result
 
     def gather(self, *args, **kwargs):
         result = None
         if not kwargs and len(args) == 2 and (args[0] == 1 or args[0] == -1):
             result = gathered(self, args[1])
-        return otherwise["gather"](self, *args, **kwargs) if result is None else result
+        return fallbacks["gather"](self, *args, **kwargs) if result is None else result
 
     def amax(self, *args, **kwargs):
         result = largest(self) if self.constant and args == (1,) and not kwargs else None
-        return otherwise["amax"](self, *args, **kwargs) if result is None else result
+        return fallbacks["amax"](self, *args, **kwargs) if result is None else result
 
     def unsqueeze(self, *args, **kwargs):
         result = None
         if self.constant and self._tensor is None and args == (1,) and cnp.PyArray_NDIM(self.array) == 1:
             result = made(self.array.reshape(-1, 1), constant=True)
-        return otherwise["unsqueeze"](self, *args, **kwargs) if result is None else result
+        return fallbacks["unsqueeze"](self, *args, **kwargs) if result is None else result
 
     def expand_as(self, other):
         if self.constant and self._tensor is None and isinstance(other, Arithmetic):
             if self.array.shape == (<Arithmetic>other).array.shape:
                 return self
-        return otherwise["expand_as"](self, other)
+        return fallbacks["expand_as"](self, other)
 
     def mean(self, *args, **kwargs):
         result = None if args or kwargs else operated(MEAN, self, None)
-        return otherwise["mean"](self, *args, **kwargs) if result is None else result
+        return fallbacks["mean"](self, *args, **kwargs) if result is None else result
 
     def sum(self, *args, **kwargs):
         result = None if args or kwargs else operated(SUM, self, None)
-        return otherwise["sum"](self, *args, **kwargs) if result is None else result
+        return fallbacks["sum"](self, *args, **kwargs) if result is None else result
 
 
 cdef class Gathered:
-    """The gradient of what was gathered from rows."""
+    """The derivative of `gathered`."""
 
     cdef object index
     cdef long columns
 
     def __call__(self, g):
-        """Back to where they were, [rows, columns], from [rows, gathered]."""
+        """Return the gradient [rows, columns] of what was gathered from, given that of the result [rows, gathered]."""
         cdef long rows = len(self.index), size = self.index.shape[1], r, i
         cdef cnp.ndarray gradients = empty(rows, self.columns)
         cdef float* gradient = <float*>cnp.PyArray_DATA(gradients)
@@ -298,7 +298,7 @@ cdef class Gathered:
 
 
 cdef object gathered(Arithmetic source, index):
-    """`torch.gather` from the columns of [rows, columns]; None where it is not computed here."""
+    """Gather from the columns of [rows, columns], as `torch.gather`; None where this module does not compute it."""
     record = get_value(entered)
     x = operand(source)
     if record is None or x is None or cnp.PyArray_NDIM(x) != 2:
@@ -316,7 +316,7 @@ cdef object gathered(Arithmetic source, index):
     cdef const float* value = pointer(x, rows, columns)
     for i in range(rows * size):
         if not 0 <= column[i] < columns:
-            return None  # torch says better what is wrong
+            return None  # torch raises the better error
     for r in range(rows):
         for i in range(size):
             result[r * size + i] = value[r * columns + column[r * size + i]]
@@ -330,7 +330,7 @@ cdef object gathered(Arithmetic source, index):
 
 
 cdef object largest(Arithmetic source):
-    """The largest number of each row, where they are constants; None where it is not computed here."""
+    """Return the largest number of each row of a constant; None where this module does not compute it."""
     x = operand(source)
     if get_value(entered) is None or x is None or cnp.PyArray_NDIM(x) != 2 or x.shape[1] == 0:
         return None

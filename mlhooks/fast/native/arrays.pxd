@@ -1,17 +1,17 @@
-"""Arrays as the native modules want them."""
+"""Checked access to the memory of arrays."""
 
 cimport numpy as cnp
 
 
 cdef inline bint is_plain(array):
-    """Whether it is a contiguous array of float32."""
+    """Return whether a value is a contiguous array of float32."""
     if not cnp.PyArray_Check(array) or cnp.PyArray_TYPE(<cnp.ndarray>array) != cnp.NPY_FLOAT32:
         return False
     return cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array)
 
 
 cdef inline float* pointer(array, long rows, long columns) except NULL:
-    """Where the numbers of a float32 array are that has these, row after row."""
+    """Return the memory of a contiguous float32 array that has rows * columns numbers."""
     if not cnp.PyArray_Check(array):
         raise TypeError("not an array")
     cdef cnp.ndarray known = <cnp.ndarray>array
@@ -23,7 +23,7 @@ cdef inline float* pointer(array, long rows, long columns) except NULL:
 
 
 cdef inline cnp.int64_t* whole(array, long size) except NULL:
-    """Where the numbers of a contiguous int64 array are."""
+    """Return the memory of a contiguous int64 array of this size."""
     if not cnp.PyArray_Check(array) or cnp.PyArray_TYPE(array) != cnp.NPY_INT64:
         raise TypeError("not an array of int64")
     if not cnp.PyArray_ISCARRAY_RO(array) or cnp.PyArray_SIZE(array) != size:
@@ -32,7 +32,7 @@ cdef inline cnp.int64_t* whole(array, long size) except NULL:
 
 
 cdef inline object plain(array, int dimensions):
-    """The array as a contiguous one of float32, which has so many dimensions; 0 allows any."""
+    """Return the array as a contiguous one of float32 that has so many dimensions; 0 allows any."""
     return cnp.PyArray_FROMANY(
         array, cnp.NPY_FLOAT32, dimensions, dimensions, cnp.NPY_ARRAY_IN_ARRAY | cnp.NPY_ARRAY_FORCECAST
     )

@@ -1,20 +1,20 @@
-"""Memory of the native modules."""
+"""Buffers of the native modules."""
 
 from mlhooks.fast.native.loops cimport loops
 
 
 cdef inline long padded(long size) noexcept nogil:
-    """Whole vectors."""
+    """Return the size rounded up to whole vectors."""
     return (size + loops.width - 1) // loops.width * loops.width
 
 
 cdef inline long panel_padded(long size) noexcept nogil:
-    """Whole panels."""
+    """Return the size rounded up to whole panels."""
     return (size + loops.panel - 1) // loops.panel * loops.panel
 
 
 cdef class AlignedBuffer:
-    """Numbers that are let go of with the object; 0 at first, and where a line of the cache begins."""
+    """A buffer of zeros that begins with a cache line and is freed with the object."""
 
     cdef void* memory
     cdef float* numbers

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Memory of the native modules."""
+"""Buffers of the native modules."""
 
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 
@@ -9,7 +9,7 @@ cdef enum:
 
 
 cdef class AlignedBuffer:
-    """Numbers that are let go of with the object; 0 at first, and where a line of the cache begins."""
+    """A buffer of zeros that begins with a cache line and is freed with the object."""
 
     def __cinit__(self, Py_ssize_t size):
         self.memory = PyMem_RawCalloc(size * sizeof(float) + LINE, 1)

@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Convolutions with leaky ReLUs behind them: what torch computes, image by image in the processor's cache.
+"""Convolutions with leaky ReLUs behind them, computed image by image in the processor's cache.
 
-An image lies as [height, width, channels]. So what a filter reads of one of its rows lies together, the filter's rows
-lie a row of the image apart, and what the next filter reads lies a stride further: a convolution is a product that
-reads the image where it is. Channels inside are padded, with zeros.
+An image is stored as [height, width, channels]. The numbers that one row of a filter reads are contiguous, the filter's
+rows are a row of the image apart, and the next position is a stride further: a convolution is a matrix product that
+reads the image in place. Channels between layers are padded with zeros.
 """
 
 from libc.string cimport memcpy, memset
@@ -16,18 +16,18 @@ from mlhooks.fast.native.buffers cimport AlignedBuffer, padded, panel_padded
 cnp.import_array()
 
 cdef enum:
-    MOST = 8  # layers
-    SOME = 48  # positions whose gradients are spread at once
+    MAX_LAYERS = 8  # layers
+    SOME = 48  # positions whose gradients are scattered at once
 
 
 cdef struct Layer:
-    long channels, height, width  # of what it reads; channels as they lie in memory
-    long given  # channels without padding
+    long channels, height, width  # of the input, with padded channels
+    long given  # channels of the input without padding
     long kernel, stride
     long rows, columns, positions  # of the results
     long outputs, filters  # without and with padding
-    long run, depth  # numbers that lie together in what a filter reads, and all of them
-    # where parameters lie that are packed:
+    long run, depth  # contiguous numbers that a filter reads, and all numbers that it reads
+    # offsets of the packed parameters:
     long transposed  # [depth, filters] in panels, the weight
     long packed_weight  # [outputs, depth] in panels, the weight
     long start  # [filters], the bias
@@ -44,7 +44,7 @@ cdef class Convolutions:
         size: numbers of the results of an image.
     """
 
-    cdef Layer layers[MOST]
+    cdef Layer layers[MAX_LAYERS]
     cdef long count, widest, deepest, most, pixels, packed_size
     cdef readonly long size
 
@@ -52,15 +52,15 @@ cdef class Convolutions:
         cdef long number
         cdef Layer* layer
         channels, height, width = given, *_ = shape
-        if not 0 < len(layers) <= MOST:
-            raise ValueError("too few layers, or too many")
+        if not 0 < len(layers) <= MAX_LAYERS:
+            raise ValueError(f"there must be from 1 to {MAX_LAYERS} layers")
         self.count, self.pixels = len(layers), channels * height * width
         for number, (outputs, kernel, stride) in enumerate(layers):
             layer = &self.layers[number]
             layer.given, layer.channels, layer.height, layer.width = given, channels, height, width
             layer.outputs, layer.kernel, layer.stride, layer.filters = outputs, kernel, stride, padded(outputs)
             if min(given, outputs, stride) < 1 or not 1 <= kernel <= min(height, width):
-                raise ValueError("a layer that does not fit")
+                raise ValueError("a layer does not fit its input")
             layer.rows, layer.columns = (height - kernel) // stride + 1, (width - kernel) // stride + 1
             layer.positions = layer.rows * layer.columns
             layer.run = kernel * channels
@@ -76,28 +76,28 @@ cdef class Convolutions:
         self.size = given * height * width
 
     def pack(self, parameters):
-        """The parameters as the passes read them: (weight [outputs, channels, kernel, kernel], bias [outputs])."""
+        """Return (weight [outputs, channels, kernel, kernel], bias [outputs]) of each layer as passes read them."""
         cdef long number, size
         cdef Layer* layer
-        cdef AlignedBuffer packed = AlignedBuffer(self.packed_size), laid
+        cdef AlignedBuffer packed = AlignedBuffer(self.packed_size), ordered
         parameters = list(parameters)
         if len(parameters) != self.count:
             raise ValueError("not as many parameters as layers")
         for number, (weight, bias) in enumerate(parameters):
             layer = &self.layers[number]
             size = layer.outputs * layer.depth
-            laid = AlignedBuffer(size)
-            _lay(layer, pointer(weight, layer.outputs, layer.given * layer.kernel * layer.kernel), laid.numbers)
-            loops.pack_transposed(layer.outputs, layer.depth, laid.numbers, layer.depth, packed.numbers + layer.transposed)
-            loops.pack(layer.outputs, layer.depth, laid.numbers, layer.depth, packed.numbers + layer.packed_weight)
+            ordered = AlignedBuffer(size)
+            _transpose_weight(layer, pointer(weight, layer.outputs, layer.given * layer.kernel * layer.kernel), ordered.numbers)
+            loops.pack_transposed(layer.outputs, layer.depth, ordered.numbers, layer.depth, packed.numbers + layer.transposed)
+            loops.pack(layer.outputs, layer.depth, ordered.numbers, layer.depth, packed.numbers + layer.packed_weight)
             memcpy(packed.numbers + layer.start, pointer(bias, layer.outputs, 1), layer.outputs * sizeof(float))
         return packed
 
     def forward(self, images, AlignedBuffer packed not None, bint keep):
-        """Results [rows, size], channels first, of images [rows, height * width * channels], float32 or bytes.
+        """Convolve images [rows, height * width * channels], float32 or bytes.
 
         Returns:
-            Them, and what `backward` needs of each layer, or None.
+            The results [rows, size], channels first, and what `backward` needs of each layer; None unless `keep`.
         """
         cdef long rows = len(images), row, number
         cdef Source source = Source(self, images)
@@ -106,7 +106,7 @@ cdef class Convolutions:
         cdef float* result = <float*>cnp.PyArray_DATA(results)
         cdef const float* x
         cdef float* y
-        cdef float* places[MOST]
+        cdef float* places[MAX_LAYERS]
         cdef AlignedBuffer scratch = AlignedBuffer(self.count * self.widest)
         cdef Layer* layer = NULL
         cdef list kept = []
@@ -130,12 +130,12 @@ cdef class Convolutions:
 
     cdef int _check(self, AlignedBuffer packed) except -1:
         if packed.size != self.packed_size:
-            raise ValueError("parameters of others")
+            raise ValueError("the parameters were packed for other layers")
         return 0
 
     cdef void _convolve(self, Layer* layer, const float* x, const float* packed, float* y) noexcept nogil:
         cdef long row, start = 0, line = layer.width * layer.channels
-        while start < layer.filters:  # a panel, which stays in the cache
+        while start < layer.filters:  # one panel after the other stays in the cache
             for row in range(layer.rows):
                 loops.product(layer.columns, min(loops.panel, layer.filters - start), layer.kernel, layer.run,
                               x + row * layer.stride * line, layer.stride * layer.channels, line, 1,
@@ -146,7 +146,7 @@ cdef class Convolutions:
         loops.activate(LEAKY_RELU, layer.positions * layer.filters, y, NULL, y)
 
     def backward(self, images, AlignedBuffer packed not None, kept, gradient):
-        """Gradients of the parameters, as `pack` gets them, from that of the results."""
+        """Return the gradients of the parameters, in the layout that `pack` takes, given that of the results."""
         cdef long rows = len(images), row, number
         cdef Source source = Source(self, images)
         self._check(packed)
@@ -160,8 +160,8 @@ cdef class Convolutions:
         cdef list buffers = [
             AlignedBuffer((self.layers[number].depth + 1) * self.layers[number].filters) for number in range(self.count)
         ]
-        cdef float* sums[MOST]
-        cdef float* results[MOST]
+        cdef float* sums[MAX_LAYERS]
+        cdef float* results[MAX_LAYERS]
         for number in range(self.count):
             layer = &self.layers[number]
             sums[number] = (<AlignedBuffer>buffers[number]).numbers
@@ -181,17 +181,20 @@ cdef class Convolutions:
                         x = source.floats(row)
                     loops.activate_backward(LEAKY_RELU, layer.positions, layer.filters, here, y, NULL,
                                             sums[number] + layer.depth * layer.filters, x)
-                    self._weigh(layer, x, here, scratch.numbers + 2 * self.widest, sums[number])
+                    self._add_weight_gradient(layer, x, here, scratch.numbers + 2 * self.widest, sums[number])
                     if number:
-                        self._spread(layer, here, packed.numbers + layer.packed_weight, there,
+                        self._input_gradient(layer, here, packed.numbers + layer.packed_weight, there,
                                      scratch.numbers + 2 * self.widest)
                         here, there = there, here
-        return [self._taken(&self.layers[number], (<AlignedBuffer>buffers[number]).numbers) for number in range(self.count)]
+        return [
+            self._parameter_gradients(&self.layers[number], (<AlignedBuffer>buffers[number]).numbers)
+            for number in range(self.count)
+        ]
 
-    cdef void _weigh(
+    cdef void _add_weight_gradient(
         self, Layer* layer, const float* x, const float* gradient, float* packed, float* sums
     ) noexcept nogil:
-        """Add to the gradient of the weight, [depth, filters]."""
+        """Add an image's gradient of the weight to sums [depth, filters]."""
         cdef long number, line = layer.width * layer.channels
         loops.pack(layer.positions, layer.filters, gradient, layer.filters, packed)
         for number in range(layer.kernel):
@@ -199,10 +202,10 @@ cdef class Convolutions:
                           layer.stride * line, layer.stride * layer.channels, packed, layer.positions, loops.panel,
                           sums + number * layer.run * layer.filters, layer.filters, NULL, 1)
 
-    cdef void _spread(
+    cdef void _input_gradient(
         self, Layer* layer, const float* gradient, const float* weight, float* below, float* read
     ) noexcept nogil:
-        """The gradient of what the layer read, from that of its results."""
+        """Compute the gradient of the layer's input, given that of its results."""
         cdef long start = 0, some, position, line = layer.width * layer.channels
         memset(below, 0, layer.height * line * sizeof(float))
         while start < layer.positions:
@@ -215,8 +218,8 @@ cdef class Convolutions:
                            + position % layer.columns * layer.stride * layer.channels, line, 1)
             start += some
 
-    cdef tuple _taken(self, Layer* layer, const float* sums):
-        """The gradients of a layer's weight and bias, as these lie."""
+    cdef tuple _parameter_gradients(self, Layer* layer, const float* sums):
+        """Return the gradients of a layer's weight and bias, in torch's layout."""
         cdef long size = layer.kernel * layer.kernel, o, c, k
         cdef cnp.ndarray weight = empty(layer.outputs, layer.given * size), bias = empty(1, layer.outputs)
         cdef float* to = <float*>cnp.PyArray_DATA(weight)
@@ -228,8 +231,8 @@ cdef class Convolutions:
         return weight, bias[0]
 
 
-cdef void _lay(const Layer* layer, const float* weight, float* to) noexcept nogil:
-    """Lay a weight as filters read images, [outputs, kernel, kernel, channels]."""
+cdef void _transpose_weight(const Layer* layer, const float* weight, float* to) noexcept nogil:
+    """Transpose a weight to the order in which filters read images, [outputs, kernel, kernel, channels]."""
     cdef long size = layer.kernel * layer.kernel, o, c, k
     for o in range(layer.outputs):
         for c in range(layer.given):
@@ -238,7 +241,7 @@ cdef void _lay(const Layer* layer, const float* weight, float* to) noexcept nogi
 
 
 cdef class Source:
-    """Images as numbers; bytes become numbers from 0 to 1."""
+    """Images as float32; bytes become numbers from 0 to 1."""
 
     cdef object images
     cdef const float* numbers
@@ -257,7 +260,7 @@ cdef class Source:
             self.numbers = pointer(images, len(images), self.pixels)
 
     cdef const float* floats(self, long row) noexcept nogil:
-        """An image."""
+        """Return an image as float32."""
         if self.bytes is NULL:
             return self.numbers + row * self.pixels
         loops.scale_bytes(self.pixels, self.bytes + row * self.pixels, 1.0 / 255.0, self.buffer.numbers)

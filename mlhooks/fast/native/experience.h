@@ -1,6 +1,6 @@
 #include "vectors.h"
 
-/* whether all numbers are finite: what is not, is NaN times 0 */
+/* Return whether all numbers are finite; any other one times 0 is NaN. */
 static int are_finite(long n, const float *a)
 {
     float rest = 0;

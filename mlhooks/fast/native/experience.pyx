@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Rows of experience: what is done to each of a few at every step."""
+"""Kernels for rows of experience, of which each step handles a few."""
 
 from libc.stdint cimport int64_t
 from libc.string cimport memmove
@@ -22,7 +22,7 @@ cdef enum:
 
 
 cdef const cnp.int8_t* ends_of(store, long rows) except NULL:
-    """Where the ends of at least so many rows are."""
+    """Return the memory of the ends, of which there must be one for each row."""
     ends = store.end
     if not cnp.PyArray_Check(ends) or cnp.PyArray_TYPE(ends) != cnp.NPY_INT8 or not cnp.PyArray_ISCARRAY_RO(ends):
         raise TypeError("not a contiguous array of int8")
@@ -32,12 +32,12 @@ cdef const cnp.int8_t* ends_of(store, long rows) except NULL:
 
 
 cdef bint is_row(array) except -1:
-    """Whether it is a contiguous float32 array of one dimension."""
+    """Return whether a value is a contiguous float32 array of one dimension."""
     return is_plain(array) and cnp.PyArray_NDIM(array) == 1
 
 
 def all_finite(arrays):
-    """As `step_checks.all_finite`; it takes bytes, contiguous float32, and images with their channels last in memory."""
+    """Compute what `step_checks.all_finite` does, for bytes, contiguous float32 and images with channels last."""
     for array in arrays:
         if not cnp.PyArray_Check(array):
             return NotImplemented
@@ -53,7 +53,7 @@ def all_finite(arrays):
 
 
 def decided(returns, lengths, slots, rewards):
-    """As `episodes.decided`."""
+    """Compute what `episodes.decided` does."""
     if not is_row(rewards) or cnp.PyArray_TYPE(returns) != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY(returns):
         return NotImplemented
     cdef long agents = len(slots), size = len(returns), i
@@ -63,13 +63,13 @@ def decided(returns, lengths, slots, rewards):
     cdef const float* reward = pointer(rewards, agents, 1)
     for i in range(agents):
         if not 0 <= slot[i] < size:
-            raise IndexError("a slot without room")
+            raise IndexError("a slot is beyond the reserved ones")
         total[slot[i]] += reward[i]
         length[slot[i]] += 1
 
 
 def open_rows(store, slots, steps):
-    """As `ExperienceStore._open`, where there are no group rewards."""
+    """Compute what `ExperienceStore._open` does, where there are no group rewards."""
     cdef long i
     rewards, group_rewards, groups = steps.reward, steps.group_reward, steps.group_id
     if store.grouped or not (is_row(rewards) and is_row(group_rewards)):
@@ -99,10 +99,10 @@ def open_rows(store, slots, steps):
     cdef const cnp.int32_t* group_of = <const cnp.int32_t*>cnp.PyArray_DATA(<cnp.ndarray>groups)
     cdef cnp.int8_t* end = <cnp.int8_t*>ends_of(store, rows)
     if new + agents > rows:
-        raise IndexError("no room for new rows")
+        raise IndexError("the store has no space for the new rows")
     for i in range(agents):
         if not 0 <= slot_of[i] < size or open_row[slot_of[i]] >= rows:
-            raise IndexError("a slot without room")
+            raise IndexError("a slot is beyond the reserved ones, or its row beyond the store")
     for i in range(agents):
         slot = slot_of[i]
         row = open_row[slot]
@@ -123,7 +123,7 @@ def open_rows(store, slots, steps):
 
 
 def generalized_advantages(store, rewards, values, following, gamma, double lambd):
-    """As `advantages.generalized_advantages`; rows follow those that they succeed."""
+    """Compute what `advantages.generalized_advantages` does, where a successor comes after its row."""
     cdef long rows = store.size, signals = values.shape[1], row, s, i
     cdef const integer* successor = whole(store.successor[:rows], rows)
     cdef const cnp.int8_t* end = ends_of(store, rows)
@@ -138,7 +138,7 @@ def generalized_advantages(store, rewards, values, following, gamma, double lamb
     cdef double total
     for row in range(rows - 1, -1, -1):
         if successor[row] >= 0 and not row < successor[row] < rows:
-            raise IndexError("a row that is not after the one that it succeeds")
+            raise IndexError("a successor comes before its row")
         for s in range(signals):
             i, total = row * signals + s, 0
             if successor[row] >= 0 or end[row] != NONE:
@@ -150,16 +150,16 @@ def generalized_advantages(store, rewards, values, following, gamma, double lamb
 
 
 def overwrite(store, long start, long stop):
-    """As `replay.overwrite`."""
-    cdef long room = len(store.successor), size = len(store.open_row), row
-    cdef integer* successor = whole(store.successor, room)
-    cdef integer* final = whole(store.final, room)
-    cdef const integer* slot = whole(store.slot, room)
+    """Compute what `replay.overwrite` does."""
+    cdef long capacity = len(store.successor), size = len(store.open_row), row
+    cdef integer* successor = whole(store.successor, capacity)
+    cdef integer* final = whole(store.final, capacity)
+    cdef const integer* slot = whole(store.slot, capacity)
     cdef integer* open_row = whole(store.open_row, size)
     cdef cnp.ndarray ends = store.end
     cdef cnp.int8_t* end = <cnp.int8_t*>cnp.PyArray_DATA(ends)
     cdef list finals = []
-    if not 0 <= start <= stop <= min(room, len(ends)):
+    if not 0 <= start <= stop <= min(capacity, len(ends)):
         raise IndexError("rows that do not exist")
     for row in range(start, stop):
         if final[row] >= 0:
@@ -171,11 +171,11 @@ def overwrite(store, long start, long stop):
 
 
 def draw(store, places, rng):
-    """As `replay.draw`, where all rows are complete."""
-    cdef long count = len(places), room = len(store.successor), i
+    """Compute what `replay.draw` does, where all rows are complete."""
+    cdef long count = len(places), capacity = len(store.successor), i
     cdef double filled = store.filled
-    cdef const integer* successor = whole(store.successor, room)
-    cdef const cnp.int8_t* end = ends_of(store, room)
+    cdef const integer* successor = whole(store.successor, capacity)
+    cdef const cnp.int8_t* end = ends_of(store, capacity)
     if cnp.PyArray_TYPE(places) != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY_RO(places):
         raise TypeError("not a contiguous array of float64")
     cdef const double* place = <const double*>cnp.PyArray_DATA(places)
@@ -183,7 +183,7 @@ def draw(store, places, rng):
     cdef integer* row = <integer*>cnp.PyArray_DATA(rows)
     for i in range(count):
         row[i] = <integer>(place[i] * filled)
-        if not 0 <= row[i] < room:
+        if not 0 <= row[i] < capacity:
             raise IndexError("a row that does not exist")
         if successor[row[i]] < 0 and end[row[i]] == NONE:
             return NotImplemented
@@ -191,14 +191,14 @@ def draw(store, places, rng):
 
 
 def transitions(store, rows, powers):
-    """As `replay.transitions`."""
+    """Compute what `replay.transitions` does."""
     rows = cnp.PyArray_ContiguousFromAny(rows, cnp.NPY_INT64, 1, 1)
-    cdef long count = len(rows), room = len(store.successor), n = len(powers) - 1, i, k, length
+    cdef long count = len(rows), capacity = len(store.successor), n = len(powers) - 1, i, k, length
     cdef const integer* row = whole(rows, count)
-    cdef const integer* successor = whole(store.successor, room)
-    cdef const integer* final = whole(store.final, room)
+    cdef const integer* successor = whole(store.successor, capacity)
+    cdef const integer* final = whole(store.final, capacity)
     cdef const float* power = pointer(powers, n + 1, 1)
-    cdef const cnp.int8_t* end = ends_of(store, room)
+    cdef const cnp.int8_t* end = ends_of(store, capacity)
     cdef cnp.ndarray steps = integers(count, n), next_rows = integers(count, 0), finals = integers(count, 0)
     cdef cnp.ndarray discounts = vector(count)
     cdef integer* step = <integer*>cnp.PyArray_DATA(steps)
@@ -210,7 +210,7 @@ def transitions(store, rows, powers):
     for i in range(count):
         at, length, shown[i] = row[i], 0, -1
         for k in range(n):
-            if not -1 <= at < room:
+            if not -1 <= at < capacity:
                 raise IndexError("a row that does not exist")
             if at < 0 or (successor[at] < 0 and end[at] == NONE):
                 step[i * n + k] = -1
@@ -227,7 +227,7 @@ def transitions(store, rows, powers):
 
 
 def put(columns, rows, arrays):
-    """As `store.put`."""
+    """Compute what `store.put` does."""
     cdef long start = rows.start, stop = rows.stop
     cdef Py_ssize_t size
     for column, array in zip(columns, arrays, strict=True):
@@ -239,7 +239,7 @@ def put(columns, rows, arrays):
 
 
 cdef bint are_alike(column, array) except -1:
-    """Whether both are contiguous arrays of numbers of one type that differ in their first size alone."""
+    """Return whether two contiguous arrays of numbers have one type, and equal shapes but for the first dimension."""
     if not (cnp.PyArray_Check(column) and cnp.PyArray_Check(array)):
         return False
     cdef cnp.ndarray a = column, b = array
@@ -257,9 +257,9 @@ cdef bint are_alike(column, array) except -1:
 
 
 def take(columns, rows):
-    """As `store.take`, of numbers."""
+    """Compute what `store.take` does, for columns of numbers."""
     rows = cnp.PyArray_ContiguousFromAny(rows, cnp.NPY_INT64, 1, 1)
-    cdef long count = len(rows), least = 0, greatest = -1, room, i
+    cdef long count = len(rows), least = 0, greatest = -1, capacity, i
     cdef size_t size
     cdef integer* row = whole(rows, count)
     cdef cnp.ndarray column, copies
@@ -271,8 +271,8 @@ def take(columns, rows):
         if not (0 < cnp.PyArray_NDIM(column) <= MOST and cnp.PyArray_ISCARRAY_RO(column)):
             taken.append(column[rows])
             continue
-        room = cnp.PyArray_DIM(column, 0)
-        if least < -1 or greatest >= room or room == 0 < count:
+        capacity = cnp.PyArray_DIM(column, 0)
+        if least < -1 or greatest >= capacity or capacity == 0 < count:
             raise IndexError("a row that does not exist")
         shape[0] = count
         size = cnp.PyArray_ITEMSIZE(column)
@@ -280,14 +280,14 @@ def take(columns, rows):
             shape[i] = cnp.PyArray_DIM(column, i)
             size *= shape[i]
         copies = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(column), shape, cnp.PyArray_TYPE(column), 0)
-        loops.gather(count, <const int64_t*>row, room - 1, size, <const char*>cnp.PyArray_DATA(column),
+        loops.gather(count, <const int64_t*>row, capacity - 1, size, <const char*>cnp.PyArray_DATA(column),
                      <char*>cnp.PyArray_DATA(copies))
         taken.append(copies)
     return taken
 
 
 cdef cnp.ndarray integers(long rows, long columns):
-    """An array [rows, columns], or [rows] with no columns."""
+    """Return an int64 array [rows, columns], or [rows] where `columns` is 0."""
     cdef cnp.npy_intp shape[2]
     shape[0], shape[1] = rows, columns
     return cnp.PyArray_EMPTY(2 if columns else 1, shape, cnp.NPY_INT64, 0)

@@ -1,4 +1,4 @@
-/* The loops, compiled for several kinds of processors, with vectors of each one's size. */
+/* The loops, built for several kinds of processors, each with vectors of its size. */
 
 #pragma once
 
@@ -7,7 +7,7 @@
 /* activations */
 enum { TANH, RELU, LEAKY_RELU, ELU, SWISH };
 
-/* of losses */
+/* operations of losses */
 enum { NONE, ADD, SUBTRACT, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, HUBER, SQUARED_ERROR, NEGATE, EXPONENTIAL, SQUARE,
        CLAMP, MEAN, SUM };
 
@@ -42,7 +42,7 @@ struct Loops {
     void (*gather)(long rows, const int64_t *places, long last, long bytes, const char *from, char *to);
 };
 
-/* compilers other than GCC, and for processors other than these, make what all of the kind can compute */
+/* Other compilers than GCC, and other processors than x86-64, get only the loops that every processor can run. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define FOR_X86 1
 #else
@@ -52,5 +52,5 @@ struct Loops {
 extern const struct Loops any_loops, avx2_loops, avx512_loops;
 
 enum { MOST_KINDS = 3 };
-/* puts those that this processor can run into `found`, the fastest first, and returns how many they are */
+/* Put the loops that this processor can run into `found`, the fastest first, and return how many they are. */
 long usable_loops(const struct Loops **found);

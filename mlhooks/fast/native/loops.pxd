@@ -1,4 +1,4 @@
-"""The loops in C, of the kind of processor that this is."""
+"""The loops in C, for the kind of processor on which this runs."""
 
 from libc.stdint cimport int64_t
 

@@ -13,11 +13,11 @@ loops = found[0]
 
 
 def kinds():
-    """What this processor can run, the fastest first."""
+    """Return the kinds of loops that this processor can run, the fastest first."""
     return [found[index].kind.decode() for index in range(count)]
 
 
 def use(kind):
-    """Have all modules use the loops of one of these kinds; for tests."""
+    """Make all modules use the loops of one of these kinds; tests call it."""
     global loops
     loops = found[kinds().index(kind)]

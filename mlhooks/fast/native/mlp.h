@@ -4,7 +4,7 @@
 #include "loops.h"
 #include "vectors.h"
 
-/* sums of so many rows and vectors fit into the registers */
+/* The sums of so many rows and vectors fit into the registers. */
 #define ROWS 6
 #define WIDEST (BYTES == 64 ? 4 : 2)
 enum { PANEL = WIDEST * WIDTH };
@@ -39,7 +39,7 @@ INLINE void tiles(const int vecs, long rows, long runs, long depth, const float 
 #define TILE(some)                                                                                                     \
     case some: tile(some, vecs, runs, depth, a, a_row, a_run, a_depth, b, ldb, c, ldc, start, add); break
     for (long left = (rows + ROWS - 1) / ROWS; left; left--) {
-        long some = (rows + left - 1) / left; /* as equal as can be: few rows cannot keep the processor busy */
+        long some = (rows + left - 1) / left; /* as equal as possible, because a tile of few rows does not keep the processor busy */
         switch (some) {
             TILE(6);
             TILE(5);
@@ -83,10 +83,10 @@ static void pack(long rows, long columns, const float *from, long ldf, float *to
                 to[r * PANEL + c] = from[r * ldf + j + c];
 }
 
-/* to = from [rows, columns]^T in such panels */
+/* to = from [rows, columns]^T in panels, as `pack` lays them out */
 static void pack_transposed(long rows, long columns, const float *from, long ldf, float *to)
 {
-    enum { SOME = PANEL < 16 ? PANEL : 16 }; /* whose lines stay in the cache */
+    enum { SOME = PANEL < 16 ? PANEL : 16 }; /* rows whose lines stay in the cache */
     for (long some = 0; some < rows; some += SOME) {
         float *panel = to + some / PANEL * PANEL * columns + some % PANEL;
         for (long c = 0; c < columns; c++)
@@ -107,7 +107,7 @@ INLINE vec approximate_tanh(vec x)
     return where(x < zero - 8.3f, -one, where(x > zero + 8.3f, one, x * (p * u + 1.0f) / (q * u + 1.0f)));
 }
 
-/* while numbers are computed, what is read or written next comes into the cache, line by line */
+/* While a loop computes, the memory that is read or written next is prefetched, line by line. */
 enum { LINE = 16 };
 #define PREFETCH(place, i, write)                                                                                          \
     if ((i) % LINE == 0)                                                                                               \
@@ -149,7 +149,7 @@ INLINE void activate_kind_backward(const int kind, long rows, long columns, floa
         }
 }
 
-/* a loop for each kind */
+/* Make one loop for each kind of activation, so that none tests the kind for each number. */
 #define WITH_KIND(function, ...)                                                                                       \
     switch (kind) {                                                                                                    \
     case TANH: function(TANH, __VA_ARGS__); break;                                                                     \
@@ -159,15 +159,15 @@ INLINE void activate_kind_backward(const int kind, long rows, long columns, floa
     default: function(SWISH, __VA_ARGS__);                                                                             \
     }
 
-/* x becomes the activation of x, n numbers; kept gets what swish needs besides, its sigmoid; prefetched is
-   where numbers are written next: a hint, never touched */
+/* x [n] becomes its activation, and kept [n] the sigmoid that swish needs in the backward pass; prefetched is where
+   numbers are written next, a hint that is never accessed */
 static void activate(int kind, long n, float *x, float *kept, const float *prefetched)
 {
     WITH_KIND(activate_kind, n, x, kept, prefetched)
 }
 
-/* the gradient [rows, columns] of the results y becomes that of what they were made from, and its rows are added to
-   sums [columns]; prefetched is where numbers are read next: a hint, never touched */
+/* The gradient [rows, columns] of the activations y becomes that of their inputs, and its rows are added to
+   sums [columns]; prefetched is where numbers are read next, a hint that is never accessed. */
 static void activate_backward(int kind, long rows, long columns, float *gradient, const float *y, const float *kept,
                               float *sums, const float *prefetched)
 {
@@ -195,12 +195,12 @@ INLINE void some_dots(const int rows, const int outputs, long inputs, const floa
         }
 }
 
-/* y [rows, outputs] = x [rows, inputs] weight [outputs, inputs]^T + bias, where either is so small that transposing the
-   weight would take longer */
+/* y [rows, outputs] = x [rows, inputs] weight [outputs, inputs]^T + bias, for so few rows or outputs that transposing
+   the weight would take longer */
 static void dots(long rows, long inputs, long outputs, const float *x, long ldx, const float *weight,
                         const float *bias, float *y, long ldy)
 {
-    for (long o = 0; o < outputs; o += 4) /* whose weights stay in the cache */
+    for (long o = 0; o < outputs; o += 4) /* weights of 4 outputs stay in the cache */
         for (long r = 0; r < rows; r += 4) {
             const float *some = x + r * ldx, *w = weight + o * inputs;
             float *to = y + r * ldy + o;
@@ -214,17 +214,17 @@ static void dots(long rows, long inputs, long outputs, const float *x, long ldx,
         }
 }
 
-/* to [columns, ldt] = from [rows, columns]^T, or that added to it */
+/* to [columns, ldt] = from [rows, columns]^T, or += with add */
 static void transpose(long rows, long columns, const float *from, long ldf, float *to, long ldt, int add)
 {
-    enum { SOME = 16 }; /* whose lines stay in the cache */
+    enum { SOME = 16 }; /* rows whose lines stay in the cache */
     for (long some = 0; some < rows; some += SOME)
         for (long c = 0; c < columns; c++)
             for (long r = some; r < rows && r < some + SOME; r++)
                 to[c * ldt + r] = from[r * ldf + c] + (add ? to[c * ldt + r] : 0.0f);
 }
 
-/* to [rows, columns] = from, of other strides, or that added to it */
+/* to [rows, columns] = from, with other strides, or += with add */
 static void copy(long rows, long columns, const float *from, long ldf, float *to, long ldt, int add)
 {
     for (long r = 0; r < rows; r++)

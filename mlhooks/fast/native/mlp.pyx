@@ -13,9 +13,9 @@ cnp.import_array()
 
 KINDS = {"tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU, "swish": SWISH}
 cdef enum:
-    FEW = 4  # rows or outputs, for which a weight is not transposed
-    BLOCK = 1 << 14  # numbers of a layer's results that stay in the cache with those of its neighbours
-    WIDE = 128  # numbers in a row from which on columns are read in panels: the nearest cache holds too few rows
+    FEW = 4  # rows or outputs up to which transposing a weight does not pay
+    BLOCK = 1 << 14  # numbers of a layer's results that fit into the cache with those of its neighbours
+    WIDE = 128  # numbers in a row from which on columns are read in panels, because the L1 cache holds too few rows
 
 
 cdef struct Layer:
@@ -23,21 +23,21 @@ cdef struct Layer:
     long depth, width  # the same, padded
     float* weight  # [outputs, inputs], torch's
     float* bias  # [outputs], torch's
-    float* transposed  # [inputs, width] in panels, the weight the other way round
+    float* transposed  # [inputs, width] in panels, the transpose of the weight
     float* start  # [width], the bias
     float* packed_weight  # [outputs, depth] in panels, the weight
     float* gradient  # [outputs, depth], of the weight; [inputs, width] of the first layer's
     float* bias_gradient  # [width]
-    float* sums  # where the weight's is added up: there, or in its sink where rows are as long
+    float* sums  # where the weight's gradient is accumulated: `gradient`, or the sink where its rows are as long
 
 
 cdef inline bint few(long rows, const Layer* layer, bint hidden) noexcept nogil:
-    """Whether dot products take less time than transposing the weight; the wider the layer, for the more rows."""
+    """Return whether dot products are faster than transposing the weight; with wider layers they are for more rows."""
     return rows <= max(FEW, layer.inputs // 16) or (layer.outputs <= FEW and not hidden)
 
 
 cdef class SavedActivations:
-    """What a forward pass leaves behind for the backward pass.
+    """What a forward pass saves for the backward pass.
 
     Its buffer holds, layer after layer, the results [rows, width] and, for swish, as many sigmoids behind all of them.
     """
@@ -75,7 +75,7 @@ cdef class MLP:
             layer = &self.layers[index]
             layer.outputs, layer.inputs = weight.shape
             if layer.inputs != (self.layers[min(index, self.hidden) - 1].outputs if index else layer.inputs):
-                raise ValueError("a layer for inputs of another size than what it gets")
+                raise ValueError("a layer's inputs have another size than the outputs of the layer before it")
             layer.weight, layer.bias = pointer(weight, layer.outputs, layer.inputs), pointer(bias, 1, layer.outputs)
             layer.depth, layer.width = padded(layer.inputs), padded(layer.outputs)
             self.widest = max(self.widest, layer.width, layer.depth if index else 0)
@@ -85,7 +85,7 @@ cdef class MLP:
             total += max(layer.outputs * layer.depth, layer.inputs * layer.width)
         self.block = max(BLOCK // max(self.widest, 1), 96)
         self.buffer = AlignedBuffer(total)
-        # gradients above and below a layer, or results of two layers; and rows in panels, or sigmoids
+        # It holds gradients above and below a layer, or results of two layers, and behind them panels or sigmoids.
         self.scratch = AlignedBuffer(self.block * (2 * self.widest + panel_padded(self.widest)))
         cdef float* next = self.buffer.numbers
         for index in range(self.hidden + self.heads):
@@ -101,11 +101,11 @@ cdef class MLP:
         PyMem_Free(self.layers)
 
     def forward(self, features):
-        """The output of each head, for float32 features [rows, size]."""
+        """Return the output of each head, for float32 features [rows, size]."""
         return self._outputs(features, None)
 
     def record(self, features):
-        """As `forward`, with what `backward` needs."""
+        """Return what `forward` does, and the activations that `backward` needs."""
         cdef long rows = len(features), size = rows * self.units * (2 if self.kind == SWISH else 1)
         cdef SavedActivations passed = self.free.pop() if self.free else SavedActivations()
         if passed.buffer is None or passed.buffer.size < size:
@@ -114,7 +114,7 @@ cdef class MLP:
         return self._outputs(features, passed), passed
 
     def release(self, SavedActivations passed not None):
-        """Let the next pass use the memory."""
+        """Let the next pass reuse the memory of saved activations."""
         passed.features = None
         self.free.append(passed)
 
@@ -148,7 +148,7 @@ cdef class MLP:
     cdef void _forward(
         self, long rows, long all_rows, const float* x, float* kept_rows, long start, float** outputs
     ) noexcept nogil:
-        """A block of rows; what is kept goes into the memory of all rows, or else into scratch."""
+        """Compute a block of rows; activations go to `kept_rows`, or to scratch memory if that is NULL."""
         cdef long index, ldx = self.layers[0].inputs
         cdef Layer* layer
         cdef float* y
@@ -171,7 +171,7 @@ cdef class MLP:
                 memset(y, 0, rows * layer.width * sizeof(float))
                 loops.dots(rows, layer.inputs, layer.outputs, x, ldx, layer.weight, layer.bias, y, layer.width)
             prefetched = y
-            if kept_rows is not NULL:  # the next layer's results, or the first one's of the next rows
+            if kept_rows is not NULL:  # results of the next layer, or of the first layer for the next block
                 prefetched = kept_rows + (start + rows) * self.layers[0].width
                 if index + 1 < self.hidden:
                     prefetched = behind + start * self.layers[index + 1].width
@@ -194,16 +194,16 @@ cdef class MLP:
 
         Args:
             passed: what `record` returned.
-            gradients: [rows, out] of each head's output; None where it is of no use.
-            sinks: (weight, bias) of each layer, what its gradients are added to, the hidden ones first; None where
-                nobody wants one. A head without a gradient adds nothing.
+            gradients: [rows, out] of the loss with respect to each head's output; None where the loss does not use it.
+            sinks: (weight, bias) of each layer, hidden ones first: arrays to which its gradients are added, or None for
+                a frozen parameter. A head without a gradient adds nothing.
         """
         cdef long index, start = 0, rows = passed.rows
         cdef Layer* layer
         cdef float* places[64]
         cdef float* sink
         cdef float* x = pointer(passed.features, rows, self.layers[0].inputs)
-        cdef list kept = []  # alive until the end
+        cdef list kept = []  # keeps the memory at `places` alive
         for index in range(self.hidden + self.heads):
             layer = &self.layers[index]
             layer.sums, weight = layer.gradient, sinks[index][0]
@@ -254,7 +254,7 @@ cdef class MLP:
     cdef void _backward(
         self, long rows, long all_rows, const float* features, float* kept_rows, long start, float** gradients
     ) noexcept nogil:
-        """A block of rows."""
+        """Compute the gradients of a block of rows."""
         cdef long index, r, o, added = 0
         cdef Layer* layer
         cdef Layer* last = &self.layers[self.hidden - 1]
@@ -287,7 +287,7 @@ cdef class MLP:
             if index:
                 prefetched = x = kept_rows + self._before(index - 1) * all_rows + start * layer.depth
             else:
-                prefetched = results + rows * last.width  # of the next rows
+                prefetched = results + rows * last.width  # those of the next block
             loops.activate_backward(self.kind, rows, layer.width, above, y, y + all_rows * self.units,
                                     layer.bias_gradient, prefetched)
             if index:
@@ -306,7 +306,7 @@ cdef class MLP:
                               layer.gradient, layer.width, NULL, 1)
 
     cdef long _before(self, long index) noexcept nogil:
-        """Columns of all layers before one."""
+        """Return the columns of all layers before one."""
         cdef long columns = 0
         for before in range(index):
             columns += self.layers[before].width

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""What updates compute beside losses."""
+"""Kernels of updates: Adam, standardization and minibatches."""
 
 import torch
 from libc.math cimport sqrt
@@ -16,15 +16,14 @@ cdef set TYPES = {torch.float32, torch.float64, torch.int32, torch.int64, torch.
 
 
 cdef object memory(tensor):
-    """A tensor's numbers as an array; None where its memory is not all that there is to it."""
+    """Return a tensor's memory as an array; None where the memory alone does not tell the tensor's values."""
     if type(tensor) is not Tensor or not tensor.is_cpu or tensor.layout is not strided or tensor.requires_grad:
         return None
     return None if tensor.dtype not in TYPES or tensor.is_neg() else tensor.numpy()
 
 
-
 def adam_step(data, grad, mean, square, double lr, double beta1, double beta2, double eps, long steps):
-    """As `adam.adam_step`."""
+    """Compute what `adam.adam_step` does."""
     data, grad, mean, square = memory(data), memory(grad), memory(mean), memory(square)
     if not (is_plain(data) and is_plain(grad) and is_plain(mean) and is_plain(square)):
         return NotImplemented
@@ -37,7 +36,7 @@ def adam_step(data, grad, mean, square, double lr, double beta1, double beta2, d
 
 
 def standardized(tensor):
-    """As `batch.standardized`."""
+    """Compute what `batch.standardized` does."""
     array = memory(tensor)
     if not is_plain(array) or cnp.PyArray_NDIM(array) != 1:
         return NotImplemented
@@ -58,7 +57,7 @@ def standardized(tensor):
 
 
 def rows_of(columns, rows):
-    """As `batch.rows_of`."""
+    """Compute what `batch.rows_of` does."""
     cdef list arrays = [memory(column) for column in columns]
     cdef object places = memory(rows)
     if places is None or any(array is None for array in arrays):

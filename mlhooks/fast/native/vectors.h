@@ -22,7 +22,7 @@ INLINE vec where(ivec condition, vec x, vec y)
 INLINE vec exponential(vec x)
 {
     const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer in the lowest bits */
-    vec zero = {0}, low = zero - 104.0f, high = zero + 89.0f; /* beyond which it is 0 and infinite */
+    vec zero = {0}, low = zero - 104.0f, high = zero + 89.0f; /* beyond these, the result is 0 and infinite */
     vec bounded = where(x < low, low, where(x > high, high, x));
     vec shifted = bounded * 1.44269504f + shift, n = shifted - shift;
     vec r = bounded - n * 0.693359375f + n * 2.12194440e-4f;
@@ -32,7 +32,7 @@ INLINE vec exponential(vec x)
     y = y * r + 0.5f;
     y = y * r + 1.0f;
     y = y * r + 1.0f;
-    /* times 2^n in two steps, as neither the smallest results nor the largest ones have a factor that is a number */
+    /* times 2^n in two steps, because for the smallest and the largest results float32 cannot hold 2^n */
     ivec exponent = (ivec)shifted - (ivec)(zero + shift), half = exponent >> 1;
     y = y * (vec)((half + 127) << 23) * (vec)((exponent - half + 127) << 23);
     return where(x != x, x, y);
@@ -50,7 +50,7 @@ INLINE float sum_of(vec x)
     return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
-/* the sum of n numbers, of which some are added up in float32 before they are in double precision */
+/* the sum of n numbers: blocks are summed in float32, and their sums in double precision */
 INLINE double total(long n, const float *a)
 {
     enum { SOME = 1024 };

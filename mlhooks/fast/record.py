@@ -1,0 +1,46 @@
+"""The record of a loss that is computed on arrays, through which its gradients are passed back."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import ClassVar, Protocol
+
+import torch
+
+
+class Step(Protocol):
+    """One step of the computation that leads from parameters to a loss."""
+
+    def propagate(self) -> None:
+        """Pass the gradient of the step's result on to its inputs, and clear it."""
+
+
+class Record:
+    """The steps that led to a loss, for the backward pass.
+
+    Attributes:
+        entered: the record to which `ArrayTensor`s add steps now.
+        steps: the steps in order, without those that made constants.
+        in_numpy: whether numpy computes one of the derivatives, which may warn of numbers that are not finite.
+    """
+
+    entered: ClassVar[ContextVar[Record | None]] = ContextVar("entered", default=None)
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.in_numpy = False
+
+    @classmethod
+    def active(cls) -> Record | None:
+        """Return the entered record, or None where there is none or gradients are off."""
+        return cls.entered.get() if torch.is_grad_enabled() else None
+
+    def propagate(self) -> None:
+        """Pass gradients back through all steps, from the loss to the parameters."""
+        for step in reversed(self.steps):
+            step.propagate()
+
+    def gradient_came_through_torch(self) -> None:
+        """Propagate at once where the loss itself called `backward`, because it then looks for the gradients."""
+        if self.entered.get() is self:
+            self.propagate()
