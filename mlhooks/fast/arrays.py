@@ -46,13 +46,13 @@ if TYPE_CHECKING:
             constant: bool = False,
         ) -> None: ...
 
-        def propagate(self) -> None:
+        def hand_on(self) -> None:
             """Pass the gradient on to the inputs, and clear it."""
 
-        def take_gradient(self) -> np.ndarray | None:
+        def received(self) -> np.ndarray | None:
             """Return the gradient, including what came through torch, and clear it."""
 
-        def add_gradient(self, gradient: np.ndarray) -> None:
+        def receive(self, gradient: np.ndarray) -> None:
             """Add to the gradient; that of a broadcast result is summed to the shape of the array."""
 else:
     Base = object if KERNELS is None else KERNELS.Arithmetic
@@ -181,10 +181,10 @@ class ArrayTensor(Base):
                 "goes with a gradient of that shape"
             )
         one = np.array(1.0, FLOAT32, ndmin=self.array.ndim)
-        self.add_gradient(one if gradient is None else gradient.detach().float().numpy())
+        self.receive(one if gradient is None else gradient.detach().float().numpy())
         record = Record.entered.get()
         if record is not None:
-            record.propagate()
+            record.hand_on()
 
 
 def _is_in_place(name: str) -> bool:
@@ -275,7 +275,7 @@ def as_arrays(inputs: Sequence[Any]) -> list[Any] | None:
     return arrays
 
 
-def _add_gradient(self: ArrayTensor, gradient: np.ndarray) -> None:
+def _receive(self: ArrayTensor, gradient: np.ndarray) -> None:
     """Add a gradient of another shape than the value, or one that is not contiguous float32."""
     shape = self.array.shape
     if gradient.shape != shape:
@@ -285,7 +285,7 @@ def _add_gradient(self: ArrayTensor, gradient: np.ndarray) -> None:
     self.gradient = gradient if self.gradient is None else self.gradient + gradient
 
 
-def _take_gradient(self: ArrayTensor) -> np.ndarray | None:
+def _received(self: ArrayTensor) -> np.ndarray | None:
     """Return the gradient together with what came through torch, and clear it."""
     gradient, self.gradient = self.gradient, None
     if self._leaf is None or self._leaf.grad is None:
@@ -323,5 +323,5 @@ if KERNELS is not None:
         Tensor,
         torch.float32,
         NATIVE,
-        _METHODS | {"add_gradient": _add_gradient, "take_gradient": _take_gradient},
+        _METHODS | {"receive": _receive, "received": _received},
     )

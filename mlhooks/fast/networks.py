@@ -101,7 +101,7 @@ class LossScope:
         with np.errstate(all="ignore") if record is not None and record.in_numpy else nullcontext():
             loss.backward()
             if record is not None:
-                record.propagate()
+                record.hand_on()
 
     def invalidate(self) -> None:
         """Check each network again when it is computed next, because its parameters or hooks may have changed."""
@@ -236,8 +236,8 @@ class _MLPStep(NamedTuple):
     saved: SavedPass
     outputs: list[ArrayTensor]
 
-    def propagate(self) -> None:
-        self.mlp.add_gradients(self.saved, [output.take_gradient() for output in self.outputs])
+    def hand_on(self) -> None:
+        self.mlp.add_gradients(self.saved, [output.received() for output in self.outputs])
 
 
 class _ParameterStep(NamedTuple):
@@ -246,8 +246,8 @@ class _ParameterStep(NamedTuple):
     parameter: ParameterGradient
     array: ArrayTensor
 
-    def propagate(self) -> None:
-        gradient = self.array.take_gradient()
+    def hand_on(self) -> None:
+        gradient = self.array.received()
         sink = None if gradient is None else self.parameter.sink()
         if sink is not None:
             sink += gradient

@@ -11,7 +11,7 @@ import torch
 class Step(Protocol):
     """One step of the computation that leads from parameters to a loss."""
 
-    def propagate(self) -> None:
+    def hand_on(self) -> None:
         """Pass the gradient of the step's result on to its inputs, and clear it."""
 
 
@@ -35,12 +35,12 @@ class Record:
         """Return the entered record, or None where there is none or gradients are off."""
         return cls.entered.get() if torch.is_grad_enabled() else None
 
-    def propagate(self) -> None:
+    def hand_on(self) -> None:
         """Pass gradients back through all steps, from the loss to the parameters."""
         for step in reversed(self.steps):
-            step.propagate()
+            step.hand_on()
 
     def gradient_came_through_torch(self) -> None:
         """Propagate at once where the loss itself called `backward`, because it then looks for the gradients."""
         if self.entered.get() is self:
-            self.propagate()
+            self.hand_on()

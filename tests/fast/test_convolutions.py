@@ -258,5 +258,5 @@ def test_native_convolutions_refuse_what_they_would_misread() -> None:
         with pytest.raises(ValueError, match="layer"):
             kernels.Convolutions((1, 20, 25), wrong)
     other = kernels.Convolutions((1, 20, 25), ((32, 8, 4),))
-    with pytest.raises(ValueError, match="other layers"):
+    with pytest.raises(ValueError, match="other"):
         other.forward(np.zeros((2, 500), np.float32), packed, True)
