@@ -126,6 +126,29 @@ def test_period_before_the_first_end_of_an_episode_says_so(start_run, capsys):
     assert "3DBall  step 1,000  no episode finished yet" in capsys.readouterr().out
 
 
+def test_evaluation_has_a_line_of_its_own_and_the_end_names_the_best_policy(start_run, capsys, clock):
+    run = start_run(console)
+    trainer = run.add_behavior("3DBall")
+    clock.now += 1
+    write(trainer, 1000, [1.0])
+    for step, returns, best in ((2000, (4.0, 6.0), (2000, 5.0)), (3000, (4.5,), (2000, 5.0))):
+        trainer.stats.add_stats("Evaluation/Cumulative Reward", np.array(returns), Method.HISTOGRAM)
+        trainer.stats.write_stats(step)
+        run.evaluations.best["3DBall"] = SimpleNamespace(step=best[0], mean_reward=best[1])
+        run.plugins.hook.evaluation_finished(run=run, behavior_name="3DBall", step=step, returns=returns)
+    clock.now += 4
+    write(trainer, 5000, [2.0])
+    run.finish()
+    lines = capsys.readouterr().out.splitlines()[6:]
+    assert [line for line in lines if "evaluation" in line or "steps/s" in line] == [
+        "3DBall  step 1,000  mean reward 1.00 ± 0.00 (1 new episode)  1.0k steps/s  elapsed 0:00:01",
+        "3DBall  step 2,000  evaluation: mean reward 5.00 ± 1.00 (2 episodes)  the best so far",
+        "3DBall  step 3,000  evaluation: mean reward 4.50 ± 0.00 (1 episode)  the best is 5.00 at step 2,000",
+        "3DBall  step 5,000  mean reward 2.00 ± 0.00 (1 new episode)  1.0k steps/s  elapsed 0:00:05",
+        "          best policy at step 2,000, mean reward 5.00 (its evaluation)",
+    ]
+
+
 def test_category_that_was_never_added_is_shown_too(start_run, capsys):
     run = start_run(console)
     run.plugins.hook.write_stats(category="Other", values={}, step=7)

@@ -60,6 +60,22 @@ def test_points_are_mean_and_deviation_of_each_period_with_an_episode(start_run,
     assert drawn == [({"3DBall": [(10, 2.0, 1.0), (40, 6.0, 0.0)]}, "first")]
 
 
+def test_evaluations_have_a_curve_of_their_own_also_after_a_resume(start_run, drawn):
+    run = start_run(curve, jsonl)
+    trainer = run.add_behavior("3DBall")
+    write(trainer, 10, [1.0, 3.0])
+    for step in (10, 20):
+        trainer.stats.add_stats("Evaluation/Cumulative Reward", np.array([step, step + 2.0]), Method.HISTOGRAM)
+        trainer.stats.write_stats(step)
+    run.finish()
+    resumed = start_run(curve, jsonl, resumed=True)
+    write(resumed.add_behavior("3DBall", step=20), 30, [4.0])
+    resumed.finish()
+    evaluated = [(10, 11.0, 1.0), (20, 21.0, 1.0)]
+    assert drawn[0] == ({"3DBall, evaluated": evaluated}, "first")
+    assert drawn[1] == ({"3DBall": [(10, 2.0, 1.0), (30, 4.0, 0.0)], "3DBall, evaluated": evaluated}, "first")
+
+
 @pytest.mark.parametrize("summaries", [0, 1])
 def test_fewer_than_two_points_make_no_picture(start_run, drawn, summaries):
     run = start_run(curve)

@@ -171,6 +171,28 @@ def compare(ours: Any, theirs: Any) -> int:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the player stand-in is a shell script")
+def test_evaluations_have_a_player_of_their_own_which_is_kept(tmp_path: Path) -> None:
+    from mlhooks.sim_player.executable import write_executable
+
+    game = str(write_executable(tmp_path / "Game", ["3DBall"]))
+    settings = config("3DBall", game, max_steps=600, evaluation={"interval": 300, "episodes": 5})
+    settings["env_settings"] |= {"base_port": free_port(), "timeout_wait": 20}
+    seen: list[tuple[int, int]] = []
+
+    class Note:
+        @hookimpl
+        def evaluation_finished(self, step: int, returns: tuple[float, ...]) -> None:
+            seen.append((step, len(returns)))
+
+    run = train(settings, tmp_path, Note())
+    assert seen == [(300, 5), (600, 5)]
+    logs = {number: (run.path / "run_logs" / f"Player-{number}.log").read_text() for number in (0, 1)}
+    port = settings["env_settings"]["base_port"]
+    for number, text in logs.items():
+        assert text.count(f"port {port + number}") == 1, text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the player stand-in is a shell script")
 @pytest.mark.parametrize("require_reset", [True, False])
 def test_lessons_reach_the_player_while_it_plays(tmp_path: Path, require_reset: bool) -> None:
     from mlhooks.sim_player.executable import write_executable

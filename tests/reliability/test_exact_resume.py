@@ -53,6 +53,7 @@ COMBINATIONS = {
     "PPO, rollouts cut at the horizon": of("ppo", "3DBall", time_horizon=7),
     "A2C, continuous": of("a2c", "3DBall"),
     "A2C, discrete": of("a2c", "Basic"),
+    "PPO, evaluated": of("ppo", "3DBall", evaluation={"interval": 170, "episodes": 5, "patience": 50}),
     "DQN": of("dqn", "Basic"),
     "DQN, masks": of("dqn", "GridWorld"),
 }
@@ -80,6 +81,13 @@ class Interrupt:
             shutil.copytree(self.run.path, self.copy_to / "run")
 
 
+def evaluations_of(folder: Path) -> list[Any]:
+    """The statistics of evaluations, and the best policies."""
+    rows = [json.loads(line) for line in (folder / "run" / "stats.jsonl").read_text().splitlines()]
+    found = [[row["step"], row["values"]] for row in rows if "Evaluation/Cumulative Reward" in row["values"]]
+    return [*found, *(path.read_bytes() for path in (folder / "run").glob("*.best.policy.pt"))]
+
+
 @pytest.mark.parametrize("combination", COMBINATIONS)
 def test_resumed_run_equals_one_that_was_never_stopped(
     tmp_path: Path, combination: str, cases: Callable[[int], list[int]], caplog: pytest.LogCaptureFixture
@@ -100,3 +108,4 @@ def test_resumed_run_equals_one_that_was_never_stopped(
         assert resumed.outcome.status == "finished", told
         assert "differ" not in caplog.text, told
         assert weights_of(folder, behavior) == expected, told
+        assert evaluations_of(folder) == evaluations_of(tmp_path / "whole"), told

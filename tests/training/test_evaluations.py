@@ -521,3 +521,27 @@ def test_failing_observer_of_evaluations_is_contained_unless_plugins_are_strict(
     assert "failed in its hook evaluation_finished" in caplog.text
     with pytest.raises(PluginError, match="boom"):
         train(balls(600), tmp_path / "b", Fails(), strict_plugins=True)
+
+
+def test_player_of_evaluations_has_the_port_behind_those_of_training_and_is_kept(tmp_path: Path) -> None:
+    asked: list[tuple[int, int, int]] = []
+
+    class Players:
+        @hookimpl
+        def get_env_types(self) -> Mapping[str, Any]:
+            def check(name: str | None, options: Any) -> None:
+                asked.append((-1, options.env_settings.num_envs, 0))
+
+            def make(name: str | None, *, worker_id: int, seed: int, num_areas: int, **_: Any) -> SingleBehaviorEnv:
+                asked.append((worker_id, seed, num_areas))
+                return Corridor()
+
+            return {"test": EnvironmentKind(make, check)}
+
+    flags = {"env_settings.num_envs": 2, "env_settings.num_areas": 3}
+    train(corridor(400), tmp_path, Players(), flags=flags, plugin_names=[*QUIET, "no:processes"])
+    checks, made = [entry for entry in asked if entry[0] < 0], [entry for entry in asked if entry[0] >= 0]
+    assert {count for _, count, _ in checks} == {3}  # so that its port is looked at, too
+    assert [(worker, areas) for worker, _, areas in made] == [(0, 3), (1, 3), (2, 3)]
+    seeds = [seed for _, seed, _ in made]
+    assert seeds[0] == seeds[1] == 5 != seeds[2]
