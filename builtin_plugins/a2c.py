@@ -52,7 +52,7 @@ class A2COptimizer(ActorCriticOptimizer):
         self.beta = Schedule(h.beta_schedule, h.beta, 1e-10, settings.max_steps)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss whose gradient the paper's algorithm S3 accumulates, averaged over rows."""
+        """Return the loss whose gradient the paper's algorithm S3 accumulates, averaged over rows."""
         log_probs, entropies = self.policy.evaluate(batch)  # [rows]
         advantages = batch.standardize(batch.advantages) if self.normalize_advantages else batch.advantages
         policy_loss = -batch.mean(log_probs * advantages)
@@ -83,7 +83,7 @@ def get_trainer_types() -> dict[str, type[Trainer]]:
 
 @hookimpl
 def summary_stats(trainer: Trainer, step: int) -> dict[str, float]:
-    """Schedules."""
+    """Report the schedules."""
     optimizer = trainer.optimizer
     if not isinstance(optimizer, A2COptimizer):
         return {}

@@ -69,11 +69,11 @@ class DQNOptimizer(TorchOptimizer):
         self.starts = torch.tensor([columns.start for columns in policy.network.branches], device=policy.device)
 
     def modules(self) -> dict[str, nn.Module]:
-        """The target network."""
+        """Return the target network."""
         return {"target": self.target}
 
     def targets(self, batch: Batch) -> Tensor:
-        """Rewards plus the discounted value of what follows, the mean over branches (Tavakoli, eq. 5): [rows]."""
+        """Return targets [rows]: rewards plus discounted next values, averaged over branches (Tavakoli, eq. 5)."""
         with torch.no_grad():
             values = self.target(batch.next_features)
             scores = self.policy.network(batch.next_features) if self.double_q else values
@@ -86,7 +86,7 @@ class DQNOptimizer(TorchOptimizer):
             return following * batch.discounts + batch.rewards
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The error of the values of the actions that were taken."""
+        """Return the error of the values of the actions that were taken."""
         targets = self.targets(batch)
         values = self.policy.network(batch.features)
         index = batch.discrete if len(self.policy.network.branches) == 1 else batch.discrete + self.starts
@@ -96,7 +96,7 @@ class DQNOptimizer(TorchOptimizer):
         return {"loss": loss, "Losses/Value Loss": loss, "Policy/Value Estimate": taken.mean()}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """A step on the loss, and one of the target network: a blend by `tau` after it, or at each interval a copy."""
+        """Take a step on the loss, then move the target network: by `tau`, or at each interval to a copy."""
         if self.tau == 1.0 and self.step - self.copied_at >= self.interval:
             self.copied_at = self.step
             self._move_target()
@@ -111,7 +111,7 @@ class DQNOptimizer(TorchOptimizer):
             target.lerp_(online, self.tau)
 
     def state_dict(self) -> dict[str, Any]:
-        """The torch optimizer's state and when the target was copied."""
+        """Return the torch optimizer's state and when the target was copied."""
         return {**super().state_dict(), "copied_at": self.copied_at}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -150,7 +150,7 @@ def get_trainer_types() -> dict[str, type[Trainer]]:
 
 @hookimpl
 def summary_stats(trainer: Trainer, step: int) -> dict[str, float]:
-    """Schedules and the fill of the replay buffer."""
+    """Report schedules and the fill of the replay buffer."""
     if not isinstance(trainer, DQNTrainer) or not isinstance(trainer.optimizer, TorchOptimizer):
         return {}
     return {

@@ -13,7 +13,7 @@ class ExtrinsicReward(RewardSignal):
     reads_bytes = True
 
     def evaluate(self, batch: Batch) -> Tensor:
-        """Rewards [rows]."""
+        """Return rewards [rows]."""
         return batch.rewards if batch.group_rewards is None else batch.rewards + batch.group_rewards
 
 

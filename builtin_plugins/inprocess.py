@@ -139,7 +139,7 @@ class InProcessManager(EnvManager):
                 close(env, f"The environment of worker {index}")
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The states of all environments, where all of them offer one."""
+        """Return the states of all environments, where all of them offer one."""
         if not all(hasattr(env, "state_dict") for env in self.envs):
             return None
         return {"envs": [env.state_dict() for env in self.envs if env is not None], "fresh": list(self._fresh)}

@@ -61,7 +61,7 @@ class PPOOptimizer(ActorCriticOptimizer):
         self.beta = Schedule(h.beta_schedule, h.beta, 1e-5, settings.max_steps)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative of the paper's equation 9 on a minibatch."""
+        """Return the negative of the paper's equation 9 on a minibatch."""
         epsilon, beta = self.epsilon(self.step), self.beta(self.step)
         log_probs, entropies = self.policy.evaluate(batch)  # [rows]
         advantages = batch.standardize(batch.advantages)
@@ -89,7 +89,7 @@ class PPOOptimizer(ActorCriticOptimizer):
         }
 
     def diagnostics(self) -> dict[str, float]:
-        """How far the last minibatch moved the policy, and how well the critic foretold its returns.
+        """Return how far the last minibatch moved the policy, and how well the critic predicted its returns.
 
         The KL estimate is Schulman's k3, http://joschu.net/blog/kl-approx.html.
         """
@@ -104,7 +104,7 @@ class PPOOptimizer(ActorCriticOptimizer):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """The torch optimizer's state and the diagnostics."""
+        """Return the torch optimizer's state and the diagnostics."""
         return {**super().state_dict(), "diagnostics": self.diagnostics()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -130,7 +130,7 @@ def get_trainer_types() -> dict[str, type[Trainer]]:
 
 @hookimpl
 def summary_stats(trainer: Trainer, step: int) -> dict[str, float]:
-    """Schedules and diagnostics."""
+    """Report schedules and diagnostics."""
     optimizer = trainer.optimizer
     if not isinstance(optimizer, PPOOptimizer):
         return {}

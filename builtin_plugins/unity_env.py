@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def conformance_environments(folder: Path) -> Sequence[str]:
-    """The players with which `mlhooks plugins check` tries this plugin: stand-ins, where scripts can be players."""
+    """Return the players with which `mlhooks plugins check` tries this plugin: stand-ins, where scripts can play."""
     if sys.platform == "win32":
         return ()
     from mlhooks.sim_player.executable import write_executable

@@ -27,7 +27,7 @@ def safely(complete: Complete) -> Complete:
 
 @safely
 def configurations(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    """Examples by name, and YAML files."""
+    """Offer examples by name, and YAML files."""
     from mlhooks.example_configs import example_names
 
     return [*_starting(example_names(), incomplete), *_paths(incomplete, {".yaml", ".yml"})]
@@ -35,7 +35,7 @@ def configurations(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 @safely
 def run_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    """Runs in the results folder."""
+    """Offer the runs in the results folder."""
     from mlhooks.training.run_files import runs_below
 
     folder = Path(ctx.params.get("results_dir") or "results")
@@ -44,7 +44,7 @@ def run_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 @safely
 def environments(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    """Environment kinds, the names behind their schemes, classes in Python files, and paths of players."""
+    """Offer environment kinds, the names behind their schemes, classes in Python files, and paths of players."""
     from mlhooks.cli import claims
     from mlhooks.envs.references import classes_of
 
@@ -60,7 +60,7 @@ def environments(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 
 @safely
 def trainer_types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    """The trainer types of built-in and installed plugins."""
+    """Offer the trainer types of built-in and installed plugins."""
     from mlhooks.cli import claims
 
     return _starting(claims.claimed(claims.TRAINER_TYPES, _files(ctx)), incomplete)
@@ -68,7 +68,7 @@ def trainer_types(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 @safely
 def plugins(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    """Plugins by name, also to keep them out, and Python files."""
+    """Offer plugins by name, also with `no:` in front, and Python files."""
     from mlhooks.plugin_sources import builtins, from_entry_points
 
     names = [candidate.origin.name for candidate in (*builtins(), *from_entry_points())]
@@ -78,7 +78,7 @@ def plugins(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 @safely
 def settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    """Paths of settings, one part after the other, and values where they are few."""
+    """Offer paths of settings, one part after the other, and values where they are few."""
     path, equals, _ = incomplete.partition("=")
     *above, last = path.split(".")
     branch: Any = _settings(ctx)

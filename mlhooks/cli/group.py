@@ -36,7 +36,7 @@ COMMANDS = {
 
 
 def build_cli(arguments: Sequence[str]) -> RootGroup:
-    """The command line for `arguments`, which say which plugins are blocked."""
+    """Return the command line for `arguments`, which say which plugins are blocked."""
     blocked = _blocked_plugins(arguments)
     return RootGroup(
         "mlhooks",
@@ -73,12 +73,12 @@ class RootGroup(click.Group):
         self._add_plugin_commands: Callable[[click.Group, bool], None] | None = add_plugin_commands
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of mlhooks' own commands, then of the plugins'."""
+        """Return names of mlhooks' own commands, then of the plugins'."""
         self._ask_plugins(ctx, quiet=False)
         return [*COMMANDS, *sorted(self.commands.keys() - COMMANDS.keys())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, imported now; plugins may have added options to `run`."""
+        """Return the command of that name, imported now; plugins may have added options to `run`."""
         if cmd_name not in COMMANDS or cmd_name == "run":
             # A run loads all plugins itself, and reports those that are broken.
             self._ask_plugins(ctx, quiet=cmd_name == "run")
@@ -89,7 +89,7 @@ class RootGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, and with the nearest name for a command that does not exist."""
+        """Resolve a command as click does, and name the nearest one where it does not exist."""
         if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
             ctx.fail(_no_command(args[0], self.list_commands(ctx)))
         return super().resolve_command(ctx, args)

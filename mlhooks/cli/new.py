@@ -64,7 +64,7 @@ def _new(name: str, kind: str) -> None:
 
 
 def names_for(name: str) -> dict[str, str]:
-    """What stands in a package called `name` in place of the names that the templates use.
+    """Return what stands in a package called `name` in place of the names that the templates use.
 
     The plugin is called as the distribution, without a leading `mlhooks-`.
 

@@ -108,7 +108,7 @@ class SectionedCommand(Command):
 
 
 def plugin_options() -> list[SectionOption]:
-    """The options of every command that loads plugins; `load_plugins` explains their values."""
+    """Return the options of every command that loads plugins; `load_plugins` explains their values."""
     return [
         SectionOption(
             ["-p", "plugin_names"],

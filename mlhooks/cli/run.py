@@ -212,7 +212,7 @@ class RunCommand(SectionedCommand):
     """`run`, whose flag `--env-args` takes the rest of the command line."""
 
     def guess(self, word: str, value: str | None) -> str | None:
-        """What a flag of another tool, or KEY=VALUE, is called here."""
+        """Return what a flag of another tool, or KEY=VALUE, is called here."""
         from mlhooks.cli import guesses
 
         if not word.startswith("-"):

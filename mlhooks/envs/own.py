@@ -54,7 +54,7 @@ class Interface:
     check: Callable[[str, RunOptions], None] | None = None
 
     def fits(self, kind: type) -> bool:
-        """Whether a class has this interface."""
+        """Return whether a class has this interface."""
         module, _, name = self.name.rpartition(".")
         base = getattr(sys.modules.get(module), name, None)
         return isinstance(base, type) and issubclass(kind, base)
@@ -111,7 +111,7 @@ class OwnEnvironments:
         return self._made
 
     def takes_areas(self, _: Any, options: RunOptions) -> bool:
-        """Whether there may be several copies in one worker: not of a `BaseEnv` that takes no `num_areas`."""
+        """Return whether there may be several copies in one worker: not of a `BaseEnv` that takes no `num_areas`."""
         maker = self._maker()
         if accepts(maker, "num_areas"):
             return True
@@ -215,7 +215,7 @@ def signature_of(maker: Callable[..., Any]) -> inspect.Signature | None:
 
 
 def accepts(maker: Callable[..., Any], argument: str) -> bool:
-    """Whether a class or function takes an argument by its name."""
+    """Return whether a class or function takes an argument by its name."""
     signature = signature_of(maker)
     return signature is not None and argument in signature.parameters
 

@@ -26,12 +26,12 @@ _FILE = re.compile(r"((?:[A-Za-z]:[\\/])?[^:]*\.py):([^:]*)")
 
 
 def is_file_reference(text: str) -> bool:
-    """Whether a text names a class in a Python file, as `envs/corridor.py:Corridor` does."""
+    """Return whether a text names a class in a Python file, as `envs/corridor.py:Corridor` does."""
     return _FILE.fullmatch(text) is not None
 
 
 def is_module(name: str) -> bool:
-    """Whether there is a module of this name, in the current folder or installed; its packages are imported."""
+    """Return whether there is a module of this name, in the current folder or installed; its packages are imported."""
     _let_modules_of_the_folder_be_found()
     try:
         return importlib.util.find_spec(name) is not None

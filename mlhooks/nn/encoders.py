@@ -119,7 +119,7 @@ Encoder = MLP | GoalEncoder | VisualEncoder
 
 
 def make_encoder(layout: FeatureLayout, settings: NetworkSettings) -> Encoder:
-    """The encoder for a layout: layers, with encoders of images before them where there are any."""
+    """Return the encoder for a layout: layers, with encoders of images before them where there are any."""
     if layout.images:
         return VisualEncoder(layout, settings)
     return _make_body(layout.size, layout.goal, settings)

@@ -94,7 +94,7 @@ class FeatureInput(nn.Module):
         self._given = len(layout.order) == 1 and not layout.images and self.normalizer is None
 
     def features(self, obs: Sequence[np.ndarray]) -> np.ndarray:
-        """Features [rows, size] of observations [rows, ...], normalized where the settings ask for it.
+        """Return features [rows, size] of observations [rows, ...], normalized where the settings ask for it.
 
         They are float32, images in [0, 1]; or uint8 where images stay bytes. They are a view where there is one
         observation only and it is neither normalized nor scaled; of an image, where its channels are last in memory, as

@@ -18,6 +18,7 @@ from mlhooks.nn.layers import linear
 
 MASKED_LOGIT = -1e9
 LEAST_ARRIVAL = np.full((), 1e-30, np.float32)
+"""The time that stands for an arrival at 0, by which nothing can be divided."""
 LOG_2PI = math.log(2.0 * math.pi)
 
 
@@ -36,7 +37,7 @@ class ActionParameters(NamedTuple):
 
 
 def branch_slices(action_spec: ActionSpec) -> list[slice]:
-    """The columns of each discrete branch in flat logits and masks."""
+    """Return the columns of each discrete branch in flat logits and masks."""
     ends = list(accumulate(action_spec.discrete_branches, initial=0))
     return [slice(a, b) for a, b in pairwise(ends)]
 
@@ -66,21 +67,21 @@ class ActionHeads(nn.Module):
             self.logits = linear(inputs, branches[-1].stop, initialization=initialization, gain=gain)
 
     def linear(self) -> list[nn.Linear]:
-        """The linear layers, that of the means first."""
+        """Return the linear layers, that of the means first."""
         return [layer for layer in (self.mean, self.logits) if layer is not None]
 
     def from_outputs(self, outputs: list[np.ndarray]) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-        """What `ActionParameters` has, as arrays, from the outputs of `linear()`, on the CPU."""
+        """Return the parts of `ActionParameters` as arrays, from the outputs of `linear()` on the CPU."""
         if self.mean is None:
             return None, None, outputs[0]
         return outputs[0], self.log_std.detach().numpy(), outputs[1] if self.logits is not None else None
 
     def forward(self, encoding: Tensor) -> ActionParameters:
-        """Distribution parameters for [rows, inputs]."""
+        """Return distribution parameters for [rows, inputs]."""
         return self.parameters_of([layer(encoding) for layer in self.linear()])
 
     def parameters_of(self, outputs: list[Tensor]) -> ActionParameters:
-        """Distribution parameters from the outputs of `linear()`."""
+        """Return distribution parameters from the outputs of `linear()`."""
         if self.mean is None:
             return ActionParameters(None, None, outputs[0])
         return ActionParameters(
@@ -91,7 +92,7 @@ class ActionHeads(nn.Module):
 def evaluate(
     parameters: ActionParameters, continuous: Tensor, discrete: Tensor, mask: Tensor | None, branches: list[slice]
 ) -> tuple[Tensor, Tensor]:
-    """Joint log-probabilities and entropies of actions, each [rows].
+    """Return joint log-probabilities and entropies of actions, each [rows].
 
     Args:
         parameters: the distributions.
@@ -118,7 +119,7 @@ def evaluate(
 
 @fused
 def gaussian(mean: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies, each [rows], of a diagonal Gaussian; `mean` and `actions` [rows, size]."""
+    """Return log-probabilities and entropies, each [rows], of a diagonal Gaussian for actions [rows, size]."""
     log_std_sum, size = log_std.sum(), mean.shape[1]
     z = (actions - mean) * torch.exp(-log_std)
     log_prob = z.square().sum(1).mul(-0.5) - (log_std_sum + 0.5 * size * LOG_2PI)
@@ -128,7 +129,7 @@ def gaussian(mean: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Tensor, Te
 
 @fused
 def categorical(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies, each [rows], of a categorical; `logits` [rows, size], `actions` [rows, 1]."""
+    """Return log-probabilities and entropies, each [rows], for logits [rows, size] and actions [rows, 1]."""
     log_probs = torch.log_softmax(logits, dim=1)
     return log_probs.gather(1, actions).squeeze(1), -(log_probs.exp() * log_probs).sum(1)
 
@@ -142,7 +143,7 @@ def choose(logits: np.ndarray, arrivals: np.ndarray | None) -> tuple[np.ndarray,
         arrivals: [categories, rows], exponentially distributed times, each of which the category's weight shortens: the
             first to arrive is chosen. None chooses the likeliest.
     """
-    scores = logits.T.copy()  # a few long loops instead of many short ones
+    scores = logits.T.copy()  # numpy is faster in a few long loops than in many short ones
     weights = np.exp(scores - np.maximum.reduce(scores))
     rates = weights if arrivals is None else weights / np.maximum(arrivals, LEAST_ARRIVAL)
     choice = rates.argmax(0)

@@ -19,11 +19,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
 }
 SCALE = 1 / 255
-"""What a byte is multiplied by to be a brightness in [0, 1]."""
+"""The factor that turns a byte into a brightness in [0, 1]."""
 
 
 def linear(inputs: int, outputs: int, *, initialization: str, gain: float) -> nn.Linear:
-    """A linear layer with zero bias.
+    """Return a linear layer with zero bias.
 
     Args:
         inputs: features in.
@@ -39,7 +39,7 @@ def linear(inputs: int, outputs: int, *, initialization: str, gain: float) -> nn
 
 @torch.no_grad()
 def initialize(layer: nn.Linear | nn.Conv2d, initialization: str, gain: float) -> None:
-    """Draw a layer's weights again, by the same schemes; the inputs of a convolution are those of one output."""
+    """Draw a layer's weights again, as `linear` does; the inputs of a convolution are those of one output."""
     if initialization == "orthogonal":
         nn.init.orthogonal_(layer.weight, gain)
     else:
@@ -50,10 +50,10 @@ def initialize(layer: nn.Linear | nn.Conv2d, initialization: str, gain: float) -
 
 
 class Convolution(nn.Conv2d):
-    """A convolution that takes images as bytes, too; then its weights are scaled, of which there are fewer."""
+    """A convolution that also takes images as bytes; it then scales its weights, which are fewer than the pixels."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """[rows, channels, height, width], floats or bytes, to [rows, outputs, height, width]."""
+        """Convolve [rows, channels, height, width], floats or bytes, to [rows, outputs, height, width]."""
         if images.dtype is not torch.uint8:
             return super().forward(images)
         pixels = images.to(torch.float32, memory_format=torch.channels_last)

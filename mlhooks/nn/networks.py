@@ -26,8 +26,8 @@ class Network(nn.Module, fast.ArrayArithmetic):
     """An encoder with linear heads on it.
 
     Attributes:
-        autocast: the type in which torch computes it where that is not float32, which parameters, gradients, what is
-            returned, and all that is computed without torch (`mlhooks.fast`) are anyway.
+        autocast: the type in which torch computes the network, if not float32. Parameters, gradients, outputs and all
+            that `mlhooks.fast` computes are float32 in any case.
         reads_bytes: whether it takes images as bytes.
     """
 
@@ -68,7 +68,7 @@ class Actor(Network):
         self.heads = ActionHeads(self.encoder.output_size, action_spec, settings.initialization)
 
     def forward(self, features: Tensor) -> ActionParameters:
-        """Distribution parameters for features [rows, size]."""
+        """Return distribution parameters for features [rows, size]."""
         return self.heads.parameters_of(self.outputs(self.heads.linear(), features))
 
 
@@ -93,7 +93,7 @@ class Critic(Network):
         self.heads = linear(self.encoder.output_size, signals, initialization=settings.initialization, gain=1.0)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Values [rows, signals] for features [rows, size]."""
+        """Return values [rows, signals] for features [rows, size]."""
         return self.outputs([self.heads], features)[0]
 
 
@@ -127,11 +127,11 @@ class QNetwork(Network):
         return [self.advantages] if self.value is None else [self.advantages, self.value]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Values [rows, sum of branch sizes] for features [rows, size]."""
+        """Return values [rows, sum of branch sizes] for features [rows, size]."""
         return self.combine(*self.outputs(self.heads, features))
 
     def combine(self, advantages: Array, value: Array | None = None) -> Array:
-        """Values from the heads' outputs: with dueling heads, Wang et al., equation 9, in every branch."""
+        """Compute values from the heads' outputs: with dueling heads, Wang et al., equation 9, in every branch."""
         if value is None:
             return advantages
         parts = [advantages[:, columns] for columns in self.branches]

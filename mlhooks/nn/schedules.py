@@ -19,7 +19,7 @@ class Schedule:
         self.kind, self.initial, self.minimum, self.max_steps = kind, initial, minimum, max_steps
 
     def __call__(self, step: int) -> float:
-        """The value at a step."""
+        """Return the value at a step."""
         if self.kind is ScheduleType.CONSTANT:
             return self.initial
         remaining = 1.0 - min(step, self.max_steps) / self.max_steps

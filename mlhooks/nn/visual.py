@@ -73,7 +73,7 @@ class ImageEncoder(nn.Module):
         encoding, dense = convolve(self.layers, self.shape, pixels), self.dense
         if encoding is None:
             encoding = self._through_torch(pixels)
-        if encoding.dtype is torch.uint8:  # there are no convolutions; results are scaled, of which there are fewer
+        if encoding.dtype is torch.uint8:  # without convolutions, scaling the fewer outputs replaces scaling the pixels
             return self._activate(torch.addmm(dense.bias, encoding.float(), dense.weight.t(), alpha=SCALE))
         return self._activate(dense(encoding))
 
@@ -81,7 +81,7 @@ class ImageEncoder(nn.Module):
         channels, height, width = self.shape
         images = pixels.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
         if images.dtype is not torch.uint8:
-            # dense with channels last already, unless other features lie beside the image
+            # This copies nothing, unless other features lie beside the image.
             images = images.contiguous(memory_format=torch.channels_last)
         encoding: Tensor = self.layers(images).flatten(1)
         return encoding
@@ -91,7 +91,7 @@ def _plain(channels: int, convolutions: tuple[tuple[int, int, int], ...]) -> Ite
     for number, (outputs, kernel, stride) in enumerate(convolutions, 1):
         yield Convolution(channels, outputs, kernel, stride)
         if number == len(convolutions):
-            yield nn.Flatten()  # before the activation, whose gradient else would have to mix two layouts
+            yield nn.Flatten()  # it stands before the activation, whose gradient would otherwise mix two memory layouts
         yield nn.LeakyReLU(inplace=True)
         channels = outputs
 

@@ -49,7 +49,7 @@ def derived(compute: Callable[[Any], Any], *, description: str, **constraints: A
 
 
 def is_extension(field: FieldInfo) -> bool:
-    """Whether a field was declared with `extension`."""
+    """Return whether a field was declared with `extension`."""
     return isinstance(field.json_schema_extra, dict) and _EXTENSION in field.json_schema_extra
 
 

@@ -96,7 +96,7 @@ class TrainerSettings(SettingsModel):
         return self
 
     def problems(self) -> Iterator[Problem]:
-        """Sequences must fit into a minibatch; checkpoints that are spread must be limited in number."""
+        """Refuse sequences longer than a minibatch, and checkpoints that are spread without a limit on their number."""
         memory, batch_size = self.network_settings.memory, self.hyperparameters.batch_size
         if memory is not None and memory.sequence_length > batch_size:
             message = f"sequence_length {memory.sequence_length} is larger than batch_size {batch_size}"

@@ -50,7 +50,7 @@ class UniformSettings(ParameterRandomizationSettings):
     max_value: Number = Field(default=1.0, description="Upper bound.")
 
     def problems(self) -> Iterator[Problem]:
-        """The bounds must be in order."""
+        """Refuse bounds that are not in order."""
         if self.min_value > self.max_value:
             yield Problem(("min_value",), f"min_value {self.min_value} is greater than max_value {self.max_value}")
 
@@ -80,7 +80,7 @@ class MultiRangeUniformSettings(ParameterRandomizationSettings):
     )
 
     def problems(self) -> Iterator[Problem]:
-        """The bounds of every interval must be in order."""
+        """Refuse intervals whose bounds are not in order."""
         for index, (low, high) in enumerate(self.intervals):
             if low > high:
                 yield Problem(("intervals", index), f"the lower bound {low} is greater than the upper bound {high}")
@@ -117,7 +117,7 @@ class CompletionCriteriaSettings(SettingsModel):
     require_reset: bool = Field(default=False, description="Reset the environment when the next lesson starts.")
 
     def problems(self) -> Iterator[Problem]:
-        """Progress is a share."""
+        """Refuse a threshold of progress outside [0, 1]."""
         if self.measure is MeasureType.PROGRESS and not 0 <= self.threshold <= 1:
             yield Problem(("threshold",), f"a threshold of progress lies between 0 and 1, not at {self.threshold}")
 

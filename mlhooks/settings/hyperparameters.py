@@ -35,7 +35,7 @@ class HyperparameterSettings(SettingsModel):
     )
 
     def problems(self) -> Iterator[Problem]:
-        """A minibatch must fit into the buffer."""
+        """Refuse a minibatch that does not fit into the buffer."""
         if self.batch_size > self.buffer_size:
             message = f"batch_size {self.batch_size} is larger than buffer_size {self.buffer_size}: no minibatch fills"
             yield Problem(("batch_size",), message, "warning")

@@ -76,7 +76,7 @@ class Origin:
         return path
 
     def is_option(self, path: KeyPath) -> bool:
-        """Whether the value at `path` was given as a flag or override, alone or with the section around it."""
+        """Return whether the value at `path` was given as a flag or override, alone or with the section around it."""
         return any(path[:length] in self._options for length in range(1, len(path) + 1))
 
     def _option(self, path: KeyPath) -> str | None:

@@ -40,7 +40,7 @@ class PluginsSettings(SettingsModel):
     )
 
     def problems(self) -> Iterator[Problem]:
-        """Nothing can be loaded and kept out."""
+        """Refuse a plugin that is both loaded and blocked."""
         loaded = {name_of(text) for text in self.load}
         for index, text in enumerate(self.block):
             if name_of(text) in loaded:

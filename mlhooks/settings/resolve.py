@@ -88,7 +88,7 @@ def load_run_options(
 
 
 def is_configuration(raw: Any, report: Report) -> bool:
-    """Whether a file holds sections; if it does not, the report says what it holds."""
+    """Return whether a file holds sections; if it does not, the report says what it holds."""
     if raw is None:
         report.add((), "the file is empty; a configuration needs at least the section behaviors")
     elif not isinstance(raw, Mapping):

@@ -73,7 +73,7 @@ class EnvironmentSettings(SettingsModel):
     )
 
     def problems(self) -> Iterator[Problem]:
-        """The Unity editor is a single environment."""
+        """Refuse several workers for the Unity Editor, which is a single environment."""
         if self.num_envs > 1 and self.env_path is None:
             message = "num_envs must be 1 without env_path: the Unity editor is a single environment"
             yield Problem(("num_envs",), message)
@@ -129,7 +129,7 @@ class CheckpointSettings(SettingsModel):
         return os.path.join(self.write_path, "run_logs")  # noqa: PTH118
 
     def problems(self) -> Iterator[Problem]:
-        """Flags that ML-Agents still reads and no longer heeds."""
+        """Report flags that ML-Agents still reads and no longer heeds."""
         if self.load_model:
             yield Problem(("load_model",), "load_model is deprecated and has no effect; use resume", "warning")
         if self.train_model:

@@ -9,7 +9,7 @@ from mlhooks.training.store import End, ExperienceStore
 
 
 def next_values(store: ExperienceStore, values: np.ndarray, final_values: np.ndarray) -> np.ndarray:
-    """The value that follows each row: its successor's, the final observation's where interrupted, 0 at an end.
+    """Return the value that follows each row: its successor's, the final observation's where interrupted, 0 at an end.
 
     Args:
         store: the rows.
@@ -36,7 +36,7 @@ def generalized_advantages(
     gamma: np.ndarray,
     lambd: float,
 ) -> np.ndarray:
-    """Advantages by GAE (Schulman et al. 2016, eq. 16), in one pass from each agent's last row to its first.
+    """Return advantages by GAE (Schulman et al. 2016, eq. 16), in one pass from each agent's last row to its first.
 
     The sum over temporal differences stops where a trajectory ends: at the end of an episode, at its interruption, at
     the time horizon, and at rows that are still open.

@@ -1,4 +1,4 @@
-"""Batches: what losses and reward signals read."""
+"""Batches: rows of experience as losses and reward signals read them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor
 from mlhooks.fast.switch import kernel
 
 ABSENT: Any = None
-LARGE = 2**24  # bytes of features of which there should be no second copy
+"""The default of columns that a trainer may leave out; typed so that losses need not test those that theirs fills."""
+LARGE = 2**24  # bytes of features beyond which minibatches are copied one by one, not all at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +54,13 @@ class Batch:
         return self.features.shape[0]
 
     def __getitem__(self, rows: slice | Tensor) -> Batch:
-        """Some of the rows."""
+        """Return some of the rows."""
         if isinstance(rows, slice) and rows == slice(0, len(self)):
             return self
         return self.map(lambda column: column[rows])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        """The batch with a function applied to every column."""
+        """Return the batch with a function applied to every column."""
         return Batch(**{name: function(column) for name, column in self._columns()})
 
     def _columns(self) -> Iterator[tuple[str, Tensor]]:
@@ -69,21 +70,24 @@ class Batch:
                 yield name, column
 
     def mean(self, x: Tensor) -> Tensor:
-        """The mean of [rows] or [rows, n] over the rows that count."""
+        """Return the mean of [rows] or [rows, n] over the rows that count."""
         if self.loss_mask is None:
             return x.mean()
         weights = self.loss_mask.to(x.dtype).reshape(-1, *[1] * (x.dim() - 1)).expand(x.shape)
         return (x * weights).sum() / weights.sum().clamp(min=1.0)
 
     def standardize(self, x: Tensor) -> Tensor:
-        """[rows] shifted and scaled to mean 0 and deviation 1 over the rows that count."""
+        """Return [rows] shifted and scaled to mean 0 and deviation 1 over the rows that count."""
         if self.loss_mask is None:
             return standardized(x)
         centered = x - self.mean(x)
         return centered / (self.mean(centered.square()).sqrt() + 1e-8)
 
     def minibatches(self, size: int, rng: np.random.Generator) -> Iterator[Batch]:
-        """All rows once, in random order, in near-equal parts of at least `size` rows; or one part of all, as it is."""
+        """Yield all rows once in random order, in near-equal parts of at least `size` rows.
+
+        Fewer than 2 * `size` rows are one part, in their order.
+        """
         rows = len(self)
         if rows < 2 * size:
             yield self

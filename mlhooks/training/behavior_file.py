@@ -17,7 +17,7 @@ LARGEST_SIZE = 2**24
 
 
 def as_behavior_file(trainer: Trainer, state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state with a header that names behavior, spec, settings and version."""
+    """Return a state with a header that names behavior, spec, settings and version."""
     header = {
         "kind": "behavior",
         "version": mlhooks.__version__,
@@ -30,7 +30,7 @@ def as_behavior_file(trainer: Trainer, state: Mapping[str, Any]) -> dict[str, An
 
 
 def spec_to_dict(spec: BehaviorSpec) -> dict[str, Any]:
-    """A behavior spec in plain values."""
+    """Return a behavior spec in plain values."""
     return {
         "continuous": spec.action_spec.continuous_size,
         "branches": list(spec.action_spec.discrete_branches),

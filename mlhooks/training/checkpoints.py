@@ -174,7 +174,7 @@ class CheckpointFolder:
             self.manifest = read_manifest(path)
 
     def exists(self) -> bool:
-        """Whether there is a manifest."""
+        """Return whether there is a manifest."""
         return os.path.lexists(self.path / MANIFEST)
 
     def save(
@@ -302,7 +302,7 @@ class CheckpointFolder:
         write_durably(self.path / MANIFEST, json.dumps(self.manifest, indent=1).encode())
 
     def newest(self) -> dict[str, Any]:
-        """The newest checkpoint whose files all verify: its `behaviors` and `run`, each with a verified path.
+        """Return the newest checkpoint whose files all verify: its `behaviors` and `run`, each with a verified path.
 
         Raises:
             NoCheckpoint: there is none; says what is wrong with each.

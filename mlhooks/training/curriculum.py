@@ -81,7 +81,7 @@ class Curriculum:
             trainer.episodes.listeners.append(lambda _, finished: returns.extend(finished.tolist()))
 
     def unmeasured(self, behaviors: Mapping[str, object]) -> dict[str, str]:
-        """The parameters whose lesson waits for a behavior that is not among these, and which one."""
+        """Return the parameters whose lesson waits for a behavior that is not among these, and which one."""
         waited = {name: criteria.behavior for name, criteria in self._waiting()}
         return {name: behavior for name, behavior in waited.items() if behavior not in behaviors}
 
@@ -200,7 +200,7 @@ class Curriculum:
 def seeded_lessons(
     parameters: Mapping[str, EnvironmentParameterSettings] | None, seed: int
 ) -> dict[str, list[ParameterRandomizationSettings]]:
-    """The value of every lesson of each environment parameter, with a seed for those that have none.
+    """Return the value of every lesson of each environment parameter, with a seed for those that have none.
 
     Those count on from the run's seed, over all lessons of all parameters, as in ML-Agents.
     """

@@ -26,12 +26,12 @@ _OTHER_NAMES = {"gym": "gymnasium", "unity3d": "unity", "simulation": "sim"}
 
 
 def environment_name(options: RunOptions) -> str:
-    """What the environment is called in messages."""
+    """Return what the environment is called in messages."""
     return options.env_settings.env_path or "the Unity Editor"
 
 
 def scheme_and_name(env_path: str | None) -> tuple[str, str | None]:
-    """The environment kind that `--env` names, and what it says behind it; a plain path or none is `unity`.
+    """Return the environment kind that `--env` names, and what it says behind it; a plain path or none is `unity`.
 
     `corridor.py:Corridor` is of the kind `python`.
     """
@@ -42,7 +42,7 @@ def scheme_and_name(env_path: str | None) -> tuple[str, str | None]:
 
 
 def make_factory(options: RunOptions, plugins: PluginManager) -> EnvironmentFactory:
-    """A function that makes the environment of a worker, by its number.
+    """Return a function that makes the environment of a worker, given the worker's number.
 
     Raises:
         UsageError: no installed plugin brings the environment's kind.

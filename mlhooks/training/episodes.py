@@ -48,11 +48,11 @@ class Episodes:
             self._length = np.concatenate([self._length, np.zeros(grow, np.int64)])
 
     def decided(self, slots: np.ndarray, rewards: np.ndarray) -> None:
-        """Agents ask for a decision, after a reward for the last one."""
+        """Count a decision of each agent, and add the reward for its last one."""
         decided(self._return, self._length, slots, rewards)
 
     def ended(self, slots: np.ndarray, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Agents' episodes end with a last reward; gives their returns and lengths in decisions, each [agents]."""
+        """End agents' episodes with a last reward; return their returns and lengths in decisions, each [agents]."""
         returns, lengths = self._return[slots] + rewards, self._length[slots].copy()
         self._return[slots] = 0.0
         self._length[slots] = 0

@@ -36,7 +36,7 @@ class OffPolicyTrainer(Trainer):
 
     @classmethod
     def store_rows(cls, settings: TrainerSettings) -> int:
-        """The whole buffer."""
+        """Return the size of the whole buffer."""
         rows: int = settings.hyperparameters.buffer_size
         return rows
 
@@ -62,7 +62,7 @@ class OffPolicyTrainer(Trainer):
         return float(getattr(self.hyperparameters, "gamma", self.reward_signals[0].gamma))
 
     def ready_to_update(self) -> bool:
-        """Whether an update is due."""
+        """Return whether an update is due."""
         rows, h = min(self.store.complete, self.store.filled), self.hyperparameters
         if rows < h.batch_size or self.step < h.buffer_init_steps:
             self._updated_at = self.step  # no updates to catch up on later
@@ -120,7 +120,7 @@ class OffPolicyTrainer(Trainer):
         self.policy.inputs.update([obs[new] for obs in store.obs])
 
     def sample(self, size: int) -> Batch:
-        """A minibatch of n-step transitions, the discounted rewards of all signals summed into `rewards`."""
+        """Return a minibatch of n-step transitions, the discounted rewards of all signals summed into `rewards`."""
         store = self.store
         rows = store.draw(size, self.rng)
         path = store.transitions(rows, self._powers)
@@ -165,7 +165,7 @@ class OffPolicyTrainer(Trainer):
         return (rewards.view(steps.shape) * self.tensor(weights)).sum(1)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resume needs; the experience itself only with `save_replay_buffer`."""
+        """Return all that a resume needs; the experience itself only with `save_replay_buffer`."""
         self._unreported = self._finish_round()
         whole_buffer = self.hyperparameters.save_replay_buffer
         state = {**super().state_dict(), "updated_at": self._updated_at, "normalized_at": self._normalized_at}

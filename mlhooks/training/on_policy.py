@@ -37,7 +37,7 @@ class OnPolicyTrainer(Trainer):
 
     @classmethod
     def store_rows(cls, settings: TrainerSettings) -> int:
-        """One rollout."""
+        """Return the size of a rollout."""
         rows: int = settings.hyperparameters.buffer_size
         return rows
 
@@ -52,7 +52,7 @@ class OnPolicyTrainer(Trainer):
         return float(getattr(self.settings.hyperparameters, "lambd", 1.0))
 
     def ready_to_update(self) -> bool:
-        """Whether a rollout is complete."""
+        """Return whether a rollout is complete."""
         return self.store.complete >= self.store.rows
 
     def update(self) -> dict[str, float]:
@@ -79,7 +79,7 @@ class OnPolicyTrainer(Trainer):
         return self.report(reported)
 
     def rollout(self) -> Batch:
-        """The complete rows with values, advantages and returns.
+        """Return the complete rows with values, advantages and returns.
 
         Raises:
             NonFiniteError: a value estimate or a reward signal is NaN or infinite.
@@ -143,7 +143,7 @@ class OnPolicyTrainer(Trainer):
         return normalized
 
     def modules(self) -> dict[str, nn.Module]:
-        """All modules that a checkpoint holds, by name; with normalized rewards also what those are divided by."""
+        """Return all modules that a checkpoint holds, by name, with the reward normalizer where there is one."""
         own = {} if self.return_normalizer is None else {"return_normalizer": self.return_normalizer}
         return super().modules() | own
 

@@ -18,6 +18,7 @@ from mlhooks.nn.schedules import Schedule
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
 from mlhooks.training.optimizer_checks import (
+    NAMED,
     check_gradient,
     check_losses,
     check_torch_optimizer,
@@ -26,13 +27,11 @@ from mlhooks.training.optimizer_checks import (
 from mlhooks.training.policy import ActorPolicy, Policy
 
 CHUNK_ROWS, CHUNK_FEATURES = 2**14, 2**22
-"""Rows, and numbers in them, whose values are estimated at once."""
-NAMED = 3
-"""How many parameters an error names."""
+"""The most rows, and numbers in their features, whose values are estimated at once."""
 
 
 class GradientStepper(Protocol):
-    """What a torch optimizer must offer; every `torch.optim.Optimizer` does."""
+    """The interface that a torch optimizer must have, as every `torch.optim.Optimizer` does."""
 
     param_groups: list[dict[str, Any]]
 
@@ -40,7 +39,7 @@ class GradientStepper(Protocol):
         """Apply the gradients."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `load_state_dict` needs."""
+        """Return all that `load_state_dict` needs."""
         ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -48,7 +47,7 @@ class GradientStepper(Protocol):
 
 
 class Optimizer(ABC):
-    """What `create_optimizer` returns: it makes a policy better from batches of experience.
+    """The base of all optimizers: what `create_optimizer` returns, and what improves a policy from batches.
 
     Args:
         policy: the policy to improve.
@@ -66,17 +65,17 @@ class Optimizer(ABC):
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """Take one gradient step on a minibatch; returns scalars to report, by statistics key."""
+        """Take one gradient step on a minibatch, and return scalars to report by statistics key."""
 
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:
-        """All modules that a checkpoint holds besides the policy's, by name: critics, target networks and so on."""
+        """Return the modules that a checkpoint holds beside the policy's, by name, such as critics and target networks."""
 
     def set_step(self, step: int) -> None:
-        """Told the agent steps so far, before each round of updates, for schedules."""
+        """Take note of the agent steps so far; a trainer calls this before each round of updates, for schedules."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All state that a resume needs beyond `modules()`."""
+        """Return all state that a resume needs beyond `modules()`."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -120,23 +119,23 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
         self._flat: FlatParameters | None = None
         arrays = type(self).array_arithmetic and type(policy).array_arithmetic
         self._scope = LossScope(arrays=arrays)
-        self._checked = False  # whether the first losses are what they must be
+        self._checked = False  # whether the result of the first call of `loss` was checked
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The algorithm: scalars by name, of which `"loss"` is minimized and the others are reported.
+        """Return scalars by name, of which `"loss"` is minimized and the others are reported: this is the algorithm.
 
         Names are statistics keys, such as `Losses/Policy Loss`.
         """
 
     def modules(self) -> dict[str, nn.Module]:
-        """None besides the policy's."""
+        """Return no modules besides the policy's."""
         return {}
 
     def create_torch_optimizer(self, parameters: FlatParameters) -> GradientStepper:
-        """The torch optimizer: Adam by default.
+        """Make the torch optimizer, by default Adam.
 
-        Return another one over `parameters.parameters` (any `torch.optim.Optimizer`); its learning rate follows the
+        Override this to return any `torch.optim.Optimizer` over `parameters.parameters`. Its learning rate follows the
         schedule.
         """
         return Adam(parameters, lr=self.learning_rate(0))
@@ -168,13 +167,13 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
             group["lr"] = self.learning_rate(step)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of gradient descent on `loss`.
+        """Take one step of gradient descent on `loss`.
 
         Raises:
             PluginError: `loss` returned something else than it must, or has another gradient on arrays.
             NonFiniteError: as `gradients_ready`.
         """
-        wanted = None if self._checked else gradient_of_tensors(self, batch)
+        wanted = None if self._checked or not self._scope.arrays else gradient_of_tensors(self, batch)
         self.flat.zero()
         with self._scope:
             losses = self.loss(batch)
@@ -221,7 +220,7 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The torch optimizer's state."""
+        """Return the torch optimizer's state."""
         return {"torch_optimizer": self.torch_optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -245,7 +244,7 @@ def _all_finite(state: Any) -> bool:
 
 
 def _worst_gradients(gradients: Mapping[str, Tensor], norm: float) -> str:
-    """Name the gradients that are not finite, or where all are, the largest of those whose norm is not."""
+    """Name the gradients that are not finite, or the largest ones where only their norm is not finite."""
     bad = [name for name, gradient in gradients.items() if not torch.isfinite(gradient).all()]
     if bad:
         more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
@@ -272,24 +271,24 @@ class ActorCriticOptimizer(TorchOptimizer):
         encoder = actor.encoder if shared and isinstance(actor, Actor) else None
         signals = len(settings.reward_signals)
         self.critic = Critic(policy.layout, settings.network_settings, signals, encoder).to(policy.device)
-        # a normalizer changes between acting and learning, and with it what is to be encoded
+        # A normalizer changes features between acting and learning, so that an encoding of them would be stale.
         policy.keeps_encodings = encoder is not None and policy.inputs.normalizer is None
 
     def modules(self) -> dict[str, nn.Module]:
-        """The critic."""
+        """Return the critic."""
         return {"critic": self.critic}
 
     def values(self, batch: Batch) -> Tensor:
-        """Values [rows, signals] of a batch's rows, with gradients, for losses."""
+        """Return values [rows, signals] of a batch's rows, with gradients, for losses."""
         values: Tensor = self.critic(batch.features)
         return values
 
     @torch.no_grad()
     def estimate(self, features: Tensor) -> Tensor:
-        """Values [rows, signals] of features [rows, size], without gradients, for advantages and returns.
+        """Return values [rows, signals] of features [rows, size], without gradients, for advantages and returns.
 
-        Features may be of rows that no batch has, such as final observations. A subclass that makes values in another
-        way overrides both verbs: for equal features they must agree.
+        Features may be of rows that no batch has, such as final observations. A subclass that computes values otherwise
+        overrides both `values` and `estimate`: for equal features they must agree.
         """
         rows = max(1, min(CHUNK_ROWS, CHUNK_FEATURES // features.shape[1]))
         with self._scope:
@@ -300,13 +299,16 @@ class ActorCriticOptimizer(TorchOptimizer):
 
     @property
     def reads_encodings(self) -> bool:
-        """Whether estimates are the critic's heads on what the actor's encoder makes of features, and nothing else."""
+        """Whether `estimate` computes nothing but the critic's heads on the output of the actor's encoder."""
         actor, critic = self.policy.actor, self.critic
         is_plain = type(critic) is Critic and type(self).estimate is ActorCriticOptimizer.estimate
         return is_plain and isinstance(actor, Actor) and critic.encoder is actor.encoder
 
     @torch.no_grad()
     def estimate_from_encodings(self, encodings: Tensor) -> Tensor:
-        """Values [rows, signals] of encodings [rows, hidden_units], without gradients, where it `reads_encodings`."""
+        """Return values [rows, signals] of encodings [rows, hidden_units], without gradients.
+
+        Only an optimizer that `reads_encodings` has them.
+        """
         values: Tensor = self.critic.heads(encodings)
         return values

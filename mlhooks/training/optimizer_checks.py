@@ -1,4 +1,4 @@
-"""What is wrong with an optimizer of a plugin: looked for at its first update and after a failure."""
+"""Checks of a plugin's optimizer, at its first update and after a failure."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mlhooks")
 NAMED = 3
-"""How many parameters an error names."""
+"""The number of parameters that an error names."""
 
 
 def check_made(optimizer: TorchOptimizer) -> None:
     """Refuse an optimizer whose base was never initialized.
 
     Raises:
-        PluginError: names its `__init__`.
+        PluginError: with the name of its `__init__`.
     """
     if "_checked" not in vars(optimizer):
         raise PluginError(f"{_named(optimizer, '__init__')} must call super().__init__(policy, settings).")
@@ -41,7 +41,7 @@ def check_losses(optimizer: TorchOptimizer, losses: object) -> None:
     """Refuse what `loss` returned where it is no mapping of scalar tensors with the key 'loss'.
 
     Raises:
-        PluginError: names the function, and what of it is wrong.
+        PluginError: with the function and what is wrong with its result.
     """
     problem = _problem(losses)
     if problem is not None:
@@ -69,9 +69,12 @@ def _problem(losses: object) -> str | None:
 def gradient_of_tensors(optimizer: TorchOptimizer, batch: Batch) -> Tensor | None:
     """Return the gradient [parameters] of a loss whose class opts in to array arithmetic, computed without it.
 
-    None where arrays take no part anyway, or the loss is not what it must be. Torch's random numbers are drawn again.
+    Torch's random state is restored, so that the loss draws the same numbers again.
+
+    Returns:
+        The gradient; None where arrays take no part anyway, or the result of `loss` is invalid.
     """
-    if not optimizer._scope.arrays or is_plain() or not optimizer.flat.data.is_cpu:
+    if is_plain() or not optimizer.flat.data.is_cpu:
         return None
     state, scope = torch.get_rng_state(), LossScope()
     optimizer.flat.zero()
@@ -88,7 +91,7 @@ def check_gradient(optimizer: TorchOptimizer, wanted: Tensor) -> None:
     """Refuse array arithmetic that gives a loss another gradient than tensors do.
 
     Raises:
-        PluginError: names `loss`, and the parameters whose gradients differ.
+        PluginError: with the parameters whose gradients differ.
     """
     flat, size = optimizer.flat, float(wanted.abs().max())
     if not math.isfinite(size):
@@ -108,17 +111,17 @@ def check_gradient(optimizer: TorchOptimizer, wanted: Tensor) -> None:
 
 
 def check_torch_optimizer(optimizer: TorchOptimizer, made: Any) -> None:
-    """Refuse what is no torch optimizer, and warn where it leaves out parameters that are to be learned.
+    """Refuse what is no torch optimizer, and warn where it leaves out trainable parameters.
 
     Raises:
-        PluginError: names `create_torch_optimizer`.
+        PluginError: it is no torch optimizer.
     """
     name = _named(optimizer, "create_torch_optimizer")
     groups = getattr(made, "param_groups", None)
     if groups is None:
         raise PluginError(f"{name} must return a torch optimizer; it returned {_a(made)}.")
     if not all("params" in group for group in groups):
-        return  # of a kind that keeps them elsewhere
+        return  # such an optimizer keeps its parameters elsewhere, so none can be missed
     given = {id(p) for group in groups for p in group["params"]}
     learned = {id(p) for p in optimizer.flat.parameters} - given
     modules = {**optimizer.policy.modules(), **optimizer.modules()}

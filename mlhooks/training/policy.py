@@ -24,7 +24,7 @@ Parameters = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
 
 
 class Policy(ArrayArithmetic, ABC):
-    """What decides for the agents of one behavior.
+    """The base of all policies, which decide for the agents of one behavior.
 
     Args:
         behavior_name: for messages.
@@ -65,10 +65,10 @@ class Policy(ArrayArithmetic, ABC):
 
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:
-        """All modules that a checkpoint holds, by name."""
+        """Return all modules that a checkpoint holds, by name."""
 
     def action_tuple(self, actions: SampledActions) -> ActionTuple:
-        """What the environment gets: continuous actions clipped to [-3, 3] and divided by 3, as ML-Agents does."""
+        """Return what environments get: continuous actions clipped to [-3, 3] and divided by 3, as in ML-Agents."""
         continuous = actions.continuous
         if continuous.shape[1]:
             continuous = np.minimum(np.maximum(continuous, -3.0), 3.0) / 3.0
@@ -77,11 +77,11 @@ class Policy(ArrayArithmetic, ABC):
         return action_tuple(continuous, actions.discrete.astype(np.int32))
 
     def features(self, obs: Sequence[np.ndarray]) -> Tensor:
-        """Features [rows, size] of observations, on the policy's device."""
+        """Return features [rows, size] of observations, on the policy's device."""
         return to_device(self.inputs.features(obs), self.device)
 
     def weights_changed(self) -> None:
-        """Drop what was derived from the weights; called after every change of them from outside."""
+        """Drop what was derived from the weights; whoever changes them from outside calls this."""
         self.acting.weights_changed()
 
 
@@ -92,8 +92,8 @@ class ActorPolicy(Policy):
         actor: a network from features [rows, size] to `ActionParameters`; by default one made from the settings.
 
     Attributes:
-        keeps_encodings: whether actions come with what torch encoded for them, so that a critic on the actor's encoder
-            need not encode it again.
+        keeps_encodings: whether actions come with the encodings that torch computed for them, so that a critic on the
+            actor's encoder need not compute these again.
         reads_bytes: as in `Policy`; an `actor` that is given says so itself, by an attribute of the same name.
     """
 
@@ -130,7 +130,7 @@ class ActorPolicy(Policy):
         return actions if encoding is None else actions._replace(encoding=encoding)
 
     def _parameters(self, features: np.ndarray) -> tuple[Parameters, np.ndarray | None]:
-        """What `ActionParameters` has, as arrays, and the encoding below it where it is kept."""
+        """Return the parts of `ActionParameters` as arrays, and the encoding where it is kept."""
         actor = self.actor
         plain = actor if isinstance(actor, Actor) and type(actor).forward is Actor.forward else None
         if plain is not None:
@@ -146,9 +146,9 @@ class ActorPolicy(Policy):
         return (mean, log_std, logits), kept
 
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Joint log-probabilities and entropies of a batch's actions, each [rows]."""
+        """Return joint log-probabilities and entropies of a batch's actions, each [rows]."""
         return evaluate(self.actor(batch.features), batch.continuous, batch.discrete, batch.mask, self.branches)
 
     def modules(self) -> dict[str, nn.Module]:
-        """The actor and the normalizer."""
+        """Return the actor and the normalizer."""
         return {"actor": self.actor, "inputs": self.inputs}

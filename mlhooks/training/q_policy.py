@@ -1,4 +1,4 @@
-"""The acting half of Q-learning: greedy in the estimated values, and sometimes not."""
+"""The acting half of Q-learning: epsilon-greedy in the estimated values."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mlhooks.training.transfer import to_device
 
 
 class QPolicy(Policy):
-    """Takes the action of the highest value, or with probability `epsilon`, drawn for each agent, a random one.
+    """A policy that takes the action of the highest value, or with probability `epsilon` per agent a random one.
 
     Args:
         behavior_name: for messages.
         behavior_spec: the behavior's observations and discrete actions.
-        settings: the behavior's settings; of the hyperparameters `dueling` and `exploration_initial_eps`, if there.
+        settings: the behavior's settings; among the hyperparameters it reads `dueling` and `exploration_initial_eps`.
         device: where the network lives.
 
     Attributes:
@@ -43,7 +43,7 @@ class QPolicy(Policy):
         self.epsilon: float = getattr(h, "exploration_initial_eps", 0.0)
 
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
-        """Choose actions; `log_prob` is 0, because that of a choice between exploring and not is of no use."""
+        """Choose actions; `log_prob` is 0, because Q-learning does not use it."""
         agents, branches = len(obs[0]), self.network.branches
         exploring = 0 if self.deterministic else rng.binomial(agents, self.epsilon)
         if exploring < agents:
@@ -70,5 +70,5 @@ class QPolicy(Policy):
         return values
 
     def modules(self) -> dict[str, nn.Module]:
-        """The network and the normalizer."""
+        """Return the network and the normalizer."""
         return {"network": self.network, "inputs": self.inputs}

@@ -13,10 +13,10 @@ from mlhooks.training.store import End, ExperienceStore
 
 
 class Transitions(NamedTuple):
-    """N-step transitions: the rows that lie on them, and what follows.
+    """N-step transitions: the rows that they pass through, and what follows these.
 
     Attributes:
-        steps: [rows, n], the rows that they pass, in order; -1 after their end.
+        steps: [rows, n], the rows that each passes through, in order; -1 after its end.
         discounts: [rows], factor on the value of what follows; 0 where the episode ended.
         next_rows: [rows], the row that follows, or -1 where the episode ended on the way.
         finals: [rows], the final observation that follows an interrupted episode, or -1; None where none does.
@@ -29,13 +29,13 @@ class Transitions(NamedTuple):
 
 
 class ReplayBuffer(ExperienceStore):
-    """Keeps the last rows of experience, at least `rows` of them, and samples complete ones.
+    """A store that keeps at least the last `rows` rows of experience, and samples complete ones.
 
     New rows overwrite the oldest. A row that is still open when the whole ring has passed is overwritten, too, and its
     agent begins a new trajectory. A subclass may draw rows by other weights than uniformly in `draw`.
 
     Attributes:
-        filled: rows that were ever written; `size` is where the next one goes.
+        filled: the number of rows that were ever written; `size` is the index of the next row.
     """
 
     COUNTERS: ClassVar[tuple[str, ...]] = (*ExperienceStore.COUNTERS, "filled")
@@ -47,11 +47,11 @@ class ReplayBuffer(ExperienceStore):
 
     @property
     def in_use(self) -> int:
-        """Rows of the arrays that hold anything."""
+        """The number of rows that hold experience."""
         return self.filled
 
     def open_rows(self, slots: np.ndarray, steps: DecisionSteps) -> None:
-        """As in the store; goes on at the front where the end of the ring is reached."""
+        """Open rows as the store does; at the end of the ring, go on at its front."""
         if self.size >= self.rows and self.waiting == self.size:
             self.size = self.waiting = 0
         if self.size < self.filled:
@@ -72,13 +72,13 @@ class ReplayBuffer(ExperienceStore):
         return np.concatenate([reused, added])
 
     def is_complete(self, rows: np.ndarray) -> np.ndarray:
-        """Whether rows have their reward and what follows."""
+        """Return whether rows have their reward and what follows."""
         complete: np.ndarray = (self.successor[rows] >= 0) | self.end[rows].astype(np.bool_)
         return complete
 
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
-        """Complete rows, of which there must be one, uniformly and with replacement: [size]."""
-        return draw(self, rng.random(size), rng)  # `rng.integers` takes three times as long
+        """Return complete rows, of which there must be one, uniformly and with replacement: [size]."""
+        return draw(self, rng.random(size), rng)  # `rng.integers` would take three times as long
 
     def transitions(self, rows: np.ndarray, powers: np.ndarray) -> Transitions:
         """Follow complete rows for up to n steps: to the end of the episode, or to a row that is still open.
@@ -96,13 +96,13 @@ class ReplayBuffer(ExperienceStore):
         self._free_finals = []
 
     def _remove(self, gone: np.ndarray) -> None:
-        """As in the store; the ring goes on at the same place, before its oldest rows."""
+        """Remove rows as the store does; the ring goes on at the same place, before its oldest rows."""
         size, waiting = (int(np.count_nonzero(~gone[:place])) for place in (self.size, self.waiting))
         super()._remove(gone)
         self.filled, self.size, self.waiting = self.size, size, waiting
 
     def open_only(self) -> ReplayBuffer:
-        """A buffer with the open rows alone, for a checkpoint without the experience."""
+        """Return a buffer with the open rows alone, for a checkpoint without the experience."""
         other = type(self)(self.spec, self.rows, self.time_horizon)
         state = self.state_dict()
         other.load_state_dict(
@@ -113,7 +113,7 @@ class ReplayBuffer(ExperienceStore):
         return other
 
     def state_dict(self) -> dict[str, Any]:
-        """All rows in use and the state of all slots."""
+        """Return all rows in use and the state of all slots."""
         return {**super().state_dict(), "free_finals": list(self._free_finals)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -124,10 +124,10 @@ class ReplayBuffer(ExperienceStore):
 
 @kernel("experience")
 def overwrite(store: ReplayBuffer, start: int, stop: int) -> list[int]:
-    """Take rows from their agents, and make them what new rows begin with.
+    """Detach rows from their agents, and reset them for new rows.
 
     Returns:
-        Their final observations, whose places are free.
+        The final observations of the old rows, whose places are free now.
     """
     old = slice(start, stop)
     finals = [final for final in store.final[old].tolist() if final >= 0]
@@ -151,10 +151,10 @@ def draw(store: ReplayBuffer, places: np.ndarray, rng: np.random.Generator) -> n
 def transitions(
     store: ReplayBuffer, rows: np.ndarray, powers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return what `Transitions` has, from these rows."""
+    """Return the attributes of the `Transitions` that begin at these rows."""
     steps = np.full((len(rows), len(powers) - 1), -1, np.int64)
     finals = np.full(len(rows), -1, np.int64)
-    at = rows.copy()
+    at = rows.copy()  # the row that each transition has reached
     for k in range(steps.shape[1]):
         going = np.flatnonzero((at >= 0) & store.is_complete(at))
         passed = at[going]

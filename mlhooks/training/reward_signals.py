@@ -34,10 +34,10 @@ class RewardSignal(ABC):
 
     @abstractmethod
     def evaluate(self, batch: Batch) -> Tensor:
-        """Rewards [rows] of a batch, before `strength`."""
+        """Return rewards [rows] of a batch, before `strength`."""
 
     def rewards(self, batch: Batch) -> Tensor:
-        """Rewards [rows] of a batch, times `strength`.
+        """Return rewards [rows] of a batch, times `strength`.
 
         Raises:
             PluginError: `evaluate` returned something else.
@@ -51,11 +51,11 @@ class RewardSignal(ABC):
         return {}
 
     def modules(self) -> dict[str, nn.Module]:
-        """All modules that a checkpoint holds, by name."""
+        """Return all modules that a checkpoint holds, by name."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """All state that a resume needs beyond `modules()`."""
+        """Return all state that a resume needs beyond `modules()`."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -105,7 +105,7 @@ def _is_marked(folder: Path, run_id: str, names: Collection[str]) -> bool:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is one of a run, which can hold no other runs."""
+    """Return whether a folder is one of a run, which can hold no other runs."""
     return (folder / MANIFEST).exists() or (folder / LOCK).exists()
 
 
@@ -152,7 +152,7 @@ def _is_junction(entry: os.DirEntry[str]) -> bool:
 
 
 def known(name: str, behaviors: Collection[str]) -> bool:
-    """Whether this is a name that runs of mlhooks or ML-Agents give to a file.
+    """Return whether this is a name that runs of mlhooks or ML-Agents give to a file.
 
     Args:
         name: relative to the run's folder.

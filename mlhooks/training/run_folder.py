@@ -85,7 +85,7 @@ class RunFolder:
         return self._replaced.is_dir() or self._replacing.is_dir()
 
     def is_left_amid(self) -> bool:
-        """Whether a run was killed that was about to put aside, to bring back or to remove earlier results."""
+        """Return whether a run was killed that was about to put aside, to bring back or to remove earlier results."""
         return self._waits or self._removing.is_dir()
 
     def recover(self) -> None:

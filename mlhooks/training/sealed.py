@@ -30,7 +30,7 @@ class NotSealed(ValueError):
 
 
 def seal(state: Any) -> bytes:
-    """Tensors and plain values as an archive that `torch.load` reads, and that ends with its digest."""
+    """Return tensors and plain values as an archive that `torch.load` reads, and that ends with its digest."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     buffer.seek(-2, os.SEEK_END)  # the length of the archive's comment is there

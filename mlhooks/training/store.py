@@ -15,7 +15,7 @@ from mlhooks.training.state_checks import LARGEST_WHOLE, array_of, indices, whol
 
 
 class End:
-    """How the trajectory of a row goes on after it: plain numbers, which numpy compares five times as fast as enums."""
+    """How a trajectory goes on after a row, as plain numbers, which numpy compares five times as fast as enums."""
 
     NONE: Final = 0
     TERMINAL: Final = 1  # the episode ended: no value follows
@@ -28,7 +28,7 @@ COLUMNS = (
     *("slot", "trajectory", "tick", "group", "encoding"),
 )
 FILLS = {"end": End.NONE, "successor": -1, "final": -1}
-"""What these columns hold in rows that nobody uses, so that a new row has it already."""
+"""The value of these columns in unused rows, so that a new row has it already."""
 ALL = slice(None)
 PER_SLOT = ("open_row", "slot_trajectory", "slot_length")
 END_OF = np.array([End.TERMINAL, End.INTERRUPTED], np.int8)  # by whether the episode was interrupted
@@ -54,8 +54,8 @@ class ExperienceStore:
         continuous: [rows, size], before clipping; discrete: [rows, branches]; log_prob: [rows], joint.
         reward, group_reward: [rows], what the environment gave from the decision to the next one.
         end: `End`; successor: row of the agent's next decision or -1; final: row in `final_obs` or -1.
-        encoding: [rows, size], what acting made of the observations, or [rows, 0]; of the rows from `encoded_from` to
-            `waiting` it is there and of the current weights.
+        encoding: [rows, size], the encodings of the observations that acting computed, or [rows, 0]; valid for the rows
+            from `encoded_from` to `waiting`, for which it is of the current weights.
         slot, trajectory, tick, group: agent slot, trajectory number, act call and group id of each row.
         final_obs: a list of [finals, *shape], the final observations of ended episodes, in the types of `obs`.
         masked: whether any row has a mask; grouped: whether there ever was a group reward.
@@ -96,7 +96,7 @@ class ExperienceStore:
         if self.size + agents > len(self.slot):
             self._grow(agents)
         new = slice(self.size, self.size + agents)
-        put(self.obs, new, seen)  # what may have a wrong shape comes first: nothing is half done when it fails
+        put(self.obs, new, seen)  # first, because a wrong shape must fail before anything else is changed
         if steps.action_mask is not None:
             np.concatenate(steps.action_mask, axis=1, out=self.mask[new])
             self.masked = True
@@ -105,9 +105,9 @@ class ExperienceStore:
         self._open(slots, steps)
 
     def _fitting(self, obs: list[np.ndarray]) -> list[np.ndarray]:
-        """Observations in the types of their columns.
+        """Return observations in the types of their columns.
 
-        The columns of an image hold bytes if these come first, and floats once and for all when floats come.
+        The columns of an image hold bytes while only bytes have come, and floats for good once floats came.
         """
         for index in self._images:
             holds_bytes, come_bytes = (array.dtype == np.uint8 for array in (self.obs[index], obs[index]))
@@ -213,7 +213,7 @@ class ExperienceStore:
         self.clock += 1
 
     def complete_rows(self) -> np.ndarray | slice:
-        """The complete rows: a slice where they lie together, as they do when all agents decide together."""
+        """Return the complete rows: a slice where they lie together, as they do when all agents decide together."""
         rows = self.open_row[self.open_row >= 0]
         if len(rows) == 0 or rows.min() == self.complete:
             return slice(0, self.complete)
@@ -222,22 +222,22 @@ class ExperienceStore:
         return np.flatnonzero(is_complete)
 
     def obs_at(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Copies of the observations of some rows, images with channels last in memory as they are kept."""
+        """Return copies of the observations of some rows, images with channels last in memory as they are kept."""
         return take(self.obs, rows)
 
     @property
     def in_use(self) -> int:
-        """Rows of the arrays that hold anything."""
+        """The number of rows that hold experience."""
         return self.size
 
     def keep_open(self) -> None:
         """Let go of all complete rows; open rows move to the front in their order."""
         self._keep(self._open_rows())
         self.complete = self.finals = 0
-        self.encoded_from = self.waiting  # what was encoded, was by weights that have changed
+        self.encoded_from = self.waiting  # the earlier encodings are of weights that have changed since
 
     def _open_rows(self) -> np.ndarray:
-        """The open rows, the oldest first."""
+        """Return the open rows, the oldest first."""
         rows = np.sort(self.open_row[self.open_row >= 0])
         return rows[np.argsort(self.tick[rows], kind="stable")]
 
@@ -261,7 +261,7 @@ class ExperienceStore:
         self._remove(gone)
 
     def _remove(self, gone: np.ndarray) -> None:
-        """Remove rows where `gone` [rows in use]; rows before them are interrupted and keep what they observed."""
+        """Remove rows where `gone` [rows in use]; interrupt rows before them, and keep their final observations."""
         successor = self.successor[: self.in_use]
         last = np.flatnonzero((successor >= 0) & ~gone & gone[successor])
         self.end[last] = End.INTERRUPTED
@@ -286,7 +286,7 @@ class ExperienceStore:
         self.size = len(rows)
 
     def blank(self, rows: slice) -> None:
-        """Make rows that nobody uses what a new row begins with."""
+        """Reset unused rows to the values with which a new row begins."""
         for name, fill in FILLS.items():
             getattr(self, name)[rows] = fill
 
@@ -298,14 +298,14 @@ class ExperienceStore:
             self.slot_length = _grown(self.slot_length, slots)
 
     def _grow(self, agents: int) -> None:
-        # the rows that may be complete, every agent's open row, and those that one tick more completes
+        # There may be `rows` complete rows, every agent's open row, and those that one more tick completes.
         rows = max(self.rows + 2 * len(self.open_row), self.size + agents)
         self.obs = [_grown(column, rows) for column in self.obs]
         for name in COLUMNS:
             setattr(self, name, _grown(getattr(self, name), rows, FILLS.get(name, 0)))
 
     def state_dict(self) -> dict[str, Any]:
-        """All rows in use and the state of all slots."""
+        """Return all rows in use and the state of all slots."""
         state: dict[str, Any] = {name: getattr(self, name) for name in (*self.COUNTERS, *PER_SLOT)}
         state |= {name: getattr(self, name)[: self.in_use] for name in COLUMNS}
         state["obs"] = [column[: self.in_use] for column in self.obs]
@@ -324,7 +324,7 @@ class ExperienceStore:
         self.obs, self.final_obs = list(state["obs"]), list(state["final_obs"])
 
     def _check(self, state: dict[str, Any]) -> None:
-        """Refuse what would lead out of the arrays, or into the rows of others, long after it was loaded."""
+        """Refuse indices beyond the arrays and contradictory sizes, which would do harm long after they were loaded."""
         for name in set(self.COUNTERS) - {"masked", "grouped"}:
             whole(state[name], name)
         in_use, finals = state.get("filled", state["size"]), state["finals"]
@@ -357,13 +357,13 @@ def put(columns: Sequence[np.ndarray], rows: slice, arrays: Sequence[np.ndarray]
 
 @kernel("experience")
 def take(columns: Sequence[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
-    """Copies of some rows of each column; the last one's in place of -1."""
-    # `ndarray.take` is faster, but would first copy all images to have their channels first
+    """Return copies of some rows of each column; -1 gives the last row."""
+    # `ndarray.take` is faster, but would first copy all images to the layout with channels first.
     return [column[rows] if column.ndim == 4 else column.take(rows, 0) for column in columns]
 
 
 def _grown(array: np.ndarray, rows: int, fill: int = 0) -> np.ndarray:
-    """The array with room for more rows; images [rows, channels, height, width] get channels last in memory."""
+    """Return the array with more rows; images [rows, channels, height, width] get channels last in memory."""
     if array.ndim == 4:
         grown = blank(rows, array.shape[1:], array.dtype)
     elif fill:

@@ -139,11 +139,11 @@ class Trainer(ABC):
     @classmethod
     @abstractmethod
     def store_rows(cls, settings: TrainerSettings) -> int:
-        """Complete rows that the trainer lets accumulate."""
+        """Return how many complete rows the trainer lets accumulate."""
 
     @abstractmethod
     def ready_to_update(self) -> bool:
-        """Whether there is enough experience for an update."""
+        """Return whether there is enough experience for an update."""
 
     @abstractmethod
     def update(self) -> dict[str, float] | None:
@@ -153,7 +153,7 @@ class Trainer(ABC):
         """
 
     def tensor(self, array: np.ndarray) -> Tensor:
-        """The array on the trainer's device; on the CPU the same memory."""
+        """Return the array on the trainer's device; on the CPU the same memory."""
         return to_device(array, self.device)
 
     def settle(self) -> dict[str, float] | None:
@@ -260,7 +260,7 @@ class Trainer(ABC):
         self._waiting.clear()
 
     def report(self, reported: list[dict[str, Tensor]]) -> dict[str, float]:
-        """Means of reported scalars, with one transfer from the device, also given to the statistics."""
+        """Return the means of scalars after one transfer from the device, and give them to the statistics."""
         columns: dict[str, list[Tensor]] = {}
         for scalars in reported:
             for name, value in scalars.items():
@@ -280,7 +280,7 @@ class Trainer(ABC):
             self.store.keep_open()
 
     def environments_restarted(self) -> None:
-        """All environments begin new episodes: what agents were in the middle of ends here, as an interruption."""
+        """Interrupt the episodes that agents are in, because all environments begin new ones."""
         self.store.interrupt_open()
         self.episodes.abandon()
         self.pool, self._maps = SlotPool(), {}
@@ -299,7 +299,7 @@ class Trainer(ABC):
         self._waiting = [waiting for waiting in self._waiting if waiting[0] != worker]
 
     def modules(self) -> dict[str, nn.Module]:
-        """All modules that a checkpoint holds, by name."""
+        """Return all modules that a checkpoint holds, by name."""
         modules = {f"policy.{name}": module for name, module in self.policy.modules().items()}
         modules |= {f"optimizer.{name}": module for name, module in self.optimizer.modules().items()}
         for signal in self.reward_signals:
@@ -307,7 +307,7 @@ class Trainer(ABC):
         return modules
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resume needs, besides what the environments hold."""
+        """Return all that a resume needs, besides what the environments hold."""
         return {
             "step": self.step,
             "updates": self.updates,

@@ -33,7 +33,7 @@ def device_named(name: str | None) -> torch.device:
 
 
 def to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """The array as a tensor on the device; on the CPU it shares the array's memory.
+    """Return the array as a tensor on the device; on the CPU it shares the array's memory.
 
     To CUDA it is copied twice: at once into pinned memory, so that the array may change after the call, and from there
     while both sides go on. Each call pins memory of its own, which torch hands out again only when the device has read
