@@ -69,7 +69,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:
-        """Return the modules that a checkpoint holds beside the policy's, by name, such as critics and target networks."""
+        """Return the modules that a checkpoint holds beside the policy's, by name, such as critics."""
 
     def set_step(self, step: int) -> None:
         """Take note of the agent steps so far; a trainer calls this before each round of updates, for schedules."""
