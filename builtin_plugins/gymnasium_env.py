@@ -212,7 +212,7 @@ def make(
 
     spec = _find(gymnasium, name)
     newest = _newest(gymnasium.registry, spec.id)
-    if newest is not None and newest is not spec:
+    if newest is not None and newest is not spec and worker_id == 0:  # It is said once.
         logger.warning("%s is out of date: there is %s.", spec.id, newest.id)
     mode, envs = _make_envs(gymnasium, spec, num_areas, dict(options.env_settings.env_kwargs or {}))
     behavior: Callable[..., BaseEnv] = GymnasiumVector if mode == NATIVE else GymnasiumCopies

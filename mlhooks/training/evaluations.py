@@ -13,7 +13,7 @@ import torch
 
 from mlhooks.describing import described
 from mlhooks.envs.manager import as_exception
-from mlhooks.errors import CheckpointError, PluginError
+from mlhooks.errors import PluginError
 from mlhooks.settings.evaluation import EvaluationSettings
 from mlhooks.stats import StatsAggregationMethod, StatsReporter
 from mlhooks.training.evaluation import Evaluation
@@ -213,8 +213,10 @@ class Evaluations:
                 trainer.load_modules(best.modules)
                 trainer.step = best.step
                 best.files = self.run.export_best(trainer)
-            except CheckpointError as error:  # the settings of networks have changed
-                logger.warning("The best policy of %r is not exported again: %s", name, error)
+            except PluginError:
+                raise
+            except Exception as error:  # the settings of networks may have changed
+                logger.warning("The best policy of %r is not exported again: %s", name, described(error))
             finally:
                 trainer.load_modules(own)
                 trainer.step = step

@@ -20,7 +20,7 @@ from mlhooks.envs.pixels import to_floats
 from mlhooks.envs.slots import SlotMap, SlotPool
 from mlhooks.envs.specs import in_words, same_shape
 from mlhooks.envs.told import stats_of, steps_of
-from mlhooks.errors import ContractBroken, EnvironmentFailure
+from mlhooks.errors import ContractBroken, EnvironmentFailure, MlhooksError
 from mlhooks.settings.evaluation import EvaluationSettings
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.evaluation import Evaluation
@@ -60,7 +60,11 @@ class Evaluator:
             MlhooksError: it cannot be made.
         """
         with _random_numbers_apart(self._seed, torch.device("cpu")):
-            self._made()
+            try:
+                self._made()
+            except MlhooksError as error:
+                error.add_note("That is the environment of evaluations, which is made beside those of training.")
+                raise
 
     def _made(self) -> BaseEnv:
         if self._env is None:
@@ -123,8 +127,10 @@ class Evaluator:
             specs, steps = steps_of(env)
             for behavior_id, (decisions, terminals) in steps.items():
                 side = sides.get(behavior_id.partition("?")[0])
-                if side is None:
-                    raise EnvironmentFailure(f"It shows the behavior {behavior_id!r}, which has not been trained yet.")
+                if side is None:  # Training has not shown it yet, so that nobody can decide for its agents.
+                    if len(decisions):
+                        env.set_actions(behavior_id, specs[behavior_id].action_spec.empty_action(len(decisions)))
+                    continue
                 if not same_shape(side.trainer.behavior_spec, specs[behavior_id]):
                     raise ContractBroken(
                         f"Its behavior {behavior_id!r} is not that of training: it has {in_words(specs[behavior_id])}, "

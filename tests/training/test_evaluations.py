@@ -22,7 +22,7 @@ from mlhooks import hookimpl
 from mlhooks.envs.factory import EnvironmentKind
 from mlhooks.errors import CheckpointError, EnvironmentFailure, PluginError, SettingsError, UsageError
 from mlhooks.training import evaluator
-from mlhooks.training.checkpoints import read_state
+from mlhooks.training.checkpoints import read_state, write_state
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.run import Run
 from tests.scripted import QUIET, Corridor, Env, config, train
@@ -384,8 +384,9 @@ def test_run_ends_before_training_when_there_can_be_no_second_environment(tmp_pa
             raise EnvironmentFailure("there is one robot only")
         return Corridor()
 
-    with pytest.raises(EnvironmentFailure, match="one robot only"):
+    with pytest.raises(EnvironmentFailure, match="one robot only") as caught:
         train(corridor(), tmp_path, Env(make))
+    assert "the environment of evaluations" in caught.value.__notes__[0]
     assert not (tmp_path / "run" / "Corridor").exists()
 
 
@@ -431,6 +432,53 @@ def test_behaviors_are_evaluated_each_by_its_own_settings_in_one_environment(tmp
     assert sorted(run.evaluations.best) == ["First", "Second"]
     names = {path.name for path in run.path.glob("*.pt")}
     assert names == {f"{name}{kind}.policy.pt" for name in run.trainers for kind in ("", ".best")}
+
+
+def test_behavior_that_training_has_not_shown_yet_does_nothing_in_an_evaluation(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    class Early(Pair):
+        """Shows the second behavior at once, but not in training."""
+
+        made = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            Early.made += 1
+            self.first.steps = 20 if Early.made > 1 else -(10**6)
+
+        def set_actions(self, behavior_name: str, action: ActionTuple) -> None:
+            if behavior_name == "Second":
+                asked.extend(action.discrete.ravel().tolist())
+            super().set_actions(behavior_name, action)
+
+    settings = pair_config()
+    settings["behaviors"]["First"]["evaluation"] = {"interval": 100, "episodes": 4}
+    notes = Notes()
+    run = train(settings, tmp_path, Env(Early), notes)
+    assert [(name, step) for name, step, _ in notes.seen] == [("First", step) for step in (100, 200, 300)]
+    assert (sorted(run.trainers), set(asked)) == (["First"], {0})
+
+
+def test_best_policy_that_does_not_fit_any_more_is_not_exported_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Scripted(monkeypatch, 5.0, 4.0, 1.0)
+    train(balls(600, checkpoint_interval=600), tmp_path)
+    best = tmp_path / "run" / "3DBall.best.policy.pt"
+    before, newest = best.read_bytes(), tmp_path / "run" / "run_logs" / "state-600.pt"
+    state = read_state(newest)
+    state["evaluations"]["3DBall"]["best"]["modules"]["policy.actor"].popitem()
+    write_state(newest, state)
+    manifest = tmp_path / "run" / "run_logs" / "training_status.json"
+    noted = json.loads(manifest.read_text())
+    noted["mlhooks"][-1]["run"] |= {"size": newest.stat().st_size, "sha256": digest(newest)}
+    manifest.write_text(json.dumps(noted))
+    run = train(balls(620, checkpoint_interval=600, evaluation={"interval": 5000}), tmp_path, resume=True)
+    assert run.outcome.status == "finished"
+    assert "The best policy of '3DBall' is not exported again: " in caplog.text
+    assert best.read_bytes() == before
+    assert run.evaluations.best["3DBall"].step == 504
 
 
 def test_lessons_of_now_count_in_an_evaluation(tmp_path: Path) -> None:
