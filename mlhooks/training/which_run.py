@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlhooks.names import BEST_POLICIES
 from mlhooks.places import path_below, shown_path
 from mlhooks.training.folder_lock import FolderLock
 from mlhooks.training.run_files import runs_below
@@ -77,7 +78,7 @@ def who_trains(folder: Path) -> str:
 
 
 def still_usable(folder: Path, manifest: Mapping[str, Any]) -> str:
-    """Name files of a run whose checkpoints are all damaged that can be used alone; empty where none can.
+    """Name files of a run without a whole checkpoint that can be used alone; empty where none can.
 
     Args:
         folder: of the run.
@@ -85,7 +86,8 @@ def still_usable(folder: Path, manifest: Mapping[str, Any]) -> str:
     """
     entries = reversed(manifest["mlhooks"])
     saved = [[*(file["path"] for file in entry["behaviors"].values()), *entry["exported"]] for entry in entries]
-    for names in [*saved, manifest["metadata"].get("files", [])]:
+    best = [path.name for path in sorted(folder.glob(BEST_POLICIES))]
+    for names in [*saved, best, manifest["metadata"].get("files", [])]:
         if whole := [folder / name for name in names if name.endswith(".pt") and _is_whole(folder / name)]:
             files = " and ".join(shown_path(path) for path in whole[:3])
             return f"What can still be used alone, by init_path or mlhooks.load: {files}."

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import random
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -549,9 +550,16 @@ def test_editor_is_refused_with_the_place_of_the_setting() -> None:
         mlhooks.train(settings)
 
 
-def test_force_and_a_new_run_know_the_best_policy_as_the_runs_file(tmp_path: Path) -> None:
+def test_best_policy_of_a_run_killed_before_its_first_checkpoint_can_be_used_and_is_known_as_the_runs(
+    tmp_path: Path,
+) -> None:
     train(balls(600), tmp_path)
-    (tmp_path / "run" / "run_logs" / "training_status.json").unlink()  # as a killed run leaves it
+    (tmp_path / "run" / "run_logs" / "training_status.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "3DBall")
+    (tmp_path / "run" / "3DBall.policy.pt").unlink()
+    assert mlhooks.load(tmp_path / "run", best=True).behavior_name == "3DBall"
+    with pytest.raises(CheckpointError, match=r"can still be used alone, .*3DBall\.best\.policy\.pt"):
+        train(balls(600), tmp_path, resume=True)
     again = train(balls(300, None), tmp_path, force=True)
     assert again.outcome.status == "finished"
     assert not (tmp_path / "run" / "3DBall.best.policy.pt").exists()
