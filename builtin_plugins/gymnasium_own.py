@@ -1,0 +1,115 @@
+"""The interfaces by which the environment kind `gymnasium` runs classes and functions of users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from builtin_plugins.gymnasium_making import make_copies
+from builtin_plugins.gymnasium_registry import import_gymnasium, spec_of
+from mlhooks.envs.closing import close
+from mlhooks.envs.own import accepts, fail
+from mlhooks.envs.parameters import refuse_parameters
+from mlhooks.places import defined_at, in_brackets
+from mlhooks.plugin import ContractBroken, Interface, MlhooksError
+
+if TYPE_CHECKING:
+    from mlagents_envs.base_env import BaseEnv
+    from mlagents_envs.side_channel.side_channel import SideChannel
+
+    from mlhooks.plugin import RunOptions
+
+
+def adapt(
+    maker: Callable[..., Any],
+    *,
+    title: str,
+    behavior_name: str | None,
+    worker_id: int,
+    seed: int,
+    num_areas: int,
+    options: RunOptions,
+    side_channels: Sequence[SideChannel] = (),  # noqa: ARG001  (every adapter gets them)
+) -> BaseEnv:
+    """Make `num_areas` copies of a class or function, with the arguments that a registered id would get.
+
+    Raises:
+        UsageError: it does not take an argument or has a space that cannot be used.
+        EnvironmentFailure: it does not start.
+    """
+    gymnasium = import_gymnasium(title)
+    from builtin_plugins.gymnasium_copies import GymnasiumCopies
+
+    names: list[str] = []
+
+    def made(**arguments: Any) -> Any:
+        env = maker(**arguments)
+        for space in ("observation_space", "action_space"):
+            if getattr(env, space, None) is None:
+                place = in_brackets(defined_at(type(env).__init__))
+                raise ContractBroken(f"{title} has no {space}: set self.{space} in __init__{place}.")
+        names.append(behavior_name or name_of(env))
+        return env
+
+    arguments = dict(options.env_settings.env_kwargs or {})
+    copies = make_copies(gymnasium, spec_of(gymnasium, made, behavior_name or "Own"), num_areas, arguments, title)
+    settings = {"seed": seed, "worker_id": worker_id, "check": options.env_settings.check}
+    try:
+        return GymnasiumCopies(*copies, behavior_name=names[0], title=title, **settings)
+    except Exception:
+        for env in copies:
+            close(env, title)
+        raise
+
+
+def adapt_vector(
+    maker: Callable[..., Any],
+    *,
+    title: str,
+    behavior_name: str | None,
+    worker_id: int,
+    seed: int,
+    num_areas: int,
+    options: RunOptions,
+    side_channels: Sequence[SideChannel] = (),  # noqa: ARG001  (every adapter gets them)
+) -> BaseEnv:
+    """Make a vector environment, which gets `num_areas` as its `num_envs` where it takes that.
+
+    Raises:
+        EnvironmentFailure: it does not start.
+    """
+    from builtin_plugins.gymnasium_vector import GymnasiumVector
+
+    arguments = dict(options.env_settings.env_kwargs or {})
+    if num_areas > 1 and accepts(maker, "num_envs"):
+        arguments.setdefault("num_envs", num_areas)
+    try:
+        env = maker(**arguments)
+    except (MlhooksError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        fail(title, error, maker)
+    settings = {"seed": seed, "worker_id": worker_id, "check": options.env_settings.check}
+    try:
+        return GymnasiumVector(env, behavior_name=behavior_name or name_of(env), title=title, **settings)
+    except Exception:
+        close(env, title)
+        raise
+
+
+def name_of(env: Any) -> str:
+    """Return the behavior's name of an environment: that of its registered id, or else its class's name."""
+    spec = getattr(env, "spec", None)
+    return str(getattr(spec, "name", None) or type(getattr(env, "unwrapped", env)).__name__)
+
+
+def _check_own(title: str, options: RunOptions) -> None:
+    if options.environment_parameters:
+        refuse_parameters(options.environment_parameters, title)
+
+
+INTERFACES = (
+    Interface("gymnasium.Env", adapt, name_of, frozenset({"max_episode_steps", "disable_env_checker"}), _check_own),
+    Interface("gymnasium.vector.VectorEnv", adapt_vector, name_of, check=_check_own),
+)
+"""The interfaces of classes that this kind runs."""

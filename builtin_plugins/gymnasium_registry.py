@@ -1,0 +1,138 @@
+"""The registry of Gymnasium: environments by their ids, and the packages that register or need others."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from builtin_plugins.gymnasium_extras import by_our_extras, extra_of
+from mlhooks.envs import references
+from mlhooks.plugin import UsageError
+
+if TYPE_CHECKING:
+    from gymnasium.envs.registration import EnvSpec
+
+_VERSION = re.compile(r"-v\d+$")
+
+ATARI = "ALE"
+"""The namespace of the Atari games, which are registered when `ale_py` is imported."""
+
+
+def import_gymnasium(name: str) -> ModuleType:
+    """Import Gymnasium, which an environment of this name needs.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        return importlib.import_module("gymnasium")
+    except ModuleNotFoundError as error:
+        if error.name != "gymnasium":
+            raise
+        raise UsageError(
+            f'"gymnasium:{name}" needs Gymnasium, which is not installed: pip install "mlhooks[gymnasium]"'
+        ) from error
+
+
+def ids() -> list[str]:
+    """Return all registered ids, without those of old versions."""
+    registry = import_gymnasium("").registry
+    return sorted({newest.id for known in registry if (newest := newest_version(registry, known)) is not None})
+
+
+def find_spec(gymnasium: ModuleType, name: str) -> EnvSpec:
+    """Return the registered spec, of the newest version if the name has none.
+
+    Raises:
+        UsageError: a package does not import, or there is no such id.
+    """
+    package, _, env_id = name.rpartition(":")
+    if env_id.startswith(f"{ATARI}/"):
+        _register_atari(gymnasium, name)
+    if package.endswith(".py"):
+        package = references.load_file(Path(package)).__name__
+    elif package:
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))  # users keep modules there, and worker processes inherit the path
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise UsageError(
+                f'"gymnasium:{name}" needs the package "{package}", which does not import: {error}'
+            ) from error
+    registry: dict[str, EnvSpec] = gymnasium.registry
+    spec = registry.get(env_id) or (None if _VERSION.search(env_id) else newest_version(registry, env_id))
+    if spec is not None:
+        return spec
+    own = getattr(sys.modules.get(package), env_id, None) if package else None
+    if isinstance(own, type) and issubclass(own, gymnasium.Env):
+        return spec_of(gymnasium, own, env_id)
+    ids = {known.casefold(): known for known in sorted(registry)}
+    near = [ids[known] for known in difflib.get_close_matches(env_id.casefold(), ids, n=3)]
+    meant = " or ".join(f"gymnasium:{package}:{known}" if package else known for known in near)
+    hint = f" Did you mean {meant}?" if near else ""
+    if package:
+        raise UsageError(
+            f'Gymnasium knows no environment "{env_id}", and importing "{package}" did not register it.{hint}'
+        )
+    raise UsageError(
+        f'Gymnasium knows no environment "{env_id}".{hint} If a package, or a module in the current folder, registers '
+        f'it, name that, too: "gymnasium:MODULE:{env_id}".'
+    )
+
+
+def newest_version(registry: Mapping[str, EnvSpec], env_id: str) -> EnvSpec | None:
+    """Return the spec of the newest version of an id; None where no version is registered."""
+    family = _VERSION.sub("", env_id)
+    versions = [spec for known, spec in registry.items() if _VERSION.sub("", known) == family]
+    return max(versions, key=lambda spec: spec.version or 0, default=None)
+
+
+def spec_of(gymnasium: ModuleType, maker: Callable[..., Any], name: str) -> EnvSpec:
+    """Return a spec of a class or function, without registering it."""
+    spec: EnvSpec = gymnasium.envs.registration.EnvSpec(
+        name, entry_point=maker, order_enforce=False, disable_env_checker=True
+    )
+    return spec
+
+
+def check_packages(gymnasium: ModuleType, spec: EnvSpec) -> None:
+    """Import the module of an environment, which usually fails if a package that it needs is missing.
+
+    Raises:
+        UsageError: a package is missing.
+    """
+    place = spec.entry_point or spec.vector_entry_point
+    try:
+        if isinstance(place, str):
+            importlib.import_module(place.partition(":")[0])
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+        raise missing_package(f'"gymnasium:{spec.id}"', spec, error) from error
+    except Exception:
+        return  # making the environment will raise it again, with the settings that matter
+
+
+def missing_package(title: str, spec: EnvSpec, error: Exception) -> UsageError:
+    """Return the error for a package that an environment needs, with the extra of mlhooks that brings it."""
+    module = spec.entry_point.partition(":")[0] if isinstance(spec.entry_point, str) else ""
+    extra = extra_of(module)
+    if extra is None:
+        return UsageError(f"{title} needs a package that is not installed: {by_our_extras(str(error))}")
+    missing = getattr(error, "name", None) or getattr(error.__cause__, "name", None)
+    what = f"the package {missing}" if missing else "a package"
+    return UsageError(f"{title} needs {what}, which is not installed: pip install 'mlhooks[{extra}]'")
+
+
+def _register_atari(gymnasium: ModuleType, name: str) -> None:
+    try:
+        gymnasium.register_envs(importlib.import_module("ale_py"))
+    except ImportError as error:
+        raise UsageError(
+            f"\"gymnasium:{name}\" needs the package ale_py, which is not installed: pip install 'mlhooks[atari]'"
+        ) from error
