@@ -37,13 +37,13 @@ from mlhooks.training.checkpoints import CheckpointFolder, NoCheckpoint, read_st
 from mlhooks.training.environments import make_factory
 from mlhooks.training.made_with import loading_from
 from mlhooks.training.named_plugins import name_all_plugins
-from mlhooks.training.never_imported import refuse_in_run
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.results import check_folder, claimed_folder
 from mlhooks.training.run import Run
 from mlhooks.training.run_files import runs_below
 from mlhooks.training.spaces import spaces_of_file
 from mlhooks.training.trainer import Trainer
+from mlhooks.training.untrusted import refuse_in_run
 from mlhooks.training.which_run import listed, who_trains
 
 logger = logging.getLogger("mlhooks")

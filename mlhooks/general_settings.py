@@ -1,4 +1,4 @@
-"""What a run without a configuration trains with: an example that is tuned for its environment, or general settings."""
+"""The settings of a run without a configuration: an example that is tuned for its environment, or general settings."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _ENVIRONMENT = "env_settings"
 
 @dataclass(frozen=True)
 class Chosen:
-    """A configuration in place of the one that nobody gave.
+    """The configuration that is used because none was given.
 
     Args:
-        source: as `load_run_options` takes it.
-        text: what it is, for the first lines of the run.
+        source: the configuration, as `load_run_options` takes it.
+        text: a description for the first lines of the run.
     """
 
     source: Path | Mapping[str, Any] | None
     text: str = ""
 
     def in_place_of(self, nothing: Configuration) -> Configuration:
-        """Return it as a configuration, with the plugins of a run that was given none."""
+        """Return the configuration, with the plugins of the empty one that it replaces."""
         if self.source is None:
             return nothing
         return replace(read_configuration(self.source), plugins=nothing.plugins, findings=nothing.findings)
@@ -58,16 +58,16 @@ def choose(
     overrides: Sequence[str] = (),
     environment: Callable[..., Any] | None = None,
 ) -> Chosen:
-    """Choose what to train with in an environment, for a run without a configuration.
+    """Choose the settings for an environment, for a run without a configuration.
 
-    Unity players and the Editor get ML-Agents' defaults. An environment that is made quickly is made once, and closed,
-    to see what agents see and do in it.
+    Unity players and the Editor get ML-Agents' defaults. An environment that is made quickly is made once and closed
+    again, to find out its observations and actions.
 
     Args:
-        plugins: those of the run.
+        plugins: the plugins of the run.
         algo: the trainer type; None for PPO.
         flags: settings by dotted key.
-        overrides: `KEY.PATH=VALUE` texts; only those of the environment matter here.
+        overrides: `KEY.PATH=VALUE` texts, of which only those of the environment are used.
         environment: a class or function that was handed over as the environment.
 
     Raises:
@@ -80,7 +80,7 @@ def choose(
     options = _environment_options(registry, flags, overrides)
     if options is None:
         return Chosen(None if algo is None else _unity(kind))
-    options._environment = environment
+    options.own_environment = environment
     scheme, _ = scheme_and_name(options.env_settings.env_path)
     if scheme == "unity":
         return Chosen(None if algo is None else _unity(kind), f"ML-Agents' defaults for {kind}")
@@ -96,7 +96,7 @@ def refuse_unknown(algo: str, registry: SettingsRegistry) -> None:
     """Refuse a trainer type that no plugin provides.
 
     Raises:
-        UsageError: names those that there are.
+        UsageError: with the trainer types that are installed.
     """
     if algo in registry.trainer_types:
         return
@@ -110,10 +110,10 @@ def refuse_unknown(algo: str, registry: SettingsRegistry) -> None:
 
 
 def refuse_other_type(options: RunOptions, algo: str | None) -> None:
-    """Refuse a trainer type that is not that of the configuration, whose hyperparameters are of its own type.
+    """Refuse a trainer type other than the configuration's, whose hyperparameters would not fit it.
 
     Raises:
-        UsageError: says how to train by the other type.
+        UsageError: with the command that trains with the other type.
     """
     entries = [*options.behaviors.values(), *([options.default_settings] if options.default_settings else [])]
     others = sorted({entry.trainer_type for entry in entries} - {algo})
@@ -129,7 +129,7 @@ def refuse_other_type(options: RunOptions, algo: str | None) -> None:
 
 
 def tuned_example(env_path: str, algo: str) -> str | None:
-    """Return the name of the example that is tuned for an environment and a trainer type, whatever the version."""
+    """Return the example that is tuned for any version of an environment and a trainer type; None if there is none."""
     for name in example_names():
         if not name.endswith(f"_{algo}"):
             continue
@@ -166,7 +166,7 @@ def general(algo: str, factory: EnvironmentFactory) -> Chosen:
 
 
 def traits(seen: Mapping[str, tuple[BehaviorSpec, Spaces | None]] | None) -> list[str]:
-    """Return which sections of the general settings fit behaviors: by their actions, and by what they see."""
+    """Return the sections of the general settings that fit the actions and observations of behaviors."""
     if not seen:
         return []
     specs, spaces = zip(*seen.values(), strict=True)
@@ -179,7 +179,7 @@ def traits(seen: Mapping[str, tuple[BehaviorSpec, Spaces | None]] | None) -> lis
 
 
 def _is_one_hot(space: Space) -> bool:
-    """Whether all that is seen are numbers of states, each of which becomes a feature of its own."""
+    """Return whether a space holds only numbers of states, which are encoded as one-hot features."""
     return all(isinstance(leaf, Discrete | MultiDiscrete) for _, leaf in space.leaves())
 
 
@@ -197,7 +197,7 @@ def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _environment_options(
     registry: SettingsRegistry, flags: Mapping[str, Any], overrides: Sequence[str]
 ) -> RunOptions | None:
-    """Return options of the environment alone; None where they are wrong, which loading them in full then tells."""
+    """Return the options of the environment alone; None where they are invalid, which loading all options reports."""
     own = {key: value for key, value in flags.items() if key.startswith(f"{_ENVIRONMENT}.")}
     texts = [text for text in overrides if text.startswith(_ENVIRONMENT)]
     try:

@@ -1,4 +1,4 @@
-"""What plugins offer, read from their sources: completion must not import them, because most import torch."""
+"""The names that plugins offer, read from their source: completion must not import them, because most import torch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ TRAINER_TYPES, ENVIRONMENT_KINDS = "get_trainer_types", "get_env_types"
 
 
 def claimed(hook: str, more: Iterable[Path] = ()) -> list[str]:
-    """Return the names that plugins give in a hook, where its source says them.
+    """Return the names that plugins return from a hook, as far as their source shows them.
 
     Args:
-        hook: the hook.
+        hook: the name of the hook.
         more: files of plugins besides the installed ones.
     """
     return sorted({name for tree in _sources(tuple(more)) for name, _ in _answers(tree, hook)})
 
 
 def hyperparameters(more: Iterable[Path] = ()) -> dict[str, tuple[list[str], list[str]]]:
-    """Return of each trainer type the keys that its own settings model adds, and the models that this derives from."""
+    """Return for each trainer type the keys that its settings model adds, and the names of that model's bases."""
     found = {}
     for tree in _sources(tuple(more)):
         classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
@@ -52,7 +52,7 @@ def _parsed(files: Iterable[Path]) -> Iterator[ast.Module]:
 
 
 def _file_of(module: str) -> Path | None:
-    """Return the file of a module, whose packages are not imported."""
+    """Return the file of a module, without importing its packages."""
     top, *parts = module.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -67,7 +67,7 @@ def _file_of(module: str) -> Path | None:
 
 
 def _answers(tree: ast.Module, hook: str) -> Iterator[tuple[str, str]]:
-    """Return the keys of the mappings that a hook returns, with the names of their values."""
+    """Yield the keys of the mappings that a hook returns, with the names of their values."""
     for function in ast.walk(tree):
         if not (isinstance(function, ast.FunctionDef) and function.name == hook):
             continue
@@ -93,7 +93,7 @@ def _assigned(classes: dict[str, ast.ClassDef], name: str, attribute: str) -> st
 
 
 def _fields(classes: dict[str, ast.ClassDef], name: str) -> tuple[list[str], list[str]]:
-    """Return the annotated names of a class and those that it derives from in the same file, and the other bases."""
+    """Return the annotated names of a class and of its bases in the same file, and the names of the other bases."""
     node = classes.get(name)
     if node is None:
         return [], [name]

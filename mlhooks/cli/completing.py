@@ -1,4 +1,4 @@
-"""What the values of arguments and flags may be, for completion in shells. Nothing here imports torch."""
+"""Completions of the values of arguments and flags, for shells. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 import click
 
 Tree: TypeAlias = Mapping[str, "Tree | tuple[str, ...]"]
-"""Settings by name: sections with their own, or the values that a setting may have, if they are few."""
+"""Settings by name: a section has a tree of its own, and a setting its possible values, if they are few."""
 Complete: TypeAlias = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 def safely(complete: Complete) -> Complete:
-    """Return a completion that offers nothing where it fails, because a shell would show a traceback."""
+    """Return a completion that offers nothing where it fails, because a traceback would disturb the prompt."""
 
     def offer(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
         try:
@@ -101,7 +101,7 @@ def _settings(ctx: click.Context) -> Tree:
 
 
 def _behavior(ctx: click.Context) -> Tree:
-    """The settings of a behavior, with the hyperparameters of all trainer types."""
+    """Return the settings of a behavior, with the hyperparameters of all trainer types."""
     import mlhooks.settings as models
     from mlhooks.cli import claims
 
@@ -121,7 +121,7 @@ def _tree(model: Any) -> dict[str, Tree | tuple[str, ...]]:
 
 
 def _below(field: Any) -> Tree | tuple[str, ...]:
-    """What stands below a key of a settings model: its section's keys, or the few values that it may have."""
+    """Return what a key of a settings model may hold: the keys of its section, or its values, if they are few."""
     from typing import get_args
 
     from mlhooks.settings import SettingsModel
@@ -134,8 +134,8 @@ def _below(field: Any) -> Tree | tuple[str, ...]:
 
 
 def _behaviors(ctx: click.Context) -> list[str]:
-    """`*`, and the behaviors of the configuration that was named."""
-    # Behind a flag without its value, which is just being written, click has not found out what is an argument.
+    """Return `*` and the behaviors of the named configuration."""
+    # While the value of a flag is being typed, click has not assigned the arguments yet.
     config = ctx.params.get("config") or ctx.params.get("file") or next(iter(ctx.args), None)
     names: Iterable[str] = ()
     if config is not None:
@@ -152,7 +152,7 @@ def _behaviors(ctx: click.Context) -> list[str]:
 
 
 def _names(kind: str) -> Iterable[str]:
-    """The names that a built-in environment kind knows; others would have to be imported with all that they import."""
+    """Return the names that a built-in environment kind knows; importing others would be too slow."""
     from importlib import import_module
 
     from mlhooks.plugin_sources import BUILTIN_PLUGINS
@@ -165,7 +165,7 @@ def _names(kind: str) -> Iterable[str]:
 
 
 def _files(ctx: click.Context) -> list[Path]:
-    """The plugin files that the command line names."""
+    """Return the plugin files that the command line names."""
     named = [Path(name) for name in ctx.params.get("plugin_names") or () if name.endswith(".py")]
     folder = ctx.params.get("plugins_dir")
     return [*named, *(sorted(Path(folder).glob("*.py")) if folder else ())]
@@ -176,7 +176,7 @@ def _starting(names: Iterable[str], incomplete: str) -> list[str]:
 
 
 def _paths(incomplete: str, suffixes: set[str] | None) -> Iterator[str]:
-    """Folders, with a slash behind them, and files with one of these suffixes."""
+    """Yield folders, with a slash behind them, and files with one of these suffixes."""
     folder, slash, start = incomplete.rpartition("/")
     for path in sorted(Path(folder or slash or ".").iterdir()):
         if path.name.startswith(start) and (start or not path.name.startswith(".")):

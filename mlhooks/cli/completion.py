@@ -1,4 +1,4 @@
-"""`mlhooks completion`: what a shell needs to complete words of the command line."""
+"""`mlhooks completion`: the script with which a shell completes words of the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlhooks.cli.options import Command
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_MLHOOKS_COMPLETE"
-"""The variable in which a shell's script asks for completions; the name is click's."""
+"""The variable by which a shell's script asks for completions; click expects this name."""
 
 
 def _completion(shell: str, install: bool) -> None:
@@ -33,7 +33,7 @@ def _completion(shell: str, install: bool) -> None:
 
 
 def _files(shell: str) -> tuple[Path, Path | None]:
-    """Where the script goes, and the start-up file that has to read it, where the shell does not find it by itself."""
+    """Return the file for the script, and the start-up file that must read it if the shell does not find it itself."""
     home = Path.home()
     settings = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
     if shell == "fish":

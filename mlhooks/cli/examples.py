@@ -1,4 +1,4 @@
-"""`mlhooks examples`: the configurations that come with mlhooks, and what they reach."""
+"""`mlhooks examples`: the configurations that come with mlhooks, and the returns that they reach."""
 
 from __future__ import annotations
 

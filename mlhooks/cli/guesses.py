@@ -1,4 +1,4 @@
-"""What people type who come from other tools, and what it is called here."""
+"""Words that people know from other tools, and what they are called here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMANDS = {
     "help": "mlhooks --help",
     "tensorboard": "tensorboard --logdir results, a program of its own",
 }
-"""Words in the place of a command, and what to say instead."""
+"""Words in the place of a command, and what to type instead."""
 
 FLAGS = {
     **dict.fromkeys(("env-id", "environment", "environment-id", "gym-id", "task", "env-name", "game"), "--env"),
@@ -48,7 +48,7 @@ FLAGS = {
     **dict.fromkeys(("plugin", "plugins"), "-p"),
     **dict.fromkeys(("verbose",), "--debug"),
 }
-"""Flags of other tools, and those of `mlhooks run`."""
+"""Flags of other tools, and the flags of `mlhooks run` that mean the same."""
 
 ARGUMENTS = {
     **dict.fromkeys(("config", "config-file", "conf-file", "conf", "yaml", "yaml-file"), "say the file as it is"),
@@ -67,16 +67,16 @@ ARGUMENTS = {
         "the network stands in network_settings, as in --set 'behaviors.*.network_settings.num_layers=2'",
     ),
 }
-"""Flags of other tools that no flag stands for, and what to say."""
+"""Flags of other tools that have no counterpart among the flags, and what to do instead."""
 
 
 def command(word: str) -> str | None:
-    """Return what to say in place of a word that is no command; None where nobody knows."""
+    """Return what to type in place of a word that is no command; None if it is unknown."""
     return COMMANDS.get(word.lower().replace("_", "-"))
 
 
 def flag(name: str, value: str | None) -> str | None:
-    """Return a sentence about what to say in place of a flag that `mlhooks run` lacks; None where nobody knows.
+    """Return a sentence about what to type in place of a flag that `mlhooks run` lacks; None if it is unknown.
 
     Args:
         name: the flag, with its dashes.
@@ -94,7 +94,7 @@ def flag(name: str, value: str | None) -> str | None:
 
 
 def setting(name: str, value: str | None = None) -> str | None:
-    """Return a sentence about the setting of this name and how `--set` changes it; None where there is none."""
+    """Return a sentence that says how `--set` changes the setting of this name; None if there is none."""
     from mlhooks.plugins import load_plugins  # here, because plugins and pydantic take a while to import
     from mlhooks.settings import SettingsRegistry
     from mlhooks.settings.homes import Homes

@@ -1,4 +1,4 @@
-"""Completion in shells: click's, and in bash also of words with : and =, such as `--env gymnasium:CartPole-v1`."""
+"""Completion in shells by click, and in bash also of words with : and =, such as `--env gymnasium:CartPole-v1`."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 @add_completion_class
 class Bash(BashComplete):
-    """Completes the word up to the cursor, of which bash itself sees the part behind the last : or =."""
+    """Completion for bash, which itself sees only the part of a word behind the last : or =."""
 
     source_template = _BASH
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the words in front, and the one that is to be completed."""
+        """Return the words before the cursor, and the word to complete."""
         line = os.environ["COMP_LINE"]
         words = split_arg_string(line)[1:]
         incomplete = "" if not words or line[-1:].isspace() else words.pop()
@@ -50,12 +50,12 @@ class Bash(BashComplete):
         return words, incomplete
 
     def format_completion(self, item: CompletionItem) -> str:
-        """Return the part of a word that bash sees."""
+        """Return the part of a completed word that bash sees."""
         return f"{item.type},{str(item.value)[self._seen_from :]}"
 
 
 def script(shell: str) -> str:
-    """Return the script of a shell."""
+    """Return the completion script for a shell."""
     kind = get_completion_class(shell)
     assert kind is not None
     nothing = click.Command(None)  # the script is the same for all commands

@@ -1,7 +1,7 @@
-"""Environments of the user's own classes and functions, whatever interface they have: one way for all of them.
+"""Environments of the user's own classes and functions, whatever interface they have.
 
-A class is named by `--env corridor.py:Corridor`, or handed to `mlhooks.train(env=Corridor)`. Which environment kind can
-run it is told by the interfaces that kinds declare; `BaseEnv` is mlhooks' own.
+A class is named by `--env corridor.py:Corridor`, or handed to `mlhooks.train(env=Corridor)`. Environment kinds declare
+the interfaces that they can run; mlhooks itself runs `BaseEnv`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OLD = {
     "gym": "gym has become gymnasium: make it a class of gymnasium.Env",
     "pettingzoo": "PettingZoo's are not run yet",
 }
-"""Packages of interfaces that nobody runs, and what to say of them."""
+"""Packages whose environments cannot be run, and what to say about them."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Interface:
     """An interface of Python classes whose environments an environment kind can run.
 
     Args:
-        name: the dotted name of the interface's class, such as `gymnasium.Env`. Who has an environment of it has
-            imported it.
+        name: the dotted name of the interface's class, such as `gymnasium.Env`. It need not be imported here, because
+            whoever defines an environment of it has imported it.
         adapt: called as `adapt(maker, title=..., behavior_name=..., worker_id=..., seed=..., num_areas=...,
             options=..., side_channels=...)`, where `maker` is the user's class or function and takes
             `env_settings.env_kwargs`; returns a `BaseEnv`. `behavior_name` is the class's name, or None for a function.
-        behavior_name: returns the one behavior's name of an environment that a function made; None for interfaces whose
-            environments name their behaviors themselves.
-        arguments: keys of `env_settings.env_kwargs` that are the adapter's and not the maker's, unless this takes them.
+        behavior_name: returns the name of the one behavior of an environment that a function made; None for interfaces
+            whose environments name their behaviors themselves.
+        arguments: keys of `env_settings.env_kwargs` that the adapter gets, unless the maker takes them itself.
         check: called as `check(title, options)`; raises what keeps environments of this interface from being made.
     """
 
@@ -62,11 +62,13 @@ class Interface:
 
 @dataclass
 class OwnEnvironments:
-    """Makes the environments of one class or function; pickled, it holds the reference alone where there is one.
+    """A factory of the environments of one class or function.
+
+    Pickled without a `maker`, it holds the reference alone.
 
     Args:
-        title: what messages call it.
-        interfaces: those of all environment kinds, and `BaseEnv`.
+        title: the reference, or what messages call the maker.
+        interfaces: the interfaces of all environment kinds, and `BaseEnv`.
         maker: the class or function, where it was handed over and not named.
     """
 
@@ -93,7 +95,7 @@ class OwnEnvironments:
             self._check_arguments(maker, self._arguments(maker, interface, options))
 
     def behavior_names(self, _: Any, options: RunOptions) -> list[str] | None:
-        """Return the class's name; of a function, the name of what it makes, for which it is called once."""
+        """Return the name of a class; a function is called once, for the name of what it makes."""
         maker = self._maker()
         if isinstance(maker, type):
             return [maker.__name__] if self._interface(maker).behavior_name else None
@@ -101,7 +103,7 @@ class OwnEnvironments:
         return None if name is None else [name]
 
     def _seen(self, maker: Callable[..., Any], options: RunOptions) -> tuple[Interface, str | None]:
-        """Return the interface of what a function makes, and the one behavior's name; it is called once for both."""
+        """Return the interface of what a function makes, and the one behavior's name; the function is called once."""
         if self._made is None:
             made, interface = self._call(maker, options)
             try:
@@ -111,7 +113,7 @@ class OwnEnvironments:
         return self._made
 
     def takes_areas(self, _: Any, options: RunOptions) -> bool:
-        """Return whether there may be several copies in one worker: not of a `BaseEnv` that takes no `num_areas`."""
+        """Return whether a worker may hold several copies; a `BaseEnv` without the argument `num_areas` cannot."""
         maker = self._maker()
         if accepts(maker, "num_areas"):
             return True
@@ -172,7 +174,7 @@ class OwnEnvironments:
         raise UsageError(f"{self.title} {what} no environment: {old or f'it must be a {wanted}'}.")
 
     def _call(self, maker: Callable[..., Any], options: RunOptions) -> tuple[Any, Interface]:
-        """Call a function for an environment, and find out which interface that has."""
+        """Call a function, and return the environment that it made with the interface that this has."""
         others = frozenset[str]().union(*(each.arguments for each in self.interfaces))
         given = dict(options.env_settings.env_kwargs or {})
         arguments = {key: value for key, value in given.items() if key not in others or accepts(maker, key)}
@@ -207,7 +209,7 @@ def _cannot_be_made_with(arguments: Mapping[str, Any]) -> str:
 
 
 def signature_of(maker: Callable[..., Any]) -> inspect.Signature | None:
-    """Return what a class or function takes; None where Python does not know."""
+    """Return the signature of a class or function; None where Python does not know it."""
     try:
         return inspect.signature(maker)
     except (TypeError, ValueError):
@@ -231,7 +233,7 @@ def fail(title: str, error: BaseException, maker: Callable[..., Any]) -> NoRetur
 
 
 def _after(first: Any, maker: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that gives what was made first once, and then makes more."""
+    """Return a function that returns `first` once, and what `maker` makes from then on."""
     waiting = [first]
 
     def made(**arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Find the class or function that makes an environment, by what people write: `file.py:Class` or `module:Class`."""
+"""Find the class or function that makes an environment by its reference: `file.py:Class` or `module:Class`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mlhooks.places import in_brackets, raised_at
 from mlhooks.plugin_sources import nearest
 
 SCHEME = "python"
-"""What stands before a reference that could be taken for something else, as in `python:corridor:Corridor`."""
+"""The scheme of a reference that could be mistaken for something else, as in `python:corridor:Corridor`."""
 FILES = "mlhooks_environment_files"
-"""The package that modules of environment files seem to be in, so that `random.py` does not replace the library's."""
+"""The package name of environment files, so that a file `random.py` does not replace the standard library's module."""
 _FILE = re.compile(r"((?:[A-Za-z]:[\\/])?[^:]*\.py):([^:]*)")
 
 
@@ -46,8 +46,8 @@ def find(reference: str) -> Callable[..., Any]:
         reference: `FILE.py:NAME` or `MODULE:NAME`, where NAME may have dots, for what is inside a class.
 
     Raises:
-        UsageError: there is no such file, module or name, the file or module does not import, or the name is of
-            something that makes nothing.
+        UsageError: there is no such file, module or name, the file or module does not import, or the name is not that
+            of a class or function.
     """
     match = _FILE.fullmatch(reference)
     if match is not None:
@@ -74,7 +74,7 @@ def find(reference: str) -> Callable[..., Any]:
 
 
 def reference_to(maker: Callable[..., Any]) -> str:
-    """Return what names a class or function in configuration files: of a script its file, else its module."""
+    """Return the reference to a class or function for configuration files: with its file in a script, or its module."""
     name = getattr(maker, "__qualname__", f"<{type(maker).__name__}>")
     module = getattr(maker, "__module__", None) or type(maker).__module__
     file = getattr(sys.modules.get(module), "__file__", None)

@@ -1,4 +1,4 @@
-"""A configuration that was read and is not resolved yet, because the plugins that it names are to be loaded first."""
+"""A configuration that was read but not resolved, because the plugins that it names must be loaded first."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Source: TypeAlias = Path | str | Mapping[str, Any] | None
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a file or a mapping says. A file is read once, because it may be a pipe.
+    """The content of a file or a mapping; a file is read only once, because it may be a pipe.
 
     Attributes:
         document: the values and their places.
         file: the name of the file as the user gave it, if there is one.
         given: whether there is a configuration; a run may have none.
-        folder: to which relative paths of plugins belong: that of the file.
-        plugins: what is loaded and blocked together with the command line; None where that was not looked at.
-        findings: what was found on the way.
+        folder: the folder of the file, to which relative paths of plugins belong.
+        plugins: the plugins to load and block, the command line included; None before these were combined.
+        findings: problems that were found so far.
     """
 
     document: Document

@@ -1,4 +1,4 @@
-"""Where in a configuration a key belongs, by its name here or by the one that other tools have for it."""
+"""The home of a key: where in a configuration it belongs, by its name here or in other tools."""
 
 from __future__ import annotations
 
@@ -53,14 +53,13 @@ OTHER_NAMES = {
     **dict.fromkeys(("env_id", "env", "environment"), "env_path"),
     "num_threads": "threads",
 }
-"""Names of settings in other tools, with _ for -, and those of the settings here."""
-
+"""Names of settings in other tools, with _ for -, and the settings that they mean here."""
 
 _HYPERPARAMETERS = "hyperparameters"
 
 
 class Homes:
-    """The places of all keys.
+    """The homes of all keys.
 
     Args:
         registry: what the plugins add to the schema.
@@ -93,8 +92,9 @@ class Homes:
 
         Args:
             key: the key, or what other tools call it.
-            path: where it stands.
-            trainer_types: those of the behaviors in question; hyperparameters that all of them lack are no home.
+            path: the section in which it was found.
+            trainer_types: the trainer types of the behaviors in question; hyperparameters that none of them has are
+                skipped.
         """
         behavior: KeyPath = ("behaviors", "<name>")
         if path[:1] in {("behaviors",), ("default_settings",)}:

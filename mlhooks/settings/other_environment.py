@@ -13,7 +13,7 @@ from mlhooks.settings.run_options import EnvironmentSettings
 from mlhooks.settings.sections import build
 
 BehaviorNames: TypeAlias = Callable[[EnvironmentSettings], Sequence[str] | None]
-"""Tells the names of an environment's behaviors, or None where they are not known before it runs."""
+"""A function that returns the names of an environment's behaviors, or None if they are unknown before it runs."""
 _SECTION = "env_settings"
 
 
@@ -30,8 +30,8 @@ def use_for_other_environment(
         values: the sections of the file, which are changed in place.
         flags: settings by dotted key.
         overrides: `KEY.PATH=VALUE` texts.
-        report: gets a warning that says so.
-        behavior_names: tells the behaviors of the environment.
+        report: the report, which gets a warning.
+        behavior_names: returns the names of the environment's behaviors.
     """
     behaviors, written = values.get("behaviors"), values.get(_SECTION)
     if not isinstance(behaviors, dict) or len(behaviors) != 1 or values.get("default_settings") is not None:
@@ -57,7 +57,7 @@ def use_for_other_environment(
 def _environment(
     written: Any, flags: Mapping[str, Any], overrides: Sequence[str], report: Report
 ) -> EnvironmentSettings | None:
-    """Return the environment's settings with flags and overrides; None where they are wrong, which is told later."""
+    """Return the environment's settings with flags and overrides; None if they are invalid, which is reported later."""
     raw = {_SECTION: copied(written)} if isinstance(written, Mapping) else {}
     aside = report.beside(Origin())
     apply_flags(raw, {key: value for key, value in flags.items() if key.startswith(f"{_SECTION}.")}, aside)

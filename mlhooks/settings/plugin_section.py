@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from mlhooks.plugin_sources import is_file
 from mlhooks.settings.configuration import Configuration
 from mlhooks.settings.findings import KeyPath, nearest
-from mlhooks.settings.plugins import PassedOver, PluginsSettings
+from mlhooks.settings.plugins import BlockedSettings, PluginsSettings
 from mlhooks.settings.registry import SettingsRegistry
 from mlhooks.settings.report import Report
 from mlhooks.settings.sections import build, report_no_section
@@ -23,27 +23,27 @@ PATH: KeyPath = ("plugins",)
 def build_plugins(
     raw: Any, configuration: Configuration, registry: SettingsRegistry, report: Report
 ) -> PluginsSettings | None:
-    """Build the section; None if it has errors, which are then in the report.
+    """Return the section; None if it has errors, which are then in the report.
 
-    What the configuration says to load and to block gives way to what is known of it together with the command line.
+    `configuration.plugins`, which also has what the command line names, replaces `load` and `block` of the section.
     """
     ready = {}
     if isinstance(raw, Mapping):
         ready["settings"] = _own_settings(raw.get("settings", {}), registry, report)
     section = build(PluginsSettings, raw, PATH, report, ready)
     if section is not None:
-        named = configuration.plugins or name_plugins(section, configuration.folder, report)
+        named = configuration.plugins or resolve_paths(section, configuration.folder, report)
         section.load, section.block = list(named.load), list(named.block)
     return section
 
 
-def name_plugins(section: PluginsSettings, folder: Path, report: Report) -> PluginsSettings:
+def resolve_paths(section: PluginsSettings, folder: Path, report: Report) -> PluginsSettings:
     """Return the section without settings, and with absolute paths.
 
     Args:
-        section: as it was written.
-        folder: to which paths of the file are relative; those of `--set` belong to the working directory.
-        report: knows what was written where.
+        section: the section as it was written.
+        folder: the folder to which paths in the file are relative; those of `--set` belong to the working directory.
+        report: the report, whose origin knows where each path was written.
     """
     load = [
         _absolute(text, Path() if report.origin.is_option((*PATH, "load", index)) else folder)
@@ -53,7 +53,7 @@ def name_plugins(section: PluginsSettings, folder: Path, report: Report) -> Plug
 
 
 def _absolute(text: str, folder: Path) -> str:
-    # The path may hold links, which say where the file is meant to be.
+    # `Path.resolve` would follow links, and the user means the path as it is written.
     return os.path.abspath(folder / text.replace("\\", "/")) if is_file(text) else text  # noqa: PTH100
 
 
@@ -76,7 +76,7 @@ def _own_settings(raw: Any, registry: SettingsRegistry, report: Report) -> dict[
                 nearest=nearest(name, models),
             )
         elif isinstance(raw[name], Mapping):
-            built[name] = PassedOver.model_validate(raw[name])
+            built[name] = BlockedSettings.model_validate(raw[name])
         else:
             report_no_section(raw[name], (*path, name), report, {})
     valid = {name: value for name, value in built.items() if value is not None}

@@ -22,14 +22,14 @@ PluginText: TypeAlias = Annotated[PathText, Field(min_length=1), AfterValidator(
 """The name of a plugin or module, or the path of a .py file."""
 
 
-class PassedOver(BaseModel):
-    """Settings of a plugin that is blocked: they are kept as they are written, because their model is not there."""
+class BlockedSettings(BaseModel):
+    """Settings of a blocked plugin, kept as they are written, because their model is not loaded."""
 
     model_config = ConfigDict(extra="allow")
 
 
 class PluginsSettings(SettingsModel):
-    """The plugins of a run beside those that are loaded anyway, and settings of their own."""
+    """The plugins of a run beside the built-in and installed ones, and settings of plugins."""
 
     load: list[PluginText] = Field(
         default_factory=list, description="Plugins to load: names, modules, and .py files relative to this file."

@@ -14,8 +14,8 @@ from mlhooks.settings.base import Problem, SettingsModel, extension
 from mlhooks.settings.behaviors import TrainerSettings
 from mlhooks.settings.environment_parameters import FLOAT32, INT32, EnvironmentParameterSettings
 from mlhooks.settings.evaluation import EvaluationSettings
-from mlhooks.settings.findings import Finding, error_from, nearest
-from mlhooks.settings.origin import Origin
+from mlhooks.settings.findings import Finding, KeyPath, error_from, nearest
+from mlhooks.settings.origin import Origin, Place
 from mlhooks.settings.paths import PathText, RunId
 from mlhooks.settings.plugins import PluginsSettings
 from mlhooks.settings.reading import check_text
@@ -180,7 +180,25 @@ class RunOptions(SettingsModel):
 
     _fallback: TrainerSettings | None = PrivateAttr(default=None)
     _origin: Origin = PrivateAttr(default_factory=Origin)
-    _environment: Callable[..., Any] | None = PrivateAttr(default=None)  # handed to `mlhooks.train`, not named
+    _environment: Callable[..., Any] | None = PrivateAttr(default=None)
+
+    @property
+    def own_environment(self) -> Callable[..., Any] | None:
+        """The class or function that was handed to `mlhooks.train` as the environment; no configuration names it."""
+        return self._environment
+
+    @own_environment.setter
+    def own_environment(self, maker: Callable[..., Any] | None) -> None:
+        self._environment = maker
+
+    def place_of(self, path: KeyPath, *, of_key: bool = False) -> Place:
+        """Return where a setting is written, for a `Finding` about it.
+
+        Args:
+            path: the setting's keys.
+            of_key: whether the place is that of the key, not that of its value.
+        """
+        return self._origin.place(path, of_key=of_key)
 
     def settings_for(self, behavior_name: str) -> TrainerSettings:
         """Return the settings of a behavior: its own entry, or the default settings.

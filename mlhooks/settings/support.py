@@ -30,7 +30,7 @@ def unsupported_settings(
     """
     findings = []
     for path, message, severity in _complaints(options, trainer_types, reward_signals):
-        findings.append(Finding(severity=severity, message=message, **options._origin.place(path, of_key=True)))
+        findings.append(Finding(severity=severity, message=message, **options.place_of(path, of_key=True)))
     return in_order(findings)
 
 

@@ -57,7 +57,7 @@ def admit(
 
     def behavior_names(settings: EnvironmentSettings) -> Sequence[str] | None:
         options = RunOptions(env_settings=settings)
-        options._environment = environment
+        options.own_environment = environment
         try:
             return make_factory(options, plugins).behavior_names()
         except MlhooksError:  # which is told below
@@ -66,7 +66,7 @@ def admit(
     loaded = load_run_options(
         source, registry, flags=flags, overrides=overrides, for_run=True, behavior_names=behavior_names
     )
-    loaded.options._environment = environment
+    loaded.options.own_environment = environment
     options, warnings = loaded.options, list(loaded.warnings)
     looks: dict[KeyPath, Callable[[], list[Finding] | None]] = {
         (): partial(refuse_unsupported, loaded, registry),
@@ -93,7 +93,7 @@ def admit(
 
 def findings_of(error: MlhooksError, options: RunOptions | None = None, key: KeyPath = ()) -> list[Finding]:
     """Return what an error found; one that lists nothing is a finding itself, about the setting at `key`."""
-    place = options._origin.place(key) if options is not None else {}
+    place = options.place_of(key) if options is not None else {}
     return list(getattr(error, "findings", ())) or [Finding(severity="error", message=str(error), **place)]
 
 
@@ -134,7 +134,7 @@ def _refuse_evaluation_in_the_editor(options: RunOptions) -> None:
                 severity="error",
                 message="an evaluation needs an environment beside that of training, and the Unity Editor is a single "
                 "one: build a player and name it by --env, or remove the evaluation",
-                **options._origin.place((*path, "evaluation"), of_key=True),
+                **options.place_of((*path, "evaluation"), of_key=True),
             )
             for path, entry in entries.items()
             if entry is not None and entry.evaluation is not None
@@ -165,7 +165,7 @@ def refuse_other_behaviors(options: RunOptions, names: Sequence[str]) -> None:
             found=name,
             allowed=", ".join(names),
             nearest=nearest(name, names),
-            **options._origin.place(path, of_key=path[0] == "behaviors"),
+            **options.place_of(path, of_key=path[0] == "behaviors"),
         )
         for path, name in asked.items()
         if name not in names

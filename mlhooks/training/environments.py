@@ -17,7 +17,7 @@ from mlhooks.envs.own import BASE_ENV, OwnEnvironments
 from mlhooks.errors import MlhooksError, UnsupportedError, UsageError
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import RunOptions
-from mlhooks.training.never_imported import refuse_environment_in_run
+from mlhooks.training.untrusted import refuse_environment_in_run
 
 _SCHEME = re.compile(rf"({SCHEME}):(?![\\/])(.+)")  # x:/ is a path
 
@@ -108,7 +108,7 @@ def _meant(name: str, types: Mapping[str, Any]) -> str:
 
 def _own(scheme: str, name: str | None, options: RunOptions, types: Mapping[str, Any]) -> OwnEnvironments | None:
     """The class or function of one's own that `--env` names, or that was handed to `mlhooks.train`, if it is that."""
-    maker = options._environment
+    maker = options.own_environment
     if maker is None:
         if scheme in types or not name:
             return None

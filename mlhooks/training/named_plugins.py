@@ -16,24 +16,25 @@ from mlhooks.settings import CheckpointSettings, Configuration, Finding, Plugins
 from mlhooks.settings.findings import KeyPath, error_from, nearest
 from mlhooks.settings.origin import Origin
 from mlhooks.settings.overrides import apply_flags, apply_overrides
-from mlhooks.settings.plugin_section import PATH, name_plugins
+from mlhooks.settings.plugin_section import PATH, resolve_paths
 from mlhooks.settings.reading import copied
 from mlhooks.settings.report import Report
 from mlhooks.settings.resolve import is_configuration
 from mlhooks.settings.sections import build
-from mlhooks.training.never_imported import refuse_in_run
+from mlhooks.training.untrusted import refuse_in_run
 
 
 @dataclass(frozen=True)
 class NamedPlugins:
-    """What a configuration and the command line together say about plugins.
+    """The plugins that a configuration and the command line together name.
 
     Attributes:
-        configuration: with what is to be loaded and blocked in its `plugins`.
+        configuration: the configuration, whose `plugins` say what is loaded and blocked in total.
         configured: values of `-p` that stand for the configuration's part.
-        names, plugins_dir: what the command line says.
-        places: where the configuration names a plugin, by `configured`.
-        own: folders of runs, beside those that can be told by what is in them.
+        names: values of `-p`.
+        plugins_dir: the folder of `--plugins-dir`, or None.
+        places: the place in the configuration of each plugin that it names, by the text in `configured`.
+        own: folders that count as folders of runs, whatever is in them.
         stored: whether the configuration is a run's own, which nobody named.
     """
 
@@ -46,14 +47,14 @@ class NamedPlugins:
     stored: bool
 
     def find(self) -> tuple[list[Candidate], list[str]]:
-        """Find them as `find_plugins` does."""
+        """Find the plugins, as `find_plugins` does."""
         return find_plugins(names=self.names, plugins_dir=self.plugins_dir, configured=self.configured)
 
     def load(self, *, strict: bool = False, trace: bool = False) -> PluginManager:
-        """Load them as `load_plugins` does, but none that lies in the folder of a run.
+        """Load the plugins, as `load_plugins` does, but none that lies in the folder of a run.
 
         Raises:
-            MlhooksError: as there; with the place in the configuration where that names the culprit.
+            MlhooksError: as `load_plugins`, with the place in the configuration if that names the culprit.
         """
         return load_plugins(
             names=self.names,
@@ -81,7 +82,7 @@ class NamedPlugins:
             raise PluginError(str(finding)) from error
 
     def _hint(self, candidate: Candidate, error: MlhooksError) -> str:
-        """Return what the person can do about a plugin that is not there; other errors say it themselves."""
+        """Return what to do about a plugin that does not exist; other errors say it themselves."""
         name = candidate.origin.name
         if type(error) is not UsageError or f"-p no:{name}" in str(error):
             return ""
@@ -100,13 +101,13 @@ def name_all_plugins(
     plugins_dir: Path | None = None,
     stored: bool = False,
 ) -> NamedPlugins:
-    """Put together what a configuration and the command line say about plugins; nothing is imported.
+    """Combine the plugins of a configuration with those of the command line, without importing any.
 
-    The command line wins: what it names is loaded from where it says and though the configuration blocks it, and what
-    it blocks is not loaded.
+    The command line wins: a plugin that it names is loaded from where it says, even if the configuration blocks it, and
+    a plugin that it blocks is not loaded.
 
     Args:
-        configuration: of the run.
+        configuration: the configuration of the run.
         flags: settings by dotted key, as `load_run_options` takes them.
         overrides: `KEY.PATH=VALUE` texts.
         names: values of `-p`.
@@ -117,11 +118,11 @@ def name_all_plugins(
         SettingsError: the section `plugins` is not valid.
         UsageError: there is no folder `plugins_dir`.
     """
-    said = _said(names)
+    said = _from_command_line(names)
     in_folder = {name_of(file.asked): file.asked for file in ([] if plugins_dir is None else from_folder(plugins_dir))}
     report = Report(Origin(configuration.file, configuration.document), SettingsRegistry({}))
-    section, own = _written(configuration, flags or {}, overrides, report)
-    absolute = name_plugins(section, configuration.folder, report).load
+    section, own = _from_configuration(configuration, flags or {}, overrides, report)
+    absolute = resolve_paths(section, configuration.folder, report).load
     kept = {
         text: (*PATH, "load", index)
         for index, text in enumerate(absolute)
@@ -151,8 +152,8 @@ def name_all_plugins(
     return replace(found, configuration=replace(found.configuration, findings=tuple(report.findings)))
 
 
-def _said(names: Iterable[str]) -> dict[str, str | None]:
-    """Return what loads each plugin that the command line names, from any folder; None for one that it blocks."""
+def _from_command_line(names: Iterable[str]) -> dict[str, str | None]:
+    """Return for each plugin of the command line, by name, what loads it from any folder; None if it is blocked."""
     said: dict[str, str | None] = {}
     for text in names:
         name = name_of(text.removeprefix("no:"))
@@ -162,12 +163,12 @@ def _said(names: Iterable[str]) -> dict[str, str | None]:
     return said
 
 
-def _written(
+def _from_configuration(
     configuration: Configuration, flags: Mapping[str, Any], overrides: Sequence[str], report: Report
 ) -> tuple[PluginsSettings, list[Path]]:
-    """Return what is written about plugins, and the folder of the run if that can be told.
+    """Return the section `plugins` with flags and overrides, and the folder of the run if it is known.
 
-    All else is checked later, with the plugins.
+    The other sections are checked later, when the plugins are loaded.
     """
     scratch = Report(report.origin, SettingsRegistry({}))
     raw = configuration.document.value

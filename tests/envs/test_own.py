@@ -109,7 +109,7 @@ def folder(tmp_path, monkeypatch):
 
 def factory(env_path: str, *, maker: Any = None, **settings: Any):
     options = RunOptions.model_validate({"env_settings": {"env_path": env_path, "seed": 3, **settings}})
-    options._environment = maker
+    options.own_environment = maker
     made = make_factory(options, load_plugins(names=QUIET))
     made.check()
     return made

@@ -1,4 +1,4 @@
-"""What is never imported: plugins and environments in the folder of a run, which may come from somebody else."""
+"""Untrusted code: plugins and environments in the folder of a run, which may come from somebody else."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mlhooks.training.run_files import is_run
 
 
 def refuse_in_run(candidate: Candidate, own: Sequence[Path]) -> None:
-    """Refuse a plugin that lies in the folder of a run, before it is imported; one of mlhooks' own lies elsewhere.
+    """Refuse a plugin that lies in the folder of a run, before it is imported.
 
-    Such a folder may come from somebody else, and nothing in it is executed. A file lies where its path says and also
-    where the links on it lead.
+    Such a folder may come from somebody else, so nothing in it is executed. A file counts as lying both where its path
+    says and where links lead to. Built-in plugins are never refused.
 
     Args:
         candidate: the plugin.
-        own: folders that count as runs', whatever is in them.
+        own: folders that count as folders of runs, whatever is in them.
 
     Raises:
         UsageError: it lies there.
@@ -37,7 +37,7 @@ def refuse_in_run(candidate: Candidate, own: Sequence[Path]) -> None:
 
 
 def refuse_environment_in_run(reference: str) -> None:
-    """Refuse a class that lies in the folder of a run, as plugins that lie there are.
+    """Refuse an environment class that lies in the folder of a run, before it is imported.
 
     Args:
         reference: `FILE.py:NAME` or `MODULE:NAME`.
@@ -65,7 +65,7 @@ def _run_around(files: Iterable[str], own: Sequence[Path]) -> Path | None:
 
 
 def _files(module: str, file: str) -> Iterator[str]:
-    """Yield where a plugin would be imported from; of a module first its packages, which finding it imports."""
+    """Yield the files of a plugin; for a module, those of its packages come first, because finding it imports them."""
     if not module:
         yield file
         return
@@ -75,7 +75,7 @@ def _files(module: str, file: str) -> Iterator[str]:
             spec = importlib.util.find_spec(".".join(parts[:count]))
         except KeyboardInterrupt:
             raise
-        except BaseException:  # what is wrong with it is said when it is imported
+        except BaseException:  # importing it later will fail with a message
             return
         if spec is None:
             return
