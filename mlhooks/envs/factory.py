@@ -259,9 +259,8 @@ class EnvironmentFactory:
         return [channel for _, channel in channels.values()]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        options = self.options.model_copy(update={"behaviors": {}, "default_settings": None})
-        options._fallback, options._origin = None, type(options._origin)()
-        return with_plugins(self.plugins, _Parts({**self.__dict__, "options": options, "hint": None}))
+        parts = {**self.__dict__, "options": self.options.without_behaviors(), "hint": None}
+        return with_plugins(self.plugins, _Parts(parts))
 
 
 class _Parts:

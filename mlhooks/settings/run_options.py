@@ -228,6 +228,12 @@ class RunOptions(SettingsModel):
             return self
         return self.model_copy(update={"env_settings": env.model_copy(update={"num_envs": env.num_envs + 1})})
 
+    def without_behaviors(self) -> RunOptions:
+        """Return a copy with what environments need, which is small enough to be sent to each worker process."""
+        options = self.model_copy(update={"behaviors": {}, "default_settings": None})
+        options._fallback, options._origin = None, Origin()
+        return options
+
     def _not_listed(self, behavior_name: str) -> SettingsError:
         near = nearest(behavior_name, self.behaviors)
         change = f"write {behavior_name!r} in place of {near!r}, or change the other" if near else "change one of them"
