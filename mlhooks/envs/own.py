@@ -6,8 +6,10 @@ the interfaces that they can run; mlhooks itself runs `BaseEnv`.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -77,9 +79,10 @@ class OwnEnvironments:
     maker: Callable[..., Any] | None = None
     _found: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
     _made: tuple[Interface, str | None] | None = field(default=None, repr=False, compare=False)
+    _living: list[weakref.ref[Any]] = field(default_factory=list, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_found": None}
+        return {**self.__dict__, "_found": None, "_living": []}
 
     def check(self, _: Any, options: RunOptions) -> None:
         """Refuse what cannot be found, is no environment, or does not take the arguments.
@@ -146,6 +149,8 @@ class OwnEnvironments:
         else:
             made, interface = self._call(maker, options)
             maker = _after(made, maker)
+            if options.evaluations:  # which would change training by an environment that both have
+                maker = self._new_each_time(maker)
         return interface.adapt(
             maker,
             title=self.title,
@@ -156,6 +161,21 @@ class OwnEnvironments:
             options=options,
             side_channels=side_channels,
         )
+
+    def _new_each_time(self, maker: Callable[..., Any]) -> Callable[..., Any]:
+        def made(**arguments: Any) -> Any:
+            env = maker(**arguments)
+            self._living = [reference for reference in self._living if reference() is not None]
+            if any(reference() is env for reference in self._living):
+                raise UsageError(
+                    f"{self.title} gives the same {type(env).__name__} each time it is called, and an evaluation needs "
+                    "an environment of its own: let the function make a new one."
+                )
+            with contextlib.suppress(TypeError):  # There are no weak references to some objects.
+                self._living.append(weakref.ref(env))
+            return env
+
+        return made
 
     def _maker(self) -> Callable[..., Any]:
         if self._found is None:

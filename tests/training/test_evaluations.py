@@ -141,6 +141,7 @@ def test_training_is_bit_for_bit_what_it_is_without_evaluation(tmp_path: Path, k
         assert {"modules", "rng", "store", "episodes", "pool", "slots", "stats", "optimizer"} <= state.keys()
         write_state(tmp_path / "state.pt", {**state, "mlhooks": {}})  # without the settings
         digests.append(digest(tmp_path / "state.pt"))
+        assert trainer.updates > 4
     assert digests[0] == digests[1]
     plain = [row for row in lines(tmp_path / "False") if REWARD not in row["values"]]
     assert plain == lines(tmp_path / "True")
@@ -183,6 +184,16 @@ def test_environment_that_draws_from_global_generators_trains_as_without_evaluat
 
 
 PATIENT = balls(1500, {**EVALUATION, "patience": 50})
+
+
+def test_function_that_gives_one_environment_again_and_again_is_refused_with_evaluation(tmp_path: Path) -> None:
+    shared = Drawing()
+    settings = config("Drawing", "test:x", max_steps=200)
+    train(settings, tmp_path / "without", env=lambda: shared)
+    with pytest.raises(UsageError, match="gives the same Drawing each time it is called"):
+        train(settings, tmp_path / "with", env=lambda: shared, eval_every=100)
+    run = train(settings, tmp_path / "with", env=lambda: Drawing(), eval_every=100, force=True)
+    assert run.evaluations.best["Drawing"].mean_reward > 0
 
 
 class StopWithin:
