@@ -104,6 +104,7 @@ TARGETS: dict[str, list[Target]] = {
     "3dball_a2c_mlagents": [Target("evaluation")],
     "cartpole_dqn": [Target("evaluation", 490, beside="worst")],
     "acrobot_dqn": [Target("evaluation", -90)],
+    "mountaincar_dqn": [Target("evaluation", -140, -140)],
     "lunarlander_dqn": [Target("evaluation", beside="median")],
     "basic_dqn": [Target("evaluation", 0.93, 0.93, digits=3)],
     "3dball_ppo_mlagents": [Target("training", 95), Target("evaluation", 95, 95)],
@@ -125,12 +126,17 @@ def measure(config: str, seed: int, folder: Path) -> dict[str, Any]:
         mlhooks("sim-player", name, "--areas", areas, "--write-executable", str(player))
         port = 5500 + 10 * seed
         run += ("--env", str(player), "--no-graphics", "--base-port", str(port))
+    return train_and_score(config, (file, *run), seed)
+
+
+def train_and_score(name: str, run: Sequence[str], seed: int) -> dict[str, Any]:
+    """Train by `mlhooks run`, with arguments that name the run, and score its final policy with another seed."""
     started = perf_counter()
-    trained = mlhooks("run", file, *run, "--seed", str(seed))
+    trained = mlhooks("run", *run, "--seed", str(seed))
     seconds = perf_counter() - started
     steps, training = _found(r"([\d,]+) of [\d,]+ steps, mean reward (-?[\d.]+)", trained)
     scoring = ("--inference", "--deterministic", "--episodes", str(EPISODES), "--seed", str(seed + 1000))
-    scored = mlhooks("run", file, *run, *scoring)
+    scored = mlhooks("run", *run, *scoring)
     pattern = rf"{EPISODES} episodes: mean reward (-?[\d.]+), deviation ([\d.]+), minimum (-?[\d.]+)"
     evaluation, deviation, minimum = _found(pattern, scored)
     result = {
@@ -142,7 +148,7 @@ def measure(config: str, seed: int, folder: Path) -> dict[str, Any]:
         "minimum": float(minimum),
         "seconds": round(seconds, 1),
     }
-    print(f"{config}  {'  '.join(f'{key} {value:,}' for key, value in result.items())}", flush=True)
+    print(f"{name}  {'  '.join(f'{key} {value:,}' for key, value in result.items())}", flush=True)
     return result
 
 
@@ -184,12 +190,15 @@ def measure_all(config: str, seeds: Sequence[int], jobs: int, known: dict[str, A
         runs = list(pool.map(lambda seed: measure(config, seed, Path(folder)), seeds))
         if sb3:
             peer = {"sb3": [run.result() for run in sb3]}
+    return {**facts(jobs), "runs": runs, **peer}
+
+
+def facts(jobs: int) -> dict[str, Any]:
+    """When, where and with what runs are made."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{machine()}, {'one run' if jobs == 1 else f'{jobs} runs'} at a time, no GPU",
         "versions": {name: version(name) for name in LIBRARIES},
-        "runs": runs,
-        **peer,
     }
 
 
@@ -209,15 +218,18 @@ def table(results: dict[str, Any]) -> str:
             lines.append(row(config, result["runs"], target, result.get("sb3", [])))
             if target.beside:
                 lines.append(row(f"{config}, SB3", result["sb3"], target))
-    lines.append("")
-    facts: dict[str, list[str]] = {}
+    return "\n".join([*lines, "", *measured_on(results)])
+
+
+def measured_on(results: dict[str, Any]) -> list[str]:
+    """Sentences about when, where and with what the results were measured."""
+    places: dict[str, list[str]] = {}
     for config, result in results.items():
         libraries = ", ".join(f"{name} {text}" for name, text in result["versions"].items())
-        facts.setdefault(f"{place_and_time(result)}, with {libraries}", []).append(config)
+        places.setdefault(f"{place_and_time(result)}, with {libraries}", []).append(config)
         if "sb3_measured" in result:
-            facts.setdefault(f"{result['sb3_measured']}", []).append(f"{config}, SB3")
-    lines += [f"Measured on {fact}: {', '.join(configs)}." for fact, configs in facts.items()]
-    return "\n".join(lines)
+            places.setdefault(f"{result['sb3_measured']}", []).append(f"{config}, SB3")
+    return [f"Measured on {place}: {', '.join(configs)}." for place, configs in places.items()]
 
 
 def row(name: str, runs: list[dict[str, Any]], target: Target, sb3: list[dict[str, Any]] | None = None) -> str:
@@ -255,9 +267,14 @@ def write(results: dict[str, Any], output: Path | None) -> None:
     if output:
         (output / "learning_results.md").write_text(table(known) + "\n", encoding="utf-8")
         return
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(f"{before}{BEGIN}\n{table(known)}\n{END}{after}", encoding="utf-8")
+    renew(table(known), BEGIN, END)
+
+
+def renew(text: str, begin: str, end: str) -> None:
+    """Put a table between its two marks in `docs/results.md`."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    after = rest.partition(end)[2]
+    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def arguments() -> argparse.Namespace:

@@ -175,10 +175,10 @@ def test_all_parts_of_a_hybrid_action_are_learned(tmp_path: Path) -> None:
     assert run.trainers["Task"].mean_reward > 11.0
 
 
-def evaluate(config: str, folder: Path, seed: int) -> float:
-    """The mean return of 100 episodes of the example's last policy with its likeliest actions."""
+def evaluate(config: str | None, folder: Path, seed: int, **arguments: Any) -> float:
+    """The mean return of 100 episodes of a run's last policy with its likeliest actions."""
     flags = {"checkpoint_settings.inference": True, "behaviors.*.network_settings.deterministic": True}
-    arguments = {"results_dir": folder, "run_id": config, "plugin_names": QUIET}
+    arguments = {"results_dir": folder, "run_id": config, "plugin_names": QUIET, **arguments}
     run = mlhooks.train(config, seed=seed, flags=flags, episodes=100, **arguments)
     assert run.evaluation is not None
     (returns,) = run.evaluation.returns.values()
@@ -205,3 +205,20 @@ def test_example_learns(config: str, max_steps: int | None, training: float, eva
     (trainer,) = mlhooks.train(config, seed=21, **arguments).trainers.values()
     assert trainer.mean_reward >= training
     assert evaluate(config, tmp_path, seed=1021) >= evaluation - 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("env", "algo", "evaluation"),
+    [
+        ("CartPole-v1", "ppo", 475.0),
+        ("FrozenLake-v1", "ppo", 0.6),
+        ("Taxi-v4", "ppo", 5.0),
+        ("MountainCar-v0", "dqn", -140.0),
+    ],
+)
+def test_environment_is_learned_without_a_file(env: str, algo: str, evaluation: float, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"env": f"gymnasium:{env}", "algo": algo, "run_id": "run"}
+    mlhooks.train(seed=21, results_dir=tmp_path, plugin_names=QUIET, **arguments)
+    assert evaluate(None, tmp_path, seed=1021, **arguments) >= evaluation
