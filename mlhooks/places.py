@@ -7,27 +7,43 @@ import inspect
 import os
 import sys
 from pathlib import Path
+from types import TracebackType
 
 _BENEATH = {"mlhooks", "mlagents_envs", "numpy", "torch", "click", "pluggy", *sys.stdlib_module_names}
 """What other people's code is called by, and calls: an error that comes through it is theirs all the same."""
-_KEPT = "_mlhooks_raised_at"
+_KEPT, _KEPT_BY = "_mlhooks_raised_at", "_mlhooks_raised_by"
 
 
 def raised_at(error: BaseException) -> str:
     """`file.py:12`, the innermost line of other people's code that an error came through; empty where there is none."""
-    place = str(error.__dict__.get(_KEPT, ""))
-    step = None if place else error.__traceback__
+    kept = str(error.__dict__.get(_KEPT, ""))
+    step = None if kept else _innermost(error)
+    return kept if step is None else _place(step.tb_frame.f_code.co_filename, step.tb_lineno)
+
+
+def raised_by(error: BaseException) -> str:
+    """The module of that line; empty where there is none."""
+    kept = str(error.__dict__.get(_KEPT_BY, ""))
+    step = None if kept else _innermost(error)
+    return kept if step is None else _module(step)
+
+
+def _innermost(error: BaseException) -> TracebackType | None:
+    found, step = None, error.__traceback__
     while step is not None:
-        module = str(step.tb_frame.f_globals.get("__name__", ""))
-        if module.partition(".")[0] not in _BENEATH:
-            place = _place(step.tb_frame.f_code.co_filename, step.tb_lineno)
+        if _module(step).partition(".")[0] not in _BENEATH:
+            found = step
         step = step.tb_next
-    return place
+    return found
+
+
+def _module(step: TracebackType) -> str:
+    return str(step.tb_frame.f_globals.get("__name__", ""))
 
 
 def keep_place(error: BaseException) -> None:
     """Let an error remember where it was raised, because its traceback gets lost on the way to another process."""
-    error.__dict__[_KEPT] = raised_at(error)
+    error.__dict__.update({_KEPT: raised_at(error), _KEPT_BY: raised_by(error)})
 
 
 def defined_at(thing: object) -> str:

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from mlhooks import __version__
 from mlhooks.describing import is_shortage, named, text_of
-from mlhooks.places import in_brackets, raised_at
+from mlhooks.places import in_brackets, raised_at, raised_by
 
 _PACKAGES = ("torch", "numpy", "pluggy", "pydantic", "gymnasium", "mlagents-envs", "protobuf")
 _REFUSALS = (
@@ -66,7 +66,14 @@ def _defect(error: BaseException) -> str:
         where = f"{file} holds what a report needs; --debug shows the traceback here"
     except OSError:
         where = "Use --debug to see where it comes from"
-    return f"This is a defect of mlhooks or of a plugin. {where}."
+    return f"{_whose(error)} {where}."
+
+
+def _whose(error: BaseException) -> str:
+    """Say where to look first: at a defect of mlhooks, or at other people's code, which the error came through."""
+    if raised_by(error).partition(".")[0] in ("", "builtin_plugins"):
+        return "This is a defect of mlhooks."
+    return "It came out of a plugin or an environment, so look at that line first."
 
 
 def _report(error: BaseException, environment: Mapping[str, str]) -> str:

@@ -107,7 +107,7 @@ class ArrayTensor(Base):
                 return torch.from_numpy(np.asarray(self.array))
             leaf = torch.from_numpy(np.asarray(self.array))
             if not self.constant:
-                leaf.requires_grad_().register_post_accumulate_grad_hook(lambda _: record.gradient_came_through_torch())
+                leaf.requires_grad_().register_post_accumulate_grad_hook(record.leaf_hook())
                 self._leaf = leaf
             self._tensor = leaf
         return self._tensor

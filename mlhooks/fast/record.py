@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import ClassVar, Protocol
 
 import torch
+from torch import Tensor
 
 
 class Step(Protocol):
@@ -40,7 +43,17 @@ class Record:
         for step in reversed(self.steps):
             step.hand_on()
 
-    def gradient_came_through_torch(self) -> None:
-        """Propagate at once where the loss itself called `backward`, because it then looks for the gradients."""
-        if self.entered.get() is self:
-            self.hand_on()
+    def leaf_hook(self) -> Callable[[Tensor], None]:
+        """Return a hook for a leaf of torch's, which passes gradients back at once where the loss called `backward`.
+
+        The loss then looks for the gradients. The hook does not keep the record, which keeps the leaf: the garbage
+        collector does not see what hooks hold, so that neither would ever go.
+        """
+        record = weakref.ref(self)
+
+        def gradient_came_through_torch(_leaf: Tensor) -> None:
+            entered = Record.entered.get()
+            if entered is not None and entered is record():
+                entered.hand_on()
+
+        return gradient_came_through_torch

@@ -87,8 +87,28 @@ def pack(value: Any) -> Any:
     """State made of tensors and plain values only, which loads without unpickling: arrays become marked tensors.
 
     Raises:
-        CheckpointError: there is anything else in it, which could be saved and never be loaded.
+        CheckpointError: there is anything else in it, which could be saved and never be loaded; names its place.
     """
+    try:
+        return _packed(value)
+    except _Unfit as unfit:
+        at = f", at {'.'.join(unfit.path)}" if unfit.path else ""
+        raise CheckpointError(
+            f"A state to be saved holds {unfit.what}{at}. A state_dict consists of tensors, arrays, numbers, texts, "
+            "None, lists, and dicts whose keys are texts or numbers."
+        ) from None
+
+
+class _Unfit(Exception):
+    """Something that no state may hold, and the keys that lead to it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.path: list[str] = []
+
+
+def _packed(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         # Strides of an empty array may be any, and a file would tell equal states apart by them.
         plain = np.ascontiguousarray(value) if value.size else np.empty(value.shape, value.dtype)
@@ -96,17 +116,25 @@ def pack(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):
-        return {pack(key): pack(item) for key, item in value.items()}
+        return dict(map(_packed_item, value.items()))
     if isinstance(value, (list, tuple)):
-        return [pack(item) for item in value]
+        return [_packed(item) for item in value]
     if type(value) is str:
         return sys.intern(value)  # equal texts as one object, because a pickle tells them apart otherwise
     if value is None or isinstance(value, torch.Tensor) or type(value) in (bool, int, float, complex, bytes):
         return value
-    raise CheckpointError(
-        f"A state to be saved holds {shown_with_type(value)}. A state_dict consists of tensors, arrays, "
-        "numbers, texts, None, lists and dicts."
-    )
+    raise _Unfit(shown_with_type(value))
+
+
+def _packed_item(item: tuple[Any, Any]) -> tuple[Any, Any]:
+    key, value = item
+    if not (key is None or isinstance(key, (str, int, float, bytes, np.generic))):
+        raise _Unfit(f"the key {shown_with_type(key)}")
+    try:
+        return _packed(key), _packed(value)
+    except _Unfit as unfit:
+        unfit.path.insert(0, str(key))
+        raise
 
 
 def unpack(value: Any) -> Any:

@@ -14,6 +14,7 @@ from mlhooks.settings import TrainerSettings
 from mlhooks.training.advantages import generalized_advantages, next_values
 from mlhooks.training.batch import Batch
 from mlhooks.training.optimizer import ActorCriticOptimizer
+from mlhooks.training.part_checks import check_values
 from mlhooks.training.store import End
 from mlhooks.training.trainer import Trainer
 
@@ -86,7 +87,9 @@ class OnPolicyTrainer(Trainer):
         """
         store, n, rows = self.store, self.store.size, self.store.complete_rows()
         features = self.policy.features([obs[:n] for obs in store.obs])
-        values = self._estimated(features).cpu().numpy()
+        estimated = self._estimated(features)
+        check_values(self.optimizer, estimated, n, len(self.reward_signals))
+        values = estimated.cpu().numpy()
         final_values = values[:0]
         if np.count_nonzero(store.end[:n] == End.INTERRUPTED):
             finals = self.policy.features([obs[: store.finals] for obs in store.final_obs])

@@ -23,6 +23,7 @@ from mlhooks.training.optimizer_checks import (
     check_losses,
     check_torch_optimizer,
     gradient_of_tensors,
+    loss_on_arrays,
 )
 from mlhooks.training.policy import ActorPolicy, Policy
 
@@ -70,6 +71,7 @@ class Optimizer(ABC):
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:
         """Return the modules that a checkpoint holds beside the policy's, by name, such as critics."""
+        return {}
 
     def set_step(self, step: int) -> None:
         """Take note of the agent steps so far; a trainer calls this before each round of updates, for schedules."""
@@ -170,13 +172,13 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
         """Take one step of gradient descent on `loss`.
 
         Raises:
-            PluginError: `loss` returned something else than it must, or has another gradient on arrays.
+            PluginError: `loss` returned something else than it must, or fails or has another gradient on arrays.
             NonFiniteError: as `gradients_ready`.
         """
         wanted = None if self._checked or not self._scope.arrays else gradient_of_tensors(self, batch)
         self.flat.zero()
         with self._scope:
-            losses = self.loss(batch)
+            losses = self.loss(batch) if wanted is None else loss_on_arrays(self, batch)
         if not self._checked:
             check_losses(self, losses)
             self._checked = True
@@ -261,6 +263,10 @@ class ActorCriticOptimizer(TorchOptimizer):
     Args:
         policy: the policy to improve.
         settings: the behavior's settings; `shared_critic` puts the value heads on the actor's encoder.
+
+    Attributes:
+        critic: the value network. A subclass that puts another one in its place, with outputs of another shape,
+            overrides `values` and `estimate`.
     """
 
     policy: ActorPolicy

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mlhooks.describing import with_article
+from mlhooks.describing import named, with_article
 from mlhooks.errors import PluginError
 from mlhooks.fast.arrays import ArrayTensor
 from mlhooks.fast.networks import LossScope
 from mlhooks.fast.switch import is_plain
-from mlhooks.places import defined_at, in_brackets
+from mlhooks.places import defined_at, in_brackets, raised_at
 
 if TYPE_CHECKING:
     from mlhooks.training.batch import Batch
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mlhooks")
 NAMED = 3
 """The number of parameters that an error names."""
+_LEAVE_ARRAYS = "Write the loss with operators and torch's functions, or set array_arithmetic = False on the class."
 
 
 def check_made(optimizer: TorchOptimizer) -> None:
@@ -87,6 +88,21 @@ def gradient_of_tensors(optimizer: TorchOptimizer, batch: Batch) -> Tensor | Non
     return optimizer.flat.grad.clone()
 
 
+def loss_on_arrays(optimizer: TorchOptimizer, batch: Batch) -> dict[str, Tensor]:
+    """Compute a loss with array arithmetic that was just computed without it.
+
+    Raises:
+        PluginError: it fails now, with the line.
+    """
+    try:
+        return optimizer.loss(batch)
+    except Exception as error:
+        raise PluginError(
+            f"{_named(optimizer, 'loss')} fails with array arithmetic, and does not without it: {named(error)}"
+            f"{in_brackets(raised_at(error))}. {_LEAVE_ARRAYS}"
+        ) from error
+
+
 def check_gradient(optimizer: TorchOptimizer, wanted: Tensor) -> None:
     """Refuse array arithmetic that gives a loss another gradient than tensors do.
 
@@ -106,7 +122,7 @@ def check_gradient(optimizer: TorchOptimizer, wanted: Tensor) -> None:
     raise PluginError(
         f"{_named(optimizer, 'loss')} has another gradient with array arithmetic than with tensors, in "
         f"{', '.join(differing[:NAMED])}. A torch.autograd.Function does not follow arrays, and random numbers must be "
-        "torch's. Write the loss with operators and torch's functions, or set array_arithmetic = False on the class."
+        f"torch's. {_LEAVE_ARRAYS}"
     )
 
 

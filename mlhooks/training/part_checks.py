@@ -16,6 +16,7 @@ from mlhooks.nn.heads import SampledActions
 from mlhooks.places import defined_at, in_brackets
 
 if TYPE_CHECKING:
+    from mlhooks.training.optimizer import Optimizer
     from mlhooks.training.policy import Policy
     from mlhooks.training.reward_signals import RewardSignal
     from mlhooks.training.trainer import Trainer
@@ -54,6 +55,22 @@ def _problem(policy: Policy, actions: object, agents: int) -> str | None:
     if spec.discrete_size and not ((actions.discrete >= 0) & (actions.discrete < branches)).all():
         return f"its discrete holds choices that the branches {branches.tolist()} do not have"
     return None
+
+
+def check_values(optimizer: Optimizer, values: object, rows: int, signals: int) -> None:
+    """Refuse what `estimate` returned where it is not one value for each row and reward signal.
+
+    Raises:
+        PluginError: names the function, and says what is wrong.
+    """
+    if isinstance(values, Tensor) and values.shape == (rows, signals):
+        return
+    given = with_article(values)
+    problem = f"it has the shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"it returned {given}"
+    raise PluginError(
+        f"{_named(optimizer, 'estimate')} must return a tensor of values [rows, reward signals], here "
+        f"{(rows, signals)}; {problem}."
+    )
 
 
 def check_rewards(signal: RewardSignal, rewards: object, rows: int) -> None:

@@ -33,6 +33,8 @@ class Policy(ArrayArithmetic, ABC):
         device: where its networks live.
 
     Attributes:
+        behavior_name, behavior_spec, settings, device: what it was made with.
+        layout: where each observation lies in the features; what networks are made from.
         inputs: turns observations into features, and holds the normalizer.
         deterministic: whether the most likely action is taken instead of a random one.
         reads_bytes: whether it takes images as bytes, in observations and in features; else it gets floats in [0, 1].
@@ -44,7 +46,7 @@ class Policy(ArrayArithmetic, ABC):
     def __init__(
         self, behavior_name: str, behavior_spec: BehaviorSpec, settings: TrainerSettings, device: torch.device
     ) -> None:
-        self.behavior_spec = behavior_spec
+        self.behavior_name, self.behavior_spec = behavior_name, behavior_spec
         self.settings = settings
         self.device = device
         network = settings.network_settings
@@ -65,7 +67,8 @@ class Policy(ArrayArithmetic, ABC):
 
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:
-        """Return all modules that a checkpoint holds, by name."""
+        """Return all modules that a checkpoint holds, by name: `{**super().modules(), "network": self.network}`."""
+        return {"inputs": self.inputs}
 
     def action_tuple(self, actions: SampledActions) -> ActionTuple:
         """Return what environments get: continuous actions clipped to [-3, 3] and divided by 3, as in ML-Agents."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.nn import functional
 from mlhooks.fast import arrays
 from mlhooks.fast.networks import LossScope, outputs
 from mlhooks.fast.operations import FUNCTIONS
+from mlhooks.fast.record import Record
 from mlhooks.nn import heads
 from mlhooks.nn.layers import MLP
 from tests.fast.recording import INDEX, MASK, ROW, C, Function, X, make_network, needs_native, on_arrays, weighted
@@ -275,3 +277,14 @@ def test_can_be_looked_at_as_a_tensor() -> None:
         return x * 1.0
 
     on_arrays(look, expect=True)
+
+
+def test_record_goes_with_its_loss_where_an_operation_went_through_torch() -> None:
+    def count() -> int:
+        gc.collect()
+        return sum(type(thing) is Record for thing in gc.get_objects())
+
+    before = count()
+    for _ in range(3):
+        on_arrays(lambda x: torch.sigmoid(x).cumsum(0))
+    assert count() == before

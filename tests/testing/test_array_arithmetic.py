@@ -34,7 +34,7 @@ def test_loss_of_real_tensors_learns() -> None:
 def test_loss_of_real_tensors_that_opts_in_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, policy = TORCH_LOSS.read_text(encoding="utf-8"), "    policy: ActorPolicy\n"
     trial = Trial(target_of(tmp_path, source, policy, f"{policy}    array_arithmetic = True\n"), "torch_loss")
-    with pytest.raises(TypeError, match="something else than tensors") as raised:
+    with pytest.raises(PluginError, match=r"fails with array.* and does not without it: .*else than tensors") as raised:
         arithmetic(trial, "discrete", monkeypatch)
     assert "for which its optimizer asks by array_arithmetic" in raised.value.__notes__[0]
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlhooks.testing.checks import learning, transitions
+from mlhooks.testing.checks import learning, policy_gradients, transitions
 from mlhooks.testing.target import resolve
-from mlhooks.testing.tasks import any_kind
+from mlhooks.testing.tasks import Process, any_kind
 from mlhooks.testing.trial import Trial
-from tests.testing.plugins import TRAINER, target_of
+from tests.testing.plugins import ALTERS_PPO, TRAINER, target_of
 
 SLOW = r"If it is only slow: conformance_settings may name a higher learning rate, or more max_steps\.$"
 
@@ -29,6 +29,28 @@ def test_slow_trainer_is_told_what_was_measured_of_values(tmp_path: Path) -> Non
     trial = Trial(target_of(tmp_path, TRAINER), "mine")
     with pytest.raises(pytest.fail.Exception, match=rf"off by \d\.\d\d, where 0\.08 is allowed.*{SLOW}"):
         learning.test_values_are_the_true_ones(trial, {})
+
+
+def test_values_of_normalized_rewards_are_compared_as_those_of_rewards() -> None:
+    (target,) = resolve("ppo")
+    trainer: Any = Trial(target, "ppo").trainer(Process.spec, hyperparameters={"normalize_rewards": True})
+    before = learning.values_of(trainer)
+    assert before is not None
+    trainer.return_normalizer.update(np.array([[-5.0], [5.0]]))  # of deviation 5
+    np.testing.assert_allclose(learning.values_of(trainer), 5.0 * before, rtol=1e-5)
+
+
+def test_critic_whose_loss_is_not_reported_as_a_value_loss_may_learn_something_else(tmp_path: Path) -> None:
+    returned = 'return {**losses, "Losses/Policy Loss": losses["Losses/Policy Loss"]}'
+
+    def trial(key: str) -> Trial:
+        loss = f"del losses['Losses/Value Loss']; losses['loss'] = losses['{key}'] = self.values(batch).square().mean()"
+        return Trial(target_of(tmp_path, ALTERS_PPO, returned, f"{loss}; return losses"), "ppo")
+
+    with pytest.raises(pytest.fail.Exception, match="points another way"):
+        policy_gradients.test_value_loss_pulls_values_to_returns(trial("Losses/Value Loss"))
+    with pytest.raises(pytest.skip.Exception, match="reports no 'Losses/Value Loss'"):
+        policy_gradients.test_value_loss_pulls_values_to_returns(trial("Losses/Quantile Loss"))
 
 
 @pytest.mark.parametrize("name", ["ppo", "dqn"])

@@ -154,3 +154,19 @@ def test_gradients_that_cannot_be_applied_are_named(tmp_path: Path, scale: float
     else:
         assert message.startswith("gradients became NaN or infinite in critic.")
     assert "at step 100. No parameter was changed by it. Try a lower learning_rate" in message
+
+
+def test_loss_that_fails_on_arrays_alone_is_told_to_leave_them(tmp_path: Path) -> None:
+    class Wrong(PPOOptimizer):
+        array_arithmetic = True
+
+        def loss(self, batch: Any) -> Any:
+            assert isinstance(self.values(batch), torch.Tensor), "no tensor"
+            return super().loss(batch)
+
+    said = (
+        r"`Wrong\.loss` \(.*\) fails with array arithmetic, and does not without it: AssertionError: no tensor.*"
+        r"\(.*test_optimizer_checks\.py:\d+\)\. Write the loss .* or set array_arithmetic = False on the class"
+    )
+    with pytest.raises(PluginError, match=f"(?s){said}"):
+        run_with(Wrong, tmp_path)

@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from builtin_plugins.extrinsic import ExtrinsicReward
-from builtin_plugins.ppo import PPOTrainer
+from builtin_plugins.ppo import PPOOptimizer, PPOTrainer
 from mlhooks import hookimpl
 from mlhooks.errors import PluginError
 from mlhooks.nn.heads import SampledActions
-from mlhooks.settings import RewardSignalSettings
-from mlhooks.training.policy import ActorPolicy
+from mlhooks.settings import RewardSignalSettings, TrainerSettings
+from mlhooks.testing.specs import make_behavior_spec
+from mlhooks.training.optimizer import Optimizer
+from mlhooks.training.policy import ActorPolicy, Policy
 from mlhooks.training.run import Run
 from tests.scripted import Env, config, train
 
@@ -102,6 +104,27 @@ def test_wrong_rewards_are_named(tmp_path: Path, spoil: Callable[[torch.Tensor],
 
 
 @pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda values: values[:, 0], "it has the shape (100,)."),
+        (lambda values: values.numpy(), "it returned a ndarray."),
+        (lambda values: None, "it returned None."),
+    ],
+)
+def test_wrong_value_estimates_are_named(tmp_path: Path, spoil: Callable[[torch.Tensor], Any], problem: str) -> None:
+    class Wrong(PPOOptimizer):
+        def estimate(self, features: Any) -> Any:
+            return spoil(super().estimate(features[:100]))
+
+    class Offer:
+        @hookimpl
+        def create_optimizer(self, trainer: Any, policy: Any) -> Any:
+            return Wrong(policy, trainer.settings)
+
+    assert refused(tmp_path, Offer(), Wrong.estimate) == problem
+
+
+@pytest.mark.parametrize(
     ("losses", "problem"),
     [
         ("fine", "it returned a str."),
@@ -123,6 +146,32 @@ def test_wrong_losses_of_an_update_are_named(tmp_path: Path, losses: Any, proble
             return {"wrong": Wrong}
 
     assert refused(tmp_path, Offer(), Wrong.update, trainer_type="wrong") == problem
+
+
+def test_policy_of_its_own_and_optimizer_add_to_the_modules_of_their_bases(tmp_path: Path) -> None:
+    class Own(Policy):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.network = torch.nn.Linear(self.layout.size, 1)
+
+        def act(self, *arguments: Any) -> Any:
+            raise NotImplementedError
+
+        def modules(self) -> dict[str, torch.nn.Module]:
+            return {**super().modules(), "network": self.network}
+
+    class Bare(Optimizer):
+        def update(self, batch: Any) -> Any:
+            raise NotImplementedError
+
+        def modules(self) -> dict[str, torch.nn.Module]:
+            return {**super().modules(), "target": torch.nn.Linear(1, 1)}
+
+    settings = TrainerSettings(trainer_type="ppo")
+    policy = Own("Corridor", make_behavior_spec((3,), branches=(2,)), settings, torch.device("cpu"))
+    assert policy.behavior_name == "Corridor"
+    assert policy.modules() == {"inputs": policy.inputs, "network": policy.network}
+    assert list(Bare(policy, settings).modules()) == ["target"]
 
 
 def test_run_with_right_parts_goes_on(tmp_path: Path) -> None:

@@ -297,6 +297,11 @@ def test_state_that_could_not_be_loaded_is_not_saved() -> None:
             pack({"a": [value]})
 
 
+def test_key_that_no_state_may_have_is_named_with_its_place() -> None:
+    with pytest.raises(CheckpointError, match=r"the key \(1, 2\), a tuple, at signals\.count\.1\. .* keys"):
+        pack({"signals": {"count": {1: {(1, 2): 3}}}})
+
+
 def load_plain(value: Any) -> Any:
     import tempfile
 

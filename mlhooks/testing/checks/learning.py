@@ -162,7 +162,11 @@ def values_of(trainer: Trainer) -> np.ndarray | None:
     features = trainer.policy.features([np.eye(7, dtype=np.float32)])
     estimate: Any = getattr(trainer.optimizer, "estimate", None)
     if callable(estimate):
-        return np.asarray(estimate(features).mean(dim=1).cpu().numpy())
+        values = estimate(features).cpu().numpy()
+        normalizer = getattr(trainer, "return_normalizer", None)
+        if normalizer is not None:  # values are then of rewards that were divided by this deviation
+            values = values / normalizer.shift_scale()[1]
+        return np.asarray(values.mean(axis=1))
     network = getattr(trainer.policy, "network", None)
     if isinstance(network, torch.nn.Module):
         return np.asarray(network(features).max(dim=1).values.cpu().numpy())
