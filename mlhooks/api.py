@@ -16,9 +16,10 @@ import torch
 from mlhooks.describing import with_article
 from mlhooks.envs.references import reference_to
 from mlhooks.errors import CheckpointError, UsageError
-from mlhooks.example_configs import examples_folder, find_config
+from mlhooks.example_configs import examples_folder, find_config, is_nothing
 from mlhooks.general_settings import choose, refuse_other_type
 from mlhooks.names import BEST_POLICIES
+from mlhooks.places import shown_path
 from mlhooks.plugin_sources import Candidate
 from mlhooks.plugins import PluginManager, load_plugins
 from mlhooks.settings import (
@@ -44,17 +45,22 @@ from mlhooks.training.run_files import runs_below
 from mlhooks.training.spaces import spaces_of_file
 from mlhooks.training.trainer import Trainer
 from mlhooks.training.untrusted import refuse_in_run
-from mlhooks.training.which_run import listed, who_trains
+from mlhooks.training.which_run import listed, no_run, who_trains
 
 logger = logging.getLogger("mlhooks")
 
+_NOTHING = (
+    "There is nothing to run. Name an example, as mlhooks.train('cartpole_ppo'), a configuration file, or an "
+    "environment: env='gymnasium:CartPole-v1', or a class of your own, env=Corridor. "
+    "flags={'env_settings.env_path': None} waits for the Unity Editor."
+)
 _WHICH_RUN = ("run_id", "results_dir", "resume", "inference")
 
 
 def train(
     config: str | Path | Mapping[str, Any] | None = None,
     *,
-    env: str | Callable[..., Any] | None = None,
+    env: str | Path | Callable[..., Any] | None = None,
     algo: str | None = None,
     run_id: str | None = None,
     results_dir: str | Path | None = None,
@@ -106,6 +112,7 @@ def train(
         SettingsError, UsageError: nothing was started.
         MlhooksError: the run failed; what was learned until then is saved.
     """
+    env = str(env) if isinstance(env, Path) else env
     environment = None if env is None or isinstance(env, str) else _maker(env)
     given = {
         "env_settings.env_path": env if environment is None else reference_to(environment),
@@ -118,6 +125,8 @@ def train(
     }
     started_in = Path.cwd()  # before any plugin can change it
     flags = {key: value for key, value in given.items() if value is not None} | dict(flags or {})
+    if is_nothing(config, flags, overrides):
+        raise UsageError(_NOTHING)
     source = find_config(config) if isinstance(config, str | Path) else config
     if isinstance(source, Path) and source.parent == examples_folder():
         logger.info("Using the example configuration %s.", source)
@@ -167,11 +176,25 @@ def _maker(env: Any) -> Callable[..., Any]:
     if not callable(env) or hasattr(env, "step"):
         if isinstance(env, type):
             return env
+        if not hasattr(env, "step"):
+            raise UsageError(
+                f"env is {with_article(env)}; it must be a name such as 'gymnasium:CartPole-v1', or a class or "
+                "function that makes environments."
+            )
         raise UsageError(
             f"env is {with_article(env)} that was made already, and a run makes its environments itself, several where "
-            f"it has to. Hand over what makes one: env={type(env).__name__}, or a function."
+            f"it has to. Hand over what makes one: {_what_makes(env)}."
         )
     return env  # type: ignore[no-any-return]
+
+
+def _what_makes(env: Any) -> str:
+    """Say what to hand over in place of an environment that was made: its registered name, its class or a function."""
+    if isinstance(registered := getattr(getattr(env, "spec", None), "id", None), str):
+        return f"env='gymnasium:{registered}', or a function if you wrapped it"
+    if getattr(env, "unwrapped", env) is env:
+        return f"env={type(env).__name__}, or a function"
+    return "a function that makes and wraps one, as env=make_env"
 
 
 def _configuration_of_run(flags: Mapping[str, Any]) -> tuple[Path | None, Mapping[str, Any]]:
@@ -190,7 +213,8 @@ def _options(config: Mapping[str, Any], plugins: PluginManager, flags: Mapping[s
     # A policy file holds no settings of plugins, and no run begins that needs them.
     registry = replace(SettingsRegistry.from_plugins(plugins), plugin_settings={})
     loaded = load_run_options(config, registry, flags=flags)
-    return _seeded(LoadedOptions(loaded.options, [*loaded.warnings, *refuse_unsupported(loaded, registry)]))
+    refuse_unsupported(loaded, registry)
+    return _seeded(LoadedOptions(loaded.options, []))  # the warnings are about training, and its run gave them
 
 
 def _seeded(loaded: LoadedOptions) -> RunOptions:
@@ -250,8 +274,21 @@ def load(
         if behavior not in behaviors:
             raise UsageError(f"{path} holds the behaviors {', '.join(behaviors)}: name one of them as `behavior`.")
         path = behaviors[behavior]
+    if not path.exists():
+        raise CheckpointError(_not_there(path))
     with loading_from(Path(path), manager):
         return _loaded(read_state(Path(path)), manager)
+
+
+def _not_there(path: Path) -> str:
+    """Say that nothing is at this path, and which run was probably meant."""
+    text = f"There is no checkpoint at {shown_path(path)}"
+    usual = Path(CheckpointSettings().results_dir, path)
+    if usual.exists():
+        return f"{text}. Did you mean {shown_path(usual)}?"
+    if path.suffix != ".pt" and path.parent != Path() and path.parent.is_dir():
+        return f"{text}: {no_run(path.parent, path.name)}"
+    return f"{text}."
 
 
 def _best(folder: Path) -> dict[str, Path]:

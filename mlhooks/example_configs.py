@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -107,6 +108,16 @@ def _names_environment(text: str) -> bool:
     return bool(_ENVIRONMENT.match(text) or (_VERSION.search(text) and not text.endswith((".yaml", ".yml"))))
 
 
+def is_nothing(config: object, flags: Mapping[str, object], overrides: Sequence[str]) -> bool:
+    """Return whether a run is asked for without a configuration, an environment, or a run to go on with.
+
+    Such a run would wait for a Unity Editor that most people do not have.
+    """
+    goes_on = any(flags.get(f"checkpoint_settings.{key}") for key in ("resume", "inference"))
+    named = "env_settings.env_path" in flags or any(text.startswith("env_settings") for text in overrides)
+    return config is None and not named and not goes_on
+
+
 def find_config(config: str | Path) -> Path:
     """The configuration file that a person means: the file itself, or else the example of that name.
 
@@ -125,6 +136,11 @@ def find_config(config: str | Path) -> Path:
         full = f"gymnasium:{config}" if _VERSION.search(str(config)) and ":" not in str(config) else str(config)
         full = f"{full}:CLASS" if path.suffix == ".py" else full
         raise UsageError(f"{config} is no configuration. An environment stands behind --env: mlhooks run --env {full}")
+    if there and path.suffix == ".pt" and path.is_file():
+        raise UsageError(
+            f"{path} is what a run learned, not a configuration. To let it act, say --inference and the --run-id of "
+            "its run; to train on, --resume and the --run-id; in Python, mlhooks.load takes the file."
+        )
     if there and not path.is_dir():
         # Of a pipe, even a look at its first bytes takes them away.
         if path.suffix not in {".yaml", ".yml"} and path.is_file() and is_program(path):
@@ -135,6 +151,11 @@ def find_config(config: str | Path) -> Path:
     if path.parent == Path() and name in names:
         return examples_folder() / f"{name}.yaml"
     files = sorted(file.name for file in (path if path.is_dir() else path.parent).glob("*.y*ml"))
+    if path.is_dir() and Path(path, "run_logs").is_dir() and "configuration.yaml" in files:
+        raise UsageError(
+            f"{path} is the folder of a run, and a configuration is a file. To go on with the run, say --resume and "
+            f"its --run-id; to train again with its settings, say {path / 'configuration.yaml'}."
+        )
     if path.is_dir():
         inside = f"the files in it are {', '.join(files)}" if files else "there is none in it"
         raise UsageError(f"{path} is a folder, and a configuration is a file; {inside}.")

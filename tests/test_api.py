@@ -4,6 +4,7 @@ import inspect
 import os
 from pathlib import Path
 
+import gymnasium
 import pytest
 import torch
 from threadpoolctl import threadpool_info
@@ -12,6 +13,7 @@ import mlhooks
 from mlhooks import hookimpl
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.example_configs import examples_folder
+from mlhooks.unity.errors import PlayerNotFound
 from tests.scripted import QUIET, Corridor, Env, config, train
 
 SHORT = ["behaviors.3DBall.max_steps=120", "behaviors.3DBall.hyperparameters.buffer_size=60"]
@@ -174,6 +176,47 @@ def test_loading_what_is_not_there_says_so(tmp_path: Path) -> None:
         mlhooks.load(tmp_path)
     with pytest.raises(CheckpointError, match="There is no checkpoint at"):
         mlhooks.load(tmp_path / "nothing.pt")
+
+
+def test_loading_a_misnamed_run_names_the_one_that_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(config("Corridor", "test:x", max_steps=20), tmp_path / "results", Env(), run_id="first")
+    with pytest.raises(CheckpointError, match=r"no checkpoint at first\. Did you mean results.first\?"):
+        mlhooks.load("first")
+    with pytest.raises(CheckpointError, match=r"there is no run 'frist' in results; did you mean first\?"):
+        mlhooks.load("results/frist")
+
+
+def test_loading_repeats_no_warning_about_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = train(config("Corridor", "test:x", max_steps=20), tmp_path, Env())
+    assert "nothing will be learned" in caplog.text
+    caplog.clear()
+    mlhooks.load(run.path)
+    assert not caplog.messages
+
+
+def test_training_nothing_is_refused_before_an_editor_is_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nothing to run.*mlhooks\.train\('cartpole_ppo'\).*Unity Editor"):
+        mlhooks.train(results_dir=tmp_path)
+
+
+def test_environment_that_was_made_is_told_what_makes_it() -> None:
+    class Own(gymnasium.Env[int, int]):
+        pass
+
+    with pytest.raises(UsageError, match=r"made already.*env='gymnasium:CartPole-v1'"):
+        mlhooks.train(env=gymnasium.make("CartPole-v1"))
+    with pytest.raises(UsageError, match=r"an Own that was made already.*env=Own, or a function\."):
+        mlhooks.train(env=Own())
+    with pytest.raises(UsageError, match=r"one: a function that makes and wraps one"):
+        mlhooks.train(env=gymnasium.wrappers.TimeLimit(Own(), 5))
+    with pytest.raises(UsageError, match=r"env is an int; it must be a name such as 'gymnasium:CartPole-v1'"):
+        mlhooks.train(env=3)  # type: ignore[arg-type]
+
+
+def test_environment_may_be_a_path(tmp_path: Path) -> None:
+    with pytest.raises(PlayerNotFound, match=r"no Unity player for this platform at .*Ball"):
+        mlhooks.train(env=tmp_path / "Ball", results_dir=tmp_path)
 
 
 def test_train_documents_every_argument() -> None:

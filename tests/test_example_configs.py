@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,17 @@ def test_folder_names_the_files_in_it(examples):
         Path("old", name).touch()
     with pytest.raises(UsageError, match=r"; the files in it are a\.yaml, b\.yml\."):
         find_config("old")
+
+
+def test_folder_and_weights_of_a_run_are_told_what_uses_them(examples):
+    Path("results/first/run_logs").mkdir(parents=True)
+    Path("results/first/configuration.yaml").touch()
+    Path("results/first/Ball.policy.pt").touch()
+    again = Path("results/first/configuration.yaml")
+    with pytest.raises(UsageError, match=r"is the folder of a run.*--resume.*" + re.escape(str(again))):
+        find_config("results/first")
+    with pytest.raises(UsageError, match=r"is what a run learned.*--inference.*mlhooks\.load"):
+        find_config("results/first/Ball.policy.pt")
 
 
 @pytest.mark.parametrize("head", [b"\x7fELF", b"#!/bin/sh\n"])

@@ -50,11 +50,17 @@ class Command(click.Command):
         try:
             rest = super().parse_args(ctx, args)
         except click.NoSuchOption as error:
+            from difflib import get_close_matches
+
+            near = list(error.possibilities or ())
+            misspelt = get_close_matches(error.option_name, near, n=1, cutoff=0.9)
             if (
                 ctx.resilient_parsing
+                or misspelt  # which needs no look at the plugins' settings
                 or (meant := self.guess(error.option_name, _value_of(error.option_name, given))) is None
             ):
-                raise
+                nearest = get_close_matches(error.option_name, near, n=1)
+                raise click.NoSuchOption(error.option_name, possibilities=nearest, ctx=error.ctx) from error
             raise click.UsageError(f"There is no flag {error.option_name}. {meant}", ctx) from error
         ctx.allow_extra_args = may_be_more
         if rest and not (may_be_more or ctx.resilient_parsing):

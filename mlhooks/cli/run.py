@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from mlhooks.cli import completing
 from mlhooks.cli.options import SectionedCommand, SectionOption, plugin_options
 from mlhooks.errors import UsageError
-from mlhooks.example_configs import find_config
+from mlhooks.example_configs import find_config, is_nothing
 from mlhooks.fast.memory import keeping_objects
 from mlhooks.signals import ending_at_once
 
@@ -302,9 +302,7 @@ def _refuse_nothing(ctx: click.Context, values: dict[str, Any], flags: dict[str,
     Raises:
         UsageError: says what can be run.
     """
-    goes_on = any(flags.get(f"checkpoint_settings.{key}") for key in ("resume", "inference"))
-    named = "env_settings.env_path" in flags or any(text.startswith("env_settings") for text in values["set"])
-    if values["config"] is None and not named and not goes_on:
+    if is_nothing(values["config"], flags, values["set"]):
         algo = f" --algo {values['algo']}" if values["algo"] else ""
         raise UsageError(NOTHING.format(run=ctx.command_path, algo=algo))
 

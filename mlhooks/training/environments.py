@@ -50,6 +50,8 @@ def make_factory(options: RunOptions, plugins: PluginManager) -> EnvironmentFact
     types = plugins.collect_claims("get_env_types")
     path = options.env_settings.env_path
     scheme, name = scheme_and_name(path)
+    if options.own_environment is None and name and name.endswith(":") and name[:-1] in types:
+        raise UsageError(f"--env {path}: say which environment, as in gymnasium:CartPole-v1 or sim:3DBall.")
     if (own := _own(scheme, name, options, types)) is not None:
         return EnvironmentFactory(
             EnvironmentKind(own.make, own.check, own.behavior_names, quick=True, takes_areas=own.takes_areas),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ class BestPolicy:
 
     step: int
     mean_reward: float
-    modules: Modules
+    modules: Modules = field(repr=False)
     files: list[Path]
 
 

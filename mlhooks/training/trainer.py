@@ -51,6 +51,10 @@ class Supports:
     threaded: bool = False
 
 
+def _takes(trainer_type: type[Trainer], sizes: Mapping[str, int]) -> bool:
+    return all(getattr(trainer_type.supports, kind) for kind, size in sizes.items() if size)
+
+
 class Trainer(ABC):
     """One behavior's learner: slots, experience, episodes, statistics and state; algorithms subclass it.
 
@@ -125,10 +129,15 @@ class Trainer(ABC):
         refused = [kind for kind, size in asked.items() if size and not getattr(self.supports, kind)]
         if refused or not any(asked.values()):
             kinds = " and ".join(kind for kind in asked if getattr(self.supports, kind))
+            counted = {"continuous": asked["continuous"], "discrete": list(action.discrete_branches)}
+            found = " and ".join(f"{kind} actions ({counted[kind]})" for kind, size in asked.items() if size)
+            types = self.plugins.collect_mapping("get_trainer_types")
+            fit = sorted(name for name, kind in types.items() if found and _takes(kind, asked))
+            others = f" that takes them ({', '.join(fit)})" if fit else ""
             raise UnsupportedError(
-                f"Behavior {self.behavior_name!r} has {action.continuous_size} continuous actions and the discrete "
-                f"branches {list(action.discrete_branches)}, and the trainer type {self.settings.trainer_type!r} takes "
-                f"{kinds} actions only. Choose another trainer_type, or change the behavior's actions."
+                f"Behavior {self.behavior_name!r} has {found or 'no actions'}, and the trainer type "
+                f"{self.settings.trainer_type!r} takes {kinds} actions only. Choose another trainer type{others}, or "
+                "change the behavior's actions."
             )
 
     def report_properties(self) -> None:

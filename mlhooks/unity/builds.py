@@ -71,7 +71,7 @@ def _advice(path: Path) -> str:
         return f"Did you mean {' or '.join(here)}?" if near else f"Choose a player that is there: {' or '.join(here)}"
     if found:
         return f"{_built_for(found[0])}. {_BUILD_AGAIN}"
-    return "Correct the path; what is no Unity player is named as in --env sim:3DBall."
+    return "Correct the path; what is no Unity player is named as in --env sim:3DBall or --env corridor.py:Corridor."
 
 
 def _players(folder: Path) -> list[Path]:

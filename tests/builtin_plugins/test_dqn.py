@@ -228,7 +228,11 @@ def test_updates_follow_the_steps_without_a_burst_after_the_start() -> None:
 
 
 def test_continuous_actions_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match=r"'dqn' takes discrete actions only"):
+    told = (
+        r"has continuous actions \(2\) and discrete actions \(\[2\]\), and the trainer type 'dqn' takes discrete "
+        r"actions only\. Choose another trainer type that takes them \(a2c, ppo\)"
+    )
+    with pytest.raises(UnsupportedError, match=told):
         make_trainer(continuous=2)
 
 

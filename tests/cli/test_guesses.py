@@ -71,6 +71,11 @@ def test_flag_that_nobody_knows_is_left_to_click(capsys):
     assert "No such option '--zorp'" in told(capsys, "run", "cartpole_ppo", "--zorp")
 
 
+@pytest.mark.parametrize(("flag", "meant"), [("--runid", "--run-id"), ("--num-area", "--num-areas")])
+def test_misspelt_flag_names_the_nearest_one_alone(capsys, flag, meant):
+    assert f"No such option '{flag}'. Did you mean '{meant}'?" in told(capsys, "run", "cartpole_ppo", flag, "x")
+
+
 @pytest.mark.parametrize(
     ("env", "meant"),
     [
@@ -79,6 +84,8 @@ def test_flag_that_nobody_knows_is_left_to_click(capsys):
         ("LunarLandr-v3", "Did you mean --env gymnasium:LunarLander-v3?"),
         ("3dball", "Did you mean --env sim:3DBall?"),
         ("gym:CartPole-v1", "Did you mean gymnasium:CartPole-v1?"),
+        ("gymnasium:", "--env gymnasium:: say which environment, as in gymnasium:CartPole-v1"),
+        ("Corridor", "named as in --env sim:3DBall or --env corridor.py:Corridor"),
     ],
 )
 def test_environment_of_another_kind(capsys, env, meant):

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="players here ar
 ELF = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00%c\x00"
 PROGRAMS = {"linux": ELF % 0x3E, "win32": b"MZ\x90\x00", "darwin": b"\xcf\xfa\xed\xfe\x07\x00"}
 FOREIGN = "linux" if sys.platform == "win32" else "win32"
-NOTHING = "Correct the path; what is no Unity player is named as in --env sim:3DBall."
+NOTHING = "Correct the path; what is no Unity player is named as in --env sim:3DBall or --env corridor.py:Corridor."
 NAMES = {"linux": "Linux", "win32": "Windows", "darwin": "macOS"}
 
 
