@@ -16,6 +16,7 @@ from mlhooks.fast.torch_names import (
     CONSTANT,
     CONSTANT_NAMES,
     FALLBACK_NAMES,
+    GRAPH_NAMES,
     IN_PLACE_NAMES,
     NATIVE,
     SPECIAL_NAMES,
@@ -97,6 +98,8 @@ class ArrayTensor(Base):
             raise AttributeError(name)
         if _is_in_place(name):
             _refuse(name)
+        if name in GRAPH_NAMES and not self.constant:
+            _refuse_graph(name)
         return getattr(self.tensor(), name)
 
     def tensor(self) -> Tensor:
@@ -198,10 +201,19 @@ def _refuse(name: str) -> NoReturn:
     )
 
 
+def _refuse_graph(name: str) -> NoReturn:
+    raise TypeError(
+        f"{name} would ask torch's autograd, which does not know what is computed by array arithmetic. Set "
+        "array_arithmetic = False on the class."
+    )
+
+
 def _dispatch(operation: Operation | None, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Return the result of a torch function: an `ArrayTensor` where arrays can compute it, or else torch's result."""
     if _is_in_place(getattr(function, "__name__", "")) or kwargs.get("out") is not None:
         _refuse(function.__name__)
+    if function is torch.autograd.grad:
+        _refuse_graph("torch.autograd.grad")
     record = Record.entered.get()
     if operation is not None and record is not None:
         result = _compute(record, operation, args, kwargs)

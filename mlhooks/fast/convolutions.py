@@ -67,7 +67,9 @@ def is_traced() -> bool:
         or torch._C._get_tracing_state() is not None
         or torch._C._len_torch_dispatch_stack() > 0
     )
-    return traced or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    # what autograd saves is packed, or dropped and computed again, as by `torch.utils.checkpoint`
+    saves = torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+    return traced or saves or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def _convolutions(layers: nn.Sequential) -> list[nn.Conv2d] | None:

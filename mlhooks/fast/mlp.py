@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from mlhooks.fast.switch import is_plain, native
 from mlhooks.nn.layers import ACTIVATIONS, MLP
@@ -18,8 +19,11 @@ MAX_HIDDEN_UNITS = 512
 NO_SINKS = (None, None)
 
 Arrays = Sequence[np.ndarray | None]
-Parts = Callable[[], tuple[nn.Module, Sequence[nn.Linear]]]
-"""A function that returns an encoder and the linear heads on it."""
+Parts = Callable[[], tuple[nn.Module, Sequence[nn.Linear]] | None]
+"""Gives an encoder and the linear heads on it; None where a network is more than these."""
+Kind = TypeVar("Kind", bound=nn.Module)
+COMPUTING = ("__call__", "forward", "outputs", "_in_torch", "combine")
+"""Methods by which networks compute."""
 
 
 class FastMLP:
@@ -44,13 +48,31 @@ class FastMLP:
         self.parameters: list[Tensor] = [p for layer in layers for p in (layer.weight, layer.bias)]
         self._gradients = [(ParameterGradient(layer.weight), ParameterGradient(layer.bias)) for layer in layers]
         self._addresses = [parameter.data_ptr() for parameter in self.parameters]
-        modules = encoder, *encoder.layers, *heads
-        self._hooks = [hooks for module in modules for hooks in (module._forward_pre_hooks, module._forward_hooks)]
+        self._encoder, self._layers = encoder, hidden
+        self._modules = encoder, *hidden, *heads
+        self._places = [
+            (layer._parameters, name, layer._parameters[name]) for layer in layers for name in ("weight", "bias")
+        ]
 
     @property
     def is_current(self) -> bool:
-        """Whether the parameters have the same memory as before (values may have changed) and no module has a hook."""
-        return not any(self._hooks) and [p.data_ptr() for p in self.parameters] == self._addresses
+        """Whether torch would compute the same: the parameters are those, and where they were, and no hook waits.
+
+        Their values may have changed.
+        """
+        return (
+            self._encoder._activate is self._activation
+            and [*self._encoder.layers] == self._layers
+            and all(parameters.get(name) is parameter for parameters, name, parameter in self._places)
+            and [p.data_ptr() for p in self.parameters] == self._addresses
+            and not any(map(may_do_more, self._modules))
+            and not _has_any_global_hook()
+        )
+
+    @property
+    def has_gradient_hooks(self) -> bool:
+        """Whether something waits for the gradient of a parameter."""
+        return any(map(has_gradient_hooks, self.parameters))
 
     @property
     def is_frozen(self) -> bool:
@@ -63,11 +85,10 @@ class FastMLP:
         return self.parameters[0].data_ptr() != self._addresses[0]
 
     @classmethod
-    def refreshed(cls, mlp: FastMLP | None, parts: Parts) -> FastMLP | None:
-        """Return `mlp` if it is current, or else a new one of these parts; None where torch must compute them."""
-        if mlp is not None and mlp.is_current:
+    def refreshed(cls, mlp: FastMLP | None, encoder: nn.Module, heads: Sequence[nn.Linear]) -> FastMLP | None:
+        """Return that one where it is current, or else one of these parts; None where torch must compute them."""
+        if mlp is not None and mlp._modules == (encoder, *mlp._layers, *heads) and mlp.is_current:
             return mlp
-        encoder, heads = parts()  # only now, because it takes time
         return cls(encoder, heads) if cls.supports(encoder, heads) else None
 
     @staticmethod
@@ -80,10 +101,12 @@ class FastMLP:
             return False
         if max(layer.out_features for layer in _linear(encoder)) > MAX_HIDDEN_UNITS:
             return False
-        if any(module._forward_hooks or module._forward_pre_hooks for module in (encoder, *layers)):
+        if any(map(may_do_more, (encoder, *layers))) or _has_any_global_hook():
             return False
         parameters = [p for layer in layers for p in layer.parameters()]
-        return all(p.device.type == "cpu" and p.dtype == torch.float32 and p.is_contiguous() for p in parameters)
+        if any(type(p) is not nn.Parameter for p in parameters) or len(set(parameters)) < 2 * len(layers):
+            return False  # others are there for a while, or layers share them
+        return encoder._activate is ACTIVATIONS[encoder.activation] and all(map(_is_plain, parameters))
 
     def __call__(self, features: np.ndarray) -> list[np.ndarray]:
         """Return the output of each head, for float32 features [rows, size]."""
@@ -117,6 +140,25 @@ class FastMLP:
         found = [np.zeros(parameter.shape, np.float32) for parameter in self.parameters]
         self._kernels.backward(saved.activations, gradients, list(zip(found[::2], found[1::2], strict=True)))
         return found
+
+    def gradients_in_torch(
+        self, features: Tensor, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
+    ) -> list[Tensor | None]:
+        """Return as `gradients`, as tensors of which torch has gradients again; None for parameters that are frozen."""
+        further = torch.is_grad_enabled()
+        with torch.enable_grad():
+            outputs = self.in_torch(features, parameters)
+        used = [n for n, gradient in enumerate(gradients) if gradient is not None]
+        found = iter(
+            torch.autograd.grad(
+                [outputs[n] for n in used],
+                [parameter for parameter in parameters if parameter.requires_grad],
+                [gradients[n] for n in used],
+                create_graph=further,
+                allow_unused=True,
+            )
+        )
+        return [next(found) if parameter.requires_grad else None for parameter in parameters]
 
     def in_torch(self, features: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
         """Return the output of each head as torch computes it from these parameters."""
@@ -156,8 +198,7 @@ class ParameterGradient:
         if not parameter.requires_grad:
             return None
         grad = parameter.grad
-        has_hooks = parameter._backward_hooks or parameter._post_accumulate_grad_hooks
-        if grad is None or has_hooks:
+        if grad is None or has_gradient_hooks(parameter):
             self._grad = None
         elif grad is not self._grad:
             self._grad = grad if grad.is_contiguous() else None
@@ -196,8 +237,36 @@ class ActingNetwork:
         if is_plain():
             return None
         if self._is_stale or (self._mlp is not None and self._mlp.has_moved):
-            self._mlp, self._is_stale = FastMLP.refreshed(self._mlp, parts), False
+            found = parts()
+            self._mlp, self._is_stale = None if found is None else FastMLP.refreshed(self._mlp, *found), False
         return None if self._mlp is None else self._mlp(features)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Return whether something waits for a module to be called, or for gradients to pass it."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def may_do_more(module: nn.Module) -> bool:
+    """Return whether a call of the module may do more than its class: it has hooks, or a `forward` of its own."""
+    return has_hooks(module) or "forward" in vars(module)
+
+
+def computes_as(network: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
+    """Return whether a call of the network computes what this class says: nothing is overridden, and nobody listens."""
+    methods = ((getattr(type(network), name, None), getattr(kind, name, None)) for name in COMPUTING)
+    return isinstance(network, kind) and not may_do_more(network) and all(own is said for own, said in methods)
+
+
+def has_gradient_hooks(parameter: Tensor) -> bool:
+    """Return whether something waits for the gradient of a parameter."""
+    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
+
+
+def _is_plain(parameter: Tensor) -> bool:
+    return parameter.device.type == "cpu" and parameter.dtype == torch.float32 and parameter.is_contiguous()
 
 
 def _linear(encoder: MLP) -> list[nn.Linear]:

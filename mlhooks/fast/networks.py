@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from contextvars import ContextVar, Token
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mlhooks.fast.arrays import ArrayTensor
 from mlhooks.fast.convolutions import is_traced
-from mlhooks.fast.mlp import FastMLP, ParameterGradient, SavedPass
+from mlhooks.fast.mlp import FastMLP, ParameterGradient, SavedPass, has_gradient_hooks, has_hooks
 from mlhooks.fast.record import Record
 from mlhooks.fast.switch import is_plain
 from mlhooks.nn.layers import MLP
@@ -22,12 +22,15 @@ MAX_ACTIVATIONS = 2**20
 """Activations of one layer, rows times hidden units, beyond which torch is faster where it has several threads."""
 BFLOAT16_UNITS, BFLOAT16_PRODUCTS = 256, 2**25
 """Hidden units, and multiplications of one layer, from which torch in bfloat16 is faster than the native extension."""
+CONTAINERS = (nn.ModuleDict, nn.ModuleList)
+"""Modules that compute nothing themselves."""
 
 
 class ArrayArithmetic:
     """The base of classes whose code takes part in losses, and may opt in to array arithmetic in them.
 
-    A subclass that overrides a method opts out again until it says otherwise itself: its author wrote for tensors.
+    A subclass that overrides a method, itself or by a mixin, opts out again until it says otherwise itself: its author
+    wrote for tensors.
 
     Attributes:
         array_arithmetic: whether arrays may stand in for tensors in its code (`docs/fast.md`).
@@ -39,12 +42,40 @@ class ArrayArithmetic:
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        own = vars(cls)
-        if "array_arithmetic" in own:
-            return
-        overridden = {name for name, value in own.items() if callable(value) and not name.startswith("__")}
-        if any(hasattr(base, name) for base in cls.__bases__ for name in overridden - cls.OUTSIDE_LOSSES):
+        lineage = cls.__mro__
+        said = next(n for n, kind in enumerate(lineage) if "array_arithmetic" in vars(kind))
+        inherited = {name for kind in lineage[said:-1] for name in vars(kind)}
+        if any(_overrides(kind, inherited - cls.OUTSIDE_LOSSES) for kind in lineage[:said]):
             cls.array_arithmetic = False
+
+
+def _overrides(kind: type, names: set[str]) -> bool:
+    """Whether a class defines code by one of these names: functions, properties and the like."""
+    code = {name for name, value in vars(kind).items() if callable(value) or hasattr(type(value), "__get__")}
+    return any(name == "__call__" or not name.startswith("__") for name in code & names)
+
+
+def replaces_methods(owner: ArrayArithmetic) -> bool:
+    """Return whether methods that take part in losses are replaced on this object, as by `owner.loss = mine`."""
+    replaced = vars(owner).keys() - owner.OUTSIDE_LOSSES
+    return any(callable(getattr(type(owner), name, None)) for name in replaced)
+
+
+def opted_in(modules: Iterable[nn.Module]) -> frozenset[nn.Module]:
+    """Return those of these modules, and of those inside, which are computed by code alone that opted in to arrays."""
+    opted: set[nn.Module] = set()
+    others: set[nn.Module] = set()
+    for module in modules:
+        _sort(module, True, opted, others)
+    return frozenset(opted - others)
+
+
+def _sort(module: nn.Module, above: bool, opted: set[nn.Module], others: set[nn.Module]) -> None:
+    kind = type(module)
+    (opted if above and "forward" not in vars(module) else others).add(module)
+    opts_in = above and (getattr(kind, "array_arithmetic", False) or kind in CONTAINERS)
+    for child in module.children():
+        _sort(child, opts_in, opted, others)
 
 
 class NetworkWithHeads(Protocol):
@@ -62,23 +93,29 @@ class NetworkWithHeads(Protocol):
 class LossScope:
     """A context in which `outputs` computes networks without torch where it can.
 
-    Only one thread at a time may compute networks in a scope, because it caches what it found out about them until
-    `invalidate` is called.
+    Only one thread at a time may compute networks in a scope. What it found out about networks that give arrays is cached
+    until `invalidate` is called; others are checked at each call, because a loss may do anything with them. A copy begins
+    with an empty cache.
 
     Args:
         arrays: whether the code of the loss may get arrays for tensors.
+        opted_in: the networks that may be arrays; None for all that opt in themselves.
     """
 
     entered: ClassVar[ContextVar[LossScope | None]] = ContextVar("entered", default=None)
 
-    def __init__(self, *, arrays: bool = False) -> None:
+    def __init__(self, *, arrays: bool = False, opted_in: frozenset[nn.Module] | None = None) -> None:
         self.arrays = arrays
+        self.opted_in = opted_in
         self._record: Record | None = None
-        self._mlps: dict[tuple[nn.Module, ...], FastMLP | None] = {}
-        self._current: set[tuple[nn.Module, ...]] = set()  # those whose entry in `_mlps` need not be checked again
+        self._mlps: dict[tuple[nn.Module, ...], FastMLP] = {}
+        self._checked: dict[tuple[nn.Module, ...], tuple[FastMLP | None, bool]] = {}
         self._entries: list[tuple[Token[LossScope | None], Token[Record | None]]] = []
         self._encodings: dict[tuple[nn.Module, bool], tuple[Tensor, int, Tensor]] = {}
         self._gradients: dict[nn.Parameter, ParameterGradient] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _scope, (self.arrays, self.opted_in)
 
     def __enter__(self) -> LossScope:
         if not self._entries:  # a loss may call something that enters the same scope again
@@ -104,39 +141,53 @@ class LossScope:
                 record.hand_on()
 
     def invalidate(self) -> None:
-        """Check each network again when it is computed next, because its parameters or hooks may have changed."""
-        self._current = set()
+        """Look at networks again when they are computed next, and forget those that were not since the last time."""
+        if self._checked:
+            self._mlps = {key: mlp for key, mlp in self._mlps.items() if key in self._checked}
+        self._checked = {}
 
     def encoding(self, encoder: nn.Module, features: Tensor) -> Tensor:
-        """Return the encoder's output for features [rows, size], computed once where actor and critic share it."""
+        """Return what torch makes of the features; once where actor and critic share an encoder.
+
+        Only code that opts in gets one that was computed before, because other losses may have changed weights between.
+        """
+        if not self.arrays:
+            return cast("Tensor", encoder(features))
         key = encoder, torch.is_grad_enabled()
         read, version, encoding = self._encodings.get(key, (None, 0, None))
-        if read is not features or version != features._version or encoding is None:
+        if read is not features or version != features._version or encoding is None or _changes(encoder):
             encoding = encoder(features)
             self._encodings[key] = features, features._version, encoding
         return encoding
 
     def outputs(self, network: NetworkWithHeads, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor] | None:
-        """Return each head's output, as the function `outputs` does, or None."""
-        mlp = self._mlp(network.encoder, heads)
-        rows = None if mlp is None else _rows(mlp, features)
-        if mlp is None or rows is None:
+        """Return as the function `outputs` does."""
+        if not _is_plain(features):
             return None
-        record = self._record if self.arrays and network.array_arithmetic else None
+        on_arrays = self._record is not None and network.array_arithmetic and self._has_opted_in(network)
+        mlp, hooked = self._mlp(network.encoder, heads, on_arrays)
+        if mlp is None or (len(features) * mlp.encoding_size > MAX_ACTIVATIONS and torch.get_num_threads() > 1):
+            return None
+        record = self._record if on_arrays and not hooked else None
         if not torch.is_grad_enabled() or mlp.is_frozen:
-            computed = mlp(rows)
+            computed = mlp(features.numpy())
             if record is None:
                 return [torch.from_numpy(output) for output in computed]
             return cast("list[Tensor]", [ArrayTensor(output, constant=True) for output in computed])
         if record is None:
             return list(_MLPFunction.apply(mlp, features, *mlp.parameters))  # type: ignore[no-untyped-call]
-        arrays, saved = mlp.record(rows)
+        arrays, saved = mlp.record(features.numpy())
         outputs = [ArrayTensor(array) for array in arrays]
         record.steps.append(_MLPStep(mlp, saved, outputs))
         return cast("list[Tensor]", outputs)
 
+    def _has_opted_in(self, network: Any) -> bool:
+        return (self.opted_in is None or network in self.opted_in) and not has_hooks(network)
+
     def parameter_array(self, parameter: nn.Parameter) -> Tensor:
-        """Return an array in place of a parameter that a loss uses together with outputs of networks."""
+        """Return an array in place of a parameter, which is used beside the outputs of networks."""
+        if has_gradient_hooks(parameter):
+            return parameter
         if not parameter.requires_grad or not torch.is_grad_enabled() or self._record is None:
             return parameter.detach()
         array = ArrayTensor(parameter.detach().numpy())
@@ -146,12 +197,31 @@ class LossScope:
         self._record.in_numpy = True
         return cast("Tensor", array)
 
-    def _mlp(self, encoder: nn.Module, heads: Sequence[nn.Linear]) -> FastMLP | None:
+    def _mlp(self, encoder: nn.Module, heads: Sequence[nn.Linear], cached: bool) -> tuple[FastMLP | None, bool]:
+        """What computes these layers, None for torch, and whether hooks wait for gradients of their parameters.
+
+        Args:
+            encoder: the layers.
+            heads: linear layers on its output.
+            cached: whether what was found out since the last `invalidate` holds.
+        """
         key = (encoder, *heads)
-        if key not in self._current:
-            self._mlps[key] = FastMLP.refreshed(self._mlps.get(key), lambda: (encoder, heads))
-            self._current.add(key)
-        return self._mlps[key]
+        if cached and key in self._checked:
+            return self._checked[key]
+        mlp = FastMLP.refreshed(self._mlps.get(key), encoder, heads)
+        if mlp is not None:  # else the former one may be current again, when other weights were there for a while only
+            self._mlps[key] = mlp
+        self._checked[key] = mlp, mlp is not None and mlp.has_gradient_hooks
+        return self._checked[key]
+
+
+def _scope(arrays: bool, opted_in: frozenset[nn.Module] | None) -> LossScope:
+    return LossScope(arrays=arrays, opted_in=opted_in)
+
+
+def _changes(encoder: nn.Module) -> bool:
+    """Whether something may follow from computing it again."""
+    return any(map(has_hooks, encoder.modules()))
 
 
 def outputs(network: NetworkWithHeads, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor] | None:
@@ -189,14 +259,11 @@ def _worth_torch(encoder: nn.Module, rows: int) -> bool:
     )
 
 
-def _rows(mlp: FastMLP, features: Tensor) -> np.ndarray | None:
-    """Return the features as an array; None where torch must compute with them."""
+def _is_plain(features: Tensor) -> bool:
+    """Whether they are numbers in memory, of which nothing but gradients of parameters is asked."""
     if type(features) is not Tensor or features.requires_grad or features.dtype is not torch.float32:
-        return None
-    if features.dim() != 2 or not features.is_cpu or is_traced():
-        return None
-    rows = features.numpy()
-    return None if len(rows) * mlp.encoding_size > MAX_ACTIVATIONS and torch.get_num_threads() > 1 else rows
+        return False
+    return features.dim() == 2 and features.is_cpu and not torch.is_autocast_enabled("cpu") and not is_traced()
 
 
 class _MLPFunction(torch.autograd.Function):
@@ -213,18 +280,9 @@ class _MLPFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         features, *parameters = ctx.saved_tensors
-        if torch.is_grad_enabled():  # gradients of gradients are wanted, which only torch can compute
-            outputs = ctx.mlp.in_torch(features, parameters)
-            used = [n for n, gradient in enumerate(gradients) if gradient is not None]
-            found = torch.autograd.grad(
-                [outputs[n] for n in used],
-                [parameter for parameter in parameters if parameter.requires_grad],
-                [gradients[n] for n in used],
-                create_graph=True,
-                allow_unused=True,
-            )
-            ordered = iter(found)
-            return None, None, *(next(ordered) if parameter.requires_grad else None for parameter in parameters)
+        batched = any(map(torch._C._functorch.is_legacy_batchedtensor, filter(torch.is_tensor, gradients)))
+        if torch.is_grad_enabled() or batched or is_traced():  # gradients of gradients, or many at once
+            return None, None, *ctx.mlp.gradients_in_torch(features, parameters, gradients)
         arrays = [None if gradient is None else gradient.numpy() for gradient in gradients]
         return None, None, *map(torch.from_numpy, ctx.mlp.gradients(ctx.saved, arrays))
 

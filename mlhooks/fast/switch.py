@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -16,9 +17,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class _Switch:
-    """The state of the switch: whether plain torch and numpy compute everything now."""
+    """Whether plain torch and numpy are wanted now, and by how many blocks."""
 
-    plain = os.environ.get(VARIABLE, "").strip().lower() not in {"", "0", "false", "no", "off"}
+    blocks = 0
+    lock = threading.Lock()
+    plain = always = os.environ.get(VARIABLE, "").strip().lower() not in {"", "0", "false", "no", "off"}
 
 
 _switch = _Switch()
@@ -36,12 +39,17 @@ def plain(wanted: bool = True) -> Iterator[None]:
     Args:
         wanted: False changes nothing, so that a setting can be handed on.
     """
-    before = _switch.plain
-    _switch.plain = before or wanted
+    _change(wanted)  # a number, because blocks of several threads end in any order
     try:
         yield
     finally:
-        _switch.plain = before
+        _change(-wanted)
+
+
+def _change(blocks: int) -> None:
+    with _switch.lock:
+        _switch.blocks += blocks
+        _switch.plain = _switch.always or _switch.blocks > 0
 
 
 def native(name: str) -> ModuleType | None:

@@ -44,5 +44,7 @@ SPECIAL_NAMES = (
 """Methods that Python looks up on the class, past `__getattr__`."""
 IN_PLACE_NAMES = ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__", "__imod__", "__ifloordiv__")
 """Operators that change a tensor in place."""
+GRAPH_NAMES = frozenset({"grad", "grad_fn", "register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
+"""Attributes of tensors that belong to torch's graph, of which arrays are no part."""
 FALLBACK_NAMES = ("exp", "square", "clamp", "amax", "gather")
 """Methods that the native base computes for some arguments, and otherwise needs from Python."""

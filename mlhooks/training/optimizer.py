@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from mlhooks.errors import CheckpointError, MlhooksError, NonFiniteError
 from mlhooks.fast.adam import Adam, FlatParameters
-from mlhooks.fast.networks import ArrayArithmetic, LossScope
+from mlhooks.fast.mlp import may_do_more
+from mlhooks.fast.networks import ArrayArithmetic, LossScope, opted_in, replaces_methods
 from mlhooks.nn.networks import Actor, Critic
 from mlhooks.nn.schedules import Schedule
 from mlhooks.settings import TrainerSettings
@@ -99,7 +100,6 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
     OUTSIDE_LOSSES = frozenset(
         {
             "create_torch_optimizer",
-            "estimate",
             "gradients_ready",
             "load_state_dict",
             "modules",
@@ -146,9 +146,11 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
     def flat(self) -> FlatParameters:
         """All trainable parameters of policy and learner, in one piece."""
         if self._flat is None:
-            modules = {**self.policy.modules(), **self.modules()}.values()
+            modules = [*self.policy.modules().values(), *self.modules().values()]
             self._flat = FlatParameters(p for module in modules for p in module.parameters())
             self.policy.weights_changed()
+            self._scope.opted_in = opted_in(modules)
+            self._scope.arrays = self._scope.arrays and not (replaces_methods(self) or replaces_methods(self.policy))
             self._scope.invalidate()
         return self._flat
 
@@ -184,11 +186,13 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
             self._checked = True
         try:
             self._scope.backward(losses["loss"])
+            self.flat.collect()
+            found = {name: value.detach() for name, value in losses.items()}
             if wanted is not None:
                 check_gradient(self, wanted)
-            self.gradients_ready(losses)
+            self.gradients_ready(found)
             self.torch_optimizer.step()
-            return {name: value.detach() for name, value in losses.items() if name != "loss"}
+            return {name: value for name, value in found.items() if name != "loss"}
         except MlhooksError:
             raise
         except Exception:
@@ -197,6 +201,9 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
 
     def gradients_ready(self, losses: dict[str, Tensor]) -> None:
         """Check and clip the gradients, right before the step.
+
+        Args:
+            losses: what `loss` returned, without its graph.
 
         Raises:
             NonFiniteError: the loss or a gradient is NaN or infinite; nothing was changed.
@@ -208,7 +215,7 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
             self.flat.scale(self.max_grad_norm / (norm + 1e-6))
 
     def _name_non_finite(self, losses: dict[str, Tensor], norm: float) -> str:
-        values = {name: float(value.detach()) for name, value in losses.items()}
+        values = {name: float(value) for name, value in losses.items()}
         bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
         if bad:
             source = "the loss became NaN or infinite: " + ", ".join(bad)
@@ -307,7 +314,9 @@ class ActorCriticOptimizer(TorchOptimizer):
     def reads_encodings(self) -> bool:
         """Whether `estimate` computes nothing but the critic's heads on the output of the actor's encoder."""
         actor, critic = self.policy.actor, self.critic
-        is_plain = type(critic) is Critic and type(self).estimate is ActorCriticOptimizer.estimate
+        is_plain = (
+            type(critic) is Critic and not may_do_more(critic) and type(self).estimate is ActorCriticOptimizer.estimate
+        )
         return is_plain and isinstance(actor, Actor) and critic.encoder is actor.encoder
 
     @torch.no_grad()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlhooks.training.optimizer import TorchOptimizer
 
 logger = logging.getLogger("mlhooks")
+TOLERANCE, ROUNDING = 1e-3, 1e-6
 NAMED = 3
 """The number of parameters that an error names."""
 _LEAVE_ARRAYS = "Write the loss with operators and torch's functions, or set array_arithmetic = False on the class."
@@ -70,21 +71,26 @@ def _problem(losses: object) -> str | None:
 def gradient_of_tensors(optimizer: TorchOptimizer, batch: Batch) -> Tensor | None:
     """Return the gradient [parameters] of a loss whose class opts in to array arithmetic, computed without it.
 
-    Torch's random state is restored, so that the loss draws the same numbers again.
-
-    Returns:
-        The gradient; None where arrays take no part anyway, or the result of `loss` is invalid.
+    None where arrays take no part anyway, or the loss is not what it must be. Torch's random numbers are drawn again,
+    and buffers of modules are what they were.
     """
     if is_plain() or not optimizer.flat.data.is_cpu:
         return None
     state, scope = torch.get_rng_state(), LossScope()
+    modules = [*optimizer.policy.modules().values(), *optimizer.modules().values()]
+    buffers = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
     optimizer.flat.zero()
-    with scope:
-        losses = optimizer.loss(batch)
-    if _problem(losses) is not None:
-        return None
-    scope.backward(losses["loss"])
-    torch.set_rng_state(state)
+    try:
+        with scope:
+            losses = optimizer.loss(batch)
+        if _problem(losses) is not None:
+            return None
+        scope.backward(losses["loss"])
+    finally:
+        torch.set_rng_state(state)
+        for buffer, before in buffers:
+            buffer.copy_(before)
+    optimizer.flat.collect()
     return optimizer.flat.grad.clone()
 
 
@@ -116,7 +122,7 @@ def check_gradient(optimizer: TorchOptimizer, wanted: Tensor) -> None:
     names = {id(p): f"{m}.{n}" for m, module in modules.items() for n, p in module.named_parameters()}
     sizes = [parameter.numel() for parameter in flat.parameters]
     parts = zip(flat.parameters, flat.grad.split(sizes), wanted.split(sizes), strict=True)
-    differing = [names[id(p)] for p, found, right in parts if not torch.allclose(found, right, 1e-3, 1e-3 * size)]
+    differing = [names[id(p)] for p, found, right in parts if not _is_close(found, right, size)]
     if not differing:
         return
     raise PluginError(
@@ -124,6 +130,11 @@ def check_gradient(optimizer: TorchOptimizer, wanted: Tensor) -> None:
         f"{', '.join(differing[:NAMED])}. A torch.autograd.Function does not follow arrays, and random numbers must be "
         f"torch's. {_LEAVE_ARRAYS}"
     )
+
+
+def _is_close(found: Tensor, right: Tensor, size: float) -> bool:
+    """Whether a parameter's gradient is right, to rounding of the largest of all parameters', which is `size`."""
+    return torch.allclose(found, right, TOLERANCE, TOLERANCE * float(right.abs().max()) + ROUNDING * size)
 
 
 def check_torch_optimizer(optimizer: TorchOptimizer, made: Any) -> None:
@@ -136,6 +147,12 @@ def check_torch_optimizer(optimizer: TorchOptimizer, made: Any) -> None:
     groups = getattr(made, "param_groups", None)
     if groups is None:
         raise PluginError(f"{name} must return a torch optimizer; it returned {_a(made)}.")
+    closure = inspect.signature(made.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise PluginError(
+            f"{name} must return a torch optimizer that steps by the gradients that are there; {type(made).__name__} "
+            "wants to compute the loss again. Take another one, or override `update` for it."
+        )
     if not all("params" in group for group in groups):
         return  # such an optimizer keeps its parameters elsewhere, so none can be missed
     given = {id(p) for group in groups for p in group["params"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +12,10 @@ from mlagents_envs.base_env import ActionTuple, BehaviorSpec
 from torch import Tensor, nn
 
 from mlhooks.fast.actions import action_tuple
-from mlhooks.fast.mlp import ActingNetwork
+from mlhooks.fast.mlp import ActingNetwork, computes_as
 from mlhooks.fast.networks import ArrayArithmetic
 from mlhooks.nn.features import FeatureInput, FeatureLayout
-from mlhooks.nn.heads import SampledActions, branch_slices, evaluate, sample
+from mlhooks.nn.heads import ActionHeads, SampledActions, branch_slices, evaluate, sample
 from mlhooks.nn.networks import Actor
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
@@ -133,13 +134,12 @@ class ActorPolicy(Policy):
         return actions if encoding is None else actions._replace(encoding=encoding)
 
     def _parameters(self, features: np.ndarray) -> tuple[Parameters, np.ndarray | None]:
-        """Return the parts of `ActionParameters` as arrays, and the encoding where it is kept."""
-        actor = self.actor
-        plain = actor if isinstance(actor, Actor) and type(actor).forward is Actor.forward else None
-        if plain is not None:
-            outputs = self.acting.outputs(lambda: (plain.encoder, plain.heads.linear()), features)
-            if outputs is not None:
-                return plain.heads.from_outputs(outputs), None
+        """What `ActionParameters` has, as arrays, and the encoding below it where it is kept."""
+        actor: Any = self.actor
+        outputs = self.acting.outputs(self._parts, features)
+        if outputs is not None:
+            return actor.heads.from_outputs(outputs), None
+        plain = actor if computes_as(actor, Actor) else None
         with torch.no_grad():
             rows = to_device(features, self.device)
             keeps = plain is not None and self.keeps_encodings and plain.autocast is None
@@ -147,6 +147,13 @@ class ActorPolicy(Policy):
             parameters = actor(rows) if plain is None or encoding is None else plain.heads(encoding)
         mean, log_std, logits, kept = (None if p is None else p.detach().cpu().numpy() for p in (*parameters, encoding))
         return (mean, log_std, logits), kept
+
+    def _parts(self) -> tuple[nn.Module, list[nn.Linear]] | None:
+        """The actor's encoder and linear heads, where they are all that it computes."""
+        actor: nn.Module = self.actor
+        if not computes_as(actor, Actor) or type(actor.heads) is not ActionHeads:
+            return None
+        return actor.encoder, actor.heads.linear()
 
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return joint log-probabilities and entropies of a batch's actions, each [rows]."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -47,4 +46,6 @@ def weighted(result: Any) -> Any:
 
 def make_network(encoder: nn.Module, *, array_arithmetic: bool = True) -> Any:
     """A network with that encoder, as `outputs` takes it."""
-    return SimpleNamespace(encoder=encoder, array_arithmetic=array_arithmetic, autocast=None)
+    network: Any = nn.Module()
+    network.encoder, network.array_arithmetic, network.autocast = encoder, array_arithmetic, None
+    return network

@@ -421,7 +421,7 @@ def test_scope_can_be_entered_again_by_a_loss() -> None:
 
 def test_encoding_is_computed_again_for_features_that_changed_in_place() -> None:
     encoder, heads, rows = torch.nn.Linear(6, 8), [torch.nn.Linear(8, 2)], torch.ones(3, 6)
-    with LossScope():
+    with LossScope(arrays=True):
         first = outputs(encoder, heads, rows)[0]
         rows.mul_(2.0)
         second = outputs(encoder, heads, rows)[0]
@@ -446,7 +446,7 @@ def test_encoder_that_two_share_is_asked_once_for_the_same_features() -> None:
 
     encoder, heads, rows = Other(6, 8), [torch.nn.Linear(8, 2)], torch.ones(3, 6)
     for _ in range(2):  # what an earlier loss asked for is forgotten
-        with LossScope():
+        with LossScope(arrays=True):
             first, second = (outputs(encoder, heads, rows)[0] for _ in range(2))
             outputs(encoder, heads, rows.clone())
             with torch.no_grad():

@@ -26,6 +26,7 @@ def test_environment_variable_switches_the_wing_off(value: str, wanted: bool) ->
 
 def test_block_switches_off_in_all_threads_until_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(switch._switch, "plain", False)
+    monkeypatch.setattr(switch._switch, "always", False)
     seen = []
     with plain():
         thread = threading.Thread(target=lambda: seen.append(is_plain()))
@@ -37,11 +38,27 @@ def test_block_switches_off_in_all_threads_until_its_end(monkeypatch: pytest.Mon
     assert not is_plain()
 
 
+def test_blocks_of_several_threads_may_end_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switch._switch, "plain", False)
+    monkeypatch.setattr(switch._switch, "always", False)
+    first, second, third = plain(), plain(), plain(False)
+    first.__enter__()
+    second.__enter__()
+    third.__enter__()
+    first.__exit__(None, None, None)
+    assert is_plain()
+    second.__exit__(None, None, None)
+    assert not is_plain()
+    third.__exit__(None, None, None)
+    assert not is_plain()
+
+
 def test_kernel_replaces_what_it_takes_and_leaves_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     def twin(number: int) -> object:
         return "native" if number > 0 else NotImplemented
 
     monkeypatch.setattr(switch._switch, "plain", False)
+    monkeypatch.setattr(switch._switch, "always", False)
     monkeypatch.setattr(switch, "native", lambda name: SimpleNamespace(twin=twin) if name == "module" else None)
 
     @kernel("module", "twin")
