@@ -31,7 +31,7 @@ class FlatParameters:
         self.parameters = list(dict.fromkeys(p for p in parameters if p.requires_grad))
         self.data = torch.cat([p.detach().reshape(-1) for p in self.parameters])
         self.grad = torch.zeros_like(self.data)
-        self._grads: list[Tensor] = []  # the views of it
+        self._views: list[tuple[nn.Parameter, Tensor]] = []  # each parameter and its part of the gradient
         # on the CPU, numpy is faster than torch on the same memory
         on_cpu = self.grad.device.type == "cpu" and self.grad.dtype is not torch.bfloat16
         self._grad = self.grad.numpy() if on_cpu and not is_plain() else None
@@ -40,7 +40,7 @@ class FlatParameters:
             stop = start + p.numel()
             p.data = self.data[start:stop].view_as(p)
             p.grad = self.grad[start:stop].view_as(p)
-            self._grads.append(p.grad)
+            self._views.append((p, p.grad))
             start = stop
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -48,14 +48,13 @@ class FlatParameters:
 
     def collect(self) -> None:
         """Bring in gradients that are elsewhere, because somebody set `.grad`, as `zero_grad` sets it to None."""
-        for parameter, grad in zip(self.parameters, self._grads, strict=True):
-            if parameter.grad is grad:
-                continue
-            if parameter.grad is None:
-                grad.zero_()
-            else:
-                grad.copy_(parameter.grad)
-            parameter.grad = grad
+        for parameter, grad in self._views:
+            if parameter.grad is not grad:
+                if parameter.grad is None:
+                    grad.zero_()
+                else:
+                    grad.copy_(parameter.grad)
+                parameter.grad = grad
 
     def norm(self) -> float:
         """Return the Euclidean norm of the gradient."""
@@ -72,9 +71,7 @@ class FlatParameters:
 
     def zero(self) -> None:
         """Set the gradient to 0."""
-        for parameter, grad in zip(self.parameters, self._grads, strict=True):
-            if parameter.grad is not grad:
-                parameter.grad = grad
+        self.collect()
         if self._grad is None:
             self.grad.zero_()
         else:

@@ -57,7 +57,7 @@ def convolve(layers: nn.Sequential, shape: tuple[int, ...], pixels: Tensor) -> T
 def _supports(pixels: Tensor) -> bool:
     if type(pixels) is not Tensor or pixels.device.type != "cpu" or pixels.requires_grad:
         return False
-    return pixels.dtype in (torch.float32, torch.uint8) and not torch.is_autocast_enabled("cpu") and not is_traced()
+    return pixels.dtype in (torch.float32, torch.uint8) and not is_watched() and not is_traced()
 
 
 def is_traced() -> bool:
@@ -67,9 +67,12 @@ def is_traced() -> bool:
         or torch._C._get_tracing_state() is not None
         or torch._C._len_torch_dispatch_stack() > 0
     )
-    # what autograd saves is packed, or dropped and computed again, as by `torch.utils.checkpoint`
-    saves = torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
-    return traced or saves or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return traced or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def is_watched() -> bool:
+    """Return whether torch computes in another type, or packs what it saves, or drops it as checkpoints do."""
+    return torch.is_autocast_enabled("cpu") or torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
 
 
 def _convolutions(layers: nn.Sequential) -> list[nn.Conv2d] | None:

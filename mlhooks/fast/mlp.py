@@ -198,7 +198,7 @@ class ParameterGradient:
         if not parameter.requires_grad:
             return None
         grad = parameter.grad
-        if grad is None or has_gradient_hooks(parameter):
+        if grad is None or parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
             self._grad = None
         elif grad is not self._grad:
             self._grad = grad if grad.is_contiguous() else None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mlhooks.fast.arrays import ArrayTensor
-from mlhooks.fast.convolutions import is_traced
+from mlhooks.fast.convolutions import is_traced, is_watched
 from mlhooks.fast.mlp import FastMLP, ParameterGradient, SavedPass, has_gradient_hooks, has_hooks
 from mlhooks.fast.record import Record
 from mlhooks.fast.switch import is_plain
@@ -93,9 +93,9 @@ class NetworkWithHeads(Protocol):
 class LossScope:
     """A context in which `outputs` computes networks without torch where it can.
 
-    Only one thread at a time may compute networks in a scope. What it found out about networks that give arrays is cached
-    until `invalidate` is called; others are checked at each call, because a loss may do anything with them. A copy begins
-    with an empty cache.
+    Only one thread at a time may compute networks in a scope. What it found out about networks that give arrays is
+    cached until `invalidate` is called; others are checked at each call, because a loss may do anything with them. A
+    copy begins with an empty cache.
 
     Args:
         arrays: whether the code of the loss may get arrays for tensors.
@@ -165,6 +165,8 @@ class LossScope:
         if not _is_plain(features):
             return None
         on_arrays = self._record is not None and network.array_arithmetic and self._has_opted_in(network)
+        if not on_arrays and is_watched():
+            return None
         mlp, hooked = self._mlp(network.encoder, heads, on_arrays)
         if mlp is None or (len(features) * mlp.encoding_size > MAX_ACTIVATIONS and torch.get_num_threads() > 1):
             return None
@@ -263,7 +265,7 @@ def _is_plain(features: Tensor) -> bool:
     """Whether they are numbers in memory, of which nothing but gradients of parameters is asked."""
     if type(features) is not Tensor or features.requires_grad or features.dtype is not torch.float32:
         return False
-    return features.dim() == 2 and features.is_cpu and not torch.is_autocast_enabled("cpu") and not is_traced()
+    return features.dim() == 2 and features.is_cpu and not is_traced()
 
 
 class _MLPFunction(torch.autograd.Function):

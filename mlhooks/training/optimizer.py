@@ -191,6 +191,7 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
             if wanted is not None:
                 check_gradient(self, wanted)
             self.gradients_ready(found)
+            self.flat.collect()
             self.torch_optimizer.step()
             return {name: value for name, value in found.items() if name != "loss"}
         except MlhooksError:

@@ -214,6 +214,22 @@ def test_gradients_may_be_set_to_none_between_and_in_losses(is_plain: bool) -> N
     torch.testing.assert_close(found, wanted)
 
 
+class Replaces(Own):
+    """Puts other gradients in the place of those that were found."""
+
+    def gradients_ready(self, losses: dict[str, Tensor]) -> None:
+        for parameter in self.flat:
+            assert parameter.grad is not None
+            parameter.grad = torch.zeros_like(parameter)
+
+
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_gradients_may_be_replaced_before_the_step(is_plain: bool) -> None:
+    with plain() if is_plain else nullcontext():
+        found, wanted = (weights(updated(Parts(Replaces), rounds=rounds)) for rounds in (1, 0))
+    torch.testing.assert_close(found, wanted)
+
+
 def test_copy_of_an_optimizer_learns_apart() -> None:
     optimizer: Any = updated(Parts(Own)).optimizer
     other = copy.deepcopy(optimizer)
