@@ -9,9 +9,14 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-_BENEATH = {"mlhooks", "mlagents_envs", "numpy", "torch", "click", "pluggy", *sys.stdlib_module_names}
+_BENEATH = {"mlhooks", "mlagents_envs", "numpy", "torch", "click", "pluggy", "_pytest", *sys.stdlib_module_names}
 """What other people's code is called by, and calls: an error that comes through it is theirs all the same."""
 _KEPT, _KEPT_BY = "_mlhooks_raised_at", "_mlhooks_raised_by"
+
+
+def is_others(module: str) -> bool:
+    """Whether a module is other people's, such as a plugin, and neither mlhooks nor what that is built on."""
+    return module.partition(".")[0] not in _BENEATH
 
 
 def raised_at(error: BaseException) -> str:
@@ -31,7 +36,7 @@ def raised_by(error: BaseException) -> str:
 def _innermost(error: BaseException) -> TracebackType | None:
     found, step = None, error.__traceback__
     while step is not None:
-        if _module(step).partition(".")[0] not in _BENEATH:
+        if is_others(_module(step)):
             found = step
         step = step.tb_next
     return found

@@ -101,5 +101,14 @@ def _why_empty(plugin: object, specs: Mapping[str, object]) -> str:
     unmarked = sorted(name for name in specs if callable(getattr(plugin, name, None)))
     if unmarked:
         return f"{', '.join(unmarked)} lacks the mark @hookimpl (from mlhooks.plugin import hookimpl)"
+    own = vars(plugin).values() if isinstance(plugin, types.ModuleType) else ()
+    for thing in own:
+        names = sorted(name for name in specs if callable(getattr(thing, name, None)))
+        if names and isinstance(thing, type) and thing.__module__ == getattr(plugin, "__name__", ""):
+            name = thing.__name__
+            return (
+                f"its class {name} has {', '.join(names)}, and nobody registers an object of it: mark its methods by "
+                f"@hookimpl, and call pluginmanager.register({name}(...)) in the hook configure"
+            )
     kind = "module" if isinstance(plugin, types.ModuleType) else f"object of type {type(plugin).__name__}"
     return f"a plugin is a module or an object with functions marked @hookimpl, and this {kind} has none"

@@ -33,6 +33,11 @@ BROKEN = {
         "from mlhooks import hookimpl\nclass Plugin:\n    @hookimpl\n    def run_started(self): ...",
         "the class Plugin; register an instance",
     ),
+    "class that nobody registers": (
+        "broken_plugin",
+        "class Old:\n    def write_stats(self, category, values, step): ...",
+        r"its class Old has write_stats, and nobody registers an object of it: .*register\(Old",
+    ),
     "mark forgotten": ("broken_plugin", "def write_stats(values): ...", "write_stats lacks the mark @hookimpl"),
     "misspelt hook": ("broken_plugin", f"{HOOK}def write_stat(values): ...", r"no hook; did you mean write_stats\?"),
     "unknown hook": ("broken_plugin", f"{HOOK}def qqqq(): ...", "no hook; `mlhooks plugins hooks` lists them"),

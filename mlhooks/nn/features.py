@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from mlagents_envs.base_env import BehaviorSpec, ObservationType
-from torch import nn
+from torch import Tensor, nn
 
 from mlhooks.envs.pixels import to_floats
 from mlhooks.errors import UnsupportedError
@@ -48,6 +48,7 @@ class FeatureLayout:
     def __init__(self, behavior_name: str, spec: BehaviorSpec) -> None:
         goal: list[int] = []
         self.size = self.vectors = 0
+        self._parts: list[tuple[int, slice, tuple[int, ...]]] = []
         self.images: list[Image] = []
         specs = spec.observation_specs
         self.order = sorted(range(len(specs)), key=lambda index: len(specs[index].shape))
@@ -63,6 +64,7 @@ class FeatureLayout:
             columns = slice(self.size, self.size + math.prod(shape))
             is_goal = observation.observation_type is ObservationType.GOAL_SIGNAL
             self.size = columns.stop
+            self._parts.append((index, columns, shape))
             if len(shape) == 3:
                 self.images.append(Image(title, shape, columns, is_goal))
                 continue
@@ -72,6 +74,20 @@ class FeatureLayout:
         if self.size == 0:
             raise UnsupportedError(f"Behavior {behavior_name!r} has no observations: there is nothing to learn from.")
         self.goal = np.array(goal, dtype=np.int64)
+
+    def split(self, features: Tensor) -> list[Tensor]:
+        """Return the observations that features [rows, size] consist of, in the spec's order.
+
+        They are views: vectors [rows, numbers], and images [rows, channels, height, width].
+        """
+        observations: list[Tensor] = [features] * len(self._parts)
+        for index, columns, shape in self._parts:
+            part = features[:, columns]
+            if len(shape) == 3:
+                channels, height, width = shape
+                part = part.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
+            observations[index] = part
+        return observations
 
 
 class FeatureInput(nn.Module):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mlhooks.errors import MlhooksError
+from mlhooks.places import is_others
 from mlhooks.testing.cures import link
 from mlhooks.testing.demands import fail
 from mlhooks.testing.target import Target, resolve
@@ -90,6 +91,7 @@ class Collection:
         config.stash[COSTS] = []
         config.stash[ENVIRONMENT] = dict(os.environ)  # before a target is imported
         self.report: str = config.getoption("--mlhooks-report")
+        self.told: dict[tuple[str, type[BaseException], str], str] = {}  # an error of a target: the first test with it
         self.kinds: dict[str, tuple[str, str]] = {}  # of each test by its id: target, and what it is tried as
         try:
             texts: list[str] = config.getoption("--mlhooks-plugin")
@@ -123,8 +125,13 @@ class Collection:
         if module is None or not report.failed or call.excinfo is None:
             return report
         error = call.excinfo.value
-        if isinstance(error, MlhooksError) and error.__cause__ is None:  # it says what and where, for its author
-            report.longrepr = _without_traceback(error)
+        told = self.told.setdefault((module.target.name, type(error), str(error)), item.name)
+        if told != item.name and not isinstance(error, pytest.fail.Exception):
+            report.longrepr = _sentences(f"The same error as in {told}: {type(error).__name__}: {error}")
+        elif isinstance(error, MlhooksError):  # it says what and where, for its author
+            report.longrepr = _sentences("\n".join([str(error), *getattr(error, "__notes__", [])]))
+        elif not isinstance(error, pytest.fail.Exception) and item.config.option.tbstyle == "short":
+            report.longrepr = call.excinfo.getrepr(style="short", tbfilter=_from_the_plugin_on)
         add_section = getattr(report.longrepr, "addsection", None)
         if add_section is not None:
             add_section("what to change", f"{item.name.partition('[')[0]}: {link(module.checks)}")
@@ -164,9 +171,15 @@ def _kind(checks: str, item: pytest.Item) -> str:
     return f"{kind} ({which})" if which else kind
 
 
-def _without_traceback(error: MlhooksError) -> Any:
-    """What pytest shows of an error: its sentences, and its notes."""
+def _from_the_plugin_on(error: pytest.ExceptionInfo[BaseException]) -> Any:
+    """Return the traceback without the way through mlhooks to the plugin; all of it where it never came there."""
+    theirs = [is_others(str(entry.frame.f_globals.get("__name__", ""))) for entry in error.traceback]
+    return error.traceback[theirs.index(True) :] if True in theirs else error.traceback
+
+
+def _sentences(text: str) -> Any:
+    """What pytest shows of an error in place of its traceback."""
     try:
-        fail("\n".join([str(error), *getattr(error, "__notes__", [])]))
+        fail(text)
     except pytest.fail.Exception:
         return pytest.ExceptionInfo.from_current().getrepr(style="value")

@@ -81,6 +81,25 @@ def test_what_mlhooks_refuses_is_told_without_a_traceback_through_it(
     assert f"test_every_parameter_changes_by_training: {cures.page()}#settings-behaviors-gradients\n" in out
 
 
+def test_error_of_a_plugin_is_shown_once_from_its_own_line_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wrong = (
+        "class Wrong(A2COptimizer):\n    def loss(self, batch):\n        return self.lost(batch)\n\n\nclass MyTrainer("
+    )
+    source = TRAINER.replace("class MyTrainer(", wrong).replace(
+        "optimizer_type = A2COptimizer", "optimizer_type = Wrong"
+    )
+    (tmp_path / "bad.py").write_text(source)
+    assert main(["plugins", "check", str(tmp_path / "bad.py"), "-k", "two_managers or changes_by_training"]) == 1
+    captured = capfd.readouterr()
+    error = "AttributeError: 'Wrong' object has no attribute 'lost'"
+    assert captured.out.count(f"in loss\n    return self.lost(batch)\n           ^^^^^^^^^\nE   {error}") == 1
+    assert f"The same error as in test_registers_in_two_managers: {error}" in captured.out
+    assert "on_policy.py" not in captured.out
+    assert f"{cures.page()}#what-is-another-way-on-purpose" in captured.err
+
+
 def test_unknown_target_and_no_test_are_bad_usage(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["plugins", "check", "tensorbord"]) == 2
     assert "did you mean tensorboard?" in capfd.readouterr().err
