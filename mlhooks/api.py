@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,6 @@ from mlhooks.example_configs import examples_folder, find_config, is_nothing
 from mlhooks.general_settings import choose, refuse_other_type
 from mlhooks.names import BEST_POLICIES
 from mlhooks.places import shown_path
-from mlhooks.plugin_sources import Candidate
 from mlhooks.plugins import PluginManager, load_plugins
 from mlhooks.settings import (
     CheckpointSettings,
@@ -44,7 +43,7 @@ from mlhooks.training.run import Run
 from mlhooks.training.run_files import runs_below
 from mlhooks.training.spaces import spaces_of_file
 from mlhooks.training.trainer import Trainer
-from mlhooks.training.untrusted import refuse_in_run
+from mlhooks.training.untrusted import around_import
 from mlhooks.training.which_run import listed, no_run, who_trains
 
 logger = logging.getLogger("mlhooks")
@@ -255,14 +254,8 @@ def load(
     """
     path = Path(path)
     own = [path] if path.is_dir() else []
-
-    @contextlib.contextmanager
-    def around(candidate: Candidate) -> Iterator[None]:
-        refuse_in_run(candidate, own)
-        yield
-
     folder = None if plugins_dir is None else Path(plugins_dir)
-    manager = load_plugins(names=_texts(plugin_names), plugins_dir=folder, around=around)
+    manager = load_plugins(names=_texts(plugin_names), plugins_dir=folder, around=partial(around_import, own=own))
     for plugin in plugins:
         manager.register(plugin)
     if best and path.is_file():

@@ -84,8 +84,11 @@ def _absolute(text: str) -> tuple[str, list[str]]:
         UsageError: there is no such target.
     """
     from mlhooks.testing.target import resolve
+    from mlhooks.training.untrusted import refuse_target_in_run
 
     found = resolve(text)
+    for target in found:
+        refuse_target_in_run(text, target.candidate, target.paths)
     if Path(text).exists() and (found[0].importing[0] == "file" or found[0].paths):
         return str(Path(text).resolve()), []
     return text, [path for target in found for path in target.paths]

@@ -46,13 +46,19 @@ def _ways(
     """Return what finds the plugins of a run, and what loads them."""
     if config is None:
         asked: dict[str, Any] = {"names": plugin_names, "plugins_dir": plugins_dir}
-        return partial(find_plugins, **asked), partial(load_plugins, **asked)
+        return partial(find_plugins, **asked), partial(_load, **asked)
     # Here, because whoever only asks for names need not wait for what reads a configuration.
     from mlhooks.settings import read_configuration
     from mlhooks.training.named_plugins import name_all_plugins
 
     named = name_all_plugins(read_configuration(config), names=plugin_names, plugins_dir=plugins_dir)
     return named.find, named.load
+
+
+def _load(**asked: Any) -> PluginManager:
+    from mlhooks.training.untrusted import around_import
+
+    return load_plugins(**asked, around=around_import)
 
 
 def _print_table(rows: list[PluginInfo]) -> None:

@@ -15,6 +15,7 @@ def checks(questions: Questions) -> Iterator[Check]:
     from mlhooks.errors import MlhooksError
     from mlhooks.mlagents_plugins import StatsWriters
     from mlhooks.plugins import PluginManager, find_plugins, load_plugins
+    from mlhooks.training.untrusted import around_import, refuse_in_run
 
     names, folder = questions.plugin_names, questions.plugins_dir
     try:
@@ -26,6 +27,8 @@ def checks(questions: Questions) -> Iterator[Check]:
     for candidate in candidates:
         alone = PluginManager(blocked=blocked)
         try:
+            if not alone.is_blocked(candidate.origin.name):
+                refuse_in_run(candidate, ())
             alone.add(candidate)
         except MlhooksError as error:
             failed = True
@@ -38,7 +41,7 @@ def checks(questions: Questions) -> Iterator[Check]:
     if failed:
         return
     try:
-        together = load_plugins(names=names, plugins_dir=folder)
+        together = load_plugins(names=names, plugins_dir=folder, around=around_import)
         for hook in CLAIMS:
             together.collect_mapping(hook)
     except MlhooksError as error:

@@ -32,10 +32,11 @@ def _other_environment(questions: Questions) -> Check:
     from mlhooks.plugins import load_plugins
     from mlhooks.settings import SettingsRegistry, load_run_options
     from mlhooks.training.environments import make_factory
+    from mlhooks.training.untrusted import around_import
 
     flags = {"env_settings.env_path": questions.env, "env_settings.num_envs": questions.num_envs}
     try:
-        plugins = load_plugins(names=questions.plugin_names, plugins_dir=questions.plugins_dir)
+        plugins = load_plugins(names=questions.plugin_names, plugins_dir=questions.plugins_dir, around=around_import)
         options = load_run_options(None, SettingsRegistry.from_plugins(plugins), flags=flags).options
         make_factory(options, plugins).check()
     except MlhooksError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mlhooks.errors import UsageError
@@ -34,6 +36,27 @@ def refuse_in_run(candidate: Candidate, own: Sequence[Path]) -> None:
             "somebody else, so nothing in it is imported: move the file elsewhere and name it there, or run without "
             f"it: -p no:{candidate.origin.name}"
         )
+
+
+@contextlib.contextmanager
+def around_import(candidate: Candidate, own: Sequence[Path] = ()) -> Iterator[None]:
+    """Enter what `load_plugins` takes as `around`, to refuse plugins in the folders of runs as `refuse_in_run` does."""
+    refuse_in_run(candidate, own)
+    yield
+
+
+def refuse_target_in_run(text: str, candidate: Candidate, paths: Iterable[str]) -> None:
+    """Refuse a plugin that is to be checked, as `refuse_in_run` does.
+
+    Args:
+        text: what names it: a path, or the name of a plugin or module.
+        candidate: the plugin.
+        paths: folders that will be on the import path.
+    """
+    refuse_in_run(candidate, ())
+    for path in [*([text] if os.path.exists(text) else []), *paths]:  # noqa: PTH110 - as it is written, with its links
+        file = os.path.join(path, "pyproject.toml") if os.path.isdir(path) else path  # noqa: PTH112, PTH118
+        refuse_in_run(replace(candidate, asked=file, module=""), ())
 
 
 def refuse_environment_in_run(reference: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -179,3 +180,43 @@ def test_plugin_may_add_an_option_to_run_that_lasts_for_one_command_line(install
     monkeypatch.setenv("MLHOOKS_DISABLE_PLUGIN_AUTOLOAD", "1")
     main(["run", "--help"])
     assert "--greeting" not in capsys.readouterr().out
+
+
+EVIL = "import pathlib\npathlib.Path(__file__).with_name('executed').touch()\nfrom mlhooks import hookimpl\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plugins", "-p", "{file}"],
+        ["plugins", "--plugins-dir", "{folder}"],
+        ["plugins", "--json", "-p", "{link}"],
+        ["plugins", "check", "{file}"],
+        ["plugins", "check", "{folder}"],
+        ["plugins", "check", "{project}"],
+        ["plugins", "check", "{link}"],
+        ["doctor", "-p", "{file}"],
+        ["doctor", "--plugins-dir", "{folder}", "--env", "sim:Basic"],
+    ],
+    ids=" ".join,
+)
+def test_code_in_the_folder_of_a_run_is_not_imported(
+    tmp_path: Path, arguments: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "results" / "x"
+    project, link = folder / "project", tmp_path / "link.py"
+    project.mkdir(parents=True)
+    (folder / ".mlhooks-lock").touch()
+    for file in (folder / "evil.py", project / "evil.py"):
+        file.write_text(EVIL)
+    (project / "pyproject.toml").write_text(
+        "[project]\nname = 'evil'\nversion = '1'\n[project.entry-points.mlhooks]\nevil = 'evil'\n"
+    )
+    if "{link}" in arguments:
+        if sys.platform == "win32":
+            pytest.skip("links want a privilege on Windows")
+        link.symlink_to(folder / "evil.py")
+    places = {"file": folder / "evil.py", "folder": folder, "project": project, "link": link}
+    assert main([text.format(**places) for text in arguments]) == (1 if arguments[0] == "doctor" else 2)
+    assert "the folder of a run" in " ".join("".join(capfd.readouterr()).split())
+    assert not [*tmp_path.rglob("executed")]
