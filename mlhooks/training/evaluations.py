@@ -189,8 +189,8 @@ class Evaluations:
             return f"an evaluation had a mean reward of {best.mean_reward:g}, and evaluation.stop_at is reached"
         if best is not None and settings.patience is not None and course.without_best >= settings.patience:
             return (
-                f"{course.without_best} evaluations in a row were not better than {best.mean_reward:g} at step "
-                f"{best.step:,}, and evaluation.patience is over"
+                f"no evaluation was better than {best.mean_reward:g} at step {best.step:,}, and evaluation.patience, "
+                f"{settings.patience}, is used up"
             )
         return ""
 
