@@ -48,8 +48,10 @@ class FastMLP:
         self.parameters: list[Tensor] = [p for layer in layers for p in (layer.weight, layer.bias)]
         self._gradients = [(ParameterGradient(layer.weight), ParameterGradient(layer.bias)) for layer in layers]
         self._addresses = [parameter.data_ptr() for parameter in self.parameters]
-        self._encoder, self._layers = encoder, hidden
+        self._encoder, self._layers, self._list = encoder, hidden, encoder.layers
         self._modules = encoder, *hidden, *heads
+        self._hooks = [hooks for module in self._modules for hooks in hooks_of(module)]
+        self._attributes = [vars(module) for module in self._modules]
         self._places = [
             (layer._parameters, name, layer._parameters[name]) for layer in layers for name in ("weight", "bias")
         ]
@@ -60,14 +62,17 @@ class FastMLP:
 
         Their values may have changed.
         """
-        return (
-            self._encoder._activate is self._activation
-            and [*self._encoder.layers] == self._layers
-            and all(parameters.get(name) is parameter for parameters, name, parameter in self._places)
-            and [p.data_ptr() for p in self.parameters] == self._addresses
-            and not any(map(may_do_more, self._modules))
-            and not _has_any_global_hook()
-        )
+        if any(self._hooks) or _has_any_global_hook() or self._encoder._activate is not self._activation:
+            return False
+        if self._encoder._modules["layers"] is not self._list or [*self._list._modules.values()] != self._layers:
+            return False
+        for attributes in self._attributes:
+            if "forward" in attributes:
+                return False
+        for (parameters, name, parameter), address in zip(self._places, self._addresses, strict=True):
+            if parameters.get(name) is not parameter or parameter.data_ptr() != address:
+                return False
+        return True
 
     @property
     def has_gradient_hooks(self) -> bool:
@@ -244,9 +249,12 @@ class ActingNetwork:
 
 def has_hooks(module: nn.Module) -> bool:
     """Return whether something waits for a module to be called, or for gradients to pass it."""
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+    return any(hooks_of(module))
+
+
+def hooks_of(module: nn.Module) -> tuple[Any, ...]:
+    """Return what a module has of each kind of hooks."""
+    return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
 
 
 def may_do_more(module: nn.Module) -> bool:
@@ -256,8 +264,10 @@ def may_do_more(module: nn.Module) -> bool:
 
 def computes_as(network: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
     """Return whether a call of the network computes what this class says: nothing is overridden, and nobody listens."""
-    methods = ((getattr(type(network), name, None), getattr(kind, name, None)) for name in COMPUTING)
-    return isinstance(network, kind) and not may_do_more(network) and all(own is said for own, said in methods)
+    if not isinstance(network, kind) or may_do_more(network):
+        return False
+    own = type(network)
+    return own is kind or all(getattr(own, name, None) is getattr(kind, name, None) for name in COMPUTING)
 
 
 def has_gradient_hooks(parameter: Tensor) -> bool:

@@ -164,10 +164,11 @@ class LossScope:
         """Return as the function `outputs` does."""
         if not _is_plain(features):
             return None
-        on_arrays = self._record is not None and network.array_arithmetic and self._has_opted_in(network)
+        has_opted_in = self.arrays and network.array_arithmetic and self._has_opted_in(network)
+        on_arrays = has_opted_in and self._record is not None
         if not on_arrays and is_watched():
             return None
-        mlp, hooked = self._mlp(network.encoder, heads, on_arrays)
+        mlp, hooked = self._mlp(network.encoder, heads, has_opted_in)
         if mlp is None or (len(features) * mlp.encoding_size > MAX_ACTIVATIONS and torch.get_num_threads() > 1):
             return None
         record = self._record if on_arrays and not hooked else None
