@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlhooks.fast.switch import is_plain, kernel
+from mlhooks.fast.switch import is_plain, kernel, native
 from mlhooks.training.state_checks import number, whole
 
 
@@ -97,13 +97,25 @@ class Adam:
         self.exp_avg = torch.zeros_like(parameters.data)
         self.exp_avg_sq = torch.zeros_like(parameters.data)
         self.steps = 0
+        self._flat = parameters.data, parameters.grad, self.exp_avg, self.exp_avg_sq
+        # The kernel takes arrays as well, which need not be looked at again for each step.
+        on_cpu = self.exp_avg.device.type == "cpu" and self.exp_avg.dtype is torch.float32
+        self._arrays = tuple(tensor.numpy() for tensor in self._flat) if on_cpu and native("updates") else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        group = self.param_groups[0]
+        return Adam, (self.parameters, group["lr"], group["betas"], group["eps"]), self.state_dict()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.load_state_dict(state)
 
     def step(self) -> None:
         """Apply the gradients."""
-        flat, (group,) = self.parameters, self.param_groups
+        flat: Any = self._flat if self._arrays is None or is_plain() else self._arrays
+        (group,) = self.param_groups
         (beta1, beta2), self.steps = group["betas"], self.steps + 1
-        moments = self.exp_avg, self.exp_avg_sq
-        adam_step(flat.data, flat.grad, *moments, group["lr"], beta1, beta2, group["eps"], self.steps)
+        data, grad, mean, square = flat
+        adam_step(data, grad, mean, square, group["lr"], beta1, beta2, group["eps"], self.steps)
 
     def state_dict(self) -> dict[str, Any]:
         """Return moments, step count and options."""

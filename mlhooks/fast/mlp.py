@@ -69,15 +69,15 @@ class FastMLP:
         for attributes in self._attributes:
             if "forward" in attributes:
                 return False
-        for (parameters, name, parameter), address in zip(self._places, self._addresses, strict=True):
-            if parameters.get(name) is not parameter or parameter.data_ptr() != address:
+        for parameters, name, parameter in self._places:
+            if parameters.get(name) is not parameter:
                 return False
-        return True
+        return [parameter.data_ptr() for parameter in self.parameters] == self._addresses
 
     @property
     def has_gradient_hooks(self) -> bool:
         """Whether something waits for the gradient of a parameter."""
-        return any(map(has_gradient_hooks, self.parameters))
+        return any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self.parameters)
 
     @property
     def is_frozen(self) -> bool:

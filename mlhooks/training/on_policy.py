@@ -154,8 +154,9 @@ class OnPolicyTrainer(Trainer):
         """Values [rows in use, signals]; what acting encoded for a critic on the same encoder is not encoded again."""
         store, optimizer = self.store, self.optimizer
         encoded = slice(store.encoded_from, store.waiting)
-        reads = isinstance(optimizer, ActorCriticOptimizer) and optimizer.reads_encodings
-        if encoded.start >= encoded.stop or not reads:
+        if encoded.start >= encoded.stop:
+            return optimizer.estimate(features)
+        if not isinstance(optimizer, ActorCriticOptimizer) or not optimizer.reads_encodings:
             return optimizer.estimate(features)
         known = optimizer.estimate_from_encodings(self.tensor(store.encoding[encoded]))
         return torch.cat(

@@ -17,6 +17,8 @@ cdef set TYPES = {torch.float32, torch.float64, torch.int32, torch.int64, torch.
 
 cdef object memory(tensor):
     """Return a tensor's memory as an array; None where the memory alone does not tell the tensor's values."""
+    if cnp.PyArray_Check(tensor):
+        return tensor
     if type(tensor) is not Tensor or not tensor.is_cpu or tensor.layout is not strided or tensor.requires_grad:
         return None
     return None if tensor.dtype not in TYPES or tensor.is_neg() else tensor.numpy()
