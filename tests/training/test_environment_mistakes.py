@@ -332,7 +332,7 @@ class Mute(Numbered):
     ("state", "why"),
     [
         (lambda: {}["key"], "KeyError: 'key' ("),
-        (lambda: {"env": object}, "state to be saved holds the class object."),
+        (lambda: {"env": object}, "state to be saved holds the class object, at envs.env."),
     ],
 )
 def test_state_that_cannot_be_saved_costs_no_checkpoint(
