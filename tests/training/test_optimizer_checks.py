@@ -14,6 +14,7 @@ import torch
 from builtin_plugins.ppo import PPOOptimizer
 from mlhooks import hookimpl
 from mlhooks.errors import NonFiniteError, PluginError
+from mlhooks.fast.switch import is_plain, native
 from mlhooks.training.run import Run
 from tests.scripted import Env, config, train
 
@@ -156,6 +157,7 @@ def test_gradients_that_cannot_be_applied_are_named(tmp_path: Path, scale: float
     assert "at step 100. No parameter was changed by it. Try a lower learning_rate" in message
 
 
+@pytest.mark.skipif(is_plain() or native("mlp") is None, reason="no loss computes on arrays")
 def test_loss_that_fails_on_arrays_alone_is_told_to_leave_them(tmp_path: Path) -> None:
     class Wrong(PPOOptimizer):
         array_arithmetic = True
