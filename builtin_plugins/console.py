@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 REWARD_KEY = "Environment/Cumulative Reward"
 EVALUATED_REWARD_KEY = "Evaluation/Cumulative Reward"
 FILES_SHOWN = 6
-_WORDS = re.compile(r"\([^()]*\)\S*|\S+")  # what stands in brackets stays together
+_WORDS = re.compile(r"\([^()]*\)\S*|\S+")  # Words in brackets stay together.
 
 Part = tuple[str, str]
 """A piece of a line and its rich style; where a terminal is too narrow, a line is broken between pieces."""
@@ -105,7 +105,7 @@ class ConsoleWriter:
     @hookimpl
     def write_stats(self, category: str, values: Mapping[str, StatsSummary], step: int) -> None:
         """Say where the behavior stands."""
-        if self._quiet or EVALUATED_REWARD_KEY in values:  # which `evaluation_finished` tells
+        if self._quiet or EVALUATED_REWARD_KEY in values:  # `evaluation_finished` tells it.
             return
         now = time.monotonic()
         marked, marked_step = self._marks.get(category, (self._started, step))

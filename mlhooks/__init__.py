@@ -16,7 +16,7 @@ hookimpl = pluggy.HookimplMarker("mlhooks")
 """Decorator that marks a function of a plugin as the implementation of the hook of the same name."""
 
 
-if not TYPE_CHECKING:  # else type checkers would take any name for one of this module
+if not TYPE_CHECKING:  # Type checkers would accept any name otherwise.
 
     def __getattr__(name: str) -> Any:
         # train and load need torch, which takes longer to import than a plugin or the command line may wait.

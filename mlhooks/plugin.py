@@ -137,7 +137,7 @@ _NAMES = {
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = ["hookimpl", *_HOMES]
 
-if not TYPE_CHECKING:  # else type checkers would take any name for one of this module
+if not TYPE_CHECKING:  # Type checkers would accept any name otherwise.
 
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:

@@ -56,7 +56,7 @@ class Command(click.Command):
             misspelt = get_close_matches(error.option_name, near, n=1, cutoff=0.9)
             if (
                 ctx.resilient_parsing
-                or misspelt  # which needs no look at the plugins' settings
+                or misspelt  # This needs no plugins' settings.
                 or (meant := self.guess(error.option_name, _value_of(error.option_name, given))) is None
             ):
                 nearest = get_close_matches(error.option_name, near, n=1)

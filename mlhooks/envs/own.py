@@ -149,7 +149,7 @@ class OwnEnvironments:
         else:
             made, interface = self._call(maker, options)
             maker = _after(made, maker)
-            if options.evaluations:  # which would change training by an environment that both have
+            if options.evaluations:  # Evaluations would change a shared environment.
                 maker = self._new_each_time(maker)
         return interface.adapt(
             maker,

@@ -111,7 +111,7 @@ def load_file(path: Path) -> ModuleType:
     if known is not None and known.__dict__.get("__mlhooks_loaded__") == (str(path), changed):
         return known
     if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))  # as Python does for a script
+        sys.path.insert(0, str(path.parent))  # Python does so for a script, too.
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -162,7 +162,7 @@ def _refuse_broken(place: str, error: BaseException) -> None:
         hint = " Install Gymnasium: pip install 'mlhooks[gymnasium]'"
         if error.name == "gym":
             hint = " gym has become gymnasium: write import gymnasium as gym."
-    elif isinstance(error, ImportError) and (error.name or "").startswith(FILES):  # of a relative import
+    elif isinstance(error, ImportError) and (error.name or "").startswith(FILES):  # The file imports relatively.
         hint = " A file of a package is named as its module is, such as package.module:Class."
     text = error.msg if isinstance(error, SyntaxError) else None
     said = f"{type(error).__name__}: {text}" if text else named(error)
