@@ -78,10 +78,11 @@ if TYPE_CHECKING:
     from mlhooks.stats import StatsSummary as StatsSummary
     from mlhooks.training.batch import Batch as Batch
     from mlhooks.training.checkpoints import Checkpoint as Checkpoint
+    from mlhooks.training.descent import Descent as Descent
+    from mlhooks.training.descent import GradientStepper as GradientStepper
     from mlhooks.training.off_policy import OffPolicyTrainer as OffPolicyTrainer
     from mlhooks.training.on_policy import OnPolicyTrainer as OnPolicyTrainer
     from mlhooks.training.optimizer import ActorCriticOptimizer as ActorCriticOptimizer
-    from mlhooks.training.optimizer import GradientStepper as GradientStepper
     from mlhooks.training.optimizer import Optimizer as Optimizer
     from mlhooks.training.optimizer import TorchOptimizer as TorchOptimizer
     from mlhooks.training.outcome import RunOutcome as RunOutcome
@@ -119,9 +120,10 @@ _NAMES = {
     "mlhooks.fast.adam": "FlatParameters",
     "mlhooks.training.batch": "Batch",
     "mlhooks.training.checkpoints": "Checkpoint",
+    "mlhooks.training.descent": "Descent GradientStepper",
     "mlhooks.training.off_policy": "OffPolicyTrainer",
     "mlhooks.training.on_policy": "OnPolicyTrainer",
-    "mlhooks.training.optimizer": "ActorCriticOptimizer GradientStepper Optimizer TorchOptimizer",
+    "mlhooks.training.optimizer": "ActorCriticOptimizer Optimizer TorchOptimizer",
     "mlhooks.training.outcome": "RunOutcome",
     "mlhooks.training.policy": "ActorPolicy Policy",
     "mlhooks.training.q_policy": "QPolicy",

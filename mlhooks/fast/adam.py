@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -25,23 +27,56 @@ class FlatParameters:
     Attributes:
         data, grad: [size] values and gradients of all parameters.
         parameters: the parameters, each once.
+
+    Raises:
+        ValueError: a parameter is in another one already, which would lose it; `part` gives a piece of that.
     """
+
+    _by_memory: ClassVar[WeakValueDictionary[int, FlatParameters]] = WeakValueDictionary()
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.parameters = list(dict.fromkeys(p for p in parameters if p.requires_grad))
-        self.data = torch.cat([p.detach().reshape(-1) for p in self.parameters])
-        self.grad = torch.zeros_like(self.data)
-        self._views: list[tuple[nn.Parameter, Tensor]] = []  # each parameter and its part of the gradient
-        # on the CPU, numpy is faster than torch on the same memory
-        on_cpu = self.grad.device.type == "cpu" and self.grad.dtype is not torch.bfloat16
-        self._grad = self.grad.numpy() if on_cpu and not is_plain() else None
-        start = 0
-        for p in self.parameters:
-            stop = start + p.numel()
+        if any(self._holds(p) for p in self.parameters):
+            raise ValueError("parameters can be in one piece once: take a part of the FlatParameters that has them")
+        data = torch.cat([p.detach().reshape(-1) for p in self.parameters])
+        self._set(data, torch.zeros_like(data))
+        for p, (start, stop) in zip(self.parameters, self._places(), strict=True):
             p.data = self.data[start:stop].view_as(p)
             p.grad = self.grad[start:stop].view_as(p)
             self._views.append((p, p.grad))
-            start = stop
+        self._by_memory[data.untyped_storage().data_ptr()] = self
+
+    def _set(self, data: Tensor, grad: Tensor) -> None:
+        self.data, self.grad = data, grad
+        self._views: list[tuple[nn.Parameter, Tensor]] = []  # each parameter and its part of the gradient
+        # on the CPU, numpy is faster than torch on the same memory
+        on_cpu = grad.device.type == "cpu" and grad.dtype is not torch.bfloat16
+        self._grad = grad.numpy() if on_cpu and not is_plain() else None
+
+    def _places(self) -> Iterator[tuple[int, int]]:
+        return pairwise(accumulate((p.numel() for p in self.parameters), initial=0))
+
+    @classmethod
+    def _holds(cls, parameter: nn.Parameter) -> bool:
+        owner = cls._by_memory.get(parameter.untyped_storage().data_ptr())
+        return owner is not None and any(parameter is other for other in owner.parameters)
+
+    def part(self, modules: Iterable[nn.Module]) -> FlatParameters:
+        """Return the parameters of some modules alone, on the same memory.
+
+        Raises:
+            ValueError: they are not all here, or do not lie side by side.
+        """
+        wanted = dict.fromkeys(p for module in modules for p in module.parameters() if p.requires_grad)
+        places = [n for n, parameter in enumerate(self.parameters) if parameter in wanted]
+        if not places or len(places) < len(wanted) or places[-1] - places[0] != len(places) - 1:
+            raise ValueError("a part of flat parameters has parameters that are there, side by side")
+        bounds = list(self._places())
+        here, piece = slice(places[0], places[-1] + 1), slice(bounds[places[0]][0], bounds[places[-1]][1])
+        part = FlatParameters.__new__(FlatParameters)
+        part._set(self.data[piece], self.grad[piece])
+        part.parameters, part._views = self.parameters[here], self._views[here]
+        return part
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FlatParameters, (self.parameters,)  # in a copy, whose parameters have memory of their own

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from mlhooks.errors import CheckpointError, MlhooksError, NonFiniteError
 from mlhooks.fast.adam import Adam, FlatParameters
 from mlhooks.fast.mlp import may_do_more
 from mlhooks.fast.networks import ArrayArithmetic, LossScope, opted_in, replaces_methods
@@ -18,34 +17,12 @@ from mlhooks.nn.networks import Actor, Critic
 from mlhooks.nn.schedules import Schedule
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
-from mlhooks.training.optimizer_checks import (
-    NAMED,
-    check_gradient,
-    check_losses,
-    check_torch_optimizer,
-    gradient_of_tensors,
-    loss_on_arrays,
-)
+from mlhooks.training.descent import Descent, GradientStepper
+from mlhooks.training.optimizer_checks import check_losses, check_torch_optimizer, checked_update
 from mlhooks.training.policy import ActorPolicy, Policy
 
 CHUNK_ROWS, CHUNK_FEATURES = 2**14, 2**22
 """The most rows, and numbers in their features, whose values are estimated at once."""
-
-
-class GradientStepper(Protocol):
-    """The interface that a torch optimizer must have, as every `torch.optim.Optimizer` does."""
-
-    param_groups: list[dict[str, Any]]
-
-    def step(self) -> Any:
-        """Apply the gradients."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that `load_state_dict` needs."""
-        ...
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state."""
 
 
 class Optimizer(ABC):
@@ -112,16 +89,13 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
     def __init__(self, policy: Policy, settings: TrainerSettings) -> None:
         super().__init__(policy, settings)
         self.step = 0
-        parameters = settings.hyperparameters
-        self.max_grad_norm: float | None = getattr(parameters, "max_grad_norm", None)
-        self.learning_rate = Schedule(
-            parameters.learning_rate_schedule, parameters.learning_rate, 1e-10, settings.max_steps
-        )
-        self._torch_optimizer: GradientStepper | None = None
+        h = settings.hyperparameters
+        self.max_grad_norm: float | None = getattr(h, "max_grad_norm", None)
+        self.learning_rate = Schedule(h.learning_rate_schedule, h.learning_rate, 1e-10, settings.max_steps)
         self._flat: FlatParameters | None = None
-        arrays = type(self).array_arithmetic and type(policy).array_arithmetic
-        self._scope = LossScope(arrays=arrays)
-        self._checked = False  # whether the result of the first call of `loss` was checked
+        self._descent: Descent | None = None
+        self._scope = LossScope(arrays=type(self).array_arithmetic and type(policy).array_arithmetic)
+        self._checked = False  # It becomes true once the result of the first call of `loss` has been checked.
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -142,33 +116,53 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
         """
         return Adam(parameters, lr=self.learning_rate(0))
 
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the modules of policy and learner, by name."""
+        parts = self.policy.modules()
+        return parts | {f"optimizer.{name}" if name in parts else name: part for name, part in self.modules().items()}
+
     @property
     def flat(self) -> FlatParameters:
         """All trainable parameters of policy and learner, in one piece."""
         if self._flat is None:
-            modules = [*self.policy.modules().values(), *self.modules().values()]
-            self._flat = FlatParameters(p for module in modules for p in module.parameters())
+            parts, scope = self.parts().values(), self._scope
+            self._flat = FlatParameters(p for part in parts for p in part.parameters())
             self.policy.weights_changed()
-            self._scope.opted_in = opted_in(modules)
-            self._scope.arrays = self._scope.arrays and not (replaces_methods(self) or replaces_methods(self.policy))
-            self._scope.invalidate()
+            scope.opted_in = opted_in(parts)
+            scope.arrays = scope.arrays and not (replaces_methods(self) or replaces_methods(self.policy))
+            scope.invalidate()
         return self._flat
 
     @property
+    def descent(self) -> Descent:
+        """What takes the steps; it is made when it is first needed, after all networks exist."""
+        if self._descent is None:
+            self._descent = Descent(
+                self.parts(),
+                self.learning_rate(0),
+                max_grad_norm=self.max_grad_norm,
+                flat=self.flat,
+                create=self._create,
+                scope=self._scope,
+            )
+        return self._descent
+
+    def _create(self, parameters: FlatParameters) -> GradientStepper:
+        made = self.create_torch_optimizer(parameters)
+        check_torch_optimizer(self, made, parameters)
+        return made
+
+    @property
     def torch_optimizer(self) -> GradientStepper:
-        """The torch optimizer, made when it is first needed, after all networks exist."""
-        if self._torch_optimizer is None:
-            made = self.create_torch_optimizer(self.flat)
-            check_torch_optimizer(self, made)
-            self._torch_optimizer = made
-        return self._torch_optimizer
+        """The torch optimizer."""
+        return self.descent.torch_optimizer
 
     def set_step(self, step: int) -> None:
         """Advance the schedules, and look at the networks again."""
         self.step = step
         self._scope.invalidate()
-        for group in self.torch_optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
+        self.descent.set_learning_rate(self.learning_rate(step))
+        self.descent.when = f"step {step:,}"
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step of gradient descent on `loss`.
@@ -177,28 +171,19 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
             PluginError: `loss` returned something else than it must, or fails or has another gradient on arrays.
             NonFiniteError: as `gradients_ready`.
         """
-        wanted = None if self._checked or not self._scope.arrays else gradient_of_tensors(self, batch)
-        self.flat.zero()
-        with self._scope:
-            losses = self.loss(batch) if wanted is None else loss_on_arrays(self, batch)
         if not self._checked:
-            check_losses(self, losses)
+            losses = checked_update(self, batch)
             self._checked = True
-        try:
-            self._scope.backward(losses["loss"])
-            self.flat.collect()
-            found = {name: value.detach() for name, value in losses.items()}
-            if wanted is not None:
-                check_gradient(self, wanted)
-            self.gradients_ready(found)
-            self.flat.collect()
-            self.torch_optimizer.step()
-            return {name: value for name, value in found.items() if name != "loss"}
-        except MlhooksError:
-            raise
-        except Exception:
-            check_losses(self, losses)
-            raise
+            return losses
+        return self.descent.step(
+            lambda: self.loss(batch), gradients_ready=self._gradients_ready, check=partial(check_losses, self)
+        )
+
+    @property
+    def _gradients_ready(self) -> Callable[[dict[str, Tensor]], None] | None:
+        """The method `gradients_ready` where it does more than the base's."""
+        method = self.gradients_ready
+        return None if getattr(method, "__func__", None) is TorchOptimizer.gradients_ready else method
 
     def gradients_ready(self, losses: dict[str, Tensor]) -> None:
         """Check and clip the gradients, right before the step.
@@ -209,60 +194,19 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
         Raises:
             NonFiniteError: the loss or a gradient is NaN or infinite; nothing was changed.
         """
-        norm = self.flat.norm()
-        if not math.isfinite(norm) or not math.isfinite(losses["loss"].item()):
-            raise NonFiniteError(self._name_non_finite(losses, norm))
-        if self.max_grad_norm is not None and norm > self.max_grad_norm:
-            self.flat.scale(self.max_grad_norm / (norm + 1e-6))
-
-    def _name_non_finite(self, losses: dict[str, Tensor], norm: float) -> str:
-        values = {name: float(value) for name, value in losses.items()}
-        bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
-        if bad:
-            source = "the loss became NaN or infinite: " + ", ".join(bad)
-        else:
-            modules = {**self.policy.modules(), **self.modules()}
-            named = ((f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters())
-            source = _worst_gradients({name: p.grad for name, p in named if p.grad is not None}, norm)
-        return (
-            f"{source}, at step {self.step:,}. No parameter was changed by it. Try a lower learning_rate, set "
-            "hyperparameters.max_grad_norm, or normalize: true."
-        )
+        self.descent.check_and_clip(losses)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the torch optimizer's state."""
-        return {"torch_optimizer": self.torch_optimizer.state_dict()}
+        return {"torch_optimizer": self.descent.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the torch optimizer's state."""
-        if not _all_finite(state["torch_optimizer"]):
-            raise CheckpointError("the torch optimizer's state has values that are NaN or infinite.")
-        try:
-            self.torch_optimizer.load_state_dict(state["torch_optimizer"])
-        except (ValueError, KeyError) as error:
-            reason = f"it has no {error}" if isinstance(error, KeyError) else error
-            raise CheckpointError(
-                f"the torch optimizer's state does not fit {type(self.torch_optimizer).__name__}: {reason}."
-            ) from error
+        """Restore the torch optimizer's state.
 
-
-def _all_finite(state: Any) -> bool:
-    if isinstance(state, torch.Tensor):
-        return bool(torch.isfinite(state).all())
-    values = state.values() if isinstance(state, dict) else state if isinstance(state, list) else ()
-    return all(map(_all_finite, values))
-
-
-def _worst_gradients(gradients: Mapping[str, Tensor], norm: float) -> str:
-    """Name the gradients that are not finite, or the largest ones where only their norm is not finite."""
-    bad = [name for name, gradient in gradients.items() if not torch.isfinite(gradient).all()]
-    if bad:
-        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        return f"gradients became NaN or infinite in {', '.join(bad[:NAMED])}{more}"
-    largest = {name: float(gradient.abs().max()) for name, gradient in gradients.items() if gradient.numel()}
-    names = sorted(largest, key=lambda name: -largest[name])[:NAMED]
-    sizes = ", ".join(f"{largest[name]:.1e} in {name}" for name in names)
-    return f"the norm of the gradients is {norm}, because they are too large to be squared: up to {sizes}"
+        Raises:
+            CheckpointError: it is not of this torch optimizer, or not finite.
+        """
+        self.descent.load_state_dict(state["torch_optimizer"])
 
 
 class ActorCriticOptimizer(TorchOptimizer):

@@ -17,15 +17,15 @@ from mlhooks.fast.arrays import ArrayTensor
 from mlhooks.fast.networks import LossScope
 from mlhooks.fast.switch import is_plain
 from mlhooks.places import defined_at, in_brackets, raised_at
+from mlhooks.training.descent import NAMED
 
 if TYPE_CHECKING:
+    from mlhooks.fast.adam import FlatParameters
     from mlhooks.training.batch import Batch
     from mlhooks.training.optimizer import TorchOptimizer
 
 logger = logging.getLogger("mlhooks")
 TOLERANCE, ROUNDING = 1e-3, 1e-6
-NAMED = 3
-"""The number of parameters that an error names."""
 _LEAVE_ARRAYS = "Write the loss with operators and torch's functions, or set array_arithmetic = False on the class."
 
 
@@ -68,7 +68,30 @@ def _problem(losses: object) -> str | None:
     return None
 
 
-def gradient_of_tensors(optimizer: TorchOptimizer, batch: Batch) -> Tensor | None:
+def checked_update(optimizer: TorchOptimizer, batch: Batch) -> dict[str, Tensor]:
+    """Take the first step of an optimizer, and check what it did not have to show before.
+
+    Raises:
+        PluginError: `loss` returned something else than it must, or fails or has another gradient on arrays.
+        NonFiniteError: as `TorchOptimizer.gradients_ready`.
+    """
+    descent = optimizer.descent
+    wanted = _gradient_of_tensors(optimizer, batch) if descent.scope.arrays else None
+
+    def loss() -> dict[str, Tensor]:
+        losses = optimizer.loss(batch) if wanted is None else _loss_on_arrays(optimizer, batch)
+        check_losses(optimizer, losses)
+        return losses
+
+    def gradients_ready(losses: dict[str, Tensor]) -> None:
+        if wanted is not None:
+            _check_gradient(optimizer, wanted)
+        optimizer.gradients_ready(losses)
+
+    return descent.step(loss, gradients_ready=gradients_ready)
+
+
+def _gradient_of_tensors(optimizer: TorchOptimizer, batch: Batch) -> Tensor | None:
     """Return the gradient [parameters] of a loss whose class opts in to array arithmetic, computed without it.
 
     None where arrays take no part anyway, or the loss is not what it must be. Torch's random numbers are drawn again,
@@ -77,8 +100,7 @@ def gradient_of_tensors(optimizer: TorchOptimizer, batch: Batch) -> Tensor | Non
     if is_plain() or not optimizer.flat.data.is_cpu:
         return None
     state, scope = torch.get_rng_state(), LossScope()
-    modules = [*optimizer.policy.modules().values(), *optimizer.modules().values()]
-    buffers = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
+    buffers = [(buffer, buffer.clone()) for module in optimizer.parts().values() for buffer in module.buffers()]
     optimizer.flat.zero()
     try:
         with scope:
@@ -94,7 +116,7 @@ def gradient_of_tensors(optimizer: TorchOptimizer, batch: Batch) -> Tensor | Non
     return optimizer.flat.grad.clone()
 
 
-def loss_on_arrays(optimizer: TorchOptimizer, batch: Batch) -> dict[str, Tensor]:
+def _loss_on_arrays(optimizer: TorchOptimizer, batch: Batch) -> dict[str, Tensor]:
     """Compute a loss with array arithmetic that was just computed without it.
 
     Raises:
@@ -109,7 +131,7 @@ def loss_on_arrays(optimizer: TorchOptimizer, batch: Batch) -> dict[str, Tensor]
         ) from error
 
 
-def check_gradient(optimizer: TorchOptimizer, wanted: Tensor) -> None:
+def _check_gradient(optimizer: TorchOptimizer, wanted: Tensor) -> None:
     """Refuse array arithmetic that gives a loss another gradient than tensors do.
 
     Raises:
@@ -118,8 +140,7 @@ def check_gradient(optimizer: TorchOptimizer, wanted: Tensor) -> None:
     flat, size = optimizer.flat, float(wanted.abs().max())
     if not math.isfinite(size):
         return
-    modules = {**optimizer.policy.modules(), **optimizer.modules()}
-    names = {id(p): f"{m}.{n}" for m, module in modules.items() for n, p in module.named_parameters()}
+    names = {id(p): f"{m}.{n}" for m, module in optimizer.parts().items() for n, p in module.named_parameters()}
     sizes = [parameter.numel() for parameter in flat.parameters]
     parts = zip(flat.parameters, flat.grad.split(sizes), wanted.split(sizes), strict=True)
     differing = [names[id(p)] for p, found, right in parts if not _is_close(found, right, size)]
@@ -137,7 +158,7 @@ def _is_close(found: Tensor, right: Tensor, size: float) -> bool:
     return torch.allclose(found, right, TOLERANCE, TOLERANCE * float(right.abs().max()) + ROUNDING * size)
 
 
-def check_torch_optimizer(optimizer: TorchOptimizer, made: Any) -> None:
+def check_torch_optimizer(optimizer: TorchOptimizer, made: Any, parameters: FlatParameters) -> None:
     """Refuse what is no torch optimizer, and warn where it leaves out trainable parameters.
 
     Raises:
@@ -156,9 +177,10 @@ def check_torch_optimizer(optimizer: TorchOptimizer, made: Any) -> None:
     if not all("params" in group for group in groups):
         return  # such an optimizer keeps its parameters elsewhere, so none can be missed
     given = {id(p) for group in groups for p in group["params"]}
-    learned = {id(p) for p in optimizer.flat.parameters} - given
-    modules = {**optimizer.policy.modules(), **optimizer.modules()}
-    left_out = [name for name, module in modules.items() if any(id(p) in learned for p in module.parameters())]
+    learned = {id(p) for p in parameters} - given
+    left_out = [
+        name for name, module in optimizer.parts().items() if any(id(p) in learned for p in module.parameters())
+    ]
     if left_out:
         logger.warning(
             "%s leaves out parameters of the modules %s, which will not be learned. Give it all of "

@@ -12,6 +12,7 @@ from tests.testing.mutants.patch import Patch
 
 PPO = "builtin_plugins.ppo"
 OPTIMIZER = "mlhooks.training.optimizer:TorchOptimizer"
+DESCENT = "mlhooks.training.descent:Descent"
 TRAINER = "mlhooks.training.trainer:Trainer"
 
 
@@ -140,9 +141,9 @@ def learning_rate_schedule_ignored(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_gradient_norm_is_clipped")
 def gradient_not_clipped(patch: Patch) -> None:
-    patch.drop(f"{OPTIMIZER}.gradients_ready", "self.flat.scale(self.max_grad_norm / (norm + 1e-6))")
+    patch.drop(f"{DESCENT}.check_and_clip", "self.flat.scale(self.max_grad_norm / (norm + 1e-6))")
 
 
 @mutant("ppo", caught_by="test_gradients_do_not_pile_up")
 def gradients_pile_up(patch: Patch) -> None:
-    patch.drop(f"{OPTIMIZER}.update", "self.flat.zero()")
+    patch.drop(f"{DESCENT}.step", "self.flat.zero()")
