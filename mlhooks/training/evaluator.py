@@ -201,8 +201,8 @@ class _Side:
         """Take in what the environment shows, and decide for the agents that ask."""
         slots = self._maps.setdefault(behavior_id, SlotMap(self._pool))
         ended = slots.find(terminals.agent_id)
-        check_values(self.trainer, worker_id, terminals, terminals.group_id, terminals.interrupted)
-        check_values(self.trainer, worker_id, decisions, decisions.group_id)
+        check_values(self.trainer.acting, worker_id, terminals, terminals.group_id, terminals.interrupted)
+        check_values(self.trainer.acting, worker_id, decisions, decisions.group_id)
         where = slots.slots(decisions.agent_id) if len(decisions) else ended[:0]
         self._episodes.reserve(self._pool.size)
         if len(terminals):

@@ -31,8 +31,14 @@ class OffPolicyTrainer(Trainer):
     runs with the same seed differ.
     """
 
-    store: ReplayBuffer
     store_type = ReplayBuffer
+
+    @property
+    def store(self) -> ReplayBuffer:
+        """The replay buffer."""
+        store = self.acting.store
+        assert isinstance(store, ReplayBuffer)
+        return store
 
     @classmethod
     def store_rows(cls, settings: TrainerSettings) -> int:
@@ -82,7 +88,7 @@ class OffPolicyTrainer(Trainer):
             self._round = self._thread.submit(self._learn, list(batches))
         else:
             finished = self._learn(batches)
-            self.policy.weights_changed()
+            self.weights_changed()
         self.updates += count
         return self.report(finished) if finished else None
 
@@ -99,7 +105,7 @@ class OffPolicyTrainer(Trainer):
         if self._round is not None:
             running, self._round = self._round, None
             self._unreported += running.result()
-            self.policy.weights_changed()
+            self.weights_changed()
         reported, self._unreported = self._unreported, []
         return reported
 

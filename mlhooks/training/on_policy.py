@@ -74,7 +74,7 @@ class OnPolicyTrainer(Trainer):
             for minibatch in batch.minibatches(size, self.rng)
         ]
         reported += [signal.update(batch) for signal in self.reward_signals]
-        self.policy.weights_changed()
+        self.weights_changed()
         self.store.keep_open()
         self.updates += 1
         return self.report(reported)

@@ -12,18 +12,18 @@ from mlhooks.errors import NonFiniteError
 from mlhooks.fast.switch import kernel
 
 if TYPE_CHECKING:
-    from mlhooks.training.trainer import Trainer
+    from mlhooks.training.acting import ActingHalf
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 Steps: TypeAlias = DecisionSteps | TerminalSteps
 
 
-def check_values(trainer: Trainer, worker: int, steps: Steps, *more: np.ndarray) -> None:
+def check_values(half: ActingHalf, worker: int, steps: Steps, *more: np.ndarray) -> None:
     """Refuse numbers that nothing can be learned from, and too few of them, which numpy would repeat.
 
     Args:
-        trainer: the learner of the behavior.
+        half: what acts for the behavior.
         worker: the index of the worker that sent the steps.
         steps: what it sent.
         more: further columns of the steps, each with an entry for every agent.
@@ -36,11 +36,11 @@ def check_values(trainer: Trainer, worker: int, steps: Steps, *more: np.ndarray)
     if set(map(len, (*columns, *more))) != {len(steps)}:
         raise ValueError("there are not as many agents as observations, rewards and other values")
     if not all_finite(columns):
-        _refuse_not_finite(trainer, worker, steps, columns)
-    if trainer.settings.network_settings.normalize:
+        _refuse_not_finite(half, worker, steps, columns)
+    if half.settings.network_settings.normalize:
         for index, obs in enumerate(steps.obs):
             if obs.ndim == 2 and not np.vdot(obs, obs) <= FLOAT32_MAX:
-                _refuse_huge(trainer, worker, steps, index)
+                _refuse_huge(half, worker, steps, index)
 
 
 @kernel("experience")
@@ -49,32 +49,32 @@ def all_finite(columns: Sequence[np.ndarray]) -> bool:
     return all(values.dtype == np.uint8 or bool(np.isfinite(values).all()) for values in columns)
 
 
-def _refuse_not_finite(trainer: Trainer, worker: int, steps: Steps, columns: Sequence[np.ndarray]) -> None:
+def _refuse_not_finite(half: ActingHalf, worker: int, steps: Steps, columns: Sequence[np.ndarray]) -> None:
     for index, values in enumerate(columns):
         if values.dtype == np.uint8 or (finite := np.isfinite(values)).all():
             continue
         bad = ~finite.reshape(len(values), -1).all(axis=1)
-        names = [_observation(trainer, i) for i in range(len(steps.obs))]
+        names = [_observation(half, i) for i in range(len(steps.obs))]
         raise NonFiniteError(
-            f"Behavior {trainer.behavior_name!r}: the {[*names, 'reward', 'group reward'][index]} of agents "
-            f"{steps.agent_id[bad][:5].tolist()} in worker {worker} is NaN or infinite, at step {trainer.step:,}. "
+            f"Behavior {half.behavior_name!r}: the {[*names, 'reward', 'group reward'][index]} of agents "
+            f"{steps.agent_id[bad][:5].tolist()} in worker {worker} is NaN or infinite, at step {half.step:,}. "
             "The environment sent it; nothing was learned from it."
         )
 
 
-def _refuse_huge(trainer: Trainer, worker: int, steps: Steps, index: int) -> None:
+def _refuse_huge(half: ActingHalf, worker: int, steps: Steps, index: int) -> None:
     obs = steps.obs[index]
     where = np.argwhere(np.square(obs, dtype=np.float64) > FLOAT32_MAX)
     if not len(where):
         return
     agent, number = where[0]
     raise NonFiniteError(
-        f"Behavior {trainer.behavior_name!r}: number {number} of {_observation(trainer, index)} of agent "
-        f"{steps.agent_id[agent]} in worker {worker} is {obs[agent, number]:g}, at step {trainer.step:,}. "
+        f"Behavior {half.behavior_name!r}: number {number} of {_observation(half, index)} of agent "
+        f"{steps.agent_id[agent]} in worker {worker} is {obs[agent, number]:g}, at step {half.step:,}. "
         "`normalize: true` squares numbers, and beside this one's square those of all others would be lost. Let "
         "the environment clip or scale it; nothing was learned from it."
     )
 
 
-def _observation(trainer: Trainer, index: int) -> str:
-    return f"observation {index} ({trainer.behavior_spec.observation_specs[index].name or 'unnamed'})"
+def _observation(half: ActingHalf, index: int) -> str:
+    return f"observation {index} ({half.behavior_spec.observation_specs[index].name or 'unnamed'})"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlhooks.training.trainer import LENGTH_KEY, REWARD_KEY, Trainer
+from mlhooks.training.acting import LENGTH_KEY, REWARD_KEY
+from mlhooks.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from mlhooks.training.run import Run

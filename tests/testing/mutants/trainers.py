@@ -14,6 +14,7 @@ PPO = "builtin_plugins.ppo"
 OPTIMIZER = "mlhooks.training.optimizer:TorchOptimizer"
 DESCENT = "mlhooks.training.descent:Descent"
 TRAINER = "mlhooks.training.trainer:Trainer"
+ACTING = "mlhooks.training.acting:ActingHalf"
 
 
 @mutant("ppo", caught_by="test_settings_refuse_typos")
@@ -129,7 +130,7 @@ def step_not_in_the_state(patch: Patch) -> None:
 @mutant("ppo", caught_by="test_episodes_are_reported_as_they_were")
 def episode_returns_dropped(patch: Patch) -> None:
     patch.drop(
-        f"{TRAINER}._end_episodes",
+        f"{ACTING}._end_episodes",
         "self.stats.add_stats(REWARD_KEY, returns, StatsAggregationMethod.HISTOGRAM)",
     )
 

@@ -1,0 +1,231 @@
+"""The acting half of a trainer: from what environments send to rows of experience, and from waiting rows to actions.
+
+It meets the learning half in two messages. Experience goes one way: the rows of the store, with the number of steps
+that they are. Weights come the other way, with a version. In one process both are plain calls, and both halves have
+the same policy; elsewhere a half has a copy of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
+from torch import nn
+
+from mlhooks.envs.pixels import to_floats
+from mlhooks.envs.slots import SlotMap, SlotPool
+from mlhooks.errors import ContractBroken
+from mlhooks.fast.actions import action_tuple
+from mlhooks.settings import TrainerSettings
+from mlhooks.stats import StatsAggregationMethod, StatsReporter
+from mlhooks.training.episodes import Episodes
+from mlhooks.training.part_checks import check_actions
+from mlhooks.training.policy import Policy
+from mlhooks.training.silent_agents import SilentAgents
+from mlhooks.training.state_checks import whole
+from mlhooks.training.step_checks import check_values
+from mlhooks.training.store import ExperienceStore
+
+REWARD_KEY = "Environment/Cumulative Reward"
+LENGTH_KEY = "Environment/Episode Length"
+
+
+class Weights(NamedTuple):
+    """What a learning half sends an acting half.
+
+    Attributes:
+        version: the number of updates that led to them.
+        modules: the modules of the policy, by name, its normalizer among them.
+    """
+
+    version: int
+    modules: Mapping[str, nn.Module]
+
+
+class ActingHalf:
+    """Takes in the steps of environments, and decides for the agents of one behavior.
+
+    Args:
+        behavior_spec: the behavior's observations and actions.
+        settings: the behavior's settings.
+        policy: decides for the agents.
+        store: keeps what they see and do.
+        stats: gets the returns and lengths of episodes.
+
+    Attributes:
+        behavior_name, behavior_spec, settings, policy, store, stats: what it was made with.
+        episodes: returns and lengths of the episodes that agents are in; pool: the slots of these agents.
+        step: agent steps so far, that is, rows that became complete while the trainer learned.
+        version: that of the weights by which the policy decides.
+    """
+
+    def __init__(
+        self,
+        behavior_spec: BehaviorSpec,
+        settings: TrainerSettings,
+        policy: Policy,
+        store: ExperienceStore,
+        stats: StatsReporter,
+    ) -> None:
+        self.behavior_name, self.behavior_spec, self.settings = policy.behavior_name, behavior_spec, settings
+        self.policy, self.store, self.stats = policy, store, stats
+        self.episodes, self.pool = Episodes(), SlotPool()
+        self.step = self.version = 0
+        self._maps: dict[tuple[int, str], SlotMap] = {}
+        self._waiting: list[tuple[int, str, int]] = []
+        self._acted = False  # It becomes true once the policy's first actions have been checked.
+        self._silent_agents = SilentAgents()
+
+    def observe(self, worker: int, behavior_id: str, decisions: DecisionSteps, terminals: TerminalSteps) -> int:
+        """Take in what one worker's environment sent for the agents of one behavior id.
+
+        Returns:
+            The number of rows that became complete.
+
+        Raises:
+            NonFiniteError: an observation or reward is NaN or infinite, or too large to be normalized.
+            ContractBroken: agents appear again and again and are never heard of again.
+            ValueError: an agent decides or ends twice, or there are more of one thing than of another.
+
+        Whatever is raised, nothing of the step was stored.
+        """
+        check_values(self, worker, decisions, decisions.group_id)
+        slots = self._maps.get((worker, behavior_id))
+        if slots is None:
+            slots = self._maps[worker, behavior_id] = SlotMap(self.pool)
+        store, ended, where = self.store, None, None
+        before = store.complete
+        if len(terminals):
+            check_values(self, worker, terminals, terminals.group_id, terminals.interrupted)
+            ended = slots.find(terminals.agent_id)
+        if agents := len(decisions):
+            where = slots.slots(decisions.agent_id)
+            if self.pool.size > len(store.open_row):
+                self._make_room(worker, behavior_id, slots)
+        if ended is not None:
+            self._end_episodes(ended, terminals)
+        if where is not None:
+            self.episodes.decided(where, decisions.reward)
+            store.open_rows(where, decisions)
+            self._waiting.append((worker, behavior_id, agents))
+        if ended is not None and self.pool.size:  # who did not begin a new episode at once is gone
+            gone = store.open_row[ended] < 0
+            if np.count_nonzero(gone):
+                slots.release(terminals.agent_id[gone & (ended >= 0)])
+        return store.complete - before
+
+    def _make_room(self, worker: int, behavior_id: str, slots: SlotMap) -> None:
+        """Make room for agents that appear for the first time."""
+        self.store.reserve(self.pool.size)
+        self.episodes.reserve(self.pool.size)
+        if slots.vanishing:
+            raise ContractBroken(
+                f"Behavior {behavior_id!r}: {slots.newcomers:,} agents of worker {worker} have appeared one after the "
+                "other without any of them being heard of again: each step has new agent ids, and the agents before "
+                "never end. An agent keeps its id until it ends, in a terminal step."
+            )
+        self._silent_agents.look_at(self.store, behavior_id)
+
+    def _end_episodes(self, slots: np.ndarray, terminals: TerminalSteps) -> None:
+        """Take in the ends of agents' episodes; their slots are -1 for those that never decided."""
+        self.store.end_episodes(slots, terminals)
+        rewards, known = terminals.reward, slots >= 0
+        if np.count_nonzero(known) < len(slots):
+            rewards, slots = rewards[known], slots[known]
+        returns, lengths = self.episodes.ended(slots, rewards)
+        self.stats.add_stats(REWARD_KEY, returns, StatsAggregationMethod.HISTOGRAM)
+        self.stats.add_stats(LENGTH_KEY, lengths)
+        self.stats.add_stats("Policy/Extrinsic Reward", returns)
+
+    def act(self, rng: np.random.Generator) -> Iterator[tuple[int, str, ActionTuple]]:
+        """Decide for all agents that wait, in one batch; yields each worker's and behavior id's actions."""
+        store = self.store
+        rows = slice(store.waiting, store.size)
+        if rows.start == rows.stop:
+            return
+        mask = store.mask[rows] if store.masked else None
+        seen = [obs[rows] for obs in store.obs]
+        if not self.policy.reads_bytes:
+            seen = [to_floats(obs) for obs in seen]
+        actions = self.policy.act(seen, mask, rng)
+        if not self._acted:
+            check_actions(self.policy, actions, rows.stop - rows.start)
+            self._acted = True
+        try:
+            store.set_actions(actions)
+            sent = self.policy.action_tuple(actions)
+        except Exception:
+            check_actions(self.policy, actions, rows.stop - rows.start)
+            raise
+        if len(self._waiting) == 1:
+            yield (*self._waiting[0][:2], sent)
+        else:
+            start = 0
+            for worker, behavior_id, agents in self._waiting:
+                part = slice(start, start + agents)
+                yield worker, behavior_id, action_tuple(sent.continuous[part], sent.discrete[part])
+                start += agents
+        self._waiting.clear()
+
+    def discard(self) -> None:
+        """Let go of complete rows that nothing will be learned from, when there are many."""
+        if self.store.complete >= self.store.rows:
+            self.store.keep_open()
+
+    def environments_restarted(self) -> None:
+        """Interrupt the episodes that agents are in, because all environments begin new ones."""
+        self.store.interrupt_open()
+        self.episodes.abandon()
+        self.pool, self._maps = SlotPool(), {}
+        self._waiting.clear()
+
+    def worker_failed(self, worker: int) -> None:
+        """Drop whole what a failed worker's agents were in the middle of, and forget these agents.
+
+        Steps that were counted stay counted.
+        """
+        for key in [key for key in self._maps if key[0] == worker]:
+            slots = self._maps.pop(key).all()
+            self.store.drop_trajectories(slots)
+            self.episodes.abandon(slots)
+            self.pool.give_back(slots.tolist())
+        self._waiting = [waiting for waiting in self._waiting if waiting[0] != worker]
+
+    def take(self, weights: Weights) -> None:
+        """Decide by these weights from now on: those of the same modules, or copies of others'."""
+        own = self.policy.modules()
+        for name, module in weights.modules.items():
+            if own[name] is not module:
+                own[name].load_state_dict(module.state_dict())
+        self.policy.weights_changed()
+        self.version = weights.version
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resume needs, besides what the environments hold and the weights."""
+        return {
+            "step": self.step,
+            "store": self.store.state_dict(),
+            "episodes": self.episodes.state_dict(),
+            "pool": self.pool.state_dict(),
+            "waiting": [list(entry) for entry in self._waiting],
+            "slots": [[worker, name, slots.state_dict()] for (worker, name), slots in self._maps.items()],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned.
+
+        Raises:
+            ValueError: its parts contradict each other.
+        """
+        self.step = whole(state["step"], "step")
+        for name in ("store", "pool", "episodes"):
+            getattr(self, name).load_state_dict(state[name])
+        whole(self.pool.size, "the number of slots", 0, min(len(self.store.open_row), self.episodes.room))
+        self._waiting = [(worker, name, whole(agents, "agents that wait")) for worker, name, agents in state["waiting"]]
+        if sum(agents for _, _, agents in self._waiting) != self.store.size - self.store.waiting:
+            raise ValueError("the agents that wait for a decision are not those of the rows that wait for an action")
+        for worker, name, slots in state["slots"]:
+            self._maps[worker, name] = SlotMap(self.pool)
+            self._maps[worker, name].load_state_dict(slots)
