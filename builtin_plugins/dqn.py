@@ -11,6 +11,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from mlagents_envs.base_env import ActionTuple
 from torch import Tensor, nn
@@ -83,7 +84,7 @@ class DQNOptimizer(TorchOptimizer):
             parts = [(values, scores)] if len(branches) == 1 else [(values[:, c], scores[:, c]) for c in branches]
             best = [v.gather(1, s.argmax(1, keepdim=True)).squeeze(1) if self.double_q else s.amax(1) for v, s in parts]
             following = best[0] if len(best) == 1 else torch.stack(best, 1).mean(1)
-            return following * batch.discounts + batch.rewards
+            return following * batch.discounts[:, 0] + batch.signal_rewards.sum(1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the error of the values of the actions that were taken."""
@@ -135,6 +136,12 @@ class DQNTrainer(OffPolicyTrainer):
         assert isinstance(h, DQNSettings)
         steps = h.exploration_steps or self.settings.max_steps
         self.epsilon = Schedule(h.exploration_schedule, h.exploration_initial_eps, h.exploration_final_eps, steps)
+
+    @property
+    def gammas(self) -> np.ndarray:
+        """The hyperparameter `gamma`, for all reward signals."""
+        assert isinstance(self.hyperparameters, DQNSettings)
+        return np.full(len(self.reward_signals), self.hyperparameters.gamma)
 
     def act(self) -> Iterator[tuple[int, str, ActionTuple]]:
         """Decide for all agents that wait, with this step's epsilon."""

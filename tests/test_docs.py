@@ -172,6 +172,15 @@ def test_another_network(reader, capfd):
     assert "5 episodes: mean reward" in out
 
 
+def test_reward_signal(reader):
+    for block in section("A reward signal"):
+        reader.follow(block)
+    text = Path("results/ppo/stats.jsonl").read_text(encoding="utf-8")
+    assert '"Policy/Novelty Value Estimate"' in text
+    shares = [float(share) for share in re.findall(r'"Policy/Places Seen": (?:\{[^}]*"mean": )?([\d.]+)', text)]
+    assert 0.4 < shares[-1] <= 1.0  # an episode ends at two of the twenty places
+
+
 def test_plugins_of_a_configuration(reader, capfd):
     for block in section("Plugins of a configuration"):
         reader.follow(block)
@@ -196,7 +205,7 @@ def test_package(reader, validated):
 def test_every_snippet_is_executed():
     tested = [
         *("A statistics writer", "A trainer in four steps", "Another optimizer for PPO", "Another network"),
-        *("An environment", "Plugins of a configuration", "A package"),
+        *("A reward signal", "An environment", "Plugins of a configuration", "A package"),
     ]
     assert [block for title in tested for block in section(title)] == list(blocks(PAGE))
     assert {block.language for block in blocks(PAGE)} <= {"python", "yaml", "bash", "toml", "text"}

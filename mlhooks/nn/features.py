@@ -107,13 +107,22 @@ class FeatureInput(nn.Module):
         self.layout = layout
         self.normalizer = Normalizer(layout.vectors) if normalize and layout.vectors else None
         self.keeps_bytes = False
-        self._given = len(layout.order) == 1 and not layout.images and self.normalizer is None
+        self._given = len(layout.order) == 1 and not layout.images
 
     def features(self, obs: Sequence[np.ndarray]) -> np.ndarray:
         """Return features [rows, size] of observations [rows, ...], normalized where the settings ask for it.
 
+        They are `normalize(raw(obs))`.
+        """
+        raw = self.raw(obs)
+        # Where there are images beside the vectors, all were just copied into one array, which may be written to.
+        return self._normalized(raw, into=raw if self.layout.images else None)
+
+    def raw(self, obs: Sequence[np.ndarray]) -> np.ndarray:
+        """Return observations [rows, ...] as features [rows, size] that are not normalized.
+
         They are float32, images in [0, 1]; or uint8 where images stay bytes. They are a view where there is one
-        observation only and it is neither normalized nor scaled; of an image, where its channels are last in memory, as
+        observation only and it is not scaled; of an image, where its channels are last in memory, as
         `ExperienceStore` keeps them.
         """
         if self._given:
@@ -123,9 +132,22 @@ class FeatureInput(nn.Module):
         vectors = parts[: len(parts) - len(images)]
         if self.keeps_bytes and not vectors and all(image.dtype == np.uint8 for image in images):
             return _joined(images)
-        if self.normalizer is not None:
-            vectors = [self.normalizer.normalize(_joined(vectors))]
         return np.asarray(_joined([*vectors, *map(to_floats, images)]), np.float32)
+
+    def normalize(self, raw: np.ndarray) -> np.ndarray:
+        """Return raw features [rows, size] with the vectors among them normalized; the same array where none are."""
+        return self._normalized(raw)
+
+    def _normalized(self, raw: np.ndarray, into: np.ndarray | None = None) -> np.ndarray:
+        if self.normalizer is None:
+            return raw
+        vectors = slice(0, self.layout.vectors)
+        normalized = self.normalizer.normalize(raw[:, vectors])
+        if not self.layout.images:
+            return normalized
+        features = raw.copy() if into is None else into
+        features[:, vectors] = normalized
+        return features
 
     def update(self, obs: Sequence[np.ndarray]) -> None:
         """Add observations to the normalizer's statistics."""

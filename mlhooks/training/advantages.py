@@ -8,13 +8,19 @@ from mlhooks.fast.switch import kernel
 from mlhooks.training.store import End, ExperienceStore
 
 
-def next_values(store: ExperienceStore, values: np.ndarray, final_values: np.ndarray) -> np.ndarray:
-    """Return the value that follows each row: its successor's, the final observation's where interrupted, 0 at an end.
+def next_values(
+    store: ExperienceStore, values: np.ndarray, final_values: np.ndarray, ignores_ends: np.ndarray
+) -> np.ndarray:
+    """Return the value that follows each row.
+
+    It is that of its successor; that of the final observation where the episode was interrupted; and at the end of an
+    episode that of the final observation for reward signals that ignore ends, 0 for the others.
 
     Args:
         store: the rows.
         values: [rows, signals], of all rows in use.
-        final_values: [finals, signals], of the final observations; may be empty where nothing is interrupted.
+        final_values: [finals, signals], of the final observations; may be empty where `needs_finals` is False.
+        ignores_ends: [signals], whether each reward signal ignores the ends of episodes.
 
     Returns:
         [rows, signals]; 0 for open rows.
@@ -24,7 +30,19 @@ def next_values(store: ExperienceStore, values: np.ndarray, final_values: np.nda
     following = padded[store.successor[:n]]
     interrupted = np.flatnonzero(store.end[:n] == End.INTERRUPTED)
     following[interrupted] = final_values[store.final[interrupted]]
+    if np.count_nonzero(ignores_ends):
+        terminal = np.flatnonzero(store.end[:n] == End.TERMINAL)
+        following[terminal] = np.where(ignores_ends, final_values[store.final[terminal]], 0.0)
     return following
+
+
+def needs_finals(store: ExperienceStore, ignores_ends: np.ndarray) -> bool:
+    """Return whether `next_values` looks at the values of final observations."""
+    ends = store.end[: store.size]
+    ended = ends == End.INTERRUPTED
+    if np.count_nonzero(ignores_ends):
+        ended |= ends == End.TERMINAL
+    return bool(np.count_nonzero(ended))
 
 
 @kernel("experience")

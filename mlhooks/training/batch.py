@@ -24,14 +24,23 @@ class Batch:
     Attributes:
         features: [rows, features] float32, normalized where the settings ask for it; or uint8, images alone, where all
             that reads them takes bytes.
+        obs: as `features`, but not normalized; the very same tensor where the policy does not normalize. It is there
+            where a reward signal's `reads` names it.
+        next_obs: as `obs`, of what followed each row one step later, be it a final observation; where it is read.
+        ended: [rows], True where the row was the last of its episode, terminal or interrupted; where `obs` or
+            `next_obs` are read.
         mask: [rows, sum of branch sizes], True where an action was forbidden; None where nothing was.
         continuous: [rows, continuous] samples before clipping; discrete: [rows, branches] int64.
         log_probs: [rows], joint log-probabilities under the policy that acted.
         rewards, group_rewards: [rows], the environment's own; group rewards are None where there never were any.
+        groupmate_rewards: [rows], the sum of what the other members of the agent's group got at the same step.
+        memory, critic_memory: [rows, size], the memory of actor and critic before each row.
         values, returns: [rows, signals], estimates before the update and their targets.
         advantages: [rows], over all reward signals.
         next_features, next_mask: what follows, off-policy; as `features` and `mask`.
-        discounts: [rows], factor on the value of what follows; 0 where the episode ended.
+        signal_rewards: [rows, signals], off-policy: what each reward signal gave, over n steps their discounted sum.
+        discounts: [rows, signals], factor on the value of what follows; 0 where the episode ended, but for signals that
+            ignore ends.
         loss_mask: [rows], True where a row counts; None where all do.
     """
 
@@ -39,14 +48,21 @@ class Batch:
     continuous: Tensor
     discrete: Tensor
     mask: Tensor | None = None
+    obs: Tensor = ABSENT
+    next_obs: Tensor = ABSENT
+    ended: Tensor = ABSENT
     log_probs: Tensor = ABSENT
     rewards: Tensor = ABSENT
     group_rewards: Tensor | None = None
+    groupmate_rewards: Tensor | None = None
+    memory: Tensor = ABSENT
+    critic_memory: Tensor = ABSENT
     values: Tensor = ABSENT
     returns: Tensor = ABSENT
     advantages: Tensor = ABSENT
     next_features: Tensor = ABSENT
     next_mask: Tensor | None = None
+    signal_rewards: Tensor = ABSENT
     discounts: Tensor = ABSENT
     loss_mask: Tensor | None = None
 
@@ -61,13 +77,18 @@ class Batch:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with a function applied to every column."""
-        return Batch(**{name: function(column) for name, column in self._columns()})
+        return self._alike({name: function(column) for name, column in self._columns()})
 
     def _columns(self) -> Iterator[tuple[str, Tensor]]:
+        """Names and tensors of the columns; raw observations are left out where they are the features."""
         for name in COLUMNS:
             column = getattr(self, name)
-            if column is not None:
+            if column is not None and (name != "obs" or column is not self.features):
                 yield name, column
+
+    def _alike(self, columns: dict[str, Tensor]) -> Batch:
+        """Return a batch with other tensors in the place of what `_columns` yields."""
+        return Batch(**columns) if self.obs is not self.features else Batch(**columns, obs=columns["features"])
 
     def mean(self, x: Tensor) -> Tensor:
         """Return the mean of [rows] or [rows, n] over the rows that count."""
@@ -100,11 +121,11 @@ class Batch:
         else:
             names, columns = zip(*shuffled._columns(), strict=True)
             for parts in zip(*(column.split(sizes) for column in columns), strict=True):
-                yield Batch(**dict(zip(names, parts, strict=True)))
+                yield self._alike(dict(zip(names, parts, strict=True)))
 
     def _take(self, rows: Tensor) -> Batch:
         names, columns = zip(*self._columns(), strict=True)
-        return Batch(**dict(zip(names, rows_of(columns, rows), strict=True)))
+        return self._alike(dict(zip(names, rows_of(columns, rows), strict=True)))
 
 
 @kernel("updates")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mlhooks.settings import OffPolicyHyperparameters, TrainerSettings
 from mlhooks.training.batch import Batch
 from mlhooks.training.replay import ReplayBuffer
+from mlhooks.training.reward_signals import all_read, ignoring_ends
 from mlhooks.training.state_checks import number, whole
 from mlhooks.training.store import take
 from mlhooks.training.trainer import Trainer
@@ -50,7 +51,9 @@ class OffPolicyTrainer(Trainer):
         super().__init__(**arguments)
         assert isinstance(self.settings.hyperparameters, OffPolicyHyperparameters)
         self.hyperparameters = self.settings.hyperparameters
-        self._powers = (self.gamma ** np.arange(self.n_step + 1)).astype(np.float32)  # of the discount factor
+        self._powers = (self.gammas ** np.arange(self.n_step + 1)[:, None]).astype(np.float32)  # [n + 1, signals]
+        self._ignores_ends = ignoring_ends(self.reward_signals)
+        self._reads = all_read(self.reward_signals)
         self._thread: ThreadPoolExecutor | None = None
         self._round: Future[list[dict[str, Tensor]]] | None = None  # the updates that run now
         self._unreported: list[dict[str, Tensor]] = []
@@ -63,9 +66,9 @@ class OffPolicyTrainer(Trainer):
         return int(getattr(self.hyperparameters, "n_step", 1))
 
     @property
-    def gamma(self) -> float:
-        """The discount factor: the hyperparameter of that name, or else the first reward signal's."""
-        return float(getattr(self.hyperparameters, "gamma", self.reward_signals[0].gamma))
+    def gammas(self) -> np.ndarray:
+        """The discount factor of each reward signal: [signals]."""
+        return np.array([signal.gamma for signal in self.reward_signals])
 
     def ready_to_update(self) -> bool:
         """Return whether an update is due."""
@@ -126,30 +129,25 @@ class OffPolicyTrainer(Trainer):
         self.policy.inputs.update([obs[new] for obs in store.obs])
 
     def sample(self, size: int) -> Batch:
-        """Return a minibatch of n-step transitions, the discounted rewards of all signals summed into `rewards`."""
+        """Return a minibatch of n-step transitions with the discounted sums of each signal's rewards."""
         store = self.store
         rows = store.draw(size, self.rng)
-        path = store.transitions(rows, self._powers)
-        next_obs = store.obs_at(path.next_rows)
-        if path.finals is not None:
-            cut = path.finals >= 0
-            for obs, final in zip(next_obs, store.final_obs, strict=True):
-                obs[cut] = final[path.finals[cut]]
-        next_mask = None
+        path = store.transitions(rows, self._powers, self._ignores_ends)
+        reads_next = "next_obs" in self._reads and path.steps.shape[1] == 1
+        next_obs = store.obs_at(path.next_rows, store.final[rows] if reads_next else path.finals)
+        following = {"next_features": self.policy.features(next_obs), "discounts": self.tensor(path.discounts)}
+        if reads_next:
+            following["next_obs"] = self.policy.raw_features(next_obs, following["next_features"])
         if store.masked:
             next_mask = store.mask[path.next_rows]
-            next_mask[path.next_rows < 0] = False
-        batch = self._batch(
-            rows,
-            next_features=self.policy.features(next_obs),
-            next_mask=None if next_mask is None else self.tensor(next_mask),
-            discounts=self.tensor(path.discounts),
-        )
-        rewards = self._returns(batch if path.steps.shape[1] == 1 else self._batch(path.steps.ravel()), path.steps)
-        return batch if rewards is batch.rewards else replace(batch, rewards=rewards)
+            next_mask[path.ended] = False
+            following["next_mask"] = self.tensor(next_mask)
+        columns = self._columns(rows, following)
+        passed = columns if path.steps.shape[1] == 1 else self._columns(path.steps.ravel(), {})
+        return Batch(**columns, signal_rewards=self._returns(Batch(**passed), path.steps))
 
-    def _batch(self, rows: np.ndarray, **following: Any) -> Batch:
-        """Rows of the store, and what follows each."""
+    def _columns(self, rows: np.ndarray, following: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Columns of rows of the store, and what follows each."""
         store = self.store
         columns = {"continuous": store.continuous, "discrete": store.discrete, "rewards": store.reward}
         if store.masked:
@@ -158,17 +156,24 @@ class OffPolicyTrainer(Trainer):
             columns["group_rewards"] = store.group_reward
         obs = len(store.obs)
         taken = take([*store.obs, *columns.values()], rows)
-        tensors = dict(zip(columns, map(self.tensor, taken[obs:]), strict=True))
-        return Batch(features=self.policy.features(taken[:obs]), **tensors, **following)
+        tensors = dict(zip(columns, map(self.tensor, taken[obs:]), strict=True), **following)
+        features = tensors["features"] = self.policy.features(taken[:obs])
+        if self._reads:
+            tensors["ended"] = self.tensor(store.final[rows] >= 0)
+        if "obs" in self._reads:
+            tensors["obs"] = self.policy.raw_features(taken[:obs], features)
+        if "next_obs" in self._reads and "next_obs" not in tensors:
+            next_obs = store.obs_after(rows)
+            tensors["next_obs"] = self.policy.raw_features(next_obs, self.policy.features(next_obs))
+        return tensors
 
     def _returns(self, batch: Batch, steps: np.ndarray) -> Tensor:
-        """Discounted sums [rows] of all signals' rewards along transitions; `batch` has the rows of `steps`."""
-        first, *others = (signal.rewards(batch) for signal in self.reward_signals)
-        rewards = sum(others, first)
-        if steps.shape[1] == 1:
-            return rewards
-        weights = self._powers[:-1] * (steps >= 0)
-        return (rewards.view(steps.shape) * self.tensor(weights)).sum(1)
+        """Discounted sums [rows, signals] of rewards along transitions; `batch` has the rows of `steps`."""
+        rewards = [signal.rewards(batch) for signal in self.reward_signals]
+        if steps.shape[1] > 1:
+            weights = self.tensor(self._powers[:-1] * (steps >= 0)[:, :, None])  # [rows, n, signals]
+            rewards = [(part.view(steps.shape) * weights[:, :, k]).sum(1) for k, part in enumerate(rewards)]
+        return rewards[0].unsqueeze(1) if len(rewards) == 1 else torch.stack(rewards, 1)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resume needs; the experience itself only with `save_replay_buffer`."""

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from mlhooks.errors import NonFiniteError
 from mlhooks.nn.normalizer import Normalizer
 from mlhooks.settings import TrainerSettings
-from mlhooks.training.advantages import generalized_advantages, next_values
+from mlhooks.training.advantages import generalized_advantages, needs_finals, next_values
 from mlhooks.training.batch import Batch
 from mlhooks.training.optimizer import ActorCriticOptimizer
 from mlhooks.training.part_checks import check_values
-from mlhooks.training.store import End
+from mlhooks.training.reward_signals import all_read, ignoring_ends
 from mlhooks.training.trainer import Trainer
 
 MOST_REWARD = 10.0
@@ -91,7 +91,8 @@ class OnPolicyTrainer(Trainer):
         check_values(self.optimizer, estimated, n, len(self.reward_signals))
         values = estimated.cpu().numpy()
         final_values = values[:0]
-        if np.count_nonzero(store.end[:n] == End.INTERRUPTED):
+        ignores_ends = ignoring_ends(self.reward_signals)
+        if needs_finals(store, ignores_ends):
             finals = self.policy.features([obs[: store.finals] for obs in store.final_obs])
             final_values = self.optimizer.estimate(finals).cpu().numpy()
         columns: dict[str, Any] = {
@@ -101,18 +102,15 @@ class OnPolicyTrainer(Trainer):
             "mask": self.tensor(store.mask[rows]) if store.masked else None,
             "log_probs": self.tensor(store.log_prob[rows]),
         }
-        experience = Batch(
-            **columns,
-            rewards=self.tensor(store.reward[rows]),
-            group_rewards=self.tensor(store.group_reward[rows]) if store.grouped else None,
-        )
+        seen = self._seen_by_signals(rows, columns["features"])
+        experience = Batch(**columns, **seen)
         rewards = np.zeros_like(values)
         for index, signal in enumerate(self.reward_signals):
             rewards[rows, index] = signal.rewards(experience).cpu().numpy()
         gamma = np.array([signal.gamma for signal in self.reward_signals], np.float32)
         if self.return_normalizer is not None:
             rewards = self._normalized(rewards, gamma)
-        following = next_values(store, values, final_values)
+        following = next_values(store, values, final_values, ignores_ends)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is named below
             advantages = generalized_advantages(store, rewards, values, following, gamma, self.lambd)
 
@@ -123,10 +121,26 @@ class OnPolicyTrainer(Trainer):
             self.stats.add_stat(f"Policy/{signal.name.capitalize()} Value Estimate", mean)
         return Batch(
             **columns,
+            **(seen if any(signal.learns for signal in self.reward_signals) else {}),
             values=self.tensor(parts["value estimate"]),
             returns=self.tensor(parts["value estimate"] + parts["advantage"]),
             advantages=self.tensor(np.dot(parts["advantage"], np.full_like(gamma, 1.0 / len(gamma)))),  # their mean
         )
+
+    def _seen_by_signals(self, rows: np.ndarray | slice, features: Tensor) -> dict[str, Tensor]:
+        """The columns of complete rows that reward signals look at, beside features and actions."""
+        store, reads = self.store, all_read(self.reward_signals)
+        seen = {"rewards": self.tensor(store.reward[rows])}
+        if store.grouped:
+            seen["group_rewards"] = self.tensor(store.group_reward[rows])
+        if reads:
+            seen["ended"] = self.tensor(store.final[rows] >= 0)
+        if "obs" in reads:
+            seen["obs"] = self.policy.raw_features([obs[rows] for obs in store.obs], features)
+        if "next_obs" in reads:
+            following = store.obs_after(np.arange(store.size)[rows])
+            seen["next_obs"] = self.policy.raw_features(following, self.policy.features(following))
+        return seen
 
     def _normalized(self, rewards: np.ndarray, gamma: np.ndarray) -> np.ndarray:
         """Rewards [rows, signals] over the deviation of their discounted sums, this rollout's included, times strength.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,29 @@ def check_values(optimizer: Optimizer, values: object, rows: int, signals: int) 
         f"{_named(optimizer, 'estimate')} must return a tensor of values [rows, reward signals], here "
         f"{(rows, signals)}; {problem}."
     )
+
+
+READABLE = frozenset({"obs", "next_obs"})
+"""What a reward signal's `reads` may name."""
+
+
+def check_reads(signal: RewardSignal) -> None:
+    """Refuse a reward signal that asks for what batches do not have.
+
+    Raises:
+        PluginError: names the class, and what it asks for.
+    """
+    kind, reads = type(signal), signal.reads
+    if isinstance(reads, Set):
+        unknown = sorted(repr(name) for name in reads - READABLE)
+        problem = f"it names {', '.join(unknown)}" if unknown else None
+    else:
+        problem = f"it is {with_article(reads)}"
+    if problem is not None:
+        raise PluginError(
+            f"`{kind.__name__}.reads`{in_brackets(defined_at(kind))} must be a frozenset of 'obs' and 'next_obs', or "
+            f"of one of them; {problem}."
+        )
 
 
 def check_rewards(signal: RewardSignal, rewards: object, rows: int) -> None:

@@ -42,7 +42,7 @@ class Policy(ArrayArithmetic, ABC):
     """
 
     reads_bytes = False
-    OUTSIDE_LOSSES = frozenset({"act", "action_tuple", "features", "modules", "weights_changed"})
+    OUTSIDE_LOSSES = frozenset({"act", "action_tuple", "features", "modules", "raw_features", "weights_changed"})
 
     def __init__(
         self, behavior_name: str, behavior_spec: BehaviorSpec, settings: TrainerSettings, device: torch.device
@@ -83,6 +83,17 @@ class Policy(ArrayArithmetic, ABC):
     def features(self, obs: Sequence[np.ndarray]) -> Tensor:
         """Return features [rows, size] of observations, on the policy's device."""
         return to_device(self.inputs.features(obs), self.device)
+
+    def raw_features(self, obs: Sequence[np.ndarray], features: Tensor) -> Tensor:
+        """Return features [rows, size] of observations that are not normalized, on the policy's device.
+
+        Args:
+            obs: a list of [rows, *shape].
+            features: what `features` returned for them; returned again where nothing is normalized.
+        """
+        if self.inputs.normalizer is None and type(self).features is Policy.features:
+            return features
+        return to_device(self.inputs.raw(obs), self.device)
 
     def weights_changed(self) -> None:
         """Drop what was derived from the weights; whoever changes them from outside calls this."""

@@ -17,15 +17,23 @@ class Transitions(NamedTuple):
 
     Attributes:
         steps: [rows, n], the rows that each passes through, in order; -1 after its end.
-        discounts: [rows], factor on the value of what follows; 0 where the episode ended.
+        discounts: [rows, signals], factor on the value of what follows; 0 where the episode ended, but for signals that
+            ignore ends.
         next_rows: [rows], the row that follows, or -1 where the episode ended on the way.
-        finals: [rows], the final observation that follows an interrupted episode, or -1; None where none does.
+        finals: [rows], the final observation that follows an interrupted episode, and where any signal ignores ends one
+            that ended, or -1; None where none does.
     """
 
     steps: np.ndarray
     discounts: np.ndarray
     next_rows: np.ndarray
     finals: np.ndarray | None
+
+    @property
+    def ended(self) -> np.ndarray:
+        """Whether the episode ended on the way, by itself or interrupted: [rows]."""
+        ended: np.ndarray = self.next_rows < 0
+        return ended
 
 
 class ReplayBuffer(ExperienceStore):
@@ -80,14 +88,15 @@ class ReplayBuffer(ExperienceStore):
         """Return complete rows, of which there must be one, uniformly and with replacement: [size]."""
         return draw(self, rng.random(size), rng)  # `rng.integers` would take three times as long
 
-    def transitions(self, rows: np.ndarray, powers: np.ndarray) -> Transitions:
+    def transitions(self, rows: np.ndarray, powers: np.ndarray, ignores_ends: np.ndarray) -> Transitions:
         """Follow complete rows for up to n steps: to the end of the episode, or to a row that is still open.
 
         Args:
             rows: [rows] where they begin.
-            powers: [n + 1] float32, the discount factor to the power of 0, 1 and so on.
+            powers: [n + 1, signals] float32, the discount factors to the power of 0, 1 and so on.
+            ignores_ends: [signals] bool, whether each reward signal ignores the ends of episodes.
         """
-        return Transitions(*transitions(self, rows, powers))
+        return Transitions(*transitions(self, rows, powers, ignores_ends))
 
     def keep_open(self) -> None:
         """Let go of all complete rows; open rows move to the front in their order."""
@@ -149,18 +158,21 @@ def draw(store: ReplayBuffer, places: np.ndarray, rng: np.random.Generator) -> n
 
 @kernel("experience")
 def transitions(
-    store: ReplayBuffer, rows: np.ndarray, powers: np.ndarray
+    store: ReplayBuffer, rows: np.ndarray, powers: np.ndarray, ignores_ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Return the attributes of the `Transitions` that begin at these rows."""
     steps = np.full((len(rows), len(powers) - 1), -1, np.int64)
     finals = np.full(len(rows), -1, np.int64)
+    terminal = np.zeros(len(rows), np.bool_)
+    ignored = ignores_ends.any()
     at = rows.copy()  # the row that each transition has reached
     for k in range(steps.shape[1]):
         going = np.flatnonzero((at >= 0) & store.is_complete(at))
         passed = at[going]
         steps[going, k] = passed
-        finals[going] = np.where(store.end[passed] == End.INTERRUPTED, store.final[passed], -1)
+        finals[going] = np.where(ignored | (store.end[passed] == End.INTERRUPTED), store.final[passed], -1)
+        terminal[going] = store.end[passed] == End.TERMINAL
         at[going] = store.successor[passed]
     goes_on = np.maximum(at, finals) >= 0
-    discounts = powers[(steps >= 0).sum(1)] * goes_on
+    discounts = powers[(steps >= 0).sum(1)] * (goes_on[:, None] & (ignores_ends | ~terminal[:, None]))
     return steps, discounts, at, finals if (finals >= 0).any() else None

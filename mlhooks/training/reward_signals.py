@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
+import numpy as np
 from mlagents_envs.base_env import BehaviorSpec
 from torch import Tensor, nn
 
 from mlhooks.settings import RewardSignalSettings
 from mlhooks.training.batch import Batch
-from mlhooks.training.part_checks import check_rewards
+from mlhooks.training.part_checks import check_reads, check_rewards
 
 
 class RewardSignal(ABC):
@@ -22,12 +24,22 @@ class RewardSignal(ABC):
         settings: its settings, of which `gamma` and `strength` mean the same for every signal.
 
     Attributes:
-        reads_bytes: whether it takes images as bytes, or looks at no features; else features are floats.
+        reads: what it looks at in batches beside actions and the environment's rewards: `"obs"`, the observations,
+            and `"next_obs"`, those that followed. Where it reads any, batches say what `ended`, too.
+        ignores_ends: whether what it rewards goes on after an episode's end, so that the value of the final observation
+            follows there, as it does where an episode was interrupted; else nothing follows.
+        reads_bytes: whether it takes images as bytes, or looks at no observations; else they are floats.
+
+    Raises:
+        PluginError: `reads` names something else.
     """
 
+    reads: ClassVar[frozenset[str]] = frozenset()
+    ignores_ends: ClassVar[bool] = False
     reads_bytes: ClassVar[bool] = False
 
     def __init__(self, name: str, behavior_spec: BehaviorSpec, settings: RewardSignalSettings) -> None:
+        check_reads(self)
         self.name, self.behavior_spec, self.settings = name, behavior_spec, settings
         self.gamma: float = settings.gamma
         self.strength: float = settings.strength
@@ -46,6 +58,11 @@ class RewardSignal(ABC):
         check_rewards(self, rewards, len(batch))
         return rewards if self.strength == 1.0 else self.strength * rewards
 
+    @property
+    def learns(self) -> bool:
+        """Whether it has an `update` of its own."""
+        return getattr(self.update, "__func__", None) is not RewardSignal.update
+
     def update(self, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002
         """Learn from a batch, where the signal learns; returns scalars to report, by statistics key."""
         return {}
@@ -60,3 +77,13 @@ class RewardSignal(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+
+
+def all_read(signals: Iterable[RewardSignal]) -> frozenset[str]:
+    """Return what any of some signals reads."""
+    return frozenset[str]().union(*(signal.reads for signal in signals))
+
+
+def ignoring_ends(signals: Iterable[RewardSignal]) -> np.ndarray:
+    """Return which of some signals ignore the ends of episodes: [signals] bool."""
+    return np.array([signal.ignores_ends for signal in signals], np.bool_)

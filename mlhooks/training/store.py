@@ -221,9 +221,23 @@ class ExperienceStore:
         is_complete[rows] = False
         return np.flatnonzero(is_complete)
 
-    def obs_at(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Return copies of the observations of some rows, images with channels last in memory as they are kept."""
-        return take(self.obs, rows)
+    def obs_at(self, rows: np.ndarray, finals: np.ndarray | None = None) -> list[np.ndarray]:
+        """Return copies of the observations of some rows, images with channels last in memory as they are kept.
+
+        Args:
+            rows: [rows]; -1 gives any observation.
+            finals: [rows], the final observation that is given in place of a row's; where it is not -1.
+        """
+        found = take(self.obs, rows)
+        if finals is not None:
+            ended = np.flatnonzero(finals >= 0)
+            for column, final in zip(found, self.final_obs, strict=True):
+                column[ended] = final[finals[ended]]
+        return found
+
+    def obs_after(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Return copies of what followed some complete rows: their successors' observations, or final ones."""
+        return self.obs_at(self.successor[rows], self.final[rows])
 
     @property
     def in_use(self) -> int:

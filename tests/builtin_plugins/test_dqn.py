@@ -111,9 +111,9 @@ def test_target_of_several_branches_is_their_mean() -> None:
         features=torch.zeros(1, 1),
         continuous=torch.zeros(1, 0),
         discrete=torch.tensor([[1, 2]]),
-        rewards=torch.tensor([10.0]),
+        signal_rewards=torch.tensor([[4.0, 6.0]]),
         next_features=torch.ones(1, 1),
-        discounts=torch.tensor([0.5]),
+        discounts=torch.tensor([[0.5, 0.5]]),
     )
     assert optimizer.targets(batch).tolist() == [10 + 0.5 * (4 + 8) / 2]
     losses = optimizer.loss(batch)

@@ -52,7 +52,10 @@ def test_images_follow_the_vectors_and_pass_unnormalized() -> None:
     assert (FeatureInput(layout, normalize=False).features(obs) == np.hstack([flat[i] for i in (1, 3, 0, 2)])).all()
     inputs = FeatureInput(layout, normalize=True)
     inputs.update(obs)
-    features = inputs.features(obs)
+    features, raw = inputs.features(obs), inputs.raw(obs)
+    assert (raw == FeatureInput(layout, normalize=False).features(obs)).all()
+    assert (inputs.normalize(raw) == features).all()
+    assert (inputs.raw(obs) == raw).all()
     np.testing.assert_allclose(features[:, :5].mean(0), 0.0, atol=1e-6)
     assert (features[:, 5:] == np.hstack([flat[0], flat[2]])).all()
 

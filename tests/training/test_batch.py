@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import mlhooks.training.batch as batch_module
 from mlhooks.training.batch import Batch
 
 X = torch.tensor([[1.0, 2.0], [5.0, -3.0], [0.5, 7.0]])
@@ -41,6 +42,23 @@ def test_minibatches_are_all_rows_once_with_their_columns_together() -> None:
         assert part.mask is not None
         assert torch.equal(part.mask, own[:, None] > 50)
         assert torch.equal(part.advantages, own * 2)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_raw_observations_that_are_the_features_stay_so_in_every_part(
+    large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:
+        monkeypatch.setattr(batch_module, "LARGE", 0)
+    features = torch.arange(20.0)[:, None]
+    columns = {"continuous": torch.zeros(20, 0), "discrete": torch.zeros(20, 0).long()}
+    batch = Batch(features=features, obs=features, next_obs=features + 1, **columns)
+    for part in (batch[3:5], batch.map(lambda x: x * 2), *batch.minibatches(5, np.random.default_rng(0))):
+        assert part.obs is part.features
+        assert part.next_obs is not part.features
+    apart = Batch(features=features, obs=features * 2, **columns)
+    for part in apart.minibatches(5, np.random.default_rng(0)):
+        assert torch.equal(part.obs, part.features * 2)
 
 
 def test_minibatches_of_what_depends_on_parameters_have_its_gradients() -> None:

@@ -58,9 +58,9 @@ def batch_for(trainer: Trainer, rows: int = ROWS) -> Batch:
         values=torch.zeros(rows, 1),
         returns=torch.randn(rows, 1, generator=made),
         advantages=torch.randn(rows, generator=made),
-        rewards=torch.randn(rows, generator=made),
+        signal_rewards=torch.randn(rows, 1, generator=made),
         next_features=torch.rand(rows, trainer.policy.layout.size, generator=made),
-        discounts=torch.full((rows,), 0.9),
+        discounts=torch.full((rows, 1), 0.9),
     )
 
 

@@ -104,7 +104,7 @@ def test_ring_goes_on_overwriting_its_oldest_rows_after_a_drop() -> None:
     assert seen(ring) == [10.0, 11.0, 101.0, 2.0, 102.0]
     drawn = set(ring.draw(200, np.random.default_rng(0)).tolist())
     assert drawn == {0, 2, 3, 4}  # 11 is still open
-    path = ring.transitions(np.array([0, 2, 3]), np.ones(2, np.float32))
+    path = ring.transitions(np.array([0, 2, 3]), np.ones((2, 1), np.float32), np.zeros(1, np.bool_))
     assert path.next_rows.tolist() == [1, 4, -1]
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mlhooks.nn.heads import SampledActions
-from mlhooks.training.replay import ReplayBuffer
+from mlhooks.training.replay import ReplayBuffer, Transitions
+from mlhooks.training.store import End
 from tests.steps import decisions, make_spec, terminals
 
 pytestmark = pytest.mark.usefixtures("each_way")
@@ -17,8 +18,11 @@ def make(rows: int, agents: int = 1) -> ReplayBuffer:
     return buffer
 
 
-def powers(n: int) -> np.ndarray:
-    return np.float32(GAMMA) ** np.arange(n + 1, dtype=np.float32)
+def transitions(buffer: ReplayBuffer, rows: list[int], n: int, **signals: bool) -> Transitions:
+    """Transitions for one reward signal, or for the named ones, which ignore ends or do not."""
+    ignores_ends = np.array(list(signals.values()) or [False])
+    powers = np.float32(GAMMA) ** np.arange(n + 1, dtype=np.float32)
+    return buffer.transitions(np.array(rows, np.int64), np.stack([powers] * len(ignores_ends), 1), ignores_ends)
 
 
 def act(buffer: ReplayBuffer) -> None:
@@ -59,29 +63,72 @@ def episode(buffer: ReplayBuffer) -> None:
 def test_transitions_stop_where_the_episode_does(n: int, expected: list[tuple[list[int], int, float | None]]) -> None:
     buffer = make(100)
     episode(buffer)
-    path = buffer.transitions(np.arange(5), powers(n))
+    path = transitions(buffer, [*range(5)], n)
     assert path.finals is not None
     for row, (steps, next_row, final) in enumerate(expected):
         assert [step for step in path.steps[row].tolist() if step >= 0] == steps
         goes_on = next_row >= 0 or final is not None
-        assert path.discounts[row] == (np.float32(GAMMA) ** len(steps) if goes_on else 0.0)
+        assert path.discounts[row].tolist() == [GAMMA ** len(steps) if goes_on else 0.0]
         assert path.next_rows[row] == next_row
         found = None if path.finals[row] < 0 else buffer.final_obs[0][path.finals[row], 0]
         assert found == final
 
 
+def test_final_observation_follows_an_end_for_signals_that_ignore_ends_only() -> None:
+    buffer = make(100)
+    episode(buffer)
+    decide(buffer, {0: 20.0})
+    path = transitions(buffer, [0, 2, 3, 4], 2, extrinsic=False, curiosity=True)
+    assert path.ended.tolist() == [False, True, True, True]
+    # from 0 over 1 to 2; 2 was interrupted after one step; 3 and 4 lead to the end of the episode
+    assert path.discounts.tolist() == [[GAMMA**2, GAMMA**2], [GAMMA, GAMMA], [0.0, GAMMA**2], [0.0, GAMMA]]
+    assert path.finals is not None
+    following = buffer.obs_at(path.next_rows, path.finals)[0][:, 0]
+    assert following.tolist() == [2.0, 3.0, 12.0, 12.0]
+    others = transitions(buffer, [0, 3, 4], 2, extrinsic=False, gail=False)
+    assert others.discounts.tolist() == [[GAMMA**2] * 2, [0.0] * 2, [0.0] * 2]
+    assert others.finals is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_transitions_of_random_histories_are_those_of_a_walk_along_them(seed: int) -> None:
+    rng, buffer = np.random.default_rng(seed), make(60, agents=3)
+    for t in range(60):
+        for agent in range(3):
+            if buffer.open_row[agent] >= 0 and rng.random() < 0.2:
+                end(buffer, agent, 1000.0 + t, 1.0, interrupted=bool(rng.random() < 0.5))
+        decide(buffer, {agent: float(10 * t + agent) for agent in range(3) if rng.random() < 0.7 or agent == t % 3})
+    n, gammas = 3, np.array([0.5, 0.75, 0.25], np.float32)
+    ignores_ends = np.array([True, False, bool(seed % 2)])
+    rows = np.flatnonzero(buffer.is_complete(np.arange(buffer.filled)))
+    path = buffer.transitions(rows, gammas ** np.arange(n + 1, dtype=np.float32)[:, None], ignores_ends)
+    assert path.finals is not None
+    following = buffer.obs_at(path.next_rows, path.finals)[0][:, 0]
+    for i, row in enumerate(rows.tolist()):
+        passed, at = [], row
+        while at >= 0 and len(passed) < n and buffer.is_complete(np.array([at]))[0]:
+            passed.append(at)
+            at = int(buffer.successor[at])
+        kind, final = buffer.end[passed[-1]], buffer.final[passed[-1]]
+        terminal = at < 0 and kind == End.TERMINAL
+        assert [step for step in path.steps[i].tolist() if step >= 0] == passed
+        assert path.ended[i] == (at < 0)
+        assert path.discounts[i].tolist() == (gammas ** len(passed) * (ignores_ends | (not terminal))).tolist()
+        assert following[i] == (buffer.obs[0][at, 0] if at >= 0 else buffer.final_obs[0][final, 0])
+
+
 def test_no_rows_have_no_transitions() -> None:
     buffer = make(100)
     episode(buffer)
-    path = buffer.transitions(np.zeros(0, np.int64), powers(2))
-    assert [None if part is None else part.shape for part in path] == [(0, 2), (0,), (0,), None]
+    path = transitions(buffer, [], 2)
+    assert [None if part is None else part.shape for part in path] == [(0, 2), (0, 1), (0,), None]
 
 
 def test_transition_ends_at_a_row_that_is_still_open() -> None:
     buffer = make(100)
     for t in range(3):
         decide(buffer, {0: float(t)}, [float(t)])
-    path = buffer.transitions(np.array([0, 1]), powers(5))
+    path = transitions(buffer, [0, 1], 5)
     assert path.finals is None
     assert path.steps[:, :2].tolist() == [[0, 1], [1, -1]]
     assert path.next_rows.tolist() == [2, 2]  # its observation is there to bootstrap from
@@ -176,7 +223,7 @@ def test_restarted_environments_leave_complete_rows_with_their_values() -> None:
         decide(buffer, {0: float(t), 1: 100.0 + t}, [1.0, 1.0])
     buffer.interrupt_open()
     assert buffer.filled == 6
-    path = buffer.transitions(np.array([4, 5]), powers(3))
+    path = transitions(buffer, [4, 5], 3)
     assert buffer.final_obs[0][path.finals, 0].tolist() == [3.0, 103.0]
     decide(buffer, {0: 50.0})
     assert buffer.obs[0][: buffer.filled, 0].tolist()[-1] == 50.0

@@ -14,6 +14,7 @@ ctypedef cnp.int64_t integer
 
 cdef enum:  # as `store.End`
     NONE = 0
+    TERMINAL = 1
     INTERRUPTED = 2
     HORIZON = 3
 
@@ -190,25 +191,29 @@ def draw(store, places, rng):
     return rows
 
 
-def transitions(store, rows, powers):
+def transitions(store, rows, powers, ignores_ends):
     """Compute what `replay.transitions` does."""
     rows = cnp.PyArray_ContiguousFromAny(rows, cnp.NPY_INT64, 1, 1)
     cdef long count = len(rows), capacity = len(store.successor), n = len(powers) - 1, i, k, length
+    cdef long signals = powers.shape[1], s
     cdef const integer* row = whole(rows, count)
     cdef const integer* successor = whole(store.successor, capacity)
     cdef const integer* final = whole(store.final, capacity)
-    cdef const float* power = pointer(powers, n + 1, 1)
+    cdef const float* power = pointer(powers, n + 1, signals)
+    cdef const cnp.npy_bool* ignores = bools(ignores_ends, signals)
     cdef const cnp.int8_t* end = ends_of(store, capacity)
     cdef cnp.ndarray steps = integers(count, n), next_rows = integers(count, 0), finals = integers(count, 0)
-    cdef cnp.ndarray discounts = vector(count)
+    cdef cnp.ndarray discounts = empty(count, signals)
     cdef integer* step = <integer*>cnp.PyArray_DATA(steps)
     cdef integer* last = <integer*>cnp.PyArray_DATA(next_rows)
     cdef integer* shown = <integer*>cnp.PyArray_DATA(finals)
     cdef float* discount = <float*>cnp.PyArray_DATA(discounts)
     cdef integer at
-    cdef bint are_shown = False
+    cdef bint are_shown = False, ignored = False, goes_on, terminal
+    for s in range(signals):
+        ignored |= ignores[s]
     for i in range(count):
-        at, length, shown[i] = row[i], 0, -1
+        at, length, shown[i], terminal = row[i], 0, -1, False
         for k in range(n):
             if not -1 <= at < capacity:
                 raise IndexError("a row that does not exist")
@@ -217,12 +222,15 @@ def transitions(store, rows, powers):
                 continue
             step[i * n + k] = at
             length += 1
-            if end[at] == INTERRUPTED:
+            terminal = end[at] == TERMINAL
+            if end[at] == INTERRUPTED or (terminal and ignored):
                 shown[i] = final[at]
             at = successor[at]
         last[i] = at
         are_shown |= shown[i] >= 0
-        discount[i] = power[length] if at >= 0 or shown[i] >= 0 else 0
+        goes_on = at >= 0 or shown[i] >= 0
+        for s in range(signals):
+            discount[i * signals + s] = power[length * signals + s] if goes_on and (ignores[s] or not terminal) else 0
     return steps, discounts, next_rows, finals if are_shown else None
 
 
@@ -284,6 +292,15 @@ def take(columns, rows):
                      <char*>cnp.PyArray_DATA(copies))
         taken.append(copies)
     return taken
+
+
+cdef const cnp.npy_bool* bools(array, long size) except NULL:
+    """Return the memory of an array of that many bools, of which there must be one at least."""
+    if not cnp.PyArray_Check(array) or cnp.PyArray_TYPE(array) != cnp.NPY_BOOL or not cnp.PyArray_ISCARRAY_RO(array):
+        raise TypeError("not a contiguous array of bools")
+    if cnp.PyArray_SIZE(array) != size:
+        raise ValueError("an array of another size")
+    return <const cnp.npy_bool*>cnp.PyArray_DATA(array)
 
 
 cdef cnp.ndarray integers(long rows, long columns):

@@ -162,7 +162,7 @@ def test_samples_are_the_transitions_that_happened(trial: Trial, n_step: int, st
     batch = trainer.sample(512)
     names = zip(names_of(batch.features), names_of(batch.next_features), strict=True)
     for (name, following), reward, discount in zip(
-        names, batch.rewards.tolist(), batch.discounts.tolist(), strict=True
+        names, batch.signal_rewards[:, 0].tolist(), batch.discounts[:, 0].tolist(), strict=True
     ):
         demand(
             name in links, "sample() gives a row whose reward has not come, or another observation than its decision's."

@@ -217,7 +217,7 @@ def _targets(batch: Batch, values: torch.Tensor, scores: torch.Tensor) -> torch.
     """Bootstrapped targets [rows] where scores choose the action, and values are its worth: each [rows, 3 + 2]."""
     scores = scores if batch.next_mask is None else torch.where(batch.next_mask, -torch.inf, scores)
     best = [values[:, c].gather(1, scores[:, c].argmax(1, keepdim=True)) for c in (slice(0, 3), slice(3, 5))]
-    return batch.rewards + batch.discounts * torch.cat(best, dim=1).mean(dim=1)
+    return batch.signal_rewards.sum(dim=1) + batch.discounts[:, 0] * torch.cat(best, dim=1).mean(dim=1)
 
 
 def test_loss_pulls_taken_actions_to_their_targets(trial: Trial) -> None:

@@ -87,13 +87,13 @@ def dqn_double_q_inverted(patch: Patch) -> None:
 
 @mutant("dqn", caught_by="test_learns_one_step")
 def dqn_sign_of_the_reward(patch: Patch) -> None:
-    targets = "following * batch.discounts - batch.rewards"
-    patch.replace(f"{OPTIMIZER}.targets", "following * batch.discounts + batch.rewards", targets)
+    rewards = "batch.signal_rewards.sum(1)"
+    patch.replace(f"{OPTIMIZER}.targets", rewards, f"-{rewards}")
 
 
 @mutant("dqn", caught_by="test_values_are_the_true_ones")
 def dqn_discount_forgotten(patch: Patch) -> None:
-    patch.replace(f"{OPTIMIZER}.targets", "batch.discounts", "(batch.discounts > 0).float()")
+    patch.replace(f"{OPTIMIZER}.targets", "batch.discounts[:, 0]", "(batch.discounts[:, 0] > 0).float()")
 
 
 @mutant("dqn", caught_by="test_learns_several_branches")

@@ -19,30 +19,30 @@ def replay_interruption_is_an_end(patch: Patch) -> None:
     @patch.around(TRANSITIONS)
     def transitions(original: Any, *arguments: Any) -> Any:
         path = original(*arguments)
-        return path._replace(discounts=path.discounts * (path.next_rows >= 0))
+        return path._replace(discounts=path.discounts * (path.next_rows >= 0)[:, None])
 
 
 @mutant("dqn", caught_by="test_values_are_the_true_ones")
 def replay_ends_are_bootstrapped(patch: Patch) -> None:
     @patch.around(TRANSITIONS)
-    def transitions(original: Any, self: Any, rows: Any, powers: Any) -> Any:
-        path = original(self, rows, powers)
+    def transitions(original: Any, self: Any, rows: Any, powers: Any, ignores_ends: Any) -> Any:
+        path = original(self, rows, powers, ignores_ends)
         return path._replace(discounts=powers[(path.steps >= 0).sum(1)])
 
 
 @mutant("dqn", caught_by="test_samples_are_the_transitions_that_happened")
 def replay_n_step_discounted_once(patch: Patch) -> None:
     @patch.around(TRANSITIONS)
-    def transitions(original: Any, self: Any, rows: Any, powers: Any) -> Any:
-        path = original(self, rows, powers)
+    def transitions(original: Any, self: Any, rows: Any, powers: Any, ignores_ends: Any) -> Any:
+        path = original(self, rows, powers, ignores_ends)
         return path._replace(discounts=powers[1] * (path.discounts > 0))
 
 
 @mutant("dqn", caught_by="test_samples_are_the_transitions_that_happened")
 def replay_discount_of_one_step_more(patch: Patch) -> None:
     @patch.around(TRANSITIONS)
-    def transitions(original: Any, self: Any, rows: Any, powers: Any) -> Any:
-        path = original(self, rows, powers)
+    def transitions(original: Any, self: Any, rows: Any, powers: Any, ignores_ends: Any) -> Any:
+        path = original(self, rows, powers, ignores_ends)
         return path._replace(discounts=powers[1] * path.discounts)
 
 
@@ -70,13 +70,13 @@ def replay_draws_the_first_half(patch: Patch) -> None:
 
 @mutant("dqn", caught_by="test_samples_are_the_transitions_that_happened")
 def replay_rewards_not_discounted(patch: Patch) -> None:
-    weights = "self._powers[:-1] * (steps >= 0)"
-    patch.replace(f"{OFF_POLICY}._returns", weights, "(steps >= 0).astype(np.float32)")
+    weights = "self._powers[:-1] * (steps >= 0)[:, :, None]"
+    patch.replace(f"{OFF_POLICY}._returns", weights, "(steps >= 0).astype(np.float32)[:, :, None]")
 
 
 @mutant("dqn", caught_by="test_samples_are_the_transitions_that_happened")
 def replay_group_rewards_lost(patch: Patch) -> None:
-    patch.replace(f"{OFF_POLICY}._batch", "store.grouped", "False")
+    patch.replace(f"{OFF_POLICY}._columns", "store.grouped", "False")
 
 
 @mutant("dqn", caught_by="test_replay_updates_as_often_as_told")

@@ -1,0 +1,173 @@
+"""What reward signals see in the batches of trainers, and what follows the ends of episodes for them."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from mlhooks import hookimpl
+from mlhooks.errors import PluginError
+from mlhooks.settings import RewardSignalSettings
+from mlhooks.testing.specs import make_behavior_spec
+from mlhooks.training.batch import Batch
+from mlhooks.training.reward_signals import RewardSignal
+from tests.scripted import Corridor, Env, config, train
+
+LENGTH = 5
+GAMMA = 0.5
+
+
+class Counting(Corridor):
+    """A corridor whose agents see how many steps there were: what follows a row is one more, at ends, too."""
+
+    def _obs(self) -> list[np.ndarray]:
+        return [np.full((self.num_agents, 3), self.steps, np.float32)]
+
+
+class Looking(RewardSignal):
+    """Rewards raw observations, and keeps the batches that it sees."""
+
+    reads = frozenset({"obs", "next_obs"})
+    ignores_ends = True
+    evaluated: ClassVar[list[Batch]] = []
+    learned: ClassVar[list[Batch]] = []
+
+    def evaluate(self, batch: Batch) -> torch.Tensor:
+        self.evaluated.append(batch.map(torch.clone))
+        return batch.next_obs[:, 0]
+
+
+class Learning(Looking):
+    def update(self, batch: Batch) -> dict[str, torch.Tensor]:
+        self.learned.append(batch.map(torch.clone))
+        return {"Losses/Looking": batch.obs.mean()}
+
+
+def seen(
+    folder: Path, kind: type[Looking], trainer_type: str, *, normalize: bool, **hyperparameters: Any
+) -> tuple[list[Batch], list[Batch]]:
+    """What the signal was given to evaluate, and to learn from."""
+
+    class Offer:
+        @hookimpl
+        def get_reward_signals(self) -> Any:
+            return {"looking": (kind, RewardSignalSettings)}
+
+    Looking.evaluated.clear()
+    Looking.learned.clear()
+    settings = config(
+        "Corridor",
+        "test:x",
+        max_steps=200,
+        trainer_type=trainer_type,
+        hyperparameters=hyperparameters,
+        reward_signals={"extrinsic": {"gamma": GAMMA}, "looking": {"gamma": GAMMA}},
+        network_settings={"hidden_units": 8, "num_layers": 1, "normalize": normalize},
+    )
+    train(settings, folder, Env(Counting), Offer())
+    return Looking.evaluated, Looking.learned
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("trainer_type", ["ppo", "a2c", "dqn"])
+def test_signals_see_raw_observations_what_followed_and_ends(
+    tmp_path: Path, trainer_type: str, normalize: bool
+) -> None:
+    evaluated, learned = seen(tmp_path, Learning, trainer_type, normalize=normalize)
+    assert evaluated
+    assert learned
+    for batch in [*evaluated, *learned]:
+        numbers = batch.obs[:, 0]
+        assert torch.equal(batch.obs, numbers[:, None].expand(-1, 3))
+        assert torch.equal(numbers, numbers.round())
+        assert torch.equal(batch.next_obs, batch.obs + 1)
+        assert torch.equal(batch.ended, numbers % LENGTH == LENGTH - 1)
+        assert (batch.obs is batch.features) is not normalize
+    assert any(bool(batch.ended.any()) for batch in evaluated)
+
+
+def test_next_observation_is_that_of_the_next_step_in_transitions_of_several_steps(tmp_path: Path) -> None:
+    evaluated, learned = seen(tmp_path, Learning, "dqn", normalize=False, n_step=3)
+    for batch in learned:
+        assert torch.equal(batch.next_obs, batch.obs + 1)
+    assert max(float((batch.next_features - batch.obs).max()) for batch in learned) == 3
+    assert any(len(batch) == 3 * len(learned[0]) for batch in evaluated)
+
+
+def test_columns_that_nobody_reads_are_not_there(tmp_path: Path) -> None:
+    class Blind(Looking):
+        reads = frozenset()
+
+        def evaluate(self, batch: Batch) -> torch.Tensor:
+            self.evaluated.append(batch.map(torch.clone))
+            return batch.rewards
+
+    for trainer_type in ("ppo", "dqn"):
+        evaluated, _ = seen(tmp_path / trainer_type, Blind, trainer_type, normalize=False)
+        assert all(part is None for batch in evaluated for part in (batch.obs, batch.next_obs, batch.ended))
+
+
+def test_value_after_an_end_counts_for_signals_that_ignore_ends_alone(tmp_path: Path) -> None:
+    batches: list[Batch] = []
+
+    class Offer:
+        @hookimpl
+        def get_reward_signals(self) -> Any:
+            return {"looking": (Looking, RewardSignalSettings)}
+
+        @hookimpl
+        def behavior_added(self, trainer: Any) -> None:
+            update = trainer.optimizer.update
+            trainer.optimizer.update = lambda batch: (batches.append(batch), update(batch))[1]
+
+    settings = config(
+        "Corridor",
+        "test:x",
+        max_steps=200,
+        trainer_type="dqn",
+        hyperparameters={"gamma": GAMMA, "n_step": 2},
+        reward_signals={"extrinsic": {"strength": 2.0}, "looking": {}},
+        network_settings={"hidden_units": 8, "num_layers": 1},
+    )
+    train(settings, tmp_path, Env(Counting), Offer())
+    for batch in batches:
+        number = batch.features[:, 0]
+        steps = batch.next_features[:, 0] - number  # 2, and 1 to an end or to a row that is still open
+        assert set(steps.tolist()) <= {1.0, 2.0}
+        ended, after = number % LENGTH + steps == LENGTH, GAMMA**steps
+        assert torch.equal(batch.discounts, torch.stack([torch.where(ended, 0.0, after), after], 1))
+        assert torch.equal(batch.signal_rewards[:, 1], number + 1 + torch.where(steps == 2, GAMMA * (number + 2), 0.0))
+    assert any(bool((batch.discounts[:, 0] == 0).any()) for batch in batches)
+
+
+@pytest.mark.parametrize(
+    ("reads", "problem"),
+    [
+        (frozenset({"obs", "next"}), "it names 'next'."),
+        ({"rewards", 3, "next_obs"}, "it names 'rewards', 3."),
+        ("obs", "it is a str."),
+        (None, "it is None."),
+    ],
+)
+def test_signals_that_read_what_batches_do_not_have_are_named(reads: Any, problem: str) -> None:
+    class Wrong(Looking):
+        pass
+
+    Wrong.reads = reads
+    with pytest.raises(PluginError) as caught:
+        Wrong("wrong", make_behavior_spec((1,), branches=(2,)), RewardSignalSettings())
+    line = inspect.getsourcelines(Wrong)[1]
+    assert str(caught.value).startswith("`Wrong.reads` (")
+    assert f"test_reward_signals.py:{line}) must be a frozenset of 'obs' and 'next_obs'" in str(caught.value)
+    assert str(caught.value).endswith(problem)
+
+
+def test_only_signals_with_an_update_of_their_own_learn() -> None:
+    spec = make_behavior_spec((1,), branches=(2,))
+    made = [kind("name", spec, RewardSignalSettings()) for kind in (Looking, Learning)]
+    assert [signal.learns for signal in made] == [False, True]
