@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeGuard, TypeVar
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
+from mlhooks.fast.structure import Structure, may_do_more
 from mlhooks.fast.switch import is_plain, native
 from mlhooks.nn.layers import ACTIVATIONS, MLP
+
+if TYPE_CHECKING:
+    from mlhooks.nn.networks import Network
 
 KERNELS = native("mlp")
 MAX_HIDDEN_UNITS = 512
 """The width of layers up to which the kernels are faster than BLAS."""
 NO_SINKS = (None, None)
+REQUIRES_GRAD = attrgetter("requires_grad")
 
 Arrays = Sequence[np.ndarray | None]
-Parts = Callable[[], tuple[nn.Module, Sequence[nn.Linear]] | None]
-"""Gives an encoder and the linear heads on it; None where a network is more than these."""
-Kind = TypeVar("Kind", bound=nn.Module)
-COMPUTING = ("__call__", "forward", "outputs", "_in_torch", "combine")
-"""Methods by which networks compute."""
 
 
 class FastMLP:
@@ -48,13 +49,8 @@ class FastMLP:
         self.parameters: list[Tensor] = [p for layer in layers for p in (layer.weight, layer.bias)]
         self._gradients = [(ParameterGradient(layer.weight), ParameterGradient(layer.bias)) for layer in layers]
         self._addresses = [parameter.data_ptr() for parameter in self.parameters]
-        self._encoder, self._layers, self._list = encoder, hidden, encoder.layers
-        self._modules = encoder, *hidden, *heads
-        self._hooks = [hooks for module in self._modules for hooks in hooks_of(module)]
-        self._attributes = [vars(module) for module in self._modules]
-        self._places = [
-            (layer._parameters, name, layer._parameters[name]) for layer in layers for name in ("weight", "bias")
-        ]
+        self.layers, self.modules = encoder.layers, (encoder, *layers)
+        self._structure = Structure([self.layers, *self.modules], self.modules, [encoder])
 
     @property
     def is_current(self) -> bool:
@@ -62,16 +58,11 @@ class FastMLP:
 
         Their values may have changed.
         """
-        if any(self._hooks) or _has_any_global_hook() or self._encoder._activate is not self._activation:
-            return False
-        if self._encoder._modules["layers"] is not self._list or [*self._list._modules.values()] != self._layers:
-            return False
-        for attributes in self._attributes:
-            if "forward" in attributes:
-                return False
-        for parameters, name, parameter in self._places:
-            if parameters.get(name) is not parameter:
-                return False
+        return self._structure.is_same and self.is_in_place
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the parameters have the memory that they had."""
         return [parameter.data_ptr() for parameter in self.parameters] == self._addresses
 
     @property
@@ -82,7 +73,7 @@ class FastMLP:
     @property
     def is_frozen(self) -> bool:
         """Whether no parameter requires a gradient."""
-        return not any(parameter.requires_grad for parameter in self.parameters)
+        return not any(map(REQUIRES_GRAD, self.parameters))
 
     @property
     def has_moved(self) -> bool:
@@ -92,7 +83,7 @@ class FastMLP:
     @classmethod
     def refreshed(cls, mlp: FastMLP | None, encoder: nn.Module, heads: Sequence[nn.Linear]) -> FastMLP | None:
         """Return that one where it is current, or else one of these parts; None where torch must compute them."""
-        if mlp is not None and mlp._modules == (encoder, *mlp._layers, *heads) and mlp.is_current:
+        if mlp is not None and mlp.modules == (encoder, *mlp.modules[1 : mlp._hidden + 1], *heads) and mlp.is_current:
             return mlp
         return cls(encoder, heads) if cls.supports(encoder, heads) else None
 
@@ -220,59 +211,63 @@ class ParameterGradient:
             self.parameter.backward(torch.from_numpy(gradient))
 
 
-class ActingNetwork:
-    """The network of a policy that acts: a `FastMLP` where one can compute it, made again when parameters move.
+class NetworkMLP:
+    """The `FastMLP` of a network, which is looked for again only where the network has changed.
 
-    A copy begins without a `FastMLP`, because that belongs to the memory of its network.
+    A copy begins without one, because that belongs to the memory of its network.
     """
 
     def __init__(self) -> None:
-        self._mlp: FastMLP | None = None
-        self._is_stale = True
+        self.mlp: FastMLP | None = None
+        self._structure: Structure | None = None  # the network's, in which the mlp was found
 
-    def __reduce__(self) -> tuple[type[ActingNetwork], tuple[()]]:
-        return ActingNetwork, ()
+    def __reduce__(self) -> tuple[type[NetworkMLP], tuple[()]]:
+        return type(self), ()
+
+    def find(self, network: Network) -> FastMLP | None:
+        """Return what computes the network's heads; None where torch must."""
+        if self._structure is not None and self._structure.is_same and self.mlp is not None and self.mlp.is_in_place:
+            return self.mlp
+        self._structure = None
+        encoder_and_heads = self._parts(network)
+        mlp = None if encoder_and_heads is None else FastMLP.refreshed(self.mlp, *encoder_and_heads)
+        if mlp is not None:  # else the former one may be current again, when other weights were there for a while only
+            parts, deciding = [*network.modules(), mlp.layers, *mlp.modules], [network, mlp.modules[0]]
+            self.mlp, self._structure = mlp, Structure(parts, self._called(network, mlp), deciding)
+        return mlp
+
+    def _parts(self, network: Network) -> tuple[nn.Module, Sequence[nn.Linear]] | None:
+        return network.encoder, network.linear_heads()
+
+    def _called(self, network: Network, mlp: FastMLP) -> Sequence[nn.Module]:  # noqa: ARG002 - for subclasses
+        return mlp.modules
+
+
+class ActingNetwork(NetworkMLP):
+    """The `FastMLP` by which a network acts; losses have others, because both may be computed at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._acting: FastMLP | None = None
+        self._is_stale = True
 
     def weights_changed(self) -> None:
-        """Check before the next call whether a `FastMLP` can still compute the network."""
+        """Look before the next call whether the `FastMLP` can still compute the network."""
         self._is_stale = True
 
-    def outputs(self, parts: Parts, features: np.ndarray) -> list[np.ndarray] | None:
-        """Return the output of each head [rows, out] for features [rows, size]; None where torch must compute them."""
+    def outputs(self, network: Network, features: np.ndarray) -> list[np.ndarray] | None:
+        """Return the output of each head for features [rows, size]; None where the network must be called."""
         if is_plain():
             return None
-        if self._is_stale or (self._mlp is not None and self._mlp.has_moved):
-            found = parts()
-            self._mlp, self._is_stale = None if found is None else FastMLP.refreshed(self._mlp, *found), False
-        return None if self._mlp is None else self._mlp(features)
+        if self._is_stale or (self._acting is not None and self._acting.has_moved):
+            self._acting, self._is_stale = self.find(network), False
+        return None if self._acting is None else self._acting(features)
 
+    def _parts(self, network: Network) -> tuple[nn.Module, Sequence[nn.Linear]] | None:
+        return super()._parts(network) if network.computes_heads_only() else None
 
-def has_hooks(module: nn.Module) -> bool:
-    """Return whether something waits for a module to be called, or for gradients to pass it."""
-    return any(hooks_of(module))
-
-
-def hooks_of(module: nn.Module) -> tuple[Any, ...]:
-    """Return what a module has of each kind of hooks."""
-    return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-
-
-def may_do_more(module: nn.Module) -> bool:
-    """Return whether a call of the module may do more than its class: it has hooks, or a `forward` of its own."""
-    return has_hooks(module) or "forward" in vars(module)
-
-
-def computes_as(network: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
-    """Return whether a call of the network computes what this class says: nothing is overridden, and nobody listens."""
-    if not isinstance(network, kind) or may_do_more(network):
-        return False
-    own = type(network)
-    return own is kind or all(getattr(own, name, None) is getattr(kind, name, None) for name in COMPUTING)
-
-
-def has_gradient_hooks(parameter: Tensor) -> bool:
-    """Return whether something waits for the gradient of a parameter."""
-    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
+    def _called(self, network: Network, mlp: FastMLP) -> Sequence[nn.Module]:
+        return network, *mlp.modules
 
 
 def _is_plain(parameter: Tensor) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import nullcontext
 from contextvars import ContextVar, Token
-from typing import Any, ClassVar, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -13,10 +13,14 @@ from torch import Tensor, nn
 
 from mlhooks.fast.arrays import ArrayTensor
 from mlhooks.fast.convolutions import is_traced, is_watched
-from mlhooks.fast.mlp import FastMLP, ParameterGradient, SavedPass, has_gradient_hooks, has_hooks
+from mlhooks.fast.mlp import FastMLP, NetworkMLP, ParameterGradient, SavedPass
 from mlhooks.fast.record import Record
+from mlhooks.fast.structure import has_gradient_hooks, has_hooks
 from mlhooks.fast.switch import is_plain
 from mlhooks.nn.layers import MLP
+
+if TYPE_CHECKING:
+    from mlhooks.nn.networks import Network
 
 MAX_ACTIVATIONS = 2**20
 """Activations of one layer, rows times hidden units, beyond which torch is faster where it has several threads."""
@@ -78,16 +82,18 @@ def _sort(module: nn.Module, above: bool, opted: set[nn.Module], others: set[nn.
         _sort(child, opts_in, opted, others)
 
 
-class NetworkWithHeads(Protocol):
-    """What `outputs` needs of a network: an encoder, linear heads on it, and how it wants to be computed."""
+class _Known(NamedTuple):
+    """What a scope found out about a network.
 
-    array_arithmetic: ClassVar[bool]
-    autocast: torch.dtype | None
+    Attributes:
+        mlp: what computes it; None for torch.
+        may_be_arrays: whether loss and network opted in to arrays, so that this holds until `invalidate` is called.
+        is_hooked: whether hooks wait for gradients of parameters, which only torch can call.
+    """
 
-    @property
-    def encoder(self) -> nn.Module:
-        """The module that computes what the heads read from features."""
-        ...
+    mlp: FastMLP | None
+    may_be_arrays: bool
+    is_hooked: bool
 
 
 class LossScope:
@@ -108,8 +114,8 @@ class LossScope:
         self.arrays = arrays
         self.opted_in = opted_in
         self._record: Record | None = None
-        self._mlps: dict[tuple[nn.Module, ...], FastMLP] = {}
-        self._checked: dict[tuple[nn.Module, ...], tuple[FastMLP | None, bool]] = {}
+        self._mlps: dict[Network, NetworkMLP] = {}
+        self._known: dict[Network, _Known] = {}
         self._entries: list[tuple[Token[LossScope | None], Token[Record | None]]] = []
         self._encodings: dict[tuple[nn.Module, bool], tuple[Tensor, int, Tensor]] = {}
         self._gradients: dict[nn.Parameter, ParameterGradient] = {}
@@ -142,9 +148,9 @@ class LossScope:
 
     def invalidate(self) -> None:
         """Look at networks again when they are computed next, and forget those that were not since the last time."""
-        if self._checked:
-            self._mlps = {key: mlp for key, mlp in self._mlps.items() if key in self._checked}
-        self._checked = {}
+        if self._known:
+            self._mlps = {network: mlp for network, mlp in self._mlps.items() if network in self._known}
+        self._known = {}
 
     def encoding(self, encoder: nn.Module, features: Tensor) -> Tensor:
         """Return what torch makes of the features; once where actor and critic share an encoder.
@@ -160,29 +166,40 @@ class LossScope:
             self._encodings[key] = features, features._version, encoding
         return encoding
 
-    def outputs(self, network: NetworkWithHeads, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor] | None:
+    def outputs(self, network: Network, features: Tensor) -> list[Tensor] | None:
         """Return as the function `outputs` does."""
         if not _is_plain(features):
             return None
-        has_opted_in = self.arrays and network.array_arithmetic and self._has_opted_in(network)
-        on_arrays = has_opted_in and self._record is not None
-        if not on_arrays and is_watched():
+        known = self._known.get(network)
+        if known is None or not known.may_be_arrays:
+            known = self._look(network)
+        mlp, on_arrays = known.mlp, known.may_be_arrays and self._record is not None
+        if mlp is None or (not on_arrays and is_watched()):
             return None
-        mlp, hooked = self._mlp(network.encoder, heads, has_opted_in)
-        if mlp is None or (len(features) * mlp.encoding_size > MAX_ACTIVATIONS and torch.get_num_threads() > 1):
+        rows = features.numpy()
+        if len(rows) * mlp.encoding_size > MAX_ACTIVATIONS and torch.get_num_threads() > 1:
             return None
-        record = self._record if on_arrays and not hooked else None
+        record = self._record if on_arrays and not known.is_hooked else None
         if not torch.is_grad_enabled() or mlp.is_frozen:
-            computed = mlp(features.numpy())
+            computed = mlp(rows)
             if record is None:
                 return [torch.from_numpy(output) for output in computed]
             return cast("list[Tensor]", [ArrayTensor(output, constant=True) for output in computed])
         if record is None:
             return list(_MLPFunction.apply(mlp, features, *mlp.parameters))  # type: ignore[no-untyped-call]
-        arrays, saved = mlp.record(features.numpy())
+        arrays, saved = mlp.record(rows)
         outputs = [ArrayTensor(array) for array in arrays]
         record.steps.append(_MLPStep(mlp, saved, outputs))
         return cast("list[Tensor]", outputs)
+
+    def _look(self, network: Network) -> _Known:
+        """Find out about a network again."""
+        if network not in self._mlps:
+            self._mlps[network] = NetworkMLP()
+        mlp = self._mlps[network].find(network)
+        may_be_arrays = self.arrays and network.array_arithmetic and self._has_opted_in(network)
+        self._known[network] = _Known(mlp, may_be_arrays, mlp is not None and mlp.has_gradient_hooks)
+        return self._known[network]
 
     def _has_opted_in(self, network: Any) -> bool:
         return (self.opted_in is None or network in self.opted_in) and not has_hooks(network)
@@ -200,23 +217,6 @@ class LossScope:
         self._record.in_numpy = True
         return cast("Tensor", array)
 
-    def _mlp(self, encoder: nn.Module, heads: Sequence[nn.Linear], cached: bool) -> tuple[FastMLP | None, bool]:
-        """What computes these layers, None for torch, and whether hooks wait for gradients of their parameters.
-
-        Args:
-            encoder: the layers.
-            heads: linear layers on its output.
-            cached: whether what was found out since the last `invalidate` holds.
-        """
-        key = (encoder, *heads)
-        if cached and key in self._checked:
-            return self._checked[key]
-        mlp = FastMLP.refreshed(self._mlps.get(key), encoder, heads)
-        if mlp is not None:  # else the former one may be current again, when other weights were there for a while only
-            self._mlps[key] = mlp
-        self._checked[key] = mlp, mlp is not None and mlp.has_gradient_hooks
-        return self._checked[key]
-
 
 def _scope(arrays: bool, opted_in: frozenset[nn.Module] | None) -> LossScope:
     return LossScope(arrays=arrays, opted_in=opted_in)
@@ -227,8 +227,8 @@ def _changes(encoder: nn.Module) -> bool:
     return any(map(has_hooks, encoder.modules()))
 
 
-def outputs(network: NetworkWithHeads, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor] | None:
-    """Return each head's output [rows, out] for features [rows, size]; None where torch must compute them.
+def outputs(network: Network, features: Tensor) -> list[Tensor] | None:
+    """Return the output of each head [rows, out] for features [rows, size]; None where torch must compute them.
 
     Outputs are tensors of torch's autograd, or arrays in their place where the loss and the network opt in to that.
     """
@@ -237,7 +237,7 @@ def outputs(network: NetworkWithHeads, heads: Sequence[nn.Linear], features: Ten
         return None
     if network.autocast is not None and _worth_torch(network.encoder, len(features)):
         return None
-    return scope.outputs(network, heads, features)
+    return scope.outputs(network, features)
 
 
 def encoding(encoder: nn.Module, features: Tensor) -> Tensor:

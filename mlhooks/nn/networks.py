@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -11,6 +10,8 @@ from mlagents_envs.base_env import ActionSpec
 from torch import Tensor, nn
 
 from mlhooks.fast import networks as fast
+from mlhooks.fast.mlp import ActingNetwork
+from mlhooks.fast.structure import computes_as
 from mlhooks.nn.encoders import Encoder, make_encoder
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.heads import ActionHeads, ActionParameters, branch_slices
@@ -31,23 +32,52 @@ class Network(nn.Module, fast.ArrayArithmetic):
         reads_bytes: whether it takes images as bytes.
     """
 
+    OUTSIDE_LOSSES = frozenset({"compute", "computes_heads_only", "weights_changed"})
     reads_bytes = True
     encoder: Encoder
     autocast: torch.dtype | None = None
 
-    def outputs(self, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor]:
-        """Return each head's output for features [rows, size]."""
-        outputs = fast.outputs(self, heads, features)
+    def __init__(self) -> None:
+        super().__init__()
+        self._acting = ActingNetwork()
+
+    def linear_heads(self) -> list[nn.Linear]:
+        """Return the heads; each subclass has its own."""
+        raise NotImplementedError
+
+    def outputs(self, features: Tensor) -> list[Tensor]:
+        """Return the output of each head [rows, out] for features [rows, size]."""
+        outputs = fast.outputs(self, features)
         if outputs is not None:
             return outputs
         if self.autocast is None:
-            return self._in_torch(heads, features)
+            return self._in_torch(features)
         with torch.autocast(features.device.type, self.autocast):
-            return [output.float() for output in self._in_torch(heads, features)]
+            return [output.float() for output in self._in_torch(features)]
 
-    def _in_torch(self, heads: Sequence[nn.Linear], features: Tensor) -> list[Tensor]:
+    def _in_torch(self, features: Tensor) -> list[Tensor]:
         encoding = fast.encoding(self.encoder, features)
-        return [head(encoding) for head in heads]
+        return [head(encoding) for head in self.linear_heads()]
+
+    def compute(self, features: np.ndarray) -> list[np.ndarray] | None:
+        """Return what `outputs` does, for acting: without torch and its autograd.
+
+        Losses may compute the network at the same time in another thread.
+
+        Returns:
+            The output of each head [rows, out] for features [rows, size] float32. None where the network must be
+            called: torch has to compute it, or a call may do more than to use the outputs of the heads.
+        """
+        return self._acting.outputs(self, features)
+
+    def weights_changed(self) -> None:
+        """Look before it acts again whether modules are what they were; whoever changes them calls this."""
+        self._acting.weights_changed()
+
+    def computes_heads_only(self) -> bool:
+        """Return whether a call computes what the class right below `Network` says, and nothing else."""
+        kind = next(kind for kind in reversed(type(self).__mro__) if issubclass(kind, Network) and kind is not Network)
+        return computes_as(self, kind)
 
 
 class Actor(Network):
@@ -67,9 +97,17 @@ class Actor(Network):
         self.encoder = make_encoder(layout, settings)
         self.heads = ActionHeads(self.encoder.output_size, action_spec, settings.initialization)
 
+    def linear_heads(self) -> list[nn.Linear]:
+        """Return the heads of means and logits."""
+        return self.heads.linear()
+
     def forward(self, features: Tensor) -> ActionParameters:
         """Return distribution parameters for features [rows, size]."""
-        return self.heads.parameters_of(self.outputs(self.heads.linear(), features))
+        return self.heads.parameters_of(self.outputs(features))
+
+    def computes_heads_only(self) -> bool:
+        """Return whether a call computes action parameters from the outputs of the heads, and nothing else."""
+        return super().computes_heads_only() and type(self.heads) is ActionHeads
 
 
 class Critic(Network):
@@ -92,9 +130,13 @@ class Critic(Network):
         self.encoder = make_encoder(layout, settings) if encoder is None else encoder
         self.heads = linear(self.encoder.output_size, signals, initialization=settings.initialization, gain=1.0)
 
+    def linear_heads(self) -> list[nn.Linear]:
+        """Return the one layer that computes all values."""
+        return [self.heads]
+
     def forward(self, features: Tensor) -> Tensor:
         """Return values [rows, signals] for features [rows, size]."""
-        return self.outputs([self.heads], features)[0]
+        return self.outputs(features)[0]
 
 
 class QNetwork(Network):
@@ -121,14 +163,13 @@ class QNetwork(Network):
         self.advantages = linear(size, sum(action_spec.discrete_branches), initialization=kind, gain=0.1)
         self.value = linear(size, 1, initialization=kind, gain=0.1) if dueling else None
 
-    @property
-    def heads(self) -> list[nn.Linear]:
-        """The linear heads, in the order of `combine`'s arguments."""
+    def linear_heads(self) -> list[nn.Linear]:
+        """Return the heads in the order of `combine`'s arguments."""
         return [self.advantages] if self.value is None else [self.advantages, self.value]
 
     def forward(self, features: Tensor) -> Tensor:
         """Return values [rows, sum of branch sizes] for features [rows, size]."""
-        return self.combine(*self.outputs(self.heads, features))
+        return self.combine(*self.outputs(features))
 
     def combine(self, advantages: Array, value: Array | None = None) -> Array:
         """Compute values from the heads' outputs: with dueling heads, Wang et al., equation 9, in every branch."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mlhooks.fast.adam import Adam, FlatParameters
-from mlhooks.fast.mlp import may_do_more
 from mlhooks.fast.networks import ArrayArithmetic, LossScope, opted_in, replaces_methods
+from mlhooks.fast.structure import may_do_more
 from mlhooks.nn.networks import Actor, Critic
 from mlhooks.nn.schedules import Schedule
 from mlhooks.settings import TrainerSettings

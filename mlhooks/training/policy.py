@@ -12,11 +12,11 @@ from mlagents_envs.base_env import ActionTuple, BehaviorSpec
 from torch import Tensor, nn
 
 from mlhooks.fast.actions import action_tuple
-from mlhooks.fast.mlp import ActingNetwork, computes_as
 from mlhooks.fast.networks import ArrayArithmetic
+from mlhooks.fast.structure import computes_as
 from mlhooks.nn.features import FeatureInput, FeatureLayout
-from mlhooks.nn.heads import ActionHeads, SampledActions, branch_slices, evaluate, sample
-from mlhooks.nn.networks import Actor
+from mlhooks.nn.heads import SampledActions, branch_slices, evaluate, sample
+from mlhooks.nn.networks import Actor, Network
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
 from mlhooks.training.transfer import to_device
@@ -54,7 +54,6 @@ class Policy(ArrayArithmetic, ABC):
         self.layout = FeatureLayout(behavior_name, behavior_spec)
         self.inputs = FeatureInput(self.layout, normalize=network.normalize)
         self.deterministic = network.deterministic
-        self.acting = ActingNetwork()
 
     @abstractmethod
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
@@ -97,7 +96,10 @@ class Policy(ArrayArithmetic, ABC):
 
     def weights_changed(self) -> None:
         """Drop what was derived from the weights; whoever changes them from outside calls this."""
-        self.acting.weights_changed()
+        for module in self.modules().values():
+            for network in (module,) if isinstance(module, Network) else module.modules():
+                if isinstance(network, Network):
+                    network.weights_changed()
 
 
 class ActorPolicy(Policy):
@@ -147,7 +149,7 @@ class ActorPolicy(Policy):
     def _parameters(self, features: np.ndarray) -> tuple[Parameters, np.ndarray | None]:
         """What `ActionParameters` has, as arrays, and the encoding below it where it is kept."""
         actor: Any = self.actor
-        outputs = self.acting.outputs(self._parts, features)
+        outputs = actor.compute(features) if isinstance(actor, Actor) else None
         if outputs is not None:
             return actor.heads.from_outputs(outputs), None
         plain = actor if computes_as(actor, Actor) else None
@@ -158,13 +160,6 @@ class ActorPolicy(Policy):
             parameters = actor(rows) if plain is None or encoding is None else plain.heads(encoding)
         mean, log_std, logits, kept = (None if p is None else p.detach().cpu().numpy() for p in (*parameters, encoding))
         return (mean, log_std, logits), kept
-
-    def _parts(self) -> tuple[nn.Module, list[nn.Linear]] | None:
-        """The actor's encoder and linear heads, where they are all that it computes."""
-        actor: nn.Module = self.actor
-        if not computes_as(actor, Actor) or type(actor.heads) is not ActionHeads:
-            return None
-        return actor.encoder, actor.heads.linear()
 
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return joint log-probabilities and entropies of a batch's actions, each [rows]."""

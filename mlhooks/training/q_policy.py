@@ -9,7 +9,6 @@ import torch
 from mlagents_envs.base_env import BehaviorSpec
 from torch import nn
 
-from mlhooks.fast.mlp import computes_as
 from mlhooks.nn.heads import MASKED_LOGIT, SampledActions
 from mlhooks.nn.networks import QNetwork
 from mlhooks.settings import TrainerSettings
@@ -63,17 +62,13 @@ class QPolicy(Policy):
         return SampledActions(np.empty((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
 
     def _values(self, features: np.ndarray) -> np.ndarray:
-        outputs = self.acting.outputs(self._parts, features)
+        network: nn.Module = self.network
+        outputs = network.compute(features) if isinstance(network, QNetwork) else None
         if outputs is not None:
             return self.network.combine(*outputs)
         with torch.no_grad():
-            values: np.ndarray = self.network(to_device(features, self.device)).cpu().numpy()
+            values: np.ndarray = network(to_device(features, self.device)).cpu().numpy()
         return values
-
-    def _parts(self) -> tuple[nn.Module, list[nn.Linear]] | None:
-        """The network's encoder and linear heads, where nothing but `combine` comes after them."""
-        network = self.network
-        return (network.encoder, network.heads) if computes_as(network, QNetwork) else None
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the network and the normalizer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mlhooks.fast.arrays import ArrayTensor
 from mlhooks.fast.networks import LossScope, parameter_like
 from mlhooks.fast.switch import native
+from mlhooks.nn.networks import Network
 
 G = torch.Generator().manual_seed(3)
 X = torch.randn(6, 4, generator=G)
@@ -44,8 +45,21 @@ def weighted(result: Any) -> Any:
     return (result * weights).sum()
 
 
-def make_network(encoder: nn.Module, *, array_arithmetic: bool = True) -> Any:
-    """A network with that encoder, as `outputs` takes it."""
-    network: Any = nn.Module()
-    network.encoder, network.array_arithmetic, network.autocast = encoder, array_arithmetic, None
-    return network
+class Plain(Network):
+    """A network that is nothing but its encoder and heads."""
+
+    def __init__(self, encoder: Any, heads: Sequence[nn.Linear], array_arithmetic: bool) -> None:
+        super().__init__()
+        self.encoder, self.heads = encoder, nn.ModuleList(heads)
+        self.array_arithmetic = array_arithmetic  # type: ignore[misc]
+
+    def linear_heads(self) -> list[nn.Linear]:
+        return [*self.heads]  # type: ignore[list-item]
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        return self.outputs(features)
+
+
+def make_network(encoder: nn.Module, heads: Sequence[nn.Linear], *, array_arithmetic: bool = True) -> Plain:
+    """A network with that encoder and those heads."""
+    return Plain(encoder, heads, array_arithmetic)

@@ -206,7 +206,7 @@ def test_logits_stay_what_they_were_when_a_distribution_is_made_of_them(shape: t
     wanted, head.weight.grad = head.weight.grad, None
     scope = LossScope(arrays=True)
     with scope:
-        (logits,) = outputs(make_network(layers), [head], rows) or ()
+        (logits,) = outputs(make_network(layers, [head]), rows) or ()
         recorded_loss = loss(logits)
     scope.backward(recorded_loss)
     torch.testing.assert_close(head.weight.grad, wanted)

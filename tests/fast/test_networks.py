@@ -156,30 +156,29 @@ def test_gradients_of_fast_networks_are_those_of_torch(activation: str, arrays: 
 
 def outputs(encoder: Any, heads: Any, features: torch.Tensor, *, array_arithmetic: bool = True) -> Any:
     """What a network makes of features: here, or else by torch."""
-    found = fast.outputs(make_network(encoder, array_arithmetic=array_arithmetic), heads, features)
-    return found if found is not None else [head(fast.encoding(encoder, features)) for head in heads]
+    return make_network(encoder, heads, array_arithmetic=array_arithmetic)(features)
 
 
 def test_other_networks_large_batches_and_needed_inputs_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     heads = [torch.nn.Linear(8, 2)]
     layers, other = MLP(6, 8, 1, "tanh", "orthogonal"), torch.nn.Linear(6, 8)
-    network, rows, many = make_network(layers), torch.ones(3, 6), torch.ones(MAX_ACTIVATIONS // 8 + 1, 6)
+    network, rows, many = make_network(layers, heads), torch.ones(3, 6), torch.ones(MAX_ACTIVATIONS // 8 + 1, 6)
     cases = [
-        (make_network(other), rows),
+        (make_network(other, heads), rows),
         (network, many),
         (network, torch.ones(3, 6, requires_grad=True)),
         (network, rows.double()),
     ]
     with LossScope(arrays=True):
         for asked, features in cases:
-            assert fast.outputs(asked, heads, features) is None
+            assert fast.outputs(asked, features) is None
         assert isinstance(outputs(layers, heads, rows)[0], ArrayTensor)
         with plain():
-            assert fast.outputs(network, heads, rows) is None
+            assert fast.outputs(network, rows) is None
         monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # with which torch has nothing to win
         assert isinstance(outputs(layers, heads, many)[0], ArrayTensor)
-    assert fast.outputs(network, heads, rows) is None  # outside of a loss
+    assert fast.outputs(network, rows) is None  # outside of a loss
 
 
 @pytest.mark.parametrize(("loss", "network"), [(True, False), (False, True), (False, False)])
