@@ -108,7 +108,7 @@ class ActingHalf:
             self._end_episodes(ended, terminals)
         if where is not None:
             self.episodes.decided(where, decisions.reward)
-            store.open_rows(where, decisions)
+            store.open_rows(where, decisions, worker)
             self._waiting.append((worker, behavior_id, agents))
         if ended is not None and self.pool.size:  # who did not begin a new episode at once is gone
             gone = store.open_row[ended] < 0

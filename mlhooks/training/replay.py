@@ -58,13 +58,13 @@ class ReplayBuffer(ExperienceStore):
         """The number of rows that hold experience."""
         return self.filled
 
-    def open_rows(self, slots: np.ndarray, steps: DecisionSteps) -> None:
+    def open_rows(self, slots: np.ndarray, steps: DecisionSteps, worker: int = 0) -> None:
         """Open rows as the store does; at the end of the ring, go on at its front."""
         if self.size >= self.rows and self.waiting == self.size:
             self.size = self.waiting = 0
         if self.size < self.filled:
             self._free_finals += overwrite(self, self.size, min(self.size + len(slots), self.filled))
-        super().open_rows(slots, steps)
+        super().open_rows(slots, steps, worker)
         self.filled = max(self.filled, self.size)
 
     def _add_finals(self, obs: list[np.ndarray]) -> np.ndarray:

@@ -25,12 +25,14 @@ class End:
 
 COLUMNS = (
     *("mask", "continuous", "discrete", "log_prob", "reward", "group_reward", "end", "successor", "final"),
-    *("slot", "trajectory", "tick", "group", "encoding"),
+    *("slot", "trajectory", "tick", "group", "group_ended", "encoding"),
 )
-FILLS = {"end": End.NONE, "successor": -1, "final": -1}
+FILLS = {"end": End.NONE, "successor": -1, "final": -1, "group_ended": False}
 """The value of these columns in unused rows, so that a new row has it already."""
 ALL = slice(None)
 PER_SLOT = ("open_row", "slot_trajectory", "slot_length")
+WORKER_BITS = 32
+"""By how many bits the number of a worker is shifted in the numbers of its groups, whose ids have as many."""
 END_OF = np.array([End.TERMINAL, End.INTERRUPTED], np.int8)  # by whether the episode was interrupted
 
 
@@ -56,7 +58,9 @@ class ExperienceStore:
         end: `End`; successor: row of the agent's next decision or -1; final: row in `final_obs` or -1.
         encoding: [rows, size], the encodings of the observations that acting computed, or [rows, 0]; valid for the rows
             from `encoded_from` to `waiting`, for which it is of the current weights.
-        slot, trajectory, tick, group: agent slot, trajectory number, act call and group id of each row.
+        slot, trajectory, tick: agent slot, trajectory number and act call of each row.
+        group: [rows], the number of the agent's group, another one in each worker; 0 where it is in none.
+        group_ended: [rows], True where the row ends an episode and no member of the group is left in one.
         final_obs: a list of [finals, *shape], the final observations of ended episodes, in the types of `obs`.
         masked: whether any row has a mask; grouped: whether there ever was a group reward.
     """
@@ -82,14 +86,16 @@ class ExperienceStore:
         self.end = np.zeros(0, np.int8)
         self.successor, self.final, self.slot = (np.zeros(0, np.int64) for _ in range(3))
         self.trajectory, self.tick, self.group = (np.zeros(0, np.int64) for _ in range(3))
+        self.group_ended = np.zeros(0, np.bool_)
         self.open_row, self.slot_trajectory, self.slot_length = (np.zeros(0, np.int64) for _ in range(3))
 
-    def open_rows(self, slots: np.ndarray, steps: DecisionSteps) -> None:
+    def open_rows(self, slots: np.ndarray, steps: DecisionSteps, worker: int = 0) -> None:
         """Complete the agents' open rows with the rewards of their next decision, and open one row for each.
 
         Args:
             slots: [agents] their slots, all reserved, each at most once between two calls of `set_actions`.
             steps: what the environment sent, in the same order.
+            worker: the index of the environment's worker, by which equal group ids of several workers are told apart.
         """
         agents = len(slots)
         seen = self._fitting(steps.obs)
@@ -102,7 +108,7 @@ class ExperienceStore:
             self.masked = True
         elif self.masked:
             self.mask[new] = False
-        self._open(slots, steps)
+        self._open(slots, steps, worker)
 
     def _fitting(self, obs: list[np.ndarray]) -> list[np.ndarray]:
         """Return observations in the types of their columns.
@@ -121,42 +127,29 @@ class ExperienceStore:
         return obs
 
     @kernel("experience", "open_rows")
-    def _open(self, slots: np.ndarray, steps: DecisionSteps) -> None:
+    def _open(self, slots: np.ndarray, steps: DecisionSteps, worker: int) -> None:
         agents = len(slots)
         new = slice(self.size, self.size + agents)
         self.grouped = self.grouped or bool(np.count_nonzero(steps.group_reward))
-        self.slot[new], self.tick[new], self.group[new] = slots, self.clock, steps.group_id
-        rows = self.open_row[slots]
-        numbers = np.arange(new.start, new.stop)
+        groups = steps.group_id.astype(np.int64)
+        self.slot[new], self.tick[new] = slots, self.clock
+        self.group[new] = np.where(groups > 0, groups + (worker << WORKER_BITS), 0)
+        rows, numbers = self.open_row[slots], np.arange(new.start, new.stop)
         known = rows >= 0
-        going = np.count_nonzero(known)
-        if going == agents:
-            self._continue(rows, slots, steps, ALL, numbers)
-        else:
-            if going:
-                self._continue(rows[known], slots[known], steps, known, numbers[known])
-            self._begin_trajectories(slots[~known])
+        going: np.ndarray | slice = ALL if known.all() else known
+        going_on = rows[going]
+        self._reward(going_on, steps, going)
+        self.successor[going_on] = numbers[going]
+        self.complete += len(going_on)
+        begins = self.slot_length[slots] >= self.time_horizon
+        self.end[rows[begins & known]] = End.HORIZON
+        begins |= ~known
+        if np.count_nonzero(begins):
+            self._begin_trajectories(slots[begins])
         self.trajectory[new] = self.slot_trajectory[slots]
         self.slot_length[slots] += 1
         self.open_row[slots] = numbers
         self.size = new.stop
-
-    def _continue(
-        self,
-        rows: np.ndarray,
-        slots: np.ndarray,
-        steps: DecisionSteps,
-        agents: np.ndarray | slice,
-        successors: np.ndarray,
-    ) -> None:
-        """Complete rows whose agents go on; `agents` are their places in `steps`."""
-        self._reward(rows, steps, agents)
-        self.successor[rows] = successors
-        self.complete += len(rows)
-        cut = self.slot_length[slots] >= self.time_horizon
-        if np.count_nonzero(cut):
-            self.end[rows[cut]] = End.HORIZON
-            self._begin_trajectories(slots[cut])
 
     def _reward(self, rows: np.ndarray, steps: DecisionSteps | TerminalSteps, agents: np.ndarray | slice) -> None:
         self.reward[rows] = steps.reward[agents]
@@ -188,6 +181,14 @@ class ExperienceStore:
         self.final[rows] = self._add_finals([obs[known] for obs in self._fitting(steps.obs)])
         self.open_row[slots] = -1
         self.complete += len(rows)
+        groups = self.group[rows]
+        # Most behaviors have no groups, so that nothing is searched.
+        self.group_ended[rows] = ~np.isin(groups, self._groups_left()) if np.count_nonzero(groups) else True
+
+    def _groups_left(self) -> np.ndarray:
+        """Return the groups that have members in episodes that go on."""
+        groups = self.group[self.open_row[self.open_row >= 0]]
+        return groups[groups > 0]
 
     def _add_finals(self, obs: list[np.ndarray]) -> np.ndarray:
         start, stop = self.finals, self.finals + len(obs[0])
@@ -279,6 +280,7 @@ class ExperienceStore:
         successor = self.successor[: self.in_use]
         last = np.flatnonzero((successor >= 0) & ~gone & gone[successor])
         self.end[last] = End.INTERRUPTED
+        self.group_ended[last] = True  # because the whole environment begins again, or is lost
         self.final[last] = self._add_finals([obs[successor[last]] for obs in self.obs])
         successor[last] = -1
         self._keep(np.flatnonzero(~gone))

@@ -20,6 +20,7 @@ cdef enum:  # as `store.End`
 
 cdef enum:
     MOST = 8  # dimensions of a column
+    WORKER_BITS = 32  # as `store.WORKER_BITS`
 
 
 cdef const cnp.int8_t* ends_of(store, long rows) except NULL:
@@ -69,29 +70,28 @@ def decided(returns, lengths, slots, rewards):
         length[slot[i]] += 1
 
 
-def open_rows(store, slots, steps):
-    """Compute what `ExperienceStore._open` does, where there are no group rewards."""
+def open_rows(store, slots, steps, integer worker):
+    """Compute what `ExperienceStore._open` does."""
     cdef long i
     rewards, group_rewards, groups = steps.reward, steps.group_reward, steps.group_id
-    if store.grouped or not (is_row(rewards) and is_row(group_rewards)):
+    if not (is_row(rewards) and is_row(group_rewards)):
         return NotImplemented
     if not cnp.PyArray_Check(groups) or cnp.PyArray_TYPE(groups) != cnp.NPY_INT32:
         return NotImplemented
     if not cnp.PyArray_ISCARRAY_RO(groups) or cnp.PyArray_SIZE(groups) != len(slots):
         return NotImplemented
-    cdef const float* group_reward = <const float*>cnp.PyArray_DATA(<cnp.ndarray>group_rewards)
-    for i in range(cnp.PyArray_SIZE(group_rewards)):
-        if group_reward[i] != 0:
-            return NotImplemented
     cdef long agents = len(slots), size = len(store.open_row), rows = len(store.reward)
     cdef integer slot, row, new = store.size, clock = store.clock, horizon = store.time_horizon
     cdef integer trajectories = store.trajectories, complete = 0
     cdef const integer* slot_of = whole(slots, agents)
     cdef const float* reward_of = pointer(rewards, agents, 1)
+    cdef const float* group_reward_of = pointer(group_rewards, agents, 1)
+    cdef bint grouped = store.grouped
     cdef integer* open_row = whole(store.open_row, size)
     cdef integer* slot_trajectory = whole(store.slot_trajectory, size)
     cdef integer* slot_length = whole(store.slot_length, size)
     cdef float* reward = pointer(store.reward, rows, 1)
+    cdef float* group_reward = pointer(store.group_reward, rows, 1)
     cdef integer* successor = whole(store.successor, rows)
     cdef integer* slots_of = whole(store.slot, rows)
     cdef integer* trajectory = whole(store.trajectory, rows)
@@ -104,23 +104,27 @@ def open_rows(store, slots, steps):
     for i in range(agents):
         if not 0 <= slot_of[i] < size or open_row[slot_of[i]] >= rows:
             raise IndexError("a slot is beyond the reserved ones, or its row beyond the store")
+        grouped |= group_reward_of[i] != 0
     for i in range(agents):
         slot = slot_of[i]
         row = open_row[slot]
         if row >= 0:
             reward[row], successor[row] = reward_of[i], new
+            if grouped:
+                group_reward[row] = group_reward_of[i]
             complete += 1
         if row < 0 or slot_length[slot] >= horizon:
             if row >= 0:
                 end[row] = HORIZON
             slot_trajectory[slot], slot_length[slot] = trajectories, 0
             trajectories += 1
-        slots_of[new], trajectory[new], tick[new], group[new] = slot, slot_trajectory[slot], clock, group_of[i]
+        slots_of[new], trajectory[new], tick[new] = slot, slot_trajectory[slot], clock
+        group[new] = group_of[i] + (worker << WORKER_BITS) if group_of[i] > 0 else 0
         slot_length[slot] += 1
         open_row[slot] = new
         new += 1
     store.complete += complete
-    store.trajectories, store.size = trajectories, new
+    store.trajectories, store.size, store.grouped = trajectories, new, bool(grouped)
 
 
 def generalized_advantages(store, rewards, values, following, gamma, double lambd):
@@ -159,6 +163,7 @@ def overwrite(store, long start, long stop):
     cdef integer* open_row = whole(store.open_row, size)
     cdef cnp.ndarray ends = store.end
     cdef cnp.int8_t* end = <cnp.int8_t*>cnp.PyArray_DATA(ends)
+    cdef cnp.npy_bool* group_ended = <cnp.npy_bool*>bools(store.group_ended, capacity)
     cdef list finals = []
     if not 0 <= start <= stop <= min(capacity, len(ends)):
         raise IndexError("rows that do not exist")
@@ -167,7 +172,7 @@ def overwrite(store, long start, long stop):
             finals.append(final[row])
         if 0 <= slot[row] < size and open_row[slot[row]] == row:
             open_row[slot[row]] = -1
-        end[row], successor[row], final[row] = NONE, -1, -1
+        end[row], successor[row], final[row], group_ended[row] = NONE, -1, -1, False
     return finals
 
 

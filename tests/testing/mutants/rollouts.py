@@ -20,10 +20,10 @@ HORIZON = 3
 
 @mutant("a2c", caught_by="test_advantages_are_those_of_gae")
 def reward_of_another_agent(patch: Patch) -> None:
-    def rolled(original: Any, self: Any, slots: Any, steps: Any) -> None:
+    def rolled(original: Any, self: Any, slots: Any, steps: Any, *worker: Any) -> None:
         steps = copy.copy(steps)
         steps.reward = np.roll(steps.reward, 1)
-        original(self, slots, steps)
+        original(self, slots, steps, *worker)
 
     patch.around(f"{STORE}.open_rows")(rolled)
     patch.around(f"{STORE}.end_episodes")(rolled)
