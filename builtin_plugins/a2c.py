@@ -15,9 +15,12 @@ from mlhooks.plugin import (
     ScheduleType,
     Trainer,
     TrainerSettings,
+    column,
+    counted_entropies,
     derived,
     extension,
     hookimpl,
+    whole_actions,
 )
 
 
@@ -30,6 +33,9 @@ class A2CSettings(OnPolicyHyperparameters):
     shared_critic: bool = Field(default=False, description="Put the value heads on the actor's encoder.")
     normalize_advantages: bool = extension(
         True, description="Shift and scale advantages to mean 0 and deviation 1, as ML-Agents does."
+    )
+    joint_actions: bool = extension(
+        False, description="Take probability ratios and entropies of whole actions, not of each of their dimensions."
     )
     beta_schedule: ScheduleType = derived(
         lambda settings: settings.learning_rate_schedule,
@@ -49,12 +55,20 @@ class A2COptimizer(ActorCriticOptimizer):
         h = settings.hyperparameters
         assert isinstance(h, A2CSettings)
         self.normalize_advantages = h.normalize_advantages
+        self.joint_actions = h.joint_actions
+        self.actions = policy.behavior_spec.action_spec
+        self.has_dimensions = self.actions.continuous_size + self.actions.discrete_size > 1
         self.beta = Schedule(h.beta_schedule, h.beta, 1e-10, settings.max_steps)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss whose gradient the paper's algorithm S3 accumulates, averaged over rows."""
-        log_probs, entropies = self.policy.evaluate(batch)  # [rows]
-        advantages = batch.standardize(batch.advantages) if self.normalize_advantages else batch.advantages
+        log_probs, entropies = self.policy.evaluate(batch)  # [rows, dimensions]
+        if self.has_dimensions:
+            log_probs = whole_actions(log_probs)
+            entropies = whole_actions(entropies) if self.joint_actions else counted_entropies(entropies, self.actions)
+        advantages = column(batch.advantages)  # [rows, 1]
+        if self.normalize_advantages:
+            advantages = batch.standardize(advantages)
         policy_loss = -batch.mean(log_probs * advantages)
         value_loss = batch.mean((batch.returns - self.values(batch)).square())
         entropy = batch.mean(entropies)

@@ -18,9 +18,12 @@ from mlhooks.plugin import (
     ScheduleType,
     Trainer,
     TrainerSettings,
+    column,
+    counted_entropies,
     derived,
     extension,
     hookimpl,
+    whole_actions,
 )
 
 
@@ -33,6 +36,9 @@ class PPOSettings(OnPolicyHyperparameters):
     num_epoch: int = Field(3, ge=1, description="Passes over each rollout.")
     shared_critic: bool = Field(default=False, description="Put the value heads on the actor's encoder.")
     value_clipping: bool = extension(True, description="Keep value estimates within epsilon of the old ones.")
+    joint_actions: bool = extension(
+        False, description="Take probability ratios and entropies of whole actions, not of each of their dimensions."
+    )
     beta_schedule: ScheduleType = derived(
         lambda settings: settings.learning_rate_schedule,
         description="How beta changes until max_steps; by default as the learning rate.",
@@ -56,18 +62,30 @@ class PPOOptimizer(ActorCriticOptimizer):
         assert isinstance(h, PPOSettings)
         self.epsilon = Schedule(h.epsilon_schedule, h.epsilon, 0.1, settings.max_steps)
         self.value_clipping = h.value_clipping
+        self.joint_actions = h.joint_actions
+        self.actions = policy.behavior_spec.action_spec
+        self.has_dimensions = self.actions.continuous_size + self.actions.discrete_size > 1
         self.last: tuple[Batch, Tensor] | None = None  # the last minibatch and its ratios, for diagnostics
         self.resumed_diagnostics: dict[str, float] = {}
         self.beta = Schedule(h.beta_schedule, h.beta, 1e-5, settings.max_steps)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the negative of the paper's equation 9 on a minibatch."""
+        """Return the negative of the paper's equation 9 on a minibatch.
+
+        The paper's ratio is that of whole actions. As in ML-Agents, each action dimension has one of its own, unless
+        the settings say `joint_actions`.
+        """
         epsilon, beta = self.epsilon(self.step), self.beta(self.step)
-        log_probs, entropies = self.policy.evaluate(batch)  # [rows]
-        advantages = batch.standardize(batch.advantages)
+        log_probs, entropies = self.policy.evaluate(batch)  # [rows, dimensions]
+        old_log_probs = batch.log_probs
+        if self.has_dimensions and self.joint_actions:
+            log_probs, old_log_probs, entropies = map(whole_actions, (log_probs, old_log_probs, entropies))
+        elif self.has_dimensions:
+            entropies = counted_entropies(entropies, self.actions)
+        advantages = batch.standardize(column(batch.advantages))  # [rows, 1]
 
         # L^CLIP, equation 7
-        ratio = torch.exp(log_probs - batch.log_probs)
+        ratio = torch.exp(log_probs - old_log_probs)
         clipped = ratio.clamp(1.0 - epsilon, 1.0 + epsilon)
         policy_loss = -batch.mean(torch.min(ratio * advantages, clipped * advantages))
 

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from mlhooks.nn.heads import ActionHeads as ActionHeads
     from mlhooks.nn.heads import ActionParameters as ActionParameters
     from mlhooks.nn.heads import SampledActions as SampledActions
+    from mlhooks.nn.heads import counted_entropies as counted_entropies
+    from mlhooks.nn.heads import whole_actions as whole_actions
     from mlhooks.nn.networks import Actor as Actor
     from mlhooks.nn.networks import Critic as Critic
     from mlhooks.nn.networks import QNetwork as QNetwork
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from mlhooks.stats import StatsReporter as StatsReporter
     from mlhooks.stats import StatsSummary as StatsSummary
     from mlhooks.training.batch import Batch as Batch
+    from mlhooks.training.batch import column as column
     from mlhooks.training.checkpoints import Checkpoint as Checkpoint
     from mlhooks.training.descent import Descent as Descent
     from mlhooks.training.descent import GradientStepper as GradientStepper
@@ -109,7 +112,7 @@ _NAMES = {
     "mlhooks.names": "file_name",
     "mlhooks.nn.encoders": "make_encoder",
     "mlhooks.nn.features": "FeatureLayout",
-    "mlhooks.nn.heads": "MASKED_LOGIT ActionHeads ActionParameters SampledActions",
+    "mlhooks.nn.heads": "MASKED_LOGIT ActionHeads ActionParameters SampledActions counted_entropies whole_actions",
     "mlhooks.nn.networks": "Actor Critic QNetwork",
     "mlhooks.nn.schedules": "Schedule",
     "mlhooks.plugins": "PluginManager",
@@ -118,7 +121,7 @@ _NAMES = {
     " derived extension",
     "mlhooks.stats": "StatsAggregationMethod StatsPropertyType StatsReporter StatsSummary",
     "mlhooks.fast.adam": "FlatParameters",
-    "mlhooks.training.batch": "Batch",
+    "mlhooks.training.batch": "Batch column",
     "mlhooks.training.checkpoints": "Checkpoint",
     "mlhooks.training.descent": "Descent GradientStepper",
     "mlhooks.training.off_policy": "OffPolicyTrainer",

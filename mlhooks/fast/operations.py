@@ -136,19 +136,19 @@ def cat(arrays: Sequence[np.ndarray], dim: int = 0) -> Result:
 
 
 def gaussian(mean: np.ndarray, log_std: np.ndarray, actions: np.ndarray) -> tuple[Result, Result]:
-    """Return log-probabilities of actions [rows, n] and entropies, each [rows], of Gaussians with means [rows, n]."""
-    rows, size = mean.shape
+    """Return log-probabilities of actions and entropies of Gaussians, each [rows, n], as their means are."""
     scale = np.exp(-log_std)
     z = actions - mean
     z *= scale
     squares = z * z
-    constant = np.add.reduce(log_std) + np.float32(0.5 * size * LOG_2PI)
-    log_prob = np.dot(squares, np.full(size, np.float32(-0.5)))
+    constant = log_std + np.float32(0.5 * LOG_2PI)
+    log_prob = squares * np.float32(-0.5)
     log_prob -= constant
-    entropy = np.full(rows, constant + np.float32(0.5 * size))
+    entropy = np.empty_like(log_prob)
+    entropy[:] = constant + np.float32(0.5)
     return (
-        (log_prob, (lambda g: z * (g[:, None] * scale), lambda g: np.dot(g, squares - 1.0))),
-        (entropy, (None, lambda g: np.full(size, np.add.reduce(g)))),
+        (log_prob, (lambda g: z * (g * scale), lambda g: np.add.reduce(g * (squares - 1.0)))),
+        (entropy, (None, np.add.reduce)),
     )
 
 

@@ -45,8 +45,8 @@ def branch_slices(action_spec: ActionSpec) -> list[slice]:
 class ActionHeads(nn.Module):
     """A diagonal Gaussian over continuous actions and one categorical per discrete branch.
 
-    All parts are independent given the encoding, so joint log-probabilities and entropies are sums over them. The
-    standard deviation does not depend on the observation and starts at 1.
+    All parts are independent given the encoding, so log-probabilities and entropies of whole actions are sums over
+    them. The standard deviation does not depend on the observation and starts at 1.
     """
 
     mean: nn.Linear | None
@@ -92,7 +92,9 @@ class ActionHeads(nn.Module):
 def evaluate(
     parameters: ActionParameters, continuous: Tensor, discrete: Tensor, mask: Tensor | None, branches: list[slice]
 ) -> tuple[Tensor, Tensor]:
-    """Return joint log-probabilities and entropies of actions, each [rows].
+    """Return log-probabilities and entropies of actions, each [rows, dimensions].
+
+    Dimensions are those of continuous actions, and then the branches.
 
     Args:
         parameters: the distributions.
@@ -114,29 +116,55 @@ def evaluate(
     if len(parts) == 1:
         return parts[0]
     log_probs, entropies = zip(*parts, strict=True)
-    return torch.stack(log_probs).sum(0), torch.stack(entropies).sum(0)
+    return torch.cat(log_probs, 1), torch.cat(entropies, 1)
 
 
 @fused
 def gaussian(mean: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log-probabilities and entropies, each [rows], of a diagonal Gaussian for actions [rows, size]."""
-    log_std_sum, size = log_std.sum(), mean.shape[1]
+    """Return log-probabilities and entropies, each [rows, size], of a diagonal Gaussian for actions [rows, size]."""
     z = (actions - mean) * torch.exp(-log_std)
-    log_prob = z.square().sum(1).mul(-0.5) - (log_std_sum + 0.5 * size * LOG_2PI)
-    entropy = log_std_sum + 0.5 * size * (1.0 + LOG_2PI)
-    return log_prob, entropy.expand(mean.shape[0])
+    log_prob = z.square().mul(-0.5) - (log_std + 0.5 * LOG_2PI)
+    entropy = log_std + 0.5 * (1.0 + LOG_2PI)
+    return log_prob, entropy.expand(mean.shape)
 
 
 @fused
 def categorical(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log-probabilities and entropies, each [rows], for logits [rows, size] and actions [rows, 1]."""
+    """Return log-probabilities and entropies, each [rows, 1], for logits [rows, size] and actions [rows, 1]."""
     log_probs = torch.log_softmax(logits, dim=1)
-    return log_probs.gather(1, actions).squeeze(1), -(log_probs.exp() * log_probs).sum(1)
+    return log_probs.gather(1, actions), -(log_probs.exp() * log_probs).sum(1, keepdim=True)
+
+
+def whole_actions(dimensions: Tensor) -> Tensor:
+    """Return log-probabilities or entropies of whole actions, [rows, 1], from those of their dimensions.
+
+    Args:
+        dimensions: [rows, dimensions], as `evaluate` returns them and batches hold them.
+    """
+    return dimensions if dimensions.shape[1] == 1 else dimensions.sum(1, keepdim=True)
+
+
+def counted_entropies(entropies: Tensor, action_spec: ActionSpec) -> Tensor:
+    """Return entropies whose mean is what ML-Agents counts: the mean over continuous actions, plus all branches'.
+
+    Args:
+        entropies: [rows, dimensions], as `evaluate` returns them.
+        action_spec: the behavior's actions.
+
+    Returns:
+        [rows, continuous] where there are no branches, else [rows, 1].
+    """
+    continuous = action_spec.continuous_size
+    if not action_spec.discrete_size:
+        return entropies
+    if continuous < 2:
+        return whole_actions(entropies)
+    return entropies[:, :continuous].mean(1, keepdim=True) + entropies[:, continuous:].sum(1, keepdim=True)
 
 
 @kernel("actions")
 def choose(logits: np.ndarray, arrivals: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Choose a category in each row, and give the logarithm of its probability; each [rows].
+    """Choose a category in each row, [rows], and give the logarithm of its probability, [rows, 1].
 
     Args:
         logits: [rows, categories].
@@ -147,13 +175,14 @@ def choose(logits: np.ndarray, arrivals: np.ndarray | None) -> tuple[np.ndarray,
     weights = np.exp(scores - np.maximum.reduce(scores))
     rates = weights if arrivals is None else weights / np.maximum(arrivals, LEAST_ARRIVAL)
     choice = rates.argmax(0)
-    return choice, np.log(weights[choice, np.arange(len(logits))] / np.add.reduce(weights))
+    return choice, np.log(weights[choice, np.arange(len(logits))] / np.add.reduce(weights))[:, None]
 
 
 class SampledActions(NamedTuple):
-    """Actions of one batch: `continuous` [rows, size], `discrete` [rows, branches], joint `log_prob` [rows].
+    """Actions of one batch: `continuous` [rows, size], `discrete` [rows, branches], `log_prob` [rows, dimensions].
 
-    `encoding` [rows, hidden_units] is what the heads read, where a policy is told to keep it.
+    Dimensions are those of continuous actions, and then the branches. `encoding` [rows, hidden_units] is what the heads
+    read, where a policy is told to keep it.
     """
 
     continuous: np.ndarray
@@ -181,17 +210,18 @@ def sample(
     source = mean if mean is not None else logits
     assert source is not None
     rows = len(source)
-    log_prob: np.ndarray | None = None
+    log_probs: list[np.ndarray] = []
     continuous = np.empty((rows, 0), np.float32)
     discrete = np.empty((rows, len(branches)), np.int64)
     if mean is not None and log_std is not None:
-        constant = np.add.reduce(log_std) + np.float32(0.5 * mean.shape[1] * LOG_2PI)
+        constant = log_std + np.float32(0.5 * LOG_2PI)
         if deterministic:
-            continuous, log_prob = mean, np.full(rows, -constant, np.float32)
+            continuous = mean
+            log_probs.append(np.tile(-constant, (rows, 1)))
         else:
             noise = rng.standard_normal(mean.shape, np.float32)
             continuous = mean + np.exp(log_std) * noise
-            log_prob = np.vecdot(noise, noise) * np.float32(-0.5) - constant
+            log_probs.append(noise * noise * np.float32(-0.5) - constant)
     if logits is not None:
         if mask is not None:
             logits = np.where(mask, np.float32(MASKED_LOGIT), logits)
@@ -199,6 +229,5 @@ def sample(
             size = columns.stop - columns.start
             arrivals = None if deterministic else rng.standard_exponential((size, rows), np.float32)
             discrete[:, branch], chosen = choose(logits[:, columns], arrivals)
-            log_prob = chosen if log_prob is None else log_prob + chosen
-    assert log_prob is not None
-    return SampledActions(continuous, discrete, log_prob)
+            log_probs.append(chosen)
+    return SampledActions(continuous, discrete, log_probs[0] if len(log_probs) == 1 else np.concatenate(log_probs, 1))

@@ -31,12 +31,13 @@ class Batch:
             `next_obs` are read.
         mask: [rows, sum of branch sizes], True where an action was forbidden; None where nothing was.
         continuous: [rows, continuous] samples before clipping; discrete: [rows, branches] int64.
-        log_probs: [rows], joint log-probabilities under the policy that acted.
+        log_probs: [rows, dimensions], log-probabilities under the policy that acted, of each continuous action and then
+            of each branch.
         rewards, group_rewards: [rows], the environment's own; group rewards are None where there never were any.
         groupmate_rewards: [rows], the sum of what the other members of the agent's group got at the same step.
         memory, critic_memory: [rows, size], the memory of actor and critic before each row.
         values, returns: [rows, signals], estimates before the update and their targets.
-        advantages: [rows], over all reward signals.
+        advantages: [rows, 1], over all reward signals: a column, which goes with all dimensions of an action.
         next_features, next_mask: what follows, off-policy; as `features` and `mask`.
         signal_rewards: [rows, signals], off-policy: what each reward signal gave, over n steps their discounted sum.
         discounts: [rows, signals], factor on the value of what follows; 0 where the episode ended, but for signals that
@@ -98,7 +99,7 @@ class Batch:
         return (x * weights).sum() / weights.sum().clamp(min=1.0)
 
     def standardize(self, x: Tensor) -> Tensor:
-        """Return [rows] shifted and scaled to mean 0 and deviation 1 over the rows that count."""
+        """Return [rows] or [rows, 1] shifted and scaled to mean 0 and deviation 1 over the rows that count."""
         if self.loss_mask is None:
             return standardized(x)
         centered = x - self.mean(x)
@@ -128,9 +129,14 @@ class Batch:
         return self._alike(dict(zip(names, rows_of(columns, rows), strict=True)))
 
 
+def column(x: Tensor) -> Tensor:
+    """Return numbers [rows] as a column [rows, 1], which goes with all dimensions of an action; a column as it is."""
+    return x if x.dim() == 2 else x.unsqueeze(1)
+
+
 @kernel("updates")
 def standardized(x: Tensor) -> Tensor:
-    """Return [rows] shifted and scaled to mean 0 and deviation 1."""
+    """Return [rows] or [rows, 1] shifted and scaled to mean 0 and deviation 1."""
     centered = x - x.mean()
     return centered / (centered.square().mean() + 1e-16).sqrt()
 

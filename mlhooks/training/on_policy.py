@@ -124,7 +124,7 @@ class OnPolicyTrainer(Trainer):
             **(seen if any(signal.learns for signal in self.reward_signals) else {}),
             values=self.tensor(parts["value estimate"]),
             returns=self.tensor(parts["value estimate"] + parts["advantage"]),
-            advantages=self.tensor(np.dot(parts["advantage"], np.full_like(gamma, 1.0 / len(gamma)))),  # their mean
+            advantages=self.tensor(np.dot(parts["advantage"], np.full((len(gamma), 1), 1.0 / len(gamma), np.float32))),
         )
 
     def _seen_by_signals(self, rows: np.ndarray | slice, features: Tensor) -> dict[str, Tensor]:

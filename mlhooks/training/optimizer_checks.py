@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from mlhooks.describing import named, with_article
 from mlhooks.errors import PluginError
@@ -72,14 +73,15 @@ def checked_update(optimizer: TorchOptimizer, batch: Batch) -> dict[str, Tensor]
     """Take the first step of an optimizer, and check what it did not have to show before.
 
     Raises:
-        PluginError: `loss` returned something else than it must, or fails or has another gradient on arrays.
+        PluginError: `loss` returned something else than it must, pairs rows with rows, or fails or has another gradient
+            on arrays.
         NonFiniteError: as `TorchOptimizer.gradients_ready`.
     """
     descent = optimizer.descent
     wanted = _gradient_of_tensors(optimizer, batch) if descent.scope.arrays else None
 
     def loss() -> dict[str, Tensor]:
-        losses = optimizer.loss(batch) if wanted is None else _loss_on_arrays(optimizer, batch)
+        losses = _loss_of_columns(optimizer, batch) if wanted is None else _loss_on_arrays(optimizer, batch)
         check_losses(optimizer, losses)
         return losses
 
@@ -104,7 +106,7 @@ def _gradient_of_tensors(optimizer: TorchOptimizer, batch: Batch) -> Tensor | No
     optimizer.flat.zero()
     try:
         with scope:
-            losses = optimizer.loss(batch)
+            losses = _loss_of_columns(optimizer, batch)
         if _problem(losses) is not None:
             return None
         scope.backward(losses["loss"])
@@ -114,6 +116,50 @@ def _gradient_of_tensors(optimizer: TorchOptimizer, batch: Batch) -> Tensor | No
             buffer.copy_(before)
     optimizer.flat.collect()
     return optimizer.flat.grad.clone()
+
+
+class _PairsError(Exception):
+    """Numbers [rows] and numbers [rows, n] met in an operation that takes each row with its own."""
+
+
+class _Columns(TorchFunctionMode):
+    """Refuses to take numbers [rows] with numbers [rows, n], of which torch would pair each row with all rows."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Compute one of torch's functions."""
+        if len(args) == 2 and getattr(function, "__name__", "") in _ROW_BY_ROW:
+            shapes = sorted((tuple(x.shape) for x in args if isinstance(x, Tensor)), key=len)
+            if [len(shape) for shape in shapes] == [1, 2] and shapes[0][0] == shapes[1][0] == self.rows != shapes[1][1]:
+                raise _PairsError(f"{list(shapes[0])} and {list(shapes[1])}")
+        return function(*args, **(kwargs or {}))
+
+
+_OPERATORS = ("add", "sub", "mul", "truediv", "div", "radd", "rsub", "rmul", "rtruediv", "rdiv")
+_ROW_BY_ROW = {"add", "sub", "mul", "div", "min", "max", "minimum", "maximum", *(f"__{name}__" for name in _OPERATORS)}
+
+
+def _loss_of_columns(optimizer: TorchOptimizer, batch: Batch) -> dict[str, Tensor]:
+    """Compute a loss with tensors, in which numbers of rows are columns beside those of action dimensions.
+
+    Raises:
+        PluginError: numbers of rows are no column, with the line.
+    """
+    try:
+        with _Columns(len(batch)):
+            return optimizer.loss(batch)
+    except _PairsError as error:
+        raise PluginError(
+            f"{_named(optimizer, 'loss')} takes numbers of the shapes {error} together{in_brackets(raised_at(error))}, "
+            "of which torch would pair each row with all others. Log-probabilities and entropies have a column for "
+            "each action dimension, [rows, dimensions], and advantages are a column, [rows, 1]: `whole_actions(x)` "
+            "of mlhooks.plugin adds dimensions up to one column, and `column(x)` makes one of numbers [rows]."
+        ) from error
 
 
 def _loss_on_arrays(optimizer: TorchOptimizer, batch: Batch) -> dict[str, Tensor]:

@@ -40,7 +40,7 @@ def _problem(policy: Policy, actions: object, agents: int) -> str | None:
     wanted = {
         "continuous": ((agents, spec.continuous_size), "f"),
         "discrete": ((agents, spec.discrete_size), "iu"),
-        "log_prob": ((agents,), "f"),
+        "log_prob": ((agents, spec.continuous_size + spec.discrete_size), "f"),
     }
     for name, (shape, kinds) in wanted.items():
         given = getattr(actions, name)

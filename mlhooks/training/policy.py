@@ -162,7 +162,10 @@ class ActorPolicy(Policy):
         return (mean, log_std, logits), kept
 
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return joint log-probabilities and entropies of a batch's actions, each [rows]."""
+        """Return log-probabilities and entropies of a batch's actions, each [rows, dimensions].
+
+        Dimensions are those of continuous actions, and then the branches; `whole_actions` adds them up.
+        """
         return evaluate(self.actor(batch.features), batch.continuous, batch.discrete, batch.mask, self.branches)
 
     def modules(self) -> dict[str, nn.Module]:

@@ -59,7 +59,7 @@ class QPolicy(Policy):
             discrete = scores.argmax(1, keepdims=True)
         else:
             discrete = np.stack([scores[:, columns].argmax(1) for columns in branches], 1)
-        return SampledActions(np.empty((agents, 0), np.float32), discrete, np.zeros(agents, np.float32))
+        return SampledActions(np.empty((agents, 0), np.float32), discrete, np.zeros(discrete.shape, np.float32))
 
     def _values(self, features: np.ndarray) -> np.ndarray:
         network: nn.Module = self.network

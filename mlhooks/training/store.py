@@ -53,7 +53,7 @@ class ExperienceStore:
         complete: number of complete rows.
         obs: a list of [rows, *shape], float32, or uint8 of an image that always came as bytes.
         mask: [rows, sum of branch sizes], True where forbidden.
-        continuous: [rows, size], before clipping; discrete: [rows, branches]; log_prob: [rows], joint.
+        continuous: [rows, size], before clipping; discrete: [rows, branches]; log_prob: [rows, size + branches].
         reward, group_reward: [rows], what the environment gave from the decision to the next one.
         end: `End`; successor: row of the agent's next decision or -1; final: row in `final_obs` or -1.
         encoding: [rows, size], the encodings of the observations that acting computed, or [rows, 0]; valid for the rows
@@ -81,7 +81,8 @@ class ExperienceStore:
         self.mask = np.zeros((0, sum(action.discrete_branches)), np.bool_)
         self.continuous = np.zeros((0, action.continuous_size), np.float32)
         self.discrete = np.zeros((0, action.discrete_size), np.int64)
-        self.log_prob, self.reward, self.group_reward = (np.zeros(0, np.float32) for _ in range(3))
+        self.log_prob = np.zeros((0, action.continuous_size + action.discrete_size), np.float32)
+        self.reward, self.group_reward = (np.zeros(0, np.float32) for _ in range(2))
         self.encoding = np.zeros((0, 0), np.float32)
         self.end = np.zeros(0, np.int8)
         self.successor, self.final, self.slot = (np.zeros(0, np.int64) for _ in range(3))
@@ -334,10 +335,23 @@ class ExperienceStore:
         Raises:
             ValueError: an array or a number cannot be one of this store.
         """
+        state = state | {"log_prob": self._by_dimension(state["log_prob"])}
         self._check(state)
         for name in (*self.COUNTERS, *PER_SLOT, *COLUMNS):
             setattr(self, name, state[name])
         self.obs, self.final_obs = list(state["obs"]), list(state["final_obs"])
+
+    def _by_dimension(self, log_prob: Any) -> Any:
+        """Return log-probabilities by action dimension, from those of whole actions that former checkpoints have."""
+        dimensions = self.log_prob.shape[1]
+        if not isinstance(log_prob, np.ndarray) or log_prob.ndim != 1:
+            return log_prob
+        if dimensions == 1:
+            return log_prob[:, None]
+        raise ValueError(
+            f"log_prob has one number for each action, and since then each of an action's {dimensions} dimensions has "
+            "one: train again, or go on with the mlhooks that wrote it"
+        )
 
     def _check(self, state: dict[str, Any]) -> None:
         """Refuse indices beyond the arrays and contradictory sizes, which would do harm long after they were loaded."""

@@ -13,7 +13,7 @@ from mlhooks.training.policy import ActorPolicy
 from tests.steps import make_spec
 
 ROWS = 7
-SPEC = make_spec(observation=3, continuous=1, branches=(3,))
+SPEC = make_spec(observation=3, continuous=2, branches=(3,))
 
 
 def make_optimizer(**hyperparameters: Any) -> A2COptimizer:
@@ -34,24 +34,26 @@ def make_batch() -> Batch:
     mask[::2, 1] = True
     return Batch(
         features=torch.randn(ROWS, 3, generator=g),
-        continuous=torch.randn(ROWS, 1, generator=g),
+        continuous=torch.randn(ROWS, 2, generator=g),
         discrete=torch.full((ROWS, 1), 2),
         mask=mask,
         returns=torch.randn(ROWS, 2, generator=g),
-        advantages=torch.randn(ROWS, generator=g),
+        advantages=torch.randn(ROWS, 1, generator=g),
     )
 
 
+@pytest.mark.parametrize("joint", [True, False])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_loss_and_gradient_equal_an_independent_calculation(normalize: bool) -> None:
-    optimizer, batch = make_optimizer(normalize_advantages=normalize), make_batch()
+def test_loss_and_gradient_equal_an_independent_calculation(normalize: bool, joint: bool) -> None:
+    settings = {"normalize_advantages": normalize, "joint_actions": joint}
+    optimizer, batch = make_optimizer(**settings), make_batch()
     losses = optimizer.loss(batch)
     optimizer.flat.grad.zero_()
     losses["loss"].backward()
 
-    other = make_optimizer(normalize_advantages=normalize)
+    other = make_optimizer(**settings)
     actor, critic = other.policy.actor.double(), other.critic.double()
-    advantages = batch.advantages.double().tolist()
+    advantages = batch.advantages[:, 0].double().tolist()
     if normalize:
         mean = sum(advantages) / ROWS
         deviation = math.sqrt(sum((a - mean) ** 2 for a in advantages) / ROWS)
@@ -62,11 +64,13 @@ def test_loss_and_gradient_equal_an_independent_calculation(normalize: bool) -> 
         allowed = [c for c in range(3) if not bool(batch.mask[i, c])] if batch.mask is not None else []
         weights = {c: torch.exp(p.logits[0, c]) for c in allowed}
         total = sum(weights.values())
-        log_std = p.log_std[0]
-        log_prob = torch.log(weights[2] / total) - log_std - math.log(2 * math.pi) / 2
-        log_prob = log_prob - (batch.continuous[i, 0].double() - p.mean[0, 0]) ** 2 / (2 * torch.exp(2 * log_std))
-        entropy = 0.5 * math.log(2 * math.pi * math.e) + log_std
-        entropy = entropy - sum(w / total * torch.log(w / total) for w in weights.values())
+        log_prob = torch.log(weights[2] / total)
+        entropy = -sum(w / total * torch.log(w / total) for w in weights.values())
+        for j, log_std in enumerate(p.log_std):
+            distance = batch.continuous[i, j].double() - p.mean[0, j]
+            log_prob = log_prob - log_std - math.log(2 * math.pi) / 2 - distance**2 / (2 * torch.exp(2 * log_std))
+            own = 0.5 * math.log(2 * math.pi * math.e) + log_std
+            entropy = entropy + (own if joint else own / 2)  # ML-Agents takes the mean over continuous actions
         errors = (critic(batch.features[i : i + 1].double())[0] - batch.returns[i].double()) ** 2
         expected = expected - log_prob * advantages[i] + 0.5 * errors.sum() / 2 - 0.02 * entropy
     expected = expected / ROWS

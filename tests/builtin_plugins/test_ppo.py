@@ -39,42 +39,49 @@ def make_batch(spec: BehaviorSpec, signals: int, *, masked: bool) -> Batch:
         continuous=torch.randn(ROWS, action.continuous_size, generator=g),
         discrete=torch.zeros(ROWS, len(action.discrete_branches), dtype=torch.int64),
         mask=mask if masked else None,
-        log_probs=torch.randn(ROWS, generator=g) - 2.0,
+        log_probs=torch.randn(ROWS, action.continuous_size + action.discrete_size, generator=g) - 2.0,
         values=torch.randn(ROWS, signals, generator=g),
         returns=torch.randn(ROWS, signals, generator=g),
-        advantages=torch.randn(ROWS, generator=g),
+        advantages=torch.randn(ROWS, 1, generator=g),
     )
 
 
-def scalar_loss(optimizer: PPOOptimizer, batch: Batch, spec: BehaviorSpec, *, clip_values: bool) -> torch.Tensor:
-    """PPO's loss row by row and number by number, from the paper's formulas in double precision."""
+def scalar_loss(
+    optimizer: PPOOptimizer, batch: Batch, spec: BehaviorSpec, *, clip_values: bool, joint: bool
+) -> torch.Tensor:
+    """PPO's loss row by row and number by number, from the paper's formulas in double precision.
+
+    Without `joint` it has a ratio for each action dimension, and the mean of continuous entropies, as in ML-Agents.
+    """
     actor, critic = optimizer.policy.actor.double(), optimizer.critic.double()
     epsilon, beta = 0.2, 0.01
-    advantages = batch.advantages.double().tolist()
+    advantages = batch.advantages[:, 0].double().tolist()
     mean = sum(advantages) / ROWS
     deviation = math.sqrt(sum((a - mean) ** 2 for a in advantages) / ROWS)
     policy_terms, value_terms, entropy_terms = [], [], []
     for i in range(ROWS):
         parameters = actor(batch.features[i : i + 1].double())
-        log_prob, entropy = torch.zeros(()).double(), torch.zeros(()).double()
-        for j in range(spec.action_spec.continuous_size):
+        log_probs, entropy = [], torch.zeros(()).double()
+        continuous = spec.action_spec.continuous_size
+        for j in range(continuous):
             mu, log_std, a = parameters.mean[0, j], parameters.log_std[j], batch.continuous[i, j].double()
-            log_prob = log_prob - (a - mu) ** 2 / (2 * torch.exp(log_std) ** 2) - log_std - math.log(2 * math.pi) / 2
-            entropy = entropy + 0.5 * math.log(2 * math.pi * math.e) + log_std
+            log_probs.append(-((a - mu) ** 2) / (2 * torch.exp(log_std) ** 2) - log_std - math.log(2 * math.pi) / 2)
+            entropy = entropy + (0.5 * math.log(2 * math.pi * math.e) + log_std) / (1 if joint else continuous)
         start = 0
         for branch, size in enumerate(spec.action_spec.discrete_branches):
             allowed = [c for c in range(start, start + size) if batch.mask is None or not bool(batch.mask[i, c])]
             weights = {c: torch.exp(parameters.logits[0, c]) for c in allowed}
             total = sum(weights.values())
-            log_prob = log_prob + torch.log(weights[start + int(batch.discrete[i, branch])] / total)
+            log_probs.append(torch.log(weights[start + int(batch.discrete[i, branch])] / total))
             entropy = entropy - sum(w / total * torch.log(w / total) for w in weights.values())
             start += size
-        ratio = torch.exp(log_prob - batch.log_probs[i].double())
+        ratios = [torch.exp(new - old) for new, old in zip(log_probs, batch.log_probs[i].double(), strict=True)]
         advantage = (advantages[i] - mean) / (deviation + 1e-8)
-        surrogate = ratio * advantage
-        if (advantage > 0 and ratio > 1 + epsilon) or (advantage < 0 and ratio < 1 - epsilon):
-            surrogate = torch.tensor((1 + epsilon if advantage > 0 else 1 - epsilon) * advantage)
-        policy_terms.append(surrogate)
+        for ratio in [torch.stack(ratios).prod()] if joint else ratios:
+            surrogate = ratio * advantage
+            if (advantage > 0 and ratio > 1 + epsilon) or (advantage < 0 and ratio < 1 - epsilon):
+                surrogate = torch.tensor((1 + epsilon if advantage > 0 else 1 - epsilon) * advantage)
+            policy_terms.append(surrogate)
         values = critic(batch.features[i : i + 1].double())[0]
         for s in range(batch.values.shape[1]):
             target, old = batch.returns[i, s].double(), batch.values[i, s].double()
@@ -84,11 +91,12 @@ def scalar_loss(optimizer: PPOOptimizer, batch: Batch, spec: BehaviorSpec, *, cl
                 error = max(error, (near - target) ** 2)
             value_terms.append(error)
         entropy_terms.append(entropy)
-    policy_loss = -sum(policy_terms) / ROWS
+    policy_loss = -sum(policy_terms) / len(policy_terms)
     value_loss = sum(value_terms) / len(value_terms)
     return policy_loss + 0.5 * value_loss - beta * sum(entropy_terms) / ROWS
 
 
+@pytest.mark.parametrize("joint", [True, False])
 @pytest.mark.parametrize("clip_values", [True, False])
 @pytest.mark.parametrize(
     ("continuous", "branches", "masked", "signals"),
@@ -96,10 +104,10 @@ def scalar_loss(optimizer: PPOOptimizer, batch: Batch, spec: BehaviorSpec, *, cl
     ids=["continuous", "masked", "branches", "hybrid"],
 )
 def test_loss_and_gradient_equal_an_independent_calculation(
-    continuous: int, branches: tuple[int, ...], masked: bool, signals: int, clip_values: bool
+    continuous: int, branches: tuple[int, ...], masked: bool, signals: int, clip_values: bool, joint: bool
 ) -> None:
     spec = make_spec(observation=3, continuous=continuous, branches=branches)
-    optimizer = make_optimizer(spec, signals, value_clipping=clip_values)
+    optimizer = make_optimizer(spec, signals, value_clipping=clip_values, joint_actions=joint)
     batch = make_batch(spec, signals, masked=masked)
     losses = optimizer.loss(batch)
     optimizer.flat.grad.zero_()
@@ -109,8 +117,8 @@ def test_loss_and_gradient_equal_an_independent_calculation(
         for module in (optimizer.policy.actor, optimizer.critic)
         for name, p in ((f"{id(module)}.{n}", p) for n, p in module.named_parameters())
     }
-    other = make_optimizer(spec, signals, value_clipping=clip_values)
-    expected = scalar_loss(other, batch, spec, clip_values=clip_values)
+    other = make_optimizer(spec, signals, value_clipping=clip_values, joint_actions=joint)
+    expected = scalar_loss(other, batch, spec, clip_values=clip_values, joint=joint)
     expected.backward()
     assert float(losses["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
     theirs = [p.grad for module in (other.policy.actor, other.critic) for p in module.parameters()]
@@ -127,10 +135,10 @@ def test_gradient_ascends_what_was_better_than_expected() -> None:
         features=features,
         continuous=torch.zeros(4, 0),
         discrete=torch.tensor([[0], [1], [0], [1]]),
-        log_probs=torch.full((4,), math.log(0.5)),
+        log_probs=torch.full((4, 1), math.log(0.5)),
         values=torch.zeros(4, 1),
         returns=torch.tensor([[1.0], [-1.0], [1.0], [-1.0]]),
-        advantages=torch.tensor([1.0, -1.0, 1.0, -1.0]),
+        advantages=torch.tensor([[1.0], [-1.0], [1.0], [-1.0]]),
     )
     before = torch.softmax(optimizer.policy.actor(features[:1]).logits, 1)[0, 0].item()
     optimizer.set_step(0)
@@ -173,8 +181,8 @@ def test_minibatches_hold_every_row_once() -> None:
     batch = make_batch(make_spec(observation=3), 1, masked=False)
     parts = list(batch.minibatches(5, np.random.default_rng(0)))
     assert [len(part) for part in parts] == [6, 6]
-    seen = torch.cat([part.advantages for part in parts]).sort().values
-    torch.testing.assert_close(seen, batch.advantages.sort().values)
+    seen = torch.cat([part.advantages for part in parts]).sort(0).values
+    torch.testing.assert_close(seen, batch.advantages.sort(0).values)
     both = torch.cat([part.features for part in parts])
     order = [int((batch.features == row).all(1).nonzero()) for row in both]
     torch.testing.assert_close(torch.cat([part.advantages for part in parts]), batch.advantages[order])

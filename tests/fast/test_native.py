@@ -141,7 +141,7 @@ def test_categorical_is_that_of_torch(size: int) -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0.0, 5.0, (50, 2 * size)).astype(np.float32)[:, :size]  # every other piece of memory
     taken = rng.integers(0, size, (50, 1))
-    upper = rng.normal(size=50).astype(np.float32)
+    upper = rng.normal(size=(50, 1)).astype(np.float32)
     for index, (value, gradients) in enumerate(actions.categorical(logits, taken)):
         theirs = torch.tensor(logits, requires_grad=True)
         wanted = heads.categorical(theirs, torch.from_numpy(taken))[index]

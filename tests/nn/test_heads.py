@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from mlagents_envs.base_env import ActionSpec
-from torch.distributions import Categorical, Independent, Normal
+from torch.distributions import Categorical, Normal
 
-from mlhooks.nn.heads import ActionHeads, ActionParameters, branch_slices, evaluate, sample
+from mlhooks.nn.heads import (
+    ActionHeads,
+    ActionParameters,
+    branch_slices,
+    counted_entropies,
+    evaluate,
+    sample,
+    whole_actions,
+)
 
 SPECS = [ActionSpec(3, ()), ActionSpec(0, (4,)), ActionSpec(0, (2, 5, 3)), ActionSpec(2, (3, 2))]
 
@@ -28,18 +38,21 @@ def draw(spec: ActionSpec, rows: int, *, masked: bool) -> tuple[ActionParameters
 def reference(
     spec: ActionSpec, p: ActionParameters, mask: torch.Tensor | None, continuous: torch.Tensor, discrete: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    log_prob, entropy = torch.zeros(len(continuous)), torch.zeros(len(continuous))
+    """Log-probabilities and entropies [rows, dimensions] by torch's distributions."""
+    log_probs, entropies = [], []
     if p.mean is not None and p.log_std is not None:
-        normal = Independent(Normal(p.mean, p.log_std.exp()), 1)
-        log_prob, entropy = log_prob + normal.log_prob(continuous), entropy + normal.entropy()
+        normal = Normal(p.mean, p.log_std.exp())
+        log_probs.append(normal.log_prob(continuous))
+        entropies.append(normal.entropy())
     for index, columns in enumerate(branch_slices(spec)):
         assert p.logits is not None
         probabilities = torch.softmax(p.logits[:, columns], 1)
         if mask is not None:
             probabilities = probabilities * ~mask[:, columns]
         categorical = Categorical(probs=probabilities / probabilities.sum(1, keepdim=True))
-        log_prob, entropy = log_prob + categorical.log_prob(discrete[:, index]), entropy + categorical.entropy()
-    return log_prob, entropy
+        log_probs.append(categorical.log_prob(discrete[:, index])[:, None])
+        entropies.append(categorical.entropy()[:, None])
+    return torch.cat(log_probs, 1), torch.cat(entropies, 1)
 
 
 def as_numpy(tensor: torch.Tensor | None) -> np.ndarray | None:
@@ -96,7 +109,7 @@ def test_extreme_logits_neither_overflow_nor_draw_what_never_happens() -> None:
         deterministic=False,
     )
     assert actions.discrete.tolist() == [[0], [1]]
-    assert actions.log_prob.tolist() == [0.0, 0.0]
+    assert actions.log_prob.tolist() == [[0.0], [0.0]]
 
 
 def test_deterministic_actions_are_the_mode_that_the_mask_allows() -> None:
@@ -112,6 +125,17 @@ def test_deterministic_actions_are_the_mode_that_the_mask_allows() -> None:
     )
     assert actions.continuous.tolist() == mean.tolist()
     assert actions.discrete.tolist() == [[2]]
+    densest, share = -0.5 * math.log(2 * math.pi), -math.log(1 + math.exp(-1.0))  # of two logits that are 1 apart
+    assert actions.log_prob.tolist() == [pytest.approx([densest, densest, share], rel=1e-6)]
+
+
+def test_whole_actions_add_dimensions_up_and_ml_agents_takes_the_mean_of_continuous_ones() -> None:
+    entropies = torch.tensor([[1.0, 2.0, 4.0, 8.0], [0.0, 0.5, 0.25, 0.125]])  # of two continuous actions, two branches
+    assert whole_actions(entropies).tolist() == [[15.0], [0.875]]
+    assert counted_entropies(entropies, ActionSpec(2, (3, 3))).tolist() == [[13.5], [0.625]]
+    assert counted_entropies(entropies[:, :2], ActionSpec(2, ())).mean() == pytest.approx(0.875)
+    assert counted_entropies(entropies[:, 2:], ActionSpec(0, (3, 3))).tolist() == [[12.0], [0.375]]
+    assert counted_entropies(entropies[:, 1:], ActionSpec(1, (3, 3))).tolist() == [[14.0], [0.875]]
 
 
 def test_gaussian_samples_have_the_mean_and_deviation_of_the_head() -> None:

@@ -85,7 +85,7 @@ def test_gae_equals_the_direct_sum_from_its_definition(seed: int) -> None:
             store.open_rows(np.array(deciding), decisions(deciding, [0.0] * len(deciding), rewards[:, 0]))
             playing |= set(deciding)
         n = store.size - store.waiting
-        store.set_actions(SampledActions(np.zeros((n, 1)), np.zeros((n, 0), np.int64), np.zeros(n, np.float32)))
+        store.set_actions(SampledActions(np.zeros((n, 1)), np.zeros((n, 0), np.int64), np.zeros((n, 1), np.float32)))
     # rewards of both signals per row: what the agent's next event carried
     rewards = np.zeros((store.size, 2), np.float32)
     for agent in range(5):
@@ -106,7 +106,7 @@ def test_interrupted_episode_bootstraps_value_and_a_terminal_one_does_not() -> N
     store = ExperienceStore(make_spec(), rows=4, time_horizon=99)
     store.reserve(6)
     store.open_rows(np.array([0, 1]), decisions([0, 1], [0.0, 0.0], [0.0, 0.0]))
-    store.set_actions(SampledActions(np.zeros((2, 1)), np.zeros((2, 0), np.int64), np.zeros(2, np.float32)))
+    store.set_actions(SampledActions(np.zeros((2, 1)), np.zeros((2, 0), np.int64), np.zeros((2, 1), np.float32)))
     store.end_episodes(np.array([0, 1]), terminals([0, 1], [0.0, 0.0], [1.0, 1.0], [False, True]))
     values = np.full((2, 1), 3.0, np.float32)
     following = next_values(store, values, np.full((2, 1), 10.0, np.float32), np.array([False]))

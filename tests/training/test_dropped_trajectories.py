@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("each_way")
 def act(store: ExperienceStore) -> None:
     n = store.size - store.waiting
     obs = store.obs[0][store.waiting : store.size, :1]
-    store.set_actions(SampledActions(obs * 10, np.zeros((n, 0), np.int64), np.zeros(n, np.float32)))
+    store.set_actions(SampledActions(obs * 10, np.zeros((n, 0), np.int64), np.zeros((n, 1), np.float32)))
 
 
 def decide(store: ExperienceStore, values: dict[int, float], reward: float = 0.0, *, acted: bool = True) -> None:

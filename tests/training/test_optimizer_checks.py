@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from builtin_plugins.ppo import PPOOptimizer
+from builtin_plugins.ppo import PPOOptimizer, PPOSettings
 from mlhooks import hookimpl
 from mlhooks.errors import NonFiniteError, PluginError
 from mlhooks.fast.switch import is_plain, native
+from mlhooks.plugin import ActorCriticOptimizer, ActorPolicy, Batch, TrainerSettings
 from mlhooks.training.run import Run
 from tests.scripted import Env, config, train
+from tests.steps import make_spec
 
 
 def run_with(optimizer: type[PPOOptimizer], folder: Path, **settings: Any) -> Run:
@@ -75,6 +78,51 @@ def test_wrong_losses_are_refused_at_the_first_update_and_later(
 
 def test_reported_vector_is_refused_at_the_first_update(tmp_path: Path) -> None:
     assert refused(tmp_path, lambda losses: {**losses, "X": torch.ones(3)}, 1).startswith("its 'X' has the shape (3,)")
+
+
+@pytest.mark.parametrize("branches", [(2,), (2, 2)])
+def test_loss_that_pairs_each_row_with_all_rows_is_refused_with_its_line(
+    tmp_path: Path, branches: tuple[int, ...]
+) -> None:
+    class Rows(ActorCriticOptimizer):
+        def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+            log_probs, _ = self.policy.evaluate(batch)  # [rows, dimensions]
+            return {"loss": -(log_probs * batch.returns.mean(1)).mean()}
+
+    optimizer, batch = optimizer_and_batch(Rows, branches)
+    with pytest.raises(
+        PluginError, match=r"`Rows.loss` \(.*\) takes numbers of the shapes \[4\] and \[4, \d\]"
+    ) as caught:
+        optimizer.update(batch)
+    assert f"together ({Path(__file__).name}:{inspect.getsourcelines(Rows.loss)[1] + 2})" in re.sub(
+        r"\(\S*/", "(", str(caught.value)
+    )
+    assert "`column(x)`" in str(caught.value)
+
+
+def test_loss_with_a_column_of_advantages_goes_with_any_number_of_dimensions() -> None:
+    class Columns(ActorCriticOptimizer):
+        def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+            log_probs, _ = self.policy.evaluate(batch)
+            return {"loss": -(log_probs * batch.standardize(batch.advantages)).mean(), "log_probs": log_probs.mean()}
+
+    for branches in ((2,), (2, 2)):
+        optimizer, batch = optimizer_and_batch(Columns, branches)
+        assert optimizer.update(batch)["log_probs"].item() == pytest.approx(math.log(0.5), rel=0.1)
+
+
+def optimizer_and_batch(kind: type[ActorCriticOptimizer], branches: tuple[int, ...]) -> tuple[Any, Batch]:
+    torch.manual_seed(0)
+    spec = make_spec(observation=3, continuous=0, branches=branches)
+    settings = TrainerSettings(trainer_type="ppo", hyperparameters=PPOSettings())
+    optimizer = kind(ActorPolicy("B", spec, settings, torch.device("cpu")), settings)
+    return optimizer, Batch(
+        features=torch.randn(4, 3),
+        continuous=torch.zeros(4, 0),
+        discrete=torch.zeros(4, len(branches), dtype=torch.int64),
+        advantages=torch.tensor([[1.0], [2.0], [-1.0], [0.5]]),
+        returns=torch.randn(4, 1),
+    )
 
 
 def test_optimizer_whose_base_was_not_initialized_is_refused(tmp_path: Path) -> None:

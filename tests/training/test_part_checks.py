@@ -49,7 +49,7 @@ def refused(folder: Path, plugin: object, function: Callable[..., Any], **settin
             "its discrete has the shape (4, 1) and the type float32, and must be (4, 1), whole numbers.",
         ),
         (lambda actions: actions._replace(discrete=actions.discrete + 2), "choices that the branches [2] do not have."),
-        (lambda actions: actions._replace(log_prob=actions.log_prob[:, None]), "its log_prob has the shape (4, 1)"),
+        (lambda actions: actions._replace(log_prob=actions.log_prob[:, 0]), "its log_prob has the shape (4,)"),
     ],
 )
 def test_wrong_actions_are_named(tmp_path: Path, spoil: Callable[[SampledActions], Any], problem: str) -> None:

@@ -27,7 +27,7 @@ def transitions(buffer: ReplayBuffer, rows: list[int], n: int, **signals: bool) 
 
 def act(buffer: ReplayBuffer) -> None:
     n = buffer.size - buffer.waiting
-    buffer.set_actions(SampledActions(np.zeros((n, 0)), np.zeros((n, 1), np.int64), np.zeros(n, np.float32)))
+    buffer.set_actions(SampledActions(np.zeros((n, 0)), np.zeros((n, 1), np.int64), np.zeros((n, 1), np.float32)))
 
 
 def decide(buffer: ReplayBuffer, values: dict[int, float], rewards: list[float] | None = None) -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("each_way")
 def act(store: ExperienceStore) -> None:
     n = store.size - store.waiting
     first = store.obs[0][store.waiting : store.size, :1]
-    store.set_actions(SampledActions(first * 10, np.zeros((n, 0), np.int64), np.arange(n, dtype=np.float32)))
+    store.set_actions(SampledActions(first * 10, np.zeros((n, 0), np.int64), np.arange(n, dtype=np.float32)[:, None]))
 
 
 def slots(*numbers: int) -> np.ndarray:
@@ -63,7 +63,7 @@ def show(store: ExperienceStore, images: np.ndarray) -> None:
     steps = decisions([0, 1], [0.0, 0.0], [0.0, 0.0])
     steps.obs[0] = images
     store.open_rows(slots(0, 1), steps)
-    store.set_actions(SampledActions(np.zeros((2, 1), np.float32), np.zeros((2, 0), np.int64), np.zeros(2)))
+    store.set_actions(SampledActions(np.zeros((2, 1), np.float32), np.zeros((2, 0), np.int64), np.zeros((2, 1))))
 
 
 def end(store: ExperienceStore, images: np.ndarray) -> None:
@@ -131,7 +131,7 @@ def test_rows_with_an_encoding_of_the_current_weights_are_told_from_others() -> 
     def decide(*agents: int, encode: bool = True) -> None:
         store.open_rows(slots(*agents), decisions(agents, [float(store.clock)] * len(agents), [0.0] * len(agents)))
         n = len(agents)
-        actions = SampledActions(np.zeros((n, 1), np.float32), np.zeros((n, 0), np.int64), np.zeros(n, np.float32))
+        actions = SampledActions(np.zeros((n, 1), np.float32), np.zeros((n, 0), np.int64), np.zeros((n, 1), np.float32))
         encoding = np.full((n, 5), store.clock, np.float32)
         store.set_actions(actions._replace(encoding=encoding) if encode else actions)
 
@@ -148,7 +148,7 @@ def test_rows_with_an_encoding_of_the_current_weights_are_told_from_others() -> 
     store.keep_open()  # a row of agent 2, of before the update, and one of agent 0 that still waits for its action
     assert (store.size, encoded()) == (2, [])
     store.set_actions(
-        SampledActions(np.zeros((1, 1)), np.zeros((1, 0), np.int64), np.zeros(1), np.full((1, 5), 3.0, np.float32))
+        SampledActions(np.zeros((1, 1)), np.zeros((1, 0), np.int64), np.zeros((1, 1)), np.full((1, 5), 3.0, np.float32))
     )
     assert encoded() == [3.0]
 
@@ -316,6 +316,24 @@ def test_restored_store_goes_on_as_if_never_stopped(steps: int) -> None:
     a, b = whole.state_dict(), second.state_dict()
     for name, value in a.items():
         np.testing.assert_equal(b[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(("continuous", "kept"), [(1, True), (2, False)])
+def test_log_probabilities_of_whole_actions_are_taken_where_actions_have_one_dimension(
+    continuous: int, kept: bool
+) -> None:
+    old, new = (ExperienceStore(make_spec(continuous=continuous), rows=4, time_horizon=99) for _ in range(2))
+    old.reserve(2)
+    old.open_rows(slots(0, 1), decisions([0, 1], [0.0, 0.0], [0.0, 0.0]))
+    numbers = np.array([[0.5], [0.25]], np.float32)
+    old.set_actions(SampledActions(np.zeros((2, continuous), np.float32), np.zeros((2, 0), np.int64), numbers))
+    former = old.state_dict() | {"log_prob": old.log_prob[:2, 0]}
+    if kept:
+        new.load_state_dict(former)
+        assert new.log_prob.tolist() == [[0.5], [0.25]]
+    else:
+        with pytest.raises(ValueError, match="each of an action's 2 dimensions has one: train again"):
+            new.load_state_dict(former)
 
 
 @pytest.mark.skipif(native("experience") is None, reason="mlhooks was installed without a C compiler")

@@ -4,7 +4,7 @@
 from libc.math cimport expf, logf
 
 cimport numpy as cnp
-from mlhooks.fast.native.arrays cimport empty, pointer, plain, vector, whole
+from mlhooks.fast.native.arrays cimport empty, pointer, plain, whole
 
 cnp.import_array()
 
@@ -19,7 +19,7 @@ def choose(logits, arrivals):
     cdef const float* times = NULL if arrivals is None else pointer(arrivals, size, rows)
     cdef cnp.npy_intp count = rows
     cdef cnp.ndarray choices = cnp.PyArray_EMPTY(1, &count, cnp.NPY_INT64, 0)
-    cdef cnp.ndarray log_probs = vector(rows)
+    cdef cnp.ndarray log_probs = empty(rows, 1)
     cdef cnp.int64_t* choice = <cnp.int64_t*>cnp.PyArray_DATA(choices)
     cdef float* log_prob = <float*>cnp.PyArray_DATA(log_probs)
     cdef float most, total, weight, rate, fastest, chosen
@@ -44,7 +44,7 @@ def choose(logits, arrivals):
 cdef class Categorical:
     """The derivatives of `categorical`."""
 
-    cdef object probs, log_probs, entropies, actions  # [rows, size] twice, [rows], [rows, 1]
+    cdef object probs, log_probs, entropies, actions  # [rows, size] twice, [rows, 1] twice
 
     def of_log_prob(self, g):
         cdef long rows = len(self.probs), size = self.probs.shape[1], r, c
@@ -52,7 +52,7 @@ cdef class Categorical:
         cdef float* gradient = <float*>cnp.PyArray_DATA(gradients)
         cdef const float* prob = pointer(self.probs, rows, size)
         cdef const cnp.int64_t* action = whole(self.actions, rows)
-        g = plain(g, 1)
+        g = plain(g, 2)
         cdef const float* above = pointer(g, rows, 1)
         for r in range(rows):
             for c in range(size):
@@ -67,7 +67,7 @@ cdef class Categorical:
         cdef const float* prob = pointer(self.probs, rows, size)
         cdef const float* log_prob = pointer(self.log_probs, rows, size)
         cdef const float* entropy = pointer(self.entropies, rows, 1)
-        g = plain(g, 1)
+        g = plain(g, 2)
         cdef const float* above = pointer(g, rows, 1)
         for r in range(rows):
             for c in range(size):
@@ -77,7 +77,7 @@ cdef class Categorical:
 
 
 def categorical(logits, actions):
-    """Return log-probabilities of actions [rows, 1] and entropies, each [rows], for logits [rows, size].
+    """Return log-probabilities of actions [rows, 1] and entropies, each [rows, 1], for logits [rows, size].
 
     Each comes with a function that maps its gradient to that of the logits.
     """
@@ -86,7 +86,7 @@ def categorical(logits, actions):
     cdef const float* x = pointer(logits, rows, size)
     cdef const cnp.int64_t* action = whole(actions, rows)
     cdef cnp.ndarray probs = empty(rows, size), log_probs = empty(rows, size)
-    cdef cnp.ndarray taken = vector(rows), entropies = vector(rows)
+    cdef cnp.ndarray taken = empty(rows, 1), entropies = empty(rows, 1)
     cdef float* prob = <float*>cnp.PyArray_DATA(probs)
     cdef float* log_prob = <float*>cnp.PyArray_DATA(log_probs)
     cdef float* chosen = <float*>cnp.PyArray_DATA(taken)

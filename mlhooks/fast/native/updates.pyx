@@ -5,7 +5,7 @@ import torch
 from libc.math cimport sqrt
 
 cimport numpy as cnp
-from mlhooks.fast.native.arrays cimport is_plain, pointer, vector
+from mlhooks.fast.native.arrays cimport is_plain, like, pointer
 from mlhooks.fast.native.experience import take
 from mlhooks.fast.native.loops cimport loops
 
@@ -40,11 +40,11 @@ def adam_step(data, grad, mean, square, double lr, double beta1, double beta2, d
 def standardized(tensor):
     """Compute what `batch.standardized` does."""
     array = memory(tensor)
-    if not is_plain(array) or cnp.PyArray_NDIM(array) != 1:
+    if not is_plain(array):
         return NotImplemented
-    cdef long size = len(array), i
+    cdef long size = cnp.PyArray_SIZE(array), i
     cdef const float* x = pointer(array, size, 1)
-    cdef cnp.ndarray results = vector(size)
+    cdef cnp.ndarray results = like(array)
     cdef float* result = <float*>cnp.PyArray_DATA(results)
     cdef double mean = 0, square = 0, scale
     for i in range(size):

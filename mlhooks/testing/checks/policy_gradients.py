@@ -1,7 +1,8 @@
 """What is demanded of the loss of a policy-gradient method, on batches whose right gradient is known.
 
 At the policy that acted, the gradient of every such loss is that of -advantage * log-probability, whatever the method
-makes of it further away; and a squared value error has the gradient of (value - return)^2, up to a factor.
+makes of it further away; and a squared value error has the gradient of (value - return)^2, up to a factor. Ratios and
+entropies may be those of whole actions, as in the paper, or of each action dimension, as in ML-Agents.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mlhooks.nn.heads import counted_entropies, whole_actions
 from mlhooks.testing.demands import demand, fail
 from mlhooks.testing.playing import Play, parameters
 from mlhooks.testing.specs import make_behavior_spec
@@ -69,10 +71,19 @@ class Hand:
         self.policy.weights_changed()
 
     def advantages(self) -> Tensor:
-        """As many 1 as -1, in random order: [rows]."""
-        signs = torch.ones(len(self.batch))
+        """As many 1 as -1, in random order: [rows, 1]."""
+        signs = torch.ones(len(self.batch), 1)
         signs[: len(signs) // 2] = -1.0
         return signs[torch.randperm(len(signs), generator=torch.Generator().manual_seed(4))]
+
+    def entropies(self) -> list[Tensor]:
+        """The policy's mean entropy in the batch, as it may be counted.
+
+        Over whole actions, as ML-Agents does, and over action dimensions.
+        """
+        _, entropies = self.policy.evaluate(self.batch)
+        counted = counted_entropies(entropies, self.policy.behavior_spec.action_spec)
+        return [whole_actions(entropies).mean(), counted.mean(), entropies.mean()]
 
     def loss(self, batch: Batch, name: str) -> Tensor:
         """One of the losses; skips where there is none of that name."""
@@ -142,7 +153,7 @@ def test_policy_loss_does_not_train_the_critic(trial: Trial) -> None:
     if not hand.critic:
         pytest.skip("it has no critic of its own")
     # away from the policy that acted, where standardized advantages would cancel one another
-    moved = 0.1 * torch.randn(len(hand.batch), generator=torch.Generator().manual_seed(6))
+    moved = 0.1 * torch.randn(hand.batch.log_probs.shape, generator=torch.Generator().manual_seed(6))
     batch = replace(hand.batch, log_probs=hand.batch.log_probs + moved)
     losses = hand.optimizer.loss(batch)
     for name, others in ((POLICY_LOSS, hand.critic), (VALUE_LOSS, hand.actor)):
@@ -160,7 +171,7 @@ def test_value_loss_pulls_values_to_returns(trial: Trial) -> None:
         pytest.skip("it has no critic of its own")
     assert isinstance(hand.optimizer, ActorCriticOptimizer)
     values = hand.optimizer.values(hand.batch)
-    returns = values.detach() + 0.05 * hand.advantages()[:, None]
+    returns = values.detach() + 0.05 * hand.advantages()
     batch = replace(hand.batch, values=values.detach(), returns=returns)
     hand.loss(batch, VALUE_LOSS)  # without it the critic may learn something else, such as quantiles
     expected = gradient((values - returns).square().mean(), hand.critic)
@@ -221,9 +232,14 @@ def _entropy_share(trial: Trial, name: str, schedules: dict[str, str], step: int
         hand = Hand(trial, **weighted)
         hand.optimizer.set_step(step)
         gradients[weight] = gradient(hand.optimizer.loss(hand.batch)["loss"], hand.actor)
-    _, entropies = hand.policy.evaluate(hand.batch)
-    rise = gradient(entropies.mean(), hand.actor)
-    return float(torch.dot(gradients[0.0] - gradients[1.0], rise) / rise.square().sum())
+    found = gradients[0.0] - gradients[1.0]
+    rises = [gradient(entropy, hand.actor) for entropy in hand.entropies()]
+    rise = min(rises, key=lambda rise: float((found - rise * _share(found, rise)).norm()) + 1e-6 * float(rise.norm()))
+    return _share(found, rise)
+
+
+def _share(found: Tensor, rise: Tensor) -> float:
+    return float(torch.dot(found, rise) / rise.square().sum())
 
 
 def test_reported_entropy_is_the_policys(trial: Trial) -> None:
@@ -232,8 +248,11 @@ def test_reported_entropy_is_the_policys(trial: Trial) -> None:
     losses = hand.optimizer.loss(hand.batch)
     if ENTROPY not in losses:
         pytest.skip(f"its loss() reports no {ENTROPY!r}")
-    found, right = float(losses[ENTROPY].detach()), float(hand.policy.evaluate(hand.batch)[1].mean().detach())
-    demand(abs(found - right) < 0.01 * abs(right) + 1e-4, f"{ENTROPY!r} is {found:.4f}, and the entropy {right:.4f}.")
+    found, rights = float(losses[ENTROPY].detach()), [float(entropy.detach()) for entropy in hand.entropies()]
+    demand(
+        any(abs(found - right) < 0.01 * abs(right) + 1e-4 for right in rights),
+        f"{ENTROPY!r} is {found:.4f}, and the entropy of whole actions {rights[0]:.4f}.",
+    )
 
 
 def test_advantages_are_scaled_as_told(trial: Trial) -> None:
@@ -275,50 +294,85 @@ def test_forbidden_actions_have_no_gradient(trial: Trial) -> None:
         )
 
 
+class Ratios:
+    """Probability ratios on both sides of what is clipped, for whole actions or for each action dimension.
+
+    Args:
+        hand: a trainer that has `epsilon`.
+        of_whole_actions: whether a ratio is that of a whole action, so that each dimension has a root of it.
+    """
+
+    def __init__(self, hand: Hand, *, of_whole_actions: bool) -> None:
+        self.hand, self.advantages = hand, hand.advantages()
+        self.log_probs, _ = hand.policy.evaluate(hand.batch)
+        self.root = self.log_probs.shape[1] if of_whole_actions else 1
+
+    def gradient(self, ratio: float, chosen: Tensor) -> Tensor:
+        """The gradient of the policy loss where some rows [rows, 1] have a ratio, and all others the ratio 1."""
+        now = self.log_probs.detach()
+        moved = torch.where(chosen, now - math.log(ratio) / self.root, now)
+        batch = replace(self.hand.batch, advantages=self.advantages, log_probs=moved)
+        return gradient(self.hand.loss(batch, POLICY_LOSS), self.hand.actor)
+
+    def unclipped(self, chosen: Tensor, like: Tensor) -> Tensor:
+        """The gradient of some rows at ratio 1, of the size that it has in the gradient of all rows."""
+        whole = gradient(-(self.log_probs * self.advantages).mean(), self.hand.actor)
+        scale = _share(like, whole)
+        return scale * gradient(-(self.log_probs * self.advantages * chosen).mean(), self.hand.actor)
+
+    def problem(self) -> str | None:
+        """What is wrong on one of the sides; None where all is right."""
+        at_one = self.gradient(1.0, self.advantages > 0)
+        for ratio, sign, stops in ((2.0, 1, True), (0.5, -1, True), (0.5, 1, False), (2.0, -1, False)):
+            chosen = self.advantages == sign
+            others, pushed = self.unclipped(~chosen, at_one), self.unclipped(chosen, at_one)
+            found = self.gradient(ratio, chosen) - others
+            where = f"Where the probability ratio is {ratio} and the advantage {'positive' if sign > 0 else 'negative'}"
+            if stops and float(found.norm() / pushed.norm()) >= 0.1:
+                return f"{where}, the policy loss must have no gradient (Schulman et al. 2017, equation 7)."
+            if not stops and cosine(found, pushed) <= 0.9:
+                return f"{where}, the policy loss must push back (equation 7)."
+        return None
+
+
 def test_clips_the_ratio_on_both_sides(trial: Trial) -> None:
     """With `epsilon`, an action that has become too likely is not pushed further, nor one that is too unlikely."""
     if not trial.has("epsilon"):
         pytest.skip("it has no hyperparameter epsilon, with which PPO clips the ratio")
-    hand = Hand(trial, epsilon=0.2)
-    advantages = hand.advantages()
-    log_probs, _ = hand.policy.evaluate(hand.batch)
-    now = log_probs.detach()
-    for ratio, sign, stops in ((2.0, 1, True), (0.5, -1, True), (0.5, 1, False), (2.0, -1, False)):
-        chosen = advantages == sign
-        batch = replace(hand.batch, advantages=advantages, log_probs=torch.where(chosen, now - math.log(ratio), now))
-        others = gradient(-(log_probs * advantages * ~chosen).mean(), hand.actor)
-        pushed = gradient(-(log_probs * advantages * chosen).mean(), hand.actor)
-        found = gradient(hand.loss(batch, POLICY_LOSS), hand.actor) - others
-        where = f"Where the probability ratio is {ratio} and the advantage {'positive' if sign > 0 else 'negative'}"
-        if stops:
-            small = float(found.norm() / pushed.norm())
-            demand(small < 0.1, f"{where}, the policy loss must have no gradient (Schulman et al. 2017, equation 7).")
-        else:
-            demand(cosine(found, pushed) > 0.9, f"{where}, the policy loss must push back (equation 7).")
+    for joint in joint_or_not(trial):
+        hand = Hand(trial, epsilon=0.2, **joint)
+        problems = [Ratios(hand, of_whole_actions=whole).problem() for whole in (False, True)]
+        demand(None in problems, str(problems[0]))
+
+
+def joint_or_not(trial: Trial) -> list[dict[str, Any]]:
+    """The values of `joint_actions` to try, where it has such a hyperparameter."""
+    return [{"joint_actions": joint} for joint in (False, True)] if trial.has("joint_actions") else [{}]
 
 
 def test_clipping_follows_its_schedule(trial: Trial) -> None:
     """With a linear epsilon_schedule the ratio is clipped at 1.2 in the beginning, and at 1.1 in the end."""
     if not trial.has("epsilon", "epsilon_schedule"):
         pytest.skip("it has no hyperparameters epsilon and epsilon_schedule")
-    hand = Hand(trial, epsilon=0.2, epsilon_schedule="linear")
-    advantages = hand.advantages()
-    now = hand.policy.evaluate(hand.batch)[0].detach()
-    batch = replace(hand.batch, advantages=advantages, log_probs=now - math.log(1.15) * (advantages > 0))
+    for joint in joint_or_not(trial):
+        hand = Hand(trial, epsilon=0.2, epsilon_schedule="linear", **joint)
+        problems = [_schedule_problem(trial, hand, of_whole_actions=whole) for whole in (False, True)]
+        demand(None in problems, str(problems[0]))
+
+
+def _schedule_problem(trial: Trial, hand: Hand, *, of_whole_actions: bool) -> str | None:
+    ratios = Ratios(hand, of_whole_actions=of_whole_actions)
+    better = ratios.advantages > 0
     hand.optimizer.set_step(trial.budget)
-    log_probs, _ = hand.policy.evaluate(batch)
-    others = gradient(-(log_probs * advantages * (advantages < 0)).mean(), hand.actor)
-    end = gradient(hand.loss(batch, POLICY_LOSS), hand.actor)
-    demand(
-        cosine(end, others) > 0.98 and float((end - others).norm()) < 0.1 * float(others.norm()),
-        "At max_steps a ratio of 1.15 is not clipped, though a linear epsilon_schedule has come to 0.1 by then.",
-    )
+    others = ratios.unclipped(~better, ratios.gradient(1.0, better))
+    end = ratios.gradient(1.15, better)
+    if cosine(end, others) <= 0.98 or float((end - others).norm()) >= 0.1 * float(others.norm()):
+        return "At max_steps a ratio of 1.15 is not clipped, though a linear epsilon_schedule has come to 0.1 by then."
     hand.optimizer.set_step(0)
-    start = gradient(hand.loss(batch, POLICY_LOSS), hand.actor)
-    demand(
-        float((start - others).norm()) > 0.1 * float(start.norm()),
-        "At step 0 a ratio of 1.15 is clipped, though epsilon is 0.2.",
-    )
+    start = ratios.gradient(1.15, better)
+    if float((start - others).norm()) <= 0.1 * float(start.norm()):
+        return "At step 0 a ratio of 1.15 is clipped, though epsilon is 0.2."
+    return None
 
 
 def test_clips_value_estimates(trial: Trial) -> None:

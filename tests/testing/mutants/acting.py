@@ -32,8 +32,10 @@ def mask_ignored_in_acting(patch: Patch) -> None:
 
 
 @mutant("ppo", caught_by="test_log_probabilities_of_acting_equal_those_of_learning")
-def entropy_of_one_branch_only(patch: Patch) -> None:
-    patch.replace(EVALUATE, "torch.stack(log_probs).sum(0)", "log_probs[0]")
+def log_probability_of_one_branch_only(patch: Patch) -> None:
+    patch.replace(
+        EVALUATE, "torch.cat(log_probs, 1)", "log_probs[0].expand(-1, sum(part.shape[1] for part in log_probs))"
+    )
 
 
 @mutant("ppo", caught_by="test_deterministic_policy_draws_nothing")

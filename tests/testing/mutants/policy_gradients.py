@@ -6,7 +6,7 @@ from tests.testing.mutants.mutant import mutant
 from tests.testing.mutants.patch import Patch
 
 A2C = "builtin_plugins.a2c:A2COptimizer.loss"
-CHOSEN = "batch.standardize(batch.advantages) if self.normalize_advantages else batch.advantages"
+CHOSEN = "column(batch.advantages)"
 A2C_TOTAL = "policy_loss + 0.5 * value_loss - self.beta(self.step) * entropy"
 A2C_POLICY_LOSS = "-batch.mean(log_probs * advantages)"
 
@@ -28,12 +28,12 @@ def a2c_probability_instead_of_its_logarithm(patch: Patch) -> None:
 
 @mutant("a2c", caught_by="test_policy_loss_does_not_train_the_critic")
 def a2c_advantage_not_detached(patch: Patch) -> None:
-    patch.replace(A2C, CHOSEN, "(batch.returns - self.values(batch)).mean(1)")
+    patch.replace(A2C, CHOSEN, "(batch.returns - self.values(batch)).mean(1, keepdim=True)")
 
 
 @mutant("a2c", caught_by="test_advantages_are_scaled_as_told")
 def a2c_normalizes_always(patch: Patch) -> None:
-    patch.replace(A2C, CHOSEN, "batch.standardize(batch.advantages)")
+    patch.replace(A2C, CHOSEN, f"batch.standardize({CHOSEN})")
 
 
 @mutant("a2c", caught_by="test_entropy_bonus_raises_the_entropy")
@@ -80,10 +80,10 @@ def reinforce_entropy_bonus_not_read(patch: Patch) -> None:
 
 @mutant(EXAMPLE, caught_by="test_policy_loss_has_the_policy_gradient")
 def reinforce_baseline_not_subtracted(patch: Patch) -> None:
-    patch.replace(REINFORCE, STANDARDIZED, "batch.standardize(batch.returns.mean(1))")
+    patch.replace(REINFORCE, STANDARDIZED, "batch.standardize(batch.returns.mean(1, keepdim=True))")
 
 
 @mutant(EXAMPLE, caught_by="test_policy_loss_does_not_train_the_critic")
 def reinforce_offsets_not_detached(patch: Patch) -> None:
-    not_detached = "batch.standardize((batch.returns - self.values(batch)).mean(1))"
+    not_detached = "batch.standardize((batch.returns - self.values(batch)).mean(1, keepdim=True))"
     patch.replace(REINFORCE, STANDARDIZED, not_detached)

@@ -10,9 +10,9 @@ from tests.testing.mutants.patch import Patch
 OPTIMIZER = "builtin_plugins.ppo:PPOOptimizer"
 LOSS = f"{OPTIMIZER}.loss"
 SURROGATE = "torch.min(ratio * advantages, clipped * advantages)"
-RATIO = "torch.exp(log_probs - batch.log_probs)"
+RATIO = "torch.exp(log_probs - old_log_probs)"
 CLIPPED = "ratio.clamp(1.0 - epsilon, 1.0 + epsilon)"
-ADVANTAGES = "batch.standardize(batch.advantages)"
+ADVANTAGES = "batch.standardize(column(batch.advantages))"
 TOTAL = "policy_loss + 0.5 * value_loss - beta * entropy"
 VALUE_ERRORS = "(values - batch.returns).square()"
 VALUE_LOSS = "batch.mean(errors)"
@@ -40,12 +40,12 @@ def ppo_values_are_detached(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_policy_loss_has_the_policy_gradient")
 def ppo_ratio_inverted(patch: Patch) -> None:
-    patch.replace(LOSS, RATIO, "torch.exp(batch.log_probs - log_probs)")
+    patch.replace(LOSS, RATIO, "torch.exp(old_log_probs - log_probs)")
 
 
 @mutant("ppo", caught_by="test_policy_loss_has_the_policy_gradient")
 def ppo_difference_instead_of_ratio(patch: Patch) -> None:
-    patch.replace(LOSS, RATIO, "1.0 + torch.exp(log_probs) - torch.exp(batch.log_probs)")
+    patch.replace(LOSS, RATIO, "1.0 + torch.exp(log_probs) - torch.exp(old_log_probs)")
 
 
 @mutant("ppo", caught_by="test_clips_the_ratio_on_both_sides")
@@ -124,7 +124,7 @@ def ppo_value_loss_sign(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_policy_loss_does_not_train_the_critic")
 def ppo_advantage_of_the_new_critic(patch: Patch) -> None:
-    patch.replace(LOSS, ADVANTAGES, "batch.standardize((batch.returns - self.values(batch)).mean(1))")
+    patch.replace(LOSS, ADVANTAGES, "batch.standardize((batch.returns - self.values(batch)).mean(1, keepdim=True))")
 
 
 @mutant("ppo", caught_by="test_losses_are_means_over_the_rows_that_count")

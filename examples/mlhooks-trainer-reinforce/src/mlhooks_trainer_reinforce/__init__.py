@@ -20,6 +20,7 @@ from mlhooks.plugin import (
     Trainer,
     TrainerSettings,
     hookimpl,
+    whole_actions,
 )
 
 
@@ -42,8 +43,8 @@ class ReinforceOptimizer(ActorCriticOptimizer):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The loss whose negative gradient is, on average over the rows, the step of equation 13.11."""
-        log_probs, entropies = self.policy.evaluate(batch)  # [rows]: ln pi(A|S), H(pi(.|S))
-        offsets = batch.standardize(batch.advantages)  # [rows]: G - b(S), scaled; a constant in this gradient
+        log_probs, entropies = map(whole_actions, self.policy.evaluate(batch))  # [rows, 1]: ln pi(A|S), H(pi(.|S))
+        offsets = batch.standardize(batch.advantages)  # [rows, 1]: G - b(S), scaled; a constant in this gradient
         policy_loss = -batch.mean(log_probs * offsets)
 
         # the baseline b(S) learns the return G from S, as the box below equation 13.11 does
