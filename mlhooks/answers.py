@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from mlhooks.deferred import Deferred
 from mlhooks.describing import cut, shown, shown_with_type, with_article
 from mlhooks.errors import WrongAnswer
 from mlhooks.names import MANIFEST
@@ -65,6 +66,8 @@ def _trainer_types(answer: Any, _: Given) -> dict[str, Any]:
     kinds = _mapping(answer, "a mapping of trainer types to trainer classes, such as {'mine': MyTrainer}")
     for name, kind in kinds.items():
         _class(kind, "mlhooks.training.trainer.Trainer", f"its {name!r}")
+        if isinstance(inspect.getattr_static(kind, "hyperparameters_type", None), Deferred):
+            continue
         if not hasattr(kind, "hyperparameters_type"):
             slip = get_close_matches("hyperparameters_type", dir(kind), 1)
             hint = f" (did you mean that by {slip[0]}?)" if slip else ""

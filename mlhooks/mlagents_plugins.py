@@ -7,56 +7,68 @@ of writers. A function here becomes a plugin that does so when it is configured 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlhooks import hookimpl, plugin_sources
+from mlhooks.mlagents_wheel import entry_points, patches
+from mlhooks.mlagents_wheel.entry_points import lacks_mlagents
+from mlhooks.mlagents_wheel.offers import PACKAGE
 from mlhooks.plugin_sources import Candidate, Origin
 
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager
 
 GROUP = "mlagents.stats_writer"
+MARK = "ML-Agents'"
+"""The first word of the source of plugins of ML-Agents' kind."""
 logger = logging.getLogger("mlhooks")
 
 
 def from_entry_points() -> list[Candidate]:
-    """The stats writers of installed packages; a name that is taken gets its distribution in front."""
+    """The stats writers and trainers of installed packages; a name that is taken gets its distribution in front."""
     others = plugin_sources.builtins() + plugin_sources.from_entry_points()
     taken = {candidate.origin.name: candidate.origin for candidate in others}
     found = []
-    for candidate in plugin_sources.from_entry_points(GROUP):
-        origin = candidate.origin
-        # ML-Agents' own writers do what built-in plugins do; a package that offers both kinds means the other one.
-        if origin.distribution == "mlagents" or _same_package(taken.get(origin.name), origin):
-            continue
-        if origin.name in taken:
-            origin = replace(origin, name=f"{origin.distribution}.{origin.name}")
-        taken[origin.name] = origin
-        found.append(replace(candidate, origin=origin, importer=partial(_load, candidate, origin)))
+    for group in (GROUP, entry_points.GROUP):
+        for candidate in plugin_sources.from_entry_points(group):
+            made = _candidate(candidate, group, taken)
+            if made is not None:
+                taken[made.origin.name] = made.origin
+                found.append(made)
     return found
 
 
-def _same_package(other: Origin | None, origin: Origin) -> bool:
-    return other is not None and other.distribution == origin.distribution
+def _candidate(candidate: Candidate, group: str, taken: Mapping[str, Origin]) -> Candidate | None:
+    origin, trainers = candidate.origin, group == entry_points.GROUP
+    if origin.distribution == PACKAGE:
+        # ML-Agents' own writers do what built-in plugins do.
+        return entry_points.trainer_types_of(candidate, replace(origin, name=PACKAGE)) if trainers else None
+    if (other := taken.get(origin.name)) is not None:
+        if other.distribution == origin.distribution and not other.source.startswith(MARK):
+            return None  # A package that offers a plugin of mlhooks, too, means that one.
+        origin = replace(origin, name=f"{origin.distribution}.{origin.name}")
+    if origin.name in taken:  # by the same package's other group
+        origin = replace(origin, name=f"{origin.name}.trainers")
+    origin = replace(origin, source=f"{MARK} {group}: {candidate.origin.source}")
+    if trainers:
+        return entry_points.trainer_types_of(candidate, origin)
+    return replace(candidate, origin=origin, importer=partial(_load, candidate, origin))
 
 
 def _load(candidate: Candidate, origin: Origin) -> object:
+    patches.install()
     try:
         function = candidate.importer()
     except ModuleNotFoundError as error:
-        if not _lacks_mlagents(error):
+        if not lacks_mlagents(error):
             raise
         return StatsWriters(origin, None)
     if not callable(function):
         raise TypeError(f"{GROUP} wants a function that takes the run options, not {function!r}")
     return StatsWriters(origin, function)
-
-
-def _lacks_mlagents(error: ModuleNotFoundError) -> bool:
-    return error.name is not None and error.name.partition(".")[0] == "mlagents"
 
 
 class StatsWriters:
@@ -72,7 +84,7 @@ class StatsWriters:
         try:
             writers = None if self.function is None else self.function(options)
         except ModuleNotFoundError as error:
-            if not _lacks_mlagents(error):
+            if not lacks_mlagents(error):
                 raise
             self.function = None
         if self.function is None:

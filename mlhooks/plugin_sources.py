@@ -37,6 +37,7 @@ BUILTIN_PLUGINS = (
     "builtin_plugins.jsonl",
     "builtin_plugins.curve",
     "builtin_plugins.policy_file",
+    "builtin_plugins.mlagents_wheel",
 )
 """Modules of the plugins that come with mlhooks, in the order of their registration: the last is called first."""
 

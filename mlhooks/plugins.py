@@ -17,6 +17,7 @@ from mlhooks import hookspecs, mlagents_plugins, plugin_sources
 from mlhooks.answers import CHECKS
 from mlhooks.containment import CONTAINED_COLLECT, DisabledPlugin, Guard
 from mlhooks.errors import PluginError, PluginUnfit
+from mlhooks.mlagents_wheel.offers import PREFIX
 from mlhooks.plugin_fit import check_fit, deprecated_uses, known_hooks
 from mlhooks.plugin_sources import BUILTIN, BUILTIN_PLUGINS, Candidate, Origin, defining, name_of, nearest, short_name
 
@@ -177,7 +178,10 @@ class PluginManager(pluggy.PluginManager):
     def collect_claims(
         self, hook_name: str, *, taken: Collection[str] = (), **kwargs: object
     ) -> dict[str, tuple[Origin, Any]]:
-        """As `collect_mapping`, with the plugin that gave each answer."""
+        """As `collect_mapping`, with the plugin that gave each answer.
+
+        A trainer type of ML-Agents' kind, `mlagents:NAME`, is also NAME where nobody else claims that.
+        """
         claims: dict[str, tuple[Origin, Any]] = {}
         for origin, mapping in self.collect(hook_name, **kwargs):
             for key, value in mapping.items():
@@ -190,6 +194,8 @@ class PluginManager(pluggy.PluginManager):
                     self._conflict(f"Two plugins claim {key!r} in {hook_name}: {first} and {origin}", hook_name)
                     continue
                 claims[key] = origin, value
+        for key in [key for key in claims if hook_name == "get_trainer_types" and key.startswith(PREFIX)]:
+            claims.setdefault(key.removeprefix(PREFIX), claims[key])
         return claims
 
     def first_answer(

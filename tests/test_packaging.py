@@ -32,6 +32,7 @@ def requirements(*extras):
     return {canonicalize_name(Requirement(text).name): Requirement(text) for text in texts}
 
 
+OF_WHEEL = {"attr": "attrs", "cattr": "cattrs", "mlagents": "mlagents"}  # modules by their distribution
 PART_OF = {"pydantic-core": "pydantic"}  # distributions that another one always brings along, in a fixed version
 
 
@@ -60,6 +61,10 @@ def test_every_import_belongs_to_a_declared_dependency():
             | (gymnasium.keys() if path.name.startswith("gymnasium") else set())
             | (testing.keys() if path.is_relative_to(ROOT / "mlhooks" / "testing") else set())
         )
+        and not (
+            path.is_relative_to(ROOT / "mlhooks" / "mlagents_wheel")
+            and OF_WHEEL.get(module) in requirements("mlagents").keys() | {"mlagents"}  # which no extra can bring
+        )
     }
     assert undeclared == set()
 
@@ -68,13 +73,13 @@ def test_constraints_pin_every_direct_dependency_to_an_allowed_version():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     pins = {canonicalize_name(name): version for name, version in pins.items()}
-    direct = requirements() | requirements("gymnasium", "dev")
+    direct = requirements() | requirements("gymnasium", "dev", "mlagents")
     assert direct.keys() <= pins.keys()
     assert [name for name, requirement in direct.items() if pins[name] not in requirement.specifier] == []
 
 
-def test_dev_extra_holds_every_other_extra():
-    extras = requirements(*(PROJECT["project"]["optional-dependencies"].keys() - {"dev"}))
+def test_dev_extra_holds_every_other_extra_but_that_of_a_package_of_its_own():
+    extras = requirements(*(PROJECT["project"]["optional-dependencies"].keys() - {"dev", "mlagents"}))
     assert extras.keys() <= requirements("dev").keys()
 
 

@@ -72,8 +72,12 @@ def _of_behavior(
         if value is not None and not getattr(supports, capability, False):
             message = f"the trainer type {kind} does not support {capability}; remove it, or set it to null"
             yield (*path, *key), message, "error"
+    own = getattr(trainer_types.get(kind), "own_reward_signals", None)
     for name in settings.reward_signals:
-        if name not in reward_signals:
+        if own is not None and name not in own:
+            message = f"the trainer type {kind} knows no reward signals but its own ({', '.join(own)})"
+            yield (*path, "reward_signals", name), message, "error"
+        elif own is None and name not in reward_signals:
             installed = ", ".join(sorted(reward_signals)) or "none"
             message = f"no installed plugin provides the reward signal {name} (installed: {installed})"
             yield (*path, "reward_signals", name), message, "error"

@@ -171,18 +171,20 @@ class _WithDistutils(Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        with _distutils_version():
+        with distutils_version():
             self._loader.exec_module(module)
 
 
 @contextmanager
-def _distutils_version() -> Iterator[None]:
+def distutils_version() -> Iterator[None]:
     """Stand in for `distutils`, which is gone, deprecated, or someone else's copy, while a module is imported."""
+    from packaging.version import Version as LooseVersion  # here, because no other import needs it
+
     names = ("distutils", "distutils.version")
     before = {name: sys.modules.get(name) for name in names}
     package, version = ModuleType(names[0]), ModuleType(names[1])
     package.__dict__.update(__path__=[], version=version)
-    version.__dict__.update(StrictVersion=Version, LooseVersion=Version)
+    version.__dict__.update(StrictVersion=Version, LooseVersion=LooseVersion)
     sys.modules.update({names[0]: package, names[1]: version})
     try:
         yield

@@ -1,0 +1,1 @@
+"""ML-Agents' own package `mlagents`, unmodified, as trainer types: its trainers learn in mlhooks' run loop."""
