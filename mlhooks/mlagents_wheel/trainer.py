@@ -149,8 +149,8 @@ class WheelTrainer(Trainer):
 
     def observe(self, worker: int, behavior_id: str, decisions: DecisionSteps, terminals: TerminalSteps) -> None:
         """Hand what one worker's environment sent to the package's agent manager, which makes trajectories of it."""
-        check_values(self, worker, decisions, decisions.group_id)
-        check_values(self, worker, terminals, terminals.group_id, terminals.interrupted)
+        check_values(self.acting, worker, decisions, decisions.group_id)
+        check_values(self.acting, worker, terminals, terminals.group_id, terminals.interrupted)
         with self._package("observed"):
             side = self._side(behavior_id)
         self._count_episodes(worker, behavior_id, decisions, terminals)
