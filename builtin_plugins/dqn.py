@@ -11,7 +11,6 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from mlagents_envs.base_env import ActionTuple
 from torch import Tensor, nn
@@ -132,16 +131,10 @@ class DQNTrainer(OffPolicyTrainer):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        h = self.hyperparameters
+        h = self.settings.hyperparameters
         assert isinstance(h, DQNSettings)
         steps = h.exploration_steps or self.settings.max_steps
         self.epsilon = Schedule(h.exploration_schedule, h.exploration_initial_eps, h.exploration_final_eps, steps)
-
-    @property
-    def gammas(self) -> np.ndarray:
-        """The hyperparameter `gamma`, for all reward signals."""
-        assert isinstance(self.hyperparameters, DQNSettings)
-        return np.full(len(self.reward_signals), self.hyperparameters.gamma)
 
     def act(self) -> Iterator[tuple[int, str, ActionTuple]]:
         """Decide for all agents that wait, with this step's epsilon."""

@@ -78,12 +78,16 @@ if TYPE_CHECKING:
     from mlhooks.stats import StatsPropertyType as StatsPropertyType
     from mlhooks.stats import StatsReporter as StatsReporter
     from mlhooks.stats import StatsSummary as StatsSummary
+    from mlhooks.training.acting import ActingHalf as ActingHalf
     from mlhooks.training.batch import Batch as Batch
     from mlhooks.training.batch import column as column
     from mlhooks.training.checkpoints import Checkpoint as Checkpoint
     from mlhooks.training.descent import Descent as Descent
     from mlhooks.training.descent import GradientStepper as GradientStepper
+    from mlhooks.training.learning import LearningHalf as LearningHalf
+    from mlhooks.training.off_policy import OffPolicyLearning as OffPolicyLearning
     from mlhooks.training.off_policy import OffPolicyTrainer as OffPolicyTrainer
+    from mlhooks.training.on_policy import OnPolicyLearning as OnPolicyLearning
     from mlhooks.training.on_policy import OnPolicyTrainer as OnPolicyTrainer
     from mlhooks.training.optimizer import ActorCriticOptimizer as ActorCriticOptimizer
     from mlhooks.training.optimizer import Optimizer as Optimizer
@@ -121,11 +125,13 @@ _NAMES = {
     " derived extension",
     "mlhooks.stats": "StatsAggregationMethod StatsPropertyType StatsReporter StatsSummary",
     "mlhooks.fast.adam": "FlatParameters",
+    "mlhooks.training.acting": "ActingHalf",
     "mlhooks.training.batch": "Batch column",
     "mlhooks.training.checkpoints": "Checkpoint",
     "mlhooks.training.descent": "Descent GradientStepper",
-    "mlhooks.training.off_policy": "OffPolicyTrainer",
-    "mlhooks.training.on_policy": "OnPolicyTrainer",
+    "mlhooks.training.learning": "LearningHalf",
+    "mlhooks.training.off_policy": "OffPolicyLearning OffPolicyTrainer",
+    "mlhooks.training.on_policy": "OnPolicyLearning OnPolicyTrainer",
     "mlhooks.training.optimizer": "ActorCriticOptimizer Optimizer TorchOptimizer",
     "mlhooks.training.outcome": "RunOutcome",
     "mlhooks.training.policy": "ActorPolicy Policy",

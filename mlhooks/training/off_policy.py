@@ -1,4 +1,4 @@
-"""The base of off-policy trainers: experience stays in a replay buffer, and updates sample it."""
+"""The bases of off-policy trainers: experience stays in a replay buffer, and updates sample it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mlhooks.settings import OffPolicyHyperparameters, TrainerSettings
 from mlhooks.training.batch import Batch
+from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.replay import ReplayBuffer
 from mlhooks.training.reward_signals import all_read, ignoring_ends
 from mlhooks.training.state_checks import number, whole
@@ -22,8 +23,8 @@ from mlhooks.training.trainer import Trainer
 logger = logging.getLogger("mlhooks")
 
 
-class OffPolicyTrainer(Trainer):
-    """Samples a minibatch for every `steps_per_update` agent steps, once there are enough rows.
+class OffPolicyLearning(LearningHalf):
+    """Learns from a minibatch of the replay buffer for every `steps_per_update` agent steps.
 
     The buffer keeps the environment's rewards; reward signals are evaluated when it is sampled.
 
@@ -31,21 +32,6 @@ class OffPolicyTrainer(Trainer):
     is due. As many updates are made as without; but the steps between are decided by weights that are on their way, so
     runs with the same seed differ.
     """
-
-    store_type = ReplayBuffer
-
-    @property
-    def store(self) -> ReplayBuffer:
-        """The replay buffer."""
-        store = self.acting.store
-        assert isinstance(store, ReplayBuffer)
-        return store
-
-    @classmethod
-    def store_rows(cls, settings: TrainerSettings) -> int:
-        """Return the size of the whole buffer."""
-        rows: int = settings.hyperparameters.buffer_size
-        return rows
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -55,8 +41,8 @@ class OffPolicyTrainer(Trainer):
         self._ignores_ends = ignoring_ends(self.reward_signals)
         self._reads = all_read(self.reward_signals)
         self._thread: ThreadPoolExecutor | None = None
-        self._round: Future[list[dict[str, Tensor]]] | None = None  # the updates that run now
-        self._unreported: list[dict[str, Tensor]] = []
+        self._round: Future[Reported] | None = None  # the updates that run now
+        self._unreported: Reported = []
         self._updated_at = 0.0  # the step up to which updates are done
         self._normalized_at = 0  # the tick up to which observations are in the normalizer
 
@@ -67,35 +53,36 @@ class OffPolicyTrainer(Trainer):
 
     @property
     def gammas(self) -> np.ndarray:
-        """The discount factor of each reward signal: [signals]."""
-        return np.array([signal.gamma for signal in self.reward_signals])
+        """The discount factor for each reward signal [signals]: the hyperparameter `gamma`, or else their own."""
+        common = getattr(self.hyperparameters, "gamma", None)
+        return np.array([signal.gamma if common is None else common for signal in self.reward_signals], np.float64)
 
-    def ready_to_update(self) -> bool:
+    def ready(self, store: ReplayBuffer, step: int) -> bool:  # type: ignore[override]
         """Return whether an update is due."""
-        rows, h = min(self.store.complete, self.store.filled), self.hyperparameters
-        if rows < h.batch_size or self.step < h.buffer_init_steps:
-            self._updated_at = self.step  # no updates to catch up on later
+        rows, h = min(store.complete, store.filled), self.hyperparameters
+        if rows < h.batch_size or step < h.buffer_init_steps:
+            self._updated_at = step  # no updates to catch up on later
             return False
-        return self.step - self._updated_at >= max(h.steps_per_update, h.update_interval)
+        return step - self._updated_at >= max(h.steps_per_update, h.update_interval)
 
-    def update(self) -> dict[str, float] | None:
+    def update(self, store: ReplayBuffer, step: int) -> Reported:  # type: ignore[override]
         """Do all updates that are due; with `threaded`, begin them, and report those of the round before."""
         finished = self._finish_round()
-        count = int((self.step - self._updated_at) / self.hyperparameters.steps_per_update)
+        self.step = step
+        count = int((step - self._updated_at) / self.hyperparameters.steps_per_update)
         self._updated_at += count * self.hyperparameters.steps_per_update
-        self._update_normalizer()
-        self.optimizer.set_step(self.step)
-        batches = (self.sample(self.hyperparameters.batch_size) for _ in range(count))
+        self._update_normalizer(store)
+        self.optimizer.set_step(step)
+        batches = (self.sample(store, self.hyperparameters.batch_size) for _ in range(count))
         if self.settings.threaded:
             self._thread = self._thread or ThreadPoolExecutor(1, "learner")
             self._round = self._thread.submit(self._learn, list(batches))
         else:
             finished = self._learn(batches)
-            self.weights_changed()
         self.updates += count
-        return self.report(finished) if finished else None
+        return finished
 
-    def _learn(self, batches: Iterable[Batch]) -> list[dict[str, Tensor]]:
+    def _learn(self, batches: Iterable[Batch]) -> Reported:
         """An update on each batch, of the policy and of the reward signals; gives what they report."""
         reported = []
         for batch in batches:
@@ -103,34 +90,31 @@ class OffPolicyTrainer(Trainer):
             reported += [signal.update(batch) for signal in self.reward_signals]
         return reported
 
-    def _finish_round(self) -> list[dict[str, Tensor]]:
+    def _finish_round(self) -> Reported:
         """Wait for the updates that run; gives what they report, and what was not reported yet."""
         if self._round is not None:
             running, self._round = self._round, None
             self._unreported += running.result()
-            self.weights_changed()
         reported, self._unreported = self._unreported, []
         return reported
 
-    def settle(self) -> dict[str, float] | None:
+    def settle(self) -> Reported:
         """Finish the round of updates that runs, and its thread."""
         finished = self._finish_round()
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = None
-        return self.report(finished) if finished else None
+        return finished
 
-    def _update_normalizer(self) -> None:
+    def _update_normalizer(self, store: ReplayBuffer) -> None:
         if self.policy.inputs.normalizer is None:
             return
-        store = self.store
         new = np.flatnonzero(store.tick[: store.filled] >= self._normalized_at)
         self._normalized_at = store.clock + 1
         self.policy.inputs.update([obs[new] for obs in store.obs])
 
-    def sample(self, size: int) -> Batch:
+    def sample(self, store: ReplayBuffer, size: int) -> Batch:
         """Return a minibatch of n-step transitions with the discounted sums of each signal's rewards."""
-        store = self.store
         rows = store.draw(size, self.rng)
         path = store.transitions(rows, self._powers, self._ignores_ends)
         reads_next = "next_obs" in self._reads and path.steps.shape[1] == 1
@@ -142,13 +126,12 @@ class OffPolicyTrainer(Trainer):
             next_mask = store.mask[path.next_rows]
             next_mask[path.ended] = False
             following["next_mask"] = self.tensor(next_mask)
-        columns = self._columns(rows, following)
-        passed = columns if path.steps.shape[1] == 1 else self._columns(path.steps.ravel(), {})
+        columns = self._columns(store, rows, following)
+        passed = columns if path.steps.shape[1] == 1 else self._columns(store, path.steps.ravel(), {})
         return Batch(**columns, signal_rewards=self._returns(Batch(**passed), path.steps))
 
-    def _columns(self, rows: np.ndarray, following: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _columns(self, store: ReplayBuffer, rows: np.ndarray, following: dict[str, Tensor]) -> dict[str, Tensor]:
         """Columns of rows of the store, and what follows each."""
-        store = self.store
         columns = {"continuous": store.continuous, "discrete": store.discrete, "rewards": store.reward}
         if store.masked:
             columns["mask"] = store.mask
@@ -176,11 +159,41 @@ class OffPolicyTrainer(Trainer):
         return rewards[0].unsqueeze(1) if len(rewards) == 1 else torch.stack(rewards, 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a resume needs; the experience itself only with `save_replay_buffer`."""
+        """Return all state that a resume needs beyond modules; a round of updates that runs ends first."""
         self._unreported = self._finish_round()
-        whole_buffer = self.hyperparameters.save_replay_buffer
-        state = {**super().state_dict(), "updated_at": self._updated_at, "normalized_at": self._normalized_at}
-        state["whole_buffer"] = whole_buffer
+        return {**super().state_dict(), "updated_at": self._updated_at, "normalized_at": self._normalized_at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        super().load_state_dict(state)
+        self._updated_at = number(state["updated_at"], "updated_at")
+        self._normalized_at = whole(state["normalized_at"], "normalized_at")
+
+
+class OffPolicyTrainer(Trainer):
+    """Keeps experience in a replay buffer, from which its learning half samples."""
+
+    store_type = ReplayBuffer
+    learning_type = OffPolicyLearning
+    learning: OffPolicyLearning
+
+    @property
+    def store(self) -> ReplayBuffer:
+        """The replay buffer."""
+        store = self.acting.store
+        assert isinstance(store, ReplayBuffer)
+        return store
+
+    @classmethod
+    def store_rows(cls, settings: TrainerSettings) -> int:
+        """Return the size of the whole buffer."""
+        rows: int = settings.hyperparameters.buffer_size
+        return rows
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resume needs; the experience itself only with `save_replay_buffer`."""
+        whole_buffer = self.learning.hyperparameters.save_replay_buffer
+        state = {**super().state_dict(), "whole_buffer": whole_buffer}
         if not whole_buffer:
             state["store"] = self.store.open_only().state_dict()
         return state
@@ -188,8 +201,6 @@ class OffPolicyTrainer(Trainer):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
-        self._updated_at = number(state["updated_at"], "updated_at")
-        self._normalized_at = whole(state["normalized_at"], "normalized_at")
         if not state["whole_buffer"]:
             logger.warning(
                 "Behavior %r was saved without its replay buffer, which fills again: the resumed run will differ from "

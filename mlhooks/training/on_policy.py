@@ -1,4 +1,4 @@
-"""The base of on-policy trainers: a rollout becomes one batch with values, advantages and returns."""
+"""The bases of on-policy trainers: a rollout becomes one batch with values, advantages and returns."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ from mlhooks.nn.normalizer import Normalizer
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.advantages import generalized_advantages, needs_finals, next_values
 from mlhooks.training.batch import Batch
+from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.optimizer import ActorCriticOptimizer
 from mlhooks.training.part_checks import check_values
 from mlhooks.training.reward_signals import all_read, ignoring_ends
+from mlhooks.training.store import ExperienceStore
 from mlhooks.training.trainer import Trainer
 
 MOST_REWARD = 10.0
 """What normalized rewards are clipped to, as in Stable-Baselines3's `VecNormalize`."""
 
 
-class OnPolicyTrainer(Trainer):
-    """Learns from each rollout of `buffer_size` complete rows once, then lets it go.
-
-    A rollout ends before its agents' next decision is made, so every row is acted by the policy that learns from it,
-    except open rows of agents that decide more rarely: those are carried into the next rollout.
-    """
+class OnPolicyLearning(LearningHalf):
+    """Learns from each rollout once: makes it one batch, and passes over it in minibatches."""
 
     optimizer: ActorCriticOptimizer
 
@@ -35,12 +33,6 @@ class OnPolicyTrainer(Trainer):
         super().__init__(**arguments)
         normalized = getattr(self.settings.hyperparameters, "normalize_rewards", False)
         self.return_normalizer = Normalizer(len(self.reward_signals)) if normalized else None
-
-    @classmethod
-    def store_rows(cls, settings: TrainerSettings) -> int:
-        """Return the size of a rollout."""
-        rows: int = settings.hyperparameters.buffer_size
-        return rows
 
     @property
     def epochs(self) -> int:
@@ -52,21 +44,22 @@ class OnPolicyTrainer(Trainer):
         """GAE's lambda."""
         return float(getattr(self.settings.hyperparameters, "lambd", 1.0))
 
-    def ready_to_update(self) -> bool:
+    def ready(self, store: ExperienceStore, step: int) -> bool:  # noqa: ARG002
         """Return whether a rollout is complete."""
-        return self.store.complete >= self.store.rows
+        return store.complete >= store.rows
 
-    def update(self) -> dict[str, float]:
+    def update(self, store: ExperienceStore, step: int) -> Reported:
         """Hand the rollout's observations to the normalizer, and learn from it in minibatches of `batch_size`.
 
         The normalizer comes first, as in ML-Agents: else the first rollout would be learned from with features that
         nobody will see again.
         """
+        self.step = step
         if self.policy.inputs.normalizer is not None:
-            rows = self.store.complete_rows()
-            self.policy.inputs.update([obs[rows] for obs in self.store.obs])
-        self.optimizer.set_step(self.step)
-        batch = self.rollout()
+            rows = store.complete_rows()
+            self.policy.inputs.update([obs[rows] for obs in store.obs])
+        self.optimizer.set_step(step)
+        batch = self.rollout(store)
         size = self.settings.hyperparameters.batch_size
         reported = [
             self.optimizer.update(minibatch)
@@ -74,20 +67,18 @@ class OnPolicyTrainer(Trainer):
             for minibatch in batch.minibatches(size, self.rng)
         ]
         reported += [signal.update(batch) for signal in self.reward_signals]
-        self.weights_changed()
-        self.store.keep_open()
         self.updates += 1
-        return self.report(reported)
+        return reported
 
-    def rollout(self) -> Batch:
+    def rollout(self, store: ExperienceStore) -> Batch:
         """Return the complete rows with values, advantages and returns.
 
         Raises:
             NonFiniteError: a value estimate or a reward signal is NaN or infinite.
         """
-        store, n, rows = self.store, self.store.size, self.store.complete_rows()
+        n, rows = store.size, store.complete_rows()
         features = self.policy.features([obs[:n] for obs in store.obs])
-        estimated = self._estimated(features)
+        estimated = self._estimated(store, features)
         check_values(self.optimizer, estimated, n, len(self.reward_signals))
         values = estimated.cpu().numpy()
         final_values = values[:0]
@@ -102,21 +93,21 @@ class OnPolicyTrainer(Trainer):
             "mask": self.tensor(store.mask[rows]) if store.masked else None,
             "log_probs": self.tensor(store.log_prob[rows]),
         }
-        seen = self._seen_by_signals(rows, columns["features"])
+        seen = self._seen_by_signals(store, rows, columns["features"])
         experience = Batch(**columns, **seen)
         rewards = np.zeros_like(values)
         for index, signal in enumerate(self.reward_signals):
             rewards[rows, index] = signal.rewards(experience).cpu().numpy()
         gamma = np.array([signal.gamma for signal in self.reward_signals], np.float32)
         if self.return_normalizer is not None:
-            rewards = self._normalized(rewards, gamma)
+            rewards = self._normalized(store, rewards, gamma)
         following = next_values(store, values, final_values, ignores_ends)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is named below
             advantages = generalized_advantages(store, rewards, values, following, gamma, self.lambd)
 
         parts = {"reward": rewards[rows], "value estimate": values[rows], "advantage": advantages[rows]}
         for index, signal in enumerate(self.reward_signals):
-            self._check_finite_parts(signal.name, {what: part[:, index] for what, part in parts.items()})
+            self._check_finite_parts(store, signal.name, {what: part[:, index] for what, part in parts.items()})
             mean = float(np.add.reduce(parts["value estimate"][:, index]) / len(experience))
             self.stats.add_stat(f"Policy/{signal.name.capitalize()} Value Estimate", mean)
         return Batch(
@@ -127,9 +118,9 @@ class OnPolicyTrainer(Trainer):
             advantages=self.tensor(np.dot(parts["advantage"], np.full((len(gamma), 1), 1.0 / len(gamma), np.float32))),
         )
 
-    def _seen_by_signals(self, rows: np.ndarray | slice, features: Tensor) -> dict[str, Tensor]:
+    def _seen_by_signals(self, store: ExperienceStore, rows: np.ndarray | slice, features: Tensor) -> dict[str, Tensor]:
         """The columns of complete rows that reward signals look at, beside features and actions."""
-        store, reads = self.store, all_read(self.reward_signals)
+        reads = all_read(self.reward_signals)
         seen = {"rewards": self.tensor(store.reward[rows])}
         if store.grouped:
             seen["group_rewards"] = self.tensor(store.group_reward[rows])
@@ -142,7 +133,7 @@ class OnPolicyTrainer(Trainer):
             seen["next_obs"] = self.policy.raw_features(following, self.policy.features(following))
         return seen
 
-    def _normalized(self, rewards: np.ndarray, gamma: np.ndarray) -> np.ndarray:
+    def _normalized(self, store: ExperienceStore, rewards: np.ndarray, gamma: np.ndarray) -> np.ndarray:
         """Rewards [rows, signals] over the deviation of their discounted sums, this rollout's included, times strength.
 
         As in Stable-Baselines3's `VecNormalize`, but that the sums run from each row to the end of its trajectory or
@@ -150,10 +141,10 @@ class OnPolicyTrainer(Trainer):
         """
         assert self.return_normalizer is not None
         for index, signal in enumerate(self.reward_signals):  # before anything that is not finite gets into the sums
-            self._check_finite_parts(signal.name, {"reward": rewards[:, index]})
+            self._check_finite_parts(store, signal.name, {"reward": rewards[:, index]})
         nothing = np.zeros_like(rewards)
-        sums = generalized_advantages(self.store, rewards, nothing, nothing, gamma, 1.0)
-        self.return_normalizer.update(sums[self.store.complete_rows()])
+        sums = generalized_advantages(store, rewards, nothing, nothing, gamma, 1.0)
+        self.return_normalizer.update(sums[store.complete_rows()])
         _, scale = self.return_normalizer.shift_scale()
         strength = np.array([abs(signal.strength) for signal in self.reward_signals], np.float32)
         normalized: np.ndarray = np.clip(rewards * scale, -MOST_REWARD, MOST_REWARD) * strength
@@ -164,9 +155,9 @@ class OnPolicyTrainer(Trainer):
         own = {} if self.return_normalizer is None else {"return_normalizer": self.return_normalizer}
         return super().modules() | own
 
-    def _estimated(self, features: Tensor) -> Tensor:
+    def _estimated(self, store: ExperienceStore, features: Tensor) -> Tensor:
         """Values [rows in use, signals]; what acting encoded for a critic on the same encoder is not encoded again."""
-        store, optimizer = self.store, self.optimizer
+        optimizer = self.optimizer
         encoded = slice(store.encoded_from, store.waiting)
         if encoded.start >= encoded.stop:
             return optimizer.estimate(features)
@@ -177,20 +168,44 @@ class OnPolicyTrainer(Trainer):
             [optimizer.estimate(features[: encoded.start]), known, optimizer.estimate(features[encoded.stop :])]
         )
 
-    def _check_finite_parts(self, signal: str, parts: dict[str, np.ndarray]) -> None:
+    def _check_finite_parts(self, store: ExperienceStore, signal: str, parts: dict[str, np.ndarray]) -> None:
         for what, values in parts.items():
             if np.count_nonzero(np.isfinite(values)) < values.size:
                 raise NonFiniteError(
                     f"Behavior {self.behavior_name!r}: the {what} of reward signal {signal!r} is NaN or infinite, at "
-                    f"step {self.step:,}. No parameter was changed by it. {self._magnitudes()}"
+                    f"step {self.step:,}. No parameter was changed by it. {_magnitudes(store)}"
                 )
 
-    def _magnitudes(self) -> str:
-        """Say how large the numbers of the rollout are, from which others may have become infinite."""
-        n = self.store.size
-        seen = max(float(np.abs(obs[:n], dtype=np.float64).max()) for obs in self.store.obs)
-        got = float(np.abs(self.store.reward[:n]).max())
-        return (
-            f"Observations are as large as {seen:.3g}, and rewards of the environment as {got:.3g}: if that is why, "
-            "let the environment scale them."
-        )
+
+class OnPolicyTrainer(Trainer):
+    """Learns from each rollout of `buffer_size` complete rows once, then lets it go.
+
+    A rollout ends before its agents' next decision is made, so every row is acted by the policy that learns from it,
+    except open rows of agents that decide more rarely: those are carried into the next rollout.
+    """
+
+    learning_type = OnPolicyLearning
+    learning: OnPolicyLearning
+
+    @classmethod
+    def store_rows(cls, settings: TrainerSettings) -> int:
+        """Return the size of a rollout."""
+        rows: int = settings.hyperparameters.buffer_size
+        return rows
+
+    def update(self) -> dict[str, float] | None:
+        """Learn from the rollout, and let it go."""
+        losses = super().update()
+        self.store.keep_open()
+        return losses
+
+
+def _magnitudes(store: ExperienceStore) -> str:
+    """Say how large the numbers of a rollout are, from which others may have become infinite."""
+    n = store.size
+    seen = max(float(np.abs(obs[:n], dtype=np.float64).max()) for obs in store.obs)
+    got = float(np.abs(store.reward[:n]).max())
+    return (
+        f"Observations are as large as {seen:.3g}, and rewards of the environment as {got:.3g}: if that is why, "
+        "let the environment scale them."
+    )

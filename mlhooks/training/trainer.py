@@ -18,15 +18,15 @@ from mlhooks.envs.spaces import Spaces
 from mlhooks.errors import UnsupportedError
 from mlhooks.settings import HyperparameterSettings, TrainerSettings
 from mlhooks.stats import StatsPropertyType, StatsReporter
-from mlhooks.training.acting import ActingHalf, Weights
+from mlhooks.training.acting import ActingHalf
 from mlhooks.training.checkpoints import load_modules
 from mlhooks.training.episodes import Episodes
+from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.making import make_optimizer, make_policy
 from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.optimizer_checks import check_made
 from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal
-from mlhooks.training.state_checks import whole
 from mlhooks.training.store import ExperienceStore
 from mlhooks.training.transfer import CPU, to_device
 
@@ -61,7 +61,7 @@ class Trainer(ABC):
 
     Attributes:
         training: False where the policy is only used, as in inference and after `max_steps`.
-        acting: the half that takes in experience and decides.
+        acting: the half that takes in experience and decides; learning: the half that learns from it.
         rng: source of all randomness in acting and in the order of minibatches.
         spaces: what an agent sees and does in the terms of its environment; None where these are ML-Agents'.
     """
@@ -72,6 +72,8 @@ class Trainer(ABC):
     """Made as `policy_type(behavior_name, behavior_spec, settings, device)` where no plugin answers `create_policy`."""
     optimizer_type: ClassVar[type[Optimizer] | None] = None
     """Made as `optimizer_type(policy, settings)` where no plugin answers `create_optimizer`."""
+    learning_type: ClassVar[type[LearningHalf]] = LearningHalf
+    """The class of its learning half, which says when and how it learns."""
     store_type: ClassVar[type[ExperienceStore]] = ExperienceStore
     supports: ClassVar[Supports] = Supports()
     conformance_settings: ClassVar[Mapping[str, Any]] = {}
@@ -93,7 +95,6 @@ class Trainer(ABC):
         self.training = True
         self._refuse_unsupported_actions()
         self.rng = np.random.default_rng([seed, zlib.crc32(behavior_name.encode())])
-        self.updates = 0
         self.stats = StatsReporter(behavior_name, plugins)
         signals = plugins.collect_mapping("get_reward_signals")
         self.reward_signals: list[RewardSignal] = [
@@ -105,6 +106,15 @@ class Trainer(ABC):
         self.optimizer: Optimizer = make_optimizer(self)
         if isinstance(self.optimizer, TorchOptimizer):
             check_made(self.optimizer)
+        self.learning = self.learning_type(
+            settings=settings,
+            policy=self.policy,
+            optimizer=self.optimizer,
+            reward_signals=self.reward_signals,
+            stats=self.stats,
+            rng=self.rng,
+            device=device,
+        )
         readers: list[Any] = [self.policy, self.optimizer, *self.reward_signals]
         self.policy.inputs.keeps_bytes = all(reader.reads_bytes for reader in readers)
 
@@ -135,24 +145,28 @@ class Trainer(ABC):
     def store_rows(cls, settings: TrainerSettings) -> int:
         """Return how many complete rows the trainer lets accumulate."""
 
-    @abstractmethod
     def ready_to_update(self) -> bool:
         """Return whether there is enough experience for an update."""
+        return self.learning.ready(self.store, self.step)
 
-    @abstractmethod
     def update(self) -> dict[str, float] | None:
-        """Learn from the experience; returns the means of what was reported, by statistics key.
+        """Learn from the experience, and act by the new weights; returns the means of what was reported, by key.
 
         None where nothing is done yet, because the update goes on beside the environments' steps.
         """
+        return self._learned(self.learning.update(self.store, self.step))
+
+    def settle(self) -> dict[str, float] | None:
+        """Finish an update that goes on beside the environments' steps; returns as `update` does."""
+        return self._learned(self.learning.settle())
+
+    def _learned(self, reported: Reported) -> dict[str, float] | None:
+        self.weights_changed()
+        return self.report(reported) if reported else None
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """Return the array on the trainer's device; on the CPU the same memory."""
         return to_device(array, self.device)
-
-    def settle(self) -> dict[str, float] | None:
-        """Finish an update that goes on beside the environments' steps; returns as `update` does."""
-        return None
 
     @property
     def store(self) -> ExperienceStore:
@@ -177,6 +191,11 @@ class Trainer(ABC):
     @step.setter
     def step(self, step: int) -> None:
         self.acting.step = step
+
+    @property
+    def updates(self) -> int:
+        """How often it has learned."""
+        return self.learning.updates
 
     @property
     def mean_reward(self) -> float | None:
@@ -219,8 +238,8 @@ class Trainer(ABC):
         self.acting.worker_failed(worker)
 
     def weights_changed(self) -> None:
-        """Hand the weights over to the acting half, as after each update."""
-        self.acting.take(Weights(self.updates, self.policy.modules()))
+        """Hand the learning half's weights over to the acting half, as after each update."""
+        self.acting.take(self.learning.weights())
 
     def report(self, reported: list[dict[str, Tensor]]) -> dict[str, float]:
         """Return the means of scalars after one transfer from the device, and give them to the statistics."""
@@ -240,21 +259,17 @@ class Trainer(ABC):
     def modules(self) -> dict[str, nn.Module]:
         """Return all modules that a checkpoint holds, by name."""
         modules = {f"policy.{name}": module for name, module in self.policy.modules().items()}
-        modules |= {f"optimizer.{name}": module for name, module in self.optimizer.modules().items()}
-        for signal in self.reward_signals:
-            modules |= {f"{signal.name}.{name}": module for name, module in signal.modules().items()}
-        return modules
+        return modules | self.learning.modules()
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resume needs, besides what the environments hold."""
+        learning = self.learning.state_dict()  # This comes first, because an update that runs ends with it.
         return {
             **self.acting.state_dict(),
-            "updates": self.updates,
+            **learning,
             "rng": self.rng.bit_generator.state,
             "modules": {name: module.state_dict() for name, module in self.modules().items()},
-            "signals": {signal.name: signal.state_dict() for signal in self.reward_signals},
             "stats": self.stats.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -264,14 +279,12 @@ class Trainer(ABC):
             CheckpointError: weights do not fit.
             Exception: of whatever type where something else does not; the run names the file then.
         """
-        self.updates = whole(state["updates"], "updates")
         self.load_modules(state["modules"])
         self.rng.bit_generator.state = state["rng"]
-        for signal in self.reward_signals:
-            signal.load_state_dict(state["signals"][signal.name])
         self.acting.load_state_dict(state)
+        self.learning.load_state_dict(state)
         self.stats.load_state_dict(state["stats"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.weights_changed()
 
     def load_modules(self, states: dict[str, Any]) -> None:
         """Load weights and normalizers only, as to begin training from another run's.

@@ -78,7 +78,7 @@ def test_targets_equal_hand_worked_ones(hyperparameters: dict[str, Any], expecte
     optimizer = trainer.optimizer
     assert isinstance(optimizer, DQNOptimizer)
     trainer.store.draw = lambda size, rng: np.arange(4)  # type: ignore[method-assign]
-    batch = trainer.sample(4)
+    batch = trainer.learning.sample(trainer.store, 4)
     optimizer.target = Table(trainer.policy.network, TARGET)
     trainer.policy.network = Table(trainer.policy.network, ONLINE)  # type: ignore[assignment]
     assert batch.features[:, 0].tolist() == [0, 1, 2, 4]
@@ -96,7 +96,7 @@ def test_masked_actions_are_left_out_of_the_target(double_q: bool) -> None:
     optimizer = trainer.optimizer
     assert isinstance(optimizer, DQNOptimizer)
     trainer.store.draw = lambda size, rng: np.arange(4)  # type: ignore[method-assign]
-    batch = trainer.sample(4)
+    batch = trainer.learning.sample(trainer.store, 4)
     optimizer.target = Table(trainer.policy.network, TARGET)
     trainer.policy.network = Table(trainer.policy.network, ONLINE)  # type: ignore[assignment]
     assert optimizer.targets(batch).tolist() == pytest.approx([2 + 0.5 * 2, 6 + 0.5 * 10, 10 + 0.5 * 40, 14])
@@ -205,7 +205,7 @@ def test_target_network_is_blended_or_copied_at_intervals(tau: float, copies: in
     for step in range(30):
         optimizer.set_step(step)
         before, was_online = target.clone(), online.clone()
-        optimizer.update(trainer.sample(4))
+        optimizer.update(trainer.learning.sample(trainer.store, 4))
         if tau == 1.0:
             changed = not torch.equal(before, target)
             copied += changed

@@ -538,7 +538,7 @@ def test_threaded_updates_are_finished_before_an_evaluation(tmp_path: Path) -> N
         @hookimpl
         def on_add_stat(self, key: str) -> None:
             if key == REWARD:
-                running.append(self.run.trainers["Basic"]._round)
+                running.append(self.run.trainers["Basic"].learning._round)
 
     run = train(settings, tmp_path, Look())
     assert run.trainers["Basic"].updates > 20

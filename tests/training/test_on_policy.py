@@ -27,8 +27,8 @@ class Kept:
 
     @hookimpl
     def behavior_added(self, trainer: Any) -> None:
-        self.trainer, rollout = trainer, trainer.rollout
-        trainer.rollout = lambda: (self.batches.append(rollout()), self.batches[-1])[1]
+        self.trainer, rollout = trainer, trainer.learning.rollout
+        trainer.learning.rollout = lambda store: (self.batches.append(rollout(store)), self.batches[-1])[1]
 
 
 class Paid(Corridor):

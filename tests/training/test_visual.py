@@ -226,15 +226,15 @@ def test_values_of_a_shared_critic_are_those_of_what_is_learned_from(
     class Compare:
         @hookimpl
         def behavior_added(self, trainer: Any) -> None:
-            rollout = trainer.rollout
+            rollout = trainer.learning.rollout
 
-            def compared() -> Batch:
-                batch: Batch = rollout()
+            def compared(store: Any) -> Batch:
+                batch: Batch = rollout(store)
                 torch.testing.assert_close(batch.values, trainer.optimizer.estimate(batch.features))
                 seen.append(trainer.store.waiting - trainer.store.encoded_from)
                 return batch
 
-            trainer.rollout = compared
+            trainer.learning.rollout = compared
 
     config = settings("ppo", 512, normalize=normalize)
     config["behaviors"][BEHAVIOR]["hyperparameters"] = {**HYPERPARAMETERS["ppo"], "shared_critic": True}

@@ -130,7 +130,7 @@ def test_trainer_gives_each_decision_the_rewards_that_follow_it(tmp_path: Path) 
     store.open_row[:] = -1
     gamma = trainer.reward_signals[0].gamma
     expected = [1 + gamma * (2 + gamma * 4), 2 + gamma * 4, 4]
-    assert trainer.rollout().returns[:, 0].tolist() == pytest.approx(expected, rel=1e-5)
+    assert trainer.learning.rollout(trainer.store).returns[:, 0].tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_agent_learns_to_walk_to_the_greater_reward(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def values_of(trainer: Trainer) -> np.ndarray | None:
     estimate: Any = getattr(trainer.optimizer, "estimate", None)
     if callable(estimate):
         values = estimate(features).cpu().numpy()
-        normalizer = getattr(trainer, "return_normalizer", None)
+        normalizer = getattr(trainer.learning, "return_normalizer", None)
         if normalizer is not None:  # values are then of rewards that were divided by this deviation
             values = values / normalizer.shift_scale()[1]
         return np.asarray(values.mean(axis=1))

@@ -56,7 +56,7 @@ class Hand:
             play.updates(1)
         play.until_ready()
         self.optimizer.set_step(0)
-        self.batch: Batch = trainer.rollout()
+        self.batch: Batch = trainer.learning.rollout(trainer.store)
         self.actor = list(self.policy.actor.parameters())
         shared = getattr(trainer.settings.hyperparameters, "shared_critic", False)
         critic = self.optimizer.critic if isinstance(self.optimizer, ActorCriticOptimizer) and not shared else None

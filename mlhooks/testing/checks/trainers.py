@@ -188,9 +188,9 @@ def test_losses_are_means_over_the_rows_that_count(trial: Trial) -> None:
     if not isinstance(trainer.optimizer, TorchOptimizer):
         pytest.skip("its optimizer is no TorchOptimizer")
     if isinstance(trainer, OnPolicyTrainer):
-        batch = trainer.rollout()
+        batch = trainer.learning.rollout(trainer.store)
     elif isinstance(trainer, OffPolicyTrainer):
-        batch = trainer.sample(64)
+        batch = trainer.learning.sample(trainer.store, 64)
     else:
         pytest.skip("it is neither an OnPolicyTrainer nor an OffPolicyTrainer")
     rows = torch.arange(len(batch))

@@ -99,7 +99,7 @@ def test_rollout_holds_every_transition_once(trial: Trial) -> None:
     play, links = _played(trial)
     if not isinstance(play.trainer, OnPolicyTrainer):
         pytest.skip("it does not learn from rollouts")
-    names = names_of(play.trainer.rollout().features)
+    names = names_of(play.trainer.learning.rollout(play.trainer.store).features)
     demand(len(set(names)) == len(names), "rollout() holds rows twice.")
     wrong = set(names) ^ links.keys()
     demand(
@@ -128,17 +128,17 @@ def test_advantages_are_those_of_gae(trial: Trial, horizon: int) -> None:
             total += weight * (link.reward + (GAMMA * value[link.after] if link.after is not None else 0.0) - value[at])
             if link.after is None or link.final or link.cut or link.after not in links:
                 return total
-            weight, at = weight * GAMMA * trainer.lambd, link.after
+            weight, at = weight * GAMMA * trainer.learning.lambd, link.after
 
-    batch = trainer.rollout()
+    batch = trainer.learning.rollout(trainer.store)
     for name, found, returned in zip(
         names_of(batch.features), batch.advantages.tolist(), batch.returns[:, 0].tolist(), strict=True
     ):
         right = advantage(name)
         demand(
             abs(found - right) < 1e-3,
-            f"A row has the advantage {found:.4f}, and by GAE with lambda {trainer.lambd:g} and gamma {GAMMA} it is "
-            f"{right:.4f}. Look at decay, ends, interruptions, the time horizon and rows that are still open.",
+            f"A row has the advantage {found:.4f}, and by GAE with lambda {trainer.learning.lambd:g} and gamma {GAMMA} "
+            f"it is {right:.4f}. Look at decay, ends, interruptions, the time horizon and rows that are still open.",
         )
         demand(
             abs(returned - right - value[name]) < 1e-3,
@@ -159,7 +159,7 @@ def test_samples_are_the_transitions_that_happened(trial: Trial, n_step: int, st
     trainer = play.trainer
     if not isinstance(trainer, OffPolicyTrainer):
         pytest.skip("it does not learn from a replay buffer")
-    batch = trainer.sample(512)
+    batch = trainer.learning.sample(trainer.store, 512)
     names = zip(names_of(batch.features), names_of(batch.next_features), strict=True)
     for (name, following), reward, discount in zip(
         names, batch.signal_rewards[:, 0].tolist(), batch.discounts[:, 0].tolist(), strict=True
@@ -195,7 +195,7 @@ def test_samples_cover_the_buffer(trial: Trial) -> None:
     if type(play.trainer.store).draw is not OffPolicyTrainer.store_type.draw:
         pytest.skip("its replay buffer draws by other weights")
     counts = dict.fromkeys(links, 0)
-    for name in names_of(play.trainer.sample(60 * len(links)).features):
+    for name in names_of(play.trainer.learning.sample(play.trainer.store, 60 * len(links)).features):
         counts[name] = counts.get(name, 0) + 1
     rare = [name for name, count in counts.items() if count < 20]
     demand(not rare, f"{len(rare)} of {len(links)} transitions are hardly ever sampled.")

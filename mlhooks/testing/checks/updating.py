@@ -103,7 +103,7 @@ def test_every_row_of_a_rollout_is_learned_from_equally_often(trial: Trial) -> N
     if not isinstance(trainer, OnPolicyTrainer):
         pytest.skip("it does not learn from rollouts")
     play = Play(trainer, env).until_ready()
-    rows, seen = sorted(trainer.rollout().features[:, 0].tolist()), _watched(trainer)
+    rows, seen = sorted(trainer.learning.rollout(trainer.store).features[:, 0].tolist()), _watched(trainer)
     play.trainer.update()
     epochs = int(getattr(trainer.settings.hyperparameters, "num_epoch", 1))
     learned = sorted(name for _, batch in seen for name in batch.features[:, 0].tolist())
@@ -152,7 +152,7 @@ def test_target_network_follows_as_told(trial: Trial) -> None:
     networks = zip(optimizer.target.parameters(), trainer.policy.network.parameters(), strict=True)  # type: ignore[attr-defined]
     demand(all(map(torch.equal, *zip(*networks, strict=True))), "At the start optimizer.target must be a copy.")
     Play(trainer, env).until(300)
-    batch, tau = trainer.sample(64), float(trainer.settings.hyperparameters.tau)  # type: ignore[attr-defined]
+    batch, tau = trainer.learning.sample(trainer.store, 64), float(trainer.settings.hyperparameters.tau)  # type: ignore[attr-defined]
     before = [p.detach().clone() for p in optimizer.target.parameters()]
     optimizer.update(batch)
     online = list(trainer.policy.network.parameters())  # type: ignore[attr-defined]
@@ -195,7 +195,7 @@ def test_bootstrapped_targets_are_right(trial: Trial) -> None:
         assert isinstance(trainer, OffPolicyTrainer)
         Play(trainer, env).until(400)
         _disturb(target)
-        batch = trainer.sample(256)
+        batch = trainer.learning.sample(trainer.store, 256)
         choosing = {False: [target], True: [online], None: [target, online]}[double]  # of which one is right
         with torch.no_grad():
             found = optimizer.targets(batch)
@@ -233,7 +233,7 @@ def test_loss_pulls_taken_actions_to_their_targets(trial: Trial) -> None:
     assert isinstance(trainer, OffPolicyTrainer)
     Play(trainer, env).until(400)
     _disturb(network)
-    batch, outputs = trainer.sample(256), []
+    batch, outputs = trainer.learning.sample(trainer.store, 256), []
     handle = network.register_forward_hook(lambda _, __, output: outputs.append(output))
     loss = optimizer.loss(batch)["loss"]
     handle.remove()

@@ -11,7 +11,7 @@ from tests.testing.mutants.patch import Patch
 
 TRANSITIONS = "mlhooks.training.replay:ReplayBuffer.transitions"
 DRAW = "mlhooks.training.replay:ReplayBuffer.draw"
-OFF_POLICY = "mlhooks.training.off_policy:OffPolicyTrainer"
+OFF_POLICY = "mlhooks.training.off_policy:OffPolicyLearning"
 
 
 @mutant("dqn", caught_by=("test_samples_are_the_transitions_that_happened", "test_interruption_is_not_an_end"))
@@ -86,9 +86,9 @@ def replay_updates_ten_times_as_often(patch: Patch) -> None:
 
 @mutant("dqn", caught_by="test_replay_updates_as_often_as_told")
 def replay_does_not_wait(patch: Patch) -> None:
-    patch.replace(f"{OFF_POLICY}.ready_to_update", "self.step < h.buffer_init_steps", "False")
+    patch.replace(f"{OFF_POLICY}.ready", "step < h.buffer_init_steps", "False")
 
 
 @mutant("dqn", caught_by="test_resumed_run_equals_one_that_was_never_stopped")
 def replay_not_saved(patch: Patch) -> None:
-    patch.replace(f"{OFF_POLICY}.state_dict", "not whole_buffer", "True")
+    patch.replace("mlhooks.training.off_policy:OffPolicyTrainer.state_dict", "not whole_buffer", "True")

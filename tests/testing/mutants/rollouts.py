@@ -13,7 +13,7 @@ from tests.testing.mutants.patch import Patch
 STORE = "mlhooks.training.store:ExperienceStore"
 NEXT_VALUES = "mlhooks.training.advantages:next_values"
 GAE = "mlhooks.training.advantages:generalized_advantages"
-ON_POLICY = "mlhooks.training.on_policy:OnPolicyTrainer"
+ON_POLICY = "mlhooks.training.on_policy:OnPolicyLearning"
 OBSERVED = "self.policy.features([obs[:n] for obs in store.obs])"
 HORIZON = 3
 
@@ -131,4 +131,4 @@ def rows_learned_from_again(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_trains_on_normalized_observations")
 def normalizer_never_updated(patch: Patch) -> None:
-    patch.drop(f"{ON_POLICY}.update", "self.policy.inputs.update([obs[rows] for obs in self.store.obs])")
+    patch.drop(f"{ON_POLICY}.update", "self.policy.inputs.update([obs[rows] for obs in store.obs])")

@@ -61,7 +61,7 @@ def ppo_one_epoch_whatever_is_asked(patch: Patch) -> None:
 
 @mutant("a2c", caught_by="test_every_row_of_a_rollout_is_learned_from_equally_often")
 def a2c_three_epochs(patch: Patch) -> None:
-    patch.insert("builtin_plugins.a2c:A2CTrainer", "epochs = 3")
+    patch.replace("mlhooks.training.on_policy:OnPolicyLearning.epochs", "'num_epoch', 1", "'num_epochs', 3")
 
 
 @mutant("ppo", caught_by="test_reported_schedules_are_those_in_force")

@@ -1,0 +1,116 @@
+"""The learning half of a trainer: what makes a policy better from experience.
+
+It gets rows of experience from the acting half, and sends weights back (`mlhooks/training/acting.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mlhooks.settings import TrainerSettings
+from mlhooks.stats import StatsReporter
+from mlhooks.training.acting import Weights
+from mlhooks.training.optimizer import Optimizer
+from mlhooks.training.policy import Policy
+from mlhooks.training.reward_signals import RewardSignal
+from mlhooks.training.state_checks import whole
+from mlhooks.training.store import ExperienceStore
+from mlhooks.training.transfer import to_device
+
+Reported = list[dict[str, Tensor]]
+"""What each update of an optimizer or a reward signal reported: scalars by statistics key."""
+
+
+class LearningHalf:
+    """Learns from the experience of one behavior; subclasses say when and how, and this base never does.
+
+    Args:
+        settings: the behavior's settings.
+        policy: what is to become better.
+        optimizer: makes it better.
+        reward_signals: what it is rewarded for, in the order of the value heads.
+        stats: gets what is known about experience before it is learned from.
+        rng: the source of all randomness.
+        device: where the networks live.
+
+    Attributes:
+        settings, policy, optimizer, reward_signals, stats, rng, device: what it was made with.
+        behavior_name: the name of the behavior.
+        updates: how often it has learned; the version of its weights.
+        step: the agent steps of the experience that it was given last.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: TrainerSettings,
+        policy: Policy,
+        optimizer: Optimizer,
+        reward_signals: Sequence[RewardSignal],
+        stats: StatsReporter,
+        rng: np.random.Generator,
+        device: torch.device,
+    ) -> None:
+        self.settings, self.behavior_name = settings, policy.behavior_name
+        self.policy, self.optimizer, self.reward_signals = policy, optimizer, reward_signals
+        self.stats, self.rng, self.device = stats, rng, device
+        self.updates = self.step = 0
+
+    def ready(self, store: ExperienceStore, step: int) -> bool:  # noqa: ARG002
+        """Return whether there is enough experience to learn from.
+
+        Args:
+            store: the rows.
+            step: the agent steps so far.
+        """
+        return False
+
+    def update(self, store: ExperienceStore, step: int) -> Reported:  # noqa: ARG002
+        """Learn from experience, which stays as it is, and return what was reported.
+
+        That is empty where an update only begins, and goes on beside the environments' steps.
+
+        Args:
+            store: the rows.
+            step: the agent steps so far.
+        """
+        return []
+
+    def settle(self) -> Reported:
+        """Finish an update that goes on beside the environments' steps; returns as `update` does."""
+        return []
+
+    def weights(self) -> Weights:
+        """Return what the acting half is to decide by."""
+        return Weights(self.updates, self.policy.modules())
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """Return the array on the device; on the CPU the same memory."""
+        return to_device(array, self.device)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return all modules that a checkpoint holds beside the policy's, by name."""
+        modules = {f"optimizer.{name}": module for name, module in self.optimizer.modules().items()}
+        for signal in self.reward_signals:
+            modules |= {f"{signal.name}.{name}": module for name, module in signal.modules().items()}
+        return modules
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all state that a resume needs beyond modules."""
+        return {
+            "updates": self.updates,
+            "signals": {signal.name: signal.state_dict() for signal in self.reward_signals},
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.updates = whole(state["updates"], "updates")
+        for signal in self.reward_signals:
+            signal.load_state_dict(state["signals"][signal.name])
+        self.optimizer.load_state_dict(state["optimizer"])
