@@ -202,7 +202,7 @@ class WheelTrainer(Trainer):
         self.shared.reset_if_teams_changed()
         if not self._losses:
             return None
-        self.updates += 1
+        self.learning.updates += 1
         return {key: float(np.mean(values)) for key, values in self._losses.items()}
 
     def discard(self) -> None:
@@ -263,7 +263,7 @@ class WheelTrainer(Trainer):
             for behavior_id in own["behavior_ids"]:
                 self._side(behavior_id)
         self.load_modules(state["modules"])
-        self.step, self.updates = whole(state["step"], "step"), whole(state["updates"], "updates")
+        self.step, self.learning.updates = whole(state["step"], "step"), whole(state["updates"], "updates")
         for name in _RESUMED:
             getattr(self, name).load_state_dict(state[name])
         whole(self.pool.size, "the number of slots", 0, self.episodes.room)

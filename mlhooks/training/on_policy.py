@@ -76,16 +76,9 @@ class OnPolicyLearning(LearningHalf):
         Raises:
             NonFiniteError: a value estimate or a reward signal is NaN or infinite.
         """
-        n, rows = store.size, store.complete_rows()
-        features = self.policy.features([obs[:n] for obs in store.obs])
-        estimated = self._estimated(store, features)
-        check_values(self.optimizer, estimated, n, len(self.reward_signals))
-        values = estimated.cpu().numpy()
-        final_values = values[:0]
-        ignores_ends = ignoring_ends(self.reward_signals)
-        if needs_finals(store, ignores_ends):
-            finals = self.policy.features([obs[: store.finals] for obs in store.final_obs])
-            final_values = self.optimizer.estimate(finals).cpu().numpy()
+        rows, signals = store.complete_rows(), self.reward_signals
+        features = self.policy.features([obs[: store.size] for obs in store.obs])
+        values, following = self.estimate(store, features)
         columns: dict[str, Any] = {
             "features": features[rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.device)],
             "continuous": self.tensor(store.continuous[rows]),
@@ -94,29 +87,55 @@ class OnPolicyLearning(LearningHalf):
             "log_probs": self.tensor(store.log_prob[rows]),
         }
         seen = self._seen_by_signals(store, rows, columns["features"])
-        experience = Batch(**columns, **seen)
         rewards = np.zeros_like(values)
-        for index, signal in enumerate(self.reward_signals):
-            rewards[rows, index] = signal.rewards(experience).cpu().numpy()
-        gamma = np.array([signal.gamma for signal in self.reward_signals], np.float32)
+        rewards[rows] = self.signal_rewards(Batch(**columns, **seen))
         if self.return_normalizer is not None:
-            rewards = self._normalized(store, rewards, gamma)
-        following = next_values(store, values, final_values, ignores_ends)
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is named below
-            advantages = generalized_advantages(store, rewards, values, following, gamma, self.lambd)
+            rewards = self._normalized(store, rewards)
+        advantages = self.advantages(store, rewards, values, following)
 
         parts = {"reward": rewards[rows], "value estimate": values[rows], "advantage": advantages[rows]}
-        for index, signal in enumerate(self.reward_signals):
+        for index, signal in enumerate(signals):
             self._check_finite_parts(store, signal.name, {what: part[:, index] for what, part in parts.items()})
-            mean = float(np.add.reduce(parts["value estimate"][:, index]) / len(experience))
+            mean = float(np.add.reduce(parts["value estimate"][:, index]) / len(parts["reward"]))
             self.stats.add_stat(f"Policy/{signal.name.capitalize()} Value Estimate", mean)
+        mean_of_signals = np.full((len(signals), 1), 1.0 / len(signals), np.float32)
         return Batch(
             **columns,
-            **(seen if any(signal.learns for signal in self.reward_signals) else {}),
+            **(seen if any(signal.learns for signal in signals) else {}),
             values=self.tensor(parts["value estimate"]),
             returns=self.tensor(parts["value estimate"] + parts["advantage"]),
-            advantages=self.tensor(np.dot(parts["advantage"], np.full((len(gamma), 1), 1.0 / len(gamma), np.float32))),
+            advantages=self.tensor(np.dot(parts["advantage"], mean_of_signals)),
         )
+
+    @property
+    def gammas(self) -> np.ndarray:
+        """The discount factor of each reward signal: [signals]."""
+        return np.array([signal.gamma for signal in self.reward_signals], np.float32)
+
+    def estimate(self, store: ExperienceStore, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return the values of rows and those that follow each, [rows in use, signals], of features [rows, size]."""
+        estimated = self._estimated(store, features)
+        check_values(self.optimizer, estimated, store.size, len(self.reward_signals))
+        values = estimated.cpu().numpy()
+        final_values, ignores_ends = values[:0], ignoring_ends(self.reward_signals)
+        if needs_finals(store, ignores_ends):
+            finals = self.policy.features([obs[: store.finals] for obs in store.final_obs])
+            final_values = self.optimizer.estimate(finals).cpu().numpy()
+        return values, next_values(store, values, final_values, ignores_ends)
+
+    def signal_rewards(self, batch: Batch) -> np.ndarray:
+        """Return what each reward signal gives for complete rows, times its strength: [rows, signals]."""
+        rewards = np.empty((len(batch), len(self.reward_signals)), np.float32)
+        for index, signal in enumerate(self.reward_signals):
+            rewards[:, index] = signal.rewards(batch).cpu().numpy()
+        return rewards
+
+    def advantages(
+        self, store: ExperienceStore, rewards: np.ndarray, values: np.ndarray, following: np.ndarray
+    ) -> np.ndarray:
+        """Return the advantages of each reward signal; all arguments and the result are [rows in use, signals]."""
+        with np.errstate(over="ignore", invalid="ignore"):  # What is not finite is named afterwards.
+            return generalized_advantages(store, rewards, values, following, self.gammas, self.lambd)
 
     def _seen_by_signals(self, store: ExperienceStore, rows: np.ndarray | slice, features: Tensor) -> dict[str, Tensor]:
         """The columns of complete rows that reward signals look at, beside features and actions."""
@@ -133,7 +152,7 @@ class OnPolicyLearning(LearningHalf):
             seen["next_obs"] = self.policy.raw_features(following, self.policy.features(following))
         return seen
 
-    def _normalized(self, store: ExperienceStore, rewards: np.ndarray, gamma: np.ndarray) -> np.ndarray:
+    def _normalized(self, store: ExperienceStore, rewards: np.ndarray) -> np.ndarray:
         """Rewards [rows, signals] over the deviation of their discounted sums, this rollout's included, times strength.
 
         As in Stable-Baselines3's `VecNormalize`, but that the sums run from each row to the end of its trajectory or
@@ -143,7 +162,7 @@ class OnPolicyLearning(LearningHalf):
         for index, signal in enumerate(self.reward_signals):  # before anything that is not finite gets into the sums
             self._check_finite_parts(store, signal.name, {"reward": rewards[:, index]})
         nothing = np.zeros_like(rewards)
-        sums = generalized_advantages(store, rewards, nothing, nothing, gamma, 1.0)
+        sums = generalized_advantages(store, rewards, nothing, nothing, self.gammas, 1.0)
         self.return_normalizer.update(sums[store.complete_rows()])
         _, scale = self.return_normalizer.shift_scale()
         strength = np.array([abs(signal.strength) for signal in self.reward_signals], np.float32)

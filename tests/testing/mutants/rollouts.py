@@ -14,7 +14,7 @@ STORE = "mlhooks.training.store:ExperienceStore"
 NEXT_VALUES = "mlhooks.training.advantages:next_values"
 GAE = "mlhooks.training.advantages:generalized_advantages"
 ON_POLICY = "mlhooks.training.on_policy:OnPolicyLearning"
-OBSERVED = "self.policy.features([obs[:n] for obs in store.obs])"
+OBSERVED = "self.policy.features([obs[: store.size] for obs in store.obs])"
 HORIZON = 3
 
 
@@ -93,29 +93,29 @@ def horizon_is_an_end(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_advantages_are_those_of_gae")
 def final_observation_of_another_episode(patch: Patch) -> None:
-    patch.replace(f"{ON_POLICY}.rollout", "obs[: store.finals]", "np.roll(obs[: store.finals], 1, 0)")
+    patch.replace(f"{ON_POLICY}.estimate", "obs[: store.finals]", "np.roll(obs[: store.finals], 1, 0)")
 
 
 @mutant("ppo", caught_by="test_log_probabilities_of_acting_equal_those_of_learning")
 def observation_of_the_next_step(patch: Patch) -> None:
-    rolled = "self.policy.features([np.roll(obs[:n], -1, 0) for obs in store.obs])"
+    rolled = "self.policy.features([np.roll(obs[: store.size], -1, 0) for obs in store.obs])"
     patch.replace(f"{ON_POLICY}.rollout", OBSERVED, rolled)
 
 
 @mutant("a2c", caught_by="test_learns_one_step")
 def observation_of_the_next_step_learns_nothing(patch: Patch) -> None:
-    rolled = "self.policy.features([np.roll(obs[:n], -16, 0) for obs in store.obs])"
+    rolled = "self.policy.features([np.roll(obs[: store.size], -16, 0) for obs in store.obs])"
     patch.replace(f"{ON_POLICY}.rollout", OBSERVED, rolled)
 
 
 @mutant("ppo", caught_by="test_learns_continuous_actions")
 def reward_sign(patch: Patch) -> None:
-    patch.replace(f"{ON_POLICY}.rollout", "signal.rewards(experience)", "-signal.rewards(experience)")
+    patch.replace(f"{ON_POLICY}.signal_rewards", "signal.rewards(batch)", "-signal.rewards(batch)")
 
 
 @mutant("ppo", caught_by="test_advantages_are_those_of_gae")
 def strength_ignored(patch: Patch) -> None:
-    patch.replace(f"{ON_POLICY}.rollout", "signal.rewards(experience)", "signal.evaluate(experience)")
+    patch.replace(f"{ON_POLICY}.signal_rewards", "signal.rewards(batch)", "signal.evaluate(batch)")
 
 
 @mutant("ppo", caught_by="test_advantages_are_those_of_gae")
