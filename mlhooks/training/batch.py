@@ -21,6 +21,11 @@ LARGE = 2**24  # bytes of features beyond which minibatches are copied one by on
 class Batch:
     """Rows of experience as tensors; a column that the trainer does not fill is None.
 
+    Rows that belong together are units: sequences for a network with a memory, the members of a group at one tick. A
+    rollout has its rows once, in any order, and lays them out by `units`, an index over them. A minibatch has whole
+    units, of which each has `width` rows one after the other; where a unit has fewer, its first row comes again as
+    padding that is not `present` and does not count in `mean`.
+
     Attributes:
         features: [rows, features] float32, normalized where the settings ask for it; or uint8, images alone, where all
             that reads them takes bytes.
@@ -43,6 +48,11 @@ class Batch:
         discounts: [rows, signals], factor on the value of what follows; 0 where the episode ended, but for signals that
             ignore ends.
         loss_mask: [rows], True where a row counts; None where all do.
+        present: [rows], False where a row is padding; None where none is.
+        width: how many rows a unit has here; where it is 1, each row is a unit of its own.
+        units: [units, width] the rows of each unit, of which the first is there; -1 where a unit has no more. None
+            where rows are laid out already.
+        counts: [units, width] which of these rows count; None where all that are there do.
     """
 
     features: Tensor
@@ -66,19 +76,24 @@ class Batch:
     signal_rewards: Tensor = ABSENT
     discounts: Tensor = ABSENT
     loss_mask: Tensor | None = None
+    present: Tensor | None = None
+    width: int = 1
+    units: np.ndarray | None = None
+    counts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self.features.shape[0]
 
     def __getitem__(self, rows: slice | Tensor) -> Batch:
-        """Return some of the rows."""
+        """Return some of the rows, each a unit of its own; the batch itself where they are all of them."""
         if isinstance(rows, slice) and rows == slice(0, len(self)):
             return self
-        return self.map(lambda column: column[rows])
+        return self._alike({name: column[rows] for name, column in self._columns()})
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with a function applied to every column."""
-        return self._alike({name: function(column) for name, column in self._columns()})
+        columns = {name: function(column) for name, column in self._columns()}
+        return self._alike(columns, width=self.width, units=self.units, counts=self.counts)
 
     def _columns(self) -> Iterator[tuple[str, Tensor]]:
         """Names and tensors of the columns; raw observations are left out where they are the features."""
@@ -87,9 +102,11 @@ class Batch:
             if column is not None and (name != "obs" or column is not self.features):
                 yield name, column
 
-    def _alike(self, columns: dict[str, Tensor]) -> Batch:
+    def _alike(self, columns: dict[str, Any], **layout: Any) -> Batch:
         """Return a batch with other tensors in the place of what `_columns` yields."""
-        return Batch(**columns) if self.obs is not self.features else Batch(**columns, obs=columns["features"])
+        if self.obs is self.features:
+            columns["obs"] = columns["features"]
+        return Batch(**columns, **layout)
 
     def mean(self, x: Tensor) -> Tensor:
         """Return the mean of [rows] or [rows, n] over the rows that count."""
@@ -108,25 +125,56 @@ class Batch:
     def minibatches(self, size: int, rng: np.random.Generator) -> Iterator[Batch]:
         """Yield all rows once in random order, in near-equal parts of at least `size` rows.
 
-        Fewer than 2 * `size` rows are one part, in their order.
+        Fewer than 2 * `size` rows are one part, in their order. No rows are left out: those that fill no part of their
+        own make the others larger. Where the rows are in units, whole units are in random order, and the parts have
+        near-equal numbers of units: of rows that count, padding aside, they have `size` on average at least.
         """
-        rows = len(self)
-        if rows < 2 * size:
-            yield self
+        units = len(self) if self.units is None else len(self.units)
+        parts = min(self._counting // size, units)
+        if parts < 2:
+            yield self.laid_out()
             return
-        order = torch.from_numpy(rng.permutation(rows)).to(self.features.device)
-        shuffled = self._take(order) if self.features.nbytes <= LARGE else None
-        sizes = np.diff(np.linspace(0, rows, rows // size + 1).astype(int)).tolist()
-        if shuffled is None:
-            yield from map(self._take, order.split(sizes))
+        rows, layout = self._rows_of(rng.permutation(units))
+        sizes = (np.diff(np.linspace(0, units, parts + 1).astype(int)) * (len(rows) // units)).tolist()
+        if self.features.nbytes * len(rows) > LARGE * len(self):
+            for part in zip(rows.split(sizes), *(column.split(sizes) for column in layout.values()), strict=True):
+                yield self._take(part[0], dict(zip(layout, part[1:], strict=True)))
         else:
+            shuffled = self._take(rows, layout)
             names, columns = zip(*shuffled._columns(), strict=True)
-            for parts in zip(*(column.split(sizes) for column in columns), strict=True):
-                yield self._alike(dict(zip(names, parts, strict=True)))
+            for part in zip(*(column.split(sizes) for column in columns), strict=True):
+                yield self._alike(dict(zip(names, part, strict=True)), width=shuffled.width)
 
-    def _take(self, rows: Tensor) -> Batch:
+    def laid_out(self) -> Batch:
+        """Return a batch with the rows unit after unit; the batch itself where they lie so already."""
+        return self if self.units is None else self._take(*self._rows_of(np.arange(len(self.units))))
+
+    @property
+    def _counting(self) -> int:
+        """The number of rows that count, of those in units."""
+        if self.units is None:
+            return len(self)
+        return int(np.count_nonzero(self.units >= 0 if self.counts is None else self.counts))
+
+    def _rows_of(self, order: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the rows of units in some order, unit after unit, and which of them are there and count."""
+        device = self.features.device
+        if self.units is None:
+            return torch.from_numpy(order).to(device), {}
+        units = self.units[order]
+        present = units >= 0
+        counting = present if self.counts is None else present & self.counts[order]
+        masks = {"present": present, "loss_mask": counting}
+        rows = np.where(present, units, units[:, :1])
+        layout = {name: torch.from_numpy(mask.ravel()) for name, mask in masks.items() if not mask.all()}
+        return torch.from_numpy(rows.ravel()).to(device), {name: mask.to(device) for name, mask in layout.items()}
+
+    def _take(self, rows: Tensor, layout: dict[str, Tensor]) -> Batch:
         names, columns = zip(*self._columns(), strict=True)
-        return self._alike(dict(zip(names, rows_of(columns, rows), strict=True)))
+        taken = dict(zip(names, rows_of(columns, rows), strict=True))
+        for name, mask in layout.items():
+            taken[name] = taken[name] & mask if name in taken else mask
+        return self._alike(taken, width=1 if self.units is None else self.units.shape[1])
 
 
 def column(x: Tensor) -> Tensor:
@@ -147,4 +195,6 @@ def rows_of(columns: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
     return [column.index_select(0, rows) for column in columns]
 
 
-COLUMNS = tuple(field.name for field in fields(Batch))
+LAYOUT = frozenset({"width", "units", "counts"})
+"""What a batch has beside its columns."""
+COLUMNS = tuple(field.name for field in fields(Batch) if field.name not in LAYOUT)

@@ -119,7 +119,10 @@ class OffPolicyLearning(LearningHalf):
         path = store.transitions(rows, self._powers, self._ignores_ends)
         reads_next = "next_obs" in self._reads and path.steps.shape[1] == 1
         next_obs = store.obs_at(path.next_rows, store.final[rows] if reads_next else path.finals)
-        following = {"next_features": self.policy.features(next_obs), "discounts": self.tensor(path.discounts)}
+        following: dict[str, Any] = {
+            "next_features": self.policy.features(next_obs),
+            "discounts": self.tensor(path.discounts),
+        }
         if reads_next:
             following["next_obs"] = self.policy.raw_features(next_obs, following["next_features"])
         if store.masked:
@@ -130,7 +133,7 @@ class OffPolicyLearning(LearningHalf):
         passed = columns if path.steps.shape[1] == 1 else self._columns(store, path.steps.ravel(), {})
         return Batch(**columns, signal_rewards=self._returns(Batch(**passed), path.steps))
 
-    def _columns(self, store: ReplayBuffer, rows: np.ndarray, following: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _columns(self, store: ReplayBuffer, rows: np.ndarray, following: dict[str, Any]) -> dict[str, Any]:
         """Columns of rows of the store, and what follows each."""
         columns = {"continuous": store.continuous, "discrete": store.discrete, "rewards": store.reward}
         if store.masked:

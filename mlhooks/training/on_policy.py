@@ -137,7 +137,7 @@ class OnPolicyLearning(LearningHalf):
         with np.errstate(over="ignore", invalid="ignore"):  # What is not finite is named afterwards.
             return generalized_advantages(store, rewards, values, following, self.gammas, self.lambd)
 
-    def _seen_by_signals(self, store: ExperienceStore, rows: np.ndarray | slice, features: Tensor) -> dict[str, Tensor]:
+    def _seen_by_signals(self, store: ExperienceStore, rows: np.ndarray | slice, features: Tensor) -> dict[str, Any]:
         """The columns of complete rows that reward signals look at, beside features and actions."""
         reads = all_read(self.reward_signals)
         seen = {"rewards": self.tensor(store.reward[rows])}

@@ -195,9 +195,9 @@ def test_losses_are_means_over_the_rows_that_count(trial: Trial) -> None:
         pytest.skip("it is neither an OnPolicyTrainer nor an OffPolicyTrainer")
     rows = torch.arange(len(batch))
     twice = batch[rows.repeat(2)]
-    others = {
+    others: dict[str, Any] = {
         name: torch.cat([column, column.roll(1, 0) + 3.0])
-        for name in ("features", "rewards", "values", "returns", "advantages", "next_features")
+        for name in ("features", "signal_rewards", "values", "returns", "advantages", "next_features")
         if (column := getattr(batch, name)) is not None
     }
     masked = replace(twice, **others, loss_mask=torch.cat([rows >= 0, rows < 0]))
