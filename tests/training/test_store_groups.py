@@ -19,7 +19,7 @@ WORKERS, PER_WORKER = 3, 4
 
 def act(store: ExperienceStore) -> None:
     n = store.size - store.waiting
-    store.set_actions(SampledActions(np.zeros((n, 1)), np.zeros((n, 0), np.int64), np.zeros(n, np.float32)))
+    store.set_actions(SampledActions(np.zeros((n, 1)), np.zeros((n, 0), np.int64), np.zeros((n, 1), np.float32)))
 
 
 def decide(

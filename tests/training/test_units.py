@@ -45,7 +45,7 @@ def test_sequences_of_random_histories_are_those_of_a_walk_along_them(seed: int,
         n = len(deciding)
         if n:
             store.open_rows(np.array(deciding), decisions(deciding, [0.0] * n, [0.0] * n))
-            store.set_actions(SampledActions(np.zeros((n, 1)), np.zeros((n, 0), np.int64), np.zeros(n)))
+            store.set_actions(SampledActions(np.zeros((n, 1)), np.zeros((n, 0), np.int64), np.zeros((n, 1))))
     rows = np.arange(store.size)[store.complete_rows()]
     slot, trajectory = store.slot[rows], store.trajectory[rows]
     units = sequences(slot, trajectory, length)
