@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mlhooks.envs.spaces import Discrete, MultiDiscrete
 from mlhooks.errors import SettingsError, UsageError
 from mlhooks.example_configs import example_names, examples_folder
+from mlhooks.mlagents_wheel.offers import HOW_TO_GET
 from mlhooks.settings import Configuration, RunOptions, SettingsRegistry, load_run_options, read_configuration
-from mlhooks.settings.behavior_sections import MLAGENTS_TRAINER_TYPES
+from mlhooks.settings.behavior_sections import is_mlagents
 from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
 from mlhooks.settings.findings import nearest
 from mlhooks.settings.yaml_source import read_yaml
@@ -100,12 +101,13 @@ def refuse_unknown(algo: str, registry: SettingsRegistry) -> None:
     """
     if algo in registry.trainer_types:
         return
-    known = algo in MLAGENTS_TRAINER_TYPES  # spelled right, so no other spelling is meant
+    known = is_mlagents(algo)  # spelled right, so no other spelling is meant
     near = None if known else nearest(algo, registry.trainer_types)
-    what = "this trainer type of ML-Agents, which mlhooks does not have yet" if known else "this trainer type"
+    what = "it is one of ML-Agents' own package, which is not installed" if known else "no installed plugin provides it"
+    get = f" To get it: {HOW_TO_GET}" if known else ""
     raise UsageError(
-        f"--algo {algo}: no installed plugin provides {what}; installed are "
-        f"{', '.join(sorted(registry.trainer_types)) or 'none'}.{f' Did you mean {near}?' if near else ''}"
+        f"--algo {algo}: {what}; installed are {', '.join(sorted(registry.trainer_types)) or 'none'}."
+        f"{f' Did you mean {near}?' if near else ''}{get}"
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlhooks import hookimpl, plugin_sources
 from mlhooks.mlagents_wheel import entry_points, patches
 from mlhooks.mlagents_wheel.entry_points import lacks_mlagents
-from mlhooks.mlagents_wheel.offers import PACKAGE
+from mlhooks.mlagents_wheel.offers import PACKAGE, PREFIX
 from mlhooks.plugin_sources import Candidate, Origin
 
 if TYPE_CHECKING:
@@ -56,6 +56,29 @@ def _candidate(candidate: Candidate, group: str, taken: Mapping[str, Origin]) ->
     if trainers:
         return entry_points.trainer_types_of(candidate, origin)
     return replace(candidate, origin=origin, importer=partial(_load, candidate, origin))
+
+
+def tell_namesakes(trainer_types: Iterable[str], plugins: PluginManager) -> None:
+    """Say of each trainer type whose name a package of ML-Agents' kind claims, too, whose it is, and how to get both.
+
+    Args:
+        trainer_types: those that a configuration names.
+        plugins: of the run.
+    """
+    claims = plugins.collect_claims("get_trainer_types")
+    for name in sorted(set(trainer_types) & claims.keys()):
+        (origin, _), (other, _) = claims[name], claims.get(f"{PREFIX}{name}", claims[name])
+        if other not in (origin, *_own_types(plugins)):
+            logger.warning(
+                "trainer_type %s is that of %s. %s has one of the same name: write trainer_type: %s%s for it, or block "
+                "the other by -p no:%s.",
+                *(name, origin, f"{other}"[0].upper() + f"{other}"[1:], PREFIX, name, origin.name),
+            )
+
+
+def _own_types(plugins: PluginManager) -> list[Origin]:
+    found = [plugins.origin_of(plugin) for plugin in plugins.get_plugins() if isinstance(plugin, entry_points.OwnTypes)]
+    return [origin for origin in found if origin is not None]
 
 
 def _load(candidate: Candidate, origin: Origin) -> object:

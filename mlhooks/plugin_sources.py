@@ -73,12 +73,14 @@ class Candidate:
         importer: imports it.
         asked: what `-p` may say from any folder to load it, where it was asked for: a name, or an absolute path.
         module: the module that is imported, unless it is a file.
+        in_workers: whether the processes of environments import it, too.
     """
 
     origin: Origin
     importer: Callable[[], object]
     asked: str = ""
     module: str = ""
+    in_workers: bool = True
 
     def load(self) -> object:
         """Import the plugin; an exception becomes a PluginError that names the culprit."""

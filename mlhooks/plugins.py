@@ -141,7 +141,7 @@ class PluginManager(pluggy.PluginManager):
         plugin = candidate.load()
         if plugin is None or not self.is_registered(plugin):
             self.register(plugin, origin.name, origin=origin)
-            if origin.source != BUILTIN:
+            if origin.source != BUILTIN and candidate.in_workers:
                 self._loaded.append(candidate)
 
     @property

@@ -177,7 +177,9 @@ def test_trainer_type_of_a_plugin_has_its_own_defaults():
 def test_unknown_trainer_type_is_refused_with_the_nearest_one():
     with pytest.raises(UsageError, match=r"--algo pp0: .*installed are a2c, dqn, ppo. Did you mean ppo\?"):
         chosen("sim:Basic", "pp0")
-    with pytest.raises(UsageError, match=r"--algo sac: .*mlhooks does not have yet; installed are a2c, dqn, ppo\.$"):
+    with pytest.raises(
+        UsageError, match=r"--algo sac: .*own package.*installed are a2c, dqn, ppo\. To get it: pip install"
+    ):
         chosen("sim:Basic", "sac")
 
 

@@ -97,11 +97,13 @@ def _show(
     """Print FILE with all values resolved.
 
     Defaults are filled in, as a run stores them in its configuration.yaml. Without FILE, print what a run in the
-    environment --env trains with.
+    environment --env trains with. The verdict is that of `config check`: what a run on this machine would refuse is
+    said after the values, and the exit code is 2.
     """
     from mlhooks.general_settings import choose, refuse_other_type
     from mlhooks.settings import SettingsRegistry, load_run_options
     from mlhooks.settings.findings import lines
+    from mlhooks.training.admission import admit
 
     configuration, plugins = _read(file, overrides, plugin_names, plugins_dir)
     flags = {} if env is None else {"env_settings.env_path": env}
@@ -124,6 +126,7 @@ def _show(
         if text:
             click.echo(f"# The settings are {text}.")
         click.echo(loaded.options.to_yaml(), nl=False)
+    admit(configuration, plugins, flags=flags, overrides=overrides)
 
 
 def _schema(file: Path | None, plugin_names: tuple[str, ...], plugins_dir: Path | None) -> None:

@@ -20,7 +20,7 @@ logger = logging.getLogger("mlhooks")
 def trainer_types_of(candidate: Candidate, origin: Origin) -> Candidate:
     """Return the plugin of an entry point under `mlagents.trainer_type`; that of `mlagents` itself imports nothing."""
     importer = OwnTypes if origin.distribution == PACKAGE else partial(_load, candidate, origin)
-    return Candidate(origin, importer, module=candidate.module)
+    return Candidate(origin, importer, module=candidate.module, in_workers=False)
 
 
 def lacks_mlagents(error: ModuleNotFoundError) -> bool:

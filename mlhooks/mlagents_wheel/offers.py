@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 PACKAGE, PREFIX = "mlagents", "mlagents:"
 OWN_TYPES = ("ppo", "sac", "poca")
 """The trainer types that `mlagents` itself has."""
-HOW_TO_GET = (
-    "pip install 'mlhooks[mlagents]' && pip install --no-deps --ignore-requires-python mlagents==1.1.0 "
-    "(docs: mlagents_plugins.md)"
-)
+HOW_TO_GET = "pip install 'mlhooks[mlagents]' && pip install --no-deps --ignore-requires-python mlagents==1.1.0"
+"""The commands that install the package `mlagents`, with what it needs here."""
 
 
 def is_installed() -> bool:

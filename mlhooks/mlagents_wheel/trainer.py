@@ -26,6 +26,7 @@ from mlhooks.mlagents_wheel.shared import Shared
 from mlhooks.plugin_sources import describe
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import TrainerSettings
+from mlhooks.settings.base import is_extension
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.state_checks import whole
 from mlhooks.training.step_checks import check_values
@@ -92,6 +93,18 @@ class WheelTrainer(Trainer):
         with self._package("made"):
             self._losses = self.shared.bridge().watch(self.stats)
             self._make(ghost=False)
+
+    @classmethod
+    def refused_settings(cls, settings: TrainerSettings) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield the settings, with what to say about each, that mlhooks adds to ML-Agents' and that its code lacks."""
+        network, fields = settings.network_settings, type(settings.network_settings).model_fields
+        for name in sorted(network.model_fields_set):
+            if is_extension(fields[name]) and getattr(network, name) != fields[name].default:
+                message = f"the trainer type {settings.trainer_type} is ML-Agents', whose networks have no {name}"
+                yield ("network_settings", name), f"{message}; remove it"
+        if settings.evaluation is not None and network.memory is not None:
+            message = f"a policy of the trainer type {settings.trainer_type} with a memory cannot be evaluated apart"
+            yield ("evaluation",), f"{message}; remove one of both"
 
     @contextlib.contextmanager
     def _package(self, doing: str) -> Iterator[None]:

@@ -58,8 +58,9 @@ class FeatureLayout:
             if len(shape) not in (1, 3):
                 raise UnsupportedError(
                     f"{title} has shape {shape}, and the installed networks read vectors and images [channels, height, "
-                    "width] only, no variable-length observations. Flatten it in the environment, or install a plugin "
-                    "whose create_policy brings an encoder for it."
+                    "width] only, no variable-length observations. Flatten it in the environment, install a plugin "
+                    "whose create_policy brings an encoder for it, or let ML-Agents' own trainer learn, as by "
+                    "trainer_type: mlagents:ppo."
                 )
             columns = slice(self.size, self.size + math.prod(shape))
             is_goal = observation.observation_type is ObservationType.GOAL_SIGNAL

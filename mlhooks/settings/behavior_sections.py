@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlhooks.mlagents_wheel.offers import HOW_TO_GET, OWN_TYPES, PREFIX
 from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE, TrainerSettings
 from mlhooks.settings.findings import KeyPath, nearest, shown
 from mlhooks.settings.hyperparameters import HyperparameterSettings
@@ -14,7 +15,10 @@ from mlhooks.settings.report import Report
 from mlhooks.settings.reward_signals import RewardSignalSettings
 from mlhooks.settings.sections import build, report_no_section
 
-MLAGENTS_TRAINER_TYPES = ("ppo", "sac", "poca")
+
+def is_mlagents(trainer_type: object) -> bool:
+    """Return whether ML-Agents itself has a trainer type of this name, whether its package is installed or not."""
+    return isinstance(trainer_type, str) and trainer_type.removeprefix(PREFIX) in OWN_TYPES
 
 
 @dataclass(frozen=True)
@@ -90,14 +94,15 @@ def _trainer_type(written: Any, path: KeyPath, registry: SettingsRegistry, repor
     """Return the trainer type, or the one that is probably meant, as which the rest of the entry is checked."""
     if isinstance(written, str) and written in registry.trainer_types:
         return written
-    known = written in MLAGENTS_TRAINER_TYPES  # spelled right, so no other spelling is meant
+    known = is_mlagents(written)  # spelled right, so no other spelling is meant
     meant = None if known else nearest(written, registry.trainer_types)
     message = "no installed plugin provides this trainer type (pip install the package that does, or load its module "
     message += "or file by -p)"
     if known:
-        message = (
-            f"no installed plugin provides the trainer type {written} of ML-Agents, which mlhooks does not have yet"
-        )
+        message = f"the trainer type {written} is one of ML-Agents' own package, which is not installed: {HOW_TO_GET}"
+    if registry.left_out:
+        message += f". {' and '.join(registry.left_out)} may bring it, and is left out without the package mlagents"
+        message += "" if known else f": {HOW_TO_GET}"
     report.add(
         (*path, "trainer_type"),
         message,

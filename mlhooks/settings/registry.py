@@ -25,12 +25,14 @@ class SettingsRegistry:
         reward_signals: name -> class and settings model; ML-Agents' own signals are known without being installed.
         plugin_settings: name under `plugins.settings` -> its model.
         blocked: names of plugins that are kept out, and whose settings are therefore passed over.
+        left_out: the packages that are installed, and whose trainer types are not there because they need `mlagents`.
     """
 
     trainer_types: Mapping[str, type]
     reward_signals: Mapping[str, tuple[type, type[RewardSignalSettings]]] = field(default_factory=dict)
     plugin_settings: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     blocked: frozenset[str] = frozenset()
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     def from_plugins(cls, plugins: PluginManager) -> Self:
@@ -40,6 +42,7 @@ class SettingsRegistry:
             plugins.collect_mapping("get_reward_signals"),
             plugins.collect_mapping("get_plugin_settings"),
             frozenset(name for name, plugin in plugins.list_name_plugin() if plugin is None),
+            tuple(str(plugin.origin) for plugin in plugins.get_plugins() if getattr(plugin, "is_left_out", False)),
         )
 
     def hyperparameters(self, trainer_type: str) -> type[HyperparameterSettings] | None:

@@ -215,6 +215,12 @@ class RunOptions(SettingsModel):
         return fallback.model_copy(deep=True)
 
     @property
+    def trainer_types(self) -> set[str]:
+        """The trainer types that are named."""
+        entries = [*self.behaviors.values(), *([self.default_settings] if self.default_settings else [])]
+        return {entry.trainer_type for entry in entries}
+
+    @property
     def evaluations(self) -> list[EvaluationSettings]:
         """How behaviors are evaluated while they are trained; nothing with inference."""
         entries = [*self.behaviors.values(), self.default_settings or self._fallback]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlhooks.errors import UnsupportedError
+from mlhooks.mlagents_wheel.offers import HOW_TO_GET, OWN_TYPES, PREFIX
 from mlhooks.settings.behaviors import TrainerSettings
 from mlhooks.settings.findings import Finding, KeyPath, Severity, error_from, in_order
 from mlhooks.settings.hyperparameters import OffPolicyHyperparameters, OnPolicyHyperparameters
@@ -62,7 +63,8 @@ def _of_behavior(
     settings: TrainerSettings, path: KeyPath, trainer_types: Mapping[str, type], reward_signals: Mapping[str, Any]
 ) -> Iterator[_Complaint]:
     kind = settings.trainer_type
-    supports = getattr(trainer_types.get(kind), "supports", None)
+    trainer: Any = trainer_types.get(kind)
+    supports, instead = getattr(trainer, "supports", None), through_mlagents(kind, trainer_types)
     asked: dict[str, tuple[KeyPath, object]] = {
         "memory": (("network_settings", "memory"), settings.network_settings.memory),
         "self_play": (("self_play",), settings.self_play),
@@ -70,20 +72,33 @@ def _of_behavior(
     }
     for capability, (key, value) in asked.items():
         if value is not None and not getattr(supports, capability, False):
-            message = f"the trainer type {kind} does not support {capability}; remove it, or set it to null"
+            message = f"the trainer type {kind} does not support {capability}; remove it, or set it to null{instead}"
             yield (*path, *key), message, "error"
-    own = getattr(trainer_types.get(kind), "own_reward_signals", None)
+    own = getattr(trainer, "own_reward_signals", None)
     for name in settings.reward_signals:
         if own is not None and name not in own:
             message = f"the trainer type {kind} knows no reward signals but its own ({', '.join(own)})"
             yield (*path, "reward_signals", name), message, "error"
         elif own is None and name not in reward_signals:
             installed = ", ".join(sorted(reward_signals)) or "none"
-            message = f"no installed plugin provides the reward signal {name} (installed: {installed})"
+            message = f"no installed plugin provides the reward signal {name} (installed: {installed}){instead}"
             yield (*path, "reward_signals", name), message, "error"
     if settings.threaded and not getattr(supports, "threaded", False):
         message = f"threaded has no effect with the trainer type {kind}: environments wait during an update"
         yield (*path, "threaded"), message, "warning"
+    for key, message in getattr(trainer, "refused_settings", lambda _: ())(settings):
+        yield (*path, *key), message, "error"
+
+
+def through_mlagents(kind: str, trainer_types: Mapping[str, type]) -> str:
+    """Return how the trainer of that name which ML-Agents has, or a package for it, is asked for in place of ours."""
+    other = f"{PREFIX}{kind}"
+    if kind in OWN_TYPES and other not in trainer_types:
+        return f". Or write trainer_type: {other}, for ML-Agents' own trainer, and install that: {HOW_TO_GET}"
+    if trainer_types.get(other) in (None, trainer_types.get(kind)):
+        return ""
+    whose = "ML-Agents' own trainer" if kind in OWN_TYPES else "the trainer that another package has for ML-Agents"
+    return f". Or write trainer_type: {other}, for {whose}"
 
 
 def _hardly_updated(settings: TrainerSettings, path: KeyPath) -> Iterator[_Complaint]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlhooks.errors import MlhooksError, SettingsError, UsageError
+from mlhooks.mlagents_plugins import tell_namesakes
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import (
     Finding,
@@ -67,6 +68,7 @@ def admit(
         source, registry, flags=flags, overrides=overrides, for_run=True, behavior_names=behavior_names
     )
     loaded.options.own_environment = environment
+    tell_namesakes(loaded.options.trainer_types, plugins)
     options, warnings = loaded.options, list(loaded.warnings)
     looks: dict[KeyPath, Callable[[], list[Finding] | None]] = {
         (): partial(refuse_unsupported, loaded, registry),

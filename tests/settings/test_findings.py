@@ -64,7 +64,7 @@ CASES = {
         "behaviors.A.trainer_type",
         found="'sac'",
         allowed="dqn, ppo",
-        words="no installed plugin provides the trainer type sac of ML-Agents, which mlhooks does not have yet",
+        words="the trainer type sac is one of ML-Agents' own package, which is not installed: pip install",
     ),
     "trainer type of a package that is not installed": Case(
         "behaviors: {A: {trainer_type: reinforce}}",
