@@ -33,6 +33,21 @@ class OneStep(ScriptedEnv):
         return Outcome(right.astype(np.float32), np.full(len(rows), TERMINAL))
 
 
+class TwoSignals(OneStep):
+    """As `OneStep`, but that the environment pays in the first two situations alone, a reward signal in the others.
+
+    Who heeds one of the two sources alone knows what to do in half of the situations. What the policy is worth by both
+    of them, `OneStep` tells.
+    """
+
+    PAID = 2
+
+    def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:
+        """1 for the right action in the first situations, and the end."""
+        reward, end = super().play(rows, action)
+        return Outcome(np.where(self.state["situation"][rows] < self.PAID, reward, 0.0).astype(np.float32), end)
+
+
 class Delayed(ScriptedEnv):
     """The first of four decisions is right or wrong; the reward for it comes at the end."""
 
@@ -218,6 +233,7 @@ class Process(ScriptedEnv):
 
 TASKS: Mapping[str, type[ScriptedEnv]] = {
     "one_step": OneStep,
+    "two_signals": TwoSignals,
     "delayed": Delayed,
     "masked": Masked,
     "branches": Branches,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -104,10 +104,10 @@ class Trial:
             "network_settings": network,
         }
 
-    def trainer(self, spec: BehaviorSpec, *, seed: int = 1, **settings: Any) -> Trainer:
-        """A trainer for a behavior."""
-        return make_trainer(self.manager(), spec, self.settings(**settings), seed=seed)
+    def trainer(self, spec: BehaviorSpec, *, seed: int = 1, plugins: Sequence[object] = (), **settings: Any) -> Trainer:
+        """A trainer for a behavior, with more plugins beside the target."""
+        return make_trainer(self.manager(*plugins), spec, self.settings(**settings), seed=seed)
 
     def play(self, env: ScriptedEnv, *, seed: int = 1, learning: bool = True, **settings: Any) -> Play:
-        """A trainer in an environment, at its first decision."""
+        """A trainer in an environment, at its first decision; `settings` are what `trainer` takes."""
         return Play(self.trainer(env.spec, seed=seed, gamma=env.gamma, **settings), env, learning=learning)

@@ -4,12 +4,28 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from mlagents_envs.base_env import ActionTuple
 
+from mlhooks.settings import RewardSignalSettings
 from mlhooks.testing.environments import arrays, difference, look, random_actions, walk
 from mlhooks.testing.scripted import BEHAVIOR, INTERRUPTED, TERMINAL, ScriptedEnv
+from mlhooks.testing.signals import Elsewhere
 from mlhooks.testing.specs import make_behavior_spec
-from mlhooks.testing.tasks import TASKS, Aim, Branches, Delayed, Masked, Mixed, OneStep, Process, TimeLimit, any_kind
+from mlhooks.testing.tasks import (
+    TASKS,
+    Aim,
+    Branches,
+    Delayed,
+    Masked,
+    Mixed,
+    OneStep,
+    Process,
+    TimeLimit,
+    TwoSignals,
+    any_kind,
+)
+from mlhooks.training.batch import Batch
 
 Choose = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -68,6 +84,20 @@ def test_time_limit_is_worth_more_to_who_stays() -> None:
     assert stay / (1 - TimeLimit.gamma) > end > stay  # without the limit, and for who takes the limit for an end
 
 
+def test_each_of_two_signals_tells_a_half_of_the_task() -> None:
+    def by(situations: list[int]) -> Choose:
+        return discrete(lambda obs: [np.where(np.isin(obs.argmax(1), situations), TwoSignals.RIGHT[obs.argmax(1)], 3)])
+
+    assert play(TwoSignals(), BEST[OneStep]) == pytest.approx(0.5, abs=0.05)
+    assert play(OneStep(), BEST[OneStep]) == 1.0
+    for half in ([0, 1], [2, 3]):
+        assert play(OneStep(), by(half)) == pytest.approx(0.5, abs=0.05)
+    obs = torch.eye(4)
+    batch = Batch(features=obs, obs=obs, continuous=torch.zeros(4, 0), discrete=torch.tensor([[2], [0], [1], [1]]))
+    signal = Elsewhere("elsewhere", TwoSignals.spec, RewardSignalSettings())
+    assert signal.evaluate(batch).tolist() == [0.0, 0.0, 1.0, 0.0]
+
+
 def test_true_values_of_the_process_are_those_worked_out_by_hand() -> None:
     g = 0.8
     to_the_end = [g * (0.5 + g**3), 0.5 + g**3, g**2, g, 1.0]
@@ -123,4 +153,4 @@ def test_kinds_of_ends_are_told_apart() -> None:
 
 
 def test_every_task_can_be_named() -> None:
-    assert set(TASKS.values()) == {*BEST, TimeLimit, Process}
+    assert set(TASKS.values()) == {*BEST, TimeLimit, Process, TwoSignals}

@@ -12,43 +12,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from mlhooks import hookimpl
 from mlhooks.fast.switch import is_plain
-from mlhooks.settings import RewardSignalSettings
 from mlhooks.testing.check_fixtures import variants
 from mlhooks.testing.demands import demand, works
 from mlhooks.testing.playing import Play, make_trainer, parameters
+from mlhooks.testing.signals import MoreSignals
 from mlhooks.testing.specs import ACTION_KINDS
 from mlhooks.testing.tasks import any_kind
 from mlhooks.testing.trial import Trial
 from mlhooks.training.batch import Batch
 from mlhooks.training.optimizer import TorchOptimizer
-from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.trainer import Trainer
 
 BATCHES = 8  # of each trainer that is compared; of every second one, some rows do not count
 NAMED = 3
 ROUNDING = 1e-4
 """How far numbers may be apart, as a share of their size: PPO's, A2C's and DQN's are apart by 2e-5 at most."""
-
-
-class _Second(RewardSignal):
-    """A reward for the size of the reward."""
-
-    reads_bytes = True
-
-    def evaluate(self, batch: Batch) -> Tensor:
-        """Rewards [rows]."""
-        return batch.rewards.abs()
-
-
-class _Signals:
-    """Offers a reward signal beside `extrinsic`."""
-
-    @hookimpl
-    def get_reward_signals(self) -> dict[str, tuple[type[RewardSignal], type[RewardSignalSettings]]]:
-        """Offer `second`."""
-        return {"second": (_Second, RewardSignalSettings)}
 
 
 @dataclass
@@ -87,7 +66,7 @@ def _settings(trial: Trial) -> Iterator[tuple[str, dict[str, Any]]]:
     """Settings with which losses are compared, and words for them."""
     for variant in variants(trial):
         yield (f", {variant}" if variant else ""), {"hyperparameters": variant}
-    both = {"extrinsic": {"gamma": 0.9, "strength": 1.0}, "second": {"gamma": 0.8, "strength": 0.5}}
+    both = {"extrinsic": {"gamma": 0.9, "strength": 1.0}, "size": {"gamma": 0.8, "strength": 0.5}}
     yield ", two reward signals", {"reward_signals": both}
 
 
@@ -97,7 +76,7 @@ def _trainer(
     """A trainer, with its optimizer as it is or without array arithmetic; skips where that makes no difference."""
 
     def make() -> Trainer:
-        return make_trainer(trial.manager(_Signals()), spec, trial.settings(**settings))
+        return make_trainer(trial.manager(MoreSignals()), spec, trial.settings(**settings))
 
     trainer = make()
     kind = type(trainer.optimizer)

@@ -12,7 +12,8 @@ import torch
 from mlhooks.testing.demands import demand
 from mlhooks.testing.playing import Play, score
 from mlhooks.testing.scripted import ScriptedEnv
-from mlhooks.testing.tasks import Aim, Branches, Delayed, Masked, Mixed, OneStep, Process, TimeLimit
+from mlhooks.testing.signals import MoreSignals
+from mlhooks.testing.tasks import Aim, Branches, Delayed, Masked, Mixed, OneStep, Process, TimeLimit, TwoSignals
 from mlhooks.testing.trial import Trial
 from mlhooks.training.trainer import Trainer
 
@@ -27,6 +28,14 @@ SLOW = "If it is only slow: conformance_settings may name a higher learning rate
 def test_learns_one_step(trial: Trial, seed: int) -> None:
     """It learns which of three actions is rewarded in each of four situations."""
     learns(trial, OneStep, seed, "Is the sign of the loss right, and the reward's?")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_learns_from_two_signals(trial: Trial, seed: int) -> None:
+    """It learns from a reward signal beside the environment's rewards, where each of both tells a half of the task."""
+    both = {"extrinsic": {"gamma": TwoSignals.gamma}, "elsewhere": {"gamma": 0.5}}
+    hint = "Do the advantages or returns of all reward signals count, and the rewards of each?"
+    learns(trial, TwoSignals, seed, hint, judge=OneStep, reward_signals=both, plugins=[MoreSignals()])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -121,19 +130,28 @@ PLACES = (
 )
 
 
-def learns(trial: Trial, task: type[ScriptedEnv], seed: int, hint: str) -> None:
-    """Demand that a task is learned within the budget."""
+def learns(
+    trial: Trial,
+    task: type[ScriptedEnv],
+    seed: int,
+    hint: str,
+    *,
+    judge: type[ScriptedEnv] | None = None,
+    **settings: Any,
+) -> None:
+    """Demand that a task is learned within the budget, as the returns in `judge` tell, or else in the task itself."""
     _skip_unless(trial, task)
     scores: list[float] = []
+    scored = judge or task
 
     def learned(trainer: Trainer) -> bool:
-        scores.append(score(trainer, task(agents=64, seed=99)))
-        return scores[-1] >= task.enough
+        scores.append(score(trainer, scored(agents=64, seed=99)))
+        return scores[-1] >= scored.enough
 
     demand(
-        _within_budget(trial, task, seed, learned),
+        _within_budget(trial, task, seed, learned, **settings),
         f"In {trial.budget:,} steps (seed {seed}) its deterministic policy came to a mean return of {scores[-1]:.2f} "
-        f"in {task.__name__}, where {task.enough} is enough. {hint} {SLOW}",
+        f"in {task.__name__}, where {scored.enough} is enough. {hint} {SLOW}",
     )
 
 

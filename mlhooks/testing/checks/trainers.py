@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -23,8 +24,11 @@ from mlhooks.training.off_policy import OffPolicyTrainer
 from mlhooks.training.on_policy import OnPolicyTrainer
 from mlhooks.training.optimizer import TorchOptimizer
 from mlhooks.training.trainer import Trainer
+from mlhooks.training.units import sequences
 
 UPDATES = 4
+UNIT = 4
+"""Rows of a unit where rows are laid out in units."""
 
 
 def test_it_can_be_tried(trial: Trial) -> None:
@@ -185,14 +189,7 @@ def test_gradients_do_not_pile_up(trial: Trial) -> None:
 def test_losses_are_means_over_the_rows_that_count(trial: Trial) -> None:
     """The gradient of `loss` stays as it is when rows are doubled, or others join that `loss_mask` leaves out."""
     trainer = trial.play(any_kind(_widest(trial))()).updates(1).until_ready().trainer
-    if not isinstance(trainer.optimizer, TorchOptimizer):
-        pytest.skip("its optimizer is no TorchOptimizer")
-    if isinstance(trainer, OnPolicyTrainer):
-        batch = trainer.learning.rollout(trainer.store)
-    elif isinstance(trainer, OffPolicyTrainer):
-        batch = trainer.learning.sample(trainer.store, 64)
-    else:
-        pytest.skip("it is neither an OnPolicyTrainer nor an OffPolicyTrainer")
+    batch = _batch_for_loss(trainer)
     rows = torch.arange(len(batch))
     twice = batch[rows.repeat(2)]
     others: dict[str, Any] = {
@@ -208,6 +205,33 @@ def test_losses_are_means_over_the_rows_that_count(trial: Trial) -> None:
     ):
         off = float((found - once).norm() / once.norm())
         demand(off < 0.2, f"The gradient of the loss changes by {off:.0%} when {what}: {hint}.")
+
+
+def test_padding_of_units_has_no_gradient(trial: Trial) -> None:
+    """The gradient of `loss` on rows that are laid out in units is that of the rows, whatever pads shorter units."""
+    trainer = trial.play(any_kind(_widest(trial))()).updates(1).until_ready().trainer
+    batch = _batch_for_loss(trainer)
+    rows = np.arange(len(batch))
+    pieces = np.repeat(rows, np.where(rows % 2, UNIT, 1))[: len(batch)]  # of one row and of a whole unit in turns
+    laid = replace(batch, units=sequences(np.zeros_like(rows), pieces, UNIT)).laid_out()
+    once, padded = (_gradient_of_loss(trainer, each) for each in (batch, laid))
+    off = float((padded - once).norm() / once.norm())
+    demand(
+        off < 0.1,
+        f"The gradient of the loss changes by {off:.0%} when its rows are laid out in units of {UNIT}, some of them "
+        "padded: use `batch.mean` and `batch.standardize` for means, which leave out what only pads a unit.",
+    )
+
+
+def _batch_for_loss(trainer: Trainer) -> Batch:
+    """A rollout or a sample of a trainer whose optimizer has a loss."""
+    if not isinstance(trainer.optimizer, TorchOptimizer):
+        pytest.skip("its optimizer is no TorchOptimizer")
+    if isinstance(trainer, OnPolicyTrainer):
+        return trainer.learning.rollout(trainer.store)
+    if isinstance(trainer, OffPolicyTrainer):
+        return trainer.learning.sample(trainer.store, 64)
+    pytest.skip("it is neither an OnPolicyTrainer nor an OffPolicyTrainer")
 
 
 def _gradient_of_loss(trainer: Trainer, batch: Batch) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from mlhooks.testing.demands import demand
 from mlhooks.testing.playing import Play
+from mlhooks.testing.signals import MoreSignals
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.tasks import any_kind
 from mlhooks.testing.trial import Trial
@@ -28,16 +29,20 @@ class Link:
 
     Attributes:
         after: the name of the observation that followed, or None after an end.
+        seen: the name of the observation that followed, be it a final one.
         final: whether that observation was the final one of an interrupted episode.
         cut: whether the decision was the last one of its time horizon.
     """
 
     reward: float
     after: bytes | None
+    seen: bytes
     final: bool = False
     cut: bool = False
 
 
+Signals = dict[bytes, np.ndarray]
+"""Something of two reward signals, by the name of the observation at the decision."""
 Links = dict[bytes, Link]
 """By the name of the observation at the decision."""
 
@@ -59,12 +64,12 @@ def links_of(steps: list[Any], horizon: int) -> Links:
         for i, (agent, last) in enumerate(zip(terminals.agent_id.tolist(), names_of(terminals.obs[0]), strict=True)):
             if agent in open_at:
                 final = bool(terminals.interrupted[i])
-                links[open_at.pop(agent)] = Link(_reward(terminals, i), last if final else None, final)
+                links[open_at.pop(agent)] = Link(_reward(terminals, i), last if final else None, last, final)
                 lengths[agent] = 0
         for i, (agent, now) in enumerate(zip(decisions.agent_id.tolist(), names_of(decisions.obs[0]), strict=True)):
             if agent in open_at:
                 cut = lengths[agent] == horizon
-                links[open_at[agent]] = Link(_reward(decisions, i), now, cut=cut)
+                links[open_at[agent]] = Link(_reward(decisions, i), now, now, cut=cut)
                 lengths[agent] *= not cut
             open_at[agent] = now
             lengths[agent] = lengths.get(agent, 0) + 1
@@ -132,7 +137,7 @@ def test_advantages_are_those_of_gae(trial: Trial, horizon: int) -> None:
 
     batch = trainer.learning.rollout(trainer.store)
     for name, found, returned in zip(
-        names_of(batch.features), batch.advantages.tolist(), batch.returns[:, 0].tolist(), strict=True
+        names_of(batch.features), batch.advantages.flatten().tolist(), batch.returns[:, 0].tolist(), strict=True
     ):
         right = advantage(name)
         demand(
@@ -143,6 +148,70 @@ def test_advantages_are_those_of_gae(trial: Trial, horizon: int) -> None:
         demand(
             abs(returned - right - value[name]) < 1e-3,
             f"A row has the return {returned:.4f}, and its value plus its advantage is {right + value[name]:.4f}.",
+        )
+
+
+def test_reward_signals_have_futures_of_their_own(trial: Trial) -> None:
+    """Each reward signal has its own rewards, discount and rule for ends, in returns and in samples."""
+    both = {"extrinsic": {"gamma": GAMMA, "strength": STRENGTH}, "next_seen": {"gamma": 0.6, "strength": 2.0}}
+    play, links = _played(trial, reward_signals=both, plugins=[MoreSignals()])
+    trainer = play.trainer
+    first = {name: float(np.frombuffer(name, np.float32)[0]) for link in links.values() for name in [link.seen]}
+    rewards = {name: np.array([link.reward, 2.0 * first[link.seen]]) for name, link in links.items()}
+    going_on = {name: np.array([link.after is not None, True]) for name, link in links.items()}
+    if isinstance(trainer, OffPolicyTrainer):
+        _demand_sampled_signals(trainer, links, rewards, going_on)
+    elif isinstance(trainer, OnPolicyTrainer) and isinstance(trainer.optimizer, ActorCriticOptimizer):
+        _demand_returns_of_signals(play, links, rewards, going_on)
+    else:
+        pytest.skip("it has neither rollouts with a critic's values nor samples")
+
+
+def _demand_sampled_signals(trainer: OffPolicyTrainer, links: Links, rewards: Signals, going_on: Signals) -> None:
+    batch, gammas = trainer.learning.sample(trainer.store, 256), trainer.learning.gammas
+    columns = batch.signal_rewards.tolist(), batch.discounts.tolist(), names_of(batch.next_features)
+    for name, given, discounts, following in zip(names_of(batch.features), *columns, strict=True):
+        demand(
+            bool(np.allclose(given, rewards[name], atol=1e-4)),
+            f"signal_rewards of a sample are {given}, and the reward signals gave {rewards[name].tolist()}.",
+        )
+        right = gammas * going_on[name]
+        demand(
+            bool(np.allclose(discounts, right, atol=1e-4)) and following == links[name].seen,
+            f"discounts of a sample are {discounts}, and must be {right.tolist()}, of which the second is of a reward "
+            "signal that ignores ends: there, the value of the final observation follows.",
+        )
+
+
+def _demand_returns_of_signals(play: Play, links: Links, rewards: Signals, going_on: Signals) -> None:
+    trainer: Any = play.trainer
+    assert play.steps is not None
+    everything, gammas = observed(play.steps), np.array([GAMMA, 0.6])
+    estimates = trainer.optimizer.estimate(torch.from_numpy(everything)).numpy()
+    value = dict(zip(names_of(everything), estimates.astype(np.float64), strict=True))
+
+    def advantage(name: bytes) -> np.ndarray:
+        total, weight, at = np.zeros(2), np.ones(2), name
+        while True:
+            link = links[at]
+            total += weight * (rewards[at] + gammas * value[link.seen] * going_on[at] - value[at])
+            if link.after is None or link.final or link.cut or link.after not in links:
+                return total
+            weight, at = weight * gammas * trainer.learning.lambd, link.after
+
+    batch = trainer.learning.rollout(trainer.store)
+    columns = batch.returns.tolist(), batch.advantages.flatten().tolist()
+    for name, returned, mean in zip(names_of(batch.features), *columns, strict=True):
+        advantages = advantage(name)
+        right = (advantages + value[name]).tolist()
+        demand(
+            bool(np.allclose(returned, right, atol=1e-3)),
+            f"The returns of a row are {returned}, and must be {right}: each reward signal has its own discount, and "
+            "for the second the value of the final observation follows an end.",
+        )
+        demand(
+            abs(mean - advantages.mean()) < 1e-3,
+            f"A row has the advantage {mean:.4f}, and the mean over its reward signals is {advantages.mean():.4f}.",
         )
 
 

@@ -179,3 +179,14 @@ def dqn_reports_the_first_epsilon(patch: Patch) -> None:
 @mutant("dqn", caught_by="test_trains_on_every_action_kind_that_it_declares")
 def dqn_supports_what_it_cannot(patch: Patch) -> None:
     patch.replace(TRAINER, "Supports(continuous=False, threaded=True)", "Supports()")
+
+
+@mutant("dqn", caught_by="test_learns_from_two_signals")
+def dqn_heeds_the_first_signal_alone(patch: Patch) -> None:
+    patch.replace(f"{OPTIMIZER}.targets", "batch.signal_rewards.sum(1)", "batch.signal_rewards[:, 0]")
+
+
+@mutant("dqn", caught_by="test_padding_of_units_has_no_gradient")
+def dqn_padding_counts(patch: Patch) -> None:
+    errors = "functional.smooth_l1_loss(taken, targets, reduction='none')"
+    patch.replace(f"{OPTIMIZER}.loss", f"batch.mean({errors})", f"{errors}.mean()")

@@ -23,6 +23,11 @@ def ppo_policy_loss_sign(patch: Patch) -> None:
     patch.replace(LOSS, f"-batch.mean({SURROGATE})", f"batch.mean({SURROGATE})")
 
 
+@mutant("ppo", caught_by="test_padding_of_units_has_no_gradient")
+def ppo_padding_counts(patch: Patch) -> None:
+    patch.replace(LOSS, VALUE_LOSS, "errors.mean()")
+
+
 @mutant("ppo", caught_by="test_estimates_are_the_values_of_learning")
 def ppo_estimates_are_not_its_values(patch: Patch) -> None:
     patch.insert(OPTIMIZER, "def estimate(self, features): return 0.5 * super().estimate(features)")

@@ -92,3 +92,17 @@ def replay_does_not_wait(patch: Patch) -> None:
 @mutant("dqn", caught_by="test_resumed_run_equals_one_that_was_never_stopped")
 def replay_not_saved(patch: Patch) -> None:
     patch.replace("mlhooks.training.off_policy:OffPolicyTrainer.state_dict", "not whole_buffer", "True")
+
+
+@mutant("dqn", caught_by="test_reward_signals_have_futures_of_their_own")
+def replay_no_signal_ignores_ends(patch: Patch) -> None:
+    @patch.around(TRANSITIONS)
+    def transitions(original: Any, self: Any, rows: Any, powers: Any, ignores_ends: Any) -> Any:
+        return original(self, rows, powers, np.zeros_like(ignores_ends))
+
+
+@mutant("dqn", caught_by="test_reward_signals_have_futures_of_their_own")
+def replay_signals_share_a_rule_for_ends(patch: Patch) -> None:
+    @patch.around(TRANSITIONS)
+    def transitions(original: Any, self: Any, rows: Any, powers: Any, ignores_ends: Any) -> Any:
+        return original(self, rows, powers, np.full_like(ignores_ends, ignores_ends.any()))

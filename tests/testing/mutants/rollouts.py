@@ -123,6 +123,36 @@ def returns_without_values(patch: Patch) -> None:
     patch.replace(f"{ON_POLICY}.rollout", "parts['value estimate'] + parts['advantage']", "parts['advantage']")
 
 
+@mutant("ppo", caught_by="test_learns_from_two_signals")
+def first_signal_counts_alone(patch: Patch) -> None:
+    first = "parts['advantage'][:, :1].copy()"
+    patch.replace(f"{ON_POLICY}.rollout", "np.dot(parts['advantage'], mean_of_signals)", first)
+
+
+@mutant("a2c", caught_by="test_learns_from_two_signals")
+def signals_see_the_observations_of_others(patch: Patch) -> None:
+    seen = "self.policy.raw_features([obs[rows] for obs in store.obs], features)"
+    patch.replace(f"{ON_POLICY}._seen_by_signals", seen, f"{seen}.roll(1, 0)")
+
+
+@mutant("ppo", caught_by="test_reward_signals_have_futures_of_their_own")
+def no_signal_ignores_ends(patch: Patch) -> None:
+    ignoring = "np.where(ignores_ends, final_values[store.final[terminal]], 0.0)"
+    patch.replace(NEXT_VALUES, ignoring, "0.0")
+
+
+@mutant("a2c", caught_by="test_reward_signals_have_futures_of_their_own")
+def one_signal_that_ignores_ends_speaks_for_all(patch: Patch) -> None:
+    ignoring = "np.where(ignores_ends, final_values[store.final[terminal]], 0.0)"
+    patch.replace(NEXT_VALUES, ignoring, "final_values[store.final[terminal]]")
+
+
+@mutant("ppo", caught_by="test_reward_signals_have_futures_of_their_own")
+def next_observation_is_the_same_one(patch: Patch) -> None:
+    after = "store.obs_after(np.arange(store.size)[rows])"
+    patch.replace(f"{ON_POLICY}._seen_by_signals", after, "store.obs_at(np.arange(store.size)[rows])")
+
+
 @mutant("ppo", caught_by="test_every_row_of_a_rollout_is_learned_from_equally_often")
 def rows_learned_from_again(patch: Patch) -> None:
     batches = "batch.minibatches(size, self.rng)"
