@@ -21,6 +21,8 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 OFFERS = {
     "trainer": "a trainer type",
     "off-policy-trainer": "a trainer type",
+    "optimizer": "an optimizer for a trainer type",
+    "network": "a network for a trainer type",
     "stats-writer": "a statistics writer",
     "env": "environments",
 }
@@ -29,6 +31,8 @@ MEANT = {
     **dict.fromkeys(("on-policy-trainer", "trainer-on-policy", "on-policy"), "trainer"),
     **dict.fromkeys(("trainer-off-policy", "off-policy"), "off-policy-trainer"),
     **dict.fromkeys(("writer", "stats", "statistics-writer"), "stats-writer"),
+    **dict.fromkeys(("loss", "create-optimizer"), "optimizer"),
+    **dict.fromkeys(("policy", "actor", "create-policy"), "network"),
     "environment": "env",
 }
 """Other words for a kind."""
@@ -159,8 +163,8 @@ new = Command(
             type=Kind(),
             required=True,
             help="What the plugin is to offer: trainer, a trainer type that learns from rollouts (on-policy); "
-            "off-policy-trainer, one that learns from a replay buffer; stats-writer, a statistics writer; env, "
-            "environments.",
+            "off-policy-trainer, one that learns from a replay buffer; optimizer or network, another loss or another "
+            "policy network for PPO; stats-writer, a statistics writer; env, environments.",
         ),
     ],
     help=_new.__doc__,

@@ -36,11 +36,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Supports:
-    """What a trainer type can do; what it cannot is refused before training, by name."""
+    """What a trainer type can do; what it cannot is refused before training, by name.
+
+    Attributes:
+        continuous, discrete: actions of this kind.
+        memory: `network_settings.memory`; self_play, behavioral_cloning: the sections of these names.
+        groups: rewards of whole groups of agents count for each of them as a group's.
+        threaded: updates beside the environments' steps.
+    """
 
     continuous: bool = True
     discrete: bool = True
     memory: bool = False
+    self_play: bool = False
+    behavioral_cloning: bool = False
+    groups: bool = False
     threaded: bool = False
 
 
