@@ -47,13 +47,13 @@ if TYPE_CHECKING:
             constant: bool = False,
         ) -> None: ...
 
-        def hand_on(self) -> None:
+        def propagate(self) -> None:
             """Pass the gradient on to the inputs, and clear it."""
 
-        def received(self) -> np.ndarray | None:
+        def take_gradient(self) -> np.ndarray | None:
             """Return the gradient, including what came through torch, and clear it."""
 
-        def receive(self, gradient: np.ndarray) -> None:
+        def add_gradient(self, gradient: np.ndarray) -> None:
             """Add to the gradient; that of a broadcast result is summed to the shape of the array."""
 else:
     Base = object if KERNELS is None else KERNELS.Arithmetic
@@ -184,10 +184,10 @@ class ArrayTensor(Base):
                 "goes with a gradient of that shape"
             )
         one = np.array(1.0, FLOAT32, ndmin=self.array.ndim)
-        self.receive(one if gradient is None else gradient.detach().float().numpy())
+        self.add_gradient(one if gradient is None else gradient.detach().float().numpy())
         record = Record.entered.get()
         if record is not None:
-            record.hand_on()
+            record.propagate()
 
 
 def _is_in_place(name: str) -> bool:
@@ -287,7 +287,7 @@ def as_arrays(inputs: Sequence[Any]) -> list[Any] | None:
     return arrays
 
 
-def _receive(self: ArrayTensor, gradient: np.ndarray) -> None:
+def _add_gradient(self: ArrayTensor, gradient: np.ndarray) -> None:
     """Add a gradient of another shape than the value, or one that is not contiguous float32."""
     shape = self.array.shape
     if gradient.shape != shape:
@@ -297,7 +297,7 @@ def _receive(self: ArrayTensor, gradient: np.ndarray) -> None:
     self.gradient = gradient if self.gradient is None else self.gradient + gradient
 
 
-def _received(self: ArrayTensor) -> np.ndarray | None:
+def _take_gradient(self: ArrayTensor) -> np.ndarray | None:
     """Return the gradient together with what came through torch, and clear it."""
     gradient, self.gradient = self.gradient, None
     if self._leaf is None or self._leaf.grad is None:
@@ -335,5 +335,5 @@ if KERNELS is not None:
         Tensor,
         torch.float32,
         NATIVE,
-        _METHODS | {"receive": _receive, "received": _received},
+        _METHODS | {"add_gradient": _add_gradient, "take_gradient": _take_gradient},
     )

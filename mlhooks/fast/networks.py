@@ -144,7 +144,7 @@ class LossScope:
         with np.errstate(all="ignore") if record is not None and record.in_numpy else nullcontext():
             loss.backward()
             if record is not None:
-                record.hand_on()
+                record.propagate()
 
     def invalidate(self) -> None:
         """Look at networks again when they are computed next, and forget those that were not since the last time."""
@@ -297,8 +297,8 @@ class _MLPStep(NamedTuple):
     saved: SavedPass
     outputs: list[ArrayTensor]
 
-    def hand_on(self) -> None:
-        self.mlp.add_gradients(self.saved, [output.received() for output in self.outputs])
+    def propagate(self) -> None:
+        self.mlp.add_gradients(self.saved, [output.take_gradient() for output in self.outputs])
 
 
 class _ParameterStep(NamedTuple):
@@ -307,8 +307,8 @@ class _ParameterStep(NamedTuple):
     parameter: ParameterGradient
     array: ArrayTensor
 
-    def hand_on(self) -> None:
-        gradient = self.array.received()
+    def propagate(self) -> None:
+        gradient = self.array.take_gradient()
         sink = None if gradient is None else self.parameter.sink()
         if sink is not None:
             sink += gradient

@@ -14,7 +14,7 @@ from torch import Tensor
 class Step(Protocol):
     """One step of the computation that leads from parameters to a loss."""
 
-    def hand_on(self) -> None:
+    def propagate(self) -> None:
         """Pass the gradient of the step's result on to its inputs, and clear it."""
 
 
@@ -38,10 +38,10 @@ class Record:
         """Return the entered record, or None where there is none or gradients are off."""
         return cls.entered.get() if torch.is_grad_enabled() else None
 
-    def hand_on(self) -> None:
+    def propagate(self) -> None:
         """Pass gradients back through all steps, from the loss to the parameters."""
         for step in reversed(self.steps):
-            step.hand_on()
+            step.propagate()
 
     def leaf_hook(self) -> Callable[[Tensor], None]:
         """Return a hook for a leaf of torch's, which passes gradients back at once where the loss called `backward`.
@@ -54,6 +54,6 @@ class Record:
         def gradient_came_through_torch(_leaf: Tensor) -> None:
             entered = Record.entered.get()
             if entered is not None and entered is record():
-                entered.hand_on()
+                entered.propagate()
 
         return gradient_came_through_torch

@@ -56,21 +56,23 @@ def test_the_loops_of_every_processor_are_the_last_choice() -> None:
 @pytest.mark.parametrize("activation", mlp.KINDS if mlp else [])
 @pytest.mark.parametrize("rows", [0, 1, 4, 5, 40, 700])
 @pytest.mark.parametrize(
-    ("sizes", "outputs"), [([4, 64, 64], [2]), ([7, 33, 5], [1, 9]), ([1, 130], [3]), ([9, 200, 195], [6, 70])]
+    ("sizes", "outputs"),
+    [([4, 64, 64], [2]), ([7, 33, 5], [1, 9]), ([1, 130], [3]), ([150, 20], []), ([9, 200, 195], [6, 70])],
 )
 def test_passes_are_those_of_torch(activation: str, rows: int, sizes: list[int], outputs: list[int]) -> None:
     rng = np.random.default_rng(0)
     hidden, heads = layers(rng, sizes, outputs)
     features = rng.normal(0.0, 3.0, (rows, sizes[0])).astype(np.float32)
-    gradients = [rng.normal(0.0, 1.0, (rows, size)).astype(np.float32) for size in outputs]
+    gradients = [rng.normal(0.0, 1.0, (rows, size)).astype(np.float32) for size in outputs or sizes[-1:]]
     wanted = in_torch(hidden, heads, activation, features, gradients)
     made = mlp.MLP(hidden, heads, activation)
     for _ in range(2):  # the second time in memory that was used before
         results, saved = made.record(features)
         sinks = [(np.ones_like(weight), np.ones_like(bias)) for weight, bias in (*hidden, *heads)]
-        made.backward(saved, gradients, sinks)
+        inputs = np.full_like(features, 9.0)
+        made.backward(saved, gradients, sinks, inputs)
         made.release(saved)
-        found = [*results, *(array - 1.0 for sink in sinks for array in sink)]
+        found = [*results, inputs, *(array - 1.0 for sink in sinks for array in sink)]
         for ours, theirs in zip([*found, *made.forward(features)], [*wanted, *wanted[: len(results)]], strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=3e-5, atol=3e-6 * max(10.0, np.abs(theirs).max(initial=0.0)))
 
@@ -78,14 +80,16 @@ def test_passes_are_those_of_torch(activation: str, rows: int, sizes: list[int],
 def in_torch(
     hidden: list[Any], heads: list[Any], activation: str, features: np.ndarray, gradients: list[np.ndarray]
 ) -> list[np.ndarray]:
-    """Results of the heads, and gradients of all weights and biases, in double precision."""
+    """Results of the heads or the last layer, and gradients of inputs, weights and biases, in double precision."""
     parameters = [torch.tensor(p, dtype=torch.float64, requires_grad=True) for pair in (*hidden, *heads) for p in pair]
-    pairs, x = list(zip(parameters[::2], parameters[1::2], strict=True)), torch.from_numpy(features).double()
+    pairs = list(zip(parameters[::2], parameters[1::2], strict=True))
+    x = inputs = torch.from_numpy(features).double().requires_grad_()
     for weight, bias in pairs[: len(hidden)]:
         x = ACTIVATIONS[activation](functional.linear(x, weight, bias))
-    results = [functional.linear(x, weight, bias) for weight, bias in pairs[len(hidden) :]]
+    results = [functional.linear(x, weight, bias) for weight, bias in pairs[len(hidden) :]] or [x]
     torch.autograd.backward(results, [torch.from_numpy(gradient).double() for gradient in gradients])
-    return [x.detach().numpy() for x in results] + [p.grad.numpy() for p in parameters if p.grad is not None]
+    found = [x.detach() for x in results] + [p.grad for p in (inputs, *parameters) if p.grad is not None]
+    return [x.numpy() for x in found]
 
 
 @pytest.mark.usefixtures("kind")
@@ -113,6 +117,21 @@ def test_backward_pass_leaves_out_what_nobody_asks_for() -> None:
     assert weight.any()
 
 
+@pytest.mark.parametrize("outputs", [[2, 2], []])
+def test_frozen_layers_pass_gradients_on_to_their_inputs(outputs: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    hidden, heads = layers(rng, [3, 8, 40], outputs)
+    made, features = mlp.MLP(hidden, heads, "tanh"), rng.normal(size=(6, 3)).astype(np.float32)
+    gradients = [np.ones((6, size), np.float32) for size in outputs or [40]]
+    results, passed = made.record(features)
+    inputs = np.full_like(features, np.nan)
+    made.backward(passed, gradients, [(None, None)] * (2 + len(outputs)), inputs)
+    wanted = in_torch(hidden, heads, "tanh", features, gradients)[len(results)]
+    np.testing.assert_allclose(inputs, wanted, rtol=1e-5, atol=1e-6)
+    made.backward(passed, [None] * len(gradients), [(None, None)] * (2 + len(outputs)), inputs)
+    assert not inputs.any()
+
+
 def test_passes_refuse_arrays_that_they_would_misread() -> None:
     hidden, heads = layers(np.random.default_rng(0), [3, 8], [2])
     made = mlp.MLP(hidden, heads, "relu")
@@ -132,6 +151,8 @@ def test_passes_refuse_layers_that_do_not_fit_together(sizes: list[int], outputs
     for wrong in ([*hidden, *hidden], [*hidden, (np.ones((8, 7), np.float32), np.ones(8, np.float32))]):
         with pytest.raises(ValueError, match="another size"):
             mlp.MLP(wrong, heads, "relu")
+    with pytest.raises(ValueError, match="no hidden layers"):
+        mlp.MLP([], heads, "relu")
     with pytest.raises(ValueError, match="another size"):
         mlp.MLP(hidden, [*heads, (np.ones((2, 200), np.float32), np.ones(2, np.float32))], "relu")
 

@@ -148,15 +148,15 @@ cdef class Arithmetic:
     def __init__(self, array, inputs=(), derivatives=(), constant=False):
         self.array, self.inputs, self.derivatives, self.constant = array, inputs, derivatives, constant
 
-    def hand_on(self):
+    def propagate(self):
         """Pass the gradient on to the inputs, and clear it."""
-        gradient = self.received()
+        gradient = self.take_gradient()
         if gradient is None:
             return
         if self.operation == NONE:
             for value, derivative in zip(self.inputs, self.derivatives):
                 if derivative is not None and depends(value):
-                    (<Arithmetic>value).receive(derivative(gradient))
+                    (<Arithmetic>value).add_gradient(derivative(gradient))
             return
         if not is_plain(gradient):
             gradient = plain(gradient, 0)
@@ -165,7 +165,7 @@ cdef class Arithmetic:
         for index in range(2):
             value = self.inputs[index]
             if depends(value):
-                (<Arithmetic>value).receive(self._gradient_of(index, gradient))
+                (<Arithmetic>value).add_gradient(self._gradient_of(index, gradient))
 
     cdef cnp.ndarray _gradient_of(self, int index, cnp.ndarray gradient):
         cdef cnp.ndarray found = like(self.y if index else self.x)
@@ -176,12 +176,12 @@ cdef class Arithmetic:
             cnp.PyArray_Check(self.y), <const float*>cnp.PyArray_DATA(self.array), <float*>cnp.PyArray_DATA(found))
         return found
 
-    cpdef receive(self, gradient):
+    cpdef add_gradient(self, gradient):
         """Add to the gradient; that of a broadcast result is summed to the shape of the array."""
         cdef float unused
         if not (is_plain(gradient) and cnp.PyArray_Check(self.array) and cnp.PyArray_SAMESHAPE(gradient, self.array)
                 and (self.gradient is None or is_plain(self.gradient))):
-            fallbacks["receive"](self, gradient)
+            fallbacks["add_gradient"](self, gradient)
         elif self.gradient is None:
             self.gradient = gradient
         else:
@@ -190,9 +190,9 @@ cdef class Arithmetic:
                           numbers(self.gradient, &unused), 1, <float*>cnp.PyArray_DATA(added))
             self.gradient = added
 
-    cpdef received(self):
+    cpdef take_gradient(self):
         """Return the gradient, including what came through torch, and clear it."""
-        gradient, self.gradient = self.gradient if self._leaf is None else fallbacks["received"](self), None
+        gradient, self.gradient = self.gradient if self._leaf is None else fallbacks["take_gradient"](self), None
         return gradient
 
     def __neg__(self):

@@ -27,7 +27,7 @@ cdef struct Layer:
     long rows, columns, positions  # of the results
     long outputs, filters  # without and with padding
     long run, depth  # contiguous numbers that a filter reads, and all numbers that it reads
-    # offsets of the packed parameters:
+    # The following are offsets of the packed parameters.
     long transposed  # [depth, filters] in panels, the weight
     long packed_weight  # [outputs, depth] in panels, the weight
     long start  # [filters], the bias

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Small multilayer perceptrons with linear heads: forward and backward passes, each in one call."""
+"""Small multilayer perceptrons, with linear heads or without: forward and backward passes, each in one call."""
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.string cimport memset
@@ -28,7 +28,8 @@ cdef struct Layer:
     float* packed_weight  # [outputs, depth] in panels, the weight
     float* gradient  # [outputs, depth], of the weight; [inputs, width] of the first layer's
     float* bias_gradient  # [width]
-    float* sums  # where the weight's gradient is accumulated: `gradient`, or the sink where its rows are as long
+    # where the weight's gradient is accumulated: `gradient`, or the sink where its rows are as long; NULL if frozen
+    float* sums
 
 
 cdef inline bint few(long rows, const Layer* layer, bint hidden) noexcept nogil:
@@ -50,13 +51,15 @@ cdef class SavedActivations:
 cdef class MLP:
     """Hidden layers with one activation, and linear heads on the last of them.
 
+    Without heads there is one output: the results of the last hidden layer, which are an encoding.
+
     Args:
         hidden, heads: (weight [out, in], bias [out]) of each layer, whose memory is read again in every pass.
         activation: one of `KINDS`, of the hidden layers.
     """
 
     cdef list arrays  # keeps the parameters' memory
-    cdef AlignedBuffer buffer, scratch
+    cdef AlignedBuffer buffer, scratch, input_scratch
     cdef Layer* layers
     cdef long hidden, heads, widest, units, block
     cdef int kind
@@ -67,6 +70,8 @@ cdef class MLP:
         cdef Layer* layer
         self.arrays = [*hidden, *heads]
         self.hidden, self.heads, self.kind = len(hidden), len(heads), KINDS[activation]
+        if self.hidden == 0 or self.heads > 64:
+            raise ValueError("no hidden layers, or more than 64 heads")
         self.layers = <Layer*>PyMem_Malloc(len(self.arrays) * sizeof(Layer))
         if self.layers is NULL:
             raise MemoryError
@@ -101,7 +106,7 @@ cdef class MLP:
         PyMem_Free(self.layers)
 
     def forward(self, features):
-        """Return the output of each head, for float32 features [rows, size]."""
+        """Return the output of each head, or else the encoding in a list, for float32 features [rows, size]."""
         return self._outputs(features, None)
 
     def record(self, features):
@@ -121,12 +126,10 @@ cdef class MLP:
     cdef list _outputs(self, features, SavedActivations passed):
         cdef long rows = len(features), start = 0, index
         cdef float* x = pointer(features, rows, self.layers[0].inputs)
-        cdef list outputs = [empty(rows, self.layers[self.hidden + index].outputs) for index in range(self.heads)]
+        cdef list outputs = [empty(rows, self._outputs_of(index).outputs) for index in range(max(self.heads, 1))]
         cdef float* kept = NULL if passed is None else passed.buffer.numbers
         cdef float* places[64]
-        if self.heads > 64:
-            raise ValueError("more than 64 heads")
-        for index in range(self.heads):
+        for index in range(len(outputs)):
             places[index] = <float*>cnp.PyArray_DATA(<cnp.ndarray>outputs[index])
         with nogil:
             self._prepare_forward(rows)
@@ -136,6 +139,10 @@ cdef class MLP:
                 )
                 start += self.block
         return outputs
+
+    cdef const Layer* _outputs_of(self, long index) noexcept nogil:
+        """Return the layer that gives an output: a head, or the last hidden layer."""
+        return &self.layers[self.hidden + index if self.heads else self.hidden - 1]
 
     cdef void _prepare_forward(self, long rows) noexcept nogil:
         cdef Layer* layer
@@ -177,6 +184,8 @@ cdef class MLP:
                     prefetched = behind + start * self.layers[index + 1].width
             loops.activate(self.kind, rows * layer.width, y, sigmoids, prefetched)
             x, ldx = y, layer.width
+        if self.heads == 0:
+            loops.copy(rows, layer.outputs, x, ldx, outputs[0] + start * layer.outputs, layer.outputs, 0)
         for index in range(self.heads):
             layer = &self.layers[self.hidden + index]
             if not few(all_rows, layer, False):
@@ -189,38 +198,47 @@ cdef class MLP:
                 loops.dots(rows, layer.inputs, layer.outputs, x, ldx, layer.weight, layer.bias,
                      outputs[index] + start * layer.outputs, layer.outputs)
 
-    def backward(self, SavedActivations passed not None, gradients, sinks):
+    def backward(self, SavedActivations passed not None, gradients, sinks, inputs=None):
         """Add the gradients of the parameters to arrays.
 
         Args:
             passed: what `record` returned.
-            gradients: [rows, out] of the loss with respect to each head's output; None where the loss does not use it.
+            gradients: [rows, out] of the loss with respect to each output; None where the loss does not use it.
             sinks: (weight, bias) of each layer, hidden ones first: arrays to which its gradients are added, or None for
                 a frozen parameter. A head without a gradient adds nothing.
+            inputs: [rows, size], which becomes the gradient of the features; None where nobody needs it.
         """
         cdef long index, start = 0, rows = passed.rows
-        cdef Layer* layer
+        cdef Layer* layer = &self.layers[0]
         cdef float* places[64]
         cdef float* sink
-        cdef float* x = pointer(passed.features, rows, self.layers[0].inputs)
+        cdef float* below = NULL if inputs is None else pointer(inputs, rows, layer.inputs)
+        cdef float* x = pointer(passed.features, rows, layer.inputs)
         cdef list kept = []  # keeps the memory at `places` alive
+        if below is not NULL and self.input_scratch is None:
+            self.input_scratch = AlignedBuffer(self.block * layer.depth)
         for index in range(self.hidden + self.heads):
             layer = &self.layers[index]
-            layer.sums, weight = layer.gradient, sinks[index][0]
+            weight = sinks[index][0]
+            layer.sums = NULL if weight is None else layer.gradient
             if index and layer.depth == layer.inputs and weight is not None:
                 layer.sums = pointer(weight, layer.outputs, layer.inputs)
-        for index in range(self.heads):
+        for index in range(max(self.heads, 1)):
             places[index] = NULL
             if gradients[index] is not None:
                 gradient = plain(gradients[index], 2)
-                places[index] = pointer(gradient, rows, self.layers[self.hidden + index].outputs)
+                places[index] = pointer(gradient, rows, self._outputs_of(index).outputs)
                 kept.append(gradient)
+        if not kept:
+            if inputs is not None:
+                inputs.fill(0.0)
+            return
         with nogil:
-            self._prepare_backward()
+            self._prepare_backward(below is not NULL)
             while start < rows:
                 self._backward(
                     min(self.block, rows - start), rows, x + start * self.layers[0].inputs, passed.buffer.numbers, start,
-                    places,
+                    places, NULL if below is NULL else below + start * self.layers[0].inputs,
                 )
                 start += self.block
         for index in range(self.hidden + self.heads):
@@ -238,23 +256,23 @@ cdef class MLP:
                 sink = pointer(bias, 1, layer.outputs)
                 loops.copy(1, layer.outputs, layer.bias_gradient, layer.width, sink, layer.outputs, 1)
 
-    cdef void _prepare_backward(self) noexcept nogil:
+    cdef void _prepare_backward(self, bint inputs) noexcept nogil:
         cdef long index
         cdef Layer* layer
         for index in range(self.hidden + self.heads):
             layer = &self.layers[index]
             memset(layer.bias_gradient, 0, layer.width * sizeof(float))
-            if index:
-                if layer.sums is layer.gradient:
-                    memset(layer.gradient, 0, layer.outputs * layer.depth * sizeof(float))
+            if layer.sums is layer.gradient:
+                memset(layer.gradient, 0, (layer.outputs * layer.depth if index else layer.inputs * layer.width)
+                       * sizeof(float))
+            if index or inputs:
                 loops.pack(layer.outputs, layer.inputs, layer.weight, layer.inputs, layer.packed_weight)
-            else:
-                memset(layer.gradient, 0, layer.inputs * layer.width * sizeof(float))
 
     cdef void _backward(
-        self, long rows, long all_rows, const float* features, float* kept_rows, long start, float** gradients
+        self, long rows, long all_rows, const float* features, float* kept_rows, long start, float** gradients,
+        float* inputs
     ) noexcept nogil:
-        """Compute the gradients of a block of rows."""
+        """Compute the gradients of a block of rows; that of their features goes to `inputs`, or nowhere if it is NULL."""
         cdef long index, r, o, added = 0
         cdef Layer* layer
         cdef Layer* last = &self.layers[self.hidden - 1]
@@ -267,13 +285,17 @@ cdef class MLP:
         cdef float total
         cdef float* gradient
         cdef float* packed = below + self.block * self.widest
+        if self.heads == 0:
+            memset(above, 0, rows * last.width * sizeof(float))
+            loops.copy(rows, last.outputs, gradients[0] + start * last.outputs, last.outputs, above, last.width, 0)
         for index in range(self.heads):
             if gradients[index] is NULL:
                 continue
             layer = &self.layers[self.hidden + index]
             gradient = gradients[index] + start * layer.outputs
-            loops.product(layer.outputs, layer.depth, 1, rows, gradient, 1, 0, layer.outputs, y, 1, last.width,
-                          layer.sums, layer.depth, NULL, 1)
+            if layer.sums is not NULL:
+                loops.product(layer.outputs, layer.depth, 1, rows, gradient, 1, 0, layer.outputs, y, 1, last.width,
+                              layer.sums, layer.depth, NULL, 1)
             loops.product(rows, layer.depth, 1, layer.outputs, gradient, layer.outputs, 0, 1, layer.packed_weight,
                           layer.outputs, loops.panel, above, last.width, NULL, added)
             for o in range(layer.outputs):
@@ -291,19 +313,25 @@ cdef class MLP:
             loops.activate_backward(self.kind, rows, layer.width, above, y, y + all_rows * self.units,
                                     layer.bias_gradient, prefetched)
             if index:
-                if layer.depth < WIDE:
+                if layer.sums is not NULL and layer.depth < WIDE:
                     loops.product(layer.outputs, layer.depth, 1, rows, above, 1, 0, layer.width, x, 1, layer.depth,
                                   layer.sums, layer.depth, NULL, 1)
-                else:
+                elif layer.sums is not NULL:
                     loops.pack(rows, layer.depth, x, layer.depth, packed)
                     loops.product(layer.outputs, layer.depth, 1, rows, above, 1, 0, layer.width, packed, rows,
                                   loops.panel, layer.sums, layer.depth, NULL, 1)
                 loops.product(rows, layer.depth, 1, layer.outputs, above, layer.width, 0, 1, layer.packed_weight,
                               layer.outputs, loops.panel, below, layer.depth, NULL, 0)
                 above, below, y = below, above, x
-            else:
+                continue
+            if layer.sums is not NULL:
                 loops.product(layer.inputs, layer.width, 1, rows, features, 1, 0, layer.inputs, above, 1, layer.width,
                               layer.gradient, layer.width, NULL, 1)
+            if inputs is not NULL:
+                below = self.input_scratch.numbers
+                loops.product(rows, layer.depth, 1, layer.outputs, above, layer.width, 0, 1, layer.packed_weight,
+                              layer.outputs, loops.panel, below, layer.depth, NULL, 0)
+                loops.copy(rows, layer.inputs, below, layer.depth, inputs, layer.inputs, 0)
 
     cdef long _before(self, long index) noexcept nogil:
         """Return the columns of all layers before one."""
