@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from mlhooks.names import file_name as file_name
     from mlhooks.nn.encoders import make_encoder as make_encoder
     from mlhooks.nn.features import FeatureLayout as FeatureLayout
+    from mlhooks.nn.frozen import frozen as frozen
     from mlhooks.nn.heads import MASKED_LOGIT as MASKED_LOGIT
     from mlhooks.nn.heads import ActionHeads as ActionHeads
     from mlhooks.nn.heads import ActionParameters as ActionParameters
@@ -116,6 +117,7 @@ _NAMES = {
     "mlhooks.names": "file_name",
     "mlhooks.nn.encoders": "make_encoder",
     "mlhooks.nn.features": "FeatureLayout",
+    "mlhooks.nn.frozen": "frozen",
     "mlhooks.nn.heads": "MASKED_LOGIT ActionHeads ActionParameters SampledActions counted_entropies whole_actions",
     "mlhooks.nn.networks": "Actor Critic QNetwork",
     "mlhooks.nn.schedules": "Schedule",

@@ -100,13 +100,19 @@ class ArrayTensor(Base):
             _refuse(name)
         if name in GRAPH_NAMES and not self.constant:
             _refuse_graph(name)
-        return getattr(self.tensor(), name)
+        return getattr(self.tensor(name), name)
 
-    def tensor(self) -> Tensor:
-        """Return the torch tensor that this object is from now on; where nothing is recorded, one without gradient."""
+    def tensor(self, wanted_by: str = "tensor") -> Tensor:
+        """Return the torch tensor that this object is from now on; where nothing is recorded, one without gradient.
+
+        Args:
+            wanted_by: the name of the function or attribute that needs it.
+        """
         if self._tensor is None:
-            record = Record.active()
-            if record is None:
+            record = Record.entered.get()
+            if record is not None:
+                record.count(wanted_by)
+            if record is None or not torch.is_grad_enabled():
                 return torch.from_numpy(np.asarray(self.array))
             leaf = torch.from_numpy(np.asarray(self.array))
             if not self.constant:
@@ -221,13 +227,17 @@ def _dispatch(operation: Operation | None, function: Any, args: Sequence[Any], k
             return result
     elif function in CONSTANT:
         args = [value.detach() if type(value) is ArrayTensor else value for value in args]
-    return function(*map(_with_tensors, args), **{name: _with_tensors(value) for name, value in kwargs.items()})
+    name = getattr(function, "__name__", "?")
+    tensors = {key: _with_tensors(value, name) for key, value in kwargs.items()}
+    return function(*(_with_tensors(value, name) for value in args), **tensors)
 
 
-def _with_tensors(value: Any) -> Any:
+def _with_tensors(value: Any, wanted_by: str) -> Any:
     if type(value) is ArrayTensor:
-        return value.tensor()
-    return type(value)(map(_with_tensors, value)) if type(value) in (list, tuple) else value
+        return value.tensor(wanted_by)
+    if type(value) in (list, tuple):
+        return type(value)(_with_tensors(part, wanted_by) for part in value)
+    return value
 
 
 def _compute(

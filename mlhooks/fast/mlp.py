@@ -35,10 +35,10 @@ class FastMLP:
 
     Args:
         encoder: the plain layers.
-        heads: linear layers on its output.
+        heads: linear layers on its output. Without any, the encoding itself is the one output.
     """
 
-    def __init__(self, encoder: MLP, heads: Sequence[nn.Linear]) -> None:
+    def __init__(self, encoder: MLP, heads: Sequence[nn.Linear] = ()) -> None:
         assert KERNELS is not None
         hidden = _linear(encoder)
         layers = *hidden, *heads
@@ -47,7 +47,9 @@ class FastMLP:
         self._activation = ACTIVATIONS[encoder.activation]
         self._hidden = len(hidden)
         self.parameters: list[Tensor] = [p for layer in layers for p in (layer.weight, layer.bias)]
-        self._gradients = [(ParameterGradient(layer.weight), ParameterGradient(layer.bias)) for layer in layers]
+        self._gradients: LayerGradients = [
+            (ParameterGradient(layer.weight), ParameterGradient(layer.bias)) for layer in layers
+        ]
         self._addresses = [parameter.data_ptr() for parameter in self.parameters]
         self.layers, self.modules = encoder.layers, (encoder, *layers)
         self._structure = Structure([self.layers, *self.modules], self.modules, [encoder])
@@ -93,7 +95,7 @@ class FastMLP:
         if KERNELS is None or type(encoder) is not MLP or encoder.activation not in KERNELS.KINDS:
             return False
         layers = [*encoder.layers, *heads]
-        if any(type(layer) is not nn.Linear or layer.bias is None for layer in layers):
+        if not len(encoder.layers) or any(type(layer) is not nn.Linear or layer.bias is None for layer in layers):
             return False
         if max(layer.out_features for layer in _linear(encoder)) > MAX_HIDDEN_UNITS:
             return False
@@ -105,72 +107,113 @@ class FastMLP:
         return encoder._activate is ACTIVATIONS[encoder.activation] and all(map(_is_plain, parameters))
 
     def __call__(self, features: np.ndarray) -> list[np.ndarray]:
-        """Return the output of each head, for float32 features [rows, size]."""
+        """Return the outputs, for float32 features [rows, size]."""
         outputs: list[np.ndarray] = self._kernels.forward(np.ascontiguousarray(features))
         return outputs
 
     def record(self, features: np.ndarray) -> tuple[list[np.ndarray], SavedPass]:
-        """Return the output of each head, and what the backward pass needs."""
+        """Return the outputs, and what the backward pass needs; parameters that are frozen now get no gradient."""
         outputs, activations = self._kernels.record(np.ascontiguousarray(features))
-        return outputs, SavedPass(self._kernels, activations)
+        gradients, wanted = self._gradients, [*map(REQUIRES_GRAD, self.parameters)]
+        if not all(wanted):
+            weights_and_biases = zip(gradients, wanted[::2], wanted[1::2], strict=True)
+            gradients = [(weight if w else None, bias if b else None) for (weight, bias), w, b in weights_and_biases]
+        return outputs, SavedPass(self._kernels, activations, gradients)
 
-    def add_gradients(self, saved: SavedPass, gradients: Arrays) -> None:
-        """Add the gradients of all parameters to their `.grad`.
+    def add_gradients(self, saved: SavedPass, gradients: Arrays, *, inputs: bool = False) -> np.ndarray | None:
+        """Add the gradients of parameters to their `.grad`.
 
         Args:
             saved: what `record` returned.
-            gradients: [rows, out] of the loss with respect to each head's output; None for a head that it does not use.
+            gradients: [rows, out] of the loss with respect to each output; None for one that it does not use.
+            inputs: whether the gradient of the features is wanted.
+
+        Returns:
+            The gradient of the features [rows, size]; None where it is not wanted, or the loss uses no output.
         """
         used = [gradient is not None for gradient in gradients]
         if not any(used):
-            return
-        layers = zip(self._gradients, [True] * self._hidden + used, strict=True)
-        sinks = [(weight.sink(), bias.sink()) if reached else NO_SINKS for (weight, bias), reached in layers]
-        self._kernels.backward(saved.activations, gradients, sinks)
-        for layer in self._gradients:
+            return None
+        reached = [True] * self._hidden + used  # Without heads there is one more than there are layers.
+        sinks = [
+            (weight and weight.sink(), bias and bias.sink()) if is_reached else NO_SINKS
+            for (weight, bias), is_reached in zip(saved.gradients, reached, strict=False)
+        ]
+        below = self._empty_inputs(gradients) if inputs else None
+        self._kernels.backward(saved.activations, gradients, sinks, below)
+        for layer in saved.gradients:
             for gradient in layer:
-                gradient.flush()
+                if gradient is not None:
+                    gradient.flush()
+        return below
 
-    def gradients(self, saved: SavedPass, gradients: Arrays) -> list[np.ndarray]:
-        """Return the gradients of all parameters, for the same arguments as `add_gradients`."""
-        found = [np.zeros(parameter.shape, np.float32) for parameter in self.parameters]
-        self._kernels.backward(saved.activations, gradients, list(zip(found[::2], found[1::2], strict=True)))
-        return found
+    def _empty_inputs(self, gradients: Arrays) -> np.ndarray:
+        rows = next(len(gradient) for gradient in gradients if gradient is not None)
+        return np.empty((rows, self.parameters[0].shape[1]), np.float32)
+
+    def gradients(self, saved: SavedPass, gradients: Arrays, needed: Sequence[bool]) -> list[np.ndarray | None]:
+        """Return the gradients of the features and of all parameters.
+
+        Args:
+            saved: what `record` returned.
+            gradients: as in `add_gradients`, at least one.
+            needed: of which of them the gradient is wanted; that of others is None.
+        """
+        below = self._empty_inputs(gradients) if needed[0] else None
+        reached = [True] * self._hidden + [gradient is not None for gradient in gradients]
+        found = [
+            np.zeros(parameter.shape, np.float32) if needed[n + 1] and reached[n // 2] else None
+            for n, parameter in enumerate(self.parameters)
+        ]
+        self._kernels.backward(saved.activations, gradients, list(zip(found[::2], found[1::2], strict=True)), below)
+        return [below, *found]
 
     def gradients_in_torch(
-        self, features: Tensor, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
+        self, inputs: Sequence[Tensor], needed: Sequence[bool], gradients: Sequence[Tensor | None]
     ) -> list[Tensor | None]:
-        """Return as `gradients`, as tensors of which torch has gradients again; None for parameters that are frozen."""
+        """Return as `gradients`, as tensors of which torch has gradients again.
+
+        Args:
+            inputs: the features and all parameters.
+            needed: of which of them the gradient is wanted.
+            gradients: of each output, or None.
+        """
         further = torch.is_grad_enabled()
+        inputs = [x if is_needed else x.detach() for x, is_needed in zip(inputs, needed, strict=True)]
         with torch.enable_grad():
-            outputs = self.in_torch(features, parameters)
+            outputs = self.in_torch(inputs[0], inputs[1:])
         used = [n for n, gradient in enumerate(gradients) if gradient is not None]
         found = iter(
             torch.autograd.grad(
                 [outputs[n] for n in used],
-                [parameter for parameter in parameters if parameter.requires_grad],
+                [x for x in inputs if x.requires_grad],
                 [gradients[n] for n in used],
                 create_graph=further,
                 allow_unused=True,
             )
         )
-        return [next(found) if parameter.requires_grad else None for parameter in parameters]
+        return [next(found) if x.requires_grad else None for x in inputs]
 
     def in_torch(self, features: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """Return the output of each head as torch computes it from these parameters."""
+        """Return the outputs as torch computes them from these parameters."""
         layers = list(zip(parameters[::2], parameters[1::2], strict=True))
         for weight, bias in layers[: self._hidden]:
             features = self._activation(nn.functional.linear(features, weight, bias))
-        return [nn.functional.linear(features, weight, bias) for weight, bias in layers[self._hidden :]]
+        return [nn.functional.linear(features, weight, bias) for weight, bias in layers[self._hidden :]] or [features]
 
 
 class SavedPass:
-    """What a forward pass saved for the backward pass; another pass reuses its memory after it is deleted."""
+    """What a forward pass saved for the backward pass; another pass reuses its memory after it is deleted.
 
-    __slots__ = ("_kernels", "activations")
+    Attributes:
+        activations: those of the native extension.
+        gradients: for each layer the places of the gradients of weight and bias; None where it had none to collect.
+    """
 
-    def __init__(self, kernels: Any, activations: Any) -> None:
-        self._kernels, self.activations = kernels, activations
+    __slots__ = ("_kernels", "activations", "gradients")
+
+    def __init__(self, kernels: Any, activations: Any, gradients: LayerGradients) -> None:
+        self._kernels, self.activations, self.gradients = kernels, activations, gradients
 
     def __del__(self) -> None:
         self._kernels.release(self.activations)
@@ -211,6 +254,9 @@ class ParameterGradient:
             self.parameter.backward(torch.from_numpy(gradient))
 
 
+LayerGradients = list[tuple[ParameterGradient | None, ParameterGradient | None]]
+
+
 class NetworkMLP:
     """The `FastMLP` of a network, which is looked for again only where the network has changed.
 
@@ -241,6 +287,13 @@ class NetworkMLP:
 
     def _called(self, network: Network, mlp: FastMLP) -> Sequence[nn.Module]:  # noqa: ARG002 - for subclasses
         return mlp.modules
+
+
+class EncoderMLP(NetworkMLP):
+    """The `FastMLP` of a network's encoder alone."""
+
+    def _parts(self, network: Network) -> tuple[nn.Module, Sequence[nn.Linear]] | None:
+        return network.encoder, ()
 
 
 class ActingNetwork(NetworkMLP):

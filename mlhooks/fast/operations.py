@@ -124,6 +124,10 @@ def expand(x: np.ndarray, *shape: Any) -> Result:
     return np.broadcast_to(x, sizes).copy(), (lambda g: g,)  # a copy, because torch may write to the result
 
 
+def expand_as(x: np.ndarray, y: np.ndarray) -> Result:
+    return np.broadcast_to(x, y.shape).copy(), (lambda g: g, None)
+
+
 def stack(arrays: Sequence[np.ndarray], dim: int = 0) -> Result:
     backward = [lambda g, i=i: np.take(g, i, axis=dim) for i in range(len(arrays))]
     return np.stack(arrays, axis=dim), backward
@@ -131,7 +135,8 @@ def stack(arrays: Sequence[np.ndarray], dim: int = 0) -> Result:
 
 def cat(arrays: Sequence[np.ndarray], dim: int = 0) -> Result:
     ends = np.cumsum([0, *(array.shape[dim] for array in arrays)]).tolist()
-    backward = [lambda g, a=a, b=b: np.take(g, range(a, b), axis=dim) for a, b in pairwise(ends)]
+    before = (slice(None),) * (dim % arrays[0].ndim)
+    backward = [lambda g, a=a, b=b: np.ascontiguousarray(g[(*before, slice(a, b))]) for a, b in pairwise(ends)]
     return np.concatenate(arrays, axis=dim), backward
 
 
@@ -176,6 +181,7 @@ METHODS: dict[str, Operation] = {
     "reshape": reshape,
     "view": reshape,
     "expand": expand,
+    "expand_as": expand_as,
 }
 """Operations by the name of a tensor's method."""
 FUNCTIONS: dict[Any, Operation] = {

@@ -25,13 +25,17 @@ class Record:
         entered: the record to which `ArrayTensor`s add steps now.
         steps: the steps in order, without those that made constants.
         in_numpy: whether numpy computes one of the derivatives, which may warn of numbers that are not finite.
+
+    Args:
+        count: gets the name of each operation that is left to torch.
     """
 
     entered: ClassVar[ContextVar[Record | None]] = ContextVar("entered", default=None)
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[str], None]) -> None:
         self.steps: list[Step] = []
         self.in_numpy = False
+        self.count = count
 
     @classmethod
     def active(cls) -> Record | None:

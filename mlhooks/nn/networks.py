@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from mlhooks.fast import networks as fast
 from mlhooks.fast.mlp import ActingNetwork
+from mlhooks.fast.opting_in import ArrayArithmetic
 from mlhooks.fast.structure import computes_as
 from mlhooks.nn.encoders import Encoder, make_encoder
 from mlhooks.nn.features import FeatureLayout
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 Array = TypeVar("Array", Tensor, np.ndarray)
 
 
-class Network(nn.Module, fast.ArrayArithmetic):
+class Network(nn.Module, ArrayArithmetic):
     """An encoder with linear heads on it.
 
     Attributes:
@@ -46,18 +48,30 @@ class Network(nn.Module, fast.ArrayArithmetic):
         raise NotImplementedError
 
     def outputs(self, features: Tensor) -> list[Tensor]:
-        """Return the output of each head [rows, out] for features [rows, size]."""
+        """Return the output of each head [rows, out] for features [rows, size], which may come from other networks."""
         outputs = fast.outputs(self, features)
         if outputs is not None:
             return outputs
-        if self.autocast is None:
-            return self._in_torch(features)
-        with torch.autocast(features.device.type, self.autocast):
-            return [output.float() for output in self._in_torch(features)]
+        with self._precision(features):
+            return [self._in_float32(output) for output in self._in_torch(features)]
+
+    def encoding(self, features: Tensor) -> Tensor:
+        """Return the encoder's output [rows, encoder.output_size] for features [rows, size]."""
+        encoding = fast.encoding(self, features)
+        if encoding is not None:
+            return encoding
+        with self._precision(features):
+            return self._in_float32(fast.encoding_in_torch(self.encoder, features))
 
     def _in_torch(self, features: Tensor) -> list[Tensor]:
-        encoding = fast.encoding(self.encoder, features)
+        encoding = fast.encoding_in_torch(self.encoder, features)
         return [head(encoding) for head in self.linear_heads()]
+
+    def _precision(self, features: Tensor) -> AbstractContextManager[Any]:
+        return nullcontext() if self.autocast is None else torch.autocast(features.device.type, self.autocast)
+
+    def _in_float32(self, output: Tensor) -> Tensor:
+        return output if self.autocast is None else output.float()
 
     def compute(self, features: np.ndarray) -> list[np.ndarray] | None:
         """Return what `outputs` does, for acting: without torch and its autograd.

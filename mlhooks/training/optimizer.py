@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mlhooks.fast.adam import Adam, FlatParameters
-from mlhooks.fast.networks import ArrayArithmetic, LossScope, opted_in, replaces_methods
+from mlhooks.fast.networks import LossScope
+from mlhooks.fast.opting_in import ArrayArithmetic, opted_in, replaces_methods
 from mlhooks.fast.structure import may_do_more
 from mlhooks.nn.networks import Actor, Critic
 from mlhooks.nn.schedules import Schedule
@@ -94,7 +95,10 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
         self.learning_rate = Schedule(h.learning_rate_schedule, h.learning_rate, 1e-10, settings.max_steps)
         self._flat: FlatParameters | None = None
         self._descent: Descent | None = None
-        self._scope = LossScope(arrays=type(self).array_arithmetic and type(policy).array_arithmetic)
+        self._scope = LossScope(
+            arrays=type(self).array_arithmetic and type(policy).array_arithmetic,
+            name=f"The loss of behavior {policy.behavior_name!r}",
+        )
         self._checked = False  # It becomes true once the result of the first call of `loss` has been checked.
 
     @abstractmethod

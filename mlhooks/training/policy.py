@@ -12,7 +12,7 @@ from mlagents_envs.base_env import ActionTuple, BehaviorSpec
 from torch import Tensor, nn
 
 from mlhooks.fast.actions import action_tuple
-from mlhooks.fast.networks import ArrayArithmetic
+from mlhooks.fast.opting_in import ArrayArithmetic
 from mlhooks.fast.structure import computes_as
 from mlhooks.nn.features import FeatureInput, FeatureLayout
 from mlhooks.nn.heads import SampledActions, branch_slices, evaluate, sample

@@ -26,8 +26,14 @@ Function = Callable[[Any], Any]
 needs_native = pytest.mark.skipif(native("mlp") is None, reason="mlhooks was installed without a C compiler")
 
 
-def on_arrays(function: Function, *, expect: bool | None = None) -> tuple[Tensor, Tensor]:
-    """The sum of weighted results and its gradient, of a parameter."""
+def on_arrays(function: Function, *, expect: bool | None = None, stays: bool = False) -> tuple[Tensor, Tensor]:
+    """The sum of weighted results and its gradient, of a parameter.
+
+    Args:
+        function: computes the results.
+        expect: whether the results have to be an array.
+        stays: whether nothing on the way to them may be left to torch.
+    """
     parameter = nn.Parameter(X.clone())
     parameter.grad = torch.zeros_like(parameter)
     scope = LossScope(arrays=True)
@@ -35,6 +41,7 @@ def on_arrays(function: Function, *, expect: bool | None = None) -> tuple[Tensor
         x: Any = parameter_like(ArrayTensor(np.zeros(1, np.float32)), parameter)  # type: ignore[arg-type]
         result = function(x)
         assert expect is None or (type(result) is ArrayTensor and result._tensor is None) == expect
+        assert not (stays and scope.fallbacks)
         loss = weighted(result)
     scope.backward(loss)
     return loss.detach(), parameter.grad

@@ -16,7 +16,8 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
 
 from mlhooks.fast.arrays import ArrayTensor
-from mlhooks.fast.networks import LossScope, opted_in
+from mlhooks.fast.networks import LossScope
+from mlhooks.fast.opting_in import opted_in
 from mlhooks.fast.switch import plain
 from mlhooks.nn.networks import Actor, Critic
 from tests.fast.recording import needs_native
@@ -319,7 +320,7 @@ def test_scope_forgets_networks_that_are_there_no_more() -> None:
         with scope:
             copy.deepcopy(n.critic)(X)
         scope.invalidate()
-    assert len(scope._mlps) == 1
+    assert len(scope._heads._mlps) == 1
 
 
 def test_scope_begins_with_nothing_in_a_copy() -> None:
@@ -327,4 +328,4 @@ def test_scope_begins_with_nothing_in_a_copy() -> None:
     with scope:
         n.critic(X)
     assert copy.deepcopy(scope).arrays
-    assert not copy.deepcopy(scope)._mlps
+    assert not copy.deepcopy(scope)._heads._mlps

@@ -43,11 +43,15 @@ COMPUTED: dict[str, Function] = {
     "means": lambda x: x.mean(0) * x.mean() + torch.mean(x, dim=0) + x.mean((0, 1)),
     "of all": lambda x: x.mean() * x + x.sum() - x.mean().exp() + (2.0 * x).sum().square() / 7.0 - x.sum().neg(),
     "gather from many": lambda x: x.square().gather(-1, INDEX) / x.exp().gather(1, INDEX),
+    "gather from columns": lambda x: x[:, 1:].gather(1, INDEX[:, :1] % 3) * x[:, 2:].gather(1, INDEX[:, 1:] % 2),
+    "largest of columns": lambda x: largest_of_columns(x)[:, None] * x,
+    "expand_as": lambda x: x[:, :1].expand_as(C) * x + C[:, :1] * x[:, 1:2].expand_as(x),
     "errors": lambda x: functional.mse_loss(x, C) * functional.mse_loss(x, C, reduction="none"),
     "Huber losses": lambda x: functional.smooth_l1_loss(3.0 * x, C) + functional.smooth_l1_loss(x, C, reduction="none"),
 }
 """What built-in losses compute, which has to stay on arrays."""
 OTHERS: dict[str, Function] = {
+    "expand_as of constants": lambda x: x[:, :1].expand_as(C) + C[:, :1].expand_as(x) * x,
     "masked_fill with a computed value": lambda x: x.masked_fill(MASK, x.mean()).square(),
     "unknown functions": lambda x: torch.sigmoid(x).cumsum(0) + x.std() + functional.silu(x),
     "keywords": lambda x: torch.cat(tensors=[x, C], dim=1) + torch.add(input=x, other=C).repeat(1, 2),
@@ -67,7 +71,6 @@ OTHERS: dict[str, Function] = {
     "unusual tensors": lambda x: x * torch._neg_view(C),
     "matrix product": lambda x: x @ C.T + C @ x.T,
     "another loss": lambda x: functional.huber_loss(x, C, delta=0.3),
-    "expand_as": lambda x: x[:, :1].expand_as(C) + C[:, :1].expand_as(x) * x,
     "first there, then again here": lambda x: x.sigmoid() * x + x.exp(),
     "back and forth": lambda x: (x * 2.0).sigmoid().exp() * x,
     "distributions": lambda x: (
@@ -120,6 +123,11 @@ OTHERS: dict[str, Function] = {
 """What has to be equal, wherever it is computed."""
 
 
+@torch.no_grad()
+def largest_of_columns(x: Any) -> Any:
+    return x[:, 1:3].amax(1)
+
+
 def turned_first(x: Any) -> Any:
     x.sigmoid()
     return x
@@ -141,7 +149,7 @@ def assert_as_in_torch(function: Function, *, expect: bool | None) -> None:
     reference = nn.Parameter(X.clone())
     wanted = weighted(function(reference * 1.0))
     wanted.backward()
-    loss, gradient = on_arrays(function, expect=expect)
+    loss, gradient = on_arrays(function, expect=expect, stays=expect is True)
     torch.testing.assert_close(loss, wanted.detach(), equal_nan=True)
     torch.testing.assert_close(gradient, reference.grad, equal_nan=True)
 

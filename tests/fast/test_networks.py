@@ -159,7 +159,7 @@ def outputs(encoder: Any, heads: Any, features: torch.Tensor, *, array_arithmeti
     return make_network(encoder, heads, array_arithmetic=array_arithmetic)(features)
 
 
-def test_other_networks_large_batches_and_needed_inputs_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_networks_large_batches_and_other_numbers_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     heads = [torch.nn.Linear(8, 2)]
     layers, other = MLP(6, 8, 1, "tanh", "orthogonal"), torch.nn.Linear(6, 8)
@@ -167,7 +167,8 @@ def test_other_networks_large_batches_and_needed_inputs_are_left_to_torch(monkey
     cases = [
         (make_network(other, heads), rows),
         (network, many),
-        (network, torch.ones(3, 6, requires_grad=True)),
+        (network, rows.as_subclass(torch.nn.Parameter)),
+        (network, rows[None]),
         (network, rows.double()),
     ]
     with LossScope(arrays=True):

@@ -297,11 +297,20 @@ cdef class Gathered:
         return gradients
 
 
+cdef object table(Arithmetic source):
+    """Return an array [rows, columns], such as some columns of another; None if it is anything else."""
+    if get_value(entered) is None or source._tensor is not None or not cnp.PyArray_Check(source.array):
+        return None
+    if cnp.PyArray_NDIM(source.array) != 2:
+        return None
+    return plain(source.array, 2)
+
+
 cdef object gathered(Arithmetic source, index):
     """Gather from the columns of [rows, columns], as `torch.gather`; None where this module does not compute it."""
     record = get_value(entered)
-    x = operand(source)
-    if record is None or x is None or cnp.PyArray_NDIM(x) != 2:
+    x = table(source)
+    if x is None:
         return None
     if type(index) is not tensor or not index.is_cpu or index.requires_grad:
         return None
@@ -331,8 +340,8 @@ cdef object gathered(Arithmetic source, index):
 
 cdef object largest(Arithmetic source):
     """Return the largest number of each row of a constant; None where this module does not compute it."""
-    x = operand(source)
-    if get_value(entered) is None or x is None or cnp.PyArray_NDIM(x) != 2 or x.shape[1] == 0:
+    x = table(source)
+    if x is None or x.shape[1] == 0:
         return None
     cdef long rows = len(x), columns = x.shape[1], r, c
     cdef cnp.ndarray results = vector(rows)

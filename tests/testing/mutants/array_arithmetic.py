@@ -46,5 +46,5 @@ def dqn_masked_rows_count_with_arrays(patch: Patch) -> None:
 
 @mutant("ppo", caught_by=CAUGHT_BY)
 def arrays_lose_the_gradient_of_the_deviation(patch: Patch) -> None:
-    use = "self._record.steps.append(_ParameterStep(self._gradients[parameter], array))"
+    use = "self._record.steps.append(ParameterStep(self._gradients[parameter], array))"
     patch.drop("mlhooks.fast.networks:LossScope.parameter_array", use)
