@@ -27,7 +27,8 @@ class Normalizer(nn.Module):
         self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
         self.register_buffer("m2", torch.zeros(size, dtype=torch.float64))
         self._shift_scale: tuple[np.ndarray, np.ndarray] | None = None
-        self.register_load_state_dict_post_hook(lambda *_: self._forget())  # type: ignore[no-untyped-call]
+        # The hook gets the module, because that of a copy must not mean the module that was copied.
+        self.register_load_state_dict_post_hook(lambda module, _: module._forget())  # type: ignore[no-untyped-call]
 
     def _forget(self) -> None:
         self._shift_scale = None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 
@@ -42,3 +44,13 @@ def test_loaded_statistics_are_used_at_once() -> None:
     first.update(np.array([[0.0], [2.0]], np.float32))
     second.load_state_dict(first.state_dict())
     assert second.normalize(np.array([[2.0]], np.float32)).tolist() == [[1.0]]
+
+
+def test_copy_normalizes_by_the_statistics_that_it_loads() -> None:
+    original, other = Normalizer(1), Normalizer(1)
+    copied = copy.deepcopy(original)
+    assert copied.normalize(np.array([[3.0]], np.float32)) == 3.0
+    other.update(np.array([[1.0], [5.0]], np.float32))
+    copied.load_state_dict(other.state_dict())
+    assert copied.normalize(np.array([[5.0]], np.float32)) == 1.0
+    assert original.normalize(np.array([[3.0]], np.float32)) == 3.0
