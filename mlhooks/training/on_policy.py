@@ -51,6 +51,9 @@ class OnPolicyLearning(LearningHalf):
     def update(self, store: ExperienceStore, step: int) -> Reported:
         """Hand the rollout's observations to the normalizer, and learn from it in minibatches of `batch_size`.
 
+        Reward signals learn from each minibatch after the policy did, as in ML-Agents; what they gave for the rollout
+        stays as it was before.
+
         The normalizer comes first, as in ML-Agents: else the first rollout would be learned from with features that
         nobody will see again.
         """
@@ -61,12 +64,12 @@ class OnPolicyLearning(LearningHalf):
         self.optimizer.set_step(step)
         batch = self.rollout(store)
         size = self.settings.hyperparameters.batch_size
-        reported = [
-            self.optimizer.update(minibatch)
-            for _ in range(self.epochs)
-            for minibatch in batch.minibatches(size, self.rng)
-        ]
-        reported += [signal.update(batch) for signal in self.reward_signals]
+        learning = [signal for signal in self.reward_signals if signal.learns]
+        reported = []
+        for _ in range(self.epochs):
+            for minibatch in batch.minibatches(size, self.rng):
+                reported.append(self.optimizer.update(minibatch))
+                reported += [signal.update(minibatch) for signal in learning]
         self.updates += 1
         return reported
 

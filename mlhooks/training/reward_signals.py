@@ -64,7 +64,10 @@ class RewardSignal(ABC):
         return getattr(self.update, "__func__", None) is not RewardSignal.update
 
     def update(self, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002
-        """Learn from a batch, where the signal learns; returns scalars to report, by statistics key."""
+        """Learn from a minibatch, where the signal learns; returns scalars to report, by statistics key.
+
+        On-policy it is called for every minibatch of every epoch, after the policy's step on it.
+        """
         return {}
 
     def modules(self) -> dict[str, nn.Module]:

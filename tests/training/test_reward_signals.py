@@ -171,3 +171,45 @@ def test_only_signals_with_an_update_of_their_own_learn() -> None:
     spec = make_behavior_spec((1,), branches=(2,))
     made = [kind("name", spec, RewardSignalSettings()) for kind in (Looking, Learning)]
     assert [signal.learns for signal in made] == [False, True]
+
+
+@pytest.mark.parametrize(("trainer_type", "updates"), [("ppo", 3 * 5), ("a2c", 1)])
+def test_signals_learn_from_every_minibatch_after_the_policy(tmp_path: Path, trainer_type: str, updates: int) -> None:
+    order: list[str] = []
+    steps: list[int] = []
+
+    class Ordered(Learning):
+        def update(self, batch: Batch) -> dict[str, torch.Tensor]:
+            order.append("signal")
+            assert batch.obs is batch.features
+            return super().update(batch)
+
+    class Watch:
+        @hookimpl
+        def behavior_added(self, trainer: Any) -> None:
+            update = trainer.optimizer.update
+            trainer.optimizer.update = lambda batch: (order.append(f"policy {len(batch)}"), update(batch))[1]
+
+        @hookimpl
+        def get_reward_signals(self) -> Any:
+            return {"looking": (Ordered, RewardSignalSettings), "idle": (Looking, RewardSignalSettings)}
+
+        @hookimpl
+        def update_finished(self, step: int, losses: Any) -> None:
+            steps.append(step)
+            assert "Losses/Looking" in losses
+
+    Looking.learned.clear()
+    settings = config(
+        "Corridor",
+        "test:x",
+        max_steps=200,
+        trainer_type=trainer_type,
+        hyperparameters={"num_epoch": 3} if trainer_type == "ppo" else {"batch_size": 100},
+        reward_signals={"extrinsic": {}, "looking": {}, "idle": {}},
+        network_settings={"hidden_units": 8, "num_layers": 1},
+    )
+    train(settings, tmp_path, Env(Counting), Watch())
+    assert len(order) == 2 * updates * len(steps) > 0
+    assert order[1::2] == ["signal"] * updates * len(steps)
+    assert {len(batch) for batch in Looking.learned} == {100 // (5 if trainer_type == "ppo" else 1)}

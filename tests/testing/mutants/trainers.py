@@ -15,6 +15,8 @@ OPTIMIZER = "mlhooks.training.optimizer:TorchOptimizer"
 DESCENT = "mlhooks.training.descent:Descent"
 TRAINER = "mlhooks.training.trainer:Trainer"
 ACTING = "mlhooks.training.acting:ActingHalf"
+ON_POLICY = "mlhooks.training.on_policy:OnPolicyLearning"
+EPOCHS = "getattr(self.settings.hyperparameters, 'num_epoch', 1)"
 
 
 @mutant("ppo", caught_by="test_settings_refuse_typos")
@@ -51,17 +53,17 @@ def ppo_value_clipping_not_read(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_every_hyperparameter_is_read")
 def ppo_lambd_not_read(patch: Patch) -> None:
-    patch.insert(f"{PPO}:PPOTrainer", "lambd = 0.95")
+    patch.replace(f"{ON_POLICY}.lambd", "getattr(self.settings.hyperparameters, 'lambd', 1.0)", "0.95")
 
 
 @mutant("ppo", caught_by="test_every_row_of_a_rollout_is_learned_from_equally_often")
 def ppo_one_epoch_whatever_is_asked(patch: Patch) -> None:
-    patch.insert(f"{PPO}:PPOTrainer", "epochs = 1")
+    patch.replace(f"{ON_POLICY}.epochs", EPOCHS, "1")
 
 
 @mutant("a2c", caught_by="test_every_row_of_a_rollout_is_learned_from_equally_often")
 def a2c_three_epochs(patch: Patch) -> None:
-    patch.replace("mlhooks.training.on_policy:OnPolicyLearning.epochs", "'num_epoch', 1", "'num_epochs', 3")
+    patch.replace(f"{ON_POLICY}.epochs", EPOCHS, "3")
 
 
 @mutant("ppo", caught_by="test_reported_schedules_are_those_in_force")
