@@ -45,9 +45,7 @@ class BehavioralCloningSettings(SettingsModel):
     steps: int = Field(default=0, ge=0, description="Steps until imitation has faded out; 0 keeps it on.")
     strength: float = Field(default=1.0, ge=0, description="Learning rate of imitation relative to the policy's.")
     samples_per_update: int = Field(default=0, ge=0, description="Demonstration samples in each update; 0 for all.")
-    num_epoch: int | None = Field(
-        default=None, ge=1, description="Passes per update; null for the hyperparameters' own."
-    )
+    num_epoch: int | None = Field(default=None, ge=1, description="Passes per update; null for 3.")
     batch_size: int | None = Field(default=None, ge=1, description="Minibatch size; null for the hyperparameters' own.")
 
 
