@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
 HISTOGRAM_BINS = 30
 FLOAT32_MAX = 3.4028234e38
+MOST_KEPT = 2000
+"""How many events of a behavior are kept, to be written again where another plugin removes their file."""
+FILES = "events.out.tfevents.*"
 
+logger = logging.getLogger("mlhooks")
 _file_numbers = count()
 
 
@@ -40,17 +45,23 @@ class TensorBoardWriter:
     It uses the synchronous event writer of tensorboardX: the package's `SummaryWriter` turns the spaces of
     `Environment/Cumulative Reward` into underscores, flushes before its queue is empty and leaves a thread behind.
     tensorboardX is imported with the first event, because that takes longer than the rest of a start.
+
+    Writers of ML-Agents' kind remove the event files that they find in a behavior's folder when a run begins. What they
+    remove of this run is written again, into another file, and what they remove of earlier ones is said.
     """
 
     def __init__(self) -> None:
         self._run: Run | None = None
         self._files: dict[str, tuple[Path, EventsWriter]] = {}
         self._waiting: dict[str, list[Event]] = {}  # They wait for the first summary of the category in a resumed run.
+        self._kept: dict[str, list[Event]] = {}
+        self._earlier: set[Path] = set()  # the files of earlier runs in this folder
 
     @hookimpl
     def run_started(self, run: Run) -> None:
         """Note where to write; an inference run writes nothing."""
         self._run = None if run.inference else run
+        self._earlier = set() if run.inference else set(run.path.glob(f"*/{FILES}"))
 
     @hookimpl
     def behavior_added(self, run: Run, behavior_name: str, trainer: Trainer) -> None:
@@ -109,9 +120,34 @@ class TensorBoardWriter:
             self._write(category, event)
 
     def _write(self, category: str, event: Event) -> None:
+        kept = self._kept.setdefault(category, [])
+        events = [event]
+        if category in self._files and not self._files[category][0].exists():
+            events = [*kept, event]
+            self._tell_removed(category, len(kept))
         writer = self._writer(category)
-        writer.write_event(event)
+        for each in events:
+            writer.write_event(each)
         writer.flush()
+        kept += [event][: MOST_KEPT - len(kept)]
+
+    def _tell_removed(self, category: str, kept: int) -> None:
+        path, writer = self._files.pop(category)
+        writer.close()
+        again = f"its first {kept:,} events are" if kept == MOST_KEPT else "what was in it is"
+        logger.warning(
+            "Something removed the event file %s while the run was writing it, as statistics writers of other packages "
+            "do that clear a behavior's folder: %s written again, into another file.",
+            path,
+            again,
+        )
+        if gone := sorted(
+            path.name for path in self._earlier if path.parent.name == file_name(category) and not path.exists()
+        ):
+            logger.warning(
+                "It removed the event files of earlier runs, too, whose statistics are in stats.jsonl: %s.",
+                ", ".join(gone),
+            )
 
     def _writer(self, category: str) -> EventsWriter:
         if category not in self._files:
@@ -121,8 +157,8 @@ class TensorBoardWriter:
             folder = self._run.path / file_name(category)
             folder.mkdir(parents=True, exist_ok=True)
             if not self._run.resumed:
-                for old in folder.glob("events.out.tfevents.*"):
-                    old.unlink()
+                for old in [path for path in self._earlier if path.parent == folder]:
+                    old.unlink(missing_ok=True)
             # Two files of one second would have the same name, and the second one would empty the first.
             writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{next(_file_numbers)}")
             self._files[category] = Path(writer._file_name), writer

@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlhooks import hookimpl, plugin_sources
-from mlhooks.mlagents_wheel import entry_points, patches
-from mlhooks.mlagents_wheel.entry_points import lacks_mlagents
-from mlhooks.mlagents_wheel.offers import PACKAGE, PREFIX
+from mlhooks.mlagents_wheel import entry_points
+from mlhooks.mlagents_wheel.entry_points import imported, lacks_mlagents
+from mlhooks.mlagents_wheel.offers import HOW_TO_GET, PACKAGE, PREFIX
 from mlhooks.plugin_sources import Candidate, Origin
 
 if TYPE_CHECKING:
@@ -82,16 +82,28 @@ def _own_types(plugins: PluginManager) -> list[Origin]:
 
 
 def _load(candidate: Candidate, origin: Origin) -> object:
-    patches.install()
     try:
-        function = candidate.importer()
-    except ModuleNotFoundError as error:
+        function = _with_stand_ins(imported, candidate, origin)
+    except ImportError as error:
         if not lacks_mlagents(error):
             raise
         return StatsWriters(origin, None)
     if not callable(function):
         raise TypeError(f"{GROUP} wants a function that takes the run options, not {function!r}")
     return StatsWriters(origin, function)
+
+
+def _with_stand_ins(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call what imports `mlagents`; where that is not installed, again with the little that writers need of it."""
+    try:
+        return function(*arguments)
+    except ImportError as error:
+        if not lacks_mlagents(error):
+            raise
+        from mlhooks.mlagents_wheel import stand_ins  # here, because nobody else needs it
+
+        stand_ins.install()
+        return function(*arguments)
 
 
 class StatsWriters:
@@ -105,16 +117,17 @@ class StatsWriters:
     def configure(self, pluginmanager: PluginManager, options: object) -> None:
         """Register what the function returns; without `mlagents`, warn that the writers are left out."""
         try:
-            writers = None if self.function is None else self.function(options)
-        except ModuleNotFoundError as error:
+            writers = None if self.function is None else _with_stand_ins(self.function, options)
+        except ImportError as error:
             if not lacks_mlagents(error):
                 raise
             self.function = None
         if self.function is None:
             logger.warning(
-                "%s is left out: it needs the Python package mlagents, which is not installed. "
-                "Training goes on without its statistics writers.",
+                "%s is left out: it needs more of the Python package mlagents, which is not installed, than mlhooks "
+                "stands in for. Training goes on without its statistics writers. To use them: %s",
                 self.origin,
+                HOW_TO_GET,
             )
             return
         if not isinstance(writers, Iterable) or isinstance(writers, str):
@@ -124,6 +137,8 @@ class StatsWriters:
 
 
 def _adapt(writer: Any) -> object:
+    from mlhooks.mlagents_wheel import as_mlagents  # here, because nobody needs it without such a writer
+
     if not callable(getattr(writer, "write_stats", None)):
         raise TypeError(f"{writer!r} is no stats writer: it has no method write_stats")
 
@@ -132,18 +147,18 @@ def _adapt(writer: Any) -> object:
 
         @hookimpl
         def write_stats(self, category: str, values: Any, step: int) -> None:
-            writer.write_stats(category, values, step)
+            writer.write_stats(category, as_mlagents.summaries(values), step)
 
-        if hasattr(writer, "on_add_stat"):
+        if as_mlagents.overrides(writer, "on_add_stat"):
 
             @hookimpl
             def on_add_stat(self, category: str, key: str, value: float, aggregation: Any) -> None:
-                writer.on_add_stat(category, key, value, aggregation)
+                writer.on_add_stat(category, key, value, as_mlagents.method(aggregation))
 
-        if hasattr(writer, "add_property"):
+        if as_mlagents.overrides(writer, "add_property"):
 
             @hookimpl
             def add_property(self, category: str, property_type: Any, value: Any) -> None:
-                writer.add_property(category, property_type, value)
+                writer.add_property(category, as_mlagents.property_type(property_type), value)
 
     return Adapter()

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from mlhooks import plugin_sources
 from mlhooks.errors import PluginError
+from mlhooks.mlagents_wheel import entry_points, offers
 from mlhooks.plugins import load_plugins
+from mlhooks.stats import StatsAggregationMethod as Method
+from mlhooks.stats import StatsPropertyType, StatsSummary
 
 GROUP = "mlagents.stats_writer"
 WRITERS = """
@@ -112,6 +116,89 @@ def test_writer_that_only_lacks_mlagents_costs_a_warning(install, caplog, monkey
     assert "'old' (old-writers 1.2) is left out" in record.getMessage()
     assert "mlagents, which is not installed" in record.getMessage()
     assert not manager.implemented("write_stats")
+
+
+OF_MLAGENTS = """
+    from mlagents.trainers.settings import RunOptions
+    from mlagents.trainers.stats import StatsPropertyType, StatsSummary, StatsWriter
+    from mlagents_envs.side_channel.stats_side_channel import StatsAggregationMethod
+
+    calls = []
+
+    class Histograms(StatsWriter):
+        def write_stats(self, category, values, step):
+            for key, summary in values.items():
+                assert isinstance(summary, StatsSummary)
+                if summary.aggregation_method == StatsAggregationMethod.HISTOGRAM:
+                    calls.append((key, summary.full_dist, summary.mean, summary.num))
+                    summary.full_dist.clear()
+
+        def add_property(self, category, property_type, value):
+            calls.append((property_type == StatsPropertyType.HYPERPARAMETERS, value))
+
+    def writers(options: RunOptions):
+        return [Histograms(), Histograms()]
+"""
+
+
+@pytest.fixture
+def no_mlagents(monkeypatch):
+    """Hide the package, where it is installed, and forget what stood in for it afterwards."""
+    before = list(sys.meta_path)
+    monkeypatch.setattr(offers, "is_installed", lambda: False)
+    monkeypatch.setattr(entry_points, "is_installed", lambda: False)
+    names = [name for name in sys.modules if name.partition(".")[0] == "mlagents"]
+    for name in names:
+        monkeypatch.delitem(sys.modules, name)
+    path = [entry for entry in sys.path if not Path(entry, "mlagents").exists()]
+    monkeypatch.setattr(sys, "path", path)
+    yield
+    sys.meta_path[:] = before
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mlagents"]:
+        del sys.modules[name]
+
+
+def test_writers_made_of_classes_of_mlagents_write_without_it(install, no_mlagents):
+    install("old-writers", {"old": "old_writers:writers"}, group=GROUP, old_writers=OF_MLAGENTS)
+    manager = configured()
+    assert not manager.implemented("on_add_stat")  # which only the base has, and does nothing
+    values = {"reward": StatsSummary([1.0, 3.0], Method.HISTOGRAM), "length": StatsSummary([2.0], Method.AVERAGE)}
+    manager.hook.write_stats(category="ball", values=values, step=5)
+    manager.hook.add_property(category="ball", property_type=StatsPropertyType.HYPERPARAMETERS, value={"beta": 1})
+    histogram, hyperparameters = ("reward", [], 2.0, 2), (True, {"beta": 1})
+    assert sys.modules["old_writers"].calls == [histogram, histogram, hyperparameters, hyperparameters]
+    assert values["reward"].full_dist == [1.0, 3.0]
+    assert manager.disabled == []
+
+
+def test_writer_that_needs_more_of_mlagents_is_left_out(install, no_mlagents, caplog):
+    source = "from mlagents.trainers.settings import TrainerSettings, NetworkSettingsThatNobodyStandsInFor"
+    install("old-writers", {"old": "old_writers:writers"}, group=GROUP, old_writers=source)
+    manager = configured()
+    (line,) = caplog.messages
+    assert "'old' (old-writers 1.2) is left out" in line
+    assert "--ignore-requires-python mlagents==1.1.0" in line
+    assert not manager.implemented("write_stats")
+
+
+def test_a_writer_of_event_files_that_clears_its_folder_writes_without_mlagents(install, no_mlagents, tmp_path):
+    source = """
+        from mlagents.trainers.stats import TensorboardWriter
+        def writers(options):
+            return [TensorboardWriter(options, clear_past_data=True, hidden_keys=["Is Training"])]
+    """
+    old = tmp_path / "ball" / "events.out.tfevents.1.old"
+    old.parent.mkdir()
+    old.touch()
+    install("old-writers", {"old": "old_writers:writers"}, group=GROUP, old_writers=source)
+    manager = configured(str(tmp_path))
+    values = {"reward": StatsSummary([1.0, 3.0], Method.HISTOGRAM), "Is Training": StatsSummary([1.0])}
+    manager.hook.write_stats(category="ball", values=values, step=5)
+    (written,) = old.parent.glob("events.out.tfevents.*")
+    assert written != old
+    data = written.read_bytes()
+    assert b"reward_hist" in data
+    assert b"Is Training" not in data
 
 
 def test_writer_that_lacks_another_module_is_broken(install):

@@ -9,11 +9,14 @@ from functools import partial
 from typing import Any
 
 from mlhooks import hookimpl
+from mlhooks.errors import PluginError
 from mlhooks.mlagents_wheel import patches
-from mlhooks.mlagents_wheel.offers import HOW_TO_GET, PACKAGE, Offer, own_offers, trainer_types
+from mlhooks.mlagents_wheel.offers import HOW_TO_GET, PACKAGE, Offer, is_installed, own_offers, trainer_types
 from mlhooks.plugin_sources import Candidate, Origin
 
 GROUP = "mlagents.trainer_type"
+NEEDED = ("attr", "cattr", "h5py", "onnx", "tensorboard")
+"""The modules that `mlagents` imports, and that come with the extra."""
 logger = logging.getLogger("mlhooks")
 
 
@@ -23,16 +26,34 @@ def trainer_types_of(candidate: Candidate, origin: Origin) -> Candidate:
     return Candidate(origin, importer, module=candidate.module, in_workers=False)
 
 
-def lacks_mlagents(error: ModuleNotFoundError) -> bool:
-    """Return whether what fails to import is `mlagents`, and not something else that a package lacks."""
-    return error.name is not None and error.name.partition(".")[0] == PACKAGE
+def lacks_mlagents(error: ImportError) -> bool:
+    """Return whether what fails to import is `mlagents`, which is not there, and not something else."""
+    return error.name is not None and error.name.partition(".")[0] == PACKAGE and not is_installed()
+
+
+def imported(candidate: Candidate, origin: Origin) -> Any:
+    """Import what an entry point names, with `mlagents` as it can be imported here.
+
+    Raises:
+        PluginError: `mlagents` is there without what it needs itself.
+        Exception: of whatever type, by the package.
+    """
+    patches.install()
+    try:
+        return candidate.importer()
+    except ModuleNotFoundError as error:
+        if error.name not in NEEDED or not is_installed():
+            raise
+        raise PluginError(
+            f"{origin} does not load: the package mlagents, which it imports, needs {error.name}, which is not "
+            f"installed: pip install 'mlhooks[mlagents]'. {origin.advice}"
+        ) from error
 
 
 def _load(candidate: Candidate, origin: Origin) -> object:
-    patches.install()
     try:
-        function = candidate.importer()
-    except ModuleNotFoundError as error:
+        function = imported(candidate, origin)
+    except ImportError as error:
         if not lacks_mlagents(error):
             raise
         return TrainerTypes(origin, [], is_left_out=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from mlhooks.deferred import Deferred
@@ -26,7 +27,7 @@ HOW_TO_GET = "pip install 'mlhooks[mlagents]' && pip install --no-deps --ignore-
 
 def is_installed() -> bool:
     """Return whether the package `mlagents` is there, without importing it."""
-    return find_spec(PACKAGE) is not None
+    return sys.modules.get(PACKAGE, PACKAGE) is not None and PathFinder.find_spec(PACKAGE) is not None
 
 
 @dataclass(frozen=True)

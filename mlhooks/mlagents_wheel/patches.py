@@ -237,7 +237,7 @@ def _log_to_mlhooks(name: str) -> None:
     root = logging.getLogger(PACKAGE)
     if not any(isinstance(handler, _ToMlhooks) for handler in root.handlers):
         root.addHandler(_ToMlhooks())
-        root.propagate = False
+    root.propagate = False
 
 
 class _ToMlhooks(logging.Handler):

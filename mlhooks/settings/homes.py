@@ -66,8 +66,8 @@ class Homes:
     """
 
     def __init__(self, registry: SettingsRegistry) -> None:
-        models = {name: registry.hyperparameters(name) for name in registry.trainer_types}
-        self._hyperparameters = {name: set(model.model_fields) for name, model in models.items() if model}
+        self._registry = registry
+        models = {name: registry.hyperparameters(name) for name in registry.trainer_types if registry.is_made(name)}
         self._in_behavior = _homes(
             [
                 ((), [TrainerSettings]),
@@ -101,7 +101,7 @@ class Homes:
             behavior = path[: 1 + (path[0] == "behaviors")]
         for name in dict.fromkeys((key, OTHER_NAMES.get(key.lower().replace("-", "_"), key))):
             # A hyperparameter may be known, but to another trainer type only.
-            lacking = trainer_types and not any(name in self._hyperparameters.get(kind, ()) for kind in trainer_types)
+            lacking = trainer_types and not any(name in self._hyperparameters(kind) for kind in trainer_types)
             homes = [
                 (*behavior, *home)
                 for home in self._in_behavior.get(name, ())
@@ -111,6 +111,10 @@ class Homes:
             if (home := next((home for home in homes if home != (*path, key)), None)) is not None:
                 return dotted(home)
         return None
+
+    def _hyperparameters(self, trainer_type: str) -> Collection[str]:
+        model = self._registry.hyperparameters(trainer_type)
+        return () if model is None else model.model_fields
 
 
 def _homes(sections: Iterable[tuple[KeyPath, Iterable[type[SettingsModel]]]]) -> Mapping[str, list[KeyPath]]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel
 
+from mlhooks.deferred import Deferred
 from mlhooks.errors import PluginError
 from mlhooks.settings.hyperparameters import HyperparameterSettings
 from mlhooks.settings.reward_signals import MLAGENTS_REWARD_SIGNALS, RewardSignalSettings
 
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager
+
+_MODEL = "hyperparameters_type"
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,17 @@ class SettingsRegistry:
         if trainer_type not in self.trainer_types:
             return None
         trainer = self.trainer_types[trainer_type]
-        model = getattr(trainer, "hyperparameters_type", HyperparameterSettings)
+        model = getattr(trainer, _MODEL, HyperparameterSettings)
         if not (isinstance(model, type) and issubclass(model, HyperparameterSettings)):
             raise PluginError(
                 f"The trainer class {trainer.__module__}.{trainer.__qualname__} of trainer_type {trainer_type} has "
                 f"hyperparameters_type = {model!r}; it must be a subclass of mlhooks.plugin.HyperparameterSettings."
             )
         return model
+
+    def is_made(self, trainer_type: str) -> bool:
+        """Return whether a trainer type's model is there, and need not be made of another package's settings first."""
+        return not isinstance(inspect.getattr_static(self.trainer_types[trainer_type], _MODEL, None), Deferred)
 
     def reward_signal_models(self) -> dict[str, type[RewardSignalSettings]]:
         """Return the settings model of every reward signal that may be named."""

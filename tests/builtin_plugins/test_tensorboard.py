@@ -172,3 +172,54 @@ def test_nothing_is_written_for_an_empty_summary_or_in_inference(start_run, infe
         trainer.stats.add_property(StatsPropertyType.HYPERPARAMETERS, {"batch_size": 64})
     assert run.finish().files == {}
     assert list(run.path.iterdir()) == []
+
+
+def test_what_another_writer_removes_is_written_again(start_run, caplog):
+    run = start_run(tensorboard)
+    trainer = run.add_behavior("3DBall")
+    trainer.stats.add_property(StatsPropertyType.HYPERPARAMETERS, {"beta": 0.5})
+    trainer.stats.set_stat("Custom/Value", 1.0)
+    trainer.stats.write_stats(100)
+    (removed,) = event_files(run.path / "3DBall")
+    removed.unlink()
+    trainer.stats.set_stat("Custom/Value", 2.0)
+    trainer.stats.write_stats(200)
+
+    (path,) = event_files(run.path / "3DBall")
+    values = [(e.step, v.tag, v.simple_value) for e in events(path) for v in e.summary.value if "Value" in v.tag]
+    assert values == [(100, "Custom/Value", 1.0), (200, "Custom/Value", 2.0)]
+    assert any("Hyperparameters" in value.tag for event in events(path) for value in event.summary.value)
+    (record,) = caplog.records
+    assert str(removed) in record.getMessage()
+    assert run.finish().files == {"events": [path]}
+
+
+def test_removed_files_of_earlier_runs_are_said(start_run, caplog):
+    first = start_run(tensorboard)
+    first.add_behavior("3DBall").stats.set_stat("Custom/Value", 1.0)
+    first.trainers["3DBall"].stats.write_stats(100)
+    first.finish()
+    (earlier,) = event_files(first.path / "3DBall")
+    run = start_run(tensorboard, resumed=True)
+    trainer = run.add_behavior("3DBall", step=100)
+    for step in (200, 300):
+        trainer.stats.set_stat("Custom/Value", 2.0)
+        trainer.stats.write_stats(step)
+        for path in event_files(run.path / "3DBall"):
+            path.unlink()
+    trainer.stats.set_stat("Custom/Value", 3.0)
+    trainer.stats.write_stats(400)
+    assert any(
+        f"earlier runs, too, whose statistics are in stats.jsonl: {earlier.name}" in line for line in caplog.messages
+    )
+
+
+def test_a_new_run_leaves_event_files_that_others_write_meanwhile(start_run):
+    run = start_run(tensorboard)
+    others = run.path / "3DBall" / "events.out.tfevents.1.other"
+    others.parent.mkdir(parents=True)
+    others.write_bytes(b"")
+    trainer = run.add_behavior("3DBall")
+    trainer.stats.set_stat("Custom/Value", 1.0)
+    trainer.stats.write_stats(100)
+    assert others in event_files(run.path / "3DBall")
