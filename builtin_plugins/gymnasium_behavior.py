@@ -14,8 +14,8 @@ from mlagents_envs.base_env import BehaviorSpec
 from builtin_plugins.gymnasium_answers import interface_hint, place_of
 from builtin_plugins.gymnasium_extras import by_our_extras
 from builtin_plugins.gymnasium_spaces import describe_spaces
-from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks.describing import named
+from mlhooks.envs.single_behavior import SingleBehaviorEnv
 from mlhooks.errors import WrongAnswer
 from mlhooks.places import in_brackets, raised_at
 from mlhooks.plugin import ActionDecoder, ContractBroken, EnvironmentFailure, Misfit, Spaces

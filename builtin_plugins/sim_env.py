@@ -35,7 +35,7 @@ def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
 
 
 def _names() -> list[str]:
-    from builtin_plugins.sims import SIMULATIONS
+    from mlhooks.sims import SIMULATIONS
 
     return list(SIMULATIONS)
 
@@ -48,7 +48,7 @@ def check(name: str, options: RunOptions) -> None:
             parameter.
     """
     # Here, so that starting the command line does not wait for numpy.
-    from builtin_plugins.sims import SIMULATIONS
+    from mlhooks.sims import SIMULATIONS
 
     if name not in SIMULATIONS:
         raise UsageError(f'There is no simulation "sim:{name}"; {_choices(name, SIMULATIONS)}')
@@ -88,7 +88,7 @@ def make(
     Raises:
         UsageError: As `check`.
     """
-    from builtin_plugins.sims import SIMULATIONS
+    from mlhooks.sims import SIMULATIONS
 
     check(name, options)
     _refuse_no_counts(name, {"num_areas": num_areas})

@@ -11,8 +11,8 @@ from mlagents_envs.base_env import ActionSpec, ActionTuple, BehaviorSpec, Dimens
 from mlagents_envs.base_env import ObservationType as Kind
 
 import mlhooks
-from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks import hookimpl
+from mlhooks.envs.single_behavior import SingleBehaviorEnv
 
 if TYPE_CHECKING:
     from mlhooks.training.run import Run

@@ -11,10 +11,10 @@ import torch
 from mlagents_envs.base_env import ActionSpec, ActionTuple, BehaviorSpec
 
 import mlhooks
-from builtin_plugins.sims.base import one_hot, vector_spec
-from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks import hookimpl
+from mlhooks.envs.single_behavior import SingleBehaviorEnv
 from mlhooks.settings import RewardSignalSettings
+from mlhooks.sims.base import one_hot, vector_spec
 from mlhooks.training.batch import Batch
 from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.run import Run

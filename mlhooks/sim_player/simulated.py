@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from mlagents_envs.base_env import ActionTuple, ObservationSpec, ObservationType
 
-from builtin_plugins.sims import SIMULATIONS
 from mlhooks.sim_player.behavior import Actions, Behavior, Bools, Infos, Ints, Sensor
 from mlhooks.sim_player.samplers import Sampler
+from mlhooks.sims import SIMULATIONS
 
 
 class Simulated:

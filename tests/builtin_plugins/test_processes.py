@@ -222,7 +222,7 @@ import os, subprocess, sys
 from pathlib import Path
 from mlhooks import hookimpl
 from mlhooks.envs import players
-from builtin_plugins.sims import SIMULATIONS
+from mlhooks.sims import SIMULATIONS
 
 class Ball(SIMULATIONS["3DBall"]):
     pass

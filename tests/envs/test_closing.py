@@ -10,9 +10,9 @@ import pytest
 from gymnasium import spaces
 
 import mlhooks
-from builtin_plugins.sims.basic import Basic
 from mlhooks.envs.closing import close
 from mlhooks.errors import EnvironmentFailure, MlhooksError, UsageError
+from mlhooks.sims.basic import Basic
 from tests.builtin_plugins.gymnasium_envs import Spaces, Walk, make
 from tests.scripted import Corridor, Env, config, train
 

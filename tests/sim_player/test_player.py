@@ -20,8 +20,8 @@ from mlagents_envs.side_channel.environment_parameters_channel import Environmen
 from mlagents_envs.side_channel.raw_bytes_channel import RawBytesChannel
 from mlagents_envs.side_channel.stats_side_channel import StatsAggregationMethod, StatsSideChannel
 
-from builtin_plugins.sims import SIMULATIONS
 from mlhooks.sim_player.executable import write_executable
+from mlhooks.sims import SIMULATIONS
 from tests.sim_player.recording import connected, free_port
 
 ECHO = UUID("12345678-0000-4000-8000-1234567890ab")

@@ -11,7 +11,6 @@ import pytest
 from mlagents_envs.base_env import ActionTuple
 
 from builtin_plugins.inprocess import InProcessManager
-from builtin_plugins.sims import Ball3D
 from mlhooks import hookimpl
 from mlhooks.envs.manager import EnvManager, Worker, WorkerStep
 from mlhooks.envs.restarts import RestartPolicy
@@ -24,6 +23,7 @@ from mlhooks.settings.environment_parameters import (
     Lesson,
     UniformSettings,
 )
+from mlhooks.sims import Ball3D
 from mlhooks.training.curriculum import Curriculum, seeded_lessons
 from mlhooks.training.episodes import Episodes
 from tests.scripted import Corridor, Env, config, train

@@ -18,9 +18,9 @@ import torch
 from mlagents_envs.base_env import ActionTuple
 
 import mlhooks
-from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks import hookimpl
 from mlhooks.envs.factory import EnvironmentKind
+from mlhooks.envs.single_behavior import SingleBehaviorEnv
 from mlhooks.errors import CheckpointError, EnvironmentFailure, PluginError, SettingsError, UsageError
 from mlhooks.training import evaluator
 from mlhooks.training.checkpoints import read_state, write_state

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks import hookimpl
+from mlhooks.envs.single_behavior import SingleBehaviorEnv
 from mlhooks.errors import (
     MlhooksError,
     UsageError,

@@ -11,8 +11,8 @@ import pytest
 from mlagents_envs.base_env import ActionTuple
 
 import mlhooks
-from builtin_plugins.single_behavior import SingleBehaviorEnv
 from mlhooks import hookimpl
+from mlhooks.envs.single_behavior import SingleBehaviorEnv
 from mlhooks.errors import MlhooksError, PluginError, UsageError
 from mlhooks.training.evaluation import Evaluation
 from tests.scripted import QUIET, Corridor, Env, config, train

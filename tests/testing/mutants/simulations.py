@@ -7,7 +7,7 @@ from typing import Any
 from tests.testing.mutants.mutant import mutant
 from tests.testing.mutants.patch import Patch
 
-SIMULATION = "builtin_plugins.sims.base:Simulation"
+SIMULATION = "mlhooks.sims.base:Simulation"
 END = "self._terminals = self._end({}, reward[rows], {}, rows)"
 FINAL = "[part[rows] for part in obs]"
 SEEDED = "np.random.default_rng([seed, worker_id])"
@@ -103,21 +103,21 @@ def sim_ages_not_restored(patch: Patch) -> None:
 @mutant("sim_env", caught_by="test_saved_state_is_the_whole_state")
 def sim_acceleration_not_saved(patch: Patch) -> None:
     state = "('tilt', 'view', {}'height', 'pull')"
-    patch.replace("builtin_plugins.sims.ball3d:Ball3D", state.format("'acceleration', "), state.format(""))
+    patch.replace("mlhooks.sims.ball3d:Ball3D", state.format("'acceleration', "), state.format(""))
 
 
 @mutant("sim_env", caught_by="test_steps_fit_the_spec")
 def sim_double_precision(patch: Patch) -> None:
     single = "self.view.T.astype(np.float32, order='C')"
-    patch.replace("builtin_plugins.sims.ball3d:Ball3D._observe", single, "self.view.T")
+    patch.replace("mlhooks.sims.ball3d:Ball3D._observe", single, "self.view.T")
 
 
 @mutant("sim_env", caught_by="test_masks_are_shaped_right")
 def sim_mask_inverted(patch: Patch) -> None:
-    patch.replace("builtin_plugins.sims.grid_world:GridWorld._mask", "FORBIDDEN[self.cell]", "~FORBIDDEN[self.cell]")
+    patch.replace("mlhooks.sims.grid_world:GridWorld._mask", "FORBIDDEN[self.cell]", "~FORBIDDEN[self.cell]")
 
 
 @mutant("sim_env", caught_by="test_agent_ids_are_unique")
 def sim_same_ids(patch: Patch) -> None:
     ids = "np.arange(agents, dtype=np.int32)"
-    patch.replace("builtin_plugins.single_behavior:SingleBehaviorEnv.__init__", ids, "np.zeros(agents, dtype=np.int32)")
+    patch.replace("mlhooks.envs.single_behavior:SingleBehaviorEnv.__init__", ids, "np.zeros(agents, dtype=np.int32)")

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from mlagents_envs.base_env import ActionSpec, ActionTuple, BehaviorSpec, ObservationType
 
-from builtin_plugins.sims.base import Rows, Simulation, one_hot, vector_spec
+from mlhooks.sims.base import Rows, Simulation, one_hot, vector_spec
 
 SIZE = 5
 CELLS = SIZE * SIZE

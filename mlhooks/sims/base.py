@@ -20,7 +20,7 @@ from mlagents_envs.base_env import (
 )
 from mlagents_envs.exception import UnityEnvironmentException
 
-from builtin_plugins.single_behavior import SingleBehaviorEnv
+from mlhooks.envs.single_behavior import SingleBehaviorEnv
 
 Rows = npt.NDArray[np.intp]
 """Indices of agents."""

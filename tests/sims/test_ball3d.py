@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from builtin_plugins.sims import Ball3D
-from tests.builtin_plugins.sim_play import act, first_returns
+from mlhooks.sims import Ball3D
+from tests.sims.sim_play import act, first_returns
 
 
 def rotations(obs):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from mlagents_envs.base_env import ActionSpec, ActionTuple, BehaviorSpec
 
-from builtin_plugins.sims.base import Rows, Simulation, vector_spec
+from mlhooks.sims.base import Rows, Simulation, vector_spec
 
 TIME = 0.1  # seconds of a decision: five of Unity's physics steps
 ROLLING = 5.0 / 7.0  # of gravity along the slope; 2/7 go into the spin of a solid sphere

@@ -1,14 +1,14 @@
 """Simulations that run in process: numpy over all agents, nothing to install, state that can be saved.
 
-They import numpy and `mlagents_envs.base_env` only, so a process that serves one starts in a fraction of a second.
+They need numpy and `mlagents_envs.base_env` only, so a process that serves one starts in a fraction of a second.
 """
 
 from __future__ import annotations
 
-from builtin_plugins.sims.ball3d import Ball3D
-from builtin_plugins.sims.base import Simulation
-from builtin_plugins.sims.basic import Basic
-from builtin_plugins.sims.grid_world import GridWorld
+from mlhooks.sims.ball3d import Ball3D
+from mlhooks.sims.base import Simulation
+from mlhooks.sims.basic import Basic
+from mlhooks.sims.grid_world import GridWorld
 
 __all__ = ["SIMULATIONS", "Ball3D", "Basic", "GridWorld", "Simulation"]
 

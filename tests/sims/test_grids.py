@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from mlagents_envs.base_env import ObservationType
 
-from builtin_plugins.sims import Basic, GridWorld
-from tests.builtin_plugins.sim_play import act, first_returns, random_actions
+from mlhooks.sims import Basic, GridWorld
+from tests.sims.sim_play import act, first_returns, random_actions
 
 
 def test_basic_optimum_is_seven_moves_to_the_right():
