@@ -26,7 +26,8 @@ logger = logging.getLogger("mlhooks")
 class OffPolicyLearning(LearningHalf):
     """Learns from a minibatch of the replay buffer for every `steps_per_update` agent steps.
 
-    The buffer keeps the environment's rewards; reward signals are evaluated when it is sampled.
+    The buffer keeps the environment's rewards; reward signals are evaluated when it is sampled. Those that learn do so
+    after the policy, from minibatches of their own, one for every `reward_signal_steps_per_update` agent steps.
 
     With `threaded` a round of updates runs beside the environments' next steps, and is waited for when the next round
     is due. As many updates are made as without; but the steps between are decided by weights that are on their way, so
@@ -43,7 +44,8 @@ class OffPolicyLearning(LearningHalf):
         self._thread: ThreadPoolExecutor | None = None
         self._round: Future[Reported] | None = None  # the updates that run now
         self._unreported: Reported = []
-        self._updated_at = 0.0  # the step up to which updates are done
+        self._signals = [signal for signal in self.reward_signals if signal.learns]
+        self._updated_at = self._signals_updated_at = 0.0  # the steps up to which updates are done
         self._normalized_at = 0  # the tick up to which observations are in the normalizer
 
     @property
@@ -61,7 +63,7 @@ class OffPolicyLearning(LearningHalf):
         """Return whether an update is due."""
         rows, h = min(store.complete, store.filled), self.hyperparameters
         if rows < h.batch_size or step < h.buffer_init_steps:
-            self._updated_at = step  # no updates to catch up on later
+            self._updated_at = self._signals_updated_at = step  # no updates to catch up on later
             return False
         return step - self._updated_at >= max(h.steps_per_update, h.update_interval)
 
@@ -69,26 +71,28 @@ class OffPolicyLearning(LearningHalf):
         """Do all updates that are due; with `threaded`, begin them, and report those of the round before."""
         finished = self._finish_round()
         self.step = step
-        count = int((step - self._updated_at) / self.hyperparameters.steps_per_update)
-        self._updated_at += count * self.hyperparameters.steps_per_update
+        h, of_signals = self.hyperparameters, 0
+        count = int((step - self._updated_at) / h.steps_per_update)
+        self._updated_at += count * h.steps_per_update
+        if self._signals:
+            of_signals = int((step - self._signals_updated_at) / h.reward_signal_steps_per_update)
+            self._signals_updated_at += of_signals * h.reward_signal_steps_per_update
         self._update_normalizer(store)
         self.optimizer.set_step(step)
-        batches = (self.sample(store, self.hyperparameters.batch_size) for _ in range(count))
+        batches = (self.sample(store, h.batch_size) for _ in range(count))
+        more = (self.sample(store, h.batch_size) for _ in range(of_signals))
         if self.settings.threaded:
             self._thread = self._thread or ThreadPoolExecutor(1, "learner")
-            self._round = self._thread.submit(self._learn, list(batches))
+            self._round = self._thread.submit(self._learn, list(batches), list(more))
         else:
-            finished = self._learn(batches)
+            finished = self._learn(batches, more)
         self.updates += count
         return finished
 
-    def _learn(self, batches: Iterable[Batch]) -> Reported:
-        """An update on each batch, of the policy and of the reward signals; gives what they report."""
-        reported = []
-        for batch in batches:
-            reported.append(self.optimizer.update(batch))
-            reported += [signal.update(batch) for signal in self.reward_signals]
-        return reported
+    def _learn(self, batches: Iterable[Batch], more: Iterable[Batch]) -> Reported:
+        """An update of the policy on each batch, then of the reward signals on more; gives what they report."""
+        reported = [self.optimizer.update(batch) for batch in batches]
+        return reported + [signal.update(batch) for batch in more for signal in self._signals]
 
     def _finish_round(self) -> Reported:
         """Wait for the updates that run; gives what they report, and what was not reported yet."""
@@ -164,12 +168,18 @@ class OffPolicyLearning(LearningHalf):
     def state_dict(self) -> dict[str, Any]:
         """Return all state that a resume needs beyond modules; a round of updates that runs ends first."""
         self._unreported = self._finish_round()
-        return {**super().state_dict(), "updated_at": self._updated_at, "normalized_at": self._normalized_at}
+        return {
+            **super().state_dict(),
+            "updated_at": self._updated_at,
+            "signals_updated_at": self._signals_updated_at,
+            "normalized_at": self._normalized_at,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self._updated_at = number(state["updated_at"], "updated_at")
+        self._signals_updated_at = number(state["signals_updated_at"], "signals_updated_at")
         self._normalized_at = whole(state["normalized_at"], "normalized_at")
 
 

@@ -213,3 +213,46 @@ def test_signals_learn_from_every_minibatch_after_the_policy(tmp_path: Path, tra
     assert len(order) == 2 * updates * len(steps) > 0
     assert order[1::2] == ["signal"] * updates * len(steps)
     assert {len(batch) for batch in Looking.learned} == {100 // (5 if trainer_type == "ppo" else 1)}
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+@pytest.mark.parametrize(("every", "times"), [(None, 12), (4.0, 6), (1.0, 24), (3.0, 8)])
+def test_off_policy_signals_learn_from_their_own_minibatches_as_often_as_told(
+    tmp_path: Path, every: float | None, times: int, threaded: bool
+) -> None:
+    policy: list[Batch] = []
+    order: list[str] = []
+
+    class Ordered(Learning):
+        def update(self, batch: Batch) -> dict[str, torch.Tensor]:
+            order.append("signal")
+            assert not any(batch is other for other in policy)
+            return super().update(batch)
+
+    class Watch:
+        @hookimpl
+        def behavior_added(self, trainer: Any) -> None:
+            update = trainer.optimizer.update
+            trainer.optimizer.update = lambda batch: (order.append("policy"), policy.append(batch), update(batch))[2]
+
+        @hookimpl
+        def get_reward_signals(self) -> Any:
+            return {"looking": (Ordered, RewardSignalSettings), "idle": (Looking, RewardSignalSettings)}
+
+    Looking.learned.clear()
+    own = {} if every is None else {"reward_signal_steps_per_update": every}
+    settings = config(
+        "Corridor",
+        "test:x",
+        max_steps=120,
+        trainer_type="dqn",
+        threaded=threaded,
+        hyperparameters={"steps_per_update": 2.0, "buffer_init_steps": 100, **own},
+        reward_signals={"extrinsic": {}, "looking": {}, "idle": {}},
+        network_settings={"hidden_units": 8, "num_layers": 1},
+    )
+    train(settings, tmp_path, Env(Counting), Watch())
+    # Four agents step at once: updates are due from step 96 on, the last one before the 100 initial ones, to step 120.
+    assert (order.count("policy"), order.count("signal")) == (12, times)
+    assert order[0] == "policy"
+    assert {len(batch) for batch in Looking.learned} == {20}
