@@ -367,13 +367,15 @@ def test_environment_of_a_plugin_may_describe_its_spaces(tmp_path: Path) -> None
     assert policy.predict(np.zeros(3)) == policy.predict(np.zeros(3), raw=True) + 7
 
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
 
 
-def test_examples_of_the_readme_are_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_in_python_are_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    snippets = [text for text in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "predict" in text]
-    assert len(snippets) == 2
+    pages = "".join((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/python.md"))
+    found = [text for text in re.findall(r"```python\n(.*?)```", pages, re.DOTALL) if "predict" in text]
+    snippets = list(dict.fromkeys(found))
+    assert (len(found), len(snippets)) == (3, 2)  # the pages share the first
     names: dict[str, Any] = {}
     short = ["behaviors.CartPole.max_steps=200"]
     real = mlhooks.train
