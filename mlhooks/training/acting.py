@@ -23,6 +23,7 @@ from mlhooks.stats import StatsAggregationMethod, StatsReporter
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.part_checks import check_actions
 from mlhooks.training.policy import Policy
+from mlhooks.training.signal_returns import EXTRINSIC, reward_key
 from mlhooks.training.silent_agents import SilentAgents
 from mlhooks.training.state_checks import whole
 from mlhooks.training.step_checks import check_values
@@ -72,6 +73,7 @@ class ActingHalf:
         self.behavior_name, self.behavior_spec, self.settings = policy.behavior_name, behavior_spec, settings
         self.policy, self.store, self.stats = policy, store, stats
         self.episodes, self.pool = Episodes(), SlotPool()
+        self._extrinsic = settings.reward_signals.get(EXTRINSIC)
         self.step = self.version = 0
         self._maps: dict[tuple[int, str], SlotMap] = {}
         self._waiting: list[tuple[int, str, int]] = []
@@ -109,6 +111,8 @@ class ActingHalf:
         if where is not None:
             self.episodes.decided(where, decisions.reward)
             store.open_rows(where, decisions, worker)
+            if store.grouped:
+                self.episodes.shared(where, decisions.group_reward)
             self._waiting.append((worker, behavior_id, agents))
         if ended is not None and self.pool.size:  # who did not begin a new episode at once is gone
             gone = store.open_row[ended] < 0
@@ -131,13 +135,16 @@ class ActingHalf:
     def _end_episodes(self, slots: np.ndarray, terminals: TerminalSteps) -> None:
         """Take in the ends of agents' episodes; their slots are -1 for those that never decided."""
         self.store.end_episodes(slots, terminals)
-        rewards, known = terminals.reward, slots >= 0
+        rewards, shared, known = terminals.reward, terminals.group_reward, slots >= 0
         if np.count_nonzero(known) < len(slots):
-            rewards, slots = rewards[known], slots[known]
+            rewards, shared, slots = rewards[known], shared[known], slots[known]
         returns, lengths = self.episodes.ended(slots, rewards)
         self.stats.add_stats(REWARD_KEY, returns, StatsAggregationMethod.HISTOGRAM)
         self.stats.add_stats(LENGTH_KEY, lengths)
-        self.stats.add_stats("Policy/Extrinsic Reward", returns)
+        if self._extrinsic is not None:
+            if self.store.grouped:
+                returns = returns + self.episodes.shared_ended(slots, shared)
+            self.stats.add_stats(reward_key(EXTRINSIC), self._extrinsic.strength * returns)
 
     def act(self, rng: np.random.Generator) -> Iterator[tuple[int, str, ActionTuple]]:
         """Decide for all agents that wait, in one batch; yields each worker's and behavior id's actions."""

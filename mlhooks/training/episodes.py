@@ -15,7 +15,7 @@ RECENT = 100
 
 
 class Episodes:
-    """Running return and length per slot.
+    """Running return, length and rewards shared with a group, per slot.
 
     Attributes:
         finished: number of finished episodes.
@@ -25,6 +25,7 @@ class Episodes:
 
     def __init__(self) -> None:
         self._return = np.zeros(0)
+        self._shared = np.zeros(0)
         self._length = np.zeros(0, np.int64)
         self.finished = 0
         self.recent: deque[float] = deque(maxlen=RECENT)
@@ -45,11 +46,22 @@ class Episodes:
         grow = slots - len(self._return)
         if grow > 0:
             self._return = np.concatenate([self._return, np.zeros(grow)])
+            self._shared = np.concatenate([self._shared, np.zeros(grow)])
             self._length = np.concatenate([self._length, np.zeros(grow, np.int64)])
 
     def decided(self, slots: np.ndarray, rewards: np.ndarray) -> None:
         """Count a decision of each agent, and add the reward for its last one."""
         decided(self._return, self._length, slots, rewards)
+
+    def shared(self, slots: np.ndarray, rewards: np.ndarray) -> None:
+        """Add the rewards of the agents' groups, which are no part of their returns."""
+        self._shared[slots] += rewards
+
+    def shared_ended(self, slots: np.ndarray, rewards: np.ndarray) -> np.ndarray:
+        """Return what groups gave to agents [agents] whose episodes end with these last rewards of their groups."""
+        totals: np.ndarray = self._shared[slots] + rewards
+        self._shared[slots] = 0.0
+        return totals
 
     def ended(self, slots: np.ndarray, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """End agents' episodes with a last reward; return their returns and lengths in decisions, each [agents]."""
@@ -65,12 +77,14 @@ class Episodes:
     def abandon(self, slots: np.ndarray | slice = slice(None)) -> None:
         """Forget the unfinished episodes, all or those of some agents."""
         self._return[slots] = 0.0
+        self._shared[slots] = 0.0
         self._length[slots] = 0
 
     def state_dict(self) -> dict[str, Any]:
         """State for a checkpoint."""
         return {
             "return": self._return,
+            "shared": self._shared,
             "length": self._length,
             "finished": self.finished,
             "recent": list(self.recent),
@@ -79,6 +93,7 @@ class Episodes:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._return = array_of(state["return"], "the returns of episodes", np.float64, (-1,))
+        self._shared = array_of(state["shared"], "the groups' rewards", np.float64, self._return.shape)
         self._length = array_of(state["length"], "the lengths of episodes", np.int64, self._return.shape)
         self.finished = whole(state["finished"], "the number of finished episodes")
         self.recent = deque((number(value, "a return") for value in state["recent"]), maxlen=RECENT)

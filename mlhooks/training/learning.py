@@ -18,6 +18,7 @@ from mlhooks.training.acting import Weights
 from mlhooks.training.optimizer import Optimizer
 from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal
+from mlhooks.training.signal_returns import SignalReturns
 from mlhooks.training.state_checks import whole
 from mlhooks.training.store import ExperienceStore
 from mlhooks.training.transfer import to_device
@@ -41,6 +42,7 @@ class LearningHalf:
     Attributes:
         settings, policy, optimizer, reward_signals, stats, rng, device: what it was made with.
         behavior_name: the name of the behavior.
+        signal_returns: what the reward signals gave in the episodes of agents.
         updates: how often it has learned; the version of its weights.
         step: the agent steps of the experience that it was given last.
     """
@@ -59,6 +61,7 @@ class LearningHalf:
         self.settings, self.behavior_name = settings, policy.behavior_name
         self.policy, self.optimizer, self.reward_signals = policy, optimizer, reward_signals
         self.stats, self.rng, self.device = stats, rng, device
+        self.signal_returns = SignalReturns([signal.name for signal in reward_signals], stats)
         self.updates = self.step = 0
 
     def ready(self, store: ExperienceStore, step: int) -> bool:  # noqa: ARG002
@@ -105,6 +108,7 @@ class LearningHalf:
         return {
             "updates": self.updates,
             "signals": {signal.name: signal.state_dict() for signal in self.reward_signals},
+            "signal_returns": self.signal_returns.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
 
@@ -113,4 +117,5 @@ class LearningHalf:
         self.updates = whole(state["updates"], "updates")
         for signal in self.reward_signals:
             signal.load_state_dict(state["signals"][signal.name])
+        self.signal_returns.load_state_dict(state["signal_returns"])
         self.optimizer.load_state_dict(state["optimizer"])

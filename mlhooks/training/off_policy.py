@@ -22,6 +22,9 @@ from mlhooks.training.trainer import Trainer
 
 logger = logging.getLogger("mlhooks")
 
+MOST_SUMMED = 1024
+"""The most rows whose observations are copied at once for statistics of reward signals."""
+
 
 class OffPolicyLearning(LearningHalf):
     """Learns from a minibatch of the replay buffer for every `steps_per_update` agent steps.
@@ -78,6 +81,8 @@ class OffPolicyLearning(LearningHalf):
             of_signals = int((step - self._signals_updated_at) / h.reward_signal_steps_per_update)
             self._signals_updated_at += of_signals * h.reward_signal_steps_per_update
         self._update_normalizer(store)
+        if self.signal_returns.columns:
+            self._sum_signals(store)
         self.optimizer.set_step(step)
         batches = (self.sample(store, h.batch_size) for _ in range(count))
         more = (self.sample(store, h.batch_size) for _ in range(of_signals))
@@ -116,6 +121,16 @@ class OffPolicyLearning(LearningHalf):
         new = np.flatnonzero(store.tick[: store.filled] >= self._normalized_at)
         self._normalized_at = store.clock + 1
         self.policy.inputs.update([obs[new] for obs in store.obs])
+
+    def _sum_signals(self, store: ReplayBuffer) -> None:
+        """Evaluate the reward signals for the rows that were completed since the last time, for statistics alone."""
+        rows = self.signal_returns.new_rows(store)
+        signals = [self.reward_signals[index] for index in self.signal_returns.columns]
+        for start in range(0, len(rows), MOST_SUMMED):
+            part = rows[start : start + MOST_SUMMED]
+            batch = Batch(**self._columns(store, part, {}))
+            rewards = [signal.rewards(batch).cpu().numpy() for signal in signals]
+            self.signal_returns.add(store, part, np.stack(rewards, 1))
 
     def sample(self, store: ReplayBuffer, size: int) -> Batch:
         """Return a minibatch of n-step transitions with the discounted sums of each signal's rewards."""

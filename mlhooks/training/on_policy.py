@@ -92,6 +92,8 @@ class OnPolicyLearning(LearningHalf):
         seen = self._seen_by_signals(store, rows, columns["features"])
         rewards = np.zeros_like(values)
         rewards[rows] = self.signal_rewards(Batch(**columns, **seen))
+        if others := self.signal_returns.columns:
+            self.signal_returns.add(store, np.arange(store.size)[rows], rewards[rows][:, others])
         if self.return_normalizer is not None:
             rewards = self._normalized(store, rewards)
         advantages = self.advantages(store, rewards, values, following)

@@ -352,7 +352,13 @@ def test_columns_that_the_native_extension_would_misread_are_refused() -> None:
 
 def test_returns_of_episodes_may_lie_in_memory_as_they_like() -> None:
     episodes = Episodes()
-    state = {"return": np.zeros(6)[::2], "length": np.zeros(3, np.int64), "finished": 0, "recent": []}
+    state = {
+        "return": np.zeros(6)[::2],
+        "length": np.zeros(3, np.int64),
+        "shared": np.zeros(3),
+        "finished": 0,
+        "recent": [],
+    }
     episodes.load_state_dict(state)
     episodes.decided(slots(0, 2), np.array([1.0, 2.0], np.float32))
     assert state["return"].tolist() == [1.0, 0.0, 2.0]

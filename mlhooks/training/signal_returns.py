@@ -1,0 +1,105 @@
+"""What reward signals gave in the episodes of agents, of which statistics tell when an episode ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mlhooks.stats import StatsReporter
+from mlhooks.training.state_checks import LARGEST_WHOLE, array_of, indices, whole
+from mlhooks.training.store import ExperienceStore
+
+EXTRINSIC = "extrinsic"
+"""The reward signal that gives the environment's rewards, of which the acting half knows at once."""
+
+
+def reward_key(signal: str) -> str:
+    """Return the statistics key of what a reward signal gave in an episode, as ML-Agents has it."""
+    return f"Policy/{signal.capitalize()} Reward"
+
+
+class SignalReturns:
+    """Sums of the rewards of all reward signals but `extrinsic` in each agent's episode.
+
+    An episode goes on over several calls: its sum is kept for its slot, with the number of the trajectory of the row
+    that is to come. Where another trajectory's comes, as after an environment has failed, the sum is forgotten.
+
+    Args:
+        signals: the names of the reward signals.
+        stats: gets the sums of the episodes that end.
+
+    Attributes:
+        columns: the places of the other signals among all.
+    """
+
+    def __init__(self, signals: Sequence[str], stats: StatsReporter) -> None:
+        self.columns = [index for index, name in enumerate(signals) if name != EXTRINSIC]
+        self._keys = [reward_key(signals[index]) for index in self.columns]
+        self._stats = stats
+        self._next = np.zeros(0, np.int64)  # [slots] the trajectory that an unfinished episode goes on with, or -1
+        self._tick = np.zeros(0, np.int64)  # [slots] that of the last row that is in the sums
+        self._sums = np.zeros((0, len(self.columns)))
+        self._from = 0  # the tick from which on rows may not be in the sums
+
+    def new_rows(self, store: ExperienceStore) -> np.ndarray:
+        """Return the complete rows that are not in the sums yet, in the order of time."""
+        self._reserve(store)
+        in_use = store.in_use
+        rows = np.flatnonzero(store.tick[:in_use] >= self._from)
+        complete = (store.successor[rows] >= 0) | (store.final[rows] >= 0)
+        rows = rows[complete & (store.tick[rows] > self._tick[store.slot[rows]])]
+        waiting = store.tick[store.open_row[store.open_row >= 0]]
+        self._from = int(waiting.min()) if len(waiting) else store.clock
+        return rows[np.argsort(store.tick[rows], kind="stable")]
+
+    def add(self, store: ExperienceStore, rows: np.ndarray, rewards: np.ndarray) -> None:
+        """Add the rewards of complete rows, and report the sums of the episodes that end with one of them.
+
+        Args:
+            store: the rows.
+            rows: [rows] which; those of one agent follow one another without a gap, in any order.
+            rewards: [rows, other signals].
+        """
+        if not len(rows):
+            return
+        self._reserve(store)
+        order = np.lexsort((store.tick[rows], store.slot[rows]))
+        rows = rows[order]
+        slot, ended = store.slot[rows], store.final[rows] >= 0
+        begins = np.ones(len(rows), np.bool_)
+        begins[1:] = (slot[1:] != slot[:-1]) | ended[:-1]
+        first = np.flatnonzero(begins)
+        last = np.append(first[1:], len(rows)) - 1
+        sums = np.add.reduceat(rewards[order].astype(np.float64), first)
+        slots = slot[first]
+        # Of several episodes of a slot only the first can go on: the trajectories of the others are younger.
+        going_on = self._next[slots] == store.trajectory[rows[first]]
+        sums[going_on] += self._sums[slots[going_on]]
+        over = ended[last]
+        for key, column in zip(self._keys, sums[over].T, strict=True):
+            self._stats.add_stats(key, column)
+        self._tick[slot] = store.tick[rows]  # numpy keeps the last of several values
+        self._next[slots] = -1
+        left = ~over
+        self._next[slots[left]] = store.trajectory[store.successor[rows[last[left]]]]
+        self._sums[slots[left]] = sums[left]
+
+    def _reserve(self, store: ExperienceStore) -> None:
+        more = len(store.open_row) - len(self._next)
+        if more > 0:
+            self._next = np.append(self._next, np.full(more, -1))
+            self._tick = np.append(self._tick, np.full(more, -1))
+            self._sums = np.concatenate([self._sums, np.zeros((more, len(self.columns)))])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums of the episodes that go on."""
+        return {"next": self._next, "tick": self._tick, "sums": self._sums, "from": self._from}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._next = indices(state["next"], "next", -1, LARGEST_WHOLE)
+        self._tick = indices(state["tick"], "tick", len(self._next), LARGEST_WHOLE)
+        self._sums = array_of(state["sums"], "sums", np.float64, (len(self._next), len(self.columns)))
+        self._from = whole(state["from"], "from")
