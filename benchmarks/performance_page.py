@@ -1,4 +1,4 @@
-"""Writes the tables of `benchmarks/results` into `docs/performance.md`: `python benchmarks/performance_page.py`.
+"""Writes the tables of `benchmarks/results` into `benchmarks/RESULTS.md`: `python benchmarks/performance_page.py`.
 
 What stands there between `<!-- NAME -->` and `<!-- end of NAME -->` becomes the content of `results/NAME.md` without
 its title; places whose results are missing stay as they are, and are named.
@@ -10,7 +10,7 @@ import re
 
 from peers import HERE, ROOT
 
-PAGE = ROOT / "docs" / "performance.md"
+PAGE = HERE / "RESULTS.md"
 PLACE = re.compile(r"<!-- (?P<name>\w+) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL)
 
 
