@@ -151,6 +151,15 @@ def faults(session: nox.Session) -> None:
         session.error(f"{failed} of {rounds} rounds failed")
 
 
+@nox.session
+def mlagents(session: nox.Session) -> None:
+    """Run the tests of ML-Agents' own package, which is installed as the documentation says; `--force-python 3.13`."""
+    install(session, "-e", ".[dev,mlagents]")
+    if session.venv_backend != "none":
+        session.install("--no-deps", "--ignore-requires-python", "mlagents==1.1.0")
+    session.run("pytest", "tests/mlagents_wheel", "tests/test_mlagents_plugins.py", *session.posargs)
+
+
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Measure the speed of the workloads named after `--`, or of all, beside other libraries."""

@@ -87,7 +87,8 @@ class Shared:
             from mlhooks.mlagents_wheel.statistics import Bridge
 
             self._bridge = Bridge(self._plugins, self.artifact_path("any").parent)
-            self._bridge.open()
+            if self.options is not None:  # A policy that is only loaded reports nothing.
+                self._bridge.open()
         return self._bridge
 
     def use(self, device: torch.device) -> None:

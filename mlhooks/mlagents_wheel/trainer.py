@@ -89,10 +89,16 @@ class WheelTrainer(Trainer):
                 "trainers only."
             )
         self._seed, self._known = seed, dict[tuple[int, str], SlotMap]()
+        self._is_loaded = False  # whether the weights are those of a file
         self._unlearned = Episodes()  # of agents from which nobody learns, under self-play
         with self._package("made"):
             self._losses = self.shared.bridge().watch(self.stats)
-            self._make(ghost=False)
+            with self._random_numbers_apart() if settings.self_play is not None else contextlib.nullcontext():
+                self._make(ghost=False)
+
+    def _random_numbers_apart(self) -> contextlib.AbstractContextManager[None]:
+        """Leave torch's random numbers to the networks that come with the ghost trainer, and take these ones' place."""
+        return torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
 
     @classmethod
     def refused_settings(cls, settings: TrainerSettings) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -147,9 +153,10 @@ class WheelTrainer(Trainer):
             self._make(ghost=True)
             learner = self.learner
             side = learner.join(behavior_id)
-            for key, module in learner.modules().items():
-                module.load_state_dict(weights[key])
-            _spread_weights(learner)
+            if self._is_loaded:
+                for key, module in learner.modules().items():
+                    module.load_state_dict(weights[key])
+                _spread_weights(learner)
             return side
         if learner.ghost is None and list(learner.sides) == [self.behavior_name]:
             learner.sides[behavior_id] = learner.sides.pop(self.behavior_name)
@@ -253,6 +260,7 @@ class WheelTrainer(Trainer):
             CheckpointError: a module or a key is missing, unknown, or of another shape.
         """
         super().load_modules({name: _as_in(self.modules().get(name), saved) for name, saved in states.items()})
+        self._is_loaded = True
         if self.learner.ghost is not None:
             _spread_weights(self.learner)
 
