@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlhooks.nn.networks import Network
 
 KERNELS = native("mlp")
+STRUCTURE: Any = native("structure")
 MAX_HIDDEN_UNITS = 512
 """The width of layers up to which the kernels are faster than BLAS."""
 NO_SINKS = (None, None)
@@ -50,9 +51,9 @@ class FastMLP:
         self._gradients: LayerGradients = [
             (ParameterGradient(layer.weight), ParameterGradient(layer.bias)) for layer in layers
         ]
-        self._addresses = [parameter.data_ptr() for parameter in self.parameters]
+        self._address = self.parameters[0].data_ptr()
         self.layers, self.modules = encoder.layers, (encoder, *layers)
-        self._structure = Structure([self.layers, *self.modules], self.modules, [encoder])
+        self._structure = Structure([self.layers, *self.modules], self.modules, [encoder], self.parameters)
 
     @property
     def is_current(self) -> bool:
@@ -60,17 +61,13 @@ class FastMLP:
 
         Their values may have changed.
         """
-        return self._structure.is_same and self.is_in_place
-
-    @property
-    def is_in_place(self) -> bool:
-        """Whether the parameters have the memory that they had."""
-        return [parameter.data_ptr() for parameter in self.parameters] == self._addresses
+        return self._structure.is_same
 
     @property
     def has_gradient_hooks(self) -> bool:
         """Whether something waits for the gradient of a parameter."""
-        return any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self.parameters)
+        hooked: bool = STRUCTURE.has_gradient_hooks(self.parameters)
+        return hooked
 
     @property
     def is_frozen(self) -> bool:
@@ -80,7 +77,7 @@ class FastMLP:
     @property
     def has_moved(self) -> bool:
         """Whether the first parameter, and so probably all of them, has other memory than before."""
-        return self.parameters[0].data_ptr() != self._addresses[0]
+        return self.parameters[0].data_ptr() != self._address
 
     @classmethod
     def refreshed(cls, mlp: FastMLP | None, encoder: nn.Module, heads: Sequence[nn.Linear]) -> FastMLP | None:
@@ -272,14 +269,14 @@ class NetworkMLP:
 
     def find(self, network: Network) -> FastMLP | None:
         """Return what computes the network's heads; None where torch must."""
-        if self._structure is not None and self._structure.is_same and self.mlp is not None and self.mlp.is_in_place:
+        if self._structure is not None and self._structure.is_same:
             return self.mlp
         self._structure = None
         encoder_and_heads = self._parts(network)
         mlp = None if encoder_and_heads is None else FastMLP.refreshed(self.mlp, *encoder_and_heads)
         if mlp is not None:  # else the former one may be current again, when other weights were there for a while only
             parts, deciding = [*network.modules(), mlp.layers, *mlp.modules], [network, mlp.modules[0]]
-            self.mlp, self._structure = mlp, Structure(parts, self._called(network, mlp), deciding)
+            self.mlp, self._structure = mlp, Structure(parts, self._called(network, mlp), deciding, mlp.parameters)
         return mlp
 
     def _parts(self, network: Network) -> tuple[nn.Module, Sequence[nn.Linear]] | None:

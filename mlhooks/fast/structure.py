@@ -10,7 +10,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from mlhooks.fast.switch import native
 
-KERNELS = native("structure")
+KERNELS: Any = native("structure")
 COMPUTING = ("__call__", "forward", "outputs", "linear_heads", "_in_torch", "combine")
 """Methods by which networks compute."""
 OF_ALL_MODULES = frozenset(vars(nn.Module()))
@@ -25,25 +25,34 @@ class Structure:
         modules: all modules whose parts are compared.
         called: those that are called: on none of them a hook may wait, and none may get a `forward` of its own.
         deciding: those whose attributes decide what is computed.
+        parameters: parameters that must stay where they are in memory.
     """
 
     def __init__(
-        self, modules: Iterable[nn.Module], called: Iterable[nn.Module], deciding: Iterable[nn.Module]
+        self,
+        modules: Iterable[nn.Module],
+        called: Iterable[nn.Module],
+        deciding: Iterable[nn.Module],
+        parameters: Iterable[Tensor],
     ) -> None:
         modules, called = list(dict.fromkeys(modules)), list(called)
-        self._modules = [(module, type(module), module._modules, [*module._modules.values()]) for module in modules]
-        self._hooks = [hooks for module in called for hooks in hooks_of(module)]
-        self._places: list[tuple[dict[str, Any], str, Any]] = [
-            *((module._parameters, name, p) for module in modules for name, p in module._parameters.items()),
-            *((vars(module), "forward", None) for module in called),
-            *((vars(m), name, vars(m).get(name)) for m in deciding for name in {*vars(m), *COMPUTING} - OF_ALL_MODULES),
-        ]
+        self._parts = (
+            [(module, type(module)) for module in modules],
+            # A module with nothing inside computes something else only by other parameters, `forward` or class.
+            [(module._modules, [*module._modules.values()]) for module in modules if module._modules],
+            [hooks for module in called for hooks in hooks_of(module)],
+            [
+                *((module._parameters, name, p) for module in modules for name, p in module._parameters.items()),
+                *((vars(module), "forward", None) for module in called),
+                *((vars(m), n, vars(m).get(n)) for m in deciding for n in {*vars(m), *COMPUTING} - OF_ALL_MODULES),
+            ],
+            [(parameter, parameter.data_ptr()) for parameter in parameters],
+        )
 
     @property
     def is_same(self) -> bool:
         """Whether all parts are what they were, and no hook waits; the values of parameters may have changed."""
-        assert KERNELS is not None
-        return not _has_any_global_hook() and KERNELS.is_same(self._modules, self._hooks, self._places)
+        return not _has_any_global_hook() and KERNELS.is_same(*self._parts)
 
 
 def has_hooks(module: nn.Module) -> bool:
