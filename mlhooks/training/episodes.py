@@ -93,8 +93,8 @@ class Episodes:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._return = array_of(state["return"], "the returns of episodes", np.float64, (-1,))
-        self._shared = array_of(state["shared"], "the groups' rewards", np.float64, self._return.shape)
         self._length = array_of(state["length"], "the lengths of episodes", np.int64, self._return.shape)
+        self._shared = array_of(state["shared"], "the groups' rewards", np.float64, self._return.shape)
         self.finished = whole(state["finished"], "the number of finished episodes")
         self.recent = deque((number(value, "a return") for value in state["recent"]), maxlen=RECENT)
 
