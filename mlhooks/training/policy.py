@@ -97,9 +97,12 @@ class Policy(ArrayArithmetic, ABC):
     def weights_changed(self) -> None:
         """Drop what was derived from the weights; whoever changes them from outside calls this."""
         for module in self.modules().values():
-            for network in (module,) if isinstance(module, Network) else module.modules():
-                if isinstance(network, Network):
-                    network.weights_changed()
+            if isinstance(module, Network):
+                module.weights_changed()
+            elif module is not self.inputs:
+                for inside in module.modules():
+                    if isinstance(inside, Network):
+                        inside.weights_changed()
 
 
 class ActorPolicy(Policy):

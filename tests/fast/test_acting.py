@@ -13,11 +13,15 @@ import torch
 from mlagents_envs.base_env import ActionSpec
 from torch import Tensor, nn
 
+from builtin_plugins.ppo import PPOSettings
 from mlhooks.fast.switch import plain
 from mlhooks.nn.heads import ActionHeads
 from mlhooks.nn.networks import Actor, Network
+from mlhooks.settings import TrainerSettings
+from mlhooks.training.policy import ActorPolicy
 from tests.fast.recording import needs_native
 from tests.fast.test_networks import LAYOUT, make_actor, make_settings
+from tests.steps import make_spec
 
 pytestmark = needs_native
 X = np.random.default_rng(3).normal(0, 2, (9, 6)).astype(np.float32)
@@ -213,3 +217,25 @@ def test_copy_of_a_network_that_has_acted_acts_by_its_own_weights(copied: Callab
 def test_network_is_called_where_everything_is_plain() -> None:
     with plain():
         assert Own().compute(X) is None
+
+
+class SeveralNetworks(ActorPolicy):
+    """A policy with more networks than its actor, one of them inside another module."""
+
+    def __init__(self) -> None:
+        settings = TrainerSettings(trainer_type="ppo", hyperparameters=PPOSettings())
+        super().__init__("B", make_spec(observation=6, continuous=2), settings, torch.device("cpu"))
+        self.first, self.inner = Own(), Own()
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {**super().modules(), "first": self.first, "others": nn.Sequential(self.inner)}
+
+
+def test_all_networks_of_a_policy_are_looked_at_when_weights_changed() -> None:
+    policy = SeveralNetworks()
+    networks: list[Any] = [policy.actor, policy.first, policy.inner]
+    assert all(network.compute(X) is not None for network in networks)
+    for network in networks:
+        hook(network)
+    policy.weights_changed()
+    assert all(network.compute(X) is None for network in networks)
