@@ -66,7 +66,7 @@ class OffPolicyLearning(LearningHalf):
         """Return whether an update is due."""
         rows, h = min(store.complete, store.filled), self.hyperparameters
         if rows < h.batch_size or step < h.buffer_init_steps:
-            self._updated_at = self._signals_updated_at = step  # no updates to catch up on later
+            self._updated_at = self._signals_updated_at = float(step)  # no updates to catch up on later
             return False
         return step - self._updated_at >= max(h.steps_per_update, h.update_interval)
 
