@@ -21,7 +21,7 @@ def conformance_environments(folder: Path) -> Sequence[str]:
     """Return the players with which `mlhooks plugins check` tries this plugin: stand-ins, where scripts can play."""
     if sys.platform == "win32":
         return ()
-    from mlhooks.sim_player.executable import write_executable
+    from mlhooks.sim_player.command import write_executable
 
     return [str(write_executable(folder / name, [name])) for name in ("3DBall", "GridWorld")]
 

@@ -1,21 +1,23 @@
-"""The player stand-in as a process: its log, its exit code, and what it does with its arguments."""
+"""The player stand-in as a process: its log, its exit code, and a file that a trainer starts as if it were a build."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlhooks import __version__
-from mlhooks.errors import MlhooksError
+from mlhooks.errors import MlhooksError, UsageError
 from mlhooks.sim_player.options import log_path, parse, port_of
 from mlhooks.streams import StreamsHandler
 
 logger = logging.getLogger("mlhooks.sim_player")
 
 INTERRUPTED = 130
+WRITE_EXECUTABLE = "--write-executable"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,8 +45,6 @@ def main(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> None:
     options, unknown = parse(arguments)
     if options.write_executable is not None:
-        from mlhooks.sim_player.executable import write_executable
-
         path = write_executable(options.write_executable, arguments)
         logger.info("Wrote %s; a trainer starts it as a player: --env %s", path, options.write_executable)
         return
@@ -83,3 +83,40 @@ def _log_to(path: str | None) -> Iterator[None]:
         logger.setLevel(level)
         logger.propagate = propagate
         handler.close()
+
+
+def write_executable(path: Path, arguments: Sequence[str]) -> Path:
+    """Write a script that starts the player stand-in with these arguments, and those that it gets; return its path.
+
+    Args:
+        path: The script. One that ends in .app is a folder, with the script where macOS keeps an application's program.
+        arguments: Of the stand-in; the option that asks for the script may be among them and is left out.
+
+    Raises:
+        UsageError: On Windows, which starts no scripts as programs, or if the file cannot be written.
+    """
+    if sys.platform == "win32":
+        raise UsageError(
+            f"{WRITE_EXECUTABLE} writes a shell script, which Windows does not start as a program. Start the player by "
+            "hand: python -m mlhooks.sim_player NAME --mlagents-port 5004, and the trainer without --env."
+        )
+    script = path / "Contents" / "MacOS" / path.stem if path.suffix == ".app" else path
+    # A shell's `exec`, not an interpreter after #!, where neither long paths nor spaces would do.
+    command = shlex.join([sys.executable, "-P", "-m", "mlhooks.sim_player", *_without_option(arguments)])
+    try:
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        script.chmod(0o755)
+    except OSError as error:
+        raise UsageError(f"{script} cannot be written: {error.strerror}.") from error
+    return script
+
+
+def _without_option(arguments: Sequence[str]) -> list[str]:
+    left, rest = [], iter(arguments)
+    for argument in rest:
+        if argument == WRITE_EXECUTABLE:
+            next(rest, None)
+        elif not argument.startswith(f"{WRITE_EXECUTABLE}="):
+            left.append(argument)
+    return left

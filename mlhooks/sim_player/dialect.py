@@ -1,10 +1,15 @@
-"""What a player of some version says, and how."""
+"""How a player of some version speaks, and what it says about its behaviors and their sensors."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
 from typing import Any
+
+from mlagents_envs.communicator_objects.brain_parameters_pb2 import BrainParametersProto
+
+from mlhooks.sim_player.world import Behavior, Sensor
+from mlhooks.unity.wire import write_bytes, write_varint
 
 CAPABILITIES = {
     "baseRLCapabilities": (1, 0),
@@ -16,6 +21,8 @@ CAPABILITIES = {
     "multiAgentGroups": (1, 5),
 }
 """Capability -> protocol version that brought it."""
+
+CONTINUOUS_SPACE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +64,36 @@ def dialect(communication: str, package: str | None = None) -> Dialect:
         described=version >= (1, 5),
         channels_first=major is None or int(major[0]) >= 3,
     )
+
+
+def brain_parameters(behavior: Behavior, dialect: Dialect) -> BrainParametersProto:
+    """Describe a behavior, as a player does together with the first infos of its agents."""
+    proto = BrainParametersProto(brain_name=behavior.name, is_training=True)
+    if dialect.action_spec:
+        proto.action_spec.num_continuous_actions = behavior.continuous
+        proto.action_spec.num_discrete_actions = len(behavior.branches)
+        proto.action_spec.discrete_branch_sizes.extend(behavior.branches)
+    elif behavior.continuous:
+        proto.vector_action_size_deprecated.append(behavior.continuous)
+        proto.vector_action_space_type_deprecated = CONTINUOUS_SPACE
+    else:
+        proto.vector_action_size_deprecated.extend(behavior.branches)
+    return proto
+
+
+def wire_shape(sensor: Sensor, dialect: Dialect) -> tuple[int, ...]:
+    """Return the shape that the player gives for an observation."""
+    if len(sensor.shape) < 3 or dialect.channels_first:
+        return sensor.shape
+    return (*sensor.shape[1:], sensor.shape[0])
+
+
+def description(sensor: Sensor, dialect: Dialect) -> bytes:
+    """Encode what an ObservationProto says after its data."""
+    if not dialect.described:
+        return b""
+    properties = sensor.properties
+    if len(properties) == 3 and not dialect.channels_first:
+        properties = (*properties[1:], properties[0])
+    dimensions = write_bytes(6, b"".join(map(write_varint, properties)))
+    return dimensions + (b"\x38\x01" if sensor.goal else b"") + write_bytes(8, sensor.name.encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -14,17 +14,19 @@ import grpc  # type: ignore[import-untyped]
 from mlagents_envs.communicator_objects.unity_message_pb2 import UnityMessageProto
 
 from mlhooks.errors import UsageError
-from mlhooks.sim_player.behavior import World
-from mlhooks.sim_player.channels import Channels
 from mlhooks.sim_player.dialect import Dialect, dialect
+from mlhooks.sim_player.exchange import Exchange, Live, Prepared
 from mlhooks.sim_player.faults import Faults, Quit
-from mlhooks.sim_player.stage import Live, Prepared, Stage
-from mlhooks.sim_player.wire import OK_HEADER, STOP
-from mlhooks.sim_player.worlds import world_maker
+from mlhooks.sim_player.options import scripted_behaviors, with_team
+from mlhooks.sim_player.scripted import Scripted
+from mlhooks.sim_player.side_channels import Channels
+from mlhooks.sim_player.simulated import Simulated
+from mlhooks.sim_player.world import World
+from mlhooks.unity.grpc_frames import EXCHANGE
+from mlhooks.unity.messages import EMPTY, OK, STOP
 
 logger = logging.getLogger("mlhooks.sim_player")
 
-METHOD = "/communicator_objects.UnityToExternalProto/Exchange"
 CHANNEL = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -32,6 +34,9 @@ CHANNEL = (
 )
 LEAVE_SECONDS = 5.0
 UNITY_NAME = "AcademySingleton"
+
+MakeWorld = Callable[[int, int], World]
+"""Makes a world from a seed and a number of areas, which the trainer gives."""
 
 
 class _Over(Exception):
@@ -46,7 +51,7 @@ def play(options: argparse.Namespace, port: int) -> None:
         PlayerError: The trainer answered what a player cannot make sense of.
     """
     speech = dialect(options.communication_version, options.package_version)
-    make_world = world_maker(options, speech)
+    make_world = _world_maker(options, speech)
     channels = Channels(_uuid(text) for text in options.echo_channel)
     faults = Faults(options, port)
     try:
@@ -55,7 +60,7 @@ def play(options: argparse.Namespace, port: int) -> None:
             trainer = _shake_hands(connection, speech, channels, faults)
             speech = speech.with_trainer(trainer.capabilities)
             world = make_world(trainer.seed, options.areas or max(1, trainer.num_areas))
-            _play(connection, _stage(options, world, channels, speech), faults)
+            _play(connection, _exchange(options, world, channels, speech), faults)
     except _Over as end:
         logger.info("%s", end)
     except Quit:
@@ -72,7 +77,7 @@ class _Connection:
             reply = UnityMessageProto.FromString(self._call(data))
         except grpc.RpcError as error:
             raise _Over(f"No trainer answers: {error.details()}") from error
-        if reply.header.status != 200:
+        if reply.header.status != OK:
             raise _Over("The trainer says that it is done.")
         return reply
 
@@ -87,7 +92,7 @@ class _Connection:
 @contextmanager
 def _connection(target: str) -> Iterator[_Connection]:
     with grpc.insecure_channel(target, options=CHANNEL) as channel:
-        connection = _Connection(channel.unary_unary(METHOD))
+        connection = _Connection(channel.unary_unary(EXCHANGE.decode()))
         try:
             yield connection
         except (Quit, KeyboardInterrupt):
@@ -98,14 +103,14 @@ def _connection(target: str) -> Iterator[_Connection]:
 def _shake_hands(connection: _Connection, speech: Dialect, channels: Channels, faults: Faults) -> Any:
     """Return the trainer's UnityRLInitializationInputProto."""
     hello = UnityMessageProto()
-    hello.header.status = 200
+    hello.header.status = OK
     about = hello.unity_output.rl_initialization_output
     about.name, about.package_version = UNITY_NAME, speech.package
     about.communication_version = faults.version or speech.communication
     for name in speech.capabilities:
         setattr(about.capabilities, name, True)
     trainer = connection.exchange(hello.SerializeToString()).unity_input.rl_initialization_input
-    first = connection.exchange(OK_HEADER).unity_input.rl_input
+    first = connection.exchange(EMPTY).unity_input.rl_input
     ours, theirs = about.communication_version.split(".")[0], trainer.communication_version.split(".")[0]
     if ours != theirs:
         raise _Over(
@@ -118,17 +123,59 @@ def _shake_hands(connection: _Connection, speech: Dialect, channels: Channels, f
     return trainer
 
 
-def _play(connection: _Connection, stage: Stage, faults: Faults) -> None:
+def _play(connection: _Connection, exchange: Exchange, faults: Faults) -> None:
     for step in itertools.count(1):
-        message = faults.before(step, stage.message())
+        message = faults.before(step, exchange.message())
         reply = connection.exchange(message)
-        if not stage.answer(reply.unity_input.rl_input):
+        if not exchange.answer(reply.unity_input.rl_input):
             raise _Over("The trainer says to quit.")
 
 
-def _stage(options: argparse.Namespace, world: World, channels: Channels, speech: Dialect) -> Stage:
+def _exchange(options: argparse.Namespace, world: World, channels: Channels, speech: Dialect) -> Exchange:
     live = Live(world, channels, speech, stats=options.stats)
     return live if options.prepared is None else Prepared(live, options.prepared)
+
+
+def _world_maker(options: argparse.Namespace, dialect: Dialect) -> MakeWorld:
+    """Return what makes the world, once its options are found to be right.
+
+    Raises:
+        UsageError: A behavior is not one of the world, or has what players of this protocol version do not have.
+    """
+    return _scripted(options, dialect) if options.world == "scripted" else _simulated(options)
+
+
+def _simulated(options: argparse.Namespace) -> MakeWorld:
+    names = options.behaviors or [options.world]
+    if len(names) > 1:
+        raise UsageError(f"{options.world} has one behavior, so --behavior can be given once only.")
+    return lambda seed, areas: Simulated(
+        options.world,
+        behavior_name=with_team(names[0]),
+        agents=options.agents,
+        areas=areas,
+        seed=seed,
+        change_ids=options.agent_ids == "change",
+    )
+
+
+def _scripted(options: argparse.Namespace, dialect: Dialect) -> MakeWorld:
+    found = scripted_behaviors(options.behaviors)
+    for part in found:
+        if not dialect.action_spec and all(part.actions):
+            raise UsageError(
+                f"Players of protocol {dialect.communication} have no hybrid actions, which {part.name} has; give the "
+                "behaviors with --behavior."
+            )
+    return lambda seed, areas: Scripted(
+        found,
+        agents=options.agents,
+        areas=areas,
+        seed=seed,
+        episode_length=options.episode_length,
+        image_size=options.image_size,
+        change_ids=options.agent_ids == "change",
+    )
 
 
 def _uuid(text: str) -> UUID:

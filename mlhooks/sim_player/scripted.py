@@ -18,11 +18,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mlhooks.sim_player.behavior import Actions, Behavior, Bools, Infos, Ints
-from mlhooks.sim_player.channels import AVERAGE, HISTOGRAM, MOST_RECENT, SUM
-from mlhooks.sim_player.samplers import Sampler
-from mlhooks.sim_player.script import Part
-from mlhooks.sim_player.script_sensors import Moment, sensors
+from mlhooks.sim_player.options import Part
+from mlhooks.sim_player.scripted_sensors import Moment, sensors
+from mlhooks.sim_player.side_channels import AVERAGE, HISTOGRAM, MOST_RECENT, SUM, Sampler
+from mlhooks.sim_player.world import Actions, Behavior, Bools, Infos, Ints
 
 AGENTS = 4
 STEP_REWARD, GROUP_REWARD = 1.0, 0.5

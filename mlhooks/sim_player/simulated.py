@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from mlagents_envs.base_env import ActionTuple, ObservationSpec, ObservationType
 
-from mlhooks.sim_player.behavior import Actions, Behavior, Bools, Infos, Ints, Sensor
-from mlhooks.sim_player.samplers import Sampler
+from mlhooks.sim_player.side_channels import Sampler
+from mlhooks.sim_player.world import Actions, Behavior, Bools, Infos, Ints, Sensor
 from mlhooks.sims import SIMULATIONS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mlhooks.unity.schema import FIELDS
@@ -29,6 +30,24 @@ def wrap_input(unity_input: bytes) -> bytes:
 def wrap_rl_input(rl_input: bytes) -> bytes:
     """A serialized UnityInputProto, from a serialized UnityRLInputProto."""
     return write_bytes(FIELDS["UnityInputProto"]["rl_input"], rl_input)
+
+
+def wrap_output(lists: Mapping[str, bytes], side_channel: bytes, initialization: bytes) -> bytes:
+    """Encode a UnityMessageProto of a player that goes on.
+
+    Args:
+        lists: Behavior name -> serialized ListAgentInfoProto.
+        side_channel: What the side channels say.
+        initialization: Serialized UnityRLInitializationOutputProto; empty if there is no new behavior.
+    """
+    entries = [write_bytes(1, name.encode()) + write_bytes(2, infos) for name, infos in lists.items()]
+    parts = [write_bytes(_RL_OUTPUT["agentInfos"], entry) for entry in entries]
+    if side_channel:
+        parts.append(write_bytes(_RL_OUTPUT["side_channel"], side_channel))
+    output = write_bytes(_OUTPUT["rl_output"], b"".join(parts))
+    if initialization:
+        output += write_bytes(_OUTPUT["rl_initialization_output"], initialization)
+    return EMPTY + write_bytes(_MESSAGE["unity_output"], output)
 
 
 @dataclass

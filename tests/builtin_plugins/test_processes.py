@@ -19,7 +19,7 @@ import pytest
 
 from mlhooks import hookimpl
 from mlhooks.errors import UsageError
-from mlhooks.sim_player.executable import write_executable
+from mlhooks.sim_player.command import write_executable
 from mlhooks.training.run import Run
 from mlhooks.training.store import End
 from tests.envs.numbered import Plan

@@ -116,7 +116,7 @@ def test_player_that_is_not_there_leaves_its_port_free(tmp_path: Path) -> None:
 def test_every_kind_of_sensor_and_action_arrives_as_in_the_reference_client(tmp_path: Path) -> None:
     from mlagents_envs.environment import UnityEnvironment
 
-    from mlhooks.sim_player.executable import write_executable
+    from mlhooks.sim_player.command import write_executable
 
     traits = "buffer+goal+gray+png+stack+tensor+mask+group+skip"
     arguments = [
@@ -172,7 +172,7 @@ def compare(ours: Any, theirs: Any) -> int:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the player stand-in is a shell script")
 def test_evaluations_have_a_player_of_their_own_which_is_kept(tmp_path: Path) -> None:
-    from mlhooks.sim_player.executable import write_executable
+    from mlhooks.sim_player.command import write_executable
 
     game = str(write_executable(tmp_path / "Game", ["3DBall"]))
     settings = config("3DBall", game, max_steps=600, evaluation={"interval": 300, "episodes": 5})
@@ -195,7 +195,7 @@ def test_evaluations_have_a_player_of_their_own_which_is_kept(tmp_path: Path) ->
 @pytest.mark.skipif(sys.platform == "win32", reason="the player stand-in is a shell script")
 @pytest.mark.parametrize("require_reset", [True, False])
 def test_lessons_reach_the_player_while_it_plays(tmp_path: Path, require_reset: bool) -> None:
-    from mlhooks.sim_player.executable import write_executable
+    from mlhooks.sim_player.command import write_executable
 
     game = str(write_executable(tmp_path / "Game", ["scripted", "--behavior", "Walker:discrete", "--stats"]))
     criteria = {"behavior": "Walker", "min_lesson_length": 4, "threshold": 1, "require_reset": require_reset}

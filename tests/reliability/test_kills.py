@@ -50,7 +50,7 @@ KILLED = 15 if sys.platform == "win32" else -9
 
 
 def over_the_protocol(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    from mlhooks.sim_player.executable import write_executable
+    from mlhooks.sim_player.command import write_executable
     from tests.unity.client import free_port
 
     game = str(write_executable(folder / "Game", ["3DBall"]))

@@ -18,7 +18,7 @@ from mlagents_envs.base_env import ActionTuple
 from mlagents_envs.environment import UnityEnvironment
 from mlagents_envs.exception import UnityEnvironmentException
 
-from mlhooks.sim_player.executable import write_executable
+from mlhooks.sim_player.command import write_executable
 
 
 def free_port() -> int:

@@ -10,8 +10,7 @@ import pytest
 from mlhooks.cli import main as mlhooks
 from mlhooks.errors import UsageError
 from mlhooks.sim_player.command import main
-from mlhooks.sim_player.options import TRAITS, log_path, parse, port_of
-from mlhooks.sim_player.script import DEFAULT, parts
+from mlhooks.sim_player.options import DEFAULT, TRAITS, log_path, parse, port_of, scripted_behaviors
 
 UNITY = ["-nographics", "-batchmode", "--mlagents-port", "5005", "-logFile", "/tmp/Player-0.log"]
 
@@ -88,14 +87,14 @@ def test_options_that_do_not_fit_together_are_bad_usage(capsys, arguments, text)
 
 
 def test_behaviors_are_spelt_with_team_traits_and_step():
-    walker, late = parts(["Walker", "Late?team=1:hybrid+png+mask@50"])
+    walker, late = scripted_behaviors(["Walker", "Late?team=1:hybrid+png+mask@50"])
     assert (walker.name, walker.since, walker.actions) == ("Walker?team=0", 0, (2, ()))
     assert (late.name, late.since, late.actions) == ("Late?team=1", 50, (2, (3, 2)))
     assert late.traits == {"hybrid", "png", "mask"}
 
 
 def test_behaviors_by_default_have_every_trait():
-    assert set().union(*(part.traits for part in parts(DEFAULT))) == set(TRAITS)
+    assert set().union(*(part.traits for part in scripted_behaviors(DEFAULT))) == set(TRAITS)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +102,7 @@ def test_behaviors_by_default_have_every_trait():
 )
 def test_wrong_spellings_of_behaviors_are_refused(texts):
     with pytest.raises(UsageError, match="--behavior"):
-        parts(texts)
+        scripted_behaviors(texts)
 
 
 def test_command_passes_its_arguments_on(capsys):

@@ -20,7 +20,7 @@ from mlagents_envs.side_channel.environment_parameters_channel import Environmen
 from mlagents_envs.side_channel.raw_bytes_channel import RawBytesChannel
 from mlagents_envs.side_channel.stats_side_channel import StatsAggregationMethod, StatsSideChannel
 
-from mlhooks.sim_player.executable import write_executable
+from mlhooks.sim_player.command import write_executable
 from mlhooks.sims import SIMULATIONS
 from tests.sim_player.recording import connected, free_port
 

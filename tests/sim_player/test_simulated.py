@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlhooks.sim_player.behavior import Actions
 from mlhooks.sim_player.simulated import Simulated
+from mlhooks.sim_player.world import Actions
 
 NAME = "Grid?team=0"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlhooks.errors import EnvironmentFailure
-from mlhooks.sim_player.executable import write_executable
+from mlhooks.sim_player.command import write_executable
 from mlhooks.unity.environment import UnityPlayer
 from mlhooks.unity.errors import PlayerExited, PlayerNotFound, PlayerSilent
 from mlhooks.unity.launch import PlayerProcess

@@ -1,17 +1,24 @@
-"""Agent infos whose observations are all floats, encoded for all agents at once.
+"""The agent infos of a behavior as bytes.
 
-Every agent's info is laid out with all its optional fields at fixed columns of one array; what a message would leave
-out is then dropped. The bytes are those that protobuf writes.
+Where all observations are floats, every agent's info is laid out with all its optional fields at fixed columns of one
+array, and what a message would leave out is then dropped. The bytes are those that protobuf writes. Where images are
+compressed, protobuf encodes one info after another.
 """
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+from mlagents_envs.communicator_objects.agent_info_pb2 import AgentInfoProto
+from mlagents_envs.communicator_objects.observation_pb2 import PNG, ObservationProto
 
-from mlhooks.sim_player.behavior import Behavior, Bools, Infos, Ints, Sensor
-from mlhooks.sim_player.dialect import Dialect
-from mlhooks.sim_player.wire import field, packed
+from mlhooks.sim_player.dialect import Dialect, description, wire_shape
+from mlhooks.sim_player.world import Behavior, Bools, Infos, Ints, Sensor
+from mlhooks.unity.wire import write_bytes, write_varint
 
 Bytes = npt.NDArray[np.uint8]
 Sizes = npt.NDArray[np.intp]
@@ -23,21 +30,70 @@ _ENTRY_TAG, _REWARD_TAG, _ID_TAG, _GROUP_TAG, _GROUP_REWARD_TAG = 0x0A, 0x3D, 0x
 _DONE_FIELD, _INTERRUPTED_FIELD = b"\x40\x01", b"\x48\x01"
 
 
-def wire_shape(sensor: Sensor, dialect: Dialect) -> tuple[int, ...]:
-    """Return the shape that the player gives for an observation."""
-    if len(sensor.shape) < 3 or dialect.channels_first:
-        return sensor.shape
-    return (*sensor.shape[1:], sensor.shape[0])
+def encoder(behavior: Behavior, dialect: Dialect) -> Callable[[Sequence[Infos]], bytes]:
+    """Return a function that encodes what agents of the behavior send as a ListAgentInfoProto."""
+    if any(sensor.mapping is not None for sensor in behavior.sensors):
+        return lambda lists: b"".join(encode_rows(behavior, dialect, infos) for infos in lists)
+    packers = {done: Packer(behavior, dialect, done=done) for done in (True, False)}
+    return lambda lists: b"".join(packers[infos.done](infos) for infos in lists)
 
 
-def description(sensor: Sensor, dialect: Dialect) -> bytes:
-    """Encode what an ObservationProto says after its data."""
-    if not dialect.described:
-        return b""
-    properties = sensor.properties
-    if len(properties) == 3 and not dialect.channels_first:
-        properties = (*properties[1:], properties[0])
-    return field(6, packed(properties)) + (b"\x38\x01" if sensor.goal else b"") + field(8, sensor.name.encode())
+def encode_rows(behavior: Behavior, dialect: Dialect, infos: Infos) -> bytes:
+    """Encode infos one by one, with protobuf, as entries of a ListAgentInfoProto."""
+    entries = []
+    for row in range(len(infos)):
+        info = AgentInfoProto(
+            id=infos.ids[row],
+            reward=infos.reward[row],
+            done=infos.done,
+            max_step_reached=infos.done and bool(infos.interrupted[row]),
+        )
+        if "multiAgentGroups" in dialect.capabilities:
+            info.group_id, info.group_reward = infos.group_ids[row], infos.group_reward[row]
+        if infos.mask is not None and (infos.masked is None or infos.masked[row]):
+            info.action_mask.extend(infos.mask[row].tolist())
+        for sensor, obs in zip(behavior.sensors, infos.obs, strict=True):
+            info.observations.append(_observation(sensor, obs[row], dialect))
+        entries.append(write_bytes(1, info.SerializeToString()))
+    return b"".join(entries)
+
+
+def _observation(sensor: Sensor, value: npt.NDArray[Any], dialect: Dialect) -> ObservationProto:
+    proto = ObservationProto.FromString(description(sensor, dialect))
+    proto.shape.extend(wire_shape(sensor, dialect))
+    if sensor.mapping is not None and _can_compress(sensor.mapping, dialect):
+        proto.compression_type = PNG
+        images = np.split(value, value.shape[-1] // 3, axis=-1)
+        proto.compressed_data = b"".join(map(png, images))
+        if "compressedChannelMapping" in dialect.capabilities:
+            proto.compressed_channel_mapping.extend(sensor.mapping)
+        return proto
+    if sensor.mapping is not None:
+        value = decompressed(value, sensor.mapping)
+    if value.ndim == 3 and not dialect.channels_first:
+        value = value.transpose(1, 2, 0)
+    proto.float_data.data.extend(value.ravel().tolist())
+    return proto
+
+
+def _can_compress(mapping: Sequence[int], dialect: Dialect) -> bool:
+    return len(mapping) == 3 or "concatenatedPngObservations" in dialect.capabilities
+
+
+def png(image: npt.NDArray[np.uint8]) -> bytes:
+    """Encode an image [height, width, 3] as a PNG file."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(file, "png", compress_level=1)
+    return file.getvalue()
+
+
+def decompressed(images: npt.NDArray[np.uint8], mapping: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Return the observation [channels, height, width] of images [height, width, 3 * PNGs]."""
+    channels = (images.transpose(2, 0, 1) / np.float32(255)).astype(np.float32)
+    belongs = np.array(mapping)
+    return np.stack([channels[belongs == channel].mean(axis=0) for channel in range(max(mapping) + 1)])
 
 
 class Packer:
@@ -56,16 +112,16 @@ class Packer:
         self._channels_last = not dialect.channels_first
         self._groups = "multiAgentGroups" in dialect.capabilities
         width = sum(behavior.branches)
-        mask = field(11, bytes(width)) if width else b""
+        mask = write_bytes(11, bytes(width)) if width else b""
         self._mask = slice(_MASK, _MASK + len(mask))
         self._mask_values = slice(self._mask.stop - width, self._mask.stop)
         template = bytearray(_MASK) + mask
         self._values: list[slice] = []
         for sensor in behavior.sensors:
-            data = field(4, field(1, bytes(4 * sensor.size)))
-            start = field(1, packed(wire_shape(sensor, dialect)))
+            data = write_bytes(4, write_bytes(1, bytes(4 * sensor.size)))
+            start = write_bytes(1, b"".join(map(write_varint, wire_shape(sensor, dialect))))
             about = description(sensor, dialect)
-            template += field(13, start + data + about)
+            template += write_bytes(13, start + data + about)
             end = len(template) - len(about)
             self._values.append(slice(end - 4 * sensor.size, end))
         self._group = slice(len(template), len(template) + 1 + _VARINT)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from mlagents_envs.communicator_objects.unity_rl_input_pb2 import UnityRLInputProto
 
-from mlhooks.sim_player.behavior import Behavior, Infos
-from mlhooks.sim_player.channels import ENGINE, PARAMETERS, Channels
 from mlhooks.sim_player.dialect import dialect
-from mlhooks.sim_player.replies import PlayerError, read_actions
+from mlhooks.sim_player.exchange import read_actions
+from mlhooks.sim_player.side_channels import ENGINE, PARAMETERS, Channels
+from mlhooks.sim_player.world import Behavior, Infos, PlayerError
 
 HYBRID = {"H?team=0": Behavior("H?team=0", (), continuous=2, branches=(3,))}
 

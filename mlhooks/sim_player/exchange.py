@@ -9,15 +9,14 @@ import numpy as np
 from mlagents_envs.communicator_objects.command_pb2 import QUIT, RESET
 from mlagents_envs.communicator_objects.unity_rl_initialization_output_pb2 import UnityRLInitializationOutputProto
 
-from mlhooks.sim_player.behavior import Actions, Behavior, Infos, World
-from mlhooks.sim_player.channels import MOST_RECENT, Channels
-from mlhooks.sim_player.dialect import Dialect
-from mlhooks.sim_player.lists import brain_parameters, encoder
-from mlhooks.sim_player.replies import read_actions
-from mlhooks.sim_player.wire import output_message
+from mlhooks.sim_player.agent_infos import encoder
+from mlhooks.sim_player.dialect import Dialect, brain_parameters
+from mlhooks.sim_player.side_channels import MOST_RECENT, Channels
+from mlhooks.sim_player.world import Actions, Behavior, Infos, PlayerError, World
+from mlhooks.unity.messages import wrap_output
 
 
-class Stage(Protocol):
+class Exchange(Protocol):
     """A source of messages."""
 
     def message(self) -> bytes:
@@ -56,7 +55,7 @@ class Live:
         if self._stats:
             self._report()
         lists = {name: self._encode[name](infos) for name, infos in sent.items()}
-        return output_message(lists, self._channels.take(), self._introduction())
+        return wrap_output(lists, self._channels.take(), self._introduction())
 
     def answer(self, rl_input: Any) -> bool:
         """Read the side channels, then obey the command."""
@@ -137,3 +136,55 @@ class Prepared:
 def _random(behavior: Behavior, agents: int, source: np.random.Generator) -> Actions:
     continuous = source.uniform(-1.0, 1.0, (agents, behavior.continuous)).astype(np.float32)
     return Actions(continuous, source.integers(0, behavior.branches, (agents, len(behavior.branches)), dtype=np.int32))
+
+
+def read_actions(
+    agent_actions: Any, behaviors: Mapping[str, Behavior], sent: Mapping[str, Sequence[Infos]], dialect: Dialect
+) -> dict[str, Actions]:
+    """Return the actions of each behavior that sent decision infos; zeros where the trainer sent none.
+
+    Args:
+        agent_actions: Behavior name -> ListAgentActionProto.
+        behaviors: All behaviors.
+        sent: What the answer is to.
+        dialect: Says which fields the actions are in.
+
+    Raises:
+        PlayerError: The number of actions is not the number of agents that asked, or an action has another size.
+    """
+    actions = {}
+    for name, lists in sent.items():
+        asked = sum(len(infos) for infos in lists if not infos.done)
+        if not asked:
+            continue
+        behavior = behaviors[name]
+        given = agent_actions[name].value if name in agent_actions else []
+        if len(given) not in {0, asked}:
+            raise PlayerError(f"{asked} agents of {name} asked for a decision, and the trainer sent {len(given)}.")
+        try:
+            actions[name] = _actions(given, asked, behavior, dialect)
+        except ValueError as error:
+            raise PlayerError(
+                f"An action for {name} does not have {behavior.continuous} continuous and {len(behavior.branches)} "
+                f"discrete values: {given[0]}"
+            ) from error
+    return actions
+
+
+def _actions(given: Sequence[Any], asked: int, behavior: Behavior, dialect: Dialect) -> Actions:
+    continuous = np.zeros((asked, behavior.continuous), dtype=np.float32)
+    discrete = np.zeros((asked, len(behavior.branches)), dtype=np.int32)
+    if given and behavior.continuous:
+        rows = [(a.continuous_actions if dialect.action_spec else a.vector_actions_deprecated)[:] for a in given]
+        continuous[:] = _of_width(rows, behavior.continuous)
+    if given and behavior.branches:
+        rows = [(a.discrete_actions if dialect.action_spec else a.vector_actions_deprecated)[:] for a in given]
+        discrete[:] = _of_width(rows, len(behavior.branches))
+    return Actions(continuous, discrete)
+
+
+def _of_width(rows: list[list[float]], width: int) -> list[list[float]]:
+    # numpy would spread a single value over the whole row.
+    if any(len(row) != width for row in rows):
+        raise ValueError(f"{width} values expected")
+    return rows

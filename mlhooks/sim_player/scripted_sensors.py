@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mlhooks.sim_player.behavior import NONE, TRANSLATIONAL, VARIABLE, Floats, Ints, Sensor
+from mlhooks.sim_player.world import NONE, TRANSLATIONAL, VARIABLE, Floats, Ints, Sensor
 
 BUFFER_ROWS = 4
 GOALS = 3

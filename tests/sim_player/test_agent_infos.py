@@ -13,11 +13,11 @@ from mlagents_envs.communicator_objects.unity_message_pb2 import UnityMessagePro
 from mlagents_envs.communicator_objects.unity_rl_output_pb2 import UnityRLOutputProto
 from PIL import Image
 
-from mlhooks.sim_player.behavior import Behavior, Infos, Sensor
-from mlhooks.sim_player.dialect import dialect
-from mlhooks.sim_player.lists import brain_parameters, decompressed, encode_rows, encoder
-from mlhooks.sim_player.packing import Packer
-from mlhooks.sim_player.wire import field, output_message, varint
+from mlhooks.sim_player.agent_infos import Packer, decompressed, encode_rows, encoder
+from mlhooks.sim_player.dialect import brain_parameters, dialect
+from mlhooks.sim_player.world import Behavior, Infos, Sensor
+from mlhooks.unity.messages import wrap_output
+from mlhooks.unity.wire import write_bytes, write_varint
 
 BEHAVIOR = Behavior(
     "Mixed?team=0",
@@ -72,15 +72,15 @@ def test_info_without_masks_for_anyone():
 
 @given(st.integers(0, 2**40))
 def test_varint_is_protobuf_s(value):
-    encoded = b"\x50" + varint(value)
+    encoded = b"\x50" + write_varint(value)
     if value < 2**31:
         assert AgentInfoProto.FromString(encoded).id == value
-    assert len(varint(value)) == max(1, -(-value.bit_length() // 7))
+    assert len(write_varint(value)) == max(1, -(-value.bit_length() // 7))
 
 
 def test_message_holds_every_behavior_and_the_side_channel():
-    infos = field(1, AgentInfoProto(id=3, reward=0.5).SerializeToString())
-    data = output_message({"A?team=0": infos, "B?team=1": b""}, b"channel", b"")
+    infos = write_bytes(1, AgentInfoProto(id=3, reward=0.5).SerializeToString())
+    data = wrap_output({"A?team=0": infos, "B?team=1": b""}, b"channel", b"")
     message = UnityMessageProto.FromString(data)
     assert message.header.status == 200
     output = message.unity_output.rl_output

@@ -1,22 +1,29 @@
-"""What a player says about a behavior, and what its agents send."""
+"""What a player plays: a world of behaviors, what their agents send, and the actions that come back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from mlhooks.sim_player.samplers import Sampler
+from mlhooks.errors import EnvironmentFailure
+
+if TYPE_CHECKING:
+    from mlhooks.sim_player.side_channels import Sampler
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
 NONE, TRANSLATIONAL, VARIABLE = 1, 2, 4
 """Dimension properties, as numbered by the protocol."""
+
+
+class PlayerError(EnvironmentFailure):
+    """The player stand-in cannot go on."""
 
 
 @dataclass(frozen=True, slots=True)
