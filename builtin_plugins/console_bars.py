@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from builtin_plugins.console import clock, last_episodes, short_number
+from builtin_plugins.console_numbers import clock, last_episodes, short_number
 
 if TYPE_CHECKING:
     from rich.console import Console

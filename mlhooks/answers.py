@@ -18,10 +18,11 @@ from typing import Any
 from uuid import UUID
 
 from mlhooks.deferred import Deferred
-from mlhooks.describing import cut, shown, shown_with_type, with_article
+from mlhooks.describing import shown, shown_with_type, with_article
 from mlhooks.errors import WrongAnswer
 from mlhooks.names import MANIFEST
 from mlhooks.places import path_below
+from mlhooks.shortening import cut
 
 Given = Mapping[str, Any]
 """The arguments of the call that is answered."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mlhooks.errors import MlhooksError, WrongAnswer
 from mlhooks.places import in_brackets, raised_at
+from mlhooks.shortening import cut_and_counted
 
 _LONGEST_TEXT = 2_000
 _LONGEST_VALUE = 120
@@ -17,7 +18,7 @@ def text_of(error: BaseException) -> str:
         raise
     except BaseException as also:  # anything may happen in code that is broken already
         return f"(its text cannot be shown, because its __str__ raises {type(also).__name__})"
-    return text if isinstance(error, MlhooksError) else _cut_and_counted(text, _LONGEST_TEXT)
+    return text if isinstance(error, MlhooksError) else cut_and_counted(text, _LONGEST_TEXT)
 
 
 def named(error: BaseException) -> str:
@@ -52,7 +53,7 @@ def notes_of(error: BaseException) -> list[str]:
 def shown(value: object) -> str:
     """Return a value as Python writes it, cut where that is long, or its type where it cannot be written."""
     try:
-        return _cut_and_counted(repr(value), _LONGEST_VALUE)
+        return cut_and_counted(repr(value), _LONGEST_VALUE)
     except KeyboardInterrupt:
         raise
     except BaseException:
@@ -73,12 +74,3 @@ def shown_with_type(value: object) -> str:
     """A value and its type, as in `3, an int`; None and classes say that by themselves."""
     kind = with_article(value)
     return kind if value is None or isinstance(value, type) else f"{shown(value)}, {kind}"
-
-
-def cut(text: str, length: int) -> str:
-    """Shorten a text that is longer than `length` characters."""
-    return text if len(text) <= length else text[: length - 3] + "..."
-
-
-def _cut_and_counted(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters in all)"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mlhooks.settings.findings import Finding
+from mlhooks.finding import Finding
 
 
 class MlhooksError(Exception):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from mlhooks.describing import cut
 from mlhooks.errors import UsageError
 from mlhooks.plugin_sources import nearest
+from mlhooks.shortening import cut
 from mlhooks.unity.programs import is_program
 
 

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from mlhooks.cli.completion import VARIABLE
-from mlhooks.cli.group import build_cli
+from mlhooks.cli.group import VARIABLE, build_cli
 from mlhooks.errors import MlhooksError
 from mlhooks.streams import GONE, StreamsHandler, escape_what_cannot_be_encoded, let_go_of_streams
 

@@ -10,8 +10,6 @@ import click
 from mlhooks.cli.options import Command
 
 SHELLS = ("bash", "zsh", "fish")
-VARIABLE = "_MLHOOKS_COMPLETE"
-"""The variable by which a shell's script asks for completions; click expects this name."""
 
 
 def _completion(shell: str, install: bool) -> None:

@@ -44,7 +44,8 @@ def _check(
 
     Exits with 0 if a run takes it, and with 2 if a run on this machine would refuse it.
     """
-    from mlhooks.settings.findings import Finding, lines
+    from mlhooks.finding import Finding
+    from mlhooks.settings.findings import lines
 
     findings = _findings(file, overrides, plugin_names, plugins_dir)
     errors = sum(finding.severity == "error" for finding in findings)

@@ -16,6 +16,9 @@ from mlhooks.errors import MlhooksError
 
 logger = logging.getLogger("mlhooks")
 
+VARIABLE = "_MLHOOKS_COMPLETE"
+"""The variable by which a shell's script asks for completions; click expects this name."""
+
 
 class LazyCommand(NamedTuple):
     """A command that lives in `module` under its own name, - as _, with the line that `mlhooks --help` shows for it."""

@@ -13,7 +13,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from mlhooks.cli.completion import VARIABLE
+from mlhooks.cli.group import VARIABLE
 
 _BASH = """\
 %(complete_func)s() {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlhooks.describing import named
-from mlhooks.doctor import Check
+from mlhooks.doctor.check import Check
 
 if TYPE_CHECKING:
     from mlagents_envs.base_env import BaseEnv

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mlhooks.doctor import Check, Questions
+from mlhooks.doctor.check import Check, Questions
 from mlhooks.plugin_sources import BUILTIN
 
 CLAIMS = ("get_trainer_types", "get_env_types", "get_reward_signals", "get_plugin_settings")

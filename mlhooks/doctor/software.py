@@ -11,7 +11,7 @@ from importlib import metadata
 from packaging.requirements import Requirement
 
 from mlhooks import __version__
-from mlhooks.doctor import Check
+from mlhooks.doctor.check import Check
 from mlhooks.fast.switch import VARIABLE, is_plain, native
 
 NAMED = ("torch", "numpy", "grpcio", "protobuf", "mlagents-envs")

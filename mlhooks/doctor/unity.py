@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlhooks.doctor import Check, Questions
+from mlhooks.doctor.check import Check, Questions
 
 BASE_PORT = 5005
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")

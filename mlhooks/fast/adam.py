@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mlhooks.fast.switch import is_plain, kernel, native
-from mlhooks.training.state_checks import number, whole
+from mlhooks.state_checks import number, whole
 
 
 class FlatParameters:

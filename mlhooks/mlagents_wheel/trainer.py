@@ -27,8 +27,8 @@ from mlhooks.plugin_sources import describe
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import TrainerSettings
 from mlhooks.settings.base import is_extension
+from mlhooks.state_checks import whole
 from mlhooks.training.episodes import Episodes
-from mlhooks.training.state_checks import whole
 from mlhooks.training.step_checks import check_values
 from mlhooks.training.trainer import Supports, Trainer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlhooks.finding import Finding
 from mlhooks.settings.base import Problem, SettingsModel, derived, extension
 from mlhooks.settings.behaviors import BehavioralCloningSettings, SelfPlaySettings, TrainerSettings
 from mlhooks.settings.configuration import Configuration, read_configuration
@@ -17,7 +18,6 @@ from mlhooks.settings.environment_parameters import (
     UniformSettings,
 )
 from mlhooks.settings.evaluation import EvaluationSettings
-from mlhooks.settings.findings import Finding
 from mlhooks.settings.hyperparameters import (
     HyperparameterSettings,
     OffPolicyHyperparameters,

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from mlhooks.settings.findings import KeyPath, Severity
+from mlhooks.finding import Severity
+from mlhooks.settings.findings import KeyPath
 from mlhooks.settings.reading import read_as
 
 _EXTENSION = "x-mlhooks-extension"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from mlhooks.settings.findings import Finding
+from mlhooks.finding import Finding
 from mlhooks.settings.plugins import PluginsSettings
 from mlhooks.settings.yaml_source import Document, read_yaml
 

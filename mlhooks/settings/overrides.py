@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlhooks.errors import SettingsError
+from mlhooks.finding import Finding
 from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
-from mlhooks.settings.findings import Finding, KeyPath, dotted, nearest
+from mlhooks.settings.findings import KeyPath, dotted, nearest
 from mlhooks.settings.reading import copied
 from mlhooks.settings.report import Report
 from mlhooks.settings.run_options import RunOptions

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection
 
-from mlhooks.settings.findings import Finding, KeyPath, Severity, dotted
+from mlhooks.finding import Finding, Severity
+from mlhooks.settings.findings import KeyPath, dotted
 from mlhooks.settings.homes import Homes
 from mlhooks.settings.origin import Origin
 from mlhooks.settings.registry import SettingsRegistry

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlhooks.errors import SettingsError
+from mlhooks.finding import Finding
 from mlhooks.settings.behavior_sections import DefaultSettings, build_behavior, build_defaults
 from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
 from mlhooks.settings.configuration import Configuration, Source, read_configuration
-from mlhooks.settings.findings import Finding, error_from, in_order, nearest, shown
+from mlhooks.settings.findings import error_from, in_order, nearest, shown
 from mlhooks.settings.old_layout import HOW_TO_CONVERT, old_layout_key
 from mlhooks.settings.origin import Origin
 from mlhooks.settings.other_environment import BehaviorNames, use_for_other_environment

@@ -9,12 +9,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from mlhooks.describing import cut
 from mlhooks.settings.allowed import allowed_values, choices
 from mlhooks.settings.base import COLLECT_PROBLEMS, SettingsModel
 from mlhooks.settings.findings import KeyPath, nearest, shown
 from mlhooks.settings.reading import as_written
 from mlhooks.settings.report import Report
+from mlhooks.shortening import cut
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlhooks.errors import UnsupportedError
+from mlhooks.finding import Finding, Severity
 from mlhooks.mlagents_wheel.offers import HOW_TO_GET, OWN_TYPES, PREFIX
 from mlhooks.settings.behaviors import TrainerSettings
-from mlhooks.settings.findings import Finding, KeyPath, Severity, error_from, in_order
+from mlhooks.settings.findings import KeyPath, error_from, in_order
 from mlhooks.settings.hyperparameters import OffPolicyHyperparameters, OnPolicyHyperparameters
 from mlhooks.settings.registry import SettingsRegistry
 from mlhooks.settings.resolve import LoadedOptions

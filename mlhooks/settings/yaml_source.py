@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from mlhooks.errors import SettingsError
-from mlhooks.settings.findings import Finding, KeyPath, error_from
+from mlhooks.finding import Finding
+from mlhooks.settings.findings import KeyPath, error_from
 from mlhooks.settings.yaml_values import TOO_DEEP, Builder, Loader
 
 _MAX_BYTES = 4_000_000

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from mlhooks.settings.findings import Finding, KeyPath, dotted, shown
+from mlhooks.finding import Finding
+from mlhooks.settings.findings import KeyPath, dotted, shown
 
 # PyYAML follows YAML 1.1, which asks for a dot and a sign before it sees a number in 5e6 or 5.0e6.
 _EXPONENT_TAG = "tag:mlhooks,2025:exponent"

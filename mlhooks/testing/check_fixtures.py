@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlhooks.testing.altering import trainer_types
 from mlhooks.testing.collection import CheckModule, exemptions
 from mlhooks.testing.demands import works
 from mlhooks.testing.obstacles import class_fault, obstacle
 from mlhooks.testing.target import Target
+from mlhooks.testing.trainer_types import trainer_types
 from mlhooks.testing.trial import Trial
 
 if TYPE_CHECKING:

@@ -74,8 +74,10 @@ def applicable(target: Target) -> list[str]:
         target.plugin  # noqa: B018 - imports it
     except Exception:
         return ["every_plugin"]  # whose first check says what is wrong
+    from mlhooks.testing.trainer_types import altered_by  # which imports torch, as a target's checks do
+
     kinds = {"every_plugin"}
-    if target.implements("get_trainer_types") or target.altered:
+    if target.implements("get_trainer_types") or altered_by(target):
         kinds |= set(OF_TRAINERS)
     if target.implements("get_env_types"):
         kinds |= set(OF_ENVIRONMENTS)

@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mlhooks.describing import cut
+from mlhooks.shortening import cut
 
 State = dict[str, dict[str, str]]
 """Aspect -> what -> how it is."""

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from mlhooks.plugins import PluginManager
-from mlhooks.testing.altering import trainer_types
 from mlhooks.testing.managers import ScriptedEnvs, train_in
 from mlhooks.testing.obstacles import class_fault
 from mlhooks.testing.target import Target
+from mlhooks.testing.trainer_types import trainer_types
 from mlhooks.testing.trial import Trial
 
 STEPS = 640

@@ -10,21 +10,17 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlhooks import mlagents_plugins, plugin_sources
 from mlhooks.errors import UsageError
 from mlhooks.plugin_sources import BUILTIN_PLUGINS, Candidate, Origin
 from mlhooks.plugins import PluginManager
 
-if TYPE_CHECKING:
-    from mlhooks.training.trainer import Trainer
-
 OFFERS = ("get_trainer_types", "get_env_types", "get_reward_signals", "get_plugin_settings")
 MARK = b"hookimpl"  # what is in every plugin, and in no script beside one
 
 
-@dataclass
+@dataclass(eq=False)
 class Target:
     """One plugin to be checked.
 
@@ -54,15 +50,6 @@ class Target:
             if path not in sys.path:
                 sys.path.insert(0, path)
         return self.candidate.load()
-
-    @cached_property
-    def altered(self) -> dict[str, type[Trainer]]:
-        """The trainer types of others whose policy or optimizer it makes."""
-        if not self.implements("create_policy", "create_optimizer"):
-            return {}
-        from mlhooks.testing.altering import altered_by
-
-        return altered_by(self)
 
     @cached_property
     def replaces(self) -> tuple[str, ...]:

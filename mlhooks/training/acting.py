@@ -19,13 +19,13 @@ from mlhooks.envs.slots import SlotMap, SlotPool
 from mlhooks.errors import ContractBroken
 from mlhooks.fast.actions import action_tuple
 from mlhooks.settings import TrainerSettings
+from mlhooks.state_checks import whole
 from mlhooks.stats import StatsAggregationMethod, StatsReporter
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.part_checks import check_actions
 from mlhooks.training.policy import Policy
 from mlhooks.training.signal_returns import EXTRINSIC, reward_key
 from mlhooks.training.silent_agents import SilentAgents
-from mlhooks.training.state_checks import whole
 from mlhooks.training.step_checks import check_values
 from mlhooks.training.store import ExperienceStore
 

@@ -9,7 +9,7 @@ from typing import Any
 from mlagents_envs.base_env import ActionSpec, BehaviorSpec, DimensionProperty, ObservationSpec, ObservationType
 
 import mlhooks
-from mlhooks.training.state_checks import whole
+from mlhooks.state_checks import whole
 from mlhooks.training.trainer import Trainer
 
 LARGEST_SIZE = 2**24

@@ -18,10 +18,11 @@ import torch
 from torch import nn
 
 import mlhooks
-from mlhooks.describing import cut, shown_with_type
+from mlhooks.describing import shown_with_type
 from mlhooks.errors import CheckpointError
 from mlhooks.names import MANIFEST, file_name
 from mlhooks.places import shown_path
+from mlhooks.shortening import cut
 from mlhooks.training.durable import write_durably
 from mlhooks.training.manifest import exporting, inside, open_file, read_manifest
 from mlhooks.training.sealed import load_sealed, seal

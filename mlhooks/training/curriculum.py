@@ -15,7 +15,7 @@ from mlhooks.settings.environment_parameters import (
     MeasureType,
     ParameterRandomizationSettings,
 )
-from mlhooks.training.state_checks import number, whole
+from mlhooks.state_checks import number, whole
 
 if TYPE_CHECKING:
     from mlhooks.training.trainer import Trainer

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlhooks.fast.switch import kernel
-from mlhooks.training.state_checks import array_of, number, whole
+from mlhooks.state_checks import array_of, number, whole
 
 RECENT = 100
 

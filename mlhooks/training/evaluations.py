@@ -15,10 +15,10 @@ from mlhooks.describing import described
 from mlhooks.envs.manager import as_exception
 from mlhooks.errors import PluginError
 from mlhooks.settings.evaluation import EvaluationSettings
+from mlhooks.state_checks import number, whole
 from mlhooks.stats import StatsAggregationMethod, StatsReporter
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.evaluator import Evaluator
-from mlhooks.training.state_checks import number, whole
 from mlhooks.training.trainer import Trainer
 
 if TYPE_CHECKING:

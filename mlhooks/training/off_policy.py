@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from mlhooks.settings import OffPolicyHyperparameters, TrainerSettings
+from mlhooks.state_checks import number, whole
 from mlhooks.training.batch import Batch
 from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.replay import ReplayBuffer
 from mlhooks.training.reward_signals import all_read, ignoring_ends
-from mlhooks.training.state_checks import number, whole
 from mlhooks.training.store import take
 from mlhooks.training.trainer import Trainer
 

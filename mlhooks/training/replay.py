@@ -8,7 +8,7 @@ import numpy as np
 from mlagents_envs.base_env import BehaviorSpec, DecisionSteps
 
 from mlhooks.fast.switch import kernel
-from mlhooks.training.state_checks import whole
+from mlhooks.state_checks import whole
 from mlhooks.training.store import End, ExperienceStore
 
 

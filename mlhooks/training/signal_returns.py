@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mlhooks.state_checks import LARGEST_WHOLE, array_of, indices, whole
 from mlhooks.stats import StatsReporter
-from mlhooks.training.state_checks import LARGEST_WHOLE, array_of, indices, whole
 from mlhooks.training.store import ExperienceStore
 
 EXTRINSIC = "extrinsic"

@@ -11,7 +11,7 @@ from mlagents_envs.base_env import BehaviorSpec, DecisionSteps, TerminalSteps
 from mlhooks.envs.pixels import blank, to_floats
 from mlhooks.fast.switch import kernel
 from mlhooks.nn.heads import SampledActions
-from mlhooks.training.state_checks import LARGEST_WHOLE, array_of, indices, whole
+from mlhooks.state_checks import LARGEST_WHOLE, array_of, indices, whole
 
 
 class End:

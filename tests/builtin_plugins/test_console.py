@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from builtin_plugins import console, console_bars
+from builtin_plugins import console, console_bars, console_numbers
 from mlhooks import hookimpl
 from mlhooks.errors import EnvironmentFailure, PluginError, SettingsError
 from mlhooks.fast.switch import is_plain
@@ -393,14 +393,14 @@ def test_bar_estimates_from_the_steps_it_saw(monkeypatch):
     [(0, "0.0"), (3.44, "3.4"), (9.96, "10"), (512, "512"), (999.6, "1.0k"), (12_345, "12.3k"), (4e6, "4.0M")],
 )
 def test_short_number(value, text):
-    assert console.short_number(value) == text
+    assert console_numbers.short_number(value) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0.0, "0.00"), (5.309, "5.31"), (-0.93, "-0.93"), (0.0004, "0.0004"), (float("nan"), "nan")]
 )
 def test_decimal(value, text):
-    assert console.decimal(value) == text
+    assert console_numbers.decimal(value) == text
 
 
 def test_path_below_the_working_directory_is_shown_relative_to_it(tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mlhooks.describing import cut
+from mlhooks.shortening import cut
 
 Path = tuple[str | int, ...]
 """The keys and indices that lead from a space to one of its parts."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mlhooks.describing import cut
 from mlhooks.envs.spaces.description import Box, Dict, Path, Space, Tuple
+from mlhooks.shortening import cut
 
 ROUNDING = 1e-5
 """How far floats may be beyond a bound, as a share of it where it is above 1: bounds and values are rounded apart."""

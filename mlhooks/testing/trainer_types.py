@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from mlhooks.errors import MlhooksError
 from mlhooks.plugins import PluginManager
 from mlhooks.testing.managers import WRITERS, make_manager, offered
@@ -13,11 +15,14 @@ from mlhooks.training.trainer import Trainer
 
 def trainer_types(target: Target) -> dict[str, type[Trainer]]:
     """The trainer types as which a target is tried; none where it cannot say."""
-    return offered(target.plugin, "get_trainer_types") or target.altered
+    return offered(target.plugin, "get_trainer_types") or altered_by(target)
 
 
+@cache
 def altered_by(target: Target) -> dict[str, type[Trainer]]:
     """The built-in trainer types for which `create_policy` or `create_optimizer` of the target answers something."""
+    if not target.implements("create_policy", "create_optimizer"):
+        return {}
     alone = PluginManager(strict=True)
     try:
         alone.register(target.plugin, target.name)
