@@ -84,6 +84,14 @@ class Batch:
     def __len__(self) -> int:
         return self.features.shape[0]
 
+    def rewarded(self, signal_rewards: Tensor) -> Batch:
+        """Return the batch, which was just made, with what the reward signals gave for it.
+
+        It is the same object, because to make another one for each sample takes as long as to draw its rows.
+        """
+        object.__setattr__(self, "signal_rewards", signal_rewards)
+        return self
+
     def __getitem__(self, rows: slice | Tensor) -> Batch:
         """Return some of the rows, each a unit of its own; the batch itself where they are all of them."""
         if isinstance(rows, slice) and rows == slice(0, len(self)):

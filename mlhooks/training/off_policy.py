@@ -148,9 +148,9 @@ class OffPolicyLearning(LearningHalf):
             next_mask = store.mask[path.next_rows]
             next_mask[path.ended] = False
             following["next_mask"] = self.tensor(next_mask)
-        columns = self._columns(store, rows, following)
-        passed = columns if path.steps.shape[1] == 1 else self._columns(store, path.steps.ravel(), {})
-        return Batch(**columns, signal_rewards=self._returns(Batch(**passed), path.steps))
+        batch = Batch(**self._columns(store, rows, following))
+        passed = batch if path.steps.shape[1] == 1 else Batch(**self._columns(store, path.steps.ravel(), {}))
+        return batch.rewarded(self._returns(passed, path.steps))
 
     def _columns(self, store: ReplayBuffer, rows: np.ndarray, following: dict[str, Any]) -> dict[str, Any]:
         """Columns of rows of the store, and what follows each."""
