@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from mlhooks.finding import Finding
-from mlhooks.settings.base import Problem, SettingsModel, derived, extension
-from mlhooks.settings.behaviors import BehavioralCloningSettings, SelfPlaySettings, TrainerSettings
-from mlhooks.settings.configuration import Configuration, read_configuration
+from mlhooks.settings.base import PathText, Problem, SettingsModel, derived, extension
+from mlhooks.settings.behaviors import (
+    BehavioralCloningSettings,
+    CuriositySettings,
+    EvaluationSettings,
+    GAILSettings,
+    RewardSignalSettings,
+    RNDSettings,
+    SelfPlaySettings,
+    TrainerSettings,
+)
+from mlhooks.settings.configuration import Configuration, PluginsSettings, read_configuration
 from mlhooks.settings.environment_parameters import (
     CompletionCriteriaSettings,
     ConstantSettings,
@@ -17,7 +26,6 @@ from mlhooks.settings.environment_parameters import (
     ParameterRandomizationSettings,
     UniformSettings,
 )
-from mlhooks.settings.evaluation import EvaluationSettings
 from mlhooks.settings.hyperparameters import (
     HyperparameterSettings,
     OffPolicyHyperparameters,
@@ -32,16 +40,8 @@ from mlhooks.settings.network import (
     MemorySettings,
     NetworkSettings,
 )
-from mlhooks.settings.paths import PathText
-from mlhooks.settings.plugins import PluginsSettings
 from mlhooks.settings.registry import SettingsRegistry
 from mlhooks.settings.resolve import LoadedOptions, load_run_options
-from mlhooks.settings.reward_signals import (
-    CuriositySettings,
-    GAILSettings,
-    RewardSignalSettings,
-    RNDSettings,
-)
 from mlhooks.settings.run_options import (
     CheckpointSettings,
     EngineSettings,

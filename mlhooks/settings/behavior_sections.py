@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlhooks.mlagents_wheel.offers import HOW_TO_GET, OWN_TYPES, PREFIX
-from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE, TrainerSettings
+from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE, RewardSignalSettings, TrainerSettings
 from mlhooks.settings.findings import KeyPath, nearest, shown
 from mlhooks.settings.hyperparameters import HyperparameterSettings
 from mlhooks.settings.registry import SettingsRegistry
 from mlhooks.settings.report import Report
-from mlhooks.settings.reward_signals import RewardSignalSettings
 from mlhooks.settings.sections import build, report_no_section
 
 

@@ -2,14 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny
 
 from mlhooks.finding import Finding
-from mlhooks.settings.plugins import PluginsSettings
+from mlhooks.plugin_sources import name_of
+from mlhooks.settings.base import PathText, Problem, SettingsModel
 from mlhooks.settings.yaml_source import Document, read_yaml
+
+
+def _is_no_block(value: str) -> str:
+    if value.startswith("no:"):
+        raise ValueError("no: belongs to -p; what is to be kept out stands by its name alone under plugins.block")
+    return value
+
+
+PluginText: TypeAlias = Annotated[PathText, Field(min_length=1), AfterValidator(_is_no_block)]
+"""The name of a plugin or module, or the path of a .py file."""
+
+
+class BlockedSettings(BaseModel):
+    """Settings of a blocked plugin, kept as they are written, because their model is not loaded."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class PluginsSettings(SettingsModel):
+    """The plugins of a run beside the built-in and installed ones, and settings of plugins."""
+
+    load: list[PluginText] = Field(
+        default_factory=list, description="Plugins to load: names, modules, and .py files relative to this file."
+    )
+    block: list[PluginText] = Field(default_factory=list, description="Plugins to keep out, by their names.")
+    settings: dict[str, SerializeAsAny[BaseModel]] = Field(
+        default_factory=dict, description="Settings by the name under which a plugin offers them."
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Refuse a plugin that is both loaded and blocked."""
+        loaded = {name_of(text) for text in self.load}
+        for index, text in enumerate(self.block):
+            if name_of(text) in loaded:
+                yield Problem(("block", index), f"{text} is also under load; remove one of the two")
+
 
 Source: TypeAlias = Path | str | Mapping[str, Any] | None
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from mlhooks.deferred import Deferred
 from mlhooks.errors import PluginError
+from mlhooks.settings.behaviors import MLAGENTS_REWARD_SIGNALS, RewardSignalSettings
 from mlhooks.settings.hyperparameters import HyperparameterSettings
-from mlhooks.settings.reward_signals import MLAGENTS_REWARD_SIGNALS, RewardSignalSettings
 
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager

@@ -12,17 +12,13 @@ from mlhooks.settings.behavior_sections import DefaultSettings, build_behavior, 
 from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
 from mlhooks.settings.configuration import Configuration, Source, read_configuration
 from mlhooks.settings.findings import error_from, in_order, nearest, shown
-from mlhooks.settings.old_layout import HOW_TO_CONVERT, old_layout_key
 from mlhooks.settings.origin import Origin
-from mlhooks.settings.other_environment import BehaviorNames, use_for_other_environment
-from mlhooks.settings.overrides import apply_flags, apply_overrides
-from mlhooks.settings.parameter_sections import build_parameter
-from mlhooks.settings.plugin_section import build_plugins
+from mlhooks.settings.overrides import BehaviorNames, apply_flags, apply_overrides, use_for_other_environment
 from mlhooks.settings.reading import copied
 from mlhooks.settings.registry import SettingsRegistry
 from mlhooks.settings.report import Report
 from mlhooks.settings.run_options import FOR_ONE_RUN, RunOptions
-from mlhooks.settings.sections import build, report_no_section
+from mlhooks.settings.sections import build, build_parameter, build_plugins, report_no_section
 
 
 @dataclass(frozen=True)
@@ -170,3 +166,26 @@ def _refuse_unknown_measures(options: RunOptions, report: Report) -> None:
                     allowed=", ".join(options.behaviors),
                     nearest=nearest(criteria.behavior, options.behaviors),
                 )
+
+
+_OLD_KEYS = {"trainer", "batch_size", "buffer_size", "use_recurrent", "normalize", "hidden_units", "num_layers"}
+
+HOW_TO_CONVERT = (
+    "this is the layout from before ML-Agents 0.16, with behaviors at the top level. To convert it, put each behavior "
+    "under behaviors: and the section default under default_settings:; in each of them rename trainer to trainer_type, "
+    "move batch_size, buffer_size, learning_rate, learning_rate_schedule, beta, epsilon, lambd, num_epoch, tau, "
+    "buffer_init_steps and init_entcoef under hyperparameters:, move normalize, hidden_units, num_layers and "
+    "vis_encode_type under network_settings:, move memory_size and sequence_length under network_settings.memory: "
+    "if use_recurrent is true (and drop use_recurrent), rename encoding_size of a reward signal to "
+    "network_settings.hidden_units, and write large numbers such as 5.0e5 as they are"
+)
+
+
+def old_layout_key(raw: Mapping[str, Any]) -> str | None:
+    """Return the first top-level key that shows the old layout, or None."""
+    if "behaviors" in raw or "default_settings" in raw:
+        return None
+    for key, value in raw.items():
+        if isinstance(value, Mapping) and _OLD_KEYS & value.keys():
+            return key
+    return None

@@ -11,14 +11,12 @@ from pydantic import AfterValidator, Field, PrivateAttr
 
 from mlhooks.errors import SettingsError
 from mlhooks.finding import Finding
-from mlhooks.settings.base import Problem, SettingsModel, extension
-from mlhooks.settings.behaviors import TrainerSettings
+from mlhooks.settings.base import PathText, Problem, RunId, SettingsModel, extension
+from mlhooks.settings.behaviors import EvaluationSettings, TrainerSettings
+from mlhooks.settings.configuration import PluginsSettings
 from mlhooks.settings.environment_parameters import FLOAT32, INT32, EnvironmentParameterSettings
-from mlhooks.settings.evaluation import EvaluationSettings
 from mlhooks.settings.findings import KeyPath, error_from, nearest
 from mlhooks.settings.origin import Origin, Place
-from mlhooks.settings.paths import PathText, RunId
-from mlhooks.settings.plugins import PluginsSettings
 from mlhooks.settings.reading import check_text
 from mlhooks.settings.yaml_values import dump_yaml
 

@@ -14,7 +14,7 @@ import torch
 from mlhooks.describing import described
 from mlhooks.envs.manager import as_exception
 from mlhooks.errors import PluginError
-from mlhooks.settings.evaluation import EvaluationSettings
+from mlhooks.settings.behaviors import EvaluationSettings
 from mlhooks.state_checks import number, whole
 from mlhooks.stats import StatsAggregationMethod, StatsReporter
 from mlhooks.training.evaluation import Evaluation

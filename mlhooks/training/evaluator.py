@@ -21,7 +21,7 @@ from mlhooks.envs.slots import SlotMap, SlotPool
 from mlhooks.envs.specs import in_words, same_shape
 from mlhooks.envs.told import stats_of, steps_of
 from mlhooks.errors import ContractBroken, EnvironmentFailure, MlhooksError
-from mlhooks.settings.evaluation import EvaluationSettings
+from mlhooks.settings.behaviors import EvaluationSettings
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.step_checks import check_values

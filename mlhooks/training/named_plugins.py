@@ -16,11 +16,10 @@ from mlhooks.settings import CheckpointSettings, Configuration, Finding, Plugins
 from mlhooks.settings.findings import KeyPath, error_from, nearest
 from mlhooks.settings.origin import Origin
 from mlhooks.settings.overrides import apply_flags, apply_overrides
-from mlhooks.settings.plugin_section import PATH, resolve_paths
 from mlhooks.settings.reading import copied
 from mlhooks.settings.report import Report
 from mlhooks.settings.resolve import is_configuration
-from mlhooks.settings.sections import build
+from mlhooks.settings.sections import PLUGINS, build, resolve_paths
 from mlhooks.training.untrusted import refuse_in_run
 
 
@@ -124,7 +123,7 @@ def name_all_plugins(
     section, own = _from_configuration(configuration, flags or {}, overrides, report)
     absolute = resolve_paths(section, configuration.folder, report).load
     kept = {
-        text: (*PATH, "load", index)
+        text: (*PLUGINS, "load", index)
         for index, text in enumerate(absolute)
         if not said.get(name_of(text)) and name_of(text) not in in_folder
     }
@@ -176,7 +175,7 @@ def _from_configuration(
     apply_flags(values, flags, scratch)
     apply_overrides(values, overrides, scratch)
     written = values.get("plugins")
-    section = build(PluginsSettings, {} if written is None else written, PATH, report, {"settings": {}})
+    section = build(PluginsSettings, {} if written is None else written, PLUGINS, report, {"settings": {}})
     if section is None or report.failed:
         raise error_from(SettingsError, [*configuration.document.findings, *report.findings])
     checkpoint = values.get("checkpoint_settings") or {}
@@ -204,5 +203,5 @@ def _warn_of_unknown(found: NamedPlugins, section: PluginsSettings, block: Seque
     known = {candidate.origin.name for candidate in found.find()[0]}
     for text in block:
         if name_of(text) not in known and (guess := nearest(text, known)):
-            path = (*PATH, "block", section.block.index(text))
+            path = (*PLUGINS, "block", section.block.index(text))
             report.add(path, "blocks nothing that is installed", severity="warning", found=text, nearest=guess)

@@ -12,8 +12,8 @@ from mlhooks.cli.config import config
 from mlhooks.cli.group import COMMANDS
 from mlhooks.cli.plugins import plugins
 from mlhooks.cli.run import RunCommand, run
-from mlhooks.settings.homes import OTHER_NAMES, Homes
 from mlhooks.settings.registry import SettingsRegistry
+from mlhooks.settings.report import OTHER_NAMES, Homes
 
 
 def told(capsys, *arguments: str) -> str:

@@ -15,8 +15,8 @@ from mlhooks.settings import (
     SettingsRegistry,
     TrainerSettings,
 )
-from mlhooks.settings.allowed import allowed_values
 from mlhooks.settings.base import is_extension
+from mlhooks.settings.reading import allowed_values
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 

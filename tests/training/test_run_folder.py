@@ -16,7 +16,7 @@ import pytest
 from mlhooks import hookimpl
 from mlhooks.cli import main
 from mlhooks.errors import UsageError
-from mlhooks.settings import paths
+from mlhooks.settings import base as paths
 from mlhooks.training.checkpoints import CheckpointFolder
 from mlhooks.training.folder_lock import LOCK
 from mlhooks.training.run import Run
