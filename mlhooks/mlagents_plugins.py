@@ -113,6 +113,11 @@ class StatsWriters:
         self.origin = origin
         self.function = function
 
+    @property
+    def is_left_out(self) -> bool:
+        """Whether it needs more of `mlagents` than is there."""
+        return self.function is None
+
     @hookimpl
     def configure(self, pluginmanager: PluginManager, options: object) -> None:
         """Register what the function returns; without `mlagents`, warn that the writers are left out."""

@@ -12,13 +12,14 @@ __all__ = ["Check", "Questions", "examine"]
 
 def examine(questions: Questions) -> Iterator[Check]:
     """All checks, one after another, those first that answer at once."""
-    from mlhooks.doctor import machine, plugins, software, unity
+    from mlhooks.doctor import machine, mlagents, plugins, software, unity
 
     groups: dict[str, Callable[[], Iterable[Check]]] = {
         "versions": software.versions,
         "requirements": software.requirements,
         "extras": software.extras,
         "the Unity protocol": software.protocol,
+        "ML-Agents' own package": mlagents.package,
         "the environment": lambda: unity.checks(questions),
         "workers": machine.workers,
         "the device": machine.device,

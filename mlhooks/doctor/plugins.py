@@ -13,7 +13,7 @@ CLAIMS = ("get_trainer_types", "get_env_types", "get_reward_signals", "get_plugi
 def checks(questions: Questions) -> Iterator[Check]:
     """The plugins that a run would load."""
     from mlhooks.errors import MlhooksError
-    from mlhooks.mlagents_plugins import StatsWriters
+    from mlhooks.mlagents_wheel.offers import HOW_TO_GET
     from mlhooks.plugins import PluginManager, find_plugins, load_plugins
     from mlhooks.training.untrusted import around_import, refuse_in_run
 
@@ -35,9 +35,10 @@ def checks(questions: Questions) -> Iterator[Check]:
             yield Check(f"plugin {candidate.origin.name}", "problem", str(error))
             continue
         plugin = alone.get_plugin(candidate.origin.name)
-        if isinstance(plugin, StatsWriters) and plugin.function is None:
+        if getattr(plugin, "is_left_out", False):
             text = "It needs the Python package mlagents, which is not installed, and is left out"
-            yield Check(f"plugin {candidate.origin.name}", "warning", text, f"Block it: -p no:{candidate.origin.name}")
+            advice = f"Block it by -p no:{candidate.origin.name}, or: {HOW_TO_GET}"
+            yield Check(f"plugin {candidate.origin.name}", "warning", text, advice)
     if failed:
         return
     try:

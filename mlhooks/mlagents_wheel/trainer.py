@@ -175,14 +175,19 @@ class WheelTrainer(Trainer):
             side = self._side(behavior_id)
         self._count_episodes(worker, behavior_id, decisions, terminals)
         with self._package("observed"):
-            side.observe(worker, decisions, terminals, training=self.training)
+            side.observe(worker, decisions, terminals, training=self.training or self._waits_for_others)
+
+    @property
+    def _waits_for_others(self) -> bool:
+        """Whether it has learned enough, and still counts steps so that the other teams get their turn to learn."""
+        return self.learner.ghost is not None and self.shared.training
 
     def _count_episodes(
         self, worker: int, behavior_id: str, decisions: DecisionSteps, terminals: TerminalSteps
     ) -> None:
         """Take note of the returns of episodes: of those that are learned from for lessons and the mean reward."""
         slots = self._known.setdefault((worker, behavior_id), SlotMap(self.pool))
-        learned = not self.training or self.learner.learns(behavior_id)
+        learned = not self.shared.training or self.learner.learns(behavior_id)
         episodes, ended = self.episodes if learned else self._unlearned, slots.find(terminals.agent_id)
         where = slots.slots(decisions.agent_id) if len(decisions) else ended[:0]
         for table in (self.episodes, self._unlearned):
@@ -226,7 +231,9 @@ class WheelTrainer(Trainer):
         return {key: float(np.mean(values)) for key, values in self._losses.items()}
 
     def discard(self) -> None:
-        """Let go of trajectories that nothing will be learned from."""
+        """Let go of trajectories that nothing will be learned from, and under self-play hand over to other teams."""
+        if self._waits_for_others:
+            self.update()
         for side in self.learner.sides.values():
             side.discard()
 

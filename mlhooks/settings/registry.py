@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager
 
 _MODEL = "hyperparameters_type"
+
+
+def _lacks_trainers(plugin: Any) -> bool:
+    return getattr(plugin, "is_left_out", False) and hasattr(plugin, "get_trainer_types")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class SettingsRegistry:
             plugins.collect_mapping("get_reward_signals"),
             plugins.collect_mapping("get_plugin_settings"),
             frozenset(name for name, plugin in plugins.list_name_plugin() if plugin is None),
-            tuple(str(plugin.origin) for plugin in plugins.get_plugins() if getattr(plugin, "is_left_out", False)),
+            tuple(str(plugin.origin) for plugin in plugins.get_plugins() if _lacks_trainers(plugin)),
         )
 
     def hyperparameters(self, trainer_type: str) -> type[HyperparameterSettings] | None:

@@ -311,10 +311,12 @@ def test_folder_of_plugins_that_is_not_there_is_a_problem(tmp_path: Path) -> Non
 
 
 def test_writer_that_needs_mlagents_is_a_warning(install) -> None:
-    install("theirs", {"theirs": "theirs:make"}, group="mlagents.stats_writer", theirs="import mlagents.trainers\n")
+    install(
+        "theirs", {"theirs": "theirs:make"}, group="mlagents.stats_writer", theirs="import mlagents.trainers.buffer\n"
+    )
     found = by_name(plugins.checks(Questions()))
     assert found["plugin theirs"].state == "warning"
-    assert found["plugin theirs"].advice == "Block it: -p no:theirs"
+    assert found["plugin theirs"].advice.startswith("Block it by -p no:theirs, or: pip install")
 
 
 def test_check_that_stumbles_is_a_problem_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
