@@ -35,7 +35,7 @@ class PPOSettings(OnPolicyHyperparameters):
     lambd: float = Field(0.95, ge=0, le=1, description="GAE's lambda: 0 trusts the critic, 1 the returns.")
     num_epoch: int = Field(3, ge=1, description="Passes over each rollout.")
     shared_critic: bool = Field(default=False, description="Put the value heads on the actor's encoder.")
-    value_clipping: bool = extension(True, description="Keep value estimates within epsilon of the old ones.")
+    value_clipping: bool = extension(False, description="Keep value estimates within epsilon of the old ones.")
     joint_actions: bool = extension(
         False, description="Take probability ratios and entropies of whole actions, not of each of their dimensions."
     )
