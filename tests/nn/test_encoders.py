@@ -9,6 +9,7 @@ from mlhooks.errors import UnsupportedError
 from mlhooks.nn.encoders import GoalEncoder, VisualEncoder, make_encoder
 from mlhooks.nn.features import FeatureInput, FeatureLayout
 from mlhooks.nn.layers import MLP, linear
+from mlhooks.nn.networks import Critic
 from mlhooks.settings import NetworkSettings
 
 
@@ -167,6 +168,20 @@ def test_initial_weights_have_the_variance_of_their_scheme(initialization: str, 
     layer = linear(400, 100, initialization=initialization, gain=0.5)
     assert layer.weight.std().item() == pytest.approx(expected, rel=0.02)
     assert not layer.bias.any()
+
+
+def test_value_heads_begin_as_those_of_ml_agents_do() -> None:
+    layout = FeatureLayout("B", BehaviorSpec([vector(3)], ActionSpec(1, ())))
+    torch.manual_seed(0)
+    found = Critic(layout, NetworkSettings(hidden_units=600, num_layers=1), signals=8).heads
+    bound = (6 / 608) ** 0.5  # Glorot and Bengio 2010, equation 16
+    assert bound * 0.99 < float(found.weight.detach().abs().max()) <= bound
+    assert float(found.weight.detach().std()) == pytest.approx((2 / 608) ** 0.5, rel=0.02)
+    assert not found.bias.any()
+    settings = NetworkSettings(hidden_units=600, num_layers=1, initialization="kaiming_he")
+    assert float(Critic(layout, settings, signals=8).heads.weight.detach().std()) == pytest.approx(
+        (2 / 600) ** 0.5, rel=0.05
+    )
 
 
 def test_orthogonal_weights_have_orthogonal_rows_of_the_gain() -> None:
