@@ -106,6 +106,7 @@ def on_policy(settings: dict[str, Any]) -> dict[str, Any]:
         "buffer_size": settings["environments"] * settings["rollout"],
         "beta": settings["entropy"],
         "lambd": settings["lambda"],
+        "joint_actions": True,
     }
 
 
@@ -115,13 +116,14 @@ def ppo(settings: dict[str, Any]) -> dict[str, Any]:
         "epsilon": settings["clip"],
         "num_epoch": settings["epochs"],
         "value_clipping": False,
+        "normalize_advantages": "minibatch",
         "shared_critic": settings.get("frames", False),
     }
 
 
 def a2c(settings: dict[str, Any]) -> dict[str, Any]:
     """Hyperparameters of A2C."""
-    return on_policy(settings) | {"normalize_advantages": False}
+    return on_policy(settings) | {"normalize_advantages": "none"}
 
 
 def dqn(settings: dict[str, Any]) -> dict[str, Any]:

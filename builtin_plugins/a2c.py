@@ -7,6 +7,7 @@ from torch import Tensor
 from mlhooks.plugin import (
     ActorCriticOptimizer,
     ActorPolicy,
+    AdvantageNormalization,
     Batch,
     Field,
     OnPolicyHyperparameters,
@@ -31,8 +32,8 @@ class A2CSettings(OnPolicyHyperparameters):
     lambd: float = Field(0.95, ge=0, le=1, description="GAE's lambda: 0 trusts the critic, 1 the returns.")
     num_epoch: int = Field(1, ge=1, le=1, description="Passes over each rollout: one, as the gradient is on-policy.")
     shared_critic: bool = Field(default=False, description="Put the value heads on the actor's encoder.")
-    normalize_advantages: bool = extension(
-        True, description="Shift and scale advantages to mean 0 and deviation 1, as ML-Agents does."
+    normalize_advantages: AdvantageNormalization = extension(
+        AdvantageNormalization.ROLLOUT, description="Over what advantages are brought to mean 0 and deviation 1."
     )
     joint_actions: bool = extension(
         False, description="Take probability ratios and entropies of whole actions, not of each of their dimensions."
@@ -54,7 +55,7 @@ class A2COptimizer(ActorCriticOptimizer):
         super().__init__(policy, settings)
         h = settings.hyperparameters
         assert isinstance(h, A2CSettings)
-        self.normalize_advantages = h.normalize_advantages
+        self.normalizes_minibatches = h.normalize_advantages is AdvantageNormalization.MINIBATCH
         self.joint_actions = h.joint_actions
         self.actions = policy.behavior_spec.action_spec
         self.has_dimensions = self.actions.continuous_size + self.actions.discrete_size > 1
@@ -67,7 +68,7 @@ class A2COptimizer(ActorCriticOptimizer):
             log_probs = whole_actions(log_probs)
             entropies = whole_actions(entropies) if self.joint_actions else counted_entropies(entropies, self.actions)
         advantages = column(batch.advantages)  # [rows, 1]
-        if self.normalize_advantages:
+        if self.normalizes_minibatches:
             advantages = batch.standardize(advantages)
         policy_loss = -batch.mean(log_probs * advantages)
         value_loss = batch.mean((batch.returns - self.values(batch)).square())

@@ -10,6 +10,7 @@ from torch import Tensor
 from mlhooks.plugin import (
     ActorCriticOptimizer,
     ActorPolicy,
+    AdvantageNormalization,
     Batch,
     Field,
     OnPolicyHyperparameters,
@@ -36,6 +37,9 @@ class PPOSettings(OnPolicyHyperparameters):
     num_epoch: int = Field(3, ge=1, description="Passes over each rollout.")
     shared_critic: bool = Field(default=False, description="Put the value heads on the actor's encoder.")
     value_clipping: bool = extension(False, description="Keep value estimates within epsilon of the old ones.")
+    normalize_advantages: AdvantageNormalization = extension(
+        AdvantageNormalization.ROLLOUT, description="Over what advantages are brought to mean 0 and deviation 1."
+    )
     joint_actions: bool = extension(
         False, description="Take probability ratios and entropies of whole actions, not of each of their dimensions."
     )
@@ -62,6 +66,7 @@ class PPOOptimizer(ActorCriticOptimizer):
         assert isinstance(h, PPOSettings)
         self.epsilon = Schedule(h.epsilon_schedule, h.epsilon, 0.1, settings.max_steps)
         self.value_clipping = h.value_clipping
+        self.normalizes_minibatches = h.normalize_advantages is AdvantageNormalization.MINIBATCH
         self.joint_actions = h.joint_actions
         self.actions = policy.behavior_spec.action_spec
         self.has_dimensions = self.actions.continuous_size + self.actions.discrete_size > 1
@@ -82,7 +87,9 @@ class PPOOptimizer(ActorCriticOptimizer):
             log_probs, old_log_probs, entropies = map(whole_actions, (log_probs, old_log_probs, entropies))
         elif self.has_dimensions:
             entropies = counted_entropies(entropies, self.actions)
-        advantages = batch.standardize(column(batch.advantages))  # [rows, 1]
+        advantages = column(batch.advantages)  # [rows, 1]
+        if self.normalizes_minibatches:
+            advantages = batch.standardize(advantages)
 
         # L^CLIP, equation 7
         ratio = torch.exp(log_probs - old_log_probs)

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from mlhooks.nn.networks import QNetwork as QNetwork
     from mlhooks.nn.schedules import Schedule as Schedule
     from mlhooks.plugins import PluginManager as PluginManager
+    from mlhooks.settings import AdvantageNormalization as AdvantageNormalization
     from mlhooks.settings import EnvironmentSettings as EnvironmentSettings
     from mlhooks.settings import HyperparameterSettings as HyperparameterSettings
     from mlhooks.settings import NetworkSettings as NetworkSettings
@@ -122,9 +123,9 @@ _NAMES = {
     "mlhooks.nn.networks": "Actor Critic QNetwork",
     "mlhooks.nn.schedules": "Schedule",
     "mlhooks.plugins": "PluginManager",
-    "mlhooks.settings": "EnvironmentSettings HyperparameterSettings NetworkSettings OffPolicyHyperparameters"
-    " OnPolicyHyperparameters Problem RewardSignalSettings RunOptions ScheduleType SettingsModel TrainerSettings"
-    " derived extension",
+    "mlhooks.settings": "AdvantageNormalization EnvironmentSettings HyperparameterSettings NetworkSettings"
+    " OffPolicyHyperparameters OnPolicyHyperparameters Problem RewardSignalSettings RunOptions ScheduleType"
+    " SettingsModel TrainerSettings derived extension",
     "mlhooks.stats": "StatsAggregationMethod StatsPropertyType StatsReporter StatsSummary",
     "mlhooks.fast.adam": "FlatParameters",
     "mlhooks.training.acting": "ActingHalf",

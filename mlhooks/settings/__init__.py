@@ -27,6 +27,7 @@ from mlhooks.settings.environment_parameters import (
     UniformSettings,
 )
 from mlhooks.settings.hyperparameters import (
+    AdvantageNormalization,
     HyperparameterSettings,
     OffPolicyHyperparameters,
     OnPolicyHyperparameters,
@@ -52,6 +53,7 @@ from mlhooks.settings.run_options import (
 
 __all__ = [
     "ActivationType",
+    "AdvantageNormalization",
     "BehavioralCloningSettings",
     "CheckpointSettings",
     "CompletionCriteriaSettings",

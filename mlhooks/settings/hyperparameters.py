@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from mlhooks.settings.base import Problem, SettingsModel, derived, extension
 
@@ -18,6 +20,27 @@ class ScheduleType(StrEnum):
 
     CONSTANT = "constant"
     LINEAR = "linear"
+
+
+class AdvantageNormalization(StrEnum):
+    """Over what advantages are shifted and scaled to mean 0 and deviation 1; true means `rollout`, and false `none`."""
+
+    ROLLOUT = "rollout"
+    MINIBATCH = "minibatch"
+    NONE = "none"
+
+    @classmethod
+    def _missing_(cls, value: object) -> AdvantageNormalization | None:
+        word = str(value).lower()  # YAML's true and false may come as they were written
+        return cls.ROLLOUT if word in ("true", "yes", "on") else cls.NONE if word in ("false", "no", "off") else None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        made = handler(schema)
+        definition = handler.resolve_ref_schema(made)
+        definition["enum"] = [*definition["enum"], True, False]
+        definition.pop("type", None)
+        return made
 
 
 class HyperparameterSettings(SettingsModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from mlhooks.errors import NonFiniteError
 from mlhooks.nn.normalizer import Normalizer
-from mlhooks.settings import TrainerSettings
+from mlhooks.settings import AdvantageNormalization, TrainerSettings
 from mlhooks.training.advantages import generalized_advantages, needs_finals, next_values
 from mlhooks.training.batch import Batch
 from mlhooks.training.learning import LearningHalf, Reported
@@ -62,7 +63,7 @@ class OnPolicyLearning(LearningHalf):
             rows = store.complete_rows()
             self.policy.inputs.update([obs[rows] for obs in store.obs])
         self.optimizer.set_step(step)
-        batch = self.rollout(store)
+        batch = self.normalized_advantages(self.rollout(store))
         size = self.settings.hyperparameters.batch_size
         learning = [signal for signal in self.reward_signals if signal.learns]
         reported = []
@@ -111,6 +112,12 @@ class OnPolicyLearning(LearningHalf):
             returns=self.tensor(parts["value estimate"] + parts["advantage"]),
             advantages=self.tensor(np.dot(parts["advantage"], mean_of_signals)),
         )
+
+    def normalized_advantages(self, rollout: Batch) -> Batch:
+        """Return a rollout with standardized advantages, where `normalize_advantages` says `rollout`."""
+        if getattr(self.settings.hyperparameters, "normalize_advantages", None) is not AdvantageNormalization.ROLLOUT:
+            return rollout
+        return replace(rollout, advantages=rollout.standardize(rollout.advantages))
 
     @property
     def gammas(self) -> np.ndarray:

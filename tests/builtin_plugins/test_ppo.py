@@ -107,7 +107,9 @@ def test_loss_and_gradient_equal_an_independent_calculation(
     continuous: int, branches: tuple[int, ...], masked: bool, signals: int, clip_values: bool, joint: bool
 ) -> None:
     spec = make_spec(observation=3, continuous=continuous, branches=branches)
-    optimizer = make_optimizer(spec, signals, value_clipping=clip_values, joint_actions=joint)
+    optimizer = make_optimizer(
+        spec, signals, value_clipping=clip_values, joint_actions=joint, normalize_advantages="minibatch"
+    )
     batch = make_batch(spec, signals, masked=masked)
     losses = optimizer.loss(batch)
     optimizer.flat.grad.zero_()
@@ -117,7 +119,9 @@ def test_loss_and_gradient_equal_an_independent_calculation(
         for module in (optimizer.policy.actor, optimizer.critic)
         for name, p in ((f"{id(module)}.{n}", p) for n, p in module.named_parameters())
     }
-    other = make_optimizer(spec, signals, value_clipping=clip_values, joint_actions=joint)
+    other = make_optimizer(
+        spec, signals, value_clipping=clip_values, joint_actions=joint, normalize_advantages="minibatch"
+    )
     expected = scalar_loss(other, batch, spec, clip_values=clip_values, joint=joint)
     expected.backward()
     assert float(losses["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-4)

@@ -101,3 +101,42 @@ def test_first_rollout_is_learned_from_by_normalized_features(tmp_path: Path) ->
     features = batches[0].features
     torch.testing.assert_close(features.mean(0), torch.zeros(8), atol=0.1, rtol=0)  # but for the clipping at 5
     torch.testing.assert_close(features.std(0), torch.ones(8), atol=0.2, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "rollout", "minibatch"),
+    [
+        (None, True, False),
+        (True, True, False),
+        ("minibatch", False, True),
+        ("none", False, False),
+        (False, False, False),
+    ],
+)
+def test_advantages_are_standardized_over_the_rollout_or_over_each_minibatch(
+    tmp_path: Path, asked: str | bool | None, rollout: bool, minibatch: bool
+) -> None:
+    given: list[torch.Tensor] = []
+
+    class Watch:
+        @hookimpl
+        def behavior_added(self, trainer: Any) -> None:
+            optimizer, update = trainer.optimizer, trainer.optimizer.update
+            self.optimizer = optimizer
+
+            def watched(batch: Any) -> Any:
+                given.append(batch.advantages)
+                return update(batch)
+
+            optimizer.update = watched
+
+    watch, kept = Watch(), Kept()
+    chosen = {} if asked is None else {"normalize_advantages": asked}
+    settings = config("Corridor", "test:x", hyperparameters={"num_epoch": 1, **chosen}, max_steps=100)
+    train(settings, tmp_path, Env(), kept, watch)
+    raw = kept.batches[0].advantages.double()
+    seen = torch.cat(given[: len(given) // len(kept.batches)]).double()
+    expected = (raw - raw.mean()) / raw.std(correction=0) if rollout else raw
+    assert len(given) > len(kept.batches)
+    torch.testing.assert_close(seen.sort(0).values, expected.sort(0).values, rtol=1e-4, atol=1e-5)
+    assert watch.optimizer.normalizes_minibatches == minibatch

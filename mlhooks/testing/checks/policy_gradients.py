@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mlhooks.nn.heads import counted_entropies, whole_actions
+from mlhooks.settings import AdvantageNormalization
 from mlhooks.testing.demands import demand, fail
 from mlhooks.testing.playing import Play, parameters
 from mlhooks.testing.specs import make_behavior_spec
@@ -259,15 +260,22 @@ def test_advantages_are_scaled_as_told(trial: Trial) -> None:
     """With `normalize_advantages` the policy loss does not depend on their scale and mean; without, it does."""
     if not trial.has("normalize_advantages"):
         pytest.skip("it has no hyperparameter normalize_advantages")
-    for normalize in (True, False):
+    kind = trial.model.model_fields["normalize_advantages"].annotation
+    choices: tuple[Any, ...] = ("rollout", "minibatch", "none") if kind is AdvantageNormalization else (True, False)
+    for normalize in choices:
         hand = Hand(trial, normalize_advantages=normalize)
         plain, scaled = (
-            gradient(hand.loss(replace(hand.batch, advantages=advantages), POLICY_LOSS), hand.actor)
+            gradient(
+                hand.loss(
+                    hand.trainer.learning.normalized_advantages(replace(hand.batch, advantages=advantages)), POLICY_LOSS
+                ),
+                hand.actor,
+            )
             for advantages in (hand.batch.advantages, 3.0 * hand.batch.advantages + 1.0)
         )
         same = float((scaled - plain).norm()) < 0.05 * float(plain.norm())
         demand(
-            same == normalize,
+            same == (normalize not in (False, "none")),
             f"With normalize_advantages {normalize}, the gradient of the policy loss {'stays' if same else 'changes'} "
             "when advantages are multiplied and shifted.",
         )

@@ -12,7 +12,7 @@ LOSS = f"{OPTIMIZER}.loss"
 SURROGATE = "torch.min(ratio * advantages, clipped * advantages)"
 RATIO = "torch.exp(log_probs - old_log_probs)"
 CLIPPED = "ratio.clamp(1.0 - epsilon, 1.0 + epsilon)"
-ADVANTAGES = "batch.standardize(column(batch.advantages))"
+ADVANTAGES = "column(batch.advantages)"
 TOTAL = "policy_loss + 0.5 * value_loss - beta * entropy"
 VALUE_ERRORS = "(values - batch.returns).square()"
 VALUE_LOSS = "batch.mean(errors)"
@@ -129,7 +129,7 @@ def ppo_value_loss_sign(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_policy_loss_does_not_train_the_critic")
 def ppo_advantage_of_the_new_critic(patch: Patch) -> None:
-    patch.replace(LOSS, ADVANTAGES, "batch.standardize((batch.returns - self.values(batch)).mean(1, keepdim=True))")
+    patch.replace(LOSS, ADVANTAGES, "(batch.returns - self.values(batch)).mean(1, keepdim=True)")
 
 
 @mutant("ppo", caught_by="test_losses_are_means_over_the_rows_that_count")
