@@ -18,7 +18,9 @@ from mlagents_envs.communicator_objects.observation_pb2 import PNG, ObservationP
 
 from mlhooks.sim_player.dialect import Dialect, description, wire_shape
 from mlhooks.sim_player.world import Behavior, Bools, Infos, Ints, Sensor
-from mlhooks.unity.wire import write_bytes, write_varint
+from mlhooks.unity.records import RECORD
+from mlhooks.unity.schema import FIELDS
+from mlhooks.unity.wire import FIXED32, VARINT, write_bytes, write_varint
 
 Bytes = npt.NDArray[np.uint8]
 Sizes = npt.NDArray[np.intp]
@@ -26,8 +28,10 @@ Sizes = npt.NDArray[np.intp]
 _LENGTH = 1  # after the tag of the list's entry
 _VARINT = 5  # bytes, at most, of a number
 _REWARD, _DONE, _INTERRUPTED, _ID, _MASK = slice(6, 11), slice(11, 13), slice(13, 15), slice(15, 21), 21
-_ENTRY_TAG, _REWARD_TAG, _ID_TAG, _GROUP_TAG, _GROUP_REWARD_TAG = 0x0A, 0x3D, 0x50, 0x70, 0x7D
-_DONE_FIELD, _INTERRUPTED_FIELD = b"\x40\x01", b"\x48\x01"
+_AGENT, _OBSERVATION, _FLOATS = FIELDS["AgentInfoProto"], FIELDS["ObservationProto"], 1
+_REWARD_TAG, _GROUP_REWARD_TAG = (_AGENT[name] << 3 | FIXED32 for name in ("reward", "group_reward"))
+_ID_TAG, _GROUP_TAG = (_AGENT[name] << 3 | VARINT for name in ("id", "group_id"))
+_DONE_FIELD, _INTERRUPTED_FIELD = (bytes((_AGENT[name] << 3 | VARINT, 1)) for name in ("done", "max_step_reached"))
 
 
 def encoder(behavior: Behavior, dialect: Dialect) -> Callable[[Sequence[Infos]], bytes]:
@@ -112,22 +116,22 @@ class Packer:
         self._channels_last = not dialect.channels_first
         self._groups = "multiAgentGroups" in dialect.capabilities
         width = sum(behavior.branches)
-        mask = write_bytes(11, bytes(width)) if width else b""
+        mask = write_bytes(_AGENT["action_mask"], bytes(width)) if width else b""
         self._mask = slice(_MASK, _MASK + len(mask))
         self._mask_values = slice(self._mask.stop - width, self._mask.stop)
         template = bytearray(_MASK) + mask
         self._values: list[slice] = []
         for sensor in behavior.sensors:
-            data = write_bytes(4, write_bytes(1, bytes(4 * sensor.size)))
-            start = write_bytes(1, b"".join(map(write_varint, wire_shape(sensor, dialect))))
+            data = write_bytes(_OBSERVATION["float_data"], write_bytes(_FLOATS, bytes(4 * sensor.size)))
+            start = write_bytes(_OBSERVATION["shape"], b"".join(map(write_varint, wire_shape(sensor, dialect))))
             about = description(sensor, dialect)
-            template += write_bytes(13, start + data + about)
+            template += write_bytes(_AGENT["observations"], start + data + about)
             end = len(template) - len(about)
             self._values.append(slice(end - 4 * sensor.size, end))
         self._group = slice(len(template), len(template) + 1 + _VARINT)
         self._group_reward = slice(self._group.stop, self._group.stop + 5)
         template += bytes(self._group_reward.stop - len(template))
-        template[0], template[_REWARD.start], template[_ID.start] = _ENTRY_TAG, _REWARD_TAG, _ID_TAG
+        template[0], template[_REWARD.start], template[_ID.start] = RECORD, _REWARD_TAG, _ID_TAG
         template[_DONE], template[_INTERRUPTED] = _DONE_FIELD, _INTERRUPTED_FIELD
         template[self._group.start], template[self._group_reward.start] = _GROUP_TAG, _GROUP_REWARD_TAG
         self._template = np.frombuffer(bytes(template), dtype=np.uint8)
