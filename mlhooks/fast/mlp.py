@@ -13,6 +13,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from mlhooks.fast.structure import Structure, may_do_more
 from mlhooks.fast.switch import is_plain, native
+from mlhooks.nn.encoders import VisualEncoder
 from mlhooks.nn.layers import ACTIVATIONS, MLP
 
 if TYPE_CHECKING:
@@ -262,6 +263,7 @@ class NetworkMLP:
 
     def __init__(self) -> None:
         self.mlp: FastMLP | None = None
+        self.images: VisualEncoder | None = None  # what comes before the mlp, if its layers are only a part
         self._structure: Structure | None = None  # the network's, in which the mlp was found
 
     def __reduce__(self) -> tuple[type[NetworkMLP], tuple[()]]:
@@ -275,22 +277,30 @@ class NetworkMLP:
         encoder_and_heads = self._parts(network)
         mlp = None if encoder_and_heads is None else FastMLP.refreshed(self.mlp, *encoder_and_heads)
         if mlp is not None:  # else the former one may be current again, when other weights were there for a while only
-            parts, deciding = [*network.modules(), mlp.layers, *mlp.modules], [network, mlp.modules[0]]
+            parts, deciding = [*network.modules(), mlp.layers, *mlp.modules], [network, network.encoder, mlp.modules[0]]
+            self.images = network.encoder if isinstance(network.encoder, VisualEncoder) else None
             self.mlp, self._structure = mlp, Structure(parts, self._called(network, mlp), deciding, mlp.parameters)
         return mlp
 
     def _parts(self, network: Network) -> tuple[nn.Module, Sequence[nn.Linear]] | None:
-        return network.encoder, network.linear_heads()
+        return dense_part(network.encoder), network.linear_heads()
 
-    def _called(self, network: Network, mlp: FastMLP) -> Sequence[nn.Module]:  # noqa: ARG002 - for subclasses
-        return mlp.modules
+    def _called(self, network: Network, mlp: FastMLP) -> Sequence[nn.Module]:
+        return network.encoder, *mlp.modules
+
+
+def dense_part(encoder: nn.Module) -> nn.Module:
+    """Return the plain layers at the end of an encoder of images, or else the encoder itself."""
+    if type(encoder) is VisualEncoder and not may_do_more(encoder):
+        return encoder.body
+    return encoder
 
 
 class EncoderMLP(NetworkMLP):
     """The `FastMLP` of a network's encoder alone."""
 
     def _parts(self, network: Network) -> tuple[nn.Module, Sequence[nn.Linear]] | None:
-        return network.encoder, ()
+        return dense_part(network.encoder), ()
 
 
 class ActingNetwork(NetworkMLP):
@@ -314,7 +324,7 @@ class ActingNetwork(NetworkMLP):
         return None if self._acting is None else self._acting(features)
 
     def _parts(self, network: Network) -> tuple[nn.Module, Sequence[nn.Linear]] | None:
-        return super()._parts(network) if network.computes_heads_only() else None
+        return (network.encoder, network.linear_heads()) if network.computes_heads_only() else None
 
     def _called(self, network: Network, mlp: FastMLP) -> Sequence[nn.Module]:
         return network, *mlp.modules

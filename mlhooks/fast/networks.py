@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from contextlib import nullcontext
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
@@ -15,13 +16,14 @@ from torch import Tensor, nn
 from mlhooks.fast.arrays import ArrayTensor
 from mlhooks.fast.convolutions import is_traced, is_watched
 from mlhooks.fast.mlp import REQUIRES_GRAD, EncoderMLP, FastMLP, NetworkMLP, ParameterGradient
-from mlhooks.fast.passes import MLPFunction, MLPStep, ParameterStep
+from mlhooks.fast.passes import MLPFunction, MLPStep, ParameterStep, TensorStep
 from mlhooks.fast.record import Record
 from mlhooks.fast.structure import has_gradient_hooks, has_hooks
 from mlhooks.fast.switch import is_plain
 from mlhooks.nn.layers import MLP
 
 if TYPE_CHECKING:
+    from mlhooks.nn.encoders import VisualEncoder
     from mlhooks.nn.networks import Network
 
 logger = logging.getLogger("mlhooks")
@@ -36,11 +38,13 @@ class _Known(NamedTuple):
 
     Attributes:
         mlp: what computes it; None for torch.
+        images: what torch computes before that, if the network reads images.
         may_be_arrays: whether loss and network opted in to arrays, so that this holds until `invalidate` is called.
         is_hooked: whether hooks wait for gradients of parameters, which only torch can call.
     """
 
     mlp: FastMLP | None
+    images: VisualEncoder | None
     may_be_arrays: bool
     is_hooked: bool
 
@@ -53,11 +57,12 @@ class _Networks:
         self._mlps: dict[Network, NetworkMLP] = {}
         self.known: dict[Network, _Known] = {}
 
-    def mlp(self, network: Network) -> FastMLP | None:
-        """Look for what computes a network; None for torch."""
+    def look_at(self, network: Network) -> tuple[FastMLP | None, VisualEncoder | None]:
+        """Look for what computes a network, None for torch, and for what comes before that."""
         if network not in self._mlps:
             self._mlps[network] = self._kind()
-        return self._mlps[network].find(network)
+        mlp = self._mlps[network].find(network)
+        return mlp, self._mlps[network].images
 
     def invalidate(self) -> None:
         """Look at networks again when they are computed next, and forget those that were not since the last time."""
@@ -134,14 +139,29 @@ class LossScope:
 
         Only code that opts in gets one that was computed before, because other losses may have changed weights between.
         """
+        return self._once(encoder, encoder, features)
+
+    def _once(self, encoder: nn.Module, compute: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
+        """Return what the encoder, or a part of it, computes; the same again for the same features in one loss."""
         if not self.arrays:
-            return cast("Tensor", encoder(features))
-        key = encoder, torch.is_grad_enabled(), *map(REQUIRES_GRAD, encoder.parameters())
+            return compute(features)
+        key = compute, torch.is_grad_enabled(), *map(REQUIRES_GRAD, encoder.parameters())
         read, version, encoding = self._encodings.get(key, (None, 0, None))
         if read is not features or version != _version(features) or encoding is None or _changes(encoder):
-            encoding = encoder(features)
+            encoding = compute(features)
             self._encodings[key] = features, _version(features), encoding
         return encoding
+
+    def _before_body(self, images: VisualEncoder, features: Tensor, record: Record | None) -> Any:
+        """Return what torch makes of images, as an array of the record where there is one."""
+        tensor = self._once(images, images.before_body, features)
+        if record is None or not tensor.requires_grad:
+            return tensor
+        if id(tensor) not in record.sources:
+            array = ArrayTensor(tensor.detach().numpy())
+            record.sources[id(tensor)] = tensor, array
+            record.steps.append(TensorStep(tensor, array))
+        return record.sources[id(tensor)][1]
 
     def outputs(self, network: Network, features: Tensor) -> list[Tensor] | None:
         """Return as the function `outputs` does."""
@@ -154,10 +174,12 @@ class LossScope:
 
     def _computed(self, networks: _Networks, network: Network, features: Any) -> list[Tensor] | None:
         """Return outputs, by torch's autograd or on arrays; None where torch must compute them."""
-        rows = _rows(features)
-        known = None if rows is None else self._known(networks, network)
+        known = None if is_traced() else self._known(networks, network)
         on_arrays = known is not None and known.may_be_arrays and self._record is not None
         mlp = known.mlp if known is not None and (on_arrays or not is_watched()) else None
+        if known is not None and mlp is not None and known.images is not None and not _is_large(len(features), mlp):
+            features = self._before_body(known.images, features, None if known.is_hooked else self._record)
+        rows = None if mlp is None else _rows(features)
         if rows is None or known is None or mlp is None or _is_large(len(rows), mlp):
             self._count(f"computing {type(network).__name__}")
             return None
@@ -184,9 +206,9 @@ class LossScope:
         """Return what is known about a network, which is found out again where it may have changed."""
         known = networks.known.get(network)
         if known is None or not known.may_be_arrays:
-            mlp = networks.mlp(network)
+            mlp, images = networks.look_at(network)
             may_be_arrays = self.arrays and network.array_arithmetic and self._has_opted_in(network)
-            known = _Known(mlp, may_be_arrays, mlp is not None and mlp.has_gradient_hooks)
+            known = _Known(mlp, images, may_be_arrays, mlp is not None and mlp.has_gradient_hooks)
             networks.known[network] = known
         return known
 
@@ -266,12 +288,10 @@ def parameter_like(output: Tensor, parameter: nn.Parameter) -> Tensor:
 
 
 def _worth_torch(encoder: nn.Module, rows: int) -> bool:
-    """Return whether layers are so large that torch in bfloat16 is faster than a `FastMLP`."""
-    return (
-        isinstance(encoder, MLP)
-        and (size := encoder.output_size) >= BFLOAT16_UNITS
-        and rows * size**2 >= BFLOAT16_PRODUCTS
-    )
+    """Return whether layers are so large that torch in bfloat16 is faster than a `FastMLP`, as images always are."""
+    if not isinstance(encoder, MLP):
+        return True
+    return encoder.output_size >= BFLOAT16_UNITS and rows * encoder.output_size**2 >= BFLOAT16_PRODUCTS
 
 
 def _is_large(rows: int, mlp: FastMLP) -> bool:
@@ -281,7 +301,7 @@ def _is_large(rows: int, mlp: FastMLP) -> bool:
 def _rows(features: Any) -> np.ndarray | None:
     """Return features as an array [rows, size]; None if they are anything else than numbers in memory."""
     kind = type(features)
-    if (kind is not Tensor and kind is not ArrayTensor) or features.dim() != 2 or is_traced():
+    if (kind is not Tensor and kind is not ArrayTensor) or features.dim() != 2:
         return None
     if kind is ArrayTensor:
         array: np.ndarray = features.array

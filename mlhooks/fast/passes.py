@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,6 +61,24 @@ class MLPStep(NamedTuple):
         below = self.mlp.add_gradients(self.saved, gradients, inputs=self.features is not None)
         if below is not None and self.features is not None:
             self.features.add_gradient(below)
+
+
+class TensorStep(NamedTuple):
+    """The step of a record that took in a tensor of torch's graph, which nothing else reads, as by encoders of images.
+
+    Attributes:
+        tensor: the tensor.
+        array: what stands for it.
+    """
+
+    tensor: Tensor
+    array: ArrayTensor
+
+    def propagate(self) -> None:
+        """Pass the gradient on to torch's graph."""
+        gradient = self.array.take_gradient()
+        if gradient is not None:  # The graph is kept, because a loss may propagate gradients more than once.
+            self.tensor.backward(torch.from_numpy(np.ascontiguousarray(gradient)), retain_graph=True)
 
 
 class ParameterStep(NamedTuple):

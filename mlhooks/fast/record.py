@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ class Record:
     Attributes:
         entered: the record to which `ArrayTensor`s add steps now.
         steps: the steps in order, without those that made constants.
+        sources: the arrays that stand for tensors of torch's graph, by the tensor's id, with the tensor.
         in_numpy: whether numpy computes one of the derivatives, which may warn of numbers that are not finite.
 
     Args:
@@ -35,6 +36,7 @@ class Record:
     def __init__(self, count: Callable[[str], None]) -> None:
         self.steps: list[Step] = []
         self.in_numpy = False
+        self.sources: dict[int, tuple[Tensor, Any]] = {}
         self.count = count
 
     @classmethod

@@ -35,7 +35,7 @@ class Structure:
         deciding: Iterable[nn.Module],
         parameters: Iterable[Tensor],
     ) -> None:
-        modules, called = list(dict.fromkeys(modules)), list(called)
+        modules, called = list(dict.fromkeys(modules)), list(dict.fromkeys(called))
         self._parts = (
             [(module, type(module)) for module in modules],
             # A module with nothing inside computes something else only by other parameters, `forward` or class.

@@ -107,12 +107,16 @@ class VisualEncoder(nn.Module):
         self.body = _make_body(size, layout.goal, settings)
         self.output_size = self.body.output_size
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Encode [rows, size], floats or the bytes of images alone, to [rows, hidden_units]."""
+    def before_body(self, features: Tensor) -> Tensor:
+        """Return what the body reads of [rows, size], floats or the bytes of images alone: vectors, then encodings."""
         parts = [image(features[:, columns]) for image, columns in zip(self.images, self.columns, strict=True)]
         if self.vectors.stop:
             parts.insert(0, features[:, self.vectors])
-        return self.body(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))  # type: ignore[no-any-return]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Encode [rows, size], floats or the bytes of images alone, to [rows, hidden_units]."""
+        return self.body(self.before_body(features))  # type: ignore[no-any-return]
 
 
 Encoder = MLP | GoalEncoder | VisualEncoder
