@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlhooks.errors import UnsupportedError
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.layers import MLP
 from mlhooks.nn.visual import ImageEncoder
@@ -41,6 +40,9 @@ class HyperLinear(nn.Module):
 
     def forward(self, features: Tensor, goal: Tensor) -> Tensor:
         """Apply the goal's own weights to each row."""
+        if goal.requires_grad:  # the encoding of an image, which learns from each row
+            weights = self.weights(goal).view(-1, *self.shape)
+            return torch.bmm(features.unsqueeze(1), weights).squeeze(1) + self.bias
         # goals are few: each one's weights are made once, applied to all rows, and each row picks its own result
         goals, own = torch.unique(goal, dim=0, return_inverse=True)
         weights = self.weights(goals).view(-1, *self.shape)  # [goals, inputs, outputs]
@@ -53,23 +55,24 @@ class HyperLinear(nn.Module):
 class GoalEncoder(nn.Module):
     """`num_layers` layers of which the last is conditioned on the goal signals (`goal_conditioning_type: hyper`).
 
+    As in ML-Agents, goal signals are also among what the layers read.
+
     Args:
         size: number of features.
         goal: those that are goal signals, an index array.
         settings: size, activation and initialization of the layers.
+        learned: whether goal signals are encodings, which get gradients, as those of images are.
     """
 
-    plain: Tensor
     goal: Tensor
 
-    def __init__(self, size: int, goal: np.ndarray, settings: NetworkSettings) -> None:
+    def __init__(self, size: int, goal: np.ndarray, settings: NetworkSettings, *, learned: bool = False) -> None:
         super().__init__()
-        plain = np.setdiff1d(np.arange(size), goal)
-        self.register_buffer("plain", torch.from_numpy(plain), persistent=False)
+        self.learned = learned
         self.register_buffer("goal", torch.from_numpy(goal), persistent=False)
         self.output_size = settings.hidden_units
         self.body = MLP(
-            len(plain),
+            size,
             settings.hidden_units,
             settings.num_layers - 1,
             settings.activation,
@@ -80,31 +83,32 @@ class GoalEncoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Encode [rows, size] to [rows, hidden_units]."""
-        encoding = self.body(features.index_select(1, self.plain))
-        goal = features.index_select(1, self.goal).detach()  # encodings beside it may need gradients, it does not
-        return self._activate(self.conditional(encoding, goal))
+        goal = features.index_select(1, self.goal)
+        if not self.learned:
+            goal = goal.detach()  # encodings of images beside it may need gradients, it does not
+        return self._activate(self.conditional(self.body(features), goal))
 
 
 class VisualEncoder(nn.Module):
     """Each image passes an encoder of its own; the layers read vectors and encodings side by side.
 
+    The encoding of an image that is a goal signal is what conditions the layers, as in ML-Agents.
+
     Raises:
-        UnsupportedError: an image is too small, or is to condition the network as a goal signal.
+        UnsupportedError: an image is too small.
     """
 
     def __init__(self, layout: FeatureLayout, settings: NetworkSettings) -> None:
         super().__init__()
-        for image in layout.images:
-            if image.is_goal and settings.goal_conditioning_type.value == "hyper":
-                raise UnsupportedError(
-                    f"{image.title} is a goal signal, and goal_conditioning_type hyper takes vectors only. With "
-                    "goal_conditioning_type: none under network_settings it is an observation like others."
-                )
         self.columns = [image.columns for image in layout.images]
         self.vectors = slice(0, layout.vectors)
         self.images = nn.ModuleList(ImageEncoder(image, settings) for image in layout.images)
-        size = layout.vectors + len(layout.images) * settings.hidden_units
-        self.body = _make_body(size, layout.goal, settings)
+        encodings = layout.vectors + settings.hidden_units * np.arange(len(layout.images) + 1)  # where each begins
+        goals = [
+            np.arange(a, a + settings.hidden_units) for a, i in zip(encodings, layout.images, strict=False) if i.is_goal
+        ]
+        goal = np.concatenate([layout.goal, *goals])
+        self.body = _make_body(int(encodings[-1]), goal, settings, learned=bool(goals))
         self.output_size = self.body.output_size
 
     def before_body(self, features: Tensor) -> Tensor:
@@ -129,8 +133,8 @@ def make_encoder(layout: FeatureLayout, settings: NetworkSettings) -> Encoder:
     return _make_body(layout.size, layout.goal, settings)
 
 
-def _make_body(size: int, goal: np.ndarray, settings: NetworkSettings) -> MLP | GoalEncoder:
+def _make_body(size: int, goal: np.ndarray, settings: NetworkSettings, *, learned: bool = False) -> MLP | GoalEncoder:
     """Plain layers, or goal-conditioned ones where goal signals and settings ask for it."""
-    if 0 < len(goal) < size and settings.goal_conditioning_type.value == "hyper":
-        return GoalEncoder(size, goal, settings)
+    if len(goal) and settings.goal_conditioning_type.value == "hyper":
+        return GoalEncoder(size, goal, settings, learned=learned)
     return MLP(size, settings.hidden_units, settings.num_layers, settings.activation, settings.initialization)

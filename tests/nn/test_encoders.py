@@ -5,12 +5,13 @@ import pytest
 import torch
 from mlagents_envs.base_env import ActionSpec, BehaviorSpec, DimensionProperty, ObservationSpec, ObservationType
 
-from mlhooks.errors import UnsupportedError
+from mlhooks.errors import CheckpointError, UnsupportedError
 from mlhooks.nn.encoders import GoalEncoder, VisualEncoder, make_encoder
 from mlhooks.nn.features import FeatureInput, FeatureLayout
 from mlhooks.nn.layers import MLP, linear
 from mlhooks.nn.networks import Critic
 from mlhooks.settings import NetworkSettings
+from mlhooks.training.checkpoints import load_modules
 
 
 def vector(size: int, kind: ObservationType = ObservationType.DEFAULT) -> ObservationSpec:
@@ -123,7 +124,7 @@ def test_goal_makes_the_weights_of_the_last_layer_row_by_row(rows: int) -> None:
     features[1, 3:5] = features[0, 3:5]
     encoded = encoder(features)
     for row in range(rows):
-        body = torch.tanh(encoder.body.layers[0](features[row, [0, 1, 2, 5]]))
+        body = torch.tanh(encoder.body.layers[0](features[row]))  # the goal is also among what the layers read
         weights = encoder.conditional.weights(features[row : row + 1, 3:5])[0].view(4, 4)
         torch.testing.assert_close(encoded[row], torch.tanh(body @ weights + encoder.conditional.bias))
     encoded.sum().backward()
@@ -151,13 +152,55 @@ def test_several_images_in_bytes_are_encoded_side_by_side() -> None:
     torch.testing.assert_close(encoder(pixels), encoder(pixels / 255))
 
 
-def test_image_as_goal_signal_is_refused_by_name_where_goals_make_the_weights() -> None:
-    spec = BehaviorSpec([vector(2), image(1, 5, 5, kind=ObservationType.GOAL_SIGNAL)], ActionSpec(1, ()))
-    layout, settings = FeatureLayout("B", spec), {"hidden_units": 4, "vis_encode_type": "match3"}
-    with pytest.raises(UnsupportedError, match=r"observation 1 \(i1\) is a goal signal.*goal_conditioning_type: none"):
-        make_encoder(layout, NetworkSettings(**settings))
-    encoder = make_encoder(layout, NetworkSettings(**settings, goal_conditioning_type="none"))
-    assert encoder(torch.rand(3, 27)).shape == (3, 4)
+@pytest.mark.parametrize("with_gradients", [True, False])
+def test_encoding_of_an_image_that_is_a_goal_makes_the_weights_and_is_read(with_gradients: bool) -> None:
+    torch.manual_seed(0)
+    images = [image(1, 5, 5), image(1, 5, 5, kind=ObservationType.GOAL_SIGNAL)]
+    layout = FeatureLayout("B", BehaviorSpec([vector(2, kind=ObservationType.GOAL_SIGNAL), *images], ActionSpec(1, ())))
+    encoder = make_encoder(layout, NetworkSettings(hidden_units=4, num_layers=2, vis_encode_type="match3"))
+    assert isinstance(encoder, VisualEncoder)
+    body = encoder.body
+    assert isinstance(body, GoalEncoder)
+    features = torch.rand(3, 52)
+    features[2, 27:], features[2, :2] = features[1, 27:], features[1, :2]  # one goal twice
+    with torch.set_grad_enabled(with_gradients):
+        encoded = encoder(features)
+    parts = [features[:, :2], encoder.images[0](features[:, 2:27]), encoder.images[1](features[:, 27:])]
+    weights = body.conditional.weights(torch.cat([parts[0], parts[2]], 1)).view(3, 4, 4)
+    read = body.body(torch.cat(parts, 1))
+    expected = body._activate((read.unsqueeze(1) @ weights).squeeze(1) + body.conditional.bias)
+    torch.testing.assert_close(encoded, expected if with_gradients else expected.detach())
+    if with_gradients:
+        encoded.square().sum().backward()
+        found = [p.grad.clone() for p in encoder.parameters() if p.grad is not None]
+        encoder.zero_grad()
+        expected.square().sum().backward()
+        torch.testing.assert_close(found, [p.grad for p in encoder.parameters()])
+    none = make_encoder(
+        layout, NetworkSettings(hidden_units=4, vis_encode_type="match3", goal_conditioning_type="none")
+    )
+    assert isinstance(none, VisualEncoder)
+    assert isinstance(none.body, MLP)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_goal_may_be_all_that_is_observed(num_layers: int) -> None:
+    torch.manual_seed(0)
+    layout = FeatureLayout("B", BehaviorSpec([vector(3, kind=ObservationType.GOAL_SIGNAL)], ActionSpec(1, ())))
+    encoder = make_encoder(layout, NetworkSettings(hidden_units=4, num_layers=num_layers))
+    assert isinstance(encoder, GoalEncoder)
+    features = torch.randn(2, 3)
+    weights = encoder.conditional.weights(features).view(2, 3 if num_layers == 1 else 4, 4)
+    expected = encoder._activate((encoder.body(features).unsqueeze(1) @ weights).squeeze(1) + encoder.conditional.bias)
+    torch.testing.assert_close(encoder(features), expected)
+
+
+def test_checkpoint_of_a_network_that_did_not_read_its_goal_is_refused_by_its_shape() -> None:
+    encoder = make_encoder(FeatureLayout("B", SPEC), NetworkSettings(hidden_units=4, num_layers=2))
+    former = encoder.state_dict()
+    former["body.layers.0.weight"] = former["body.layers.0.weight"][:, [0, 1, 2, 5]]
+    with pytest.raises(CheckpointError, match=r"layers.0.weight has shape \(4, 4\) .* and \(4, 6\) in the network"):
+        load_modules({"actor": encoder}, {"actor": former}, "B")
 
 
 @pytest.mark.parametrize(
