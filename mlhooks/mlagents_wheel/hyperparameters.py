@@ -33,8 +33,8 @@ class WheelHyperparameters(HyperparameterSettings):
     def problems(self) -> Iterator[Problem]:
         """Yield what `mlagents-learn` would say about the values, too."""
         yield from super().problems()
-        values, good = self.as_dict(), True
-        for key in sorted(self.model_fields_set):
+        values, good = to_structure(self), True
+        for key in sorted(self.model_fields_set & values.keys()):
             try:
                 structured(self.settings_class, {key: values[key]}, only_fields=True)
             except Exception as error:
@@ -45,6 +45,16 @@ class WheelHyperparameters(HyperparameterSettings):
                 structured(self.settings_class, values)
             except Exception as error:
                 yield Problem((), _refusal(self.offer, self.settings_class, error))
+
+
+def to_structure(settings: HyperparameterSettings) -> dict[str, Any]:
+    """Return the values for the class of attrs, without defaults of types that only the package knows."""
+    fields = type(settings).model_fields
+    return {
+        key: value
+        for key, value in settings.as_dict().items()
+        if fields[key].annotation is not Any or value != fields[key].default
+    }
 
 
 def _refusal(offer: Offer, settings_class: type, error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mlhooks.mlagents_wheel.hyperparameters import to_structure
 from mlhooks.mlagents_wheel.offers import Offer
 from mlhooks.settings import RunOptions, TrainerSettings
 
@@ -30,7 +31,8 @@ def wheel_settings(settings: TrainerSettings, offer: Offer, folder: Path) -> Any
     values |= {"trainer_type": offer.name, "threaded": False, "init_path": None, "even_checkpoints": False}
     values = {key: value for key, value in values.items() if key in attr.fields_dict(own.TrainerSettings)}
     known = attr.fields_dict(hyperparameters)
-    values["hyperparameters"] = {key: value for key, value in values["hyperparameters"].items() if key in known}
+    given = to_structure(settings.hyperparameters)
+    values["hyperparameters"] = {key: value for key, value in given.items() if key in known}
     values["network_settings"] = _network(values["network_settings"], own)
     for signal in values["reward_signals"].values():
         signal["network_settings"] = _network(signal["network_settings"], own)

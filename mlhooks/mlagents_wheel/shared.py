@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import torch
 
     from mlhooks.mlagents_wheel.statistics import Bridge
-    from mlhooks.mlagents_wheel.trainer import WheelTrainer
     from mlhooks.plugins import PluginManager
     from mlhooks.settings import RunOptions
     from mlhooks.training.run import Run
@@ -40,7 +39,6 @@ class Shared:
         self.folder = Path.cwd()
         self._plugins = plugins
         self._run: Run | None = None
-        self._trainers: list[WheelTrainer] = []
         self._controller: Any = None
         self._bridge: Bridge | None = None
         self._warned = False
@@ -99,10 +97,6 @@ class Shared:
 
         sys.modules["mlagents.torch_utils.torch"]._device = device  # type: ignore[attr-defined]
 
-    def watch(self, trainer: WheelTrainer) -> None:
-        """Take note of a trainer, whose `save_model` is called when the run ends."""
-        self._trainers.append(trainer)
-
     def reset_if_teams_changed(self) -> None:
         """Let all environments begin new episodes where another team learns from now on, as ML-Agents does."""
         if self._controller is None or not self._controller.should_reset() or self._run is None:
@@ -130,8 +124,14 @@ class Shared:
         self._run = run
 
     @hookimpl
-    def run_finished(self) -> None:
-        """Let go of what the package shares between runs."""
+    def run_finished(self, run: Run) -> None:
+        """Call the package's `save_model`, as ML-Agents does in the end, and let go of what runs share in it."""
+        from mlhooks.mlagents_wheel.trainer import WheelTrainer
+
+        for trainer in run.trainers.values():
+            if isinstance(trainer, WheelTrainer) and self.training:
+                for path in trainer.save_model():
+                    run.note_file(path)
         if self._bridge is not None:
             self._bridge.close()
         self._run, self._bridge, self._controller = None, None, None

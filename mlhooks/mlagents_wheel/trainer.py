@@ -321,6 +321,20 @@ class WheelTrainer(Trainer):
 
     _export_failed = False
 
+    def save_model(self) -> list[Path]:
+        """Call the package's `save_model`, which some override; returns the files that it writes for its behavior.
+
+        A failure is said, and costs nothing that mlhooks has saved.
+        """
+        folder = self.shared.artifact_path(self.behavior_name)
+        before = set(folder.glob("*"))
+        try:
+            with self._package("saved"):
+                self.learner.outer.save_model()
+        except PluginError as error:
+            logger.warning("%s", error)
+        return sorted(path for path in set(folder.glob("*")) - before if path.is_file())
+
 
 def _as_in(module: nn.Module | None, saved: Any) -> Any:
     """Return a module's saved state with its numbers in the types that the module has them in now."""

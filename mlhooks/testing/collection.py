@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from mlhooks.errors import MlhooksError
+from mlhooks.mlagents_plugins import StatsWriters
+from mlhooks.mlagents_wheel.entry_points import OwnTypes, TrainerTypes
 from mlhooks.places import is_others
 from mlhooks.testing.cures import link
 from mlhooks.testing.demands import fail
@@ -25,13 +27,15 @@ OF_TRAINERS = (
 )
 OF_WRITERS = ("stats_writers", "writer_runs")
 OF_ENVIRONMENTS = ("environments", "episodes")
-CHECKS = ("every_plugin", *OF_WRITERS, *OF_TRAINERS, *OF_ENVIRONMENTS)
+OF_MLAGENTS = ("mlagents_trainers",)
+CHECKS = ("every_plugin", *OF_WRITERS, *OF_TRAINERS, *OF_ENVIRONMENTS, *OF_MLAGENTS)
 """The modules of `mlhooks.testing.checks`, in the order in which they run."""
 KINDS = {
     "every plugin": ("every_plugin",),
     "statistics writers": OF_WRITERS,
     "trainers": OF_TRAINERS,
     "environments": OF_ENVIRONMENTS,
+    "trainers of ML-Agents": OF_MLAGENTS,
 }
 """What a target is tried as, with the modules of checks."""
 COSTS: pytest.StashKey[list[str]] = pytest.StashKey()
@@ -76,7 +80,11 @@ def applicable(target: Target) -> list[str]:
         return ["every_plugin"]  # whose first check says what is wrong
     from mlhooks.testing.trainer_types import altered_by  # which imports torch, as a target's checks do
 
+    if isinstance(target.plugin, (TrainerTypes, OwnTypes)):
+        return [*OF_MLAGENTS]  # whose code keeps ML-Agents' contract, not ours
     kinds = {"every_plugin"}
+    if isinstance(target.plugin, StatsWriters):
+        return [*OF_WRITERS]
     if target.implements("get_trainer_types") or altered_by(target):
         kinds |= set(OF_TRAINERS)
     if target.implements("get_env_types"):

@@ -19,6 +19,7 @@ SECTIONS = {
     "learning": "learning",
     "environments": "steps",
     "episodes": "episodes",
+    "mlagents_trainers": "trainers-of-ml-agents",
 }
 """Module of checks -> the section of docs/testing.md that has a cure for each of them, as links name it."""
 

@@ -451,3 +451,25 @@ def test_settings_resolve_to_those_of_mlagents_itself(tmp_path):
     wanted = RunOptions.from_dict({"behaviors": {"A": {"trainer_type": "ppo", **written}}}).behaviors["A"].as_dict()
     del wanted["reward_signals"]["curiosity"]["encoding_size"], got["reward_signals"]["curiosity"]["encoding_size"]
     assert got | {"even_checkpoints": True} == wanted
+
+
+def test_a_trainer_that_saves_more_in_the_end(install):
+    source = OVERRIDES.replace(
+        "    @staticmethod",
+        "    def save_model(self):\n"
+        "            super().save_model()\n"
+        "            with open(f'{self.artifact_path}/mine.txt', 'w') as file:\n"
+        "                file.write('mine')\n\n        @staticmethod",
+    )
+    installed(install, source)
+    run = train(entry("mine"))
+    assert (run.path / "Basic" / "mine.txt").read_text() == "mine"
+    assert train(entry("mine"), force=True).outcome.status == "finished"  # what the run wrote, it may remove
+
+
+def test_a_field_that_cattrs_cannot_structure_is_named_where_a_file_sets_it(install):
+    source = OWN_PARTS.replace("clip: Optional[float] = None", "clip: BaseRewardProvider = None")
+    installed(install, source)
+    assert train(entry("mine")).outcome.status == "finished"
+    with pytest.raises(SettingsError, match=r"hyperparameters\.clip: MySettings of plugin 'mine' \(my-trainers 1\.2\)"):
+        train(entry("mine", hyperparameters={**SMALL, "clip": "something"}), run_id="other")
