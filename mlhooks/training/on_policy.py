@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from mlagents_envs.base_env import ActionTuple
 from torch import Tensor, nn
 
 from mlhooks.errors import NonFiniteError
@@ -55,11 +57,11 @@ class OnPolicyLearning(LearningHalf):
         Reward signals learn from each minibatch after the policy did, as in ML-Agents; what they gave for the rollout
         stays as it was before.
 
-        The normalizer comes first, as in ML-Agents: else the first rollout would be learned from with features that
-        nobody will see again.
+        The normalizer comes first, as in ML-Agents: else a rollout would be learned from with features that nobody will
+        see again. It has those of the first rollout already, by `see`.
         """
         self.step = step
-        if self.policy.inputs.normalizer is not None:
+        if self.policy.inputs.normalizer is not None and self.updates:
             rows = store.complete_rows()
             self.policy.inputs.update([obs[rows] for obs in store.obs])
         self.optimizer.set_step(step)
@@ -73,6 +75,16 @@ class OnPolicyLearning(LearningHalf):
                 reported += [signal.update(minibatch) for signal in learning]
         self.updates += 1
         return reported
+
+    def see(self, store: ExperienceStore) -> None:
+        """Hand what agents see that wait for a decision to the normalizer; called until the first update.
+
+        ML-Agents normalizes from the first episodes on, too. Else the policy would act by other features than it learns
+        from in the first update, which would clip most of its probability ratios from the start.
+        """
+        new = slice(store.waiting, store.size)
+        if self.policy.inputs.normalizer is not None and new.start < new.stop:
+            self.policy.inputs.update([obs[new] for obs in store.obs])
 
     def rollout(self, store: ExperienceStore) -> Batch:
         """Return the complete rows with values, advantages and returns.
@@ -223,6 +235,12 @@ class OnPolicyTrainer(Trainer):
         """Return the size of a rollout."""
         rows: int = settings.hyperparameters.buffer_size
         return rows
+
+    def act(self) -> Iterator[tuple[int, str, ActionTuple]]:
+        """Decide for all agents that wait, in one batch; yields each worker's and behavior id's actions."""
+        if self.training and self.updates == 0:
+            self.learning.see(self.store)
+        return super().act()
 
     def update(self) -> dict[str, float] | None:
         """Learn from the rollout, and let it go."""

@@ -103,6 +103,30 @@ def test_first_rollout_is_learned_from_by_normalized_features(tmp_path: Path) ->
     torch.testing.assert_close(features.std(0), torch.ones(8), atol=0.2, rtol=0)
 
 
+def test_first_rollout_is_acted_by_features_that_are_normalized_by_all_that_was_seen(tmp_path: Path) -> None:
+    counts, drifts = [], []
+
+    class Look:
+        @hookimpl
+        def behavior_added(self, trainer: Any) -> None:
+            policy, act, update = trainer.policy, trainer.policy.act, trainer.optimizer.update
+
+            def watched(*arguments: Any) -> Any:
+                counts.append(int(policy.inputs.normalizer.count))
+                return act(*arguments)
+
+            def learned(batch: Any) -> Any:
+                late = batch[slice(len(batch) // 2, len(batch))]  # by then, the statistics hardly change
+                drifts.append(float((policy.evaluate(late)[0].detach() - late.log_probs).abs().mean()))
+                return update(batch)
+
+            policy.act, trainer.optimizer.update = watched, learned
+
+    train(NORMALIZED, tmp_path, Look())
+    assert counts[:4] == [12, 24, 36, 48]  # twelve agents decide in each step
+    assert drifts[0] < 0.05  # of log-probabilities, between acting and learning
+
+
 @pytest.mark.parametrize(
     ("asked", "rollout", "minibatch"),
     [
