@@ -40,7 +40,8 @@ def imported(candidate: Candidate, origin: Origin) -> Any:
     """
     patches.install()
     try:
-        return candidate.importer()
+        with patches.old_modules():
+            return candidate.importer()
     except ModuleNotFoundError as error:
         if error.name not in NEEDED or not is_installed():
             raise

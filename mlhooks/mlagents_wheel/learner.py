@@ -88,10 +88,17 @@ class Learner:
     def parts(self) -> Mapping[str, Any]:
         """Return the modules and torch optimizers that the package puts into its checkpoints, by their names there."""
         saver = getattr(self.inner, "model_saver", None)
-        registered = getattr(saver, "modules", None)
+        registered = dict(getattr(saver, "modules", None) or {})
         if not registered:
-            registered = {**self.inner.policy.get_modules(), **self.inner.optimizer.get_modules()}
-        return dict(registered)
+            for name in ("policy", "optimizer"):
+                part: Any = getattr(self.inner, name, None)
+                registered |= part.get_modules() if hasattr(part, "get_modules") else {}
+        return registered
+
+    @property
+    def rewards(self) -> dict[str, dict[str, float]]:
+        """What the episodes that go on have come to, by reward signal and agent; the package counts it."""
+        return getattr(self.inner, "collected_rewards", {})
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the modules among the parts."""
@@ -101,7 +108,7 @@ class Learner:
         """Drop what agents of a worker, or of all, were in the middle of."""
         for side in self.sides.values():
             gone = side.drop(worker)
-            for rewards in [*self.inner.collected_rewards.values(), getattr(self.inner, "collected_group_rewards", {})]:
+            for rewards in [*self.rewards.values(), getattr(self.inner, "collected_group_rewards", {})]:
                 for agent in gone:
                     rewards.pop(agent, None)
         if worker is None:
@@ -126,5 +133,5 @@ def _write_no_files(trainer: Any) -> None:
         def copy_final_model(self, source_nn_path: str) -> None:
             """Copy nothing."""
 
-    if type(trainer.model_saver) is TorchModelSaver:
+    if type(getattr(trainer, "model_saver", None)) is TorchModelSaver:
         trainer.model_saver.__class__ = Saver

@@ -64,6 +64,9 @@ def _pkg_resources() -> Iterator[None]:
 
     stand_in = ModuleType("pkg_resources")
     stand_in.__dict__.update(DistributionNotFound=DistributionNotFound, get_distribution=get_distribution)
+    stand_in.__dict__["iter_entry_points"] = lambda group, name=None: [
+        point for point in importlib.metadata.entry_points(group=group) if name in (None, point.name)
+    ]
     before = sys.modules.get("pkg_resources")
     sys.modules["pkg_resources"] = stand_in
     try:
@@ -73,6 +76,16 @@ def _pkg_resources() -> Iterator[None]:
             del sys.modules["pkg_resources"]
         else:
             sys.modules["pkg_resources"] = before
+
+
+@contextmanager
+def old_modules() -> Iterator[None]:
+    """Stand in for modules of ML-Agents' time that are not there, while a package that was made for it is imported."""
+    with ExitStack() as stack:
+        for name, stand_in in (("pkg_resources", _pkg_resources), ("distutils", schema.distutils_version)):
+            if name not in sys.modules and PathFinder.find_spec(name) is None:
+                stack.enter_context(stand_in())
+        yield
 
 
 @contextmanager

@@ -51,9 +51,10 @@ class WheelPolicy(Policy):
     @deterministic.setter
     def deterministic(self, value: bool) -> None:
         self._deterministic = value
-        model = getattr(self.learner.inner.policy.actor, "action_model", None)
+        policy: Any = getattr(self.learner.inner, "policy", None)
+        model: Any = getattr(getattr(policy, "actor", None), "action_model", None)
         if hasattr(model, "_deterministic"):
-            model._deterministic = value  # type: ignore[union-attr]
+            model._deterministic = value
 
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
         """Decide with the newest policy; its random numbers are torch's.

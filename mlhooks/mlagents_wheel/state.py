@@ -51,7 +51,7 @@ def load(learner: Learner, state: dict[str, Any]) -> None:
     for name, count in state["counts"].items():
         setattr(inner, name, count)
     for name, rewards in state["rewards"].items():
-        inner.collected_rewards[name].update(rewards)
+        learner.rewards[name].update(rewards)
     if state["group_rewards"]:
         inner.collected_group_rewards.update(state["group_rewards"])
     inner.reward_buffer.extend(state["reward_buffer"])
@@ -67,7 +67,7 @@ def load(learner: Learner, state: dict[str, Any]) -> None:
 
 def _rewards(learner: Learner) -> dict[str, dict[str, float]]:
     """What episodes that go on have come to, with what is in trajectories that are not cut yet."""
-    rewards = {name: dict(collected) for name, collected in learner.inner.collected_rewards.items()}
+    rewards = {name: dict(collected) for name, collected in learner.rewards.items()}
     environment = rewards.get("environment", {})
     for name, side in learner.sides.items():
         if learner.learns(name):

@@ -130,6 +130,8 @@ class WheelTrainer(Trainer):
         """Make the package's trainer; a ghost trainer around it needs the first behavior id, and comes with that."""
         shared, name = self.shared, self.behavior_name
         shared.use(self.device)
+        if shared.training:
+            shared.artifact_path(name).mkdir(parents=True, exist_ok=True)  # Trainers may write files there at any time.
         self.learner = Learner(
             self.offer.classes[0],
             name,

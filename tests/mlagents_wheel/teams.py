@@ -20,11 +20,17 @@ LENGTH, FEATURES, AREAS, MEMBERS = 10, 6, 2, 2
 
 
 class Teams(BaseEnv):
-    """Episodes of ten steps; observations and rewards are random, and actions change nothing."""
+    """Episodes of ten steps; observations and rewards are random, and actions change nothing.
 
-    def __init__(self, teams: int = 1, seed: int = 3) -> None:
+    Args:
+        teams: how many there are of the behavior Soccer, or behavior ids.
+        seed: of its random numbers.
+    """
+
+    def __init__(self, teams: int | tuple[str, ...] = 1, seed: int = 3) -> None:
         self._rng = np.random.default_rng(seed)
-        self._teams = {f"Soccer?team={team}": team for team in range(teams)}
+        names = teams if isinstance(teams, tuple) else [f"Soccer?team={team}" for team in range(teams)]
+        self._teams = {name: team for team, name in enumerate(names)}
         seen = ObservationSpec((FEATURES,), (DimensionProperty.NONE,), ObservationType.DEFAULT, "seen")
         self._spec = BehaviorSpec([seen], ActionSpec(0, (3, 2)))
         self.agents = AREAS * MEMBERS

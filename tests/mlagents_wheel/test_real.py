@@ -473,3 +473,80 @@ def test_a_field_that_cattrs_cannot_structure_is_named_where_a_file_sets_it(inst
     assert train(entry("mine")).outcome.status == "finished"
     with pytest.raises(SettingsError, match=r"hyperparameters\.clip: MySettings of plugin 'mine' \(my-trainers 1\.2\)"):
         train(entry("mine", hyperparameters={**SMALL, "clip": "something"}), run_id="other")
+
+
+BARE = """
+    import numpy as np
+    from mlagents_envs.base_env import ActionTuple
+    from mlagents.trainers.action_info import ActionInfo
+    from mlagents.trainers.policy import Policy
+    from mlagents.trainers.settings import HyperparamSettings
+    from mlagents.trainers.trainer import Trainer
+
+    class Fixed(Policy):
+        def get_action(self, decision_requests, worker_id=0):
+            if len(decision_requests) == 0:
+                return ActionInfo.empty()
+            action = ActionTuple(discrete=np.full((len(decision_requests), 1), 2, dtype=np.int64))
+            outputs = {"action": action}
+            return ActionInfo(action, action, outputs, list(decision_requests.agent_id))
+
+        def increment_step(self, n_steps): ...
+        def get_current_step(self): return 0
+        def load_weights(self, values): ...
+        def get_weights(self): return []
+        def init_load_weights(self): ...
+
+    class Mine(Trainer):
+        def __init__(self, name, reward_buff_cap, settings, training, load, seed, artifact_path):
+            super().__init__(name, settings, training, load, artifact_path, reward_buff_cap)
+            self.seed, self.actions = seed, []
+
+        def create_policy(self, parsed_behavior_id, behavior_spec):
+            return Fixed(self.seed, behavior_spec, self.trainer_settings.network_settings)
+
+        def add_policy(self, parsed_behavior_id, policy):
+            self.policies[parsed_behavior_id.behavior_id] = policy
+
+        def advance(self):
+            for queue in self.trajectory_queues:
+                while queue.qsize():
+                    trajectory = queue.get_nowait()
+                    self.actions += [int(step.action.discrete[0]) for step in trajectory.steps]
+                    self._step += len(trajectory.steps)
+
+        def end_episode(self): ...
+        def save_model(self): ...
+
+    def get_type_and_setting():
+        return {"mine": Mine}, {"mine": HyperparamSettings}
+"""
+
+
+def test_a_trainer_that_is_no_more_than_a_trainer(install):
+    installed(install, BARE)
+    run = train(entry("mine"))
+    assert set(learned(run).inner.actions) == {2}
+    assert len(learned(run).inner.actions) == run.trainers["Basic"].step >= 405
+    assert train(entry("mine", max_steps=600), resume=True).trainers["Basic"].step >= 600
+
+
+def test_a_package_that_asks_for_modules_that_are_gone(install):
+    installed(install, "import pkg_resources\nfrom distutils.version import LooseVersion\n" + _dedented(OVERRIDES))
+    assert train(entry("mine")).outcome.status == "finished"
+
+
+def _dedented(source):
+    return "\n".join(line[4:] for line in source.splitlines())
+
+
+def test_behaviors_of_two_teams_learn_in_turns():
+    play = {"save_steps": 60, "team_change": 100, "swap_steps": 40, "window": 3}
+    settings = {name: entry("mlagents:ppo", self_play=play, max_steps=250) for name in ("Goalie", "Striker")}
+    env = lambda seed=0: Teams(("Goalie?team=0", "Striker?team=1"))  # noqa: E731
+    run = mlhooks.train({"behaviors": settings}, env=env, run_id="run", seed=5, plugin_names=QUIET)
+    assert all(trainer.step >= 250 for trainer in run.trainers.values())
+    controllers = {id(trainer.learner.ghost.controller) for trainer in run.trainers.values()}
+    assert len(controllers) == 1
+    again = mlhooks.train({"behaviors": settings}, env=env, run_id="run", seed=5, plugin_names=QUIET, resume=True)
+    assert {name: t.step for name, t in again.trainers.items()} == {name: t.step for name, t in run.trainers.items()}
