@@ -26,7 +26,7 @@ from mlhooks.testing.managers import make_manager
 from mlhooks.testing.playing import make_trainer
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.training.batch import Batch
-from mlhooks.training.computing import Computing
+from mlhooks.training.torch_setup import Computing
 from mlhooks.training.trainer import Trainer
 
 IMAGE, AGENTS = (4, 84, 84), 8
@@ -54,7 +54,7 @@ def calls(
     hyperparameters = {"batch_size": rows, "buffer_size": rows, "shared_critic": observation == IMAGE}
     behavior = {"trainer_type": "ppo", "hyperparameters": hyperparameters, "network_settings": network}
     trainer: Trainer = make_trainer(make_manager(), make_behavior_spec((observation,), branches=(4,)), behavior)
-    Computing(TorchSettings(**settings), trainer.device).suit(trainer.modules().values())
+    Computing(TorchSettings(**settings), trainer.device).set_up(trainer.modules().values())
     batch = Batch(
         features=torch.rand(rows, trainer.policy.layout.size),
         continuous=torch.empty(rows, 0),

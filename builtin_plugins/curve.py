@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from builtin_plugins.jsonl import FILE_NAME as STATS_NAME
 from builtin_plugins.jsonl import read_rows
 from mlhooks.plugin import hookimpl
-from mlhooks.signals import shielded
+from mlhooks.stop_signals import shielded
 
 if TYPE_CHECKING:
     from mlhooks.plugin import PluginManager, Run, RunOutcome, StatsSummary, Trainer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from mlhooks.signals import end_at_once, ending_at_once
+from mlhooks.stop_signals import end_at_once, ending_at_once
 
 
 def main() -> int:

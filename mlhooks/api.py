@@ -34,11 +34,11 @@ from mlhooks.settings.support import refuse_unsupported
 from mlhooks.training.admission import admit
 from mlhooks.training.behavior_file import spec_from_dict
 from mlhooks.training.checkpoints import CheckpointFolder, NoCheckpoint, read_state
-from mlhooks.training.environments import make_factory
-from mlhooks.training.made_with import loading_from
+from mlhooks.training.environment_scheme import make_factory
 from mlhooks.training.named_plugins import name_all_plugins
 from mlhooks.training.prediction import LoadedPolicy
-from mlhooks.training.results import check_folder, claimed_folder
+from mlhooks.training.provenance import loading_from
+from mlhooks.training.results_folder import check_folder, claimed_folder
 from mlhooks.training.run import Run
 from mlhooks.training.run_files import runs_below
 from mlhooks.training.spaces import spaces_of_file

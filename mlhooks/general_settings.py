@@ -17,7 +17,7 @@ from mlhooks.settings.behavior_sections import is_mlagents
 from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
 from mlhooks.settings.findings import nearest
 from mlhooks.settings.yaml_source import read_yaml
-from mlhooks.training.environments import make_factory, scheme_and_name
+from mlhooks.training.environment_scheme import make_factory, scheme_and_name
 
 if TYPE_CHECKING:
     from mlagents_envs.base_env import BehaviorSpec

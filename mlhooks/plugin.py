@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from mlhooks.training.checkpoints import Checkpoint as Checkpoint
     from mlhooks.training.descent import Descent as Descent
     from mlhooks.training.descent import GradientStepper as GradientStepper
+    from mlhooks.training.device import to_device as to_device
     from mlhooks.training.learning import LearningHalf as LearningHalf
     from mlhooks.training.off_policy import OffPolicyLearning as OffPolicyLearning
     from mlhooks.training.off_policy import OffPolicyTrainer as OffPolicyTrainer
@@ -104,7 +105,6 @@ if TYPE_CHECKING:
     from mlhooks.training.store import ExperienceStore as ExperienceStore
     from mlhooks.training.trainer import Supports as Supports
     from mlhooks.training.trainer import Trainer as Trainer
-    from mlhooks.training.transfer import to_device as to_device
 
 _NAMES = {
     "mlhooks.envs.factory": "EnvironmentKind",
@@ -144,7 +144,7 @@ _NAMES = {
     "mlhooks.training.run": "Run",
     "mlhooks.training.store": "ExperienceStore",
     "mlhooks.training.trainer": "Supports Trainer",
-    "mlhooks.training.transfer": "to_device",
+    "mlhooks.training.device": "to_device",
     "pydantic": "Field",
 }
 """The same once more for the running program: names by the module that defines them."""

@@ -13,7 +13,7 @@ from mlhooks.cli.options import SectionedCommand, SectionOption, plugin_options
 from mlhooks.errors import UsageError
 from mlhooks.example_configs import find_config, is_nothing
 from mlhooks.fast.memory import keeping_objects
-from mlhooks.signals import ending_at_once
+from mlhooks.stop_signals import ending_at_once
 
 EXIT_CODES = {"finished": 0, "failed": 1, "interrupted": 130}
 logger = logging.getLogger("mlhooks")

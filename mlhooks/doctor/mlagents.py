@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import metadata
 
-from mlhooks.doctor import Check
+from mlhooks.doctor.check import Check
 
 VERSION = "1.1.0"
 """The version that mlhooks was made to run."""

@@ -15,7 +15,7 @@ DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 def checks(questions: Questions) -> Iterator[Check]:
     """Players of Unity, its Editor, and their ports."""
-    from mlhooks.training.environments import scheme_and_name
+    from mlhooks.training.environment_scheme import scheme_and_name
 
     scheme, name = scheme_and_name(questions.env)
     if scheme != "unity":
@@ -31,7 +31,7 @@ def _other_environment(questions: Questions) -> Check:
     from mlhooks.errors import MlhooksError
     from mlhooks.plugins import load_plugins
     from mlhooks.settings import SettingsRegistry, load_run_options
-    from mlhooks.training.environments import make_factory
+    from mlhooks.training.environment_scheme import make_factory
     from mlhooks.training.untrusted import around_import
 
     flags = {"env_settings.env_path": questions.env, "env_settings.num_envs": questions.num_envs}

@@ -15,7 +15,7 @@ import cloudpickle  # type: ignore[import-untyped]
 import numpy as np
 from mlagents_envs.base_env import BaseEnv
 
-from mlhooks import signals
+from mlhooks import stop_signals
 from mlhooks.envs import messages, players
 from mlhooks.envs.closing import close
 from mlhooks.envs.manager import as_failure
@@ -47,8 +47,9 @@ class Recipe:
 
 def run(connection: Connection[Any, Any], recipe: Recipe) -> None:
     """The whole life of a worker process."""
-    signals.take(_leave_it_to_the_parent)  # a handler: children of this process would inherit that a signal is ignored
-    signals.unshield()
+    # A handler takes them, because children of this process would inherit that a signal is ignored.
+    stop_signals.take(_leave_it_to_the_parent)
+    stop_signals.unshield()
     parent = _Parent(connection)
     players.listen(parent.learn_of_player)
     threading.Thread(target=parent.end_with_it, daemon=True).start()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec
 
-from mlhooks import signals
+from mlhooks import stop_signals
 from mlhooks.envs import messages, players, worker
 from mlhooks.envs.manager import Worker, WorkerStep
 from mlhooks.envs.messages import Act, Close, Failed, Logged, Made, Player, Reset, Sent, SetParameters
@@ -67,7 +67,7 @@ class WorkerProcess:
         name = f"mlhooks worker {self.recipe.index}"
         process = context.Process(target=worker.run, args=(theirs, self.recipe), name=name)
         _start_resource_tracker()
-        with signals.shielded(), _main_module_hidden():
+        with stop_signals.shielded(), _main_module_hidden():
             process.start()
             self._process = process
         theirs.close()
@@ -245,7 +245,7 @@ def _start_resource_tracker() -> None:
     if sys.platform != "win32":
         from multiprocessing import resource_tracker
 
-        with signals.shielded():
+        with stop_signals.shielded():
             resource_tracker.ensure_running()
 
 

@@ -126,12 +126,10 @@ class Shared:
     @hookimpl
     def run_finished(self, run: Run) -> None:
         """Call the package's `save_model`, as ML-Agents does in the end, and let go of what runs share in it."""
-        from mlhooks.mlagents_wheel.trainer import WheelTrainer
-
-        for trainer in run.trainers.values():
-            if isinstance(trainer, WheelTrainer) and self.training:
-                for path in trainer.save_model():
-                    run.note_file(path)
+        sharing: list[Any] = [each for each in run.trainers.values() if getattr(each, "shared", None) is self]
+        for trainer in sharing if self.training else ():
+            for path in trainer.save_model():
+                run.note_file(path)
         if self._bridge is not None:
             self._bridge.close()
         self._run, self._bridge, self._controller = None, None, None

@@ -12,7 +12,7 @@ from mlagents_envs.base_env import ActionTuple, BaseEnv, BehaviorSpec, DecisionS
 
 from mlhooks.testing.managers import load_options, offered
 from mlhooks.testing.target import Target
-from mlhooks.training.environments import make_factory, scheme_and_name
+from mlhooks.training.environment_scheme import make_factory, scheme_and_name
 
 DEFAULT_NAME = "default"
 Steps = dict[str, tuple[DecisionSteps, TerminalSteps]]

@@ -107,7 +107,7 @@ def train_in(
     """
     import torch
 
-    from mlhooks.training.results import check_folder, claimed_folder
+    from mlhooks.training.results_folder import check_folder, claimed_folder
     from mlhooks.training.run import Run
 
     given = {

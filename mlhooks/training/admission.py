@@ -22,7 +22,7 @@ from mlhooks.settings.configuration import Configuration, Source
 from mlhooks.settings.findings import KeyPath, error_from, in_order, nearest
 from mlhooks.settings.run_options import EnvironmentSettings
 from mlhooks.settings.support import refuse_unsupported
-from mlhooks.training.environments import environment_name, make_factory
+from mlhooks.training.environment_scheme import environment_name, make_factory
 from mlhooks.training.name_limits import refuse_long_names
 
 
@@ -107,7 +107,7 @@ def _refuse_device(options: RunOptions) -> None:
     name = options.torch_settings.device
     if name is not None and name != "cpu":
         # Here, because torch takes a second to import and only files that name a device need it.
-        from mlhooks.training.transfer import device_named
+        from mlhooks.training.device import device_named
 
         device_named(name)
 

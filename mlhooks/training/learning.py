@@ -16,12 +16,12 @@ from mlhooks.settings import TrainerSettings
 from mlhooks.state_checks import whole
 from mlhooks.stats import StatsReporter
 from mlhooks.training.acting import Weights
+from mlhooks.training.device import to_device
 from mlhooks.training.optimizer import Optimizer
 from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.signal_returns import SignalReturns
 from mlhooks.training.store import ExperienceStore
-from mlhooks.training.transfer import to_device
 
 Reported = list[dict[str, Tensor]]
 """What each update of an optimizer or a reward signal reported: scalars by statistics key."""

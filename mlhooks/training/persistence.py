@@ -22,7 +22,7 @@ from mlhooks.state_checks import whole
 from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
 from mlhooks.training.checkpoints import Checkpoint, CheckpointFolder, pack, read_state
 from mlhooks.training.durable import cannot_write, writing
-from mlhooks.training.made_with import loading_from
+from mlhooks.training.provenance import loading_from
 from mlhooks.training.run_folder import RunFolder
 from mlhooks.training.spaces import spaces_of_file
 from mlhooks.training.trainer import Trainer

@@ -19,7 +19,7 @@ from mlhooks.nn.heads import SampledActions, branch_slices, evaluate, sample
 from mlhooks.nn.networks import Actor, Network
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
-from mlhooks.training.transfer import to_device
+from mlhooks.training.device import to_device
 
 Parameters = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
 

@@ -12,8 +12,8 @@ from torch import nn
 from mlhooks.nn.heads import MASKED_LOGIT, SampledActions
 from mlhooks.nn.networks import QNetwork
 from mlhooks.settings import TrainerSettings
+from mlhooks.training.device import to_device
 from mlhooks.training.policy import Policy
-from mlhooks.training.transfer import to_device
 
 
 class QPolicy(Policy):

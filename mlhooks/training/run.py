@@ -38,11 +38,11 @@ from mlhooks.plugins import PluginManager
 from mlhooks.settings import RunOptions
 from mlhooks.stats import StatsAggregationMethod
 from mlhooks.timers import Timers
-from mlhooks.training.awaited import Awaited
-from mlhooks.training.computing import Computing
+from mlhooks.training.awaited_behaviors import Awaited
 from mlhooks.training.curriculum import Curriculum
+from mlhooks.training.device import device_named
 from mlhooks.training.durable import write_durably, writing
-from mlhooks.training.environments import environment_name, make_factory
+from mlhooks.training.environment_scheme import environment_name, make_factory
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.evaluations import Evaluations
 from mlhooks.training.name_limits import refuse_long_behavior
@@ -55,9 +55,8 @@ from mlhooks.training.silence import Silence
 from mlhooks.training.spaces import take_spaces
 from mlhooks.training.stop_request import StopRequest
 from mlhooks.training.summaries import Summaries
-from mlhooks.training.threads import Threads
+from mlhooks.training.torch_setup import Computing, Threads
 from mlhooks.training.trainer import Trainer
-from mlhooks.training.transfer import device_named
 
 logger = logging.getLogger("mlhooks")
 
@@ -299,8 +298,8 @@ class Run:
         """Take a trainer into the run, and tell the plugins."""
         name = trainer.behavior_name
         self.trainers[name] = trainer
-        self._threads.suit(trainer)
-        self._computing.suit(trainer.modules().values(), threaded=trainer.settings.threaded)
+        self._threads.adapt_to(trainer)
+        self._computing.set_up(trainer.modules().values(), threaded=trainer.settings.threaded)
         trainer.training = not self.inference and not trainer.done
         self.evaluations.watch(trainer)
         self._summaries.watch(trainer)

@@ -6,7 +6,7 @@ import logging
 import signal
 from typing import Any
 
-from mlhooks import signals
+from mlhooks import stop_signals
 
 logger = logging.getLogger("mlhooks")
 
@@ -33,7 +33,7 @@ class StopRequest:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> None:
-        self._previous = signals.take(self._handle)
+        self._previous = stop_signals.take(self._handle)
 
     def __exit__(self, *exc_info: object) -> None:
         for number, handler in self._previous.items():

@@ -20,6 +20,7 @@ from mlhooks.settings import HyperparameterSettings, TrainerSettings
 from mlhooks.stats import StatsPropertyType, StatsReporter
 from mlhooks.training.acting import ActingHalf
 from mlhooks.training.checkpoints import load_modules
+from mlhooks.training.device import CPU, to_device
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.making import make_optimizer, make_policy
@@ -28,7 +29,6 @@ from mlhooks.training.optimizer_checks import check_made
 from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.store import ExperienceStore
-from mlhooks.training.transfer import CPU, to_device
 
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager

@@ -18,7 +18,7 @@ from mlhooks.errors import EnvironmentFailure, MlhooksError, UsageError
 from mlhooks.plugin import EnvironmentKind, Interface, hookimpl
 from mlhooks.plugins import load_plugins
 from mlhooks.settings import RunOptions
-from mlhooks.training.environments import make_factory, scheme_and_name
+from mlhooks.training.environment_scheme import make_factory, scheme_and_name
 from tests.builtin_plugins.gymnasium_envs import Walk
 from tests.scripted import QUIET
 from tests.scripted import Corridor as Batched

@@ -17,7 +17,7 @@ from mlhooks.envs.pickling import pickled
 from mlhooks.errors import PluginError
 from mlhooks.plugins import PluginManager, load_plugins
 from mlhooks.settings import RunOptions, SettingsRegistry, load_run_options, read_configuration
-from mlhooks.training.environments import make_factory
+from mlhooks.training.environment_scheme import make_factory
 from mlhooks.training.named_plugins import name_all_plugins
 from tests import parts
 

@@ -12,7 +12,7 @@ import pytest
 
 from mlhooks.cli import main
 from mlhooks.errors import MlhooksError, UnsupportedError, UsageError
-from mlhooks.training.transfer import device_named
+from mlhooks.training.device import device_named
 from mlhooks.unity import ports
 from mlhooks.unity.errors import PlayerNotFound, PortTaken
 from tests.scripted import QUIET, Env, config, train

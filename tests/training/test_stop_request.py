@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from mlhooks import hookimpl, signals
+from mlhooks import hookimpl, stop_signals
 from tests.scripted import Env, config, train
 from tests.training.recorder import Recorder
 
-ALL = pytest.mark.parametrize("number", signals.SIGNALS, ids=lambda number: signal.Signals(number).name)
-POLITE = [number for number in signals.SIGNALS if signal.Signals(number).name not in ("SIGINT", "SIGBREAK")]
+ALL = pytest.mark.parametrize("number", stop_signals.SIGNALS, ids=lambda number: signal.Signals(number).name)
+POLITE = [number for number in stop_signals.SIGNALS if signal.Signals(number).name not in ("SIGINT", "SIGBREAK")]
 LONG = config("Corridor", "test:x", max_steps=100_000)
 
 
@@ -38,9 +38,9 @@ class Send:
 
 @pytest.fixture(autouse=True)
 def handlers_come_back() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    before = {number: signal.getsignal(number) for number in stop_signals.SIGNALS}
     yield
-    assert {number: signal.getsignal(number) for number in signals.SIGNALS} == before
+    assert {number: signal.getsignal(number) for number in stop_signals.SIGNALS} == before
 
 
 def saved_step(folder: Path) -> int:

@@ -26,9 +26,9 @@ from mlhooks.testing.playing import make_trainer, weights
 from mlhooks.testing.scripted import BEHAVIOR
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.training.batch import Batch
-from mlhooks.training.computing import Computing
+from mlhooks.training.device import to_device
+from mlhooks.training.torch_setup import Computing
 from mlhooks.training.trainer import Trainer
-from mlhooks.training.transfer import to_device
 from tests.scripted import train
 from tests.training.test_visual import Pictures, settings
 
@@ -42,7 +42,7 @@ def learner(kind: str, asked: Mapping[str, Any], *shapes: Any, branches: int = 1
     spec = make_behavior_spec(shapes or (2, IMAGE), branches=(3,) * branches, continuous=0 if kind == "dqn" else 2)
     network = {"hidden_units": 32, "num_layers": 1, "vis_encode_type": "simple", **network}
     trainer = make_trainer(make_manager(), spec, {"trainer_type": kind, "network_settings": network})
-    Computing(TorchSettings(**asked), trainer.device).suit(trainer.modules().values())
+    Computing(TorchSettings(**asked), trainer.device).set_up(trainer.modules().values())
     trainer.optimizer.set_step(0)
     return trainer
 
@@ -175,7 +175,7 @@ def test_without_a_compiler_one_warning_says_so_and_networks_are_computed_as_bef
     network, computing = nn.Sequential(MLP(3, 4, 1, "tanh", "orthogonal")), Computing(TorchSettings(compile=True), CPU)
     before = network(torch.ones(2, 3))
     for _ in range(2):
-        computing.suit([network])
+        computing.set_up([network])
     (message,) = (record.getMessage() for record in caplog.records)
     assert "goes on without: No working C++ compiler found. To compile, install a C++ compiler" in message
     assert network(torch.ones(2, 3)).equal(before)
@@ -223,7 +223,7 @@ def test_networks_on_a_gpu_are_compiled_as_cuda_graphs(
     monkeypatch.setattr(nn.Module, "compile", lambda _, **options: asked.append(options))
     monkeypatch.setattr(Computing, "_compiles", True)
     modules = learner("ppo", {}).modules().values()
-    Computing(TorchSettings(**COMPILE), torch.device(device)).suit(modules, threaded=threaded)
+    Computing(TorchSettings(**COMPILE), torch.device(device)).set_up(modules, threaded=threaded)
     assert asked == [how] * 4  # the layers and the encoder of images, of actor and critic
 
 

@@ -12,7 +12,7 @@ import pytest
 from mlhooks import hookimpl
 from mlhooks.envs.factory import EnvironmentKind
 from mlhooks.errors import EnvironmentFailure, UsageError
-from mlhooks.training import awaited
+from mlhooks.training import awaited_behaviors
 from mlhooks.training.run import Run
 from tests.scripted import Corridor, Env, config, train
 from tests.training.test_run import Pair, pair_config
@@ -116,7 +116,7 @@ def test_behavior_that_is_done_is_not_awaited(tmp_path: Path) -> None:
 
 def test_behavior_that_appears_late_goes_on(tmp_path: Path) -> None:
     train(pair_config(), tmp_path, Env(Pair))
-    run = train(longer(500, 700), tmp_path, Env(solo(awaited.PATIENCE - 10)), resume=True)
+    run = train(longer(500, 700), tmp_path, Env(solo(awaited_behaviors.PATIENCE - 10)), resume=True)
     assert run.outcome.status == "finished"
     assert {name: trainer.step for name, trainer in run.trainers.items()} == {"First": 500, "Second": 700}
 

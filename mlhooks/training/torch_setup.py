@@ -1,13 +1,15 @@
-"""How torch computes networks: compiled, and in bfloat16, where `torch_settings` ask for it; and in what memory."""
+"""How torch computes: compiled or in bfloat16 where settings ask for it, in what memory, and by how many threads."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
 from functools import cached_property
+from types import TracebackType
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from mlhooks.fast.memory import keep_freed
@@ -15,6 +17,7 @@ from mlhooks.nn.layers import MLP
 from mlhooks.nn.networks import Network
 from mlhooks.nn.visual import ImageEncoder
 from mlhooks.settings.run_options import TorchSettings
+from mlhooks.training.trainer import Trainer
 
 logger = logging.getLogger("mlhooks")
 
@@ -30,7 +33,7 @@ class Computing:
     def __init__(self, settings: TorchSettings, device: torch.device) -> None:
         self.settings, self.device = settings, device
 
-    def suit(self, modules: Iterable[nn.Module], *, threaded: bool = False) -> None:
+    def set_up(self, modules: Iterable[nn.Module], *, threaded: bool = False) -> None:
         """Set up all networks in modules; they are compiled when torch first computes them.
 
         Args:
@@ -69,3 +72,45 @@ class Computing:
         _dynamo.config.suppress_errors = True  # what it cannot compile, torch computes as before
         _dynamo.config.recompile_limit = 64  # all layers share one count: of each size, of acting and of learning
         return True
+
+
+SMALL = 256
+"""Hidden units up to which sharing an operation out costs more than it saves."""
+
+
+class Threads:
+    """While it is entered, operations use the number of threads that was asked for, or else one that suits.
+
+    That is one, until a trainer has large networks or reads images. It is chosen by size, never by timing, so that one
+    seed gives the same weights on one machine every time.
+
+    Args:
+        asked: the number that the settings ask for.
+    """
+
+    def __init__(self, asked: int | None) -> None:
+        self.asked, self.available = asked, torch.get_num_threads()
+        self.count = asked or 1
+        self._blas: threadpool_limits | None = None
+
+    def __enter__(self) -> None:
+        self._set(self.count)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._blas is not None:
+            self._blas.restore_original_limits()
+        torch.set_num_threads(self.available)
+
+    def adapt_to(self, trainer: Trainer) -> None:
+        """Use all threads where a trainer's networks are worth it."""
+        large = trainer.settings.network_settings.hidden_units > SMALL
+        if self.asked is None and (large or trainer.policy.layout.images):
+            self._set(self.available)
+
+    def _set(self, count: int) -> None:
+        self.count = count
+        limited = threadpool_limits(count, user_api="blas")
+        self._blas = self._blas or limited  # the first knows the original limits
+        torch.set_num_threads(count)
