@@ -41,12 +41,14 @@ class _Known(NamedTuple):
         images: what torch computes before that, if the network reads images.
         may_be_arrays: whether loss and network opted in to arrays, so that this holds until `invalidate` is called.
         is_hooked: whether hooks wait for gradients of parameters, which only torch can call.
+        is_simple: whether it reads features alone and may be arrays, so that nothing else need be asked at each call.
     """
 
     mlp: FastMLP | None
     images: VisualEncoder | None
     may_be_arrays: bool
     is_hooked: bool
+    is_simple: bool
 
 
 class _Networks:
@@ -67,8 +69,9 @@ class _Networks:
     def invalidate(self) -> None:
         """Look at networks again when they are computed next, and forget those that were not since the last time."""
         if self.known:
-            self._mlps = {network: mlp for network, mlp in self._mlps.items() if network in self.known}
-        self.known = {}
+            if len(self.known) < len(self._mlps):
+                self._mlps = {network: self._mlps[network] for network in self.known}
+            self.known = {}
 
 
 class LossScope:
@@ -84,6 +87,7 @@ class LossScope:
         name: what messages call the loss.
 
     Attributes:
+        on_arrays_alone: whether the last loss left nothing to torch.
         fallbacks: how often a loss on arrays left something to torch, by what that was: functions, attributes,
             "computing Actor", or "the gradient of Actor", whose outputs were tensors.
     """
@@ -96,6 +100,7 @@ class LossScope:
         self.arrays = arrays
         self.opted_in = opted_in
         self.name = name
+        self.on_arrays_alone = False
         self.fallbacks: Counter[str] = Counter()
         self._record: Record | None = None
         self._heads, self._encoders = _Networks(NetworkMLP), _Networks(EncoderMLP)
@@ -110,6 +115,7 @@ class LossScope:
         if not self._entries:  # a loss may call something that enters the same scope again
             learns = self.arrays and torch.is_grad_enabled() and not is_plain()
             self._record = Record(self._count) if learns else None
+            self.on_arrays_alone = learns
         self._entries.append((self.entered.set(self), Record.entered.set(self._record)))
         return self
 
@@ -165,7 +171,20 @@ class LossScope:
 
     def outputs(self, network: Network, features: Tensor) -> list[Tensor] | None:
         """Return as the function `outputs` does."""
-        return self._computed(self._heads, network, features)
+        known = self._heads.known.get(network)
+        if known is None or not known.is_simple or features.requires_grad or (rows := _rows(features)) is None:
+            return self._computed(self._heads, network, features)
+        mlp, record = cast("FastMLP", known.mlp), self._record
+        if _is_large(len(rows), mlp):
+            return self._computed(self._heads, network, features)
+        if not torch.is_grad_enabled() and record is None:
+            return [torch.from_numpy(output) for output in mlp(rows)]
+        if record is None or mlp.is_frozen or not torch.is_grad_enabled():
+            return self._computed(self._heads, network, features)
+        arrays, saved = mlp.record(rows)
+        outputs = [ArrayTensor(array) for array in arrays]
+        record.steps.append(MLPStep(mlp, saved, outputs, None))
+        return cast("list[Tensor]", outputs)
 
     def encoding(self, network: Network, features: Tensor) -> Tensor | None:
         """Return as the function `encoding` does."""
@@ -208,7 +227,9 @@ class LossScope:
         if known is None or not known.may_be_arrays:
             mlp, images = networks.look_at(network)
             may_be_arrays = self.arrays and network.array_arithmetic and self._has_opted_in(network)
-            known = _Known(mlp, images, may_be_arrays, mlp is not None and mlp.has_gradient_hooks)
+            is_hooked = mlp is not None and mlp.has_gradient_hooks
+            is_simple = mlp is not None and images is None and may_be_arrays and not is_hooked
+            known = _Known(mlp, images, may_be_arrays, is_hooked, is_simple)
             networks.known[network] = known
         return known
 
@@ -216,6 +237,7 @@ class LossScope:
         """Count what a loss on arrays leaves to torch."""
         if self._record is None:
             return
+        self.on_arrays_alone = False
         if what not in self.fallbacks:
             logger.debug("%s leaves %s to torch, which may take longer than array arithmetic.", self.name, what)
         self.fallbacks[what] += 1

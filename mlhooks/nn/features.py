@@ -116,6 +116,8 @@ class FeatureInput(nn.Module):
         They are `normalize(raw(obs))`.
         """
         raw = self.raw(obs)
+        if self.normalizer is None:
+            return raw
         # Where there are images beside the vectors, all were just copied into one array, which may be written to.
         return self._normalized(raw, into=raw if self.layout.images else None)
 

@@ -7,12 +7,11 @@ the same policy; elsewhere a half has a copy of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
-from torch import nn
 
 from mlhooks.envs.pixels import to_floats
 from mlhooks.envs.slots import SlotMap, SlotPool
@@ -38,11 +37,11 @@ class Weights(NamedTuple):
 
     Attributes:
         version: the number of updates that led to them.
-        modules: the modules of the policy, by name, its normalizer among them.
+        policy: the policy that has them, as they are now, and its normalizer.
     """
 
     version: int
-    modules: Mapping[str, nn.Module]
+    policy: Policy
 
 
 class ActingHalf:
@@ -201,10 +200,10 @@ class ActingHalf:
         self._waiting = [waiting for waiting in self._waiting if waiting[0] != worker]
 
     def take(self, weights: Weights) -> None:
-        """Decide by these weights from now on: those of the same modules, or copies of others'."""
-        own = self.policy.modules()
-        for name, module in weights.modules.items():
-            if own[name] is not module:
+        """Decide by these weights from now on: those of the same policy, or a copy of another's."""
+        if weights.policy is not self.policy:
+            own = self.policy.modules()
+            for name, module in weights.policy.modules().items():
                 own[name].load_state_dict(module.state_dict())
         self.policy.weights_changed()
         self.version = weights.version

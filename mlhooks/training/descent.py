@@ -48,7 +48,7 @@ class Descent:
 
     Attributes:
         flat: the parameters in one piece; torch_optimizer: what steps by their gradients.
-        when: what an error says about the time, such as "step 1,000".
+        at_step: the agent steps so far, of which errors tell.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Descent:
         create: Callable[[FlatParameters], GradientStepper] | None = None,
         scope: LossScope | None = None,
     ) -> None:
-        self.modules, self.max_grad_norm, self.when = modules, max_grad_norm, "step 0"
+        self.modules, self.max_grad_norm, self.at_step = modules, max_grad_norm, 0
         self.flat = flat or FlatParameters(p for module in modules.values() for p in module.parameters())
         self.scope = scope or LossScope()
         self.torch_optimizer = create(self.flat) if create else Adam(self.flat, lr=learning_rate)
@@ -93,7 +93,8 @@ class Descent:
             losses = loss()
         try:
             self.scope.backward(losses["loss"])
-            self.flat.collect()
+            if not self.scope.on_arrays_alone:  # Else nothing of torch's can have put a gradient elsewhere.
+                self.flat.collect()
             found = {name: value.detach() for name, value in losses.items()}
             if gradients_ready is None:
                 self.check_and_clip(found)
@@ -130,7 +131,7 @@ class Descent:
             named = ((f"{m}.{n}", p) for m, module in self.modules.items() for n, p in module.named_parameters())
             source = _worst_gradients({name: p.grad for name, p in named if p.grad is not None}, norm)
         return (
-            f"{source}, at {self.when}. No parameter was changed by it. Try a lower learning_rate, set "
+            f"{source}, at step {self.at_step:,}. No parameter was changed by it. Try a lower learning_rate, set "
             "hyperparameters.max_grad_norm, or normalize: true."
         )
 

@@ -19,7 +19,7 @@ from mlhooks.training.acting import Weights
 from mlhooks.training.device import to_device
 from mlhooks.training.optimizer import Optimizer
 from mlhooks.training.policy import Policy
-from mlhooks.training.reward_signals import RewardSignal
+from mlhooks.training.reward_signals import RewardSignal, all_read, ignoring_ends
 from mlhooks.training.signal_returns import SignalReturns
 from mlhooks.training.store import ExperienceStore
 
@@ -43,6 +43,8 @@ class LearningHalf:
         settings, policy, optimizer, reward_signals, stats, rng, device: what it was made with.
         behavior_name: the name of the behavior.
         signal_returns: what the reward signals gave in the episodes of agents.
+        reads, ignores_ends: what any of the signals reads, and which of them ignore ends: [signals] bool.
+        signals_that_learn: those with an `update` of their own.
         updates: how often it has learned; the version of its weights.
         step: the agent steps of the experience that it was given last.
     """
@@ -62,6 +64,8 @@ class LearningHalf:
         self.policy, self.optimizer, self.reward_signals = policy, optimizer, reward_signals
         self.stats, self.rng, self.device = stats, rng, device
         self.signal_returns = SignalReturns([signal.name for signal in reward_signals], stats)
+        self.reads, self.ignores_ends = all_read(reward_signals), ignoring_ends(reward_signals)
+        self.signals_that_learn = [signal for signal in reward_signals if signal.learns]
         self.updates = self.step = 0
 
     def ready(self, store: ExperienceStore, step: int) -> bool:  # noqa: ARG002
@@ -90,7 +94,7 @@ class LearningHalf:
 
     def weights(self) -> Weights:
         """Return what the acting half is to decide by."""
-        return Weights(self.updates, self.policy.modules())
+        return Weights(self.updates, self.policy)
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """Return the array on the device; on the CPU the same memory."""

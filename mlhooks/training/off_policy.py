@@ -16,7 +16,6 @@ from mlhooks.state_checks import number, whole
 from mlhooks.training.batch import Batch
 from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.replay import ReplayBuffer
-from mlhooks.training.reward_signals import all_read, ignoring_ends
 from mlhooks.training.store import take
 from mlhooks.training.trainer import Trainer
 
@@ -42,12 +41,9 @@ class OffPolicyLearning(LearningHalf):
         assert isinstance(self.settings.hyperparameters, OffPolicyHyperparameters)
         self.hyperparameters = self.settings.hyperparameters
         self._powers = (self.gammas ** np.arange(self.n_step + 1)[:, None]).astype(np.float32)  # [n + 1, signals]
-        self._ignores_ends = ignoring_ends(self.reward_signals)
-        self._reads = all_read(self.reward_signals)
         self._thread: ThreadPoolExecutor | None = None
         self._round: Future[Reported] | None = None  # the updates that run now
         self._unreported: Reported = []
-        self._signals = [signal for signal in self.reward_signals if signal.learns]
         self._updated_at = self._signals_updated_at = 0.0  # the steps up to which updates are done
         self._normalized_at = 0  # the tick up to which observations are in the normalizer
 
@@ -77,7 +73,7 @@ class OffPolicyLearning(LearningHalf):
         h, of_signals = self.hyperparameters, 0
         count = int((step - self._updated_at) / h.steps_per_update)
         self._updated_at += count * h.steps_per_update
-        if self._signals:
+        if self.signals_that_learn:
             of_signals = int((step - self._signals_updated_at) / h.reward_signal_steps_per_update)
             self._signals_updated_at += of_signals * h.reward_signal_steps_per_update
         self._update_normalizer(store)
@@ -97,7 +93,7 @@ class OffPolicyLearning(LearningHalf):
     def _learn(self, batches: Iterable[Batch], more: Iterable[Batch]) -> Reported:
         """An update of the policy on each batch, then of the reward signals on more; gives what they report."""
         reported = [self.optimizer.update(batch) for batch in batches]
-        return reported + [signal.update(batch) for batch in more for signal in self._signals]
+        return reported + [signal.update(batch) for batch in more for signal in self.signals_that_learn]
 
     def _finish_round(self) -> Reported:
         """Wait for the updates that run; gives what they report, and what was not reported yet."""
@@ -135,8 +131,8 @@ class OffPolicyLearning(LearningHalf):
     def sample(self, store: ReplayBuffer, size: int) -> Batch:
         """Return a minibatch of n-step transitions with the discounted sums of each signal's rewards."""
         rows = store.draw(size, self.rng)
-        path = store.transitions(rows, self._powers, self._ignores_ends)
-        reads_next = "next_obs" in self._reads and path.steps.shape[1] == 1
+        path = store.transitions(rows, self._powers, self.ignores_ends)
+        reads_next = "next_obs" in self.reads and path.steps.shape[1] == 1
         next_obs = store.obs_at(path.next_rows, store.final[rows] if reads_next else path.finals)
         following: dict[str, Any] = {
             "next_features": self.policy.features(next_obs),
@@ -163,11 +159,11 @@ class OffPolicyLearning(LearningHalf):
         taken = take([*store.obs, *columns.values()], rows)
         tensors = dict(zip(columns, map(self.tensor, taken[obs:]), strict=True), **following)
         features = tensors["features"] = self.policy.features(taken[:obs])
-        if self._reads:
+        if self.reads:
             tensors["ended"] = self.tensor(store.final[rows] >= 0)
-        if "obs" in self._reads:
+        if "obs" in self.reads:
             tensors["obs"] = self.policy.raw_features(taken[:obs], features)
-        if "next_obs" in self._reads and "next_obs" not in tensors:
+        if "next_obs" in self.reads and "next_obs" not in tensors:
             next_obs = store.obs_after(rows)
             tensors["next_obs"] = self.policy.raw_features(next_obs, self.policy.features(next_obs))
         return tensors

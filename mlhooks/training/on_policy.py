@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from mlhooks.training.batch import Batch
 from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.optimizer import ActorCriticOptimizer
 from mlhooks.training.part_checks import check_values
-from mlhooks.training.reward_signals import all_read, ignoring_ends
 from mlhooks.training.store import ExperienceStore
 from mlhooks.training.trainer import Trainer
 
@@ -35,7 +35,9 @@ class OnPolicyLearning(LearningHalf):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         normalized = getattr(self.settings.hyperparameters, "normalize_rewards", False)
-        self.return_normalizer = Normalizer(len(self.reward_signals)) if normalized else None
+        signals = len(self.reward_signals)
+        self.return_normalizer = Normalizer(signals) if normalized else None
+        self._mean_of_signals = np.full((signals, 1), 1.0 / signals, np.float32)
 
     @property
     def epochs(self) -> int:
@@ -67,12 +69,11 @@ class OnPolicyLearning(LearningHalf):
         self.optimizer.set_step(step)
         batch = self.normalized_advantages(self.rollout(store))
         size = self.settings.hyperparameters.batch_size
-        learning = [signal for signal in self.reward_signals if signal.learns]
         reported = []
         for _ in range(self.epochs):
             for minibatch in batch.minibatches(size, self.rng):
                 reported.append(self.optimizer.update(minibatch))
-                reported += [signal.update(minibatch) for signal in learning]
+                reported += [signal.update(minibatch) for signal in self.signals_that_learn]
         self.updates += 1
         return reported
 
@@ -116,13 +117,12 @@ class OnPolicyLearning(LearningHalf):
             self._check_finite_parts(store, signal.name, {what: part[:, index] for what, part in parts.items()})
             mean = float(np.add.reduce(parts["value estimate"][:, index]) / len(parts["reward"]))
             self.stats.add_stat(f"Policy/{signal.name.capitalize()} Value Estimate", mean)
-        mean_of_signals = np.full((len(signals), 1), 1.0 / len(signals), np.float32)
         return Batch(
             **columns,
-            **(seen if any(signal.learns for signal in signals) else {}),
+            **(seen if self.signals_that_learn else {}),
             values=self.tensor(parts["value estimate"]),
             returns=self.tensor(parts["value estimate"] + parts["advantage"]),
-            advantages=self.tensor(np.dot(parts["advantage"], mean_of_signals)),
+            advantages=self.tensor(np.dot(parts["advantage"], self._mean_of_signals)),
         )
 
     def normalized_advantages(self, rollout: Batch) -> Batch:
@@ -131,7 +131,7 @@ class OnPolicyLearning(LearningHalf):
             return rollout
         return replace(rollout, advantages=rollout.standardize(rollout.advantages))
 
-    @property
+    @cached_property
     def gammas(self) -> np.ndarray:
         """The discount factor of each reward signal: [signals]."""
         return np.array([signal.gamma for signal in self.reward_signals], np.float32)
@@ -141,7 +141,7 @@ class OnPolicyLearning(LearningHalf):
         estimated = self._estimated(store, features)
         check_values(self.optimizer, estimated, store.size, len(self.reward_signals))
         values = estimated.cpu().numpy()
-        final_values, ignores_ends = values[:0], ignoring_ends(self.reward_signals)
+        final_values, ignores_ends = values[:0], self.ignores_ends
         if needs_finals(store, ignores_ends):
             finals = self.policy.features([obs[: store.finals] for obs in store.final_obs])
             final_values = self.optimizer.estimate(finals).cpu().numpy()
@@ -163,7 +163,7 @@ class OnPolicyLearning(LearningHalf):
 
     def _seen_by_signals(self, store: ExperienceStore, rows: np.ndarray | slice, features: Tensor) -> dict[str, Any]:
         """The columns of complete rows that reward signals look at, beside features and actions."""
-        reads = all_read(self.reward_signals)
+        reads = self.reads
         seen = {"rewards": self.tensor(store.reward[rows])}
         if store.grouped:
             seen["group_rewards"] = self.tensor(store.group_reward[rows])

@@ -166,7 +166,7 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
         self.step = step
         self._scope.invalidate()
         self.descent.set_learning_rate(self.learning_rate(step))
-        self.descent.when = f"step {step:,}"
+        self.descent.at_step = step
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step of gradient descent on `loss`.

@@ -46,7 +46,7 @@ def test_steps_are_those_of_torch_with_its_clipping_and_losses_are_reported() ->
 def test_nothing_changes_where_the_loss_or_a_gradient_is_not_finite() -> None:
     layers = two_layers()
     descent = Descent(layers, 0.01)
-    descent.when = "step 1,234"
+    descent.at_step = 1234
     before = descent.flat.data.clone()
     with pytest.raises(NonFiniteError, match=r"loss = nan.*, at step 1,234\. No parameter was changed"):
         descent.step(lambda: squares(layers, torch.full((1, 3), torch.nan)))

@@ -65,5 +65,7 @@ def test_half_learns_the_same_from_experience_of_another_process(trainer_type: s
             store = trainer.store_type(OneStep.spec, store.rows, store.time_horizon)
             store.load_state_dict(arrived)
         trainer.learning.update(store, trainer.step)
-        weights.append([p.clone() for m in trainer.learning.weights().modules.values() for p in m.parameters()])
+        weights.append(
+            [p.clone() for m in trainer.learning.weights().policy.modules().values() for p in m.parameters()]
+        )
     assert all(map(torch.equal, *weights))
