@@ -58,6 +58,11 @@ def _complaints(
         yield from _of_behavior(settings, path, trainer_types, reward_signals)
         if not options.checkpoint_settings.inference:
             yield from _hardly_updated(settings, path)
+        if hasattr(trainer_types.get(settings.trainer_type), "own_reward_signals"):
+            for key in ("compile", "autocast"):
+                if getattr(options.torch_settings, key):
+                    message = f"{key} has no effect on networks of ML-Agents, as {settings.trainer_type} has them"
+                    yield ("torch_settings", key), message, "warning"
 
 
 def _of_behavior(
