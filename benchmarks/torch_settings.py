@@ -23,8 +23,8 @@ from threadpoolctl import threadpool_limits
 
 from mlhooks.settings.run_options import TorchSettings
 from mlhooks.testing.managers import make_manager
-from mlhooks.testing.playing import make_trainer
 from mlhooks.testing.specs import make_behavior_spec
+from mlhooks.testing.trainer_loop import make_trainer
 from mlhooks.training.batch import Batch
 from mlhooks.training.torch_setup import Computing
 from mlhooks.training.trainer import Trainer

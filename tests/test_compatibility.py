@@ -19,7 +19,7 @@ from mlhooks.cli.group import build_cli
 from mlhooks.plugins import PluginManager, load_plugins
 from mlhooks.settings import RunOptions, SettingsModel, SettingsRegistry, TrainerSettings
 from mlhooks.testing import plugin as testing_plugin
-from mlhooks.testing.obstacles import READ_OF_PLUGINS, READ_OF_TRAINERS
+from mlhooks.testing.trainer_obstacles import READ_OF_PLUGINS, READ_OF_TRAINERS
 
 ROOT = Path(__file__).parents[1]
 PROMISED: dict[str, list[str]] = defaultdict(list)

@@ -17,7 +17,7 @@ from mlhooks import example_configs
 from mlhooks.cli import main
 from mlhooks.cli.group import COMMANDS
 from mlhooks.cli.run import run
-from mlhooks.testing import cures
+from mlhooks.testing import documentation_links
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -92,7 +92,7 @@ def test_wheel_gets_what_lies_beside_the_package_where_it_is_looked_for():
         "benchmarks/learning_results.json": "mlhooks/configs/learning_results.json",
         "docs": "mlhooks/docs",
     }
-    assert cures.page() in {ROOT / "docs" / "testing.md", ROOT / "mlhooks" / "docs" / "testing.md"}
+    assert documentation_links.page() in {ROOT / "docs" / "testing.md", ROOT / "mlhooks" / "docs" / "testing.md"}
     assert example_configs.examples_folder() in {ROOT / "examples" / "configs", ROOT / "mlhooks" / "configs"}
     assert "3dball_ppo" in example_configs.example_names()
     assert all((ROOT / package / "py.typed").exists() for package in PACKAGES)

@@ -52,7 +52,7 @@ def _check(
         for name, kinds in tried.items():
             click.echo(_verdict(name, kinds, keyword))
     elif EXIT_CODES.get(code, 1) == 1:
-        from mlhooks.testing.cures import page
+        from mlhooks.testing.documentation_links import page
 
         click.echo(
             f"{', '.join(tried or targets)} did not pass the conformance tests. A test that does not suit what it does "

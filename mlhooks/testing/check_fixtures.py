@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mlhooks.testing.assertions import works
 from mlhooks.testing.collection import CheckModule, exemptions
-from mlhooks.testing.demands import works
-from mlhooks.testing.obstacles import class_fault, obstacle
 from mlhooks.testing.target import Target
+from mlhooks.testing.trainer_obstacles import class_fault, obstacle
+from mlhooks.testing.trainer_trial import Trial
 from mlhooks.testing.trainer_types import trainer_types
-from mlhooks.testing.trial import Trial
 
 if TYPE_CHECKING:
-    from mlhooks.testing.writing import Start
+    from mlhooks.testing.writer_run import Start
 
 
 FOLDER: pytest.StashKey[Path] = pytest.StashKey()
@@ -129,7 +129,7 @@ def trial(request: pytest.FixtureRequest, trainer_type: str, scratch: Path) -> T
 @pytest.fixture
 def start(mlhooks_target: Target, scratch: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Start]:
     """Starts runs of a stats writer; those that a check leaves open are finished after it."""
-    from mlhooks.testing.writing import WriterRun
+    from mlhooks.testing.writer_run import WriterRun
 
     runs: list[WriterRun] = []
     parts: list[str] = []

@@ -16,8 +16,8 @@ from mlhooks.errors import MlhooksError
 from mlhooks.mlagents_plugins import StatsWriters
 from mlhooks.mlagents_wheel.entry_points import OwnTypes, TrainerTypes
 from mlhooks.places import is_others
-from mlhooks.testing.cures import link
-from mlhooks.testing.demands import fail
+from mlhooks.testing.assertions import fail
+from mlhooks.testing.documentation_links import link
 from mlhooks.testing.target import Target, resolve
 
 WRITER_HOOKS = ("write_stats", "on_add_stat", "add_property")

@@ -10,10 +10,10 @@ import pytest
 
 from mlhooks.plugins import PluginManager
 from mlhooks.testing.managers import ScriptedEnvs, train_in
-from mlhooks.testing.obstacles import class_fault
 from mlhooks.testing.target import Target
+from mlhooks.testing.trainer_obstacles import class_fault
+from mlhooks.testing.trainer_trial import Trial
 from mlhooks.testing.trainer_types import trainer_types
-from mlhooks.testing.trial import Trial
 
 STEPS = 640
 OFTEN: Mapping[str, Any] = {"summary_freq": 200, "checkpoint_interval": 300}

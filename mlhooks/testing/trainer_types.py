@@ -7,9 +7,9 @@ from functools import cache
 from mlhooks.errors import MlhooksError
 from mlhooks.plugins import PluginManager
 from mlhooks.testing.managers import WRITERS, make_manager, offered
-from mlhooks.testing.playing import make_trainer
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.target import Target
+from mlhooks.testing.trainer_loop import make_trainer
 from mlhooks.training.trainer import Trainer
 
 

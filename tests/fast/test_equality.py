@@ -11,9 +11,9 @@ import torch
 
 from mlhooks.fast.switch import plain
 from mlhooks.plugins import load_plugins
-from mlhooks.testing.playing import Play, make_trainer
 from mlhooks.testing.scripted import ScriptedEnv
 from mlhooks.testing.tasks import Aim, Branches, Masked, Mixed, TimeLimit
+from mlhooks.testing.trainer_loop import Play, make_trainer
 from mlhooks.training.optimizer import TorchOptimizer
 from mlhooks.training.trainer import Trainer
 from tests.fast.recording import needs_native

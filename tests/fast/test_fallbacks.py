@@ -14,8 +14,8 @@ import mlhooks
 from builtin_plugins.ppo import PPOOptimizer
 from mlhooks.fast.networks import LossScope
 from mlhooks.plugins import load_plugins
-from mlhooks.testing.playing import Play, make_trainer
 from mlhooks.testing.tasks import Aim, Branches, Masked, Mixed
+from mlhooks.testing.trainer_loop import Play, make_trainer
 from mlhooks.training.optimizer import TorchOptimizer
 from mlhooks.training.trainer import Trainer
 from tests.fast.recording import needs_native

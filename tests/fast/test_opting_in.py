@@ -19,8 +19,8 @@ from mlhooks.fast.switch import plain
 from mlhooks.nn.networks import Critic, QNetwork
 from mlhooks.plugin import ActorCriticOptimizer, Batch, QPolicy, hookimpl
 from mlhooks.plugins import load_plugins
-from mlhooks.testing.playing import Play, make_trainer
 from mlhooks.testing.tasks import Branches, Mixed
+from mlhooks.testing.trainer_loop import Play, make_trainer
 from mlhooks.training.policy import ActorPolicy, Policy
 from mlhooks.training.trainer import Trainer
 from tests.fast.recording import needs_native

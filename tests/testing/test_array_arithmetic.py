@@ -10,7 +10,7 @@ from mlhooks.errors import PluginError
 from mlhooks.testing.checks import learning, trainers
 from mlhooks.testing.checks.array_arithmetic import test_array_arithmetic_gives_the_gradients_of_tensors as arithmetic
 from mlhooks.testing.target import resolve
-from mlhooks.testing.trial import Trial
+from mlhooks.testing.trainer_trial import Trial
 from tests.testing.plugins import ALTERS_PPO, target_of
 
 TORCH_LOSS = Path(__file__).with_name("torch_loss.py")

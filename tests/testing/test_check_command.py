@@ -9,7 +9,7 @@ import pytest
 
 from mlhooks.cli import main
 from mlhooks.cli.check import EXIT_CODES, _verdict
-from mlhooks.testing import cures
+from mlhooks.testing import documentation_links
 from tests.testing.plugins import TRAINER
 from tests.testing.plugins import WRITER as GOOD
 
@@ -65,7 +65,7 @@ def test_wrong_plugin_fails_with_exit_code_1_and_says_what_to_change(
     captured = capfd.readouterr()
     assert "implements write_stat, which is no hook; did you mean write_stats?" in captured.out
     assert "?." not in captured.out
-    assert f"test_hooks_fit_their_specifications: {cures.page()}#every-plugin\n" in captured.out
+    assert f"test_hooks_fit_their_specifications: {documentation_links.page()}#every-plugin\n" in captured.out
     assert "Traceback" not in captured.out
     assert "did not pass the conformance tests" in captured.err
 
@@ -79,7 +79,8 @@ def test_what_mlhooks_refuses_is_told_without_a_traceback_through_it(
     failures, _, _ = out.partition("short test summary info")  # which repeats messages where CI is set
     assert failures.count("name what is to be made as MyTrainer.optimizer_type.\n") == 2
     assert "making.py" not in out
-    assert f"test_every_parameter_changes_by_training: {cures.page()}#settings-behaviors-gradients\n" in out
+    link = f"{documentation_links.page()}#settings-behaviors-gradients"
+    assert f"test_every_parameter_changes_by_training: {link}\n" in out
 
 
 def test_error_of_a_plugin_is_shown_once_from_its_own_line_on(
@@ -98,7 +99,7 @@ def test_error_of_a_plugin_is_shown_once_from_its_own_line_on(
     assert captured.out.count(f"in loss\n    return self.lost(batch)\n           ^^^^^^^^^\nE   {error}") == 1
     assert f"The same error as in test_registers_in_two_managers: {error}" in captured.out
     assert "on_policy.py" not in captured.out
-    assert f"{cures.page()}#what-is-another-way-on-purpose" in captured.err
+    assert f"{documentation_links.page()}#what-is-another-way-on-purpose" in captured.err
 
 
 def test_unknown_target_and_no_test_are_bad_usage(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

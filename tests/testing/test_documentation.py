@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlhooks.testing import cures
+from mlhooks.testing import documentation_links
 from mlhooks.testing.collection import CHECKS, OF_TRAINERS, check_module
 
 DOCS = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
@@ -52,7 +52,7 @@ def test_links_lead_to_headings() -> None:
 
 @pytest.mark.parametrize("module", CHECKS)
 def test_failure_links_to_a_section_with_a_cure_for_each_check(module: str) -> None:
-    path, _, section = cures.link(module).partition("#")
+    path, _, section = documentation_links.link(module).partition("#")
     assert Path(path).read_text(encoding="utf-8") == DOCS
     cured = re.findall(r"^- (`test_\w+`(?:,\s+`test_\w+`)*):", sections()[section], flags=re.MULTILINE)
     named = re.findall(r"test_\w+", " ".join(cured))
@@ -61,4 +61,4 @@ def test_failure_links_to_a_section_with_a_cure_for_each_check(module: str) -> N
 
 
 def test_every_module_of_checks_has_a_section() -> None:
-    assert cures.SECTIONS.keys() == set(CHECKS)
+    assert documentation_links.SECTIONS.keys() == set(CHECKS)

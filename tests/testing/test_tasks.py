@@ -9,8 +9,8 @@ from mlagents_envs.base_env import ActionTuple
 
 from mlhooks.settings import RewardSignalSettings
 from mlhooks.testing.environments import arrays, difference, look, random_actions, walk
+from mlhooks.testing.extra_reward_signals import Elsewhere
 from mlhooks.testing.scripted import BEHAVIOR, INTERRUPTED, TERMINAL, ScriptedEnv
-from mlhooks.testing.signals import Elsewhere
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.tasks import (
     TASKS,

@@ -11,7 +11,7 @@ import pytest
 from mlhooks.testing.checks import learning, policy_gradients, transitions
 from mlhooks.testing.target import resolve
 from mlhooks.testing.tasks import Process, any_kind
-from mlhooks.testing.trial import Trial
+from mlhooks.testing.trainer_trial import Trial
 from tests.testing.plugins import ALTERS_PPO, TRAINER, target_of
 
 SLOW = r"If it is only slow: conformance_settings may name a higher learning rate, or more max_steps\.$"

@@ -8,8 +8,8 @@ from mlhooks.cli import main
 from mlhooks.testing.checks import policy_gradients, robustness
 from mlhooks.testing.collection import OF_TRAINERS, applicable
 from mlhooks.testing.target import resolve
+from mlhooks.testing.trainer_trial import Trial
 from mlhooks.testing.trainer_types import trainer_types
-from mlhooks.testing.trial import Trial
 from tests.testing.plugins import ALTERS_PPO, TRAINER, target_of
 
 WRONG = ('": losses["Losses/Policy Loss"]', '": -losses["Losses/Policy Loss"]')

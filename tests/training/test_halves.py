@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from mlhooks.testing.managers import make_manager
-from mlhooks.testing.playing import Play, make_trainer
 from mlhooks.testing.tasks import OneStep
+from mlhooks.testing.trainer_loop import Play, make_trainer
 from mlhooks.training.acting import ActingHalf
 from mlhooks.training.trainer import Trainer
 

@@ -12,8 +12,8 @@ from builtin_plugins.dqn import DQNOptimizer, DQNTrainer, QPolicy
 from mlhooks import hookimpl
 from mlhooks.errors import MlhooksError, PluginError
 from mlhooks.testing.managers import make_manager
-from mlhooks.testing.playing import make_trainer
 from mlhooks.testing.specs import make_behavior_spec
+from mlhooks.testing.trainer_loop import make_trainer
 from mlhooks.training.off_policy import OffPolicyTrainer
 from mlhooks.training.on_policy import OnPolicyTrainer
 from mlhooks.training.optimizer import Optimizer

@@ -15,8 +15,8 @@ from mlhooks import hookimpl
 from mlhooks.nn.heads import SampledActions
 from mlhooks.settings import RewardSignalSettings
 from mlhooks.testing.managers import make_manager
-from mlhooks.testing.playing import Play, make_trainer
 from mlhooks.testing.tasks import any_kind
+from mlhooks.testing.trainer_loop import Play, make_trainer
 from mlhooks.training.batch import Batch
 from mlhooks.training.replay import ReplayBuffer
 from mlhooks.training.reward_signals import RewardSignal

@@ -22,9 +22,9 @@ from mlhooks.nn.networks import Network
 from mlhooks.nn.visual import ImageEncoder
 from mlhooks.settings.run_options import TorchSettings
 from mlhooks.testing.managers import make_manager
-from mlhooks.testing.playing import make_trainer, weights
 from mlhooks.testing.scripted import BEHAVIOR
 from mlhooks.testing.specs import make_behavior_spec
+from mlhooks.testing.trainer_loop import make_trainer, weights
 from mlhooks.training.batch import Batch
 from mlhooks.training.device import to_device
 from mlhooks.training.torch_setup import Computing
@@ -192,7 +192,7 @@ import torch
 from mlhooks.testing.scripted import BEHAVIOR
 from tests.scripted import train
 from tests.training.test_visual import Pictures, settings
-from mlhooks.testing.playing import weights
+from mlhooks.testing.trainer_loop import weights
 runs = [train(settings("ppo", 512), Path({str(tmp_path)!r}, f"{{asked}}"), Pictures(), overrides=[
     f"torch_settings.compile={{asked}}"]) for asked in (True, False)]
 compiled, plain = (weights(run.trainers[BEHAVIOR]) for run in runs)

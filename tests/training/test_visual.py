@@ -18,9 +18,9 @@ from mlhooks.errors import UsageError
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.networks import Actor
 from mlhooks.settings import RewardSignalSettings
-from mlhooks.testing.playing import weights
 from mlhooks.testing.scripted import BEHAVIOR, TERMINAL, Outcome, ScriptedEnv
 from mlhooks.testing.specs import make_behavior_spec
+from mlhooks.testing.trainer_loop import weights
 from mlhooks.training import batch as batch_module
 from mlhooks.training.batch import Batch
 from mlhooks.training.policy import ActorPolicy

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlhooks.testing.demands import demand
-from mlhooks.testing.playing import Play
+from mlhooks.testing.assertions import demand
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.tasks import OneStep, any_kind
-from mlhooks.testing.trial import Trial
+from mlhooks.testing.trainer_loop import Play
+from mlhooks.testing.trainer_trial import Trial
 
 
 def test_never_takes_a_forbidden_action(trial: Trial) -> None:

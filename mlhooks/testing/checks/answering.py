@@ -6,13 +6,13 @@ import pytest
 
 from mlhooks import hookimpl
 from mlhooks.plugins import PluginManager
-from mlhooks.testing.demands import demand, works
+from mlhooks.testing.assertions import demand, works
 from mlhooks.testing.managers import WRITERS, make_manager
-from mlhooks.testing.playing import make_trainer
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.tasks import OneStep
+from mlhooks.testing.trainer_loop import make_trainer
+from mlhooks.testing.trainer_trial import Trial
 from mlhooks.testing.trainer_types import trainer_types
-from mlhooks.testing.trial import Trial
 from mlhooks.training.optimizer import Optimizer
 from mlhooks.training.policy import Policy
 from mlhooks.training.trainer import Trainer

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from mlhooks.fast.switch import is_plain
+from mlhooks.testing.assertions import demand, works
 from mlhooks.testing.check_fixtures import variants
-from mlhooks.testing.demands import demand, works
-from mlhooks.testing.playing import Play, make_trainer, parameters
-from mlhooks.testing.signals import MoreSignals
+from mlhooks.testing.extra_reward_signals import MoreSignals
 from mlhooks.testing.specs import ACTION_KINDS
 from mlhooks.testing.tasks import any_kind
-from mlhooks.testing.trial import Trial
+from mlhooks.testing.trainer_loop import Play, make_trainer, parameters
+from mlhooks.testing.trainer_trial import Trial
 from mlhooks.training.batch import Batch
 from mlhooks.training.optimizer import TorchOptimizer
 from mlhooks.training.trainer import Trainer

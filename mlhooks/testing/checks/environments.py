@@ -12,7 +12,7 @@ import pytest
 from mlagents_envs.base_env import BaseEnv, BehaviorSpec, DecisionSteps, TerminalSteps
 
 from mlhooks.errors import MlhooksError, UnsupportedError
-from mlhooks.testing.demands import demand, fail
+from mlhooks.testing.assertions import demand, fail
 from mlhooks.testing.environments import DEFAULT_NAME, arrays, difference, look, make, random_actions, walk
 from mlhooks.testing.managers import train_in
 from mlhooks.testing.short_runs import PPO

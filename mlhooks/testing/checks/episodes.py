@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mlagents_envs.base_env import BaseEnv
 
-from mlhooks.testing.demands import demand
+from mlhooks.testing.assertions import demand
 from mlhooks.testing.environments import Steps, make, walk
 from mlhooks.testing.target import Target
 

@@ -12,15 +12,15 @@ import pytest
 from mlhooks.errors import MlhooksError
 from mlhooks.plugin_sources import nearest
 from mlhooks.plugins import PluginManager
+from mlhooks.testing.assertions import demand, fail
 from mlhooks.testing.collection import ENVIRONMENT, names_of_tests
-from mlhooks.testing.demands import demand, fail
 from mlhooks.testing.managers import ScriptedEnvs, offered, train_in
-from mlhooks.testing.marks import unmarked
-from mlhooks.testing.obstacles import READ_OF_PLUGINS, READ_OF_TRAINERS, classes_of, misspelt
 from mlhooks.testing.process_state import changes, process_state
 from mlhooks.testing.short_runs import PPO, STEPS, short_run
 from mlhooks.testing.side_effects import Belongings, import_changes
 from mlhooks.testing.target import OFFERS, Target
+from mlhooks.testing.trainer_obstacles import READ_OF_PLUGINS, READ_OF_TRAINERS, classes_of, misspelt
+from mlhooks.testing.unmarked_hooks import unmarked
 
 IMPORT_CHANGES: pytest.StashKey[dict[str, dict[str, list[str]]]] = pytest.StashKey()
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from mlhooks.testing.demands import demand
-from mlhooks.testing.playing import Play, score
+from mlhooks.testing.assertions import demand
+from mlhooks.testing.extra_reward_signals import MoreSignals
 from mlhooks.testing.scripted import ScriptedEnv
-from mlhooks.testing.signals import MoreSignals
 from mlhooks.testing.tasks import Aim, Branches, Delayed, Masked, Mixed, OneStep, Process, TimeLimit, TwoSignals
-from mlhooks.testing.trial import Trial
+from mlhooks.testing.trainer_loop import Play, score
+from mlhooks.testing.trainer_trial import Trial
 from mlhooks.training.trainer import Trainer
 
 SEEDS = (1, 2, 3)

@@ -14,7 +14,7 @@ import yaml
 
 from mlhooks.errors import MlhooksError
 from mlhooks.settings import SettingsRegistry, load_run_options
-from mlhooks.testing.demands import demand, fail
+from mlhooks.testing.assertions import demand, fail
 from mlhooks.testing.managers import WRITERS
 from mlhooks.testing.target import Target
 

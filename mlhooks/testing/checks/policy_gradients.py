@@ -18,11 +18,11 @@ from torch import Tensor
 
 from mlhooks.nn.heads import counted_entropies, whole_actions
 from mlhooks.settings import AdvantageNormalization
-from mlhooks.testing.demands import demand, fail
-from mlhooks.testing.playing import Play, parameters
+from mlhooks.testing.assertions import demand, fail
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.tasks import any_kind
-from mlhooks.testing.trial import Trial
+from mlhooks.testing.trainer_loop import Play, parameters
+from mlhooks.testing.trainer_trial import Trial
 from mlhooks.training.batch import Batch
 from mlhooks.training.on_policy import OnPolicyTrainer
 from mlhooks.training.optimizer import ActorCriticOptimizer, TorchOptimizer

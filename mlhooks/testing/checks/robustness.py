@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from mlhooks import hookimpl
+from mlhooks.testing.assertions import demand
 from mlhooks.testing.check_fixtures import variants
-from mlhooks.testing.demands import demand
 from mlhooks.testing.managers import ScriptedEnvs, train_in
-from mlhooks.testing.playing import Play, differing, weights
 from mlhooks.testing.scripted import ScriptedEnv
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.tasks import Aim, OneStep, any_kind
-from mlhooks.testing.trial import Trial
+from mlhooks.testing.trainer_loop import Play, differing, weights
+from mlhooks.testing.trainer_trial import Trial
 from mlhooks.training.checkpoints import read_state, write_state
 
 UPDATES = 6

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from mlhooks.stats import StatsAggregationMethod, StatsSummary
+from mlhooks.testing.assertions import demand, fail, works
 from mlhooks.testing.collection import COSTS
-from mlhooks.testing.demands import demand, fail, works
-from mlhooks.testing.sinks import Sink
-from mlhooks.testing.writing import (
+from mlhooks.testing.writer_output import Sink
+from mlhooks.testing.writer_run import (
     HISTOGRAM,
     KEYS,
     MOST_RECENT,

@@ -13,12 +13,12 @@ import yaml
 
 from mlhooks.errors import MlhooksError, SettingsError
 from mlhooks.settings import SettingsRegistry, load_run_options
-from mlhooks.testing.demands import demand, fail
-from mlhooks.testing.obstacles import obstacle
-from mlhooks.testing.playing import Play, parameters
+from mlhooks.testing.assertions import demand, fail
 from mlhooks.testing.specs import ACTION_KINDS, OBSERVATION_KINDS, make_behavior_spec, needed_actions
 from mlhooks.testing.tasks import any_kind
-from mlhooks.testing.trial import Trial
+from mlhooks.testing.trainer_loop import Play, parameters
+from mlhooks.testing.trainer_obstacles import obstacle
+from mlhooks.testing.trainer_trial import Trial
 from mlhooks.training.batch import Batch
 from mlhooks.training.off_policy import OffPolicyTrainer
 from mlhooks.training.on_policy import OnPolicyTrainer

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from mlhooks.testing.demands import demand
-from mlhooks.testing.playing import Play
-from mlhooks.testing.signals import MoreSignals
+from mlhooks.testing.assertions import demand
+from mlhooks.testing.extra_reward_signals import MoreSignals
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.tasks import any_kind
-from mlhooks.testing.trial import Trial
+from mlhooks.testing.trainer_loop import Play
+from mlhooks.testing.trainer_trial import Trial
 from mlhooks.training.off_policy import OffPolicyTrainer
 from mlhooks.training.on_policy import OnPolicyTrainer
 from mlhooks.training.optimizer import ActorCriticOptimizer

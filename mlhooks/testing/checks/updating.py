@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from mlhooks.testing.demands import demand
-from mlhooks.testing.playing import Play, parameters
+from mlhooks.testing.assertions import demand
 from mlhooks.testing.scripted import ScriptedEnv
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.tasks import Aim, OneStep, any_kind
-from mlhooks.testing.trial import FIRST_UPDATE, Trial
+from mlhooks.testing.trainer_loop import Play, parameters
+from mlhooks.testing.trainer_trial import FIRST_UPDATE, Trial
 from mlhooks.training.batch import Batch
 from mlhooks.training.off_policy import OffPolicyTrainer
 from mlhooks.training.on_policy import OnPolicyTrainer

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from mlhooks import hookimpl
-from mlhooks.testing.demands import demand, works
+from mlhooks.testing.assertions import demand, works
 from mlhooks.testing.managers import ScriptedEnvs, train_in
-from mlhooks.testing.playing import differing, weights
 from mlhooks.testing.short_runs import PPO
-from mlhooks.testing.sinks import Sink
 from mlhooks.testing.target import Target
-from mlhooks.testing.writing import KEYS, STEP, Places, Start, WriterRun, number_for, places_of, write
+from mlhooks.testing.trainer_loop import differing, weights
+from mlhooks.testing.writer_output import Sink
+from mlhooks.testing.writer_run import KEYS, STEP, Places, Start, WriterRun, number_for, places_of, write
 
 
 def stored(run: WriterRun, steps: range) -> Places:

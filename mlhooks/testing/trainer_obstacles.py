@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from mlhooks.testing.playing import Play
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.tasks import any_kind
-from mlhooks.testing.trial import FIRST_UPDATE, Trial
+from mlhooks.testing.trainer_loop import Play
+from mlhooks.testing.trainer_trial import FIRST_UPDATE, Trial
 from mlhooks.training.trainer import Trainer
 
 READ_OF_TRAINERS = (

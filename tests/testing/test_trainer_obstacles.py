@@ -6,8 +6,8 @@ import pytest
 
 from mlhooks.cli import main
 from mlhooks.testing.checks import every_plugin
-from mlhooks.testing.obstacles import obstacle
-from mlhooks.testing.trial import Trial
+from mlhooks.testing.trainer_obstacles import obstacle
+from mlhooks.testing.trainer_trial import Trial
 from tests.testing.plugins import TRAINER, target_of
 
 SETTINGS = '    conformance_settings = {"hyperparameters": {"batch_size": 64, "buffer_size": 64}, "max_steps": 500}\n'

@@ -11,11 +11,11 @@ from mlagents_envs.base_env import BehaviorSpec
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import HyperparameterSettings
 from mlhooks.testing.managers import offered
-from mlhooks.testing.playing import Play, make_trainer
-from mlhooks.testing.quick import quick_settings
+from mlhooks.testing.quick_settings import quick_settings
 from mlhooks.testing.scripted import ScriptedEnv
 from mlhooks.testing.specs import needed_actions
 from mlhooks.testing.target import Target
+from mlhooks.testing.trainer_loop import Play, make_trainer
 from mlhooks.training.trainer import Trainer
 
 BUDGET = 12_000

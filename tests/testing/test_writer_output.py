@@ -5,8 +5,8 @@ import sqlite3
 import struct
 from pathlib import Path
 
-from mlhooks.testing.sinks import Sink
-from mlhooks.testing.writing import number_for
+from mlhooks.testing.writer_output import Sink
+from mlhooks.testing.writer_run import number_for
 
 
 def test_numbers_are_found_in_lines_of_text(tmp_path: Path) -> None:

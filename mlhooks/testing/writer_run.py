@@ -10,8 +10,8 @@ from mlhooks.plugins import PluginManager
 from mlhooks.stats import StatsAggregationMethod, StatsReporter
 from mlhooks.testing.managers import ScriptedEnvs, load_options
 from mlhooks.testing.short_runs import PPO
-from mlhooks.testing.sinks import Sink
 from mlhooks.testing.target import Target
+from mlhooks.testing.writer_output import Sink
 
 if TYPE_CHECKING:
     from mlhooks.training.trainer import Trainer
@@ -81,8 +81,8 @@ class WriterRun:
 
     def add(self, behavior: str, step: int = 0) -> Trainer:
         """Let the run find a behavior; returns its trainer, which has `step` agent steps behind it."""
-        from mlhooks.testing.playing import make_trainer
         from mlhooks.testing.tasks import OneStep
+        from mlhooks.testing.trainer_loop import make_trainer
 
         trainer = make_trainer(self.target.manager(), OneStep.spec, PPO)
         trainer.behavior_name, trainer.step = behavior, step

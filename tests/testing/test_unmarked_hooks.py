@@ -7,7 +7,7 @@ import pytest
 from mlhooks import plugin_sources
 from mlhooks.plugin_sources import Candidate
 from mlhooks.testing.checks import every_plugin
-from mlhooks.testing.marks import unmarked
+from mlhooks.testing.unmarked_hooks import unmarked
 from tests.testing.plugins import TRAINER, WRITER, target_of
 
 CLASS = """
