@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from mlhooks.describing import named
-from mlhooks.errors import PluginError
+from mlhooks.errors import PluginUnfit
 from mlhooks.settings import HyperparameterSettings, Problem, ScheduleType, derived
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def model_of(settings_class: type, offer: Offer) -> type[HyperparameterSettings]
     """Return the model of a settings class: its fields with their types and defaults.
 
     Raises:
-        PluginError: it is no class of attrs, or its defaults cannot be made.
+        PluginUnfit: it is no class of attrs, or its defaults cannot be made.
     """
     import attr
     import cattr
@@ -90,7 +90,7 @@ def model_of(settings_class: type, offer: Offer) -> type[HyperparameterSettings]
         fields = _fields(settings_class)
         defaults = settings_class()
     except Exception as error:
-        raise PluginError(
+        raise PluginUnfit(
             f"{offer.origin}: the settings class {settings_class!r} of its trainer type {offer.name!r} cannot be used: "
             f"{named(error)}. It must be a class of attrs whose fields all have defaults. {offer.origin.advice}"
         ) from error

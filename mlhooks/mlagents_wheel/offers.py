@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from mlhooks.deferred import Deferred
-from mlhooks.errors import PluginError
+from mlhooks.errors import PluginUnfit
 from mlhooks.mlagents_wheel import patches
 from mlhooks.plugin_sources import Origin, describe
 
@@ -99,7 +99,7 @@ def _own(name: str) -> Callable[[], tuple[type, type]]:
         try:
             from mlagents.plugins.trainer_type import get_default_trainer_types
         except ImportError as error:
-            raise PluginError(
+            raise PluginUnfit(
                 f"{_own_origin()} does not import: {describe(error)}. What it needs comes with: "
                 "pip install 'mlhooks[mlagents]'"
             ) from error

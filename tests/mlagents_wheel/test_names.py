@@ -242,3 +242,17 @@ def test_settings_that_only_mlhooks_has_are_refused(wheel):
     with pytest.raises(Exception, match="networks have no activation") as raised:
         admit(source, load_plugins())
     assert raised.value.exit_code == 2
+
+
+def test_a_package_without_what_it_needs_costs_nobody_who_does_not_ask_for_it(wheel, monkeypatch, tmp_path, capsys):
+    wheel(**{"mlagents.plugins.trainer_type": "raise ModuleNotFoundError('No module named cattr', name='cattr')"})
+    monkeypatch.chdir(tmp_path)
+    native = "env_settings: {env_path: 'sim:Basic'}\nbehaviors: {Basic: {trainer_type: ppo}}"
+    Path("native.yaml").write_text(native)
+    Path("asks.yaml").write_text(native.replace("ppo", "mlagents:ppo"))
+    assert main(["config", "check", "native.yaml"]) == 0
+    capsys.readouterr()
+    assert main(["config", "check", "asks.yaml"]) == 2
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(mlagents 1.1.0) does not import" in said
+    assert "pip install 'mlhooks[mlagents]'" in said
