@@ -126,7 +126,7 @@ def returns_without_values(patch: Patch) -> None:
 @mutant("ppo", caught_by="test_learns_from_two_signals")
 def first_signal_counts_alone(patch: Patch) -> None:
     first = "parts['advantage'][:, :1].copy()"
-    patch.replace(f"{ON_POLICY}.rollout", "np.dot(parts['advantage'], mean_of_signals)", first)
+    patch.replace(f"{ON_POLICY}.rollout", "np.dot(parts['advantage'], self._mean_of_signals)", first)
 
 
 @mutant("a2c", caught_by="test_learns_from_two_signals")
