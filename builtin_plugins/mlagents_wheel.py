@@ -17,6 +17,7 @@ def configure(pluginmanager: PluginManager, options: RunOptions) -> None:
 @hookimpl
 def export_model(trainer: Trainer, path: Path) -> list[Path]:
     """Write the model of one of the package's trainers for Unity, by its own exporter."""
+    from mlhooks.mlagents_wheel import files
     from mlhooks.mlagents_wheel.trainer import WheelTrainer
 
-    return trainer.export(path) if isinstance(trainer, WheelTrainer) else []
+    return files.export(trainer, path) if isinstance(trainer, WheelTrainer) else []

@@ -104,6 +104,15 @@ class Learner:
         """Return the modules among the parts."""
         return {name: part for name, part in self.parts().items() if isinstance(part, nn.Module)}
 
+    def spread_weights(self) -> None:
+        """Give all policies of a ghost trainer, which have the weights of its first moment, those that were loaded."""
+        ghost, weights = self.ghost, self.inner.policy.get_weights()
+        for policy in ghost.policies.values():
+            policy.load_weights(weights)
+        for snapshot in [ghost.current_policy_snapshot, *ghost.policy_snapshots]:
+            for name in snapshot:
+                snapshot[name] = weights
+
     def drop(self, worker: int | None = None) -> None:
         """Drop what agents of a worker, or of all, were in the middle of."""
         for side in self.sides.values():

@@ -127,8 +127,10 @@ class Shared:
     def run_finished(self, run: Run) -> None:
         """Call the package's `save_model`, as ML-Agents does in the end, and let go of what runs share in it."""
         sharing: list[Any] = [each for each in run.trainers.values() if getattr(each, "shared", None) is self]
-        for trainer in sharing if self.training else ():
-            for path in trainer.save_model():
+        if sharing and self.training:
+            from mlhooks.mlagents_wheel.files import save_model  # here, because a run without such trainers needs none
+
+            for path in [path for trainer in sharing for path in save_model(trainer)]:
                 run.note_file(path)
         if self._bridge is not None:
             self._bridge.close()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import copy
 import io
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from mlagents_envs.base_env import DecisionSteps
+from torch import nn
 
 if TYPE_CHECKING:
     from mlhooks.mlagents_wheel.learner import Learner
@@ -63,6 +66,17 @@ def load(learner: Learner, state: dict[str, Any]) -> None:
     if learner.ghost is not None:
         _load_ghost(learner, state["ghost"])
     inner.load = True  # as a trainer of a run that `mlagents-learn --resume` goes on with
+
+
+def in_own_types(module: nn.Module | None, saved: Any) -> Any:
+    """Return a module's saved state with its numbers in the types that the module has them in now."""
+    own = {} if module is None else module.state_dict()
+    if not isinstance(saved, Mapping):
+        return saved
+    return {
+        key: value.to(own[key].dtype) if isinstance(value, torch.Tensor) and key in own else value
+        for key, value in saved.items()
+    }
 
 
 def _rewards(learner: Learner) -> dict[str, dict[str, float]]:

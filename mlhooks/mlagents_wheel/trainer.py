@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +12,6 @@ import torch
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
 from torch import nn
 
-from mlhooks.describing import named
 from mlhooks.envs.slots import SlotMap
 from mlhooks.errors import ContractBroken, MlhooksError, PluginError
 from mlhooks.mlagents_wheel import state as saved_state
@@ -31,8 +28,6 @@ from mlhooks.state_checks import whole
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.step_checks import check_values
 from mlhooks.training.trainer import Supports, Trainer
-
-logger = logging.getLogger("mlhooks")
 
 _RESUMED = ("pool", "episodes", "stats")
 REWARD_SIGNALS = ("extrinsic", "curiosity", "gail", "rnd")
@@ -91,7 +86,7 @@ class WheelTrainer(Trainer):
         self._seed, self._known = seed, dict[tuple[int, str], SlotMap]()
         self._is_loaded = False  # whether the weights are those of a file
         self._unlearned = Episodes()  # of agents from which nobody learns, under self-play
-        with self._package("made"):
+        with self.package("made"):
             self._losses = self.shared.bridge().watch(self.stats)
             with self._random_numbers_apart() if settings.self_play is not None else contextlib.nullcontext():
                 self._make(ghost=False)
@@ -113,8 +108,12 @@ class WheelTrainer(Trainer):
             yield ("evaluation",), f"{message}; remove one of both"
 
     @contextlib.contextmanager
-    def _package(self, doing: str) -> Iterator[None]:
-        """Let the package's code run on its device, and name it where it fails."""
+    def package(self, doing: str) -> Iterator[None]:
+        """Let the package's code run on its device, and name it where it fails.
+
+        Raises:
+            PluginError: the package's code raised something.
+        """
         try:
             with torch.device(self.device) if self.device.type != "cpu" else contextlib.nullcontext():
                 yield
@@ -158,7 +157,7 @@ class WheelTrainer(Trainer):
             if self._is_loaded:
                 for key, module in learner.modules().items():
                     module.load_state_dict(weights[key])
-                _spread_weights(learner)
+                learner.spread_weights()
             return side
         if learner.ghost is None and list(learner.sides) == [self.behavior_name]:
             learner.sides[behavior_id] = learner.sides.pop(self.behavior_name)
@@ -173,10 +172,10 @@ class WheelTrainer(Trainer):
         """Hand what one worker's environment sent to the package's agent manager, which makes trajectories of it."""
         check_values(self.acting, worker, decisions, decisions.group_id)
         check_values(self.acting, worker, terminals, terminals.group_id, terminals.interrupted)
-        with self._package("observed"):
+        with self.package("observed"):
             side = self._side(behavior_id)
         self._count_episodes(worker, behavior_id, decisions, terminals)
-        with self._package("observed"):
+        with self.package("observed"):
             side.observe(worker, decisions, terminals, training=self.training or self._waits_for_others)
 
     @property
@@ -211,7 +210,7 @@ class WheelTrainer(Trainer):
         """Let the package's policies decide for all agents that wait, worker by worker."""
         for behavior_id, side in self.learner.sides.items():
             if side.waiting:
-                with self._package("asked to act"):
+                with self.package("asked to act"):
                     decided = list(side.act())
                 for worker, action in decided:
                     yield worker, behavior_id, action
@@ -223,7 +222,7 @@ class WheelTrainer(Trainer):
     def update(self) -> dict[str, float] | None:
         """Let the package's trainer advance: take in trajectories, and learn when it has enough of them."""
         self._losses.clear()
-        with self._package("trained"):
+        with self.package("trained"):
             self.learner.outer.advance()
         self.step = int(self.learner.inner.get_step)
         self.shared.reset_if_teams_changed()
@@ -244,7 +243,7 @@ class WheelTrainer(Trainer):
         super().environments_restarted()
         self._known = {}
         self._unlearned.abandon()
-        with self._package("reset"):
+        with self.package("reset"):
             self.learner.drop()
 
     def worker_failed(self, worker: int) -> None:
@@ -255,7 +254,7 @@ class WheelTrainer(Trainer):
             self.episodes.abandon(slots)
             self._unlearned.abandon(slots)
             self.pool.give_back(slots.tolist())
-        with self._package("reset"):
+        with self.package("reset"):
             self.learner.drop(worker)
 
     def modules(self) -> dict[str, nn.Module]:
@@ -268,14 +267,16 @@ class WheelTrainer(Trainer):
         Raises:
             CheckpointError: a module or a key is missing, unknown, or of another shape.
         """
-        super().load_modules({name: _as_in(self.modules().get(name), saved) for name, saved in states.items()})
+        super().load_modules(
+            {name: saved_state.in_own_types(self.modules().get(name), saved) for name, saved in states.items()}
+        )
         self._is_loaded = True
         if self.learner.ghost is not None:
-            _spread_weights(self.learner)
+            self.learner.spread_weights()
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resume needs, besides what the environments hold."""
-        with self._package("saved"):
+        with self.package("saved"):
             own = saved_state.save(self.learner)
         return {
             "step": self.step,
@@ -289,7 +290,7 @@ class WheelTrainer(Trainer):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         own = state["wheel"]
-        with self._package("restored"):
+        with self.package("restored"):
             for behavior_id in own["behavior_ids"]:
                 self._side(behavior_id)
         self.load_modules(state["modules"])
@@ -297,63 +298,9 @@ class WheelTrainer(Trainer):
         for name in _RESUMED:
             getattr(self, name).load_state_dict(state[name])
         whole(self.pool.size, "the number of slots", 0, self.episodes.room)
-        with self._package("restored"):
+        with self.package("restored"):
             saved_state.load(self.learner, own)
         self._unlearned.reserve(self.pool.size)
         for worker, name, slots in state["agents"]:
             self._known[worker, name] = SlotMap(self.pool)
             self._known[worker, name].load_state_dict(slots)
-
-    def export(self, path: Path) -> list[Path]:
-        """Write the model as the package does, for Unity; one that cannot be written is said once."""
-        exporter = getattr(getattr(self.learner.inner, "model_saver", None), "exporter", None)
-        if exporter is None:
-            return []
-        file = path.with_name(f"{path.name}.onnx")
-        try:
-            with self._package("exported"):
-                exporter.export_policy_model(str(path))
-        except PluginError as error:
-            file.unlink(missing_ok=True)
-            if not self._export_failed:
-                logger.warning("There will be no %s: %s", file.name, named(error.__cause__ or error))
-            self._export_failed = True
-            return []
-        return [file]
-
-    _export_failed = False
-
-    def save_model(self) -> list[Path]:
-        """Call the package's `save_model`, which some override; returns the files that it writes for its behavior.
-
-        A failure is said, and costs nothing that mlhooks has saved.
-        """
-        folder = self.shared.artifact_path(self.behavior_name)
-        before = set(folder.glob("*"))
-        try:
-            with self._package("saved"):
-                self.learner.outer.save_model()
-        except PluginError as error:
-            logger.warning("%s", error)
-        return sorted(path for path in set(folder.glob("*")) - before if path.is_file())
-
-
-def _as_in(module: nn.Module | None, saved: Any) -> Any:
-    """Return a module's saved state with its numbers in the types that the module has them in now."""
-    own = {} if module is None else module.state_dict()
-    if not isinstance(saved, Mapping):
-        return saved
-    return {
-        key: value.to(own[key].dtype) if isinstance(value, torch.Tensor) and key in own else value
-        for key, value in saved.items()
-    }
-
-
-def _spread_weights(learner: Learner) -> None:
-    """Give all policies of a ghost trainer, which have the weights of its first moment, those that were loaded."""
-    ghost, weights = learner.ghost, learner.inner.policy.get_weights()
-    for policy in ghost.policies.values():
-        policy.load_weights(weights)
-    for snapshot in [ghost.current_policy_snapshot, *ghost.policy_snapshots]:
-        for name in snapshot:
-            snapshot[name] = weights
