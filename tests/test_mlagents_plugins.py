@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -199,6 +200,33 @@ def test_a_writer_of_event_files_that_clears_its_folder_writes_without_mlagents(
     data = written.read_bytes()
     assert b"reward_hist" in data
     assert b"Is Training" not in data
+
+
+def test_a_writer_that_uses_the_summary_writer_of_torch_writes_without_tensorboard(install, no_mlagents, tmp_path):
+    if importlib.util.find_spec("tensorboard") is not None:
+        pytest.skip("the package tensorboard is installed here")
+    source = """
+        from mlagents.trainers.stats import StatsWriter
+        from torch.utils.tensorboard import SummaryWriter
+        class Mine(StatsWriter):
+            def __init__(self, folder):
+                self.writer = SummaryWriter(folder)
+            def write_stats(self, category, values, step):
+                for key, summary in values.items():
+                    self.writer.add_scalar(f"mine/{key}", summary.mean, step)
+                self.writer.flush()
+        def writers(options):
+            return [Mine(options)]
+    """
+    install("old-writers", {"old": "old_writers:writers"}, group=GROUP, old_writers=source)
+    try:
+        manager = configured(str(tmp_path / "events"))
+        manager.hook.write_stats(category="ball", values={"reward": StatsSummary([1.0, 3.0])}, step=5)
+    finally:
+        sys.modules.pop("torch.utils.tensorboard", None)
+    (written,) = (tmp_path / "events").glob("events.out.tfevents.*")
+    assert b"mine/reward" in written.read_bytes()
+    assert manager.disabled == []
 
 
 def test_writer_that_lacks_another_module_is_broken(install):

@@ -41,12 +41,20 @@ def imported(candidate: Candidate, origin: Origin) -> Any:
     patches.install()
     try:
         with patches.old_modules():
-            return candidate.importer()
+            try:
+                return candidate.importer()
+            except ModuleNotFoundError as error:
+                if error.name != "tensorboard":
+                    raise
+                from mlhooks.mlagents_wheel import stand_ins  # here, because nobody else needs it
+
+                stand_ins.install_summary_writer()
+                return candidate.importer()
     except ModuleNotFoundError as error:
-        if error.name not in NEEDED or not is_installed():
+        if error.name not in NEEDED:
             raise
         raise PluginError(
-            f"{origin} does not load: the package mlagents, which it imports, needs {error.name}, which is not "
+            f"{origin} does not load: it, or the package mlagents which it imports, needs {error.name}, which is not "
             f"installed: pip install 'mlhooks[mlagents]'. {origin.advice}"
         ) from error
 
@@ -54,15 +62,13 @@ def imported(candidate: Candidate, origin: Origin) -> Any:
 def _load(candidate: Candidate, origin: Origin) -> object:
     try:
         function = imported(candidate, origin)
-    except ImportError as error:
+        if isinstance(function, type) or not callable(function):
+            raise TypeError(f"{GROUP} wants a function, such as get_type_and_setting, not {function!r}")
+        return TrainerTypes(origin, _offers(function, origin))
+    except ImportError as error:  # which may come from inside of the function, too
         if not lacks_mlagents(error):
             raise
         return TrainerTypes(origin, [], is_left_out=True)
-    if isinstance(function, type) or not callable(function):
-        raise TypeError(
-            f"{GROUP} wants a function, such as get_type_and_setting, and {candidate.origin.source} is {function!r}"
-        )
-    return TrainerTypes(origin, _offers(function, origin))
 
 
 def _offers(function: Callable[[], Any], origin: Origin) -> list[Offer]:

@@ -105,14 +105,11 @@ class TensorboardWriter(StatsWriter):
     def _maybe_create_summary_writer(self, category: str) -> None:
         if category in self.summary_writers:
             return
-        from tensorboardX import SummaryWriter
-
         folder = os.path.join(self.base_dir, category)  # noqa: PTH118 - text, as in ML-Agents
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103
         if self._clear_past_data:
             self._delete_all_events_files(folder)
-        self.summary_writers[category] = writer = SummaryWriter(folder)
-        writer.file_writer.event_writer = _AtOnce(writer.file_writer.event_writer)
+        self.summary_writers[category] = summary_writer()(folder)
 
     def _delete_all_events_files(self, directory_name: str) -> None:
         for name in os.listdir(directory_name):  # noqa: PTH208
@@ -124,6 +121,25 @@ class TensorboardWriter(StatsWriter):
         if property_type.value == StatsPropertyType.HYPERPARAMETERS.value:
             self._maybe_create_summary_writer(category)
             self.summary_writers[category].add_text("Hyperparameters", str(value))
+
+
+def summary_writer() -> type:
+    """Return the class of tensorboardX that stands in for torch's `SummaryWriter`, and writes at once."""
+    from tensorboardX import SummaryWriter
+
+    class AtOnce(SummaryWriter):  # type: ignore[misc]
+        def __init__(self, log_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
+            super().__init__(log_dir, *args, **kwargs)
+            self.file_writer.event_writer = _AtOnce(self.file_writer.event_writer)
+
+    return AtOnce
+
+
+def install_summary_writer() -> None:
+    """Let `torch.utils.tensorboard`, which needs the package tensorboard, be had without it."""
+    module = ModuleType("torch.utils.tensorboard")
+    module.__dict__["SummaryWriter"] = summary_writer()
+    sys.modules["torch.utils.tensorboard"] = module
 
 
 class _AtOnce:

@@ -256,3 +256,20 @@ def test_a_package_without_what_it_needs_costs_nobody_who_does_not_ask_for_it(wh
     said = " ".join(capsys.readouterr().out.split())
     assert "(mlagents 1.1.0) does not import" in said
     assert "pip install 'mlhooks[mlagents]'" in said
+
+
+def test_a_function_that_imports_only_when_it_is_called_is_left_out_like_any_other(install, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "mlagents", None)
+    source = "def get_type_and_setting():\n    from mlagents.trainers.trainer import Trainer"
+    install("my-trainers", {"mine": "my_trainers:get_type_and_setting"}, group=GROUP, my_trainers=source)
+    load_plugins().configure(None)
+    assert "'mine' (my-trainers 1.2) is left out" in caplog.text
+
+
+def test_one_function_may_bring_several_trainers(wheel, install):
+    wheel()
+    source = package("One").replace(
+        "{NAME: Mine}, {NAME: Settings}", "{'One': Mine, 'One-More': Mine}, {'One': Settings, 'One-More': Settings}"
+    )
+    install("my-trainers", {"any": "my_trainers:get_type_and_setting"}, group=GROUP, my_trainers=source)
+    assert {"One", "One-More", "mlagents:One", "mlagents:One-More"} <= types().keys()
