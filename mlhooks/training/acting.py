@@ -7,7 +7,7 @@ the same policy; elsewhere a half has a copy of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,7 +57,8 @@ class ActingHalf:
     Attributes:
         behavior_name, behavior_spec, settings, policy, store, stats: what it was made with.
         episodes: returns and lengths of the episodes that agents are in; pool: the slots of these agents.
-        step: agent steps so far, that is, rows that became complete while the trainer learned.
+        step: agent steps so far, as of the last `observe`.
+        prepare: called before each decision with the store, where somebody wants that.
         version: that of the weights by which the policy decides.
     """
 
@@ -74,13 +75,23 @@ class ActingHalf:
         self.episodes, self.pool = Episodes(), SlotPool()
         self._extrinsic = settings.reward_signals.get(EXTRINSIC)
         self.step = self.version = 0
+        self.prepare: Callable[[ExperienceStore], None] | None = None
         self._maps: dict[tuple[int, str], SlotMap] = {}
         self._waiting: list[tuple[int, str, int]] = []
         self._acted = False  # It becomes true once the policy's first actions have been checked.
         self._silent_agents = SilentAgents()
 
-    def observe(self, worker: int, behavior_id: str, decisions: DecisionSteps, terminals: TerminalSteps) -> int:
+    def observe(
+        self, worker: int, behavior_id: str, decisions: DecisionSteps, terminals: TerminalSteps, step: int = 0
+    ) -> int:
         """Take in what one worker's environment sent for the agents of one behavior id.
+
+        Args:
+            worker: the index of the worker.
+            behavior_id: the behavior, with its team.
+            decisions: what it sent of agents that ask for one.
+            terminals: what it sent of agents whose episodes end.
+            step: the agent steps so far, of which errors tell.
 
         Returns:
             The number of rows that became complete.
@@ -92,6 +103,7 @@ class ActingHalf:
 
         Whatever is raised, nothing of the step was stored.
         """
+        self.step = step
         check_values(self, worker, decisions, decisions.group_id)
         slots = self._maps.get((worker, behavior_id))
         if slots is None:
@@ -151,6 +163,8 @@ class ActingHalf:
         rows = slice(store.waiting, store.size)
         if rows.start == rows.stop:
             return
+        if self.prepare is not None:
+            self.prepare(store)
         mask = store.mask[rows] if store.masked else None
         seen = [obs[rows] for obs in store.obs]
         if not self.policy.reads_bytes:
@@ -211,7 +225,6 @@ class ActingHalf:
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resume needs, besides what the environments hold and the weights."""
         return {
-            "step": self.step,
             "store": self.store.state_dict(),
             "episodes": self.episodes.state_dict(),
             "pool": self.pool.state_dict(),
@@ -225,7 +238,6 @@ class ActingHalf:
         Raises:
             ValueError: its parts contradict each other.
         """
-        self.step = whole(state["step"], "step")
         for name in ("store", "pool", "episodes"):
             getattr(self, name).load_state_dict(state[name])
         whole(self.pool.size, "the number of slots", 0, min(len(self.store.open_row), self.episodes.room))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from mlagents_envs.base_env import ActionTuple
 from torch import Tensor, nn
 
 from mlhooks.errors import NonFiniteError
@@ -236,11 +234,15 @@ class OnPolicyTrainer(Trainer):
         rows: int = settings.hyperparameters.buffer_size
         return rows
 
-    def act(self) -> Iterator[tuple[int, str, ActionTuple]]:
-        """Decide for all agents that wait, in one batch; yields each worker's and behavior id's actions."""
-        if self.training and self.updates == 0:
-            self.learning.see(self.store)
-        return super().act()
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.acting.prepare = self._see_before_the_first_update
+
+    def _see_before_the_first_update(self, store: ExperienceStore) -> None:
+        if self.updates:
+            self.acting.prepare = None
+        elif self.training:
+            self.learning.see(store)
 
     def update(self) -> dict[str, float] | None:
         """Learn from the rollout, and let it go."""

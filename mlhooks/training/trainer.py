@@ -17,6 +17,7 @@ from mlhooks.envs.slots import SlotPool
 from mlhooks.envs.spaces import Spaces
 from mlhooks.errors import UnsupportedError
 from mlhooks.settings import HyperparameterSettings, TrainerSettings
+from mlhooks.state_checks import whole
 from mlhooks.stats import StatsPropertyType, StatsReporter
 from mlhooks.training.acting import ActingHalf
 from mlhooks.training.checkpoints import load_modules
@@ -71,6 +72,7 @@ class Trainer(ABC):
 
     Attributes:
         training: False where the policy is only used, as in inference and after `max_steps`.
+        step: agent steps trained on so far, that is, complete rows.
         acting: the half that takes in experience and decides; learning: the half that learns from it.
         rng: source of all randomness in acting and in the order of minibatches.
         spaces: what an agent sees and does in the terms of its environment; None where these are ML-Agents'.
@@ -102,7 +104,7 @@ class Trainer(ABC):
     ) -> None:
         self.behavior_name, self.behavior_spec, self.settings = behavior_name, behavior_spec, settings
         self.plugins, self.device = plugins, device
-        self.training = True
+        self.training, self.step = True, 0
         self._refuse_unsupported_actions()
         self.rng = np.random.default_rng([seed, zlib.crc32(behavior_name.encode())])
         self.stats = StatsReporter(behavior_name, plugins)
@@ -194,15 +196,6 @@ class Trainer(ABC):
         return self.acting.pool
 
     @property
-    def step(self) -> int:
-        """Agent steps trained on so far, that is, complete rows."""
-        return self.acting.step
-
-    @step.setter
-    def step(self, step: int) -> None:
-        self.acting.step = step
-
-    @property
     def updates(self) -> int:
         """How often it has learned."""
         return self.learning.updates
@@ -227,7 +220,7 @@ class Trainer(ABC):
 
         Whatever is raised, nothing of the step was stored.
         """
-        completed = self.acting.observe(worker, behavior_id, decisions, terminals)
+        completed = self.acting.observe(worker, behavior_id, decisions, terminals, self.step)
         if self.training:
             self.step += completed
 
@@ -275,6 +268,7 @@ class Trainer(ABC):
         """Return all that a resume needs, besides what the environments hold."""
         learning = self.learning.state_dict()  # This comes first, because an update that runs ends with it.
         return {
+            "step": self.step,
             **self.acting.state_dict(),
             **learning,
             "rng": self.rng.bit_generator.state,
@@ -290,6 +284,7 @@ class Trainer(ABC):
             Exception: of whatever type where something else does not; the run names the file then.
         """
         self.load_modules(state["modules"])
+        self.step = whole(state["step"], "step")
         self.rng.bit_generator.state = state["rng"]
         self.acting.load_state_dict(state)
         self.learning.load_state_dict(state)
