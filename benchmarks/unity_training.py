@@ -50,11 +50,12 @@ BALL: dict[str, Any] = {
     "time_horizon": 1000,
     "summary_freq": BUFFER,
 }
-CASES = [(12, 1), (1, 1), (256, 1), (12, 2), (12, 4)]  # agents of one player, players; both are measured in the first
+CASES = [(12, 1), (1, 1), (256, 1), (12, 2), (12, 4)]
+"""Areas of 12 agents in each player, and players; both libraries are measured in the first case."""
 ANNOUNCED = re.compile(r"3DBall\. Step: (\d+)\. Time Elapsed: ([\d.]+) s\. Mean Reward: (-?\d+\.\d+)")
 
 
-def train(name: str, agents: int, players: int, steps: int, seed: int, port: int) -> dict[str, Any]:
+def train(name: str, areas: int, players: int, steps: int, seed: int, port: int) -> dict[str, Any]:
     """One run in a folder of its own.
 
     Raises:
@@ -63,7 +64,7 @@ def train(name: str, agents: int, players: int, steps: int, seed: int, port: int
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         player = folder / "Ball"
-        make = (sys.executable, "-m", "mlhooks", "sim-player", "3DBall", "--areas", str(agents))
+        make = (sys.executable, "-m", "mlhooks", "sim-player", "3DBall", "--areas", str(areas))
         subprocess.run([*make, "--write-executable", player], check=True, stdout=subprocess.DEVNULL)
         config = folder / "3DBall.yaml"
         config.write_text(yaml.safe_dump({"behaviors": {"3DBall": BALL | {"max_steps": steps}}}), encoding="utf-8")
@@ -94,7 +95,7 @@ def train(name: str, agents: int, players: int, steps: int, seed: int, port: int
     if len(summaries) < 2:
         raise SystemExit(f"{name} made fewer than two summaries:\n{ran.stdout}{ran.stderr}")
     (first, began, _), (last, ended, reward) = summaries[0], summaries[-1]
-    result = {"seed": seed, "agents": agents, "players": players, "steps": last - first, "seconds": ended - began}
+    result = {"seed": seed, "areas": areas, "players": players, "steps": last - first, "seconds": ended - began}
     return result | {"steps_per_second": result["steps"] / result["seconds"], "reward": reward}
 
 
@@ -109,22 +110,22 @@ def _written(file: Path) -> Any:
 def table(results: dict[str, list[dict[str, Any]]], facts: dict[str, str]) -> str:
     """Medians with least and greatest value, and the ratio."""
     lines = ["# Training over the Unity protocol", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
-    lines += ["| | agents | players | agent-steps/s | reward |", "| --- | --- | --- | --- | --- |"]
+    lines += ["| | areas of 12 agents | players | agent-steps/s | reward |", "| --- | --- | --- | --- | --- |"]
     for name, runs in results.items():
-        for agents, players in CASES:
-            mine = [run for run in runs if (run["agents"], run["players"]) == (agents, players)]
+        for areas, players in CASES:
+            mine = [run for run in runs if (run["areas"], run["players"]) == (areas, players)]
             if mine:
                 speeds = [run["steps_per_second"] for run in mine]
                 spread = f"{median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"
                 lines.append(
-                    f"| {name} | {agents} | {players} | {spread} | {median(run['reward'] for run in mine):.1f} |"
+                    f"| {name} | {areas} | {players} | {spread} | {median(run['reward'] for run in mine):.1f} |"
                 )
-    both = [[run for run in runs if (run["agents"], run["players"]) == CASES[0]] for runs in results.values()]
+    both = [[run for run in runs if (run["areas"], run["players"]) == CASES[0]] for runs in results.values()]
     ratios = [ours["steps_per_second"] / theirs["steps_per_second"] for ours, theirs in zip(*both, strict=True)]
     lines += ["", "Medians, in brackets the least and the greatest of all runs.", ""]
     lines.append(
-        f"With {CASES[0][0]} agents mlhooks makes {median(ratios):.2f} times the steps of mlagents-learn in the same "
-        f"time ({min(ratios):.2f} to {max(ratios):.2f} by round)."
+        f"With {CASES[0][0]} areas of 12 agents mlhooks makes {median(ratios):.2f} times the steps of mlagents-learn in "
+        f"the same time ({min(ratios):.2f} to {max(ratios):.2f} by round)."
     )
     return "\n".join(lines) + "\n"
 
@@ -139,13 +140,13 @@ def main() -> None:
     args = parser.parse_args()
     results: dict[str, list[dict[str, Any]]] = {"mlhooks": [], "mlagents": []}
     for number in range(args.rounds):
-        for agents, players in CASES:
-            names = list(results) if (agents, players) == CASES[0] else ["mlhooks"]
+        for areas, players in CASES:
+            names = list(results) if (areas, players) == CASES[0] else ["mlhooks"]
             for name in names if number % 2 == 0 else reversed(names):
-                run = train(name, agents, players, args.steps, number + 1, args.base_port)
+                run = train(name, areas, players, args.steps, number + 1, args.base_port)
                 results[name].append(run)
                 print(
-                    f"{number + 1}/{args.rounds}  {name:8}  {agents:3} agents  {players} players  "
+                    f"{number + 1}/{args.rounds}  {name:8}  {areas:3} areas  {players} players  "
                     f"{run['steps_per_second']:8,.0f} steps/s  reward {run['reward']:.1f}",
                     flush=True,
                 )
