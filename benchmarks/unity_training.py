@@ -124,8 +124,8 @@ def table(results: dict[str, list[dict[str, Any]]], facts: dict[str, str]) -> st
     ratios = [ours["steps_per_second"] / theirs["steps_per_second"] for ours, theirs in zip(*both, strict=True)]
     lines += ["", "Medians, in brackets the least and the greatest of all runs.", ""]
     lines.append(
-        f"With {CASES[0][0]} areas of 12 agents mlhooks makes {median(ratios):.2f} times the steps of mlagents-learn in "
-        f"the same time ({min(ratios):.2f} to {max(ratios):.2f} by round)."
+        f"With {CASES[0][0]} areas of 12 agents mlhooks makes {median(ratios):.2f} times the steps of mlagents-learn "
+        f"in the same time ({min(ratios):.2f} to {max(ratios):.2f} by round)."
     )
     return "\n".join(lines) + "\n"
 
