@@ -78,7 +78,7 @@ WRONG = [
         "Half.hyperparameters_type is <class 'dict'>",
     ),
     ("get_trainer_types", {"mine": Slip}, "has no hyperparameters_type (did you mean that by hyperparameter_type?)"),
-    ("get_trainer_types", {"mine": Unfinished}, "which lacks ready_to_update, store_rows, update"),
+    ("get_trainer_types", {"mine": Unfinished}, "which lacks store_rows"),
     ("get_reward_signals", {"mine": AnySignal}, "must be a pair"),
     ("get_reward_signals", {"mine": (AnySignal,)}, "must be a pair"),
     ("get_reward_signals", {"mine": (AnySignal, RewardSignalSettings, 1)}, "must be a pair"),
