@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
+from operator import attrgetter, is_
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from mlhooks.fast.switch import is_plain, kernel, native
 from mlhooks.state_checks import number, whole
+
+_GRAD = attrgetter("grad")
 
 
 class FlatParameters:
@@ -43,12 +46,12 @@ class FlatParameters:
         for p, (start, stop) in zip(self.parameters, self._places(), strict=True):
             p.data = self.data[start:stop].view_as(p)
             p.grad = self.grad[start:stop].view_as(p)
-            self._views.append((p, p.grad))
+            self._grads.append(p.grad)
         self._by_memory[data.untyped_storage().data_ptr()] = self
 
     def _set(self, data: Tensor, grad: Tensor) -> None:
         self.data, self.grad = data, grad
-        self._views: list[tuple[nn.Parameter, Tensor]] = []  # each parameter and its part of the gradient
+        self._grads: list[Tensor] = []  # each parameter's part of the gradient
         # on the CPU, numpy is faster than torch on the same memory
         on_cpu = grad.device.type == "cpu" and grad.dtype is not torch.bfloat16
         self._grad = grad.numpy() if on_cpu and not is_plain() else None
@@ -75,7 +78,7 @@ class FlatParameters:
         here, piece = slice(places[0], places[-1] + 1), slice(bounds[places[0]][0], bounds[places[-1]][1])
         part = FlatParameters.__new__(FlatParameters)
         part._set(self.data[piece], self.grad[piece])
-        part.parameters, part._views = self.parameters[here], self._views[here]
+        part.parameters, part._grads = self.parameters[here], self._grads[here]
         return part
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -83,7 +86,9 @@ class FlatParameters:
 
     def collect(self) -> None:
         """Bring in gradients that are elsewhere, because somebody set `.grad`, as `zero_grad` sets it to None."""
-        for parameter, grad in self._views:
+        if all(map(is_, map(_GRAD, self.parameters), self._grads)):
+            return
+        for parameter, grad in zip(self.parameters, self._grads, strict=True):
             if parameter.grad is not grad:
                 if parameter.grad is None:
                     grad.zero_()

@@ -72,17 +72,9 @@ def kernel(module: str, name: str = "") -> Callable[[Function], Function]:
     """
 
     def replace(function: Function) -> Function:
-        twin = getattr(native(module), name or function.__name__, None)
-        if twin is None:
+        twin, choice = getattr(native(module), name or function.__name__, None), native("switch")
+        if twin is None or choice is None:
             return function
-
-        @wraps(function)
-        def chosen(*args: Any) -> Any:
-            if _switch.plain:
-                return function(*args)
-            result = twin(*args)
-            return function(*args) if result is NotImplemented else result
-
-        return cast("Function", chosen)
+        return cast("Function", wraps(function)(choice.chooser(twin, function, _switch)))
 
     return replace

@@ -59,7 +59,9 @@ def test_kernel_replaces_what_it_takes_and_leaves_the_rest(monkeypatch: pytest.M
 
     monkeypatch.setattr(switch._switch, "plain", False)
     monkeypatch.setattr(switch._switch, "always", False)
-    monkeypatch.setattr(switch, "native", lambda name: SimpleNamespace(twin=twin) if name == "module" else None)
+    choice = pytest.importorskip("mlhooks.fast.native.switch")
+    modules = {"module": SimpleNamespace(twin=twin), "switch": choice}
+    monkeypatch.setattr(switch, "native", modules.get)
 
     @kernel("module", "twin")
     def replaced(number: int) -> str:
