@@ -8,9 +8,9 @@ from typing import Any
 class Deferred:
     """Base of a descriptor that stands for something that takes long to make, such as a model of a package's settings.
 
-    Who checks a class that has one leaves it alone, and checks what it gives when that is used.
+    Code that checks a class with such an attribute leaves it alone, and checks the thing itself once it is used.
     """
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        """Return what it stands for."""
+        """Make the thing that it stands for, and return it."""
         raise NotImplementedError

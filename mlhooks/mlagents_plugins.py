@@ -28,7 +28,10 @@ logger = logging.getLogger("mlhooks")
 
 
 def from_entry_points() -> list[Candidate]:
-    """The stats writers and trainers of installed packages; a name that is taken gets its distribution in front."""
+    """Return the stats writers and trainers of installed packages.
+
+    A name that is taken gets its distribution in front.
+    """
     others = plugin_sources.builtins() + plugin_sources.from_entry_points()
     taken = {candidate.origin.name: candidate.origin for candidate in others}
     found = []
@@ -50,7 +53,7 @@ def _candidate(candidate: Candidate, group: str, taken: Mapping[str, Origin]) ->
         if other.distribution == origin.distribution and not other.source.startswith(MARK):
             return None  # A package that offers a plugin of mlhooks, too, means that one.
         origin = replace(origin, name=f"{origin.distribution}.{origin.name}")
-    if origin.name in taken:  # by the same package's other group
+    if origin.name in taken:  # The same package's other group has it.
         origin = replace(origin, name=f"{origin.name}.trainers")
     origin = replace(origin, source=f"{MARK} {group}: {candidate.origin.source}")
     if trainers:

@@ -16,7 +16,7 @@ BUILDING = (
 
 
 def package() -> Iterator[Check]:
-    """The package, where it is installed: its version, and whether it imports with what it needs."""
+    """Check the package, where it is installed: its version, and whether it imports with what it needs."""
     from mlhooks.errors import PluginError
     from mlhooks.mlagents_wheel.offers import HOW_TO_GET, PACKAGE, is_installed, own_offers
 

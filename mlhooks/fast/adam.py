@@ -52,7 +52,7 @@ class FlatParameters:
     def _set(self, data: Tensor, grad: Tensor) -> None:
         self.data, self.grad = data, grad
         self._grads: list[Tensor] = []  # each parameter's part of the gradient
-        # on the CPU, numpy is faster than torch on the same memory
+        # On the CPU, numpy is faster than torch on the same memory.
         on_cpu = grad.device.type == "cpu" and grad.dtype is not torch.bfloat16
         self._grad = grad.numpy() if on_cpu and not is_plain() else None
 

@@ -263,8 +263,8 @@ class NetworkMLP:
 
     def __init__(self) -> None:
         self.mlp: FastMLP | None = None
-        self.images: VisualEncoder | None = None  # what comes before the mlp, if its layers are only a part
-        self._structure: Structure | None = None  # the network's, in which the mlp was found
+        self.images: VisualEncoder | None = None  # the encoder whose last layers the mlp is, if it reads images
+        self._structure: Structure | None = None  # that of the network when the mlp was found
 
     def __reduce__(self) -> tuple[type[NetworkMLP], tuple[()]]:
         return type(self), ()
@@ -276,7 +276,7 @@ class NetworkMLP:
         self._structure = None
         encoder_and_heads = self._parts(network)
         mlp = None if encoder_and_heads is None else FastMLP.refreshed(self.mlp, *encoder_and_heads)
-        if mlp is not None:  # else the former one may be current again, when other weights were there for a while only
+        if mlp is not None:  # Otherwise the former one stays, which is current again once its weights come back.
             parts, deciding = [*network.modules(), mlp.layers, *mlp.modules], [network, network.encoder, mlp.modules[0]]
             self.images = network.encoder if isinstance(network.encoder, VisualEncoder) else None
             self.mlp, self._structure = mlp, Structure(parts, self._called(network, mlp), deciding, mlp.parameters)

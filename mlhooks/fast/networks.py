@@ -52,7 +52,7 @@ class _Known(NamedTuple):
 
 
 class _Networks:
-    """What a scope found out about networks, of all of which it computes the heads or the encoding."""
+    """The networks of which a scope computes the heads, or those of which it computes the encoding."""
 
     def __init__(self, kind: type[NetworkMLP]) -> None:
         self._kind = kind
@@ -60,7 +60,7 @@ class _Networks:
         self.known: dict[Network, _Known] = {}
 
     def look_at(self, network: Network) -> tuple[FastMLP | None, VisualEncoder | None]:
-        """Look for what computes a network, None for torch, and for what comes before that."""
+        """Return what computes a network, None for torch, and the encoder of images whose last layers that is."""
         if network not in self._mlps:
             self._mlps[network] = self._kind()
         mlp = self._mlps[network].find(network)
@@ -141,9 +141,9 @@ class LossScope:
         self._encoders.invalidate()
 
     def encoding_in_torch(self, encoder: nn.Module, features: Tensor) -> Tensor:
-        """Return what torch makes of the features; once where actor and critic share an encoder.
+        """Return the encoding of the features by torch; it is computed once where actor and critic share an encoder.
 
-        Only code that opts in gets one that was computed before, because other losses may have changed weights between.
+        Only code that opts in gets the same one again, because other losses may have changed weights in between.
         """
         return self._once(encoder, encoder, features)
 
@@ -153,13 +153,13 @@ class LossScope:
             return compute(features)
         key = compute, torch.is_grad_enabled(), *map(REQUIRES_GRAD, encoder.parameters())
         read, version, encoding = self._encodings.get(key, (None, 0, None))
-        if read is not features or version != _version(features) or encoding is None or _changes(encoder):
+        if read is not features or version != _version(features) or encoding is None or _is_hooked(encoder):
             encoding = compute(features)
             self._encodings[key] = features, _version(features), encoding
         return encoding
 
     def _before_body(self, images: VisualEncoder, features: Tensor, record: Record | None) -> Any:
-        """Return what torch makes of images, as an array of the record where there is one."""
+        """Return the input of an encoder's last layers, by torch, as an array of the record where there is one."""
         tensor = self._once(images, images.before_body, features)
         if record is None or not tensor.requires_grad:
             return tensor
@@ -222,7 +222,7 @@ class LossScope:
         return cast("list[Tensor]", outputs)
 
     def _known(self, networks: _Networks, network: Network) -> _Known:
-        """Return what is known about a network, which is found out again where it may have changed."""
+        """Return what the scope knows about a network; it looks again where that may have changed."""
         known = networks.known.get(network)
         if known is None or not known.may_be_arrays:
             mlp, images = networks.look_at(network)
@@ -268,8 +268,8 @@ def _version(features: Any) -> int:
     return 0 if type(features) is ArrayTensor else features._version
 
 
-def _changes(encoder: nn.Module) -> bool:
-    """Whether something may follow from computing it again."""
+def _is_hooked(encoder: nn.Module) -> bool:
+    """Return whether hooks wait for every call of the encoder or of a part of it."""
     return any(map(has_hooks, encoder.modules()))
 
 

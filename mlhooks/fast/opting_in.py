@@ -35,7 +35,7 @@ class ArrayArithmetic:
 
 
 def _overrides(kind: type, names: set[str]) -> bool:
-    """Whether a class defines code by one of these names: functions, properties and the like."""
+    """Return whether a class defines code by one of these names: functions, properties and the like."""
     code = {name for name, value in vars(kind).items() if callable(value) or hasattr(type(value), "__get__")}
     return any(name == "__call__" or not name.startswith("__") for name in code & names)
 

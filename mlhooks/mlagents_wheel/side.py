@@ -27,7 +27,7 @@ class Side:
         self.manager, self.spec, self.offset = manager, spec, offset
         self.waiting: dict[int, DecisionSteps] = {}
         """The decisions that agents wait for, by worker."""
-        self._before: dict[int, Any] = {}  # what their policy said the last time, by worker
+        self._before: dict[int, Any] = {}  # the last answer of their policy, by worker
 
     def observe(self, worker: int, decisions: DecisionSteps, terminals: TerminalSteps, *, training: bool) -> None:
         """Hand the agents' steps to the manager, which makes trajectories of them; without training, only forget."""
@@ -49,7 +49,7 @@ class Side:
             self.manager.policy.remove_previous_action(ended)
 
     def act(self) -> Iterator[tuple[int, ActionTuple]]:
-        """Decide for all agents that wait with the newest policy; yields each worker's actions."""
+        """Decide for all agents that wait with the newest policy, and yield each worker's actions."""
         from mlagents.trainers.agent_processor import AgentManagerQueue
 
         while True:
@@ -72,7 +72,7 @@ class Side:
             self.waiting[worker] = decisions
 
     def drop(self, worker: int | None = None) -> list[str]:
-        """Drop what the agents of a worker, or of all, were in the middle of; returns their ids."""
+        """Drop what the agents of a worker, or of all, were in the middle of, and return their ids."""
         manager, start = self.manager, "agent_" if worker is None else f"agent_{worker + self.offset}-"
         known = [manager._experience_buffers, manager._last_step_result, manager._last_take_action_outputs]
         known += [manager.policy.memory_dict, manager.policy.previous_action_dict]

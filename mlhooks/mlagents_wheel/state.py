@@ -80,7 +80,7 @@ def in_own_types(module: nn.Module | None, saved: Any) -> Any:
 
 
 def _rewards(learner: Learner) -> dict[str, dict[str, float]]:
-    """What episodes that go on have come to, with what is in trajectories that are not cut yet."""
+    """Return what episodes that go on have come to, with what is in trajectories that are not cut yet."""
     rewards = {name: dict(collected) for name, collected in learner.rewards.items()}
     environment = rewards.get("environment", {})
     for name, side in learner.sides.items():

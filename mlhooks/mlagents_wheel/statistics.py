@@ -63,7 +63,7 @@ class Bridge(TensorboardWriter):  # type: ignore[misc]
             writer.close()
 
     def watch(self, reporter: StatsReporter) -> dict[str, list[float]]:
-        """Hand the statistics of a behavior to its reporter; returns where its losses will be."""
+        """Hand the statistics of a behavior to its reporter, and return where its losses will be."""
         self._reporters[reporter.category] = reporter
         return self.losses.setdefault(reporter.category, {})
 

@@ -40,7 +40,7 @@ class HyperLinear(nn.Module):
 
     def forward(self, features: Tensor, goal: Tensor) -> Tensor:
         """Apply the goal's own weights to each row."""
-        if goal.requires_grad:  # the encoding of an image, which learns from each row
+        if goal.requires_grad:  # It is the encoding of an image, which differs in each row and learns from it.
             weights = self.weights(goal).view(-1, *self.shape)
             return torch.bmm(features.unsqueeze(1), weights).squeeze(1) + self.bias
         # goals are few: each one's weights are made once, applied to all rows, and each row picks its own result
@@ -85,7 +85,7 @@ class GoalEncoder(nn.Module):
         """Encode [rows, size] to [rows, hidden_units]."""
         goal = features.index_select(1, self.goal)
         if not self.learned:
-            goal = goal.detach()  # encodings of images beside it may need gradients, it does not
+            goal = goal.detach()  # Encodings of images beside it may need gradients; the goal does not.
         return self._activate(self.conditional(self.body(features), goal))
 
 
@@ -134,7 +134,7 @@ def make_encoder(layout: FeatureLayout, settings: NetworkSettings) -> Encoder:
 
 
 def _make_body(size: int, goal: np.ndarray, settings: NetworkSettings, *, learned: bool = False) -> MLP | GoalEncoder:
-    """Plain layers, or goal-conditioned ones where goal signals and settings ask for it."""
+    """Return plain layers, or goal-conditioned ones where goal signals and settings ask for them."""
     if len(goal) and settings.goal_conditioning_type.value == "hyper":
         return GoalEncoder(size, goal, settings, learned=learned)
     return MLP(size, settings.hidden_units, settings.num_layers, settings.activation, settings.initialization)

@@ -144,7 +144,7 @@ class Critic(Network):
         self.encoder = make_encoder(layout, settings) if encoder is None else encoder
         self.heads = linear(self.encoder.output_size, signals, initialization=settings.initialization, gain=1.0)
         if settings.initialization == "lecun_normal":
-            nn.init.xavier_uniform_(self.heads.weight)  # ML-Agents draws that of value heads from another distribution
+            nn.init.xavier_uniform_(self.heads.weight)  # ML-Agents draws the weights of value heads like this.
 
     def linear_heads(self) -> list[nn.Linear]:
         """Return the one layer that computes all values."""

@@ -105,9 +105,9 @@ class Trial:
         }
 
     def trainer(self, spec: BehaviorSpec, *, seed: int = 1, plugins: Sequence[object] = (), **settings: Any) -> Trainer:
-        """A trainer for a behavior, with more plugins beside the target."""
+        """Return a trainer for a behavior, with more plugins beside the target."""
         return make_trainer(self.manager(*plugins), spec, self.settings(**settings), seed=seed)
 
     def play(self, env: ScriptedEnv, *, seed: int = 1, learning: bool = True, **settings: Any) -> Play:
-        """A trainer in an environment, at its first decision; `settings` are what `trainer` takes."""
+        """Return a trainer in an environment, at its first decision; `settings` are what `trainer` takes."""
         return Play(self.trainer(env.spec, seed=seed, gamma=env.gamma, **settings), env, learning=learning)

@@ -33,7 +33,7 @@ LENGTH_KEY = "Environment/Episode Length"
 
 
 class Weights(NamedTuple):
-    """What a learning half sends an acting half.
+    """The message from a learning half to an acting half.
 
     Attributes:
         version: the number of updates that led to them.
@@ -58,7 +58,7 @@ class ActingHalf:
         behavior_name, behavior_spec, settings, policy, store, stats: what it was made with.
         episodes: returns and lengths of the episodes that agents are in; pool: the slots of these agents.
         step: agent steps so far, as of the last `observe`.
-        prepare: called before each decision with the store, where somebody wants that.
+        prepare: called with the store before each decision, as by a normalizer that has to see it first; or None.
         version: that of the weights by which the policy decides.
     """
 
@@ -125,7 +125,8 @@ class ActingHalf:
             if store.grouped:
                 self.episodes.shared(where, decisions.group_reward)
             self._waiting.append((worker, behavior_id, agents))
-        if ended is not None and self.pool.size:  # who did not begin a new episode at once is gone
+        if ended is not None and self.pool.size:
+            # An agent that did not begin a new episode at once is gone.
             gone = store.open_row[ended] < 0
             if np.count_nonzero(gone):
                 slots.release(terminals.agent_id[gone & (ended >= 0)])
@@ -158,7 +159,7 @@ class ActingHalf:
             self.stats.add_stats(reward_key(EXTRINSIC), self._extrinsic.strength * returns)
 
     def act(self, rng: np.random.Generator) -> Iterator[tuple[int, str, ActionTuple]]:
-        """Decide for all agents that wait, in one batch; yields each worker's and behavior id's actions."""
+        """Decide for all agents that wait, in one batch, and yield each worker's and behavior id's actions."""
         store = self.store
         rows = slice(store.waiting, store.size)
         if rows.start == rows.stop:

@@ -13,7 +13,7 @@ from torch import Tensor
 from mlhooks.fast.switch import kernel
 
 ABSENT: Any = None
-"""The default of columns that a trainer may leave out; typed so that losses need not test those that theirs fills."""
+"""The default of columns that a trainer may leave out; as Any, a loss need not test the ones that its trainer fills."""
 LARGE = 2**24  # bytes of features beyond which minibatches are copied one by one, not all at once
 
 
@@ -85,9 +85,9 @@ class Batch:
         return self.features.shape[0]
 
     def rewarded(self, signal_rewards: Tensor) -> Batch:
-        """Return the batch, which was just made, with what the reward signals gave for it.
+        """Put the reward signals' rewards [rows, signals] into this batch, which was just made, and return it.
 
-        It is the same object, because to make another one for each sample takes as long as to draw its rows.
+        It is the same object, because making another one for each sample takes as long as drawing its rows.
         """
         object.__setattr__(self, "signal_rewards", signal_rewards)
         return self
@@ -104,14 +104,14 @@ class Batch:
         return self._alike(columns, width=self.width, units=self.units, counts=self.counts)
 
     def _columns(self) -> Iterator[tuple[str, Tensor]]:
-        """Names and tensors of the columns; raw observations are left out where they are the features."""
+        """Yield names and tensors of the columns; raw observations are left out where they are the features."""
         for name in COLUMNS:
             column = getattr(self, name)
             if column is not None and (name != "obs" or column is not self.features):
                 yield name, column
 
     def _alike(self, columns: dict[str, Any], **layout: Any) -> Batch:
-        """Return a batch with other tensors in the place of what `_columns` yields."""
+        """Return a batch with other tensors in the place of those that `_columns` yields."""
         if self.obs is self.features:
             columns["obs"] = columns["features"]
         return Batch(**columns, **layout)
@@ -142,7 +142,7 @@ class Batch:
         if parts < 2:
             yield self.laid_out()
             return
-        rows, layout = self._rows_of(rng.permutation(units))
+        rows, layout = self._rows_in_order(rng.permutation(units))
         sizes = (np.diff(np.linspace(0, units, parts + 1).astype(int)) * (len(rows) // units)).tolist()
         if self.features.nbytes * len(rows) > LARGE * len(self):
             for part in zip(rows.split(sizes), *(column.split(sizes) for column in layout.values()), strict=True):
@@ -155,7 +155,7 @@ class Batch:
 
     def laid_out(self) -> Batch:
         """Return a batch with the rows unit after unit; the batch itself where they lie so already."""
-        return self if self.units is None else self._take(*self._rows_of(np.arange(len(self.units))))
+        return self if self.units is None else self._take(*self._rows_in_order(np.arange(len(self.units))))
 
     @property
     def _counting(self) -> int:
@@ -164,7 +164,7 @@ class Batch:
             return len(self)
         return int(np.count_nonzero(self.units >= 0 if self.counts is None else self.counts))
 
-    def _rows_of(self, order: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
+    def _rows_in_order(self, order: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the rows of units in some order, unit after unit, and which of them are there and count."""
         device = self.features.device
         if self.units is None:

@@ -81,7 +81,7 @@ class Episodes:
         self._length[slots] = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """State for a checkpoint."""
+        """Return all state for a checkpoint."""
         return {
             "return": self._return,
             "shared": self._shared,

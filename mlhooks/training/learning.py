@@ -32,10 +32,10 @@ class LearningHalf:
 
     Args:
         settings: the behavior's settings.
-        policy: what is to become better.
-        optimizer: makes it better.
-        reward_signals: what it is rewarded for, in the order of the value heads.
-        stats: gets what is known about experience before it is learned from.
+        policy: the policy to improve.
+        optimizer: improves it.
+        reward_signals: those of the behavior, in the order of the value heads.
+        stats: gets statistics of the experience.
         rng: the source of all randomness.
         device: where the networks live.
 
@@ -43,7 +43,7 @@ class LearningHalf:
         settings, policy, optimizer, reward_signals, stats, rng, device: what it was made with.
         behavior_name: the name of the behavior.
         signal_returns: what the reward signals gave in the episodes of agents.
-        reads, ignores_ends: what any of the signals reads, and which of them ignore ends: [signals] bool.
+        reads: the columns that any of the signals reads; ignores_ends: which of them ignore ends, [signals] bool.
         signals_that_learn: those with an `update` of their own.
         updates: how often it has learned; the version of its weights.
         step: the agent steps of the experience that it was given last.
@@ -78,9 +78,9 @@ class LearningHalf:
         return False
 
     def update(self, store: ExperienceStore, step: int) -> Reported:  # noqa: ARG002
-        """Learn from experience, which stays as it is, and return what was reported.
+        """Learn from experience, which stays as it is, and return the reported scalars.
 
-        That is empty where an update only begins, and goes on beside the environments' steps.
+        The list is empty where an update only begins, and goes on beside the environments' steps.
 
         Args:
             store: the rows.
@@ -89,7 +89,7 @@ class LearningHalf:
         return []
 
     def settle(self) -> Reported:
-        """Finish an update that goes on beside the environments' steps; returns as `update` does."""
+        """Finish an update that goes on beside the environments' steps, and return as `update` does."""
         return []
 
     def weights(self) -> Weights:

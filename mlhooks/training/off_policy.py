@@ -42,7 +42,7 @@ class OffPolicyLearning(LearningHalf):
         self.hyperparameters = self.settings.hyperparameters
         self._powers = (self.gammas ** np.arange(self.n_step + 1)[:, None]).astype(np.float32)  # [n + 1, signals]
         self._thread: ThreadPoolExecutor | None = None
-        self._round: Future[Reported] | None = None  # the updates that run now
+        self._round: Future[Reported] | None = None  # It holds the updates that run now.
         self._unreported: Reported = []
         self._updated_at = self._signals_updated_at = 0.0  # the steps up to which updates are done
         self._normalized_at = 0  # the tick up to which observations are in the normalizer
@@ -62,7 +62,7 @@ class OffPolicyLearning(LearningHalf):
         """Return whether an update is due."""
         rows, h = min(store.complete, store.filled), self.hyperparameters
         if rows < h.batch_size or step < h.buffer_init_steps:
-            self._updated_at = self._signals_updated_at = float(step)  # no updates to catch up on later
+            self._updated_at = self._signals_updated_at = float(step)  # Later there is nothing to catch up on.
             return False
         return step - self._updated_at >= max(h.steps_per_update, h.update_interval)
 
@@ -70,33 +70,33 @@ class OffPolicyLearning(LearningHalf):
         """Do all updates that are due; with `threaded`, begin them, and report those of the round before."""
         finished = self._finish_round()
         self.step = step
-        h, of_signals = self.hyperparameters, 0
+        h, signal_updates = self.hyperparameters, 0
         count = int((step - self._updated_at) / h.steps_per_update)
         self._updated_at += count * h.steps_per_update
         if self.signals_that_learn:
-            of_signals = int((step - self._signals_updated_at) / h.reward_signal_steps_per_update)
-            self._signals_updated_at += of_signals * h.reward_signal_steps_per_update
+            signal_updates = int((step - self._signals_updated_at) / h.reward_signal_steps_per_update)
+            self._signals_updated_at += signal_updates * h.reward_signal_steps_per_update
         self._update_normalizer(store)
         if self.signal_returns.columns:
             self._sum_signals(store)
         self.optimizer.set_step(step)
         batches = (self.sample(store, h.batch_size) for _ in range(count))
-        more = (self.sample(store, h.batch_size) for _ in range(of_signals))
+        for_signals = (self.sample(store, h.batch_size) for _ in range(signal_updates))
         if self.settings.threaded:
             self._thread = self._thread or ThreadPoolExecutor(1, "learner")
-            self._round = self._thread.submit(self._learn, list(batches), list(more))
+            self._round = self._thread.submit(self._learn, list(batches), list(for_signals))
         else:
-            finished = self._learn(batches, more)
+            finished = self._learn(batches, for_signals)
         self.updates += count
         return finished
 
-    def _learn(self, batches: Iterable[Batch], more: Iterable[Batch]) -> Reported:
-        """An update of the policy on each batch, then of the reward signals on more; gives what they report."""
+    def _learn(self, batches: Iterable[Batch], for_signals: Iterable[Batch]) -> Reported:
+        """Update the policy on each batch, then the reward signals on theirs, and return all that they report."""
         reported = [self.optimizer.update(batch) for batch in batches]
-        return reported + [signal.update(batch) for batch in more for signal in self.signals_that_learn]
+        return reported + [signal.update(batch) for batch in for_signals for signal in self.signals_that_learn]
 
     def _finish_round(self) -> Reported:
-        """Wait for the updates that run; gives what they report, and what was not reported yet."""
+        """Wait for the updates that run, and return their reports after those that were not given out yet."""
         if self._round is not None:
             running, self._round = self._round, None
             self._unreported += running.result()
@@ -149,7 +149,7 @@ class OffPolicyLearning(LearningHalf):
         return batch.rewarded(self._returns(passed, path.steps))
 
     def _columns(self, store: ReplayBuffer, rows: np.ndarray, following: dict[str, Any]) -> dict[str, Any]:
-        """Columns of rows of the store, and what follows each."""
+        """Return the columns of rows of the store, together with those of what follows each row."""
         columns = {"continuous": store.continuous, "discrete": store.discrete, "rewards": store.reward}
         if store.masked:
             columns["mask"] = store.mask
@@ -169,7 +169,7 @@ class OffPolicyLearning(LearningHalf):
         return tensors
 
     def _returns(self, batch: Batch, steps: np.ndarray) -> Tensor:
-        """Discounted sums [rows, signals] of rewards along transitions; `batch` has the rows of `steps`."""
+        """Return discounted sums [rows, signals] of rewards along transitions; `batch` has the rows of `steps`."""
         rewards = [signal.rewards(batch) for signal in self.reward_signals]
         if steps.shape[1] > 1:
             weights = self.tensor(self._powers[:-1] * (steps >= 0)[:, :, None])  # [rows, n, signals]

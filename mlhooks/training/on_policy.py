@@ -54,11 +54,11 @@ class OnPolicyLearning(LearningHalf):
     def update(self, store: ExperienceStore, step: int) -> Reported:
         """Hand the rollout's observations to the normalizer, and learn from it in minibatches of `batch_size`.
 
-        Reward signals learn from each minibatch after the policy did, as in ML-Agents; what they gave for the rollout
-        stays as it was before.
+        Reward signals learn from each minibatch after the policy did, as in ML-Agents; the rewards that they gave for
+        the rollout stay as they were.
 
-        The normalizer comes first, as in ML-Agents: else a rollout would be learned from with features that nobody will
-        see again. It has those of the first rollout already, by `see`.
+        The normalizer comes first, as in ML-Agents: otherwise the update would learn from features that no policy will
+        see again. The observations of the first rollout are in it already, by `see`.
         """
         self.step = step
         if self.policy.inputs.normalizer is not None and self.updates:
@@ -76,9 +76,10 @@ class OnPolicyLearning(LearningHalf):
         return reported
 
     def see(self, store: ExperienceStore) -> None:
-        """Hand what agents see that wait for a decision to the normalizer; called until the first update.
+        """Hand the observations of agents that wait for a decision to the normalizer.
 
-        ML-Agents normalizes from the first episodes on, too. Else the policy would act by other features than it learns
+        Until the first update, the trainer calls this before each decision. ML-Agents normalizes from the first
+        episodes on, too. Otherwise the policy would act by other features than it learns
         from in the first update, which would clip most of its probability ratios from the start.
         """
         new = slice(store.waiting, store.size)
@@ -160,7 +161,7 @@ class OnPolicyLearning(LearningHalf):
             return generalized_advantages(store, rewards, values, following, self.gammas, self.lambd)
 
     def _seen_by_signals(self, store: ExperienceStore, rows: np.ndarray | slice, features: Tensor) -> dict[str, Any]:
-        """The columns of complete rows that reward signals look at, beside features and actions."""
+        """Return the columns of complete rows that reward signals look at, beside features and actions."""
         reads = self.reads
         seen = {"rewards": self.tensor(store.reward[rows])}
         if store.grouped:
@@ -175,7 +176,7 @@ class OnPolicyLearning(LearningHalf):
         return seen
 
     def _normalized(self, store: ExperienceStore, rewards: np.ndarray) -> np.ndarray:
-        """Rewards [rows, signals] over the deviation of their discounted sums, this rollout's included, times strength.
+        """Return rewards [rows, signals] over the deviation of their discounted sums so far, times strength.
 
         As in Stable-Baselines3's `VecNormalize`, but that the sums run from each row to the end of its trajectory or
         rollout, instead of from the episode's beginning to the row.
@@ -197,7 +198,7 @@ class OnPolicyLearning(LearningHalf):
         return super().modules() | own
 
     def _estimated(self, store: ExperienceStore, features: Tensor) -> Tensor:
-        """Values [rows in use, signals]; what acting encoded for a critic on the same encoder is not encoded again."""
+        """Return values [rows in use, signals]; a critic on the actor's encoder takes the encodings of acting."""
         optimizer = self.optimizer
         encoded = slice(store.encoded_from, store.waiting)
         if encoded.start >= encoded.stop:

@@ -1,4 +1,4 @@
-"""Optimizers: the learning half of a trainer, which owns losses, critics and the torch optimizer."""
+"""Optimizers: they improve a policy from batches, and own losses, critics and the torch optimizer."""
 
 from __future__ import annotations
 
@@ -121,13 +121,13 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
         return Adam(parameters, lr=self.learning_rate(0))
 
     def parts(self) -> dict[str, nn.Module]:
-        """Return the modules of policy and learner, by name."""
+        """Return the modules of policy and optimizer, by name."""
         parts = self.policy.modules()
         return parts | {f"optimizer.{name}" if name in parts else name: part for name, part in self.modules().items()}
 
     @property
     def flat(self) -> FlatParameters:
-        """All trainable parameters of policy and learner, in one piece."""
+        """All trainable parameters of policy and optimizer, in one piece."""
         if self._flat is None:
             parts, scope = self.parts().values(), self._scope
             self._flat = FlatParameters(p for part in parts for p in part.parameters())
@@ -139,7 +139,7 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
 
     @property
     def descent(self) -> Descent:
-        """What takes the steps; it is made when it is first needed, after all networks exist."""
+        """The descent that takes the steps; it is made when it is first needed, after all networks exist."""
         if self._descent is None:
             self._descent = Descent(
                 self.parts(),

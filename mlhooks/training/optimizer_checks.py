@@ -70,7 +70,7 @@ def _problem(losses: object) -> str | None:
 
 
 def checked_update(optimizer: TorchOptimizer, batch: Batch) -> dict[str, Tensor]:
-    """Take the first step of an optimizer, and check what it did not have to show before.
+    """Take the first step of an optimizer, and check its loss on the way.
 
     Raises:
         PluginError: `loss` returned something else than it must, pairs rows with rows, or fails or has another gradient

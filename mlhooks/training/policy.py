@@ -150,7 +150,7 @@ class ActorPolicy(Policy):
         return actions if encoding is None else actions._replace(encoding=encoding)
 
     def _parameters(self, features: np.ndarray) -> tuple[Parameters, np.ndarray | None]:
-        """What `ActionParameters` has, as arrays, and the encoding below it where it is kept."""
+        """Return the parts of `ActionParameters` as arrays, and the encoding that they come from where it is kept."""
         actor: Any = self.actor
         outputs = actor.compute(features) if isinstance(actor, Actor) else None
         if outputs is not None:

@@ -20,8 +20,8 @@ class Transitions(NamedTuple):
         discounts: [rows, signals], factor on the value of what follows; 0 where the episode ended, but for signals that
             ignore ends.
         next_rows: [rows], the row that follows, or -1 where the episode ended on the way.
-        finals: [rows], the final observation that follows an interrupted episode, and where any signal ignores ends one
-            that ended, or -1; None where none does.
+        finals: [rows], the final observation that follows where the episode was interrupted and, if any signal ignores
+            ends, where it ended; -1 elsewhere. None where no row has one.
     """
 
     steps: np.ndarray

@@ -24,10 +24,10 @@ class RewardSignal(ABC):
         settings: its settings, of which `gamma` and `strength` mean the same for every signal.
 
     Attributes:
-        reads: what it looks at in batches beside actions and the environment's rewards: `"obs"`, the observations,
-            and `"next_obs"`, those that followed. Where it reads any, batches say what `ended`, too.
-        ignores_ends: whether what it rewards goes on after an episode's end, so that the value of the final observation
-            follows there, as it does where an episode was interrupted; else nothing follows.
+        reads: the columns that it needs in batches beside actions and the environment's rewards: `"obs"`, the
+            observations, and `"next_obs"`, those that followed. With either of them, batches have `ended`, too.
+        ignores_ends: whether the value of the final observation follows the end of an episode, as it does where an
+            episode was interrupted; otherwise nothing follows an end.
         reads_bytes: whether it takes images as bytes, or looks at no observations; else they are floats.
 
     Raises:
@@ -64,9 +64,10 @@ class RewardSignal(ABC):
         return getattr(self.update, "__func__", None) is not RewardSignal.update
 
     def update(self, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002
-        """Learn from a minibatch, where the signal learns; returns scalars to report, by statistics key.
+        """Learn from a minibatch, where the signal learns, and return scalars to report, by statistics key.
 
-        On-policy it is called for every minibatch of every epoch, after the policy's step on it.
+        On-policy it is called for every minibatch of every epoch, after the policy's step on it; off-policy for
+        minibatches of its own, one for every `reward_signal_steps_per_update` agent steps.
         """
         return {}
 
@@ -83,10 +84,10 @@ class RewardSignal(ABC):
 
 
 def all_read(signals: Iterable[RewardSignal]) -> frozenset[str]:
-    """Return what any of some signals reads."""
+    """Return the columns that any of the signals reads."""
     return frozenset[str]().union(*(signal.reads for signal in signals))
 
 
 def ignoring_ends(signals: Iterable[RewardSignal]) -> np.ndarray:
-    """Return which of some signals ignore the ends of episodes: [signals] bool."""
+    """Return which of the signals ignore the ends of episodes: [signals] bool."""
     return np.array([signal.ignores_ends for signal in signals], np.bool_)

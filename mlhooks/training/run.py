@@ -282,7 +282,7 @@ class Run:
         return trainer
 
     def make_trainer(self, name: str, spec: BehaviorSpec) -> Trainer:
-        """The trainer that the settings ask for."""
+        """Make the trainer that the settings ask for."""
         settings = self.options.settings_for(name)
         trainer_type: type[Trainer] = self._trainer_types[settings.trainer_type]
         return trainer_type(

@@ -1,4 +1,4 @@
-"""What reward signals gave in the episodes of agents, of which statistics tell when an episode ends."""
+"""The returns of reward signals in the episodes of agents, which are reported when an episode ends."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mlhooks.stats import StatsReporter
 from mlhooks.training.store import ExperienceStore
 
 EXTRINSIC = "extrinsic"
-"""The reward signal that gives the environment's rewards, of which the acting half knows at once."""
+"""The reward signal that gives the environment's rewards; the acting half reports its returns itself."""
 
 
 def reward_key(signal: str) -> str:
-    """Return the statistics key of what a reward signal gave in an episode, as ML-Agents has it."""
+    """Return the statistics key of the returns of a reward signal, as ML-Agents has it."""
     return f"Policy/{signal.capitalize()} Reward"
 
 
@@ -31,7 +31,7 @@ class SignalReturns:
         stats: gets the sums of the episodes that end.
 
     Attributes:
-        columns: the places of the other signals among all.
+        columns: the indices of these signals among all.
     """
 
     def __init__(self, signals: Sequence[str], stats: StatsReporter) -> None:
@@ -39,9 +39,9 @@ class SignalReturns:
         self._keys = [reward_key(signals[index]) for index in self.columns]
         self._stats = stats
         self._next = np.zeros(0, np.int64)  # [slots] the trajectory that an unfinished episode goes on with, or -1
-        self._tick = np.zeros(0, np.int64)  # [slots] that of the last row that is in the sums
+        self._tick = np.zeros(0, np.int64)  # [slots] the tick of the last row that is in the sums
         self._sums = np.zeros((0, len(self.columns)))
-        self._from = 0  # the tick from which on rows may not be in the sums
+        self._from = 0  # the first tick whose rows may be missing in the sums
 
     def new_rows(self, store: ExperienceStore) -> np.ndarray:
         """Return the complete rows that are not in the sums yet, in the order of time."""

@@ -23,7 +23,7 @@ def check_values(half: ActingHalf, worker: int, steps: Steps, *more: np.ndarray)
     """Refuse numbers that nothing can be learned from, and too few of them, which numpy would repeat.
 
     Args:
-        half: what acts for the behavior.
+        half: the acting half of the behavior's trainer.
         worker: the index of the worker that sent the steps.
         steps: what it sent.
         more: further columns of the steps, each with an entry for every agent.

@@ -103,7 +103,7 @@ class ExperienceStore:
         if self.size + agents > len(self.slot):
             self._grow(agents)
         new = slice(self.size, self.size + agents)
-        put(self.obs, new, seen)  # first, because a wrong shape must fail before anything else is changed
+        put(self.obs, new, seen)  # This comes first, because a wrong shape must fail before anything else changes.
         if steps.action_mask is not None:
             np.concatenate(steps.action_mask, axis=1, out=self.mask[new])
             self.masked = True
@@ -281,7 +281,7 @@ class ExperienceStore:
         successor = self.successor[: self.in_use]
         last = np.flatnonzero((successor >= 0) & ~gone & gone[successor])
         self.end[last] = End.INTERRUPTED
-        self.group_ended[last] = True  # because the whole environment begins again, or is lost
+        self.group_ended[last] = True  # The whole environment begins again or is lost, and all its groups with it.
         self.final[last] = self._add_finals([obs[successor[last]] for obs in self.obs])
         successor[last] = -1
         self._keep(np.flatnonzero(~gone))
@@ -349,8 +349,8 @@ class ExperienceStore:
         if dimensions == 1:
             return log_prob[:, None]
         raise ValueError(
-            f"log_prob has one number for each action, and since then each of an action's {dimensions} dimensions has "
-            "one: train again, or go on with the mlhooks that wrote it"
+            f"log_prob has one number for each action, and must have one for each of an action's {dimensions} "
+            "dimensions: train again, or go on with the mlhooks that wrote it"
         )
 
     def _check(self, state: dict[str, Any]) -> None:

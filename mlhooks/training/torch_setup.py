@@ -49,7 +49,10 @@ class Computing:
                 keep_freed()
 
     def _how(self, threaded: bool) -> dict[str, Any]:
-        """Once for every number of rows; on a GPU for each, as a CUDA graph, which torch replays in one thread only."""
+        """Return the options of a compilation for all numbers of rows, or on a GPU for each, as a CUDA graph.
+
+        Torch replays such a graph in one thread only.
+        """
         if self.device.type == "cuda" and not threaded:
             return {"mode": "reduce-overhead", "dynamic": False}
         return {"dynamic": True}
@@ -57,7 +60,7 @@ class Computing:
     @cached_property
     def _compiles(self) -> bool:
         """Whether there is a working compiler; a warning says why where there is none."""
-        from torch import _dynamo  # takes seconds
+        from torch import _dynamo  # This import takes seconds.
 
         try:
             torch.compile(torch.sin)(torch.zeros(8, device=self.device))
@@ -69,7 +72,7 @@ class Computing:
                 reason,
             )
             return False
-        _dynamo.config.suppress_errors = True  # what it cannot compile, torch computes as before
+        _dynamo.config.suppress_errors = True  # Torch computes the rest as before.
         _dynamo.config.recompile_limit = 64  # all layers share one count: of each size, of acting and of learning
         return True
 
@@ -112,5 +115,5 @@ class Threads:
     def _set(self, count: int) -> None:
         self.count = count
         limited = threadpool_limits(count, user_api="blas")
-        self._blas = self._blas or limited  # the first knows the original limits
+        self._blas = self._blas or limited  # The first one knows the original limits.
         torch.set_num_threads(count)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Supports:
-    """What a trainer type can do; what it cannot is refused before training, by name.
+    """The abilities of a trainer type; a run that needs another one is refused before training, by its name.
 
     Attributes:
         continuous, discrete: actions of this kind.
@@ -162,14 +162,14 @@ class Trainer(ABC):
         return self.learning.ready(self.store, self.step)
 
     def update(self) -> dict[str, float] | None:
-        """Learn from the experience, and act by the new weights; returns the means of what was reported, by key.
+        """Learn from the experience, act by the new weights, and return the means of the reported scalars, by key.
 
-        None where nothing is done yet, because the update goes on beside the environments' steps.
+        The result is None where nothing is done yet, because the update goes on beside the environments' steps.
         """
         return self._learned(self.learning.update(self.store, self.step))
 
     def settle(self) -> dict[str, float] | None:
-        """Finish an update that goes on beside the environments' steps; returns as `update` does."""
+        """Finish an update that goes on beside the environments' steps, and return as `update` does."""
         return self._learned(self.learning.settle())
 
     def _learned(self, reported: Reported) -> dict[str, float] | None:
@@ -225,7 +225,7 @@ class Trainer(ABC):
             self.step += completed
 
     def act(self) -> Iterator[tuple[int, str, ActionTuple]]:
-        """Decide for all agents that wait, in one batch; yields each worker's and behavior id's actions."""
+        """Decide for all agents that wait, in one batch, and yield each worker's and behavior id's actions."""
         return self.acting.act(self.rng)
 
     def discard(self) -> None:

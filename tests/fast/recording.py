@@ -27,7 +27,7 @@ needs_native = pytest.mark.skipif(native("mlp") is None, reason="mlhooks was ins
 
 
 def on_arrays(function: Function, *, expect: bool | None = None, stays: bool = False) -> tuple[Tensor, Tensor]:
-    """The sum of weighted results and its gradient, of a parameter.
+    """Return the sum of weighted results and its gradient, of a parameter.
 
     Args:
         function: computes the results.
@@ -68,5 +68,5 @@ class Plain(Network):
 
 
 def make_network(encoder: nn.Module, heads: Sequence[nn.Linear], *, array_arithmetic: bool = True) -> Plain:
-    """A network with that encoder and those heads."""
+    """Return a network with that encoder and those heads."""
     return Plain(encoder, heads, array_arithmetic)

@@ -51,7 +51,7 @@ class Learning(Looking):
 def seen(
     folder: Path, kind: type[Looking], trainer_type: str, *, normalize: bool, **hyperparameters: Any
 ) -> tuple[list[Batch], list[Batch]]:
-    """What the signal was given to evaluate, and to learn from."""
+    """Return what the signal was given to evaluate, and to learn from."""
 
     class Offer:
         @hookimpl

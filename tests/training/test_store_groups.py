@@ -121,7 +121,7 @@ class History:
         return paid.astype(np.float32)
 
     def tick(self, *stores: ExperienceStore) -> None:
-        """A step of each worker, some of whose agents end and some of which decide."""
+        """Return a step of each worker, some of whose agents end and some of which decide."""
         for worker in range(WORKERS):
             everyone = range(worker * PER_WORKER, (worker + 1) * PER_WORKER)
             ending = [agent for agent in everyone if agent in self.alive and self.rng.random() < 0.15]

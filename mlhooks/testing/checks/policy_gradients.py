@@ -78,9 +78,9 @@ class Hand:
         return signs[torch.randperm(len(signs), generator=torch.Generator().manual_seed(4))]
 
     def entropies(self) -> list[Tensor]:
-        """The policy's mean entropy in the batch, as it may be counted.
+        """Return the policy's mean entropy in the batch in each way in which it may be counted.
 
-        Over whole actions, as ML-Agents does, and over action dimensions.
+        These are over whole actions, as ML-Agents does, and over action dimensions.
         """
         _, entropies = self.policy.evaluate(self.batch)
         counted = counted_entropies(entropies, self.policy.behavior_spec.action_spec)
@@ -316,20 +316,20 @@ class Ratios:
         self.root = self.log_probs.shape[1] if of_whole_actions else 1
 
     def gradient(self, ratio: float, chosen: Tensor) -> Tensor:
-        """The gradient of the policy loss where some rows [rows, 1] have a ratio, and all others the ratio 1."""
+        """Return the gradient of the policy loss where some rows [rows, 1] have a ratio, and all others the ratio 1."""
         now = self.log_probs.detach()
         moved = torch.where(chosen, now - math.log(ratio) / self.root, now)
         batch = replace(self.hand.batch, advantages=self.advantages, log_probs=moved)
         return gradient(self.hand.loss(batch, POLICY_LOSS), self.hand.actor)
 
     def unclipped(self, chosen: Tensor, like: Tensor) -> Tensor:
-        """The gradient of some rows at ratio 1, of the size that it has in the gradient of all rows."""
+        """Return the gradient of some rows at ratio 1, of the size that it has in the gradient of all rows."""
         whole = gradient(-(self.log_probs * self.advantages).mean(), self.hand.actor)
         scale = _share(like, whole)
         return scale * gradient(-(self.log_probs * self.advantages * chosen).mean(), self.hand.actor)
 
     def problem(self) -> str | None:
-        """What is wrong on one of the sides; None where all is right."""
+        """Say what is wrong on one of the sides; None where all is right."""
         at_one = self.gradient(1.0, self.advantages > 0)
         for ratio, sign, stops in ((2.0, 1, True), (0.5, -1, True), (0.5, 1, False), (2.0, -1, False)):
             chosen = self.advantages == sign
@@ -354,7 +354,7 @@ def test_clips_the_ratio_on_both_sides(trial: Trial) -> None:
 
 
 def joint_or_not(trial: Trial) -> list[dict[str, Any]]:
-    """The values of `joint_actions` to try, where it has such a hyperparameter."""
+    """Return the values of `joint_actions` to try, where it has such a hyperparameter."""
     return [{"joint_actions": joint} for joint in (False, True)] if trial.has("joint_actions") else [{}]
 
 

@@ -212,7 +212,8 @@ def test_padding_of_units_has_no_gradient(trial: Trial) -> None:
     trainer = trial.play(any_kind(_widest(trial))()).updates(1).until_ready().trainer
     batch = _batch_for_loss(trainer)
     rows = np.arange(len(batch))
-    pieces = np.repeat(rows, np.where(rows % 2, UNIT, 1))[: len(batch)]  # of one row and of a whole unit in turns
+    # Pieces of one row and of a whole unit take turns, so that half of the units are padded.
+    pieces = np.repeat(rows, np.where(rows % 2, UNIT, 1))[: len(batch)]
     laid = replace(batch, units=sequences(np.zeros_like(rows), pieces, UNIT)).laid_out()
     once, padded = (_gradient_of_loss(trainer, each) for each in (batch, laid))
     off = float((padded - once).norm() / once.norm())
@@ -224,7 +225,7 @@ def test_padding_of_units_has_no_gradient(trial: Trial) -> None:
 
 
 def _batch_for_loss(trainer: Trainer) -> Batch:
-    """A rollout or a sample of a trainer whose optimizer has a loss."""
+    """Return a rollout or a sample of a trainer whose optimizer has a loss."""
     if not isinstance(trainer.optimizer, TorchOptimizer):
         pytest.skip("its optimizer is no TorchOptimizer")
     if isinstance(trainer, OnPolicyTrainer):
