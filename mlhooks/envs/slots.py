@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from mlhooks.errors import ContractBroken
+
 MOST_NEWCOMERS, MOST_MESSAGES = 4096, 64
 """How many new agents may appear before a known one is heard of again, and how many messages may be full of new agents;
 the larger of both limits counts. Agents that take turns in a game all appear before the first one comes again."""
@@ -56,10 +58,18 @@ class SlotMap:
         self._last_slots = np.empty(0, np.int64)
         self.newcomers = self.most = 0
 
-    @property
-    def vanishing(self) -> bool:
-        """Whether agents keep appearing and are never heard of again, as if each step had new ids."""
-        return self.newcomers > max(MOST_NEWCOMERS, MOST_MESSAGES * self.most)
+    def refuse_vanishing(self, worker: int, behavior_id: str) -> None:
+        """Refuse agents that keep appearing and are never heard of again, as if each step had new ids.
+
+        Raises:
+            ContractBroken: names the worker and the behavior id, whose slots these are.
+        """
+        if self.newcomers > max(MOST_NEWCOMERS, MOST_MESSAGES * self.most):
+            raise ContractBroken(
+                f"Behavior {behavior_id!r}: {self.newcomers:,} agents of worker {worker} have appeared one after the "
+                "other without any of them being heard of again: each step has new agent ids, and the agents before "
+                "never end. An agent keeps its id until it ends, in a terminal step."
+            )
 
     def slots(self, agent_ids: np.ndarray) -> np.ndarray:
         """Slots [agents] of agent ids [agents]; unknown agents get one. Unchanged ids give the same array again.

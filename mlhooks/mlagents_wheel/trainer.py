@@ -13,7 +13,7 @@ from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, Ter
 from torch import nn
 
 from mlhooks.envs.slots import SlotMap
-from mlhooks.errors import ContractBroken, MlhooksError, PluginError
+from mlhooks.errors import MlhooksError, PluginError
 from mlhooks.mlagents_wheel import state as saved_state
 from mlhooks.mlagents_wheel.learner import Learner
 from mlhooks.mlagents_wheel.offers import Offer
@@ -84,8 +84,8 @@ class WheelTrainer(Trainer):
                 "trainers only."
             )
         self._seed, self._known = seed, dict[tuple[int, str], SlotMap]()
-        self._is_loaded = False  # whether the weights are those of a file
-        self._unlearned = Episodes()  # of agents from which nobody learns, under self-play
+        self._is_loaded = False  # It becomes true once weights of a file were loaded.
+        self._unlearned = Episodes()  # Under self-play, it counts for the agents from which nobody learns.
         with self.package("made"):
             self._losses = self.shared.bridge().watch(self.stats)
             with self._random_numbers_apart() if settings.self_play is not None else contextlib.nullcontext():
@@ -97,7 +97,7 @@ class WheelTrainer(Trainer):
 
     @classmethod
     def refused_settings(cls, settings: TrainerSettings) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Yield the settings, with what to say about each, that mlhooks adds to ML-Agents' and that its code lacks."""
+        """Yield the settings that only mlhooks has and that the package cannot honour, each with a message."""
         network, fields = settings.network_settings, type(settings.network_settings).model_fields
         for name in sorted(network.model_fields_set):
             if is_extension(fields[name]) and getattr(network, name) != fields[name].default:
@@ -193,12 +193,7 @@ class WheelTrainer(Trainer):
         where = slots.slots(decisions.agent_id) if len(decisions) else ended[:0]
         for table in (self.episodes, self._unlearned):
             table.reserve(self.pool.size)
-        if slots.vanishing:
-            raise ContractBroken(
-                f"Behavior {behavior_id!r}: {slots.newcomers:,} agents of worker {worker} have appeared one after the "
-                "other without any of them being heard of again. An agent keeps its id until it ends, in a terminal "
-                "step."
-            )
+        slots.refuse_vanishing(worker, behavior_id)
         if len(terminals):
             known = ended >= 0
             episodes.ended(ended[known], terminals.reward[known])

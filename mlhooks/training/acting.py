@@ -15,7 +15,6 @@ from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, Ter
 
 from mlhooks.envs.pixels import to_floats
 from mlhooks.envs.slots import SlotMap, SlotPool
-from mlhooks.errors import ContractBroken
 from mlhooks.fast.actions import action_tuple
 from mlhooks.settings import TrainerSettings
 from mlhooks.state_checks import whole
@@ -136,12 +135,7 @@ class ActingHalf:
         """Make room for agents that appear for the first time."""
         self.store.reserve(self.pool.size)
         self.episodes.reserve(self.pool.size)
-        if slots.vanishing:
-            raise ContractBroken(
-                f"Behavior {behavior_id!r}: {slots.newcomers:,} agents of worker {worker} have appeared one after the "
-                "other without any of them being heard of again: each step has new agent ids, and the agents before "
-                "never end. An agent keeps its id until it ends, in a terminal step."
-            )
+        slots.refuse_vanishing(worker, behavior_id)
         self._silent_agents.look_at(self.store, behavior_id)
 
     def _end_episodes(self, slots: np.ndarray, terminals: TerminalSteps) -> None:
