@@ -33,7 +33,7 @@ class A2CSettings(OnPolicyHyperparameters):
     num_epoch: int = Field(1, ge=1, le=1, description="Passes over each rollout: one, as the gradient is on-policy.")
     shared_critic: bool = Field(default=False, description="Put the value heads on the actor's encoder.")
     normalize_advantages: AdvantageNormalization = extension(
-        AdvantageNormalization.ROLLOUT, description="Over what advantages are brought to mean 0 and deviation 1."
+        AdvantageNormalization.ROLLOUT, description="Rows over which advantages are brought to mean 0 and deviation 1."
     )
     joint_actions: bool = extension(
         False, description="Take probability ratios and entropies of whole actions, not of each of their dimensions."

@@ -38,7 +38,7 @@ class PPOSettings(OnPolicyHyperparameters):
     shared_critic: bool = Field(default=False, description="Put the value heads on the actor's encoder.")
     value_clipping: bool = extension(False, description="Keep value estimates within epsilon of the old ones.")
     normalize_advantages: AdvantageNormalization = extension(
-        AdvantageNormalization.ROLLOUT, description="Over what advantages are brought to mean 0 and deviation 1."
+        AdvantageNormalization.ROLLOUT, description="Rows over which advantages are brought to mean 0 and deviation 1."
     )
     joint_actions: bool = extension(
         False, description="Take probability ratios and entropies of whole actions, not of each of their dimensions."

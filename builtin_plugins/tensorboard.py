@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 HISTOGRAM_BINS = 30
 FLOAT32_MAX = 3.4028234e38
 MOST_KEPT = 2000
-"""How many events of a behavior are kept, to be written again where another plugin removes their file."""
+"""The most events of a behavior that are kept, to be written again where another plugin removes their file."""
 FILES = "events.out.tfevents.*"
 
 logger = logging.getLogger("mlhooks")
@@ -46,8 +46,8 @@ class TensorBoardWriter:
     `Environment/Cumulative Reward` into underscores, flushes before its queue is empty and leaves a thread behind.
     tensorboardX is imported with the first event, because that takes longer than the rest of a start.
 
-    Writers of ML-Agents' kind remove the event files that they find in a behavior's folder when a run begins. What they
-    remove of this run is written again, into another file, and what they remove of earlier ones is said.
+    Writers of ML-Agents' kind remove the event files that they find in a behavior's folder when a run begins. Files
+    of this run that they remove are written again, under another name; a warning names those of earlier runs.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class TensorBoardWriter:
         self._files: dict[str, tuple[Path, EventsWriter]] = {}
         self._waiting: dict[str, list[Event]] = {}  # They wait for the first summary of the category in a resumed run.
         self._kept: dict[str, list[Event]] = {}
-        self._earlier: set[Path] = set()  # the files of earlier runs in this folder
+        self._earlier: set[Path] = set()  # It holds the files of earlier runs in this folder.
 
     @hookimpl
     def run_started(self, run: Run) -> None:

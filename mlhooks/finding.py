@@ -54,7 +54,7 @@ class Finding:
         if self.nearest is not None:
             parts.append(f"did you mean {self.nearest}?")
         text = ": ".join([*filter(None, head), "; ".join(parts)])
-        text = text.encode("utf-8", "backslashreplace").decode()  # halves of characters cannot be printed
+        text = text.encode("utf-8", "backslashreplace").decode()  # Halves of characters cannot be printed.
         return "".join(c if c.isprintable() or (c == "\n" and c in self.message) else repr(c)[1:-1] for c in text)
 
     def as_dict(self) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def refuse_unknown(algo: str, registry: SettingsRegistry) -> None:
     """
     if algo in registry.trainer_types:
         return
-    known = is_mlagents(algo)  # spelled right, so no other spelling is meant
+    known = is_mlagents(algo)  # It is spelled right, so no other spelling is meant.
     near = None if known else nearest(algo, registry.trainer_types)
     what = "it is one of ML-Agents' own package, which is not installed" if known else "no installed plugin provides it"
     get = f" To get it: {HOW_TO_GET}" if known else ""

@@ -103,7 +103,7 @@ def _with_stand_ins(function: Callable[..., Any], *arguments: Any) -> Any:
     except ImportError as error:
         if not lacks_mlagents(error):
             raise
-        from mlhooks.mlagents_wheel import stand_ins  # here, because nobody else needs it
+        from mlhooks.mlagents_wheel import stand_ins  # Nobody else needs this import.
 
         stand_ins.install()
         return function(*arguments)
@@ -145,7 +145,7 @@ class StatsWriters:
 
 
 def _adapt(writer: Any) -> object:
-    from mlhooks.mlagents_wheel import as_mlagents  # here, because nobody needs it without such a writer
+    from mlhooks.mlagents_wheel import as_mlagents  # Nobody needs this import without such a writer.
 
     if not callable(getattr(writer, "write_stats", None)):
         raise TypeError(f"{writer!r} is no stats writer: it has no method write_stats")

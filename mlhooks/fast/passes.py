@@ -33,7 +33,7 @@ class MLPFunction(torch.autograd.Function):
         """Compute the gradients of features and parameters."""
         inputs, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
         batched = any(map(torch._C._functorch.is_legacy_batchedtensor, filter(torch.is_tensor, gradients)))
-        if torch.is_grad_enabled() or batched or is_traced():  # gradients of gradients, or many at once
+        if torch.is_grad_enabled() or batched or is_traced():  # Torch has gradients of gradients, and many at once.
             return None, *ctx.mlp.gradients_in_torch(inputs, needed, gradients)
         arrays = [None if gradient is None else gradient.numpy() for gradient in gradients]
         found = ctx.mlp.gradients(ctx.saved, arrays, needed)
@@ -47,7 +47,7 @@ class MLPStep(NamedTuple):
         mlp: what computed them.
         saved: what its backward pass needs.
         outputs: the results.
-        features: what they were computed from, if that has a gradient.
+        features: the input, if it has a gradient.
     """
 
     mlp: FastMLP
@@ -64,7 +64,7 @@ class MLPStep(NamedTuple):
 
 
 class TensorStep(NamedTuple):
-    """The step of a record that took in a tensor of torch's graph, which nothing else reads, as by encoders of images.
+    """The step of a record that took in a tensor of torch's graph, such as an encoding of images, for itself alone.
 
     Attributes:
         tensor: the tensor.

@@ -1,4 +1,4 @@
-"""The switch between the fast wing and plain torch and numpy, and the functions that it chooses between."""
+"""The switch between this package and plain torch and numpy, and the functions that it chooses between."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlhooks.unity import schema
 
-schema.install()  # without which the next import fails
+schema.install()  # The next import fails without it.
 
 from mlagents_envs.side_channel.stats_side_channel import StatsAggregationMethod  # noqa: E402
 
@@ -25,12 +25,12 @@ def summaries(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def method(value: Any) -> Any:
-    """Return how values are aggregated."""
+    """Return the aggregation method as ML-Agents has it."""
     return StatsAggregationMethod[value.name] if isinstance(value, stats.StatsAggregationMethod) else value
 
 
 def property_type(value: Any) -> Any:
-    """Return what a property tells."""
+    """Return the type of a property as ML-Agents has it."""
     return _types().StatsPropertyType[value.name] if isinstance(value, stats.StatsPropertyType) else value
 
 

@@ -27,12 +27,12 @@ def trainer_types_of(candidate: Candidate, origin: Origin) -> Candidate:
 
 
 def lacks_mlagents(error: ImportError) -> bool:
-    """Return whether what fails to import is `mlagents`, which is not there, and not something else."""
+    """Return whether an import failed because `mlagents` is not installed, and not for another reason."""
     return error.name is not None and error.name.partition(".")[0] == PACKAGE and not is_installed()
 
 
 def imported(candidate: Candidate, origin: Origin) -> Any:
-    """Import what an entry point names, with `mlagents` as it can be imported here.
+    """Import the object that an entry point names, with `mlagents` patched so that it can be imported here.
 
     Raises:
         PluginError: `mlagents` is there without what it needs itself.
@@ -46,7 +46,7 @@ def imported(candidate: Candidate, origin: Origin) -> Any:
             except ModuleNotFoundError as error:
                 if error.name != "tensorboard":
                     raise
-                from mlhooks.mlagents_wheel import stand_ins  # here, because nobody else needs it
+                from mlhooks.mlagents_wheel import stand_ins  # Nobody else needs this import.
 
                 stand_ins.install_summary_writer()
                 return candidate.importer()
@@ -65,7 +65,7 @@ def _load(candidate: Candidate, origin: Origin) -> object:
         if isinstance(function, type) or not callable(function):
             raise TypeError(f"{GROUP} wants a function, such as get_type_and_setting, not {function!r}")
         return TrainerTypes(origin, _offers(function, origin))
-    except ImportError as error:  # which may come from inside of the function, too
+    except ImportError as error:  # It may come from inside the function, too.
         if not lacks_mlagents(error):
             raise
         return TrainerTypes(origin, [], is_left_out=True)
@@ -82,7 +82,7 @@ def _offers(function: Callable[[], Any], origin: Origin) -> list[Offer]:
     return [
         Offer(name, origin, partial(_both, kind, _settings_of(name, kind, settings)))
         for name, kind in types.items()
-        if _checked(name, kind).__module__.partition(".")[0] != PACKAGE  # what ML-Agents has itself comes with it
+        if _checked(name, kind).__module__.partition(".")[0] != PACKAGE  # `OwnTypes` offers ML-Agents' own.
     ]
 
 

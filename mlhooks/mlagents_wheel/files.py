@@ -16,7 +16,7 @@ _without_models: WeakSet[WheelTrainer] = WeakSet()
 
 
 def export(trainer: WheelTrainer, path: Path) -> list[Path]:
-    """Write the model as the package does, for Unity; of a trainer that cannot, it is said once.
+    """Write the model as the package does, for Unity; warn once of a trainer that cannot.
 
     Args:
         trainer: whose model it is.

@@ -62,7 +62,7 @@ def _refusal(offer: Offer, settings_class: type, error: Exception) -> str:
 
 
 def structured(settings_class: type, values: Mapping[str, Any], *, only_fields: bool = False) -> Any:
-    """Return the settings as the package's own code makes them, or the values of its fields where only these are asked.
+    """Return the settings as the package's own code makes them; with `only_fields`, the values of their fields alone.
 
     Raises:
         Exception: as `mlagents-learn` would, of whatever type.
@@ -84,7 +84,8 @@ def model_of(settings_class: type, offer: Offer) -> type[HyperparameterSettings]
     import attr
     import cattr
 
-    with contextlib.suppress(Exception):  # by names that only a type checker has; such fields take anything
+    # Some types are names that only a type checker has; such fields take anything.
+    with contextlib.suppress(Exception):
         attr.resolve_types(settings_class)
     try:
         fields = _fields(settings_class)

@@ -68,7 +68,7 @@ class _Hyperparameters(Deferred):
 
 
 def trainer_types(offers: Iterable[Offer]) -> dict[str, type]:
-    """Return the trainer classes of offers by the names with which they are always to be had, `mlagents:NAME`."""
+    """Return the trainer classes of offers by the names that always mean them, `mlagents:NAME`."""
     from mlhooks.mlagents_wheel.trainer import WheelTrainer
 
     types: dict[str, type] = {}
@@ -89,7 +89,7 @@ def own_offers() -> list[Offer]:
 def _own_origin() -> Origin:
     try:
         return Origin(PACKAGE, PACKAGE, version(PACKAGE))
-    except PackageNotFoundError:  # a folder of that name on the path
+    except PackageNotFoundError:  # It is a folder of that name on the path.
         return Origin(PACKAGE, source="package mlagents")
 
 

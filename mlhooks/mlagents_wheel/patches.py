@@ -1,4 +1,4 @@
-"""All that is changed of the package `mlagents` 1.1.0 so that it runs on current Python, numpy, torch and cattrs.
+"""All changes to the package `mlagents` 1.1.0 with which it runs on current Python, numpy, torch and cattrs.
 
 Nothing is changed on disk. After `install()`, a module that is listed in `PATCHES` is imported with what it lacks at
 hand, and a few of its names are replaced afterwards, whoever imports it: a package that brings a trainer, one that
@@ -154,7 +154,7 @@ def _export_by_tracing(module: ModuleType) -> None:
             import warnings
 
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that tracing is deprecated, and that it follows one branch only
+                warnings.simplefilter("ignore")  # Tracing warns that it is deprecated and follows one branch only.
                 return module_torch.onnx.export(*args, **{"dynamo": False, **kwargs})
 
     class Torch:
@@ -227,7 +227,7 @@ class _Patched(Loader):
         self._loader = loader
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)  # such as `get_source`, of which tracebacks are made
+        return getattr(self._loader, name)  # Tracebacks, for example, ask for `get_source`.
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)

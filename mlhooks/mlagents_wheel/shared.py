@@ -128,7 +128,7 @@ class Shared:
         """Call the package's `save_model`, as ML-Agents does in the end, and let go of what runs share in it."""
         sharing: list[Any] = [each for each in run.trainers.values() if getattr(each, "shared", None) is self]
         if sharing and self.training:
-            from mlhooks.mlagents_wheel.files import save_model  # here, because a run without such trainers needs none
+            from mlhooks.mlagents_wheel.files import save_model  # A run without such trainers needs no import.
 
             for path in [path for trainer in sharing for path in save_model(trainer)]:
                 run.note_file(path)

@@ -20,7 +20,7 @@ import numpy as np
 
 from mlhooks.unity import schema
 
-schema.install()  # without which the next import fails
+schema.install()  # The next import fails without it.
 
 from mlagents_envs.side_channel.stats_side_channel import StatsAggregationMethod  # noqa: E402
 

@@ -65,7 +65,7 @@ def load(learner: Learner, state: dict[str, Any]) -> None:
         inner.update_buffer.load_from_file(io.BytesIO(state["replay"]))
     if learner.ghost is not None:
         _load_ghost(learner, state["ghost"])
-    inner.load = True  # as a trainer of a run that `mlagents-learn --resume` goes on with
+    inner.load = True  # `mlagents-learn --resume` makes its trainers with this, too.
 
 
 def in_own_types(module: nn.Module | None, saved: Any) -> Any:

@@ -79,7 +79,7 @@ class Bridge(TensorboardWriter):  # type: ignore[misc]
             self.losses[category].setdefault(key, []).append(number)
 
     def write_stats(self, category: str, values: Any, step: int) -> None:
-        """Write what is no behavior's; of a behavior the run writes the summaries."""
+        """Write statistics that belong to no behavior; the run writes the summaries of behaviors."""
         if category in self._reporters:
             return
         summaries = {

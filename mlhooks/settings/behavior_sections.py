@@ -93,7 +93,7 @@ def _trainer_type(written: Any, path: KeyPath, registry: SettingsRegistry, repor
     """Return the trainer type, or the one that is probably meant, as which the rest of the entry is checked."""
     if isinstance(written, str) and written in registry.trainer_types:
         return written
-    known = is_mlagents(written)  # spelled right, so no other spelling is meant
+    known = is_mlagents(written)  # It is spelled right, so no other spelling is meant.
     meant = None if known else nearest(written, registry.trainer_types)
     message = "no installed plugin provides this trainer type (pip install the package that does, or load its module "
     message += "or file by -p)"

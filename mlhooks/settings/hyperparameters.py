@@ -23,7 +23,7 @@ class ScheduleType(StrEnum):
 
 
 class AdvantageNormalization(StrEnum):
-    """Over what advantages are shifted and scaled to mean 0 and deviation 1; true means `rollout`, and false `none`."""
+    """The rows over which advantages are brought to mean 0 and deviation 1; true means `rollout`, and false `none`."""
 
     ROLLOUT = "rollout"
     MINIBATCH = "minibatch"
@@ -31,7 +31,7 @@ class AdvantageNormalization(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> AdvantageNormalization | None:
-        word = str(value).lower()  # YAML's true and false may come as they were written
+        word = str(value).lower()  # YAML's true and false may come as they were written.
         return cls.ROLLOUT if word in ("true", "yes", "on") else cls.NONE if word in ("false", "no", "off") else None
 
     @classmethod

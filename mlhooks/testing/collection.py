@@ -78,10 +78,10 @@ def applicable(target: Target) -> list[str]:
         target.plugin  # noqa: B018 - imports it
     except Exception:
         return ["every_plugin"]  # whose first check says what is wrong
-    from mlhooks.testing.trainer_types import altered_by  # which imports torch, as a target's checks do
+    from mlhooks.testing.trainer_types import altered_by  # This imports torch, as the checks of a target do.
 
     if isinstance(target.plugin, (TrainerTypes, OwnTypes)):
-        return [*OF_MLAGENTS]  # whose code keeps ML-Agents' contract, not ours
+        return [*OF_MLAGENTS]  # Such code keeps ML-Agents' contract, not that of mlhooks.
     kinds = {"every_plugin"}
     if isinstance(target.plugin, StatsWriters):
         return [*OF_WRITERS]

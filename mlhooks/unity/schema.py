@@ -178,7 +178,7 @@ class _WithDistutils(Loader):
 @contextmanager
 def distutils_version() -> Iterator[None]:
     """Stand in for `distutils`, which is gone, deprecated, or someone else's copy, while a module is imported."""
-    from packaging.version import Version as LooseVersion  # here, because no other import needs it
+    from packaging.version import Version as LooseVersion  # No other import needs this one.
 
     names = ("distutils", "distutils.version")
     before = {name: sys.modules.get(name) for name in names}
