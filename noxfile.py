@@ -153,7 +153,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def mlagents(session: nox.Session) -> None:
-    """Run the tests of ML-Agents' own package, installed as the docs say; `--force-python 3.13` tries another Python."""
+    """Run the tests of ML-Agents' own package, installed as the docs say; `--force-python` tries another Python."""
     install(session, "-e", ".[dev,mlagents]")
     if session.venv_backend != "none":
         session.install("--no-deps", "--ignore-requires-python", "mlagents==1.1.0")

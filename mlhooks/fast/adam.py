@@ -32,7 +32,7 @@ class FlatParameters:
         parameters: the parameters, each once.
 
     Raises:
-        ValueError: a parameter is in another one already, which would lose it; `part` gives a piece of that.
+        ValueError: a parameter is in the piece of another object already, which would lose it; use its `part`.
     """
 
     _by_memory: ClassVar[WeakValueDictionary[int, FlatParameters]] = WeakValueDictionary()
@@ -40,7 +40,7 @@ class FlatParameters:
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.parameters = list(dict.fromkeys(p for p in parameters if p.requires_grad))
         if any(self._holds(p) for p in self.parameters):
-            raise ValueError("parameters can be in one piece once: take a part of the FlatParameters that has them")
+            raise ValueError("parameters are in one piece already: take a part of the FlatParameters that has them")
         data = torch.cat([p.detach().reshape(-1) for p in self.parameters])
         self._set(data, torch.zeros_like(data))
         for p, (start, stop) in zip(self.parameters, self._places(), strict=True):
@@ -73,7 +73,7 @@ class FlatParameters:
         wanted = dict.fromkeys(p for module in modules for p in module.parameters() if p.requires_grad)
         places = [n for n, parameter in enumerate(self.parameters) if parameter in wanted]
         if not places or len(places) < len(wanted) or places[-1] - places[0] != len(places) - 1:
-            raise ValueError("a part of flat parameters has parameters that are there, side by side")
+            raise ValueError("a part has only parameters that these FlatParameters have, side by side")
         bounds = list(self._places())
         here, piece = slice(places[0], places[-1] + 1), slice(bounds[places[0]][0], bounds[places[-1]][1])
         part = FlatParameters.__new__(FlatParameters)

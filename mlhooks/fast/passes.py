@@ -64,7 +64,9 @@ class MLPStep(NamedTuple):
 
 
 class TensorStep(NamedTuple):
-    """The step of a record that took in a tensor of torch's graph, such as an encoding of images, for itself alone.
+    """The step of a record that took in a tensor of torch's graph, such as an encoding of images.
+
+    Nothing else reads that tensor.
 
     Attributes:
         tensor: the tensor.

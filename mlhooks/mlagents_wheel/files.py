@@ -40,7 +40,7 @@ def export(trainer: WheelTrainer, path: Path) -> list[Path]:
 def save_model(trainer: WheelTrainer) -> list[Path]:
     """Call the package's `save_model`, which some override, and return the files that it writes for its behavior.
 
-    A failure is said, and costs nothing that mlhooks has saved.
+    A failure is logged, and costs nothing that mlhooks has saved.
     """
     folder = trainer.shared.artifact_path(trainer.behavior_name)
     before = set(folder.glob("*"))

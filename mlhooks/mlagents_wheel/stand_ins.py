@@ -136,7 +136,7 @@ def summary_writer() -> type:
 
 
 def install_summary_writer() -> None:
-    """Let `torch.utils.tensorboard`, which needs the package tensorboard, be had without it."""
+    """Stand in for `torch.utils.tensorboard`, which would need the package tensorboard."""
     module = ModuleType("torch.utils.tensorboard")
     module.__dict__["SummaryWriter"] = summary_writer()
     sys.modules["torch.utils.tensorboard"] = module

@@ -80,12 +80,12 @@ class Network(nn.Module, ArrayArithmetic):
 
         Returns:
             The output of each head [rows, out] for features [rows, size] float32. None where the network must be
-            called: torch has to compute it, or a call may do more than to use the outputs of the heads.
+            called: torch has to compute it, or a call may do more than use the outputs of the heads.
         """
         return self._acting.outputs(self, features)
 
     def weights_changed(self) -> None:
-        """Look before it acts again whether modules are what they were; whoever changes them calls this."""
+        """Take note that modules may have changed, to look at them before the network acts again."""
         self._acting.weights_changed()
 
     def computes_heads_only(self) -> bool:

@@ -13,7 +13,7 @@ from mlhooks.settings.network import MOST_UNITS, NetworkSettings
 
 
 class RewardSignalSettings(SettingsModel):
-    """What every reward signal has; `extrinsic`, the environment's own reward, has nothing else."""
+    """The settings of every reward signal; `extrinsic`, the environment's own reward, has no others."""
 
     gamma: float = Field(default=0.99, ge=0, le=1, description="Discount of future rewards of this signal.")
     strength: float = Field(default=1.0, description="Factor on the rewards of this signal.")

@@ -93,7 +93,7 @@ def test_two_descents_share_parameters_by_a_part_and_keep_their_own_moments() ->
 def test_parameters_cannot_be_in_two_pieces_and_a_part_lies_side_by_side() -> None:
     layers = {**two_layers(), "third": nn.Linear(2, 2)}
     flat = FlatParameters(p for layer in layers.values() for p in layer.parameters())
-    with pytest.raises(ValueError, match="in one piece once"):
+    with pytest.raises(ValueError, match="in one piece already"):
         FlatParameters(layers["second"].parameters())
     with pytest.raises(ValueError, match="side by side"):
         flat.part([layers["first"], layers["third"]])
