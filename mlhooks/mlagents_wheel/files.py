@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from mlhooks.describing import named
 from mlhooks.errors import PluginError
-from mlhooks.mlagents_wheel.trainer import WheelTrainer
+
+if TYPE_CHECKING:
+    from mlhooks.mlagents_wheel.trainer import WheelTrainer
 
 logger = logging.getLogger("mlhooks")
 
