@@ -332,7 +332,7 @@ def test_log_probabilities_of_whole_actions_are_taken_where_actions_have_one_dim
         new.load_state_dict(former)
         assert new.log_prob.tolist() == [[0.5], [0.25]]
     else:
-        with pytest.raises(ValueError, match="each of an action's 2 dimensions has one: train again"):
+        with pytest.raises(ValueError, match="must have one for each of an action's 2 dimensions: train again"):
             new.load_state_dict(former)
 
 
