@@ -87,7 +87,6 @@ class LossScope:
         name: what messages call the loss.
 
     Attributes:
-        on_arrays_alone: whether the last loss left nothing to torch.
         fallbacks: how often a loss on arrays left something to torch, by what that was: functions, attributes,
             "computing Actor", or "the gradient of Actor", whose outputs were tensors.
     """
@@ -100,7 +99,6 @@ class LossScope:
         self.arrays = arrays
         self.opted_in = opted_in
         self.name = name
-        self.on_arrays_alone = False
         self.fallbacks: Counter[str] = Counter()
         self._record: Record | None = None
         self._heads, self._encoders = _Networks(NetworkMLP), _Networks(EncoderMLP)
@@ -115,7 +113,6 @@ class LossScope:
         if not self._entries:  # a loss may call something that enters the same scope again
             learns = self.arrays and torch.is_grad_enabled() and not is_plain()
             self._record = Record(self._count) if learns else None
-            self.on_arrays_alone = learns
         self._entries.append((self.entered.set(self), Record.entered.set(self._record)))
         return self
 
@@ -172,7 +169,9 @@ class LossScope:
     def outputs(self, network: Network, features: Tensor) -> list[Tensor] | None:
         """Return as the function `outputs` does."""
         known = self._heads.known.get(network)
-        if known is None or not known.is_simple or features.requires_grad or (rows := _rows(features)) is None:
+        if known is None or not known.is_simple or features.requires_grad or is_traced():
+            return self._computed(self._heads, network, features)
+        if (rows := _rows(features)) is None:
             return self._computed(self._heads, network, features)
         mlp, record = cast("FastMLP", known.mlp), self._record
         if _is_large(len(rows), mlp):
@@ -237,7 +236,6 @@ class LossScope:
         """Count what a loss on arrays leaves to torch."""
         if self._record is None:
             return
-        self.on_arrays_alone = False
         if what not in self.fallbacks:
             logger.debug("%s leaves %s to torch, which may take longer than array arithmetic.", self.name, what)
         self.fallbacks[what] += 1

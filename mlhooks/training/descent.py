@@ -93,8 +93,7 @@ class Descent:
             losses = loss()
         try:
             self.scope.backward(losses["loss"])
-            if not self.scope.on_arrays_alone:  # Only torch can have put a gradient elsewhere.
-                self.flat.collect()
+            self.flat.collect()
             found = {name: value.detach() for name, value in losses.items()}
             if gradients_ready is None:
                 self.check_and_clip(found)

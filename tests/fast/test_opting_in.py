@@ -214,6 +214,44 @@ def test_gradients_may_be_set_to_none_between_and_in_losses(is_plain: bool) -> N
     torch.testing.assert_close(found, wanted)
 
 
+class OnArrays(Own):
+    array_arithmetic = True
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return super().loss(batch)
+
+
+class ForgetsOnArrays(Own):
+    array_arithmetic = True
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        self.critic.zero_grad()
+        self.policy.actor.zero_grad()
+        return super().loss(batch)
+
+
+def test_gradients_may_be_set_to_none_in_a_loss_on_arrays() -> None:
+    trainers = [updated(Parts(kind), rounds=2) for kind in (ForgetsOnArrays, OnArrays)]
+    assert not any(trainer.optimizer._scope.fallbacks for trainer in trainers)  # type: ignore[attr-defined]
+    torch.testing.assert_close(*map(weights, trainers))
+
+
+class RowByRow(Own):
+    """Computes the critic for all rows, and then for each row by one of torch's function transforms."""
+
+    array_arithmetic = True
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        losses = super().loss(batch)
+        each = torch.vmap(lambda row: self.critic(row[None])[0])(batch.features)
+        assert each.shape == batch.returns.shape
+        return losses
+
+
+def test_loss_on_arrays_may_have_torch_transform_networks_after_calling_them() -> None:
+    torch.testing.assert_close(weights(updated(Parts(RowByRow))), weights(updated(Parts(OnArrays))))
+
+
 class Replaces(Own):
     """Puts other gradients in the place of those that were found."""
 
