@@ -109,6 +109,8 @@ def test_failing_writer_is_contained_by_itself(install, caplog):
     ],
 )
 def test_writer_that_only_lacks_mlagents_costs_a_warning(install, caplog, monkeypatch, source):
+    for name in [name for name in sys.modules if name.startswith("mlagents.")]:  # stand-ins of other tests
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "mlagents", None)
     install("old-writers", {"old": "old_writers:writers"}, group=GROUP, old_writers=source)
     manager = configured()
