@@ -71,7 +71,7 @@ class OnPolicyLearning(LearningHalf):
         for _ in range(self.epochs):
             for minibatch in batch.minibatches(size, self.rng):
                 reported.append(self.optimizer.update(minibatch))
-                reported += [signal.update(minibatch) for signal in self.signals_that_learn]
+                reported += [signal.learn(minibatch) for signal in self.signals_that_learn]
         self.updates += 1
         return reported
 

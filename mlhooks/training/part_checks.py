@@ -111,6 +111,44 @@ def check_rewards(signal: RewardSignal, rewards: object, rows: int) -> None:
     )
 
 
+def check_reported(part: RewardSignal | Optimizer, reported: object) -> None:
+    """Refuse what `update` of a reward signal or an optimizer returned where it is no mapping of scalars.
+
+    Raises:
+        PluginError: names the function, and says what is wrong.
+    """
+    problem = None
+    if not isinstance(reported, Mapping):
+        problem = f"it returned {with_article(reported)}"
+    else:
+        for name, value in reported.items():
+            if not isinstance(value, Tensor):
+                problem = f"its {name!r} is {with_article(value)}"
+            elif value.numel() != 1:
+                problem = f"its {name!r} has the shape {tuple(value.shape)}"
+    if problem is not None:
+        raise PluginError(
+            f"{_named(part, 'update')} must return a mapping of scalar tensors by statistics key, which may be empty; "
+            f"{problem}."
+        )
+
+
+def check_learning_type(trainer: Trainer) -> None:
+    """Refuse a `learning_type` that is no learning half, or not of the kind that the trainer's bases have.
+
+    Raises:
+        PluginError: names the trainer's class, and says what is wrong.
+    """
+    kind, found = type(trainer), trainer.learning_type
+    wanted = next(vars(base)["learning_type"] for base in kind.__mro__[1:] if "learning_type" in vars(base))
+    if not isinstance(found, type) or not issubclass(found, wanted):
+        given = f"`{found.__name__}`" if isinstance(found, type) else with_article(found)
+        raise PluginError(
+            f"`{kind.__name__}.learning_type`{in_brackets(defined_at(kind))} must be a class derived from "
+            f"{wanted.__name__}; it is {given}."
+        )
+
+
 def check_update(trainer: Trainer, losses: object) -> None:
     """Refuse what `update` returned where it is neither None nor numbers by the names of statistics.
 

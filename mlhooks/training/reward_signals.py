@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mlhooks.settings import RewardSignalSettings
 from mlhooks.training.batch import Batch
-from mlhooks.training.part_checks import check_reads, check_rewards
+from mlhooks.training.part_checks import check_reads, check_reported, check_rewards
 
 
 class RewardSignal(ABC):
@@ -49,13 +49,15 @@ class RewardSignal(ABC):
         """Return rewards [rows] of a batch, before `strength`."""
 
     def rewards(self, batch: Batch) -> Tensor:
-        """Return rewards [rows] of a batch, times `strength`.
+        """Return rewards [rows] of a batch, times `strength`, without their graph.
 
         Raises:
             PluginError: `evaluate` returned something else.
         """
         rewards = self.evaluate(batch)
         check_rewards(self, rewards, len(batch))
+        if rewards.requires_grad:  # Else a loss would train the signal by what it rewards.
+            rewards = rewards.detach()
         return rewards if self.strength == 1.0 else self.strength * rewards
 
     @property
@@ -70,6 +72,16 @@ class RewardSignal(ABC):
         minibatches of its own, one for every `reward_signal_steps_per_update` agent steps.
         """
         return {}
+
+    def learn(self, batch: Batch) -> dict[str, Tensor]:
+        """Call `update`, and return what it reports.
+
+        Raises:
+            PluginError: `update` returned something else.
+        """
+        reported = self.update(batch)
+        check_reported(self, reported)
+        return reported
 
     def modules(self) -> dict[str, nn.Module]:
         """Return all modules that a checkpoint holds, by name."""

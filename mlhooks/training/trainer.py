@@ -27,6 +27,7 @@ from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.making import make_optimizer, make_policy
 from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.optimizer_checks import check_made
+from mlhooks.training.part_checks import check_learning_type, check_reported
 from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.store import ExperienceStore
@@ -118,6 +119,7 @@ class Trainer(ABC):
         self.optimizer: Optimizer = make_optimizer(self)
         if isinstance(self.optimizer, TorchOptimizer):
             check_made(self.optimizer)
+        check_learning_type(self)
         self.learning = self.learning_type(
             settings=settings,
             policy=self.policy,
@@ -245,19 +247,30 @@ class Trainer(ABC):
         self.acting.take(self.learning.weights())
 
     def report(self, reported: list[dict[str, Tensor]]) -> dict[str, float]:
-        """Return the means of scalars after one transfer from the device, and give them to the statistics."""
+        """Return the means of scalars after one transfer from the device, and give them to the statistics.
+
+        Raises:
+            PluginError: the optimizer's `update` returned something else.
+        """
+        try:
+            losses = self._means(reported)
+        except Exception:
+            for scalars in reported:  # Those of reward signals were checked before.
+                check_reported(self.optimizer, scalars)
+            raise
+        for name, mean in losses.items():
+            self.stats.add_stat(name, mean)
+        return losses
+
+    def _means(self, reported: list[dict[str, Tensor]]) -> dict[str, float]:
         columns: dict[str, list[Tensor]] = {}
         for scalars in reported:
             for name, value in scalars.items():
                 columns.setdefault(name, []).append(value)
         if self.device == CPU:
-            losses = {name: sum(value.item() for value in column) / len(column) for name, column in columns.items()}
-        else:
-            means = [torch.stack(column).mean() for column in columns.values()]
-            losses = dict(zip(columns, torch.stack(means).tolist() if means else [], strict=True))
-        for name, mean in losses.items():
-            self.stats.add_stat(name, mean)
-        return losses
+            return {name: sum(value.item() for value in column) / len(column) for name, column in columns.items()}
+        means = [torch.stack(column).mean() for column in columns.values()]
+        return dict(zip(columns, torch.stack(means).tolist() if means else [], strict=True))
 
     def modules(self) -> dict[str, nn.Module]:
         """Return all modules that a checkpoint holds, by name."""

@@ -18,6 +18,8 @@ from mlhooks.errors import PluginError
 from mlhooks.nn.heads import SampledActions
 from mlhooks.settings import RewardSignalSettings, TrainerSettings
 from mlhooks.testing.specs import make_behavior_spec
+from mlhooks.training.batch import Batch
+from mlhooks.training.learning import LearningHalf
 from mlhooks.training.optimizer import Optimizer
 from mlhooks.training.policy import ActorPolicy, Policy
 from mlhooks.training.run import Run
@@ -172,6 +174,81 @@ def test_policy_of_its_own_and_optimizer_add_to_the_modules_of_their_bases(tmp_p
     assert policy.behavior_name == "Corridor"
     assert policy.modules() == {"inputs": policy.inputs, "network": policy.network}
     assert list(Bare(policy, settings).modules()) == ["target"]
+
+
+WRONG_REPORTS = pytest.mark.parametrize(
+    ("reported", "problem"),
+    [
+        (None, "it returned None."),
+        ({"Losses/X": 1.0}, "its 'Losses/X' is a float."),
+        ({"Losses/X": torch.zeros(2)}, "its 'Losses/X' has the shape (2,)."),
+    ],
+)
+
+
+@WRONG_REPORTS
+@pytest.mark.parametrize("trainer_type", ["ppo", "dqn"])
+def test_wrong_reports_of_reward_signals_are_named(
+    tmp_path: Path, trainer_type: str, reported: Any, problem: str
+) -> None:
+    class Wrong(ExtrinsicReward):
+        def update(self, batch: Any) -> Any:
+            return reported
+
+    class Offer:
+        @hookimpl
+        def get_reward_signals(self) -> Any:
+            return {"wrong": (Wrong, RewardSignalSettings)}
+
+    settings = {"trainer_type": trainer_type, "reward_signals": {"wrong": {}}}
+    assert refused(tmp_path, Offer(), Wrong.update, **settings) == problem
+
+
+@WRONG_REPORTS
+def test_wrong_reports_of_optimizers_are_named(tmp_path: Path, reported: Any, problem: str) -> None:
+    class Wrong(PPOOptimizer):
+        def update(self, batch: Any) -> Any:
+            super().update(batch)
+            return reported
+
+    class Offer:
+        @hookimpl
+        def create_optimizer(self, trainer: Any, policy: Any) -> Any:
+            return Wrong(policy, trainer.settings)
+
+    assert refused(tmp_path, Offer(), Wrong.update) == problem
+
+
+@pytest.mark.parametrize(
+    ("wrong", "given"), [("OnPolicyLearning", "a str"), (None, "None"), (LearningHalf, "`LearningHalf`")]
+)
+def test_wrong_learning_types_are_named(tmp_path: Path, wrong: Any, given: str) -> None:
+    class Wrong(PPOTrainer):
+        learning_type = wrong
+
+    class Offer:
+        @hookimpl
+        def get_trainer_types(self) -> Any:
+            return {"wrong": Wrong}
+
+    with pytest.raises(
+        PluginError, match=rf"`Wrong\.learning_type` \(.*test_part_checks\.py:\d+\) must .*; it is {given}\."
+    ):
+        train(config("Corridor", "test:x", max_steps=200, trainer_type="wrong"), tmp_path, Env(), Offer())
+
+
+def test_rewards_of_a_network_have_no_graph() -> None:
+    class Judge(ExtrinsicReward):
+        network = torch.nn.Linear(1, 1)
+
+        def evaluate(self, batch: Any) -> Any:
+            return self.network(batch.features).squeeze(1)
+
+    rows = Batch(features=torch.ones(2, 1), continuous=torch.zeros(2, 0), discrete=torch.zeros(2, 1, dtype=torch.long))
+    judge = Judge("judge", make_behavior_spec((1,), branches=(2,)), RewardSignalSettings(strength=2.0))
+    found = judge.rewards(rows)
+    assert not found.requires_grad
+    torch.testing.assert_close(found, 2.0 * judge.evaluate(rows).detach())
 
 
 def test_run_with_right_parts_goes_on(tmp_path: Path) -> None:
