@@ -159,8 +159,9 @@ class TensorBoardWriter:
             if not self._run.resumed:
                 for old in [path for path in self._earlier if path.parent == folder]:
                     old.unlink(missing_ok=True)
-            # Two files of one second would have the same name, and the second one would empty the first.
-            writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{next(_file_numbers)}")
+            # Two files of one second would have the same name, and the second one would empty the first. The last part
+            # tells them from those of torch and TensorFlow, which are numbered alike.
+            writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{next(_file_numbers)}.mlhooks")
             self._files[category] = Path(writer._file_name), writer
         return self._files[category][1]
 

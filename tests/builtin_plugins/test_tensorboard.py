@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 import struct
 import threading
 
@@ -223,3 +225,21 @@ def test_a_new_run_leaves_event_files_that_others_write_meanwhile(start_run):
     trainer.stats.set_stat("Custom/Value", 1.0)
     trainer.stats.write_stats(100)
     assert others in event_files(run.path / "3DBall")
+
+
+def test_a_file_of_another_writer_never_takes_the_name_of_one_that_it_removed(start_run, caplog):
+    run = start_run(tensorboard)
+    trainer = run.add_behavior("3DBall")
+    trainer.stats.set_stat("Custom/Value", 1.0)
+    trainer.stats.write_stats(100)
+    (ours,) = event_files(run.path / "3DBall")
+    # The writers of torch and TensorFlow name files by the second, the host, the process and a number from 0 on.
+    others = [ours.with_name(re.sub(rf"\.{os.getpid()}\..*", f".{os.getpid()}.{n}", ours.name)) for n in range(1000)]
+    ours.unlink()
+    for other in others:
+        other.write_bytes(b"")
+    trainer.stats.set_stat("Custom/Value", 2.0)
+    trainer.stats.write_stats(200)
+    (again,) = set(event_files(run.path / "3DBall")) - set(others)
+    assert [event.step for event in events(again) if event.summary.value] == [100, 200]
+    assert any(f"removed the event file {ours}" in line for line in caplog.messages)
