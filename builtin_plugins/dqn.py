@@ -83,7 +83,8 @@ class DQNOptimizer(TorchOptimizer):
             parts = [(values, scores)] if len(branches) == 1 else [(values[:, c], scores[:, c]) for c in branches]
             best = [v.gather(1, s.argmax(1, keepdim=True)).squeeze(1) if self.double_q else s.amax(1) for v, s in parts]
             following = best[0] if len(best) == 1 else torch.stack(best, 1).mean(1)
-            return following * batch.discounts[:, 0] + batch.signal_rewards.sum(1)
+            # One value is that of all signals, so that nothing follows an end which any of them heeds.
+            return following * batch.discounts.amin(1) + batch.signal_rewards.sum(1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the error of the values of the actions that were taken."""
@@ -93,7 +94,7 @@ class DQNOptimizer(TorchOptimizer):
         taken = values.gather(1, index)
         targets = targets.unsqueeze(1).expand_as(taken)
         loss = batch.mean(functional.smooth_l1_loss(taken, targets, reduction="none"))
-        return {"loss": loss, "Losses/Value Loss": loss, "Policy/Value Estimate": taken.mean()}
+        return {"loss": loss, "Losses/Value Loss": loss, "Policy/Value Estimate": batch.mean(taken)}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take a step on the loss, then move the target network: by `tau`, or at each interval to a copy."""

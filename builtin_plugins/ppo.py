@@ -123,8 +123,8 @@ class PPOOptimizer(ActorCriticOptimizer):
         batch, ratio = self.last
         unexplained = (batch.returns - batch.values).var(correction=0) / batch.returns.var(correction=0).clamp(min=1e-8)
         return {
-            "Policy/Clip Fraction": float(((ratio - 1.0).abs() > self.epsilon(self.step)).float().mean()),
-            "Policy/KL Divergence": float((ratio - 1.0 - ratio.log()).mean()),
+            "Policy/Clip Fraction": float(batch.mean(((ratio - 1.0).abs() > self.epsilon(self.step)).float())),
+            "Policy/KL Divergence": float(batch.mean(ratio - 1.0 - ratio.log())),
             "Losses/Explained Variance": 1.0 - float(unexplained),
         }
 

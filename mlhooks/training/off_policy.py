@@ -145,7 +145,10 @@ class OffPolicyLearning(LearningHalf):
             next_mask[path.ended] = False
             following["next_mask"] = self.tensor(next_mask)
         batch = Batch(**self._columns(store, rows, following))
-        passed = batch if path.steps.shape[1] == 1 else Batch(**self._columns(store, path.steps.ravel(), {}))
+        passed = batch
+        if path.steps.shape[1] > 1:  # Signals get rows that exist: behind the end of a transition, its first one again.
+            steps = np.where(path.steps >= 0, path.steps, rows[:, None])
+            passed = Batch(**self._columns(store, steps.ravel(), {}))
         return batch.rewarded(self._returns(passed, path.steps))
 
     def _columns(self, store: ReplayBuffer, rows: np.ndarray, following: dict[str, Any]) -> dict[str, Any]:

@@ -62,7 +62,10 @@ def _naming_file(path: Path, cause: Exception) -> MlhooksError:
         names_it = not isinstance(cause, CheckpointError) or shown in str(cause)
         return cause if names_it else CheckpointError(f"{shown}: {cause}")
     if isinstance(cause, KeyError):
-        return CheckpointError(f"{shown} has no {cause}.")
+        return CheckpointError(
+            f"{shown} has no {cause}. If another version of mlhooks or of a plugin wrote it, go on with that one, or "
+            "begin a new run with its weights by --initialize-from."
+        )
     what = str(cause) if isinstance(cause, ValueError) else described(cause)
     return CheckpointError(f"{shown} holds a state that cannot be taken over: {what}.")
 

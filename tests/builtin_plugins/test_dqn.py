@@ -102,6 +102,23 @@ def test_masked_actions_are_left_out_of_the_target(double_q: bool) -> None:
     assert optimizer.targets(batch).tolist() == pytest.approx([2 + 0.5 * 2, 6 + 0.5 * 10, 10 + 0.5 * 40, 14])
 
 
+@pytest.mark.parametrize("ends", [[True, False], [False, True], [False, False]])
+def test_nothing_follows_an_end_that_any_signal_heeds(ends: list[bool]) -> None:
+    trainer = make_trainer(branches=(2,))
+    optimizer = trainer.optimizer
+    assert isinstance(optimizer, DQNOptimizer)
+    optimizer.target = Table(trainer.policy.network, {1.0: [4, 2]})
+    batch = Batch(
+        features=torch.zeros(1, 1),
+        continuous=torch.zeros(1, 0),
+        discrete=torch.tensor([[1]]),
+        signal_rewards=torch.tensor([[4.0, 6.0]]),
+        next_features=torch.ones(1, 1),
+        discounts=torch.tensor([[0.0 if end else 0.5 for end in ends]]),
+    )
+    assert optimizer.targets(batch).tolist() == [10 + (0 if any(ends) else 0.5 * 4)]
+
+
 def test_target_of_several_branches_is_their_mean() -> None:
     trainer = make_trainer(branches=(2, 3))
     optimizer = trainer.optimizer

@@ -93,7 +93,7 @@ def test_signals_see_raw_observations_what_followed_and_ends(
 
 def test_next_observation_is_that_of_the_next_step_in_transitions_of_several_steps(tmp_path: Path) -> None:
     evaluated, learned = seen(tmp_path, Learning, "dqn", normalize=False, n_step=3)
-    for batch in learned:
+    for batch in [*learned, *evaluated]:
         assert torch.equal(batch.next_obs, batch.obs + 1)
     assert max(float((batch.next_features - batch.obs).max()) for batch in learned) == 3
     assert any(len(batch) == 3 * len(learned[0]) for batch in evaluated)

@@ -93,7 +93,7 @@ def dqn_sign_of_the_reward(patch: Patch) -> None:
 
 @mutant("dqn", caught_by="test_values_are_the_true_ones")
 def dqn_discount_forgotten(patch: Patch) -> None:
-    patch.replace(f"{OPTIMIZER}.targets", "batch.discounts[:, 0]", "(batch.discounts[:, 0] > 0).float()")
+    patch.replace(f"{OPTIMIZER}.targets", "batch.discounts.amin(1)", "(batch.discounts[:, 0] > 0).float()")
 
 
 @mutant("dqn", caught_by="test_learns_several_branches")
