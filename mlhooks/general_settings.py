@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mlhooks.envs.spaces import Discrete, MultiDiscrete
 from mlhooks.errors import SettingsError, UsageError
 from mlhooks.example_configs import example_names, examples_folder
-from mlhooks.mlagents_wheel.offers import HOW_TO_GET
 from mlhooks.settings import Configuration, RunOptions, SettingsRegistry, load_run_options, read_configuration
-from mlhooks.settings.behavior_sections import is_mlagents
+from mlhooks.settings.behavior_sections import lacking
 from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
 from mlhooks.settings.findings import nearest
 from mlhooks.settings.yaml_source import read_yaml
@@ -101,13 +100,12 @@ def refuse_unknown(algo: str, registry: SettingsRegistry) -> None:
     """
     if algo in registry.trainer_types:
         return
-    known = is_mlagents(algo)  # It is spelled right, so no other spelling is meant.
-    near = None if known else nearest(algo, registry.trainer_types)
-    what = "it is one of ML-Agents' own package, which is not installed" if known else "no installed plugin provides it"
-    get = f" To get it: {HOW_TO_GET}" if known else ""
+    lack, get = lacking(algo)
+    near = None if lack else nearest(algo, registry.trainer_types)  # What lacks something is spelled right.
+    what = f"it {lack}" if lack else "no installed plugin provides it"
     raise UsageError(
         f"--algo {algo}: {what}; installed are {', '.join(sorted(registry.trainer_types)) or 'none'}."
-        f"{f' Did you mean {near}?' if near else ''}{get}"
+        f"{f' Did you mean {near}?' if near else ''}{f' To get it: {get}' if get else ''}"
     )
 
 

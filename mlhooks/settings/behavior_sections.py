@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlhooks.mlagents_wheel.offers import HOW_TO_GET, OWN_TYPES, PREFIX
+from mlhooks.mlagents_wheel.offers import HOW_TO_GET, OWN_TYPES, PREFIX, is_installed
 from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE, RewardSignalSettings, TrainerSettings
 from mlhooks.settings.findings import KeyPath, nearest, shown
 from mlhooks.settings.hyperparameters import HyperparameterSettings
@@ -15,9 +15,17 @@ from mlhooks.settings.report import Report
 from mlhooks.settings.sections import build, report_no_section
 
 
-def is_mlagents(trainer_type: object) -> bool:
-    """Return whether ML-Agents itself has a trainer type of this name, whether its package is installed or not."""
-    return isinstance(trainer_type, str) and trainer_type.removeprefix(PREFIX) in OWN_TYPES
+def lacking(trainer_type: object) -> tuple[str, str]:
+    """Return what a trainer type of ML-Agents' kind lacks, and what brings it; empty texts for any other."""
+    if not isinstance(trainer_type, str):
+        return "", ""
+    if trainer_type.removeprefix(PREFIX) in OWN_TYPES:
+        if is_installed():
+            return "is one of ML-Agents' own package, which is installed and not loaded", "remove -p no:mlagents"
+        return "is one of ML-Agents' own package, which is not installed", HOW_TO_GET
+    if trainer_type.startswith(PREFIX) and not is_installed():
+        return "is one for ML-Agents, whose package mlagents is not installed", HOW_TO_GET
+    return "", ""
 
 
 @dataclass(frozen=True)
@@ -93,15 +101,15 @@ def _trainer_type(written: Any, path: KeyPath, registry: SettingsRegistry, repor
     """Return the trainer type, or the one that is probably meant, as which the rest of the entry is checked."""
     if isinstance(written, str) and written in registry.trainer_types:
         return written
-    known = is_mlagents(written)  # It is spelled right, so no other spelling is meant.
-    meant = None if known else nearest(written, registry.trainer_types)
+    lack, get = lacking(written)
+    meant = None if lack else nearest(written, registry.trainer_types)
     message = "no installed plugin provides this trainer type (pip install the package that does, or load its module "
     message += "or file by -p)"
-    if known:
-        message = f"the trainer type {written} is one of ML-Agents' own package, which is not installed: {HOW_TO_GET}"
+    if lack:  # It is spelled right, so no other spelling is meant.
+        message = f"the trainer type {written} {lack}: {get}"
     if registry.left_out:
         message += f". {' and '.join(registry.left_out)} may bring it, and is left out without the package mlagents"
-        message += "" if known else f": {HOW_TO_GET}"
+        message += "" if lack else f": {HOW_TO_GET}"
     report.add(
         (*path, "trainer_type"),
         message,

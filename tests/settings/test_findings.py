@@ -66,6 +66,14 @@ CASES = {
         allowed="dqn, ppo",
         words="the trainer type sac is one of ML-Agents' own package, which is not installed: pip install",
     ),
+    "trainer type of a package for ML-Agents": Case(
+        "behaviors: {A: {trainer_type: 'mlagents:a2c'}}",
+        (1, 31),
+        "behaviors.A.trainer_type",
+        found="'mlagents:a2c'",
+        allowed="dqn, ppo",
+        words="mlagents:a2c is one for ML-Agents, whose package mlagents is not installed: pip install",
+    ),
     "trainer type of a package that is not installed": Case(
         "behaviors: {A: {trainer_type: reinforce}}",
         (1, 31),
