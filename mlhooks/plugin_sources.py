@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from pathlib import Path
+from traceback import walk_tb
 from types import ModuleType
 
 from mlhooks import __version__
@@ -92,13 +93,17 @@ class Candidate:
             raise PluginError(f"{self.origin} does not load: {describe(error)}. {self.origin.advice}") from error
 
 
-def describe(error: BaseException) -> str:
-    """An exception's type and text, and the line of the plugin that it came through."""
-    text = named(error)
-    step = error.__traceback__
-    while step is not None and step.tb_frame.f_code.co_filename.startswith(_MACHINERY):
-        step = step.tb_next
-    return text if step is None else f"{text} ({step.tb_frame.f_code.co_filename}:{step.tb_lineno})"
+def describe(error: BaseException, module: str = "") -> str:
+    """An exception's type and text, and the line of the plugin that it came through.
+
+    Args:
+        error: what was raised.
+        module: the plugin's, where other packages call it: a line of its top-level package is preferred to theirs.
+    """
+    text, package = named(error), module.partition(".")[0]
+    steps = [step for step in walk_tb(error.__traceback__) if not step[0].f_code.co_filename.startswith(_MACHINERY)]
+    own = [step for step in steps if step[0].f_globals.get("__name__", "").partition(".")[0] == package]
+    return next((f"{text} ({frame.f_code.co_filename}:{line})" for frame, line in own or steps), text)
 
 
 def autoload_enabled() -> bool:

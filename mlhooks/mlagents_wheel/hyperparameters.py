@@ -91,9 +91,10 @@ def model_of(settings_class: type, offer: Offer) -> type[HyperparameterSettings]
         fields = _fields(settings_class)
         defaults = settings_class()
     except Exception as error:
+        why = named(error).rstrip(".")
         raise PluginUnfit(
             f"{offer.origin}: the settings class {settings_class!r} of its trainer type {offer.name!r} cannot be used: "
-            f"{named(error)}. It must be a class of attrs whose fields all have defaults. {offer.origin.advice}"
+            f"{why}. It must be a class of attrs whose fields all have defaults. {offer.origin.advice}"
         ) from error
     made: dict[str, Any] = {}
     for name, field in fields.items():

@@ -122,7 +122,8 @@ class WheelTrainer(Trainer):
         except BaseException as error:
             raise PluginError(
                 f"The trainer {self.offer.name!r} of {self.offer.origin} failed when behavior "
-                f"{self.behavior_name!r} was {doing}: {describe(error)}"
+                f"{self.behavior_name!r} was {doing}: "
+                f"{describe(error, self.offer.classes[0].__module__)}"
             ) from error
 
     def _make(self, *, ghost: bool) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from mlhooks.cli import main
-from mlhooks.errors import PluginError
+from mlhooks.errors import PluginError, SettingsError
 from mlhooks.mlagents_plugins import tell_namesakes
+from mlhooks.plugin_sources import describe
 from mlhooks.plugins import load_plugins
 from mlhooks.settings import SettingsRegistry, load_run_options
 from mlhooks.settings.findings import lines
@@ -273,3 +274,26 @@ def test_one_function_may_bring_several_trainers(wheel, install):
     )
     install("my-trainers", {"any": "my_trainers:get_type_and_setting"}, group=GROUP, my_trainers=source)
     assert {"One", "One-More", "mlagents:One", "mlagents:One-More"} <= types().keys()
+
+
+def test_an_own_trainer_that_is_blocked_is_not_said_to_be_missing(wheel):
+    wheel()
+    registry = SettingsRegistry(types(names=["no:mlagents"]))
+    with pytest.raises(SettingsError, match="installed and not loaded: remove -p no:mlagents;") as caught:
+        load_run_options({"behaviors": {"A": {"trainer_type": "mlagents:ppo"}}}, registry)
+    assert "pip install" not in str(caught.value)
+
+
+def test_a_failure_is_told_with_the_line_of_the_package_whose_code_others_call():
+    def function(module: str, source: str, **names):
+        namespace = {"__name__": module, **names}
+        exec(compile(source, f"{module}.py", "exec"), namespace)
+        return namespace["f"]
+
+    fails = function("acme.losses", "\ndef f():\n    raise ValueError('no loss')")
+    calls = function("mlagents.trainers", "def f():\n    inner()", inner=fails)
+    with pytest.raises(ValueError, match="no loss") as caught:
+        calls()
+    assert describe(caught.value, "acme.trainer") == "ValueError: no loss (acme.losses.py:3)"
+    assert describe(caught.value, "mlagents.trainers.ppo") == "ValueError: no loss (mlagents.trainers.py:2)"
+    assert "no loss (" in describe(caught.value, "other")

@@ -406,7 +406,8 @@ def test_a_trainer_that_asks_a_server(install, monkeypatch):
 def test_a_trainer_that_fails_is_named_with_its_version_and_what_was_learned_is_saved(install):
     source = OVERRIDES.replace("super()._process_trajectory(trajectory)\n", "raise OSError('no disk')\n")
     installed(install, source)
-    with pytest.raises(PluginError, match=r"'mine' of plugin 'mine' \(my-trainers 1\.2\) failed.*no disk"):
+    said = r"'mine' of plugin 'mine' \(my-trainers 1\.2\) failed.*no disk \(.*my_trainers\.py:\d+\)"
+    with pytest.raises(PluginError, match=said):
         train(entry("mine"))
 
 

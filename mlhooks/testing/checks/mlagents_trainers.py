@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from mlhooks.errors import MlhooksError
+from mlhooks.mlagents_wheel.offers import HOW_TO_GET, is_installed
 from mlhooks.settings import SettingsRegistry, load_run_options
 from mlhooks.testing.assertions import demand, fail
 from mlhooks.testing.managers import WRITERS
@@ -50,7 +51,8 @@ def test_trainers_of_mlagents_train_and_resume(mlhooks_target: Target, tmp_path:
 def _types(target: Target) -> Mapping[str, type]:
     plugin: Any = target.plugin
     types: Mapping[str, type] = plugin.get_trainer_types()
-    demand(types, "It offers no trainer type: the package mlagents is missing, or its function names none.")
+    demand(types or is_installed(), f"Its trainers need the package mlagents, which is not installed: {HOW_TO_GET}")
+    demand(types, "Its function names no trainer type.")
     return types
 
 
