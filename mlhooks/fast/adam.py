@@ -52,6 +52,7 @@ class FlatParameters:
     def _set(self, data: Tensor, grad: Tensor) -> None:
         self.data, self.grad = data, grad
         self._grads: list[Tensor] = []  # each parameter's part of the gradient
+        self._taken_from: tuple[FlatParameters, int, int] | None = None  # of what this is a part, from which to which
         # On the CPU, numpy is faster than torch on the same memory.
         on_cpu = grad.device.type == "cpu" and grad.dtype is not torch.bfloat16
         self._grad = grad.numpy() if on_cpu and not is_plain() else None
@@ -74,14 +75,20 @@ class FlatParameters:
         places = [n for n, parameter in enumerate(self.parameters) if parameter in wanted]
         if not places or len(places) < len(wanted) or places[-1] - places[0] != len(places) - 1:
             raise ValueError("a part has only parameters that these FlatParameters have, side by side")
+        return self._part(places[0], places[-1])
+
+    def _part(self, first: int, last: int) -> FlatParameters:
         bounds = list(self._places())
-        here, piece = slice(places[0], places[-1] + 1), slice(bounds[places[0]][0], bounds[places[-1]][1])
+        here, piece = slice(first, last + 1), slice(bounds[first][0], bounds[last][1])
         part = FlatParameters.__new__(FlatParameters)
         part._set(self.data[piece], self.grad[piece])
         part.parameters, part._grads = self.parameters[here], self._grads[here]
+        part._taken_from = self, first, last
         return part
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._taken_from is not None:
+            return FlatParameters._part, self._taken_from  # of a copy of all of them
         return FlatParameters, (self.parameters,)  # in a copy, whose parameters have memory of their own
 
     def collect(self) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -106,3 +108,21 @@ def test_parameters_cannot_be_in_two_pieces_and_a_part_lies_side_by_side() -> No
     layers["third"].weight.grad = torch.ones(2, 2)
     part.collect()
     assert flat.grad[-6:-2].tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda parts: pickle.loads(pickle.dumps(parts))])
+@pytest.mark.parametrize("whole_first", [True, False])
+def test_copies_of_two_descents_on_shared_parameters_share_theirs(copied: Any, whole_first: bool) -> None:
+    layers = two_layers()
+    whole = Descent(layers, 0.01)
+    part = Descent({"second": layers["second"]}, 0.1, flat=whole.flat.part([layers["second"]]))
+    before = whole.flat.data.clone()
+    parts = copied([whole, part] if whole_first else [part, whole])
+    whole_copy, part_copy = parts if whole_first else parts[::-1]
+    second = part_copy.modules["second"]
+    assert second is whole_copy.modules["second"]
+    part_copy.step(lambda: {"loss": second.weight.sum() + second.bias.sum()})
+    assert torch.equal(whole.flat.data, before)
+    moved = before - whole_copy.flat.data
+    assert not moved[:16].any()
+    torch.testing.assert_close(moved[16:], torch.full((10,), 0.1))
