@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -28,10 +30,7 @@ class Normalizer(nn.Module):
         self.register_buffer("m2", torch.zeros(size, dtype=torch.float64))
         self._shift_scale: tuple[np.ndarray, np.ndarray] | None = None
         # The hook gets the module, because that of a copy must not mean the module that was copied.
-        self.register_load_state_dict_post_hook(lambda module, _: module._forget())  # type: ignore[no-untyped-call]
-
-    def _forget(self) -> None:
-        self._shift_scale = None
+        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
     def update(self, features: np.ndarray) -> None:
         """Merge a batch [rows, size] into the statistics."""
@@ -68,3 +67,8 @@ class Normalizer(nn.Module):
         """Normalize [rows, size] on the features' device; for exported models."""
         shift, scale = (torch.from_numpy(array).to(features.device) for array in self.shift_scale())
         return torch.clamp((features - shift) * scale, -CLIP, CLIP)
+
+
+def _forget(module: Normalizer, _: Any) -> None:
+    """Let shift and scale be computed again, because other statistics were loaded."""
+    module._shift_scale = None

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 
 from mlhooks.nn.normalizer import Normalizer
@@ -46,9 +49,10 @@ def test_loaded_statistics_are_used_at_once() -> None:
     assert second.normalize(np.array([[2.0]], np.float32)).tolist() == [[1.0]]
 
 
-def test_copy_normalizes_by_the_statistics_that_it_loads() -> None:
+@pytest.mark.parametrize("copy_of", [copy.deepcopy, lambda original: pickle.loads(pickle.dumps(original))])
+def test_copy_normalizes_by_the_statistics_that_it_loads(copy_of: Callable[[Normalizer], Normalizer]) -> None:
     original, other = Normalizer(1), Normalizer(1)
-    copied = copy.deepcopy(original)
+    copied = copy_of(original)
     assert copied.normalize(np.array([[3.0]], np.float32)) == 3.0
     other.update(np.array([[1.0], [5.0]], np.float32))
     copied.load_state_dict(other.state_dict())
