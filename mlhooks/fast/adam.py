@@ -32,13 +32,16 @@ class FlatParameters:
         parameters: the parameters, each once.
 
     Raises:
-        ValueError: a parameter is in the piece of another object already, which would lose it; use its `part`.
+        ValueError: no parameter requires a gradient; or one is in the piece of another object already, which would lose
+            it: use its `part`.
     """
 
     _by_memory: ClassVar[WeakValueDictionary[int, FlatParameters]] = WeakValueDictionary()
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.parameters = list(dict.fromkeys(p for p in parameters if p.requires_grad))
+        if not self.parameters:
+            raise ValueError("there is nothing to learn: no parameter is there that requires a gradient")
         if any(self._holds(p) for p in self.parameters):
             raise ValueError("parameters are in one piece already: take a part of the FlatParameters that has them")
         data = torch.cat([p.detach().reshape(-1) for p in self.parameters])

@@ -126,3 +126,8 @@ def test_copies_of_two_descents_on_shared_parameters_share_theirs(copied: Any, w
     moved = before - whole_copy.flat.data
     assert not moved[:16].any()
     torch.testing.assert_close(moved[16:], torch.full((10,), 0.1))
+
+
+def test_descent_on_frozen_parameters_alone_is_refused() -> None:
+    with pytest.raises(ValueError, match="nothing to learn: no parameter is there that requires a gradient"):
+        Descent({"frozen": nn.Linear(2, 1).requires_grad_(False)}, 0.01)
