@@ -16,6 +16,7 @@ from mlhooks.state_checks import number, whole
 from mlhooks.training.batch import Batch
 from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.replay import ReplayBuffer
+from mlhooks.training.reward_signals import checked_update
 from mlhooks.training.store import take
 from mlhooks.training.trainer import Trainer
 
@@ -93,7 +94,7 @@ class OffPolicyLearning(LearningHalf):
     def _learn(self, batches: Iterable[Batch], for_signals: Iterable[Batch]) -> Reported:
         """Update the policy on each batch, then the reward signals on theirs, and return all that they report."""
         reported = [self.optimizer.update(batch) for batch in batches]
-        return reported + [signal.learn(batch) for batch in for_signals for signal in self.signals_that_learn]
+        return reported + [checked_update(signal, batch) for batch in for_signals for signal in self.signals_that_learn]
 
     def _finish_round(self) -> Reported:
         """Wait for the updates that run, and return their reports after those that were not given out yet."""

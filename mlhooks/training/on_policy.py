@@ -18,6 +18,7 @@ from mlhooks.training.batch import Batch
 from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.optimizer import ActorCriticOptimizer
 from mlhooks.training.part_checks import check_values
+from mlhooks.training.reward_signals import checked_update
 from mlhooks.training.store import ExperienceStore
 from mlhooks.training.trainer import Trainer
 
@@ -71,7 +72,7 @@ class OnPolicyLearning(LearningHalf):
         for _ in range(self.epochs):
             for minibatch in batch.minibatches(size, self.rng):
                 reported.append(self.optimizer.update(minibatch))
-                reported += [signal.learn(minibatch) for signal in self.signals_that_learn]
+                reported += [checked_update(signal, minibatch) for signal in self.signals_that_learn]
         self.updates += 1
         return reported
 

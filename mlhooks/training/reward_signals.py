@@ -73,16 +73,6 @@ class RewardSignal(ABC):
         """
         return {}
 
-    def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """Call `update`, and return what it reports.
-
-        Raises:
-            PluginError: `update` returned something else.
-        """
-        reported = self.update(batch)
-        check_reported(self, reported)
-        return reported
-
     def modules(self) -> dict[str, nn.Module]:
         """Return all modules that a checkpoint holds, by name."""
         return {}
@@ -103,3 +93,14 @@ def all_read(signals: Iterable[RewardSignal]) -> frozenset[str]:
 def ignoring_ends(signals: Iterable[RewardSignal]) -> np.ndarray:
     """Return which of the signals ignore the ends of episodes: [signals] bool."""
     return np.array([signal.ignores_ends for signal in signals], np.bool_)
+
+
+def checked_update(signal: RewardSignal, batch: Batch) -> dict[str, Tensor]:
+    """Let a signal learn from a minibatch, and return what it reports.
+
+    Raises:
+        PluginError: its `update` returned something else.
+    """
+    reported = signal.update(batch)
+    check_reported(signal, reported)
+    return reported
