@@ -73,7 +73,8 @@ def _load(candidate: Candidate, origin: Origin) -> object:
 
 def _offers(function: Callable[[], Any], origin: Origin) -> list[Offer]:
     answer = function()
-    if not (isinstance(answer, tuple) and len(answer) == 2 and all(isinstance(part, Mapping) for part in answer)):
+    is_pair = isinstance(answer, tuple | list) and len(answer) == 2
+    if not (is_pair and all(isinstance(part, Mapping) for part in answer)):
         raise TypeError(
             f"{function.__name__}() returned {answer!r:.200}, not a pair: trainer classes and settings classes by the "
             "name of the trainer type"

@@ -297,3 +297,12 @@ def test_a_failure_is_told_with_the_line_of_the_package_whose_code_others_call()
     assert describe(caught.value, "acme.trainer") == "ValueError: no loss (acme.losses.py:3)"
     assert describe(caught.value, "mlagents.trainers.ppo") == "ValueError: no loss (mlagents.trainers.py:2)"
     assert "no loss (" in describe(caught.value, "other")
+
+
+def test_a_function_may_return_its_pair_as_a_list(wheel, install):
+    wheel()
+    source = package("listed").replace(
+        "return {NAME: Mine}, {NAME: Settings}", "return [{NAME: Mine}, {NAME: Settings}]"
+    )
+    install("my-trainers", {"listed": "my_trainers:get_type_and_setting"}, group=GROUP, my_trainers=source)
+    assert "mlagents:listed" in types()
