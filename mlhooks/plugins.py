@@ -17,7 +17,7 @@ from mlhooks import hookspecs, mlagents_plugins, plugin_sources
 from mlhooks.answers import CHECKS
 from mlhooks.containment import CONTAINED_COLLECT, DisabledPlugin, Guard
 from mlhooks.errors import PluginError, PluginUnfit
-from mlhooks.mlagents_wheel.offers import PREFIX
+from mlhooks.mlagents_wheel.offers import PREFIX, is_own
 from mlhooks.plugin_fit import check_fit, deprecated_uses, known_hooks
 from mlhooks.plugin_sources import BUILTIN, BUILTIN_PLUGINS, Candidate, Origin, defining, name_of, nearest, short_name
 
@@ -190,7 +190,10 @@ class PluginManager(pluggy.PluginManager):
                     self._conflict(claim, hook_name, "Its value is left out")
                     continue
                 if key in claims:
-                    first = claims[key][0]
+                    first, known = claims[key]
+                    if is_own(known) != is_own(value):  # As in ML-Agents, a package's takes the place of its own.
+                        claims[key] = (origin, value) if is_own(known) else claims[key]
+                        continue
                     self._conflict(f"Two plugins claim {key!r} in {hook_name}: {first} and {origin}", hook_name)
                     continue
                 claims[key] = origin, value

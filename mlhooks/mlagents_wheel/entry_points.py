@@ -11,7 +11,15 @@ from typing import Any
 from mlhooks import hookimpl
 from mlhooks.errors import PluginError
 from mlhooks.mlagents_wheel import patches
-from mlhooks.mlagents_wheel.offers import HOW_TO_GET, PACKAGE, Offer, is_installed, own_offers, trainer_types
+from mlhooks.mlagents_wheel.offers import (
+    HOW_TO_GET,
+    OWN_TYPES,
+    PACKAGE,
+    Offer,
+    is_installed,
+    own_offers,
+    trainer_types,
+)
 from mlhooks.plugin_sources import Candidate, Origin
 
 GROUP = "mlagents.trainer_type"
@@ -132,7 +140,9 @@ class TrainerTypes:
 
     @hookimpl
     def configure(self) -> None:
-        """Warn where the package's trainer types are left out."""
+        """Warn where the package's trainer types are left out, or take the place of ML-Agents' own."""
+        for name in {offer.name for offer in self.offers}.intersection(OWN_TYPES):
+            logger.warning("mlagents:%s is that of %s, in place of ML-Agents' own.", name, self.origin)
         if self.is_left_out:
             logger.warning(
                 "%s is left out: it needs the Python package mlagents, which is not installed. To use its trainer "

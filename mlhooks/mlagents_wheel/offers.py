@@ -78,6 +78,12 @@ def trainer_types(offers: Iterable[Offer]) -> dict[str, type]:
     return types
 
 
+def is_own(trainer_type: Any) -> bool:
+    """Return whether a trainer class is one of ML-Agents itself."""
+    offer = getattr(trainer_type, "offer", None)
+    return isinstance(offer, Offer) and offer.is_own
+
+
 def own_offers() -> list[Offer]:
     """Return those of `mlagents` itself; none where it is not installed."""
     if not is_installed():

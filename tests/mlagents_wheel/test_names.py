@@ -112,6 +112,18 @@ def test_a_blocked_package_is_not_offered(wheel, install):
     assert "my_trainers" not in sys.modules
 
 
+def test_package_takes_the_place_of_ml_agents_own_type_of_that_name(wheel, install, caplog):
+    wheel()
+    install("my-trainers", {"mine": "mine:get_type_and_setting"}, group=GROUP, mine=package("ppo"))
+    plugins = load_plugins()
+    plugins.configure(None)
+    claims = plugins.collect_claims("get_trainer_types")
+    assert claims["mlagents:ppo"][0].distribution == "my-trainers"
+    assert claims["ppo"][0].distribution == "mlhooks"
+    assert claims["mlagents:sac"][0].distribution == "mlagents"
+    assert "mlagents:ppo is that of plugin 'mine' (my-trainers 1.2), in place of ML-Agents' own." in caplog.text
+
+
 def test_two_packages_with_one_name_are_both_named(wheel, install):
     wheel()
     install("one-trainers", {"one": "one_trainers:get_type_and_setting"}, group=GROUP, one_trainers=package("fancy"))
