@@ -57,7 +57,7 @@ def convolve(layers: nn.Sequential, shape: tuple[int, ...], pixels: Tensor) -> T
 def _supports(pixels: Tensor) -> bool:
     if type(pixels) is not Tensor or pixels.device.type != "cpu" or pixels.requires_grad:
         return False
-    return pixels.dtype in (torch.float32, torch.uint8) and not is_watched() and not is_traced()
+    return pixels.dtype in (torch.float32, torch.uint8) and not is_traced() and not is_watched()
 
 
 def is_traced() -> bool:
