@@ -158,7 +158,8 @@ class LossScope:
     def _before_body(self, images: VisualEncoder, features: Tensor, record: Record | None) -> Any:
         """Return the input of an encoder's last layers, by torch, as an array of the record where there is one."""
         tensor = self._once(images, images.before_body, features)
-        if record is None or not tensor.requires_grad:
+        is_compiled = any(module._compiled_call_impl is not None for module in images.modules())
+        if record is None or not tensor.requires_grad or is_compiled:  # Compiled graphs pass gradients back only once.
             return tensor
         if id(tensor) not in record.sources:
             array = ArrayTensor(tensor.detach().numpy())
