@@ -55,7 +55,7 @@ class FlatParameters:
     def _set(self, data: Tensor, grad: Tensor) -> None:
         self.data, self.grad = data, grad
         self._grads: list[Tensor] = []  # each parameter's part of the gradient
-        self._taken_from: tuple[FlatParameters, int, int] | None = None  # of what this is a part, from which to which
+        self._taken_from: tuple[FlatParameters, int, int] | None = None  # It is set in a part alone.
         # On the CPU, numpy is faster than torch on the same memory.
         on_cpu = grad.device.type == "cpu" and grad.dtype is not torch.bfloat16
         self._grad = grad.numpy() if on_cpu and not is_plain() else None
@@ -91,7 +91,7 @@ class FlatParameters:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._taken_from is not None:
-            return FlatParameters._part, self._taken_from  # of a copy of all of them
+            return FlatParameters._part, self._taken_from  # The copy is a part of a copy of all.
         return FlatParameters, (self.parameters,)  # in a copy, whose parameters have memory of their own
 
     def collect(self) -> None:

@@ -264,7 +264,7 @@ class NetworkMLP:
     def __init__(self) -> None:
         self.mlp: FastMLP | None = None
         self.images: VisualEncoder | None = None  # the encoder whose last layers the mlp is, if it reads images
-        self._structure: Structure | None = None  # that of the network when the mlp was found
+        self._structure: Structure | None = None  # The network had it when the mlp was found.
 
     def __reduce__(self) -> tuple[type[NetworkMLP], tuple[()]]:
         return type(self), ()

@@ -103,7 +103,8 @@ class VisualEncoder(nn.Module):
         self.columns = [image.columns for image in layout.images]
         self.vectors = slice(0, layout.vectors)
         self.images = nn.ModuleList(ImageEncoder(image, settings) for image in layout.images)
-        encodings = layout.vectors + settings.hidden_units * np.arange(len(layout.images) + 1)  # where each begins
+        # Each image's encoding begins at one of these columns.
+        encodings = layout.vectors + settings.hidden_units * np.arange(len(layout.images) + 1)
         goals = [
             np.arange(a, a + settings.hidden_units) for a, i in zip(encodings, layout.images, strict=False) if i.is_goal
         ]

@@ -104,7 +104,7 @@ def test_network_acts_as_it_is_after_a_change(change: Callable[[Any], None]) -> 
     actor.weights_changed()
     after = actor.compute(X)
     assert not np.allclose(before, in_torch(actor), atol=1e-3)
-    if change is not activation_replaced:  # which no native activation computes
+    if change is not activation_replaced:  # No native activation computes that one.
         assert after is not None
         np.testing.assert_allclose(after[0], in_torch(actor), rtol=2e-5, atol=2e-5)
     else:

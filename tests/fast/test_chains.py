@@ -92,7 +92,7 @@ def encoding_of_an_output(n: Networks, x: Tensor) -> Any:
 
 @as_in_torch
 def torch_between_networks(n: Networks, x: Tensor) -> Any:
-    inputs = torch.nn.functional.pad(torch.sigmoid(n.actor(x)[0]), (0, 6))  # which arrays do not compute
+    inputs = torch.nn.functional.pad(torch.sigmoid(n.actor(x)[0]), (0, 6))  # Arrays do not compute this.
     return sum(network(inputs)[0].square().mean() for network in (n.judge, n.other)) + inputs.mean()
 
 

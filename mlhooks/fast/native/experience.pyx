@@ -20,7 +20,7 @@ cdef enum:  # as `store.End`
 
 cdef enum:
     MOST = 8  # dimensions of a column
-    WORKER_BITS = 32  # as `store.WORKER_BITS`
+    WORKER_BITS = 32  # It must equal `store.WORKER_BITS`.
 
 
 cdef const cnp.int8_t* ends_of(store, long rows) except NULL:
