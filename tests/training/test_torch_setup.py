@@ -165,7 +165,8 @@ def test_layers_and_encoders_of_images_are_compiled_under_their_names(monkeypatc
     for trainer in (plain, compiled):
         trainer.optimizer.update(batch)
     assert weights(compiled).keys() == weights(plain).keys()
-    assert all(tensor.equal(weights(plain)[name]) for name, tensor in weights(compiled).items())
+    for name, tensor in weights(compiled).items():  # plain losses are the native extension's, which rounds otherwise
+        torch.testing.assert_close(tensor, weights(plain)[name], rtol=1e-4, atol=1e-6)
 
 
 def test_without_a_compiler_one_warning_says_so_and_networks_are_computed_as_before(
