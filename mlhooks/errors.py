@@ -29,6 +29,10 @@ class UnsupportedError(UsageError):
     """A valid request that the installed code cannot honour, named instead of ignored."""
 
 
+class DemonstrationError(UsageError):
+    """A demonstration that is missing, damaged, or of another behavior; names the file, the record and the reason."""
+
+
 class PluginError(MlhooksError):
     """A plugin that does not load, does not fit the hook contract, or failed where failing is fatal."""
 

@@ -15,6 +15,8 @@ from mlhooks import hookimpl as hookimpl
 if TYPE_CHECKING:
     from pydantic import Field as Field
 
+    from mlhooks.demos.demonstration import Demonstration as Demonstration
+    from mlhooks.demos.demonstration import load_demonstration as load_demonstration
     from mlhooks.envs.factory import EnvironmentKind as EnvironmentKind
     from mlhooks.envs.manager import EnvManager as EnvManager
     from mlhooks.envs.manager import Worker as Worker
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from mlhooks.envs.spaces import Tuple as Tuple
     from mlhooks.errors import CheckpointError as CheckpointError
     from mlhooks.errors import ContractBroken as ContractBroken
+    from mlhooks.errors import DemonstrationError as DemonstrationError
     from mlhooks.errors import EnvironmentFailure as EnvironmentFailure
     from mlhooks.errors import EnvironmentPaused as EnvironmentPaused
     from mlhooks.errors import MlhooksError as MlhooksError
@@ -107,14 +110,15 @@ if TYPE_CHECKING:
     from mlhooks.training.trainer import Trainer as Trainer
 
 _NAMES = {
+    "mlhooks.demos.demonstration": "Demonstration load_demonstration",
     "mlhooks.envs.factory": "EnvironmentKind",
     "mlhooks.envs.manager": "EnvManager Worker WorkerFailure WorkerLost WorkerStep",
     "mlhooks.envs.own": "Interface",
     "mlhooks.envs.players": "announce",
     "mlhooks.envs.spaces": "ActionDecoder Box Dict Discrete Encoded Misfit MultiBinary MultiDiscrete ObservationEncoder"
     " Space SpaceError Spaces Tuple",
-    "mlhooks.errors": "CheckpointError ContractBroken EnvironmentFailure EnvironmentPaused MlhooksError NonFiniteError"
-    " PluginError SettingsError UnsupportedError UsageError",
+    "mlhooks.errors": "CheckpointError ContractBroken DemonstrationError EnvironmentFailure EnvironmentPaused"
+    " MlhooksError NonFiniteError PluginError SettingsError UnsupportedError UsageError",
     "mlhooks.names": "file_name",
     "mlhooks.nn.encoders": "make_encoder",
     "mlhooks.nn.features": "FeatureLayout",

@@ -31,6 +31,7 @@ COMMANDS = {
     "run": LazyCommand("mlhooks.cli.run", "Train agents, or watch trained ones."),
     "examples": LazyCommand("mlhooks.cli.examples", "List the example configurations and what they reach."),
     "config": LazyCommand("mlhooks.cli.config", "Check, show and describe configuration files."),
+    "demo": LazyCommand("mlhooks.cli.demo", "Look at demonstrations of experts, and record new ones."),
     "plugins": LazyCommand("mlhooks.cli.plugins", "List plugins and the hooks they can implement."),
     "doctor": LazyCommand("mlhooks.cli.doctor", "Tell whether this machine can run, and what to do if not."),
     "sim-player": LazyCommand("mlhooks.cli.sim_player", "Play a simulation as a Unity player would."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from mlagents_envs.base_env import ActionTuple, BehaviorSpec
+from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps
 
 from mlhooks.envs.pixels import to_floats
 from mlhooks.envs.spaces import Misfit, Spaces, found
@@ -83,6 +83,21 @@ class LoadedPolicy:
         self._refuse_non_finite(obs, single, [leaf.shape for _, leaf in self.spaces.observation.leaves()])
         batch = self.spaces.decode(self._act(obs, action_mask, deterministic))
         return next(iter(self.spaces.decode.each(batch))) if single else batch
+
+    def decide(
+        self, steps: DecisionSteps, *, deterministic: bool = True, rng: np.random.Generator | None = None
+    ) -> ActionTuple:
+        """Decide for the agents that an environment shows, in ML-Agents' terms.
+
+        Args:
+            steps: the agents that ask for a decision, of a behavior as this policy was trained for.
+            deterministic: take the most likely actions rather than random ones.
+            rng: the source of randomness; by default the policy's own.
+        """
+        obs = [self._seen(array, tuple(array.shape[1:])) for array in steps.obs]
+        mask = None if steps.action_mask is None else np.concatenate(steps.action_mask, axis=1).astype(np.bool_)
+        self._policy.deterministic = deterministic
+        return self._policy.action_tuple(self._policy.act(obs, mask, self._rng if rng is None else rng))
 
     def _act(self, obs: list[np.ndarray], action_mask: np.ndarray | None, deterministic: bool) -> ActionTuple:
         mask = None if action_mask is None else self._mask(action_mask, len(obs[0]))

@@ -39,6 +39,21 @@ def decode_images(data: bytes, channels: int, mapping: Sequence[int]) -> NDArray
     return _mapped(pixels, np.asarray(mapping)) if mapping else pixels[:channels]
 
 
+def encode_images(pixels: NDArray[np.uint8]) -> tuple[bytes, list[int]]:
+    """PNG files, one after another, of an observation [channels, height, width], and their channel mapping.
+
+    `decode_images` gives the same bytes again.
+    """
+    channels = len(pixels)
+    count = -(-channels // 3)
+    padded = np.zeros((3 * count, *pixels.shape[1:]), np.uint8)
+    padded[:channels] = pixels
+    file = io.BytesIO()
+    for image in np.split(padded, count):
+        Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(file, "PNG", compress_level=1)
+    return file.getvalue(), [*range(channels), *[-1] * (3 * count - channels)]
+
+
 def image_size(data: bytes) -> tuple[int, int]:
     """Height and width of the first image.
 

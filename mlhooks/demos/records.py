@@ -1,0 +1,60 @@
+"""The records of a `.demo` file, as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from mlagents_envs.base_env import BehaviorSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """What one agent saw, was given and did, in the order of time.
+
+    A record has the reward since the record before, and the action that was decided on by its observations. The episode
+    ends with a record that is `done`. Two kinds of these are in use. In files of today's players the done record shows
+    the final observation, in which nobody acts. In those of players older than version 1.3 of the protocol it shows the
+    first observation of the next episode already, and has the action there; what the episode ended with is not known.
+
+    Attributes:
+        behavior_name: as the player called the behavior, without its team.
+        spec: the behavior's observations, images as [channels, height, width], and its actions.
+        obs: a list of [records, *shape], float32, or uint8 of images that came compressed.
+        reward: [records], with the share in the group's rewards.
+        done, interrupted: [records], where an episode ended, and where a step limit ended it.
+        acts: [records], where the action of the record was decided on in what it shows.
+        continuous: [records, size], as environments get them; discrete: [records, branches]; 0 where nobody acts.
+        mask: [records, sum of branch sizes], True where an action was forbidden; None where none ever was.
+    """
+
+    behavior_name: str
+    spec: BehaviorSpec
+    obs: list[np.ndarray]
+    reward: np.ndarray
+    done: np.ndarray
+    interrupted: np.ndarray
+    acts: np.ndarray
+    continuous: np.ndarray
+    discrete: np.ndarray
+    mask: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The records that something can be learned from: those with an action, and with a record after them."""
+        return np.flatnonzero(self.acts[:-1])
+
+    @property
+    def episodes(self) -> int:
+        """How many episodes there are; one that is not at its end counts."""
+        # A record behind the last end belongs to another episode, and so does an end at which somebody acts.
+        goes_on = bool(len(self)) and bool(not self.done[-1] or self.acts[-1])
+        return int(np.count_nonzero(self.done)) + goes_on
+
+    @property
+    def mean_reward(self) -> float:
+        """The mean reward of the episodes."""
+        return float(self.reward.sum(dtype=np.float64) / max(1, self.episodes))
