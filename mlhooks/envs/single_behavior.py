@@ -18,6 +18,8 @@ from mlagents_envs.base_env import (
 )
 from mlagents_envs.exception import UnityActionException, UnityEnvironmentException
 
+from mlhooks.fast.actions import are_indices
+
 Observations = Sequence[npt.NDArray[np.float32] | npt.NDArray[np.uint8]]
 """An array [agents, *shape] for each observation."""
 
@@ -40,8 +42,6 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
         self._specs = MappingProxyType({behavior_name: spec})
         self._action_spec = spec.action_spec
         self._action_sizes = spec.action_spec.continuous_size, spec.action_spec.discrete_size
-        # [agents, branches], because numpy compares arrays of one shape in a third of the time.
-        self._branches = np.tile(np.array(spec.action_spec.discrete_branches, dtype=np.uint32), (agents, 1))
         self._ids = np.arange(agents, dtype=np.int32)
         self._no_groups = np.zeros(agents, dtype=np.int32)
         self._no_group_reward = np.zeros(agents, dtype=np.float32)
@@ -173,21 +173,13 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
             raise UnityActionException(
                 f"The action of agent {agents[bad]} of {self.behavior_name} is not finite: {continuous[bad]}."
             )
-        if branches and self._has_bad_index(discrete):
-            bad = np.flatnonzero((discrete.view(np.uint32) >= self._branches[:count]).any(axis=1))[0]
+        if branches and not are_indices(discrete, self._action_spec.discrete_branches):
+            sizes = self._action_spec.discrete_branches
+            bad = next(row for row in range(count) if not are_indices(discrete[row : row + 1], sizes))
             raise UnityActionException(
                 f"The discrete action of agent {agents[bad]} of {self.behavior_name} is {discrete[bad]}, but its "
-                f"branches have the sizes {self._action_spec.discrete_branches}, counted from 0."
+                f"branches have the sizes {sizes}, counted from 0."
             )
-
-    def _has_bad_index(self, discrete: npt.NDArray[np.int32]) -> bool:
-        if len(discrete) == 1:  # Numbers are compared faster than arrays, and in a loop faster than in a generator.
-            for branch, size in enumerate(self._action_spec.discrete_branches):
-                if not 0 <= discrete.item(0, branch) < size:
-                    return True
-            return False
-        # Seen as unsigned, a negative index is a huge one: a single comparison finds both kinds of bad index.
-        return bool(np.count_nonzero(discrete.view(np.uint32) >= self._branches[: len(discrete)]))
 
     def _check_shape(self, kind: str, given: npt.NDArray[Any] | None, wanted: tuple[int, int]) -> None:
         if given is None or given.shape != wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
+from types import MappingProxyType
 from typing import Any
 
 from mlagents_envs.base_env import BaseEnv, BehaviorSpec, DecisionSteps, TerminalSteps
@@ -26,7 +27,7 @@ def steps_of(env: BaseEnv) -> tuple[Specs, Steps]:
         ContractBroken: it tells something else.
     """
     specs = env.behavior_specs
-    if not isinstance(specs, Mapping):
+    if not isinstance(specs, (MappingProxyType, Mapping)):  # The first is the most frequent kind, and known at once.
         raise ContractBroken(
             f"Its behavior_specs is {shown_with_type(specs)}, and must be a mapping of behavior names to BehaviorSpecs."
         )

@@ -1,11 +1,13 @@
-"""Action tuples for environments, made without checks."""
+"""Action tuples for environments, made without checks of types, and the check of their indices."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from mlagents_envs.base_env import ActionTuple
 
-from mlhooks.fast.switch import is_plain
+from mlhooks.fast.switch import is_plain, kernel
 
 
 class Unchecked(ActionTuple):  # type: ignore[misc]  # mlagents_envs ships no types
@@ -23,3 +25,10 @@ def action_tuple(continuous: np.ndarray, discrete: np.ndarray) -> ActionTuple:
         discrete: [agents, branches] int32.
     """
     return ActionTuple(continuous, discrete) if is_plain() else Unchecked(continuous, discrete)
+
+
+@kernel("actions")
+def are_indices(actions: np.ndarray, sizes: Sequence[int]) -> bool:
+    """Return whether actions [agents, branches] int32 are indices of branches of these sizes."""
+    # Seen as unsigned, a negative index is a huge one: a single comparison finds both kinds of bad index.
+    return not np.count_nonzero(actions.view(np.uint32) >= np.array(sizes, np.uint32))

@@ -16,8 +16,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._C import _are_functorch_transforms_active, _get_tracing_state, _len_torch_dispatch_stack
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
+from torch.compiler import is_compiling
 from torch.nn.modules.module import _has_any_global_hook
 
 from mlhooks.fast.switch import is_plain, native
@@ -62,12 +64,8 @@ def _supports(pixels: Tensor) -> bool:
 
 def is_traced() -> bool:
     """Return whether something besides autograd traces torch's operations, and would miss what is computed here."""
-    traced = (
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._len_torch_dispatch_stack() > 0
-    )
-    return traced or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    traced = is_compiling() or _get_tracing_state() is not None or _len_torch_dispatch_stack() > 0
+    return traced or _are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def is_watched() -> bool:

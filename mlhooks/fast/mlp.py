@@ -24,6 +24,8 @@ STRUCTURE: Any = native("structure")
 MAX_HIDDEN_UNITS = 512
 """The width of layers up to which the kernels are faster than BLAS."""
 NO_SINKS = (None, None)
+UNKNOWN = object()
+"""It stands for a `.grad` that no parameter has."""
 REQUIRES_GRAD = attrgetter("requires_grad")
 
 Arrays = Sequence[np.ndarray | None]
@@ -52,6 +54,8 @@ class FastMLP:
         self._gradients: LayerGradients = [
             (ParameterGradient(layer.weight), ParameterGradient(layer.bias)) for layer in layers
         ]
+        self._grads: list[Any] = [UNKNOWN] * len(self.parameters)  # each `.grad`, once `_sinks` has them all
+        self._sinks: list[tuple[np.ndarray, np.ndarray]] = []
         self._address = self.parameters[0].data_ptr()
         self.layers, self.modules = encoder.layers, (encoder, *layers)
         self._structure = Structure([self.layers, *self.modules], self.modules, [encoder], self.parameters)
@@ -132,18 +136,29 @@ class FastMLP:
         used = [gradient is not None for gradient in gradients]
         if not any(used):
             return None
+        below = self._empty_inputs(gradients) if inputs else None
+        if saved.gradients is self._gradients and STRUCTURE.are_in_place(self.parameters, self._grads):
+            self._kernels.backward(saved.activations, gradients, self._sinks, below)
+            return below
         reached = [True] * self._hidden + used  # Without heads there is one more than there are layers.
         sinks = [
             (weight and weight.sink(), bias and bias.sink()) if is_reached else NO_SINKS
             for (weight, bias), is_reached in zip(saved.gradients, reached, strict=False)
         ]
-        below = self._empty_inputs(gradients) if inputs else None
         self._kernels.backward(saved.activations, gradients, sinks, below)
         for layer in saved.gradients:
             for gradient in layer:
                 if gradient is not None:
                     gradient.flush()
+        if saved.gradients is self._gradients and all(used):
+            self._remember_sinks(sinks)
         return below
+
+    def _remember_sinks(self, sinks: list[Any]) -> None:
+        """Keep the arrays on the memory of all `.grad`, which mostly stay where they are from one pass to the next."""
+        own = [gradient.grad for layer in self._gradients for gradient in layer if gradient is not None]
+        if None not in own:
+            self._grads, self._sinks = own, sinks
 
     def _empty_inputs(self, gradients: Arrays) -> np.ndarray:
         rows = next(len(gradient) for gradient in gradients if gradient is not None)
@@ -222,8 +237,8 @@ class ParameterGradient:
 
     def __init__(self, parameter: Tensor) -> None:
         self.parameter = parameter
-        self._grad: Tensor | None = None
-        self._array: np.ndarray  # on the memory of `_grad`
+        self.grad: Tensor | None = None  # the parameter's `.grad`, where arrays may be added to it
+        self._array: np.ndarray  # on the memory of `grad`
         self._buffer: np.ndarray | None = None
 
     def sink(self) -> np.ndarray | None:
@@ -236,11 +251,11 @@ class ParameterGradient:
             return None
         grad = parameter.grad
         if grad is None or parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
-            self._grad = None
-        elif grad is not self._grad:
-            self._grad = grad if grad.is_contiguous() else None
+            self.grad = None
+        elif grad is not self.grad:
+            self.grad = grad if grad.is_contiguous() else None
             self._array = grad.numpy()
-        if self._grad is None:
+        if self.grad is None:
             self._buffer = np.zeros(parameter.shape, np.float32)
             return self._buffer
         return self._array

@@ -8,6 +8,7 @@ from mlhooks.fast.switch import kernel
 from mlhooks.training.store import End, ExperienceStore
 
 
+@kernel("experience")
 def next_values(
     store: ExperienceStore, values: np.ndarray, final_values: np.ndarray, ignores_ends: np.ndarray
 ) -> np.ndarray:
@@ -36,6 +37,7 @@ def next_values(
     return following
 
 
+@kernel("experience")
 def needs_finals(store: ExperienceStore, ignores_ends: np.ndarray) -> bool:
     """Return whether `next_values` looks at the values of final observations."""
     ends = store.end[: store.size]

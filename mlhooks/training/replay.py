@@ -98,6 +98,11 @@ class ReplayBuffer(ExperienceStore):
         """
         return Transitions(*transitions(self, rows, powers, ignores_ends))
 
+    def _open_rows(self) -> np.ndarray:
+        """Return the open rows, the oldest first, which need not come first in the ring."""
+        rows = super()._open_rows()
+        return rows[np.argsort(self.tick[rows], kind="stable")]
+
     def keep_open(self) -> None:
         """Let go of all complete rows; open rows move to the front in their order."""
         super().keep_open()

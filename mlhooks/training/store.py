@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -27,6 +28,7 @@ COLUMNS = (
     *("mask", "continuous", "discrete", "log_prob", "reward", "group_reward", "end", "successor", "final"),
     *("slot", "trajectory", "tick", "group", "group_ended", "encoding"),
 )
+COLUMNS_OF = attrgetter(*COLUMNS)
 FILLS = {"end": End.NONE, "successor": -1, "final": -1, "group_ended": False}
 """The value of these columns in unused rows, so that a new row has it already."""
 ALL = slice(None)
@@ -254,8 +256,7 @@ class ExperienceStore:
 
     def _open_rows(self) -> np.ndarray:
         """Return the open rows, the oldest first."""
-        rows = np.sort(self.open_row[self.open_row >= 0])
-        return rows[np.argsort(self.tick[rows], kind="stable")]
+        return np.sort(self.open_row[self.open_row >= 0])
 
     def interrupt_open(self) -> None:
         """End all trajectories here, as when an environment starts again: open rows go, their values still count."""
@@ -294,9 +295,12 @@ class ExperienceStore:
         self.waiting = int(np.count_nonzero(self.tick[rows] < self.clock))
         self.encoded_from = int(np.count_nonzero(rows < self.encoded_from))
         together = len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (rows[:-1] < rows[1:]).all()
-        source = slice(rows[0], rows[0] + len(rows)) if together else rows
-        for column in (*self.obs, *(getattr(self, name) for name in COLUMNS)):
-            column[kept] = column[source]
+        columns = (*self.obs, *COLUMNS_OF(self))
+        if together:
+            move_to_front(columns, int(rows[0]), len(rows))
+        else:
+            for column in columns:
+                column[kept] = column[rows]
         self.successor[kept] = place[self.successor[kept]]
         self.blank(slice(len(rows), in_use))
         self.open_row = place[self.open_row]
@@ -383,6 +387,13 @@ def put(columns: Sequence[np.ndarray], rows: slice, arrays: Sequence[np.ndarray]
     """Write an array [rows, ...] into these rows of each column."""
     for column, array in zip(columns, arrays, strict=True):
         column[rows] = array
+
+
+@kernel("experience")
+def move_to_front(columns: Sequence[np.ndarray], start: int, rows: int) -> None:
+    """Copy so many rows of each column, from `start` on, to its beginning."""
+    for column in columns:
+        column[:rows] = column[start : start + rows]
 
 
 @kernel("experience")

@@ -9,6 +9,23 @@ from mlhooks.fast.native.arrays cimport empty, pointer, plain, whole
 cnp.import_array()
 
 
+def are_indices(actions, sizes):
+    """Compute what `actions.are_indices` does."""
+    cdef long rows = len(actions), branches = len(sizes), r, b
+    if not cnp.PyArray_Check(actions) or cnp.PyArray_TYPE(actions) != cnp.NPY_INT32:
+        return NotImplemented
+    if not cnp.PyArray_ISCARRAY_RO(actions) or cnp.PyArray_SIZE(actions) != rows * branches:
+        return NotImplemented
+    cdef const cnp.int32_t* action = <const cnp.int32_t*>cnp.PyArray_DATA(actions)
+    cdef long size
+    for b in range(branches):
+        size = sizes[b]
+        for r in range(rows):
+            if not 0 <= action[r * branches + b] < size:
+                return False
+    return True
+
+
 def choose(logits, arrivals):
     """Compute what `heads.choose` does."""
     logits = plain(logits, 2)

@@ -127,6 +127,45 @@ def open_rows(store, slots, steps, integer worker):
     store.trajectories, store.size, store.grouped = trajectories, new, bool(grouped)
 
 
+def needs_finals(store, ignores_ends):
+    """Compute what `advantages.needs_finals` does."""
+    cdef long rows = store.size, row
+    cdef const cnp.int8_t* end = ends_of(store, rows)
+    cdef bint any_ignores = bool(ignores_ends.any())
+    for row in range(rows):
+        if end[row] == INTERRUPTED or (any_ignores and end[row] == TERMINAL):
+            return True
+    return False
+
+
+def next_values(store, values, final_values, ignores_ends):
+    """Compute what `advantages.next_values` does."""
+    cdef long rows = store.size, signals = values.shape[1], finals = len(final_values), row, s, source
+    if not (is_plain(values) and is_plain(final_values)):
+        return NotImplemented
+    cdef const integer* successor = whole(store.successor[:rows], rows)
+    cdef const integer* final = whole(store.final[:rows], rows)
+    cdef const cnp.int8_t* end = ends_of(store, rows)
+    cdef const cnp.npy_bool* ignores = <const cnp.npy_bool*>bools(ignores_ends, signals)
+    cdef const float* value = pointer(values, rows, signals)
+    cdef const float* final_value = pointer(final_values, finals, signals)
+    cdef cnp.ndarray results = empty(rows, signals)
+    cdef float* following = <float*>cnp.PyArray_DATA(results)
+    for row in range(rows):
+        for s in range(signals):
+            following[s] = 0
+            if end[row] == INTERRUPTED or (end[row] == TERMINAL and ignores[s]):
+                if not 0 <= final[row] < finals:
+                    raise IndexError("a final observation without a value")
+                following[s] = final_value[final[row] * signals + s]
+            elif successor[row] >= 0:
+                if successor[row] >= rows:
+                    raise IndexError("a successor that is not in use")
+                following[s] = value[successor[row] * signals + s]
+        following += signals
+    return results
+
+
 def generalized_advantages(store, rewards, values, following, gamma, double lambd):
     """Compute what `advantages.generalized_advantages` does, where a successor comes after its row."""
     cdef long rows = store.size, signals = values.shape[1], row, s, i
@@ -249,6 +288,17 @@ def put(columns, rows, arrays):
             memmove(cnp.PyArray_BYTES(column) + start * (size // (stop - start)), cnp.PyArray_DATA(array), size)
         else:
             column[start:stop] = array
+
+
+def move_to_front(columns, long start, long rows):
+    """Compute what `store.move_to_front` does."""
+    cdef Py_ssize_t size
+    for column in columns:
+        if cnp.PyArray_Check(column) and cnp.PyArray_ISCARRAY(column) and 0 < start + rows <= len(column) and start >= 0:
+            size = cnp.PyArray_NBYTES(column) // len(column)
+            memmove(cnp.PyArray_DATA(column), cnp.PyArray_BYTES(column) + start * size, rows * size)
+        else:
+            column[:rows] = column[start:start + rows]
 
 
 cdef bint are_alike(column, array) except -1:

@@ -41,6 +41,23 @@ def is_same(list modules, list inside, list hooks, list places, list memory):
     return True
 
 
+def are_in_place(list parameters, list gradients):
+    """Return whether each parameter has a certain tensor as its `.grad`, to which anybody may add without telling torch.
+
+    Args:
+        parameters: the parameters.
+        gradients: these tensors.
+    """
+    cdef Py_ssize_t n
+    for n in range(len(parameters)):
+        parameter = parameters[n]
+        if parameter.grad is not gradients[n] or not parameter.requires_grad:
+            return False
+        if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
+            return False
+    return True
+
+
 def has_gradient_hooks(list parameters):
     """Return whether something waits for the gradient of one of these parameters."""
     for parameter in parameters:
