@@ -83,6 +83,8 @@ class DQNOptimizer(TorchOptimizer):
             parts = [(values, scores)] if len(branches) == 1 else [(values[:, c], scores[:, c]) for c in branches]
             best = [v.gather(1, s.argmax(1, keepdim=True)).squeeze(1) if self.double_q else s.amax(1) for v, s in parts]
             following = best[0] if len(best) == 1 else torch.stack(best, 1).mean(1)
+            if batch.discounts.shape[1] == 1:
+                return following * batch.discounts.view(-1) + batch.signal_rewards.view(-1)
             # One value is that of all signals, so that nothing follows an end which any of them heeds.
             return following * batch.discounts.amin(1) + batch.signal_rewards.sum(1)
 
