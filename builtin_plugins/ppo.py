@@ -17,6 +17,7 @@ from mlhooks.plugin import (
     OnPolicyTrainer,
     Schedule,
     ScheduleType,
+    Supports,
     Trainer,
     TrainerSettings,
     column,
@@ -142,6 +143,7 @@ class PPOTrainer(OnPolicyTrainer):
     """Several epochs of minibatches over each rollout."""
 
     hyperparameters_type = PPOSettings
+    supports = Supports(behavioral_cloning=True)
     policy_type = ActorPolicy
     optimizer_type = PPOOptimizer
     optimizer: PPOOptimizer

@@ -80,6 +80,9 @@ def _of_behavior(
         if value is not None and not getattr(supports, capability, False):
             message = f"the trainer type {kind} does not support {capability}; remove it, or set it to null{instead}"
             yield (*path, *key), message, "error"
+    if settings.behavioral_cloning is not None and settings.behavioral_cloning.strength == 0:
+        message = "nothing is imitated: the learning rate of imitation is strength times the policy's"
+        yield (*path, "behavioral_cloning", "strength"), message, "warning"
     own = getattr(trainer, "own_reward_signals", None)
     for name in settings.reward_signals:
         if own is not None and name not in own:

@@ -24,6 +24,7 @@ from mlhooks.settings.run_options import EnvironmentSettings
 from mlhooks.settings.support import refuse_unsupported
 from mlhooks.training.environment_scheme import environment_name, make_factory
 from mlhooks.training.name_limits import refuse_long_names
+from mlhooks.training.named_demonstrations import refuse_unfit_demonstrations
 
 
 def admit(
@@ -76,6 +77,7 @@ def admit(
         ("torch_settings", "device"): partial(_refuse_device, options),
         ("env_settings", "env_path"): partial(_refuse_environment, options, plugins),
         ("evaluation",): partial(_refuse_evaluation_in_the_editor, options),
+        ("behavioral_cloning",): partial(refuse_unfit_demonstrations, options, plugins),
     }
     refused: dict[KeyPath, MlhooksError] = {}
     for key, look in looks.items():

@@ -6,6 +6,7 @@ It gets rows of experience from the acting half, and sends weights back (`mlhook
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from mlhooks.settings import TrainerSettings
 from mlhooks.state_checks import whole
 from mlhooks.stats import StatsReporter
 from mlhooks.training.acting import Weights
+from mlhooks.training.cloning import BehavioralCloning
 from mlhooks.training.device import to_device
 from mlhooks.training.optimizer import Optimizer
 from mlhooks.training.policy import Policy
@@ -45,6 +47,7 @@ class LearningHalf:
         signal_returns: what the reward signals gave in the episodes of agents.
         reads: the columns that any of the signals reads; ignores_ends: which of them ignore ends, [signals] bool.
         signals_that_learn: those with an `update` of their own.
+        cloning: imitates a demonstration, where the settings ask for it and the subclass makes it.
         updates: how often it has learned; the version of its weights.
         step: the agent steps of the experience that it was given last.
     """
@@ -67,6 +70,28 @@ class LearningHalf:
         self.reads, self.ignores_ends = all_read(reward_signals), ignoring_ends(reward_signals)
         self.signals_that_learn = [signal for signal in reward_signals if signal.learns]
         self.updates = self.step = 0
+        self.cloning: BehavioralCloning | None = None
+
+    def make_cloning(self) -> None:
+        """Make what imitates a demonstration, where the settings ask for it."""
+        if self.settings.behavioral_cloning is not None:
+            # Random numbers of its own, because it may run beside acting.
+            own = self.rng.spawn(1)[0]
+            self.cloning = BehavioralCloning(self.policy, self.optimizer, self.settings, own)
+
+    def begin_training(self, folder: Path) -> None:
+        """Read what is needed to learn, so that what is wrong with it is said before training starts.
+
+        Args:
+            folder: to which relative paths of the settings belong.
+
+        Raises:
+            DemonstrationError: a demonstration cannot be read, or is of another behavior.
+        """
+        if self.cloning is not None:
+            self.cloning.load(folder)
+        for signal in self.reward_signals:
+            signal.begin_training(folder)
 
     def ready(self, store: ExperienceStore, step: int) -> bool:  # noqa: ARG002
         """Return whether there is enough experience to learn from.
@@ -109,7 +134,9 @@ class LearningHalf:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all state that a resume needs beyond modules."""
+        cloning = {} if self.cloning is None else {"cloning": self.cloning.state_dict()}
         return {
+            **cloning,
             "updates": self.updates,
             "signals": {signal.name: signal.state_dict() for signal in self.reward_signals},
             "signal_returns": self.signal_returns.state_dict(),
@@ -123,3 +150,5 @@ class LearningHalf:
             signal.load_state_dict(state["signals"][signal.name])
         self.signal_returns.load_state_dict(state["signal_returns"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.cloning is not None and "cloning" in state:  # Else the run begins to imitate now.
+            self.cloning.load_state_dict(state["cloning"])

@@ -47,6 +47,7 @@ class OffPolicyLearning(LearningHalf):
         self._unreported: Reported = []
         self._updated_at = self._signals_updated_at = 0.0  # the steps up to which updates are done
         self._normalized_at = 0  # the tick up to which observations are in the normalizer
+        self.make_cloning()
 
     @property
     def n_step(self) -> int:
@@ -93,7 +94,11 @@ class OffPolicyLearning(LearningHalf):
 
     def _learn(self, batches: Iterable[Batch], for_signals: Iterable[Batch]) -> Reported:
         """Update the policy on each batch, then the reward signals on theirs, and return all that they report."""
-        reported = [self.optimizer.update(batch) for batch in batches]
+        reported = []
+        for batch in batches:
+            reported.append(self.optimizer.update(batch))
+            if self.cloning is not None:
+                reported.append(self.cloning.update(self.step))
         return reported + [checked_update(signal, batch) for batch in for_signals for signal in self.signals_that_learn]
 
     def _finish_round(self) -> Reported:

@@ -37,6 +37,7 @@ class OnPolicyLearning(LearningHalf):
         signals = len(self.reward_signals)
         self.return_normalizer = Normalizer(signals) if normalized else None
         self._mean_of_signals = np.full((signals, 1), 1.0 / signals, np.float32)
+        self.make_cloning()
 
     @property
     def epochs(self) -> int:
@@ -73,6 +74,8 @@ class OnPolicyLearning(LearningHalf):
             for minibatch in batch.minibatches(size, self.rng):
                 reported.append(self.optimizer.update(minibatch))
                 reported += [checked_update(signal, minibatch) for signal in self.signals_that_learn]
+        if self.cloning is not None:
+            reported.append(self.cloning.update(step))
         self.updates += 1
         return reported
 

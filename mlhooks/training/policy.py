@@ -42,7 +42,9 @@ class Policy(ArrayArithmetic, ABC):
     """
 
     reads_bytes = False
-    OUTSIDE_LOSSES = frozenset({"act", "action_tuple", "features", "modules", "raw_features", "weights_changed"})
+    OUTSIDE_LOSSES = frozenset(
+        {"act", "action_tuple", "features", "from_environment", "modules", "raw_features", "weights_changed"}
+    )
 
     def __init__(
         self, behavior_name: str, behavior_spec: BehaviorSpec, settings: TrainerSettings, device: torch.device
@@ -78,6 +80,13 @@ class Policy(ArrayArithmetic, ABC):
         if continuous.dtype != np.float32:
             continuous = continuous.astype(np.float32)
         return action_tuple(continuous, actions.discrete.astype(np.int32))
+
+    def from_environment(self, continuous: np.ndarray) -> np.ndarray:
+        """Return the samples [rows, size] of which `action_tuple` makes these continuous actions.
+
+        A policy that overrides one of the two methods overrides both.
+        """
+        return continuous * np.float32(3.0)
 
     def features(self, obs: Sequence[np.ndarray]) -> Tensor:
         """Return features [rows, size] of observations, on the policy's device."""
@@ -170,6 +179,13 @@ class ActorPolicy(Policy):
         Dimensions are those of continuous actions, and then the branches; `whole_actions` adds them up.
         """
         return evaluate(self.actor(batch.features), batch.continuous, batch.discrete, batch.mask, self.branches)
+
+    def drawn(self, mean: Tensor, log_std: Tensor, noise: Tensor) -> Tensor:
+        """Return samples of continuous actions [rows, size], given standard normal noise [rows, size].
+
+        Mean and logarithm of the deviation are as `ActionParameters` has them.
+        """
+        return mean + log_std.exp() * noise
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the actor and the normalizer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -72,6 +73,13 @@ class RewardSignal(ABC):
         minibatches of its own, one for every `reward_signal_steps_per_update` agent steps.
         """
         return {}
+
+    def begin_training(self, folder: Path) -> None:
+        """Read what the signal needs to learn, such as a demonstration; called before training, and not to act alone.
+
+        Args:
+            folder: to which relative paths of the settings belong.
+        """
 
     def modules(self) -> dict[str, nn.Module]:
         """Return all modules that a checkpoint holds, by name."""

@@ -285,7 +285,7 @@ class Run:
         """Make the trainer that the settings ask for."""
         settings = self.options.settings_for(name)
         trainer_type: type[Trainer] = self._trainer_types[settings.trainer_type]
-        return trainer_type(
+        trainer = trainer_type(
             behavior_name=name,
             behavior_spec=spec,
             settings=settings,
@@ -293,6 +293,9 @@ class Run:
             device=self._device,
             seed=self.seed,
         )
+        if not self.inference:
+            trainer.learning.begin_training(self.started_in)
+        return trainer
 
     def add_trainer(self, trainer: Trainer) -> None:
         """Take a trainer into the run, and tell the plugins."""

@@ -31,7 +31,7 @@ LESSONS += [{"name": "b", "value": 2}]
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "memory": (changed(network_settings={"memory": {"sequence_length": 8}}), "does not support memory"),
     "self_play": (changed(self_play={}), "does not support self_play"),
-    "cloning": (changed(behavioral_cloning={"demo_path": "d"}), "does not support behavioral_cloning"),
+    "cloning": (changed(behavioral_cloning={"demo_path": "d"}), "There is no demonstration d"),
     "curiosity": (
         changed(reward_signals={"curiosity": {}}),
         "no installed plugin provides the reward signal curiosity",
