@@ -12,9 +12,9 @@ from mlhooks.envs.spaces import Discrete, MultiDiscrete
 from mlhooks.errors import SettingsError, UsageError
 from mlhooks.example_configs import example_names, examples_folder
 from mlhooks.settings import Configuration, RunOptions, SettingsRegistry, load_run_options, read_configuration
-from mlhooks.settings.behavior_sections import lacking
 from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
 from mlhooks.settings.findings import nearest
+from mlhooks.settings.sections import lacking
 from mlhooks.settings.yaml_source import read_yaml
 from mlhooks.training.environment_scheme import make_factory, scheme_and_name
 

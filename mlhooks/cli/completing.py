@@ -125,7 +125,7 @@ def _below(field: Any) -> Tree | tuple[str, ...]:
     from typing import get_args
 
     from mlhooks.settings import SettingsModel
-    from mlhooks.settings.reading import choices
+    from mlhooks.settings.base import choices
 
     for kind in get_args(field.annotation) or (field.annotation,):
         if isinstance(kind, type) and issubclass(kind, SettingsModel):

@@ -97,7 +97,7 @@ def setting(name: str, value: str | None = None) -> str | None:
     """Return a sentence that says how `--set` changes the setting of this name; None if there is none."""
     from mlhooks.plugins import load_plugins  # here, because plugins and pydantic take a while to import
     from mlhooks.settings import SettingsRegistry
-    from mlhooks.settings.report import Homes
+    from mlhooks.settings.schema import Homes
 
     home = Homes(SettingsRegistry({})).of(name, ("behaviors", "*", ""))
     if home is None:

@@ -5,16 +5,26 @@ from __future__ import annotations
 from mlhooks.finding import Finding
 from mlhooks.settings.base import PathText, Problem, SettingsModel, derived, extension
 from mlhooks.settings.behaviors import (
+    ActivationType,
+    AdvantageNormalization,
     BehavioralCloningSettings,
+    ConditioningType,
     CuriositySettings,
+    EncoderType,
     EvaluationSettings,
     GAILSettings,
+    HyperparameterSettings,
+    InitializationType,
+    MemorySettings,
+    NetworkSettings,
+    OffPolicyHyperparameters,
+    OnPolicyHyperparameters,
     RewardSignalSettings,
     RNDSettings,
+    ScheduleType,
     SelfPlaySettings,
     TrainerSettings,
 )
-from mlhooks.settings.configuration import Configuration, PluginsSettings, read_configuration
 from mlhooks.settings.environment_parameters import (
     CompletionCriteriaSettings,
     ConstantSettings,
@@ -26,30 +36,16 @@ from mlhooks.settings.environment_parameters import (
     ParameterRandomizationSettings,
     UniformSettings,
 )
-from mlhooks.settings.hyperparameters import (
-    AdvantageNormalization,
-    HyperparameterSettings,
-    OffPolicyHyperparameters,
-    OnPolicyHyperparameters,
-    ScheduleType,
-)
-from mlhooks.settings.network import (
-    ActivationType,
-    ConditioningType,
-    EncoderType,
-    InitializationType,
-    MemorySettings,
-    NetworkSettings,
-)
-from mlhooks.settings.registry import SettingsRegistry
-from mlhooks.settings.resolve import LoadedOptions, load_run_options
+from mlhooks.settings.resolve import Configuration, LoadedOptions, load_run_options, read_configuration
 from mlhooks.settings.run_options import (
     CheckpointSettings,
     EngineSettings,
     EnvironmentSettings,
+    PluginsSettings,
     RunOptions,
     TorchSettings,
 )
+from mlhooks.settings.schema import SettingsRegistry
 
 __all__ = [
     "ActivationType",

@@ -1,15 +1,179 @@
-"""Settings of one behavior's training, with its reward signals and evaluations."""
+"""Settings of one behavior's training: its algorithm, networks, reward signals and evaluations."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, SerializeAsAny, field_validator, model_validator
+from pydantic_core import CoreSchema
 
 from mlhooks.settings.base import PathText, Problem, SettingsModel, derived, extension
-from mlhooks.settings.hyperparameters import HyperparameterSettings, OnPolicyHyperparameters
-from mlhooks.settings.network import MOST_UNITS, NetworkSettings
+
+MOST_UNITS, MOST_LAYERS = 2**20, 1000
+"""Far more than any network that learns has; a typing error here would fill the machine's memory."""
+
+
+class EncoderType(StrEnum):
+    """Encoders of visual observations."""
+
+    FULLY_CONNECTED = "fully_connected"
+    MATCH3 = "match3"
+    SIMPLE = "simple"
+    NATURE_CNN = "nature_cnn"
+    RESNET = "resnet"
+
+
+class ConditioningType(StrEnum):
+    """What a goal-signal observation does."""
+
+    HYPER = "hyper"
+    NONE = "none"
+
+
+class ActivationType(StrEnum):
+    """Activation functions between layers."""
+
+    SWISH = "swish"
+    TANH = "tanh"
+    RELU = "relu"
+    ELU = "elu"
+    LEAKY_RELU = "leaky_relu"
+    GELU = "gelu"
+
+
+class InitializationType(StrEnum):
+    """How weights start."""
+
+    LECUN_NORMAL = "lecun_normal"
+    KAIMING_HE = "kaiming_he"
+    ORTHOGONAL = "orthogonal"
+
+
+class MemorySettings(SettingsModel):
+    """A recurrent layer behind the encoder."""
+
+    ignores_unknown_keys: ClassVar[bool] = True
+
+    sequence_length: int = Field(default=64, ge=1, description="Steps of a sequence that the memory is trained on.")
+    memory_size: int = Field(
+        default=128, ge=2, le=MOST_UNITS, description="Size of the memory that an agent carries; an even number."
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Half of the memory is the cell's state, half its output."""
+        if self.memory_size % 2:
+            yield Problem(("memory_size",), f"memory_size must be an even number, not {self.memory_size}")
+
+
+class NetworkSettings(SettingsModel):
+    """A network, of a policy or of a reward signal."""
+
+    ignores_unknown_keys: ClassVar[bool] = True
+
+    normalize: bool = Field(default=False, description="Normalize vector observations by their running statistics.")
+    hidden_units: int = Field(default=128, ge=1, le=MOST_UNITS, description="Units in each hidden layer.")
+    num_layers: int = Field(default=2, ge=1, le=MOST_LAYERS, description="Hidden layers behind the encoders.")
+    vis_encode_type: EncoderType = Field(default=EncoderType.SIMPLE, description="Encoder of visual observations.")
+    memory: MemorySettings | None = Field(default=None, description="Give agents a memory (LSTM); null for none.")
+    goal_conditioning_type: ConditioningType = Field(
+        default=ConditioningType.HYPER, description="hyper: goal signals make the weights; none: they are observations."
+    )
+    deterministic: bool = Field(default=False, description="Take the most probable action instead of sampling.")
+    activation: ActivationType = extension(
+        ActivationType.SWISH,
+        description="Activation function between layers; ML-Agents uses swish. Encoders of images have their own.",
+    )
+    initialization: InitializationType = extension(
+        InitializationType.LECUN_NORMAL,
+        description="How weights start; ML-Agents uses what is called lecun_normal here.",
+    )
+
+
+MOST_ROWS = 2**40
+"""More than any machine keeps, and few enough that the size of their arrays can be written down."""
+
+
+class ScheduleType(StrEnum):
+    """How a value changes over the run."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+
+
+class AdvantageNormalization(StrEnum):
+    """The rows over which advantages are brought to mean 0 and deviation 1; true means `rollout`, and false `none`."""
+
+    ROLLOUT = "rollout"
+    MINIBATCH = "minibatch"
+    NONE = "none"
+
+    @classmethod
+    def _missing_(cls, value: object) -> AdvantageNormalization | None:
+        word = str(value).lower()  # YAML's true and false may come as they were written.
+        return cls.ROLLOUT if word in ("true", "yes", "on") else cls.NONE if word in ("false", "no", "off") else None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        made = handler(schema)
+        definition = handler.resolve_ref_schema(made)
+        definition["enum"] = [*definition["enum"], True, False]
+        definition.pop("type", None)
+        return made
+
+
+class HyperparameterSettings(SettingsModel):
+    """What every trainer type has; ML-Agents' `HyperparamSettings`."""
+
+    batch_size: int = Field(default=1024, ge=1, le=MOST_ROWS, description="Experiences in one gradient step.")
+    buffer_size: int = Field(
+        default=10240, ge=1, le=MOST_ROWS, description="Experiences to collect before an update, or to keep for replay."
+    )
+    learning_rate: float = Field(
+        default=3e-4, ge=0, description="Step size of gradient descent at the start of the run."
+    )
+    learning_rate_schedule: ScheduleType = Field(
+        default=ScheduleType.CONSTANT, description="How the learning rate changes until max_steps."
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Refuse a minibatch that does not fit into the buffer."""
+        if self.batch_size > self.buffer_size:
+            message = f"batch_size {self.batch_size} is larger than buffer_size {self.buffer_size}: no minibatch fills"
+            yield Problem(("batch_size",), message, "warning")
+
+
+class OnPolicyHyperparameters(HyperparameterSettings):
+    """Shared by algorithms that learn from what the current policy just did."""
+
+    learning_rate_schedule: ScheduleType = Field(
+        default=ScheduleType.LINEAR, description="How the learning rate changes until max_steps."
+    )
+    max_grad_norm: float | None = extension(
+        None, gt=0, description="Clip the norm of the gradient to this; null leaves it alone."
+    )
+    normalize_rewards: bool = extension(
+        False, description="Divide rewards by the running standard deviation of their discounted sums."
+    )
+
+
+class OffPolicyHyperparameters(HyperparameterSettings):
+    """Shared by algorithms that learn from a replay buffer."""
+
+    batch_size: int = Field(default=128, ge=1, le=MOST_ROWS, description="Experiences in one gradient step.")
+    buffer_size: int = Field(default=50000, ge=1, le=MOST_ROWS, description="Experiences that the replay buffer keeps.")
+    buffer_init_steps: int = Field(default=0, ge=0, description="Experiences to collect before the first update.")
+    steps_per_update: float = Field(default=1.0, gt=0, description="Agent steps per update of the policy, on average.")
+    update_interval: int = extension(
+        1, ge=1, description="Agent steps between rounds of updates; a round does all updates that are due."
+    )
+    save_replay_buffer: bool = Field(default=False, description="Save the replay buffer in checkpoints.")
+    reward_signal_steps_per_update: float = derived(
+        lambda settings: settings.steps_per_update,
+        gt=0,
+        description="Agent steps per update of the reward signals; by default steps_per_update.",
+    )
 
 
 class RewardSignalSettings(SettingsModel):

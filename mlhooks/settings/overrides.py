@@ -8,15 +8,12 @@ from typing import Any, TypeAlias
 
 from mlhooks.errors import SettingsError
 from mlhooks.finding import Finding
+from mlhooks.settings.base import copied
 from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
-from mlhooks.settings.findings import KeyPath, dotted, nearest
-from mlhooks.settings.origin import Origin
-from mlhooks.settings.reading import copied
-from mlhooks.settings.report import Report
+from mlhooks.settings.building import Report, build
+from mlhooks.settings.findings import KeyPath, Origin, dotted, nearest
 from mlhooks.settings.run_options import EnvironmentSettings, RunOptions
-from mlhooks.settings.sections import build
-from mlhooks.settings.yaml_source import Document, parse_yaml
-from mlhooks.settings.yaml_values import MAX_DEPTH
+from mlhooks.settings.yaml_source import MAX_DEPTH, Document, parse_yaml
 
 _PART = re.compile(r'"([^"]*)"|\'([^\']*)\'|([^."\'=]+)')
 _FLAGS = {

@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SerializeAsAny
 
 from mlhooks.errors import SettingsError
 from mlhooks.finding import Finding
-from mlhooks.settings.base import PathText, Problem, RunId, SettingsModel, extension
+from mlhooks.plugin_sources import name_of
+from mlhooks.settings.base import PathText, Problem, RunId, SettingsModel, check_text, extension
 from mlhooks.settings.behaviors import EvaluationSettings, TrainerSettings
-from mlhooks.settings.configuration import PluginsSettings
 from mlhooks.settings.environment_parameters import FLOAT32, INT32, EnvironmentParameterSettings
-from mlhooks.settings.findings import KeyPath, error_from, nearest
-from mlhooks.settings.origin import Origin, Place
-from mlhooks.settings.reading import check_text
-from mlhooks.settings.yaml_values import dump_yaml
+from mlhooks.settings.findings import KeyPath, Origin, Place, error_from, nearest
+from mlhooks.settings.yaml_source import dump_yaml
 
 _LONGEST_WAIT = 2_000_000
 """Seconds; what waits for sockets and pipes counts milliseconds in 32 bits."""
@@ -154,6 +152,41 @@ class TorchSettings(SettingsModel):
     plain: bool = extension(
         False, description="Compute everything in plain torch and numpy, slowly: does a fault also show there?"
     )
+
+
+def _is_no_block(value: str) -> str:
+    if value.startswith("no:"):
+        raise ValueError("no: belongs to -p; what is to be kept out stands by its name alone under plugins.block")
+    return value
+
+
+PluginText: TypeAlias = Annotated[PathText, Field(min_length=1), AfterValidator(_is_no_block)]
+"""The name of a plugin or module, or the path of a .py file."""
+
+
+class BlockedSettings(BaseModel):
+    """Settings of a blocked plugin, kept as they are written, because their model is not loaded."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class PluginsSettings(SettingsModel):
+    """The plugins of a run beside the built-in and installed ones, and settings of plugins."""
+
+    load: list[PluginText] = Field(
+        default_factory=list, description="Plugins to load: names, modules, and .py files relative to this file."
+    )
+    block: list[PluginText] = Field(default_factory=list, description="Plugins to keep out, by their names.")
+    settings: dict[str, SerializeAsAny[BaseModel]] = Field(
+        default_factory=dict, description="Settings by the name under which a plugin offers them."
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Refuse a plugin that is both loaded and blocked."""
+        loaded = {name_of(text) for text in self.load}
+        for index, text in enumerate(self.block):
+            if name_of(text) in loaded:
+                yield Problem(("block", index), f"{text} is also under load; remove one of the two")
 
 
 class RunOptions(SettingsModel):

@@ -1,17 +1,213 @@
-"""JSON Schema of configuration files, for editors, made from the installed plugins."""
+"""The schema of configurations: what plugins add to it, where each key belongs in it, and its JSON form for editors."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
-from typing import Any, TypeAlias
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from mlhooks.deferred import Deferred
+from mlhooks.errors import PluginError
+from mlhooks.settings.base import SettingsModel
+from mlhooks.settings.behaviors import (
+    MLAGENTS_REWARD_SIGNALS,
+    BehavioralCloningSettings,
+    EvaluationSettings,
+    HyperparameterSettings,
+    MemorySettings,
+    NetworkSettings,
+    RewardSignalSettings,
+    SelfPlaySettings,
+    TrainerSettings,
+)
 from mlhooks.settings.environment_parameters import SAMPLERS
-from mlhooks.settings.registry import SettingsRegistry
+from mlhooks.settings.findings import KeyPath, dotted
 from mlhooks.settings.run_options import RunOptions
+
+if TYPE_CHECKING:
+    from mlhooks.plugins import PluginManager
+
+_MODEL = "hyperparameters_type"
+
+
+def _lacks_trainers(plugin: Any) -> bool:
+    return getattr(plugin, "is_left_out", False) and hasattr(plugin, "get_trainer_types")
+
+
+@dataclass(frozen=True)
+class SettingsRegistry:
+    """The trainer types, reward signals and plugins' settings that a configuration may name.
+
+    Args:
+        trainer_types: `trainer_type` -> trainer class, which names its model as `hyperparameters_type`.
+        reward_signals: name -> class and settings model; ML-Agents' own signals are known without being installed.
+        plugin_settings: name under `plugins.settings` -> its model.
+        blocked: names of plugins that are kept out, and whose settings are therefore passed over.
+        left_out: the packages that are installed, and whose trainer types are not there because they need `mlagents`.
+    """
+
+    trainer_types: Mapping[str, type]
+    reward_signals: Mapping[str, tuple[type, type[RewardSignalSettings]]] = field(default_factory=dict)
+    plugin_settings: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    blocked: frozenset[str] = frozenset()
+    left_out: tuple[str, ...] = ()
+
+    @classmethod
+    def from_plugins(cls, plugins: PluginManager) -> Self:
+        """Ask the plugins."""
+        return cls(
+            plugins.collect_mapping("get_trainer_types"),
+            plugins.collect_mapping("get_reward_signals"),
+            plugins.collect_mapping("get_plugin_settings"),
+            frozenset(name for name, plugin in plugins.list_name_plugin() if plugin is None),
+            tuple(str(plugin.origin) for plugin in plugins.get_plugins() if _lacks_trainers(plugin)),
+        )
+
+    def hyperparameters(self, trainer_type: str) -> type[HyperparameterSettings] | None:
+        """Return the model of a trainer type's hyperparameters, or None if no plugin provides the type.
+
+        Raises:
+            PluginError: the trainer class names no such model.
+        """
+        if trainer_type not in self.trainer_types:
+            return None
+        trainer = self.trainer_types[trainer_type]
+        model = getattr(trainer, _MODEL, HyperparameterSettings)
+        if not (isinstance(model, type) and issubclass(model, HyperparameterSettings)):
+            raise PluginError(
+                f"The trainer class {trainer.__module__}.{trainer.__qualname__} of trainer_type {trainer_type} has "
+                f"hyperparameters_type = {model!r}; it must be a subclass of mlhooks.plugin.HyperparameterSettings."
+            )
+        return model
+
+    def is_made(self, trainer_type: str) -> bool:
+        """Return whether a trainer type's model is there, and need not be made of another package's settings first."""
+        return not isinstance(inspect.getattr_static(self.trainer_types[trainer_type], _MODEL, None), Deferred)
+
+    def reward_signal_models(self) -> dict[str, type[RewardSignalSettings]]:
+        """Return the settings model of every reward signal that may be named."""
+        return {**MLAGENTS_REWARD_SIGNALS, **{name: model for name, (_, model) in self.reward_signals.items()}}
+
+
+OTHER_NAMES = {
+    **dict.fromkeys(("lr", "alpha", "learningrate"), "learning_rate"),
+    **dict.fromkeys(("lr_schedule", "anneal_lr"), "learning_rate_schedule"),
+    **dict.fromkeys(
+        ("total_timesteps", "timesteps", "n_timesteps", "steps", "total_steps", "num_timesteps", "max_timesteps"),
+        "max_steps",
+    ),
+    **dict.fromkeys(("n_steps", "num_steps", "rollout_steps", "nsteps"), "buffer_size"),
+    **dict.fromkeys(("replay_size", "memory_size", "buffer"), "buffer_size"),
+    **dict.fromkeys(("minibatch_size", "mini_batch_size", "batch", "num_minibatches", "nminibatches"), "batch_size"),
+    **dict.fromkeys(("n_epochs", "update_epochs", "epochs", "num_epochs", "noptepochs"), "num_epoch"),
+    **dict.fromkeys(("gae_lambda", "lam", "lambda", "gae"), "lambd"),
+    **dict.fromkeys(("ent_coef", "entropy_coef", "entropy", "entropy_coefficient"), "beta"),
+    **dict.fromkeys(("clip_range", "clip_coef", "clip", "clip_param", "cliprange"), "epsilon"),
+    **dict.fromkeys(("clip_vloss", "clip_range_vf"), "value_clipping"),
+    **dict.fromkeys(("norm_adv", "normalize_advantage"), "normalize_advantages"),
+    **dict.fromkeys(("learning_starts", "warmup_steps", "start_steps"), "buffer_init_steps"),
+    **dict.fromkeys(("train_freq", "train_frequency"), "update_interval"),
+    **dict.fromkeys(("gradient_steps",), "steps_per_update"),
+    **dict.fromkeys(("target_network_frequency", "target_update"), "target_update_interval"),
+    **dict.fromkeys(("exploration_fraction", "eps_decay"), "exploration_steps"),
+    **dict.fromkeys(("exploration_eps", "start_e", "eps_start"), "exploration_initial_eps"),
+    **dict.fromkeys(("end_e", "eps_end"), "exploration_final_eps"),
+    **dict.fromkeys(("net_arch", "hidden_size", "hidden_dim", "hidden_sizes", "units"), "hidden_units"),
+    **dict.fromkeys(("layers", "n_layers"), "num_layers"),
+    **dict.fromkeys(("normalize_obs", "norm_obs"), "normalize"),
+    **dict.fromkeys(("activation_fn",), "activation"),
+    **dict.fromkeys(("discount", "discount_factor"), "gamma"),
+    **dict.fromkeys(("log_interval", "log_freq", "summary_interval"), "summary_freq"),
+    **dict.fromkeys(("save_freq", "save_interval", "checkpoint_freq"), "checkpoint_interval"),
+    **dict.fromkeys(("eval_freq", "eval_interval", "eval_every", "evaluation_interval"), "interval"),
+    **dict.fromkeys(("n_eval_episodes", "eval_episodes", "num_eval_episodes"), "episodes"),
+    **dict.fromkeys(("reward_threshold", "stop_reward", "target_reward"), "stop_at"),
+    **dict.fromkeys(("max_no_improvement_evals", "early_stopping_patience"), "patience"),
+    **dict.fromkeys(("algorithm", "agent", "trainer"), "trainer_type"),
+    **dict.fromkeys(("n_envs", "copies"), "num_areas"),
+    **dict.fromkeys(("env_id", "env", "environment"), "env_path"),
+    "num_threads": "threads",
+}
+"""Names of settings in other tools, with _ for -, and the settings that they mean here."""
+
+_HYPERPARAMETERS = "hyperparameters"
+
+
+class Homes:
+    """The homes of all keys.
+
+    Args:
+        registry: what the plugins add to the schema.
+    """
+
+    def __init__(self, registry: SettingsRegistry) -> None:
+        self._registry = registry
+        models = {name: registry.hyperparameters(name) for name in registry.trainer_types if registry.is_made(name)}
+        self._in_behavior = _homes(
+            [
+                ((), [TrainerSettings]),
+                ((_HYPERPARAMETERS,), [HyperparameterSettings, *(model for model in models.values() if model)]),
+                (("network_settings",), [NetworkSettings]),
+                (("network_settings", "memory"), [MemorySettings]),
+                (("reward_signals", "extrinsic"), [RewardSignalSettings]),
+                (("self_play",), [SelfPlaySettings]),
+                (("behavioral_cloning",), [BehavioralCloningSettings]),
+                (("evaluation",), [EvaluationSettings]),
+            ]
+        )
+        sections = {
+            name: field.default_factory
+            for name, field in RunOptions.model_fields.items()
+            if isinstance(field.default_factory, type) and issubclass(field.default_factory, SettingsModel)
+        }
+        self._in_run = _homes([((), [RunOptions]), *(((name,), [model]) for name, model in sections.items())])
+
+    def of(self, key: str, path: KeyPath, trainer_types: Collection[str] = ()) -> str | None:
+        """Return the full key path where a key that is unknown at `path` belongs, if there is one.
+
+        Args:
+            key: the key, or what other tools call it.
+            path: the section in which it was found.
+            trainer_types: the trainer types of the behaviors in question; hyperparameters that none of them has are
+                skipped.
+        """
+        behavior: KeyPath = ("behaviors", "<name>")
+        if path[:1] in {("behaviors",), ("default_settings",)}:
+            behavior = path[: 1 + (path[0] == "behaviors")]
+        for name in dict.fromkeys((key, OTHER_NAMES.get(key.lower().replace("-", "_"), key))):
+            # A hyperparameter may be known, but to another trainer type only.
+            lacking = trainer_types and not any(name in self._hyperparameters(kind) for kind in trainer_types)
+            homes = [
+                (*behavior, *home)
+                for home in self._in_behavior.get(name, ())
+                if not (lacking and home[0] == _HYPERPARAMETERS)
+            ]
+            homes += self._in_run.get(name, ())
+            if (home := next((home for home in homes if home != (*path, key)), None)) is not None:
+                return dotted(home)
+        return None
+
+    def _hyperparameters(self, trainer_type: str) -> Collection[str]:
+        model = self._registry.hyperparameters(trainer_type)
+        return () if model is None else model.model_fields
+
+
+def _homes(sections: Iterable[tuple[KeyPath, Iterable[type[SettingsModel]]]]) -> Mapping[str, list[KeyPath]]:
+    homes: dict[str, list[KeyPath]] = {}
+    for path, models in sections:
+        for model in models:
+            for key in model.model_fields:
+                known = homes.setdefault(key, [])
+                if (*path, key) not in known:
+                    known.append((*path, key))
+    return homes
+
 
 Schema: TypeAlias = dict[str, Any]
 

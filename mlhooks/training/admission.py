@@ -18,8 +18,8 @@ from mlhooks.settings import (
     TrainerSettings,
     load_run_options,
 )
-from mlhooks.settings.configuration import Configuration, Source
 from mlhooks.settings.findings import KeyPath, error_from, in_order, nearest
+from mlhooks.settings.resolve import Configuration, Source
 from mlhooks.settings.run_options import EnvironmentSettings
 from mlhooks.settings.support import refuse_unsupported
 from mlhooks.training.environment_scheme import environment_name, make_factory

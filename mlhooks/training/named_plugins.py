@@ -13,13 +13,12 @@ from mlhooks.errors import MlhooksError, PluginError, PluginUnfit, SettingsError
 from mlhooks.plugin_sources import Candidate, from_folder, is_file, name_of
 from mlhooks.plugins import PluginManager, find_plugins, load_plugins
 from mlhooks.settings import CheckpointSettings, Configuration, Finding, PluginsSettings, SettingsRegistry
-from mlhooks.settings.findings import KeyPath, error_from, nearest
-from mlhooks.settings.origin import Origin
+from mlhooks.settings.base import copied
+from mlhooks.settings.building import Report, build
+from mlhooks.settings.findings import KeyPath, Origin, error_from, nearest
 from mlhooks.settings.overrides import apply_flags, apply_overrides
-from mlhooks.settings.reading import copied
-from mlhooks.settings.report import Report
 from mlhooks.settings.resolve import is_configuration
-from mlhooks.settings.sections import PLUGINS, build, resolve_paths
+from mlhooks.settings.sections import PLUGINS, resolve_paths
 from mlhooks.training.untrusted import refuse_in_run
 
 

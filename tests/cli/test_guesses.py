@@ -12,8 +12,7 @@ from mlhooks.cli.config import config
 from mlhooks.cli.group import COMMANDS
 from mlhooks.cli.plugins import plugins
 from mlhooks.cli.run import RunCommand, run
-from mlhooks.settings.registry import SettingsRegistry
-from mlhooks.settings.report import OTHER_NAMES, Homes
+from mlhooks.settings.schema import OTHER_NAMES, Homes, SettingsRegistry
 
 
 def told(capsys, *arguments: str) -> str:

@@ -15,8 +15,7 @@ from mlhooks.settings import (
     SettingsRegistry,
     TrainerSettings,
 )
-from mlhooks.settings.base import is_extension
-from mlhooks.settings.reading import allowed_values
+from mlhooks.settings.base import allowed_values, is_extension
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 

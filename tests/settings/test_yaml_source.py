@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlhooks.errors import SettingsError
-from mlhooks.settings.yaml_source import Position, parse_yaml, read_yaml
-from mlhooks.settings.yaml_values import dump_yaml
+from mlhooks.settings.yaml_source import Position, dump_yaml, parse_yaml, read_yaml
 
 
 @pytest.mark.parametrize(
