@@ -176,7 +176,7 @@ class Persistence:
         newest: dict[str, Path] = self._newest["behaviors"]
         for name, path in (self._best(newest) if self.run.policy == "best" else newest).items():
             state, spec = self._of_behavior(name, path)
-            trainer = self.run.make_trainer(name, spec)
+            trainer = self.run.behaviors.make_trainer(name, spec)
             try:
                 with loading_from(path, self.run.plugins):
                     trainer.spaces = spaces_of_file(state["mlhooks"], spec)
@@ -191,7 +191,7 @@ class Persistence:
                     error.add_note(f"The run's own configuration is {own}; it counts where no other one is named.")
                 raise
             self._saved_at[name] = trainer.step
-            self.run.add_trainer(trainer)
+            self.run.behaviors.add(trainer)
 
     def _best(self, newest: Mapping[str, Path]) -> dict[str, Path]:
         """Return the best policies, and the newest checkpoints of behaviors that were not evaluated.

@@ -7,21 +7,20 @@ import logging
 import os
 import random
 import time
+from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from mlagents_envs.base_env import BehaviorSpec
 
 from mlhooks.describing import described
 from mlhooks.envs.closing import close
 from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep
 from mlhooks.envs.restarts import restart_report
 from mlhooks.envs.shared_steps import check_steps
-from mlhooks.envs.specs import change_in_words, same_shape
-from mlhooks.envs.told import check_spec
 from mlhooks.errors import (
     ContractBroken,
     EnvironmentFailure,
@@ -29,7 +28,6 @@ from mlhooks.errors import (
     NonFiniteError,
     PluginError,
     ResultsError,
-    UsageError,
 )
 from mlhooks.fast.switch import plain
 from mlhooks.names import file_name
@@ -38,24 +36,21 @@ from mlhooks.plugins import PluginManager
 from mlhooks.settings import RunOptions
 from mlhooks.stats import StatsAggregationMethod
 from mlhooks.timers import Timers
-from mlhooks.training.awaited_behaviors import Awaited
+from mlhooks.training.behaviors import Behaviors
 from mlhooks.training.curriculum import Curriculum
-from mlhooks.training.device import device_named
 from mlhooks.training.durable import write_durably, writing
 from mlhooks.training.environment_scheme import environment_name, make_factory
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.evaluations import Evaluations
-from mlhooks.training.name_limits import refuse_long_behavior
 from mlhooks.training.outcome import RunOutcome
 from mlhooks.training.part_checks import check_update
 from mlhooks.training.persistence import Persistence
 from mlhooks.training.run_files import known
 from mlhooks.training.run_folder import RunFolder
 from mlhooks.training.silence import Silence
-from mlhooks.training.spaces import take_spaces
+from mlhooks.training.stage import Stage
 from mlhooks.training.stop_request import StopRequest
 from mlhooks.training.summaries import Summaries
-from mlhooks.training.torch_setup import Computing, Threads
 from mlhooks.training.trainer import Trainer
 
 logger = logging.getLogger("mlhooks")
@@ -83,6 +78,7 @@ class Run:
         resumed, inference: whether the run goes on from a checkpoint, and whether it only acts.
         evaluation: with inference, the returns of finished episodes by behavior.
         evaluations: those of the behaviors while they are trained, with the best policies.
+        behaviors, persistence, summaries: what makes trainers, checkpoints and summaries.
         stop: set its `requested` to end the run as Ctrl-C does.
     """
 
@@ -116,16 +112,11 @@ class Run:
         self.outcome = RunOutcome()
         self.evaluation = Evaluation(episodes) if self.inference else None
         self.evaluations = Evaluations(self)
-        self._trainer_types = plugins.collect_mapping("get_trainer_types")
-        self._threads = Threads(options.torch_settings.threads)
-        self._device = device_named(options.torch_settings.device)
-        self._computing = Computing(options.torch_settings, self._device)
-        self._persistence = Persistence(self, self._folder)
-        self._summaries = Summaries(self)
-        self._awaited, self._silence = Awaited(self.env_name), Silence(self.env_name)
-        self._known: dict[str, Trainer] = {}  # by the behavior ids that environments have shown
-        self._begun = False  # whether an environment has shown what the trainers can learn from
-        self._waits = True  # for environments to start, or for a person to start one again
+        self.behaviors = Behaviors(self)
+        self.persistence = Persistence(self, self._folder)
+        self.summaries = Summaries(self)
+        self._silence = Silence(self.env_name)
+        self._stage = Stage.STARTING
 
     def execute(self) -> RunOutcome:
         """Run to the end; whatever happens, save, close and tell the plugins.
@@ -134,14 +125,14 @@ class Run:
             MlhooksError: the run failed; what was learned is saved.
         """
         started = time.perf_counter()
-        with self.stop, self._threads, plain(self.options.torch_settings.plain):
+        with self.stop, self.behaviors.threads, plain(self.options.torch_settings.plain):
             try:
                 self._prepare()
                 self.plugins.hook.run_started(run=self)
                 if self.resumed or self.inference:
-                    self._persistence.restore_trainers()
-                    self._awaited.restored(self.trainers)
-                    self._persistence.restore_curriculum()
+                    self.persistence.restore_trainers()
+                    self.behaviors.awaited.restored(self.trainers)
+                    self.persistence.restore_curriculum()
                 if self._done():
                     self._tell_that_it_is_complete()
                 else:
@@ -155,15 +146,15 @@ class Run:
                 self.outcome.fail(lost)
                 for trainer in self.trainers.values():
                     trainer.worker_failed(lost.worker.index)
-                with contextlib.suppress(PluginError):  # a strict run has failed already
+                with contextlib.suppress(PluginError):  # A strict run has failed already.
                     self.plugins.hook.env_failed(worker=lost.worker, error=lost.error, will_restart=False)
             except Exception as error:
                 self.outcome.fail(error)
-            except BaseException as error:  # sys.exit() and the like in code of others, which is no end of a run
+            except BaseException as error:  # Code of others may call sys.exit(), which is no end of a run.
                 failure = MlhooksError(f"The run was ended by {described(error)}; only Ctrl-C and signals may end it.")
                 failure.__cause__ = error
                 self.outcome.fail(failure)
-            self.stop.at_once, self.stop.ending = False, True
+            self.stop.ending = True
             try:
                 self._finish()
             except MlhooksError as error:
@@ -193,7 +184,7 @@ class Run:
             self._folder.put_aside()
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        self._write_options()
+        self.write_options()
 
     def _bring_back(self) -> None:
         """Put earlier results back where this run, which was to replace them, has saved nothing."""
@@ -206,7 +197,7 @@ class Run:
             )
 
     def note_file(self, path: str | os.PathLike[str]) -> Path:
-        """Note that a file in the run's folder is the run's, so that `--force` may remove it; returns its path.
+        """Note that a file in the run's folder is the run's, so that `--force` may remove it, and return its path.
 
         A plugin that writes a file there notes it before, once: the note is durable at once, and in the manifest. A
         file that nobody noted counts as somebody else's, and `--force` refuses to touch a folder that holds one. With
@@ -221,12 +212,12 @@ class Run:
         """
         name = self._folder.name_inside(path)
         if not (self.inference or known(name, [file_name(behavior) for behavior in self.trainers])):
-            self._persistence.folder.note_file(name)
+            self.persistence.folder.note_file(name)
         return self.path / name
 
-    def _write_options(self) -> None:
+    def write_options(self) -> None:
         """Write what the run is made with; that of a run that is resumed stays until the resumed one has begun."""
-        if self.resumed and not self._begun:
+        if self.resumed and not self._stage.saves:
             return
         write_durably(self.path / "configuration.yaml", self.options.to_store().to_yaml().encode())
 
@@ -241,95 +232,31 @@ class Run:
             next(iter(self.trainers)),
             "evaluation.stop_at" if reasons else "max_steps",
         )
-        self._persistence.write_models()
+        self.persistence.write_models()
 
     def _start_environments(self) -> None:
         self.curriculum.announce()
         make_env = make_factory(self.options, self.plugins)
         make_env.parameters = self.curriculum.values
-        if self._awaited.names:
-            self._awaited.refuse_elsewhere(make_env.behavior_names(), self._busy())
-        self.stop.at_once = True
-        self.manager = self.plugins.hook.create_env_manager(options=self.options, make_env=make_env)
-        self.evaluations.open(make_env)
-        self.stop.at_once = False
+        if self.behaviors.awaited.names:
+            self.behaviors.awaited.refuse_elsewhere(make_env.behavior_names(), self._busy())
+        with self.stop.ending_at_once():
+            self.manager = self.plugins.hook.create_env_manager(options=self.options, make_env=make_env)
+            self.evaluations.open(make_env)
         if self.manager is None:
             raise PluginError("No plugin answered create_env_manager; unblock the built-in one or install another.")
         if not self.inference:
             self.curriculum.refuse_unable(self.manager)
         if self.resumed:
-            self._persistence.restore_environments()
-
-    def _trainer(self, behavior_id: str, step: WorkerStep) -> Trainer:
-        """Return the trainer of a behavior id that an environment shows for the first time in this step."""
-        specs = step.specs
-        spec = specs[behavior_id]
-        check_spec(behavior_id, spec)
-        name = _name(behavior_id)
-        trainer = self.trainers.get(name)
-        if trainer is None:
-            if not self.inference:
-                refuse_long_behavior(self.path, name)
-            trainer = self.make_trainer(name, spec)
-            if not self._persistence.initialize(trainer) and self.inference:
-                self._awaited.refuse_untrained(name, [_name(shown) for shown in specs])
-            self.add_trainer(trainer)
-        elif not same_shape(trainer.behavior_spec, spec):
-            raise UsageError(change_in_words(behavior_id, "the run was saved", trainer.behavior_spec, spec))
-        take_spaces(trainer, behavior_id, step.spaces.get(behavior_id))
-        self._known[behavior_id] = trainer
-        self._awaited.appeared(name)
-        return trainer
-
-    def make_trainer(self, name: str, spec: BehaviorSpec) -> Trainer:
-        """Make the trainer that the settings ask for."""
-        settings = self.options.settings_for(name)
-        trainer_type: type[Trainer] = self._trainer_types[settings.trainer_type]
-        trainer = trainer_type(
-            behavior_name=name,
-            behavior_spec=spec,
-            settings=settings,
-            plugins=self.plugins,
-            device=self._device,
-            seed=self.seed,
-        )
-        if not self.inference:
-            trainer.learning.begin_training(self.started_in)
-        return trainer
-
-    def add_trainer(self, trainer: Trainer) -> None:
-        """Take a trainer into the run, and tell the plugins."""
-        name = trainer.behavior_name
-        self.trainers[name] = trainer
-        self._threads.adapt_to(trainer)
-        self._computing.set_up(trainer.modules().values(), threaded=trainer.settings.threaded)
-        trainer.training = not self.inference and not trainer.done
-        self.evaluations.watch(trainer)
-        self._summaries.watch(trainer)
-        self.curriculum.watch(trainer)
-        if self.evaluation is not None:
-            self.evaluation.watch(trainer)
-        else:
-            self._record(trainer)
-        self.plugins.hook.behavior_added(
-            run=self, behavior_name=name, behavior_spec=trainer.behavior_spec, trainer=trainer
-        )
-        if not self.inference:
-            trainer.report_properties()
-
-    def _record(self, trainer: Trainer) -> None:
-        """Write down what was chosen for a behavior, where its settings did not say it."""
-        options, name = self.options, trainer.behavior_name
-        if name not in options.behaviors or options.torch_settings.threads != self._threads.count:
-            options.behaviors[name], options.torch_settings.threads = trainer.settings, self._threads.count
-            self._write_options()
+            self.persistence.restore_environments()
 
     def _loop(self) -> None:
         assert self.manager is not None
         manager, timers, trainers = self.manager, self.timers, self.trainers
+        awaited = self.behaviors.awaited
         worker_of, acting, stepping = cache(Worker), timers("act"), timers("env_step")
         named = False
-        if self.evaluations.evaluate_if_due():  # what a run that was interrupted then left undone
+        if self.evaluations.evaluate_if_due():  # A run that was interrupted may have left one undone.
             self._begin()
         while not self.stop.requested and not self._done():
             with acting:
@@ -338,26 +265,26 @@ class Run:
                         manager.send(worker_of(worker), behavior_id, action)
             steps = 0
             with stepping:
-                self.stop.at_once = self._waits
-                for event in manager.ready():
+                for event in self._awaited_events(manager) if self._stage.waits else manager.ready():
                     if isinstance(event, WorkerLost):
                         self._lose(event)
                     else:
                         self._observe(event, manager)
                         steps += 1
-                        named = named or self._name_missing_behaviors()
-                self.stop.at_once = False
+                        if not named:
+                            self.behaviors.warn_of_missing()
+                            named = True
             for trainer in trainers.values():
                 self._learn(trainer)
-            if not self.inference:  # which stays in the lesson that was saved
+            if not self.inference:  # Inference stays in the lesson that was saved.
                 self.curriculum.teach(trainers, manager, steps)
-            if self._awaited.names:
-                self._awaited.stepped(steps, self._busy())
+            if awaited.names:
+                awaited.stepped(steps, self._busy())
             if self._silence.looks(steps):
                 self._silence.check(self._busy())
             self.evaluations.evaluate_if_due()
-            if self._begun:
-                self._persistence.save_if_due()
+            if self._stage.saves:
+                self.persistence.save_if_due()
         for trainer in trainers.values():
             self.settle(trainer)
 
@@ -367,13 +294,22 @@ class Run:
 
     def export_best(self, trainer: Trainer) -> list[Path]:
         """Export the policy of a trainer as its best one, as `export_model` does; returns the files."""
-        return self._persistence.write_best(trainer)
+        return self.persistence.write_best(trainer)
+
+    def _awaited_events(self, manager: EnvManager) -> Iterator[WorkerStep | WorkerLost]:
+        """Yield what workers send; a signal ends the run at once until one of them sends something."""
+        with self.stop.ending_at_once():
+            events = iter(manager.ready())
+            first = list(islice(events, 1))
+        yield from first
+        yield from events
 
     def _observe(self, step: WorkerStep, manager: EnvManager) -> None:
         """Hand what a worker sent to the trainers; a worker that sends what cannot be used is started again."""
-        self._waits = self.stop.at_once = False
+        if self._stage.waits:
+            self._stage = self._stage.changed(waits=False)
         for behavior_id, (decisions, terminals) in step.steps.items():
-            trainer = self._known.get(behavior_id) or self._trainer(behavior_id, step)
+            trainer = self.behaviors.trainer_of.get(behavior_id) or self.behaviors.appear(behavior_id, step)
             try:
                 trainer.observe(step.worker.index, behavior_id, decisions, terminals)
                 if len(decisions.agent_id):
@@ -388,28 +324,27 @@ class Run:
                     self._lose(manager.fail(step.worker, reason))
                     return
                 raise
-        if not self._begun and self._awaited.begun:
+        if not self._stage.saves and self.behaviors.awaited.begun:
             self._begin()
         for key, value, aggregation in step.stats:
-            # of values that replace each other, one environment's count, as in ML-Agents
+            # Of values that replace each other, those of one environment count, as in ML-Agents.
             if aggregation is not StatsAggregationMethod.MOST_RECENT or step.worker.index == 0:
                 for trainer in self.trainers.values():
                     trainer.stats.add_stat(key, value, aggregation)
 
     def _begin(self) -> None:
         """Let the run save what it has from now on; one that is resumed has more now than its checkpoint."""
-        self._begun = True
+        self._stage = self._stage.changed(saves=True)
         if self.resumed:
-            self._write_options()
+            self.write_options()
 
     def _lose(self, lost: WorkerLost) -> None:
         """Drop what a worker leaves unfinished that is being started again, or waits for a person to start it."""
-        self.stop.at_once = False
         for trainer in self.trainers.values():
             trainer.worker_failed(lost.worker.index)
         if lost.paused:
             logger.info("%s The run waits, and goes on when it is started again; Ctrl-C saves and ends.", lost.error)
-            self._waits = True
+            self._stage = self._stage.changed(waits=True)
             return
         logger.warning("Worker %d is started again, and the run goes on. %s", lost.worker.index, lost)
         self.outcome.restarts.append(lost)
@@ -429,12 +364,6 @@ class Run:
             return self.evaluation.incomplete()
         return [name for name, trainer in self.trainers.items() if trainer.training]
 
-    def _name_missing_behaviors(self) -> bool:
-        self._awaited.name_missing([*self.options.behaviors, *self.trainers])
-        for name, behavior in self.curriculum.unmeasured(self.trainers).items():
-            logger.warning("The lesson of parameter %r waits for behavior %r, which has not appeared.", name, behavior)
-        return True
-
     def _learn(self, trainer: Trainer) -> None:
         if not trainer.training:
             trainer.discard()
@@ -444,7 +373,7 @@ class Run:
                 losses = trainer.update()
             check_update(trainer, losses)
             self._report(trainer, losses)
-        self._summaries.write_if_due(trainer)
+        self.summaries.write_if_due(trainer)
         trainer.training = not trainer.done
 
     def _report(self, trainer: Trainer, losses: dict[str, float] | None) -> None:
@@ -454,22 +383,17 @@ class Run:
     def _finish(self) -> None:
         """Save what the last checkpoint lacks, write what is left, close the environments."""
         try:
-            # what a resumed run that never began would save is less than the checkpoint that it found
-            if self._begun and any(trainer.step for trainer in self.trainers.values()) and not self.inference:
+            # A resumed run that never began would save less than the checkpoint that it found.
+            if self._stage.saves and any(trainer.step for trainer in self.trainers.values()) and not self.inference:
                 if self.outcome.status == "failed":
                     for trainer in self.trainers.values():
                         trainer.environments_restarted()
                 try:
-                    if self.outcome.status != "interrupted":  # the run that resumes it goes on with its periods
-                        self._summaries.write_last()
-                finally:  # a plugin's failure that ends the run does not cost what was learned
-                    self._persistence.save_last()
+                    if self.outcome.status != "interrupted":  # The run that resumes it goes on with its periods.
+                        self.summaries.write_last()
+                finally:  # A plugin's failure that ends the run does not cost what was learned.
+                    self.persistence.save_last()
         finally:
             self.evaluations.close()
             if self.manager is not None:
                 close(self.manager, "The environment manager")
-
-
-def _name(behavior_id: str) -> str:
-    """Return the behavior's name from a behavior id, which also says the team."""
-    return behavior_id.partition("?")[0]

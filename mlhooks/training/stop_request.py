@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 from mlhooks import stop_signals
@@ -22,13 +24,12 @@ class StopRequest:
 
     Attributes:
         requested: whether the run is to stop.
-        at_once: while set, the first signal interrupts: nothing can be lost, and what is waited for may never come.
         ending: set when the run stops by itself: a signal changes nothing more.
         saves: whether there will be anything to save.
     """
 
     def __init__(self, *, saves: bool = True) -> None:
-        self.requested = self.at_once = self.ending = False
+        self.requested = self.ending = self._at_once = False
         self.saves = saves
         self._previous: dict[int, Any] = {}
 
@@ -39,10 +40,19 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def ending_at_once(self) -> Iterator[None]:
+        """Let the first signal interrupt while the body runs: nothing can be lost, and it may wait for ever."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
     def _handle(self, number: int, _: object) -> None:
         name = signal.Signals(number).name
         again, self.requested = self.requested, True
-        if self.at_once or (again and name in IMPATIENT):
+        if self._at_once or (again and name in IMPATIENT):
             raise KeyboardInterrupt
         if again:
             return
