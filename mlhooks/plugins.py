@@ -13,11 +13,12 @@ from typing import Any
 
 import pluggy
 
-from mlhooks import hookspecs, mlagents_plugins, plugin_sources
+from mlhooks import hookspecs
 from mlhooks.answers import CHECKS
 from mlhooks.containment import CONTAINED_COLLECT, DisabledPlugin, Guard
 from mlhooks.errors import PluginError, PluginUnfit
 from mlhooks.mlagents_wheel.offers import PREFIX, is_own
+from mlhooks.plugin_discovery import find_plugins
 from mlhooks.plugin_fit import check_fit, deprecated_uses, known_hooks
 from mlhooks.plugin_sources import BUILTIN, BUILTIN_PLUGINS, Candidate, Origin, defining, name_of, nearest, short_name
 
@@ -324,38 +325,6 @@ class PluginManager(pluggy.PluginManager):
         if message not in self._conflicts:
             self._conflicts.add(message)
             logger.error("%s. %s.", message, kept)
-
-
-def find_plugins(
-    *,
-    names: Iterable[str] = (),
-    plugins_dir: Path | None = None,
-    autoload: bool | None = None,
-    configured: Sequence[str] = (),
-) -> tuple[list[Candidate], list[str]]:
-    """All plugins that a run would load, in their order and without importing any, and the names that are blocked.
-
-    `names` are the values of `-p`: `NAME` or `no:NAME`, of which the last one about a name counts. `configured` are
-    such values, too, which a configuration has in front of them.
-    """
-    wanted: dict[str, bool] = {}
-    for text in [*configured, *names]:
-        name = short_name(text.removeprefix("no:"))
-        wanted.pop(name, None)
-        wanted[name] = not text.startswith("no:")
-    installed = [*plugin_sources.from_entry_points(), *mlagents_plugins.from_entry_points()]
-    if autoload is None:
-        autoload = plugin_sources.autoload_enabled()
-    found = plugin_sources.builtins() + (installed if autoload else [])
-    known = {candidate.origin.name for candidate in [*found, *installed]}
-    for name in (name for name, load in wanted.items() if load):
-        if name not in {candidate.origin.name for candidate in found}:
-            named = [candidate for candidate in installed if candidate.origin.name == name]
-            option = "" if name in configured else "-p"
-            found += named or [plugin_sources.from_name(name, known, option)]
-    if plugins_dir is not None:
-        found += plugin_sources.from_folder(plugins_dir)
-    return found, [name if name in known else name_of(name) for name, load in wanted.items() if not load]
 
 
 def _as_it_is(_: Candidate) -> contextlib.AbstractContextManager[None]:
