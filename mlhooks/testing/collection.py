@@ -23,7 +23,7 @@ from mlhooks.testing.target import Target, resolve
 WRITER_HOOKS = ("write_stats", "on_add_stat", "add_property")
 OF_TRAINERS = (
     *("trainers", "robustness", "answering", "acting", "updating"),
-    *("policy_gradients", "array_arithmetic", "transitions", "learning"),
+    *("policy_gradients", "clipping", "array_arithmetic", "transitions", "learning"),
 )
 OF_WRITERS = ("stats_writers", "writer_runs")
 OF_ENVIRONMENTS = ("environments", "episodes")

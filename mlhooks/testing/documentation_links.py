@@ -14,6 +14,7 @@ SECTIONS = {
     "acting": "acting",
     "updating": "when-it-updates-and-on-what",
     "policy_gradients": "losses-of-policy-gradients",
+    "clipping": "clipping",
     "array_arithmetic": "array-arithmetic",
     "transitions": "experience",
     "learning": "learning",

@@ -7,9 +7,11 @@ import pytest
 from mlhooks.cli import main
 from mlhooks.testing.checks import policy_gradients, robustness
 from mlhooks.testing.collection import OF_TRAINERS, applicable
+from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.target import resolve
 from mlhooks.testing.trainer_trial import Trial
 from mlhooks.testing.trainer_types import trainer_types
+from mlhooks.testing.varied_loss import VariedLoss
 from tests.testing.plugins import ALTERS_PPO, TRAINER, target_of
 
 WRONG = ('": losses["Losses/Policy Loss"]', '": -losses["Losses/Policy Loss"]')
@@ -19,7 +21,7 @@ def test_plugin_that_makes_the_optimizer_of_ppo_is_tried_as_ppo(tmp_path: Path) 
     target = target_of(tmp_path, ALTERS_PPO)
     assert list(trainer_types(target)) == ["ppo"]
     assert applicable(target) == ["every_plugin", *OF_TRAINERS]
-    optimizer = Trial(target, "ppo").trainer(policy_gradients.make_behavior_spec(branches=(2,))).optimizer
+    optimizer = Trial(target, "ppo").trainer(make_behavior_spec(branches=(2,))).optimizer
     assert type(optimizer).__name__ == "MyOptimizer"
 
 
@@ -55,7 +57,7 @@ def test_penalty_on_all_logits_is_no_missing_mask(tmp_path: Path) -> None:
         losses["loss"] = losses["loss"] + 0.01 * self.policy.actor(batch.features).logits.square().mean()"""
     trial = Trial(target_of(tmp_path, ALTERS_PPO, "losses = super().loss(batch)", penalty), "ppo")
     policy_gradients.test_forbidden_actions_have_no_gradient(trial)
-    losses = (hand := policy_gradients.Hand(trial)).optimizer.loss(hand.batch)
+    losses = (varied := VariedLoss(trial)).optimizer.loss(varied.batch)
     assert losses["loss"] > losses["Losses/Policy Loss"] + 0.5 * losses["Losses/Value Loss"]
 
 
