@@ -146,7 +146,7 @@ def general(algo: str, factory: EnvironmentFactory) -> Chosen:
         EnvironmentFailure: the environment cannot be made.
     """
     sections = read_yaml(FILE).value.get(algo)
-    seen = factory.look()
+    seen = factory.inspect_behaviors()
     if sections is None:
         settings: dict[str, Any] = {}
         text = f"the defaults of trainer type {algo}"

@@ -19,7 +19,7 @@ SIGNALS = tuple(
 Handler = Callable[[int, FrameType | None], Any]
 
 
-def take(handler: Handler) -> dict[int, Any]:
+def install_handler(handler: Handler) -> dict[int, Any]:
     """Let a handler take the signals that end a run; returns the handlers that they had.
 
     A signal that is ignored stays so, as SIGHUP does under `nohup`. Outside the main thread, where Python delivers no

@@ -37,7 +37,7 @@ def escape_what_cannot_be_encoded() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def let_go_of_streams() -> None:
+def release_streams() -> None:
     """Write what standard output and standard error still hold; one whose reader is gone loses it without a word.
 
     Python writes it once more when it exits, and would complain, and exit with 120, about a pipe or a terminal that is

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mlhooks.streams import StreamsHandler, let_go_of_streams
+from mlhooks.streams import StreamsHandler, release_streams
 
 
 def say(text: str, level: int = logging.INFO) -> None:
@@ -58,7 +58,7 @@ def test_stream_that_is_closed_or_missing_ends_nothing(monkeypatch: pytest.Monke
         monkeypatch.setattr(sys, name, stream if closed else None)
     say("said")
     say("warned", logging.WARNING)
-    let_go_of_streams()
+    release_streams()
 
 
 def test_warning_without_standard_error_is_not_among_the_results(

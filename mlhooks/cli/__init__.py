@@ -13,7 +13,7 @@ import click
 
 from mlhooks.cli.group import VARIABLE, build_cli
 from mlhooks.errors import MlhooksError
-from mlhooks.streams import GONE, StreamsHandler, escape_what_cannot_be_encoded, let_go_of_streams
+from mlhooks.streams import GONE, StreamsHandler, escape_what_cannot_be_encoded, release_streams
 
 __all__ = ["main"]
 
@@ -39,7 +39,7 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         except BaseException as error:
             code = _report(error, debug)
-    let_go_of_streams()
+    release_streams()
     return code or 0
 
 

@@ -59,7 +59,7 @@ def start_worker(timeout: float) -> None:
         worker.start()
         while worker.answer() is None:
             wait([worker.waitable], timeout)
-        worker.leave()
+        worker.ask_to_end()
         wait([worker.waitable], timeout)
     finally:
         worker.end()

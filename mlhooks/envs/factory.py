@@ -167,14 +167,14 @@ class EnvironmentFactory:
         if not isinstance(self.make, EnvironmentKind):
             return
         try:
-            self._ask(self.make.check, self.options.with_evaluation())
+            self._call_kind(self.make.check, self.options.with_evaluation())
         except MlhooksError as error:
             if self.hint is not None and error.exit_code == UsageError.exit_code and (hint := self.hint()):
                 what = getattr(error, "what", None)  # without the advice that does not help here
                 raise UsageError(f"{what or error}{'.' if what else ''} {hint}") from error
             raise
 
-    def _ask(self, question: Callable[[Any, RunOptions], Any], options: RunOptions | None = None) -> Any:
+    def _call_kind(self, question: Callable[[Any, RunOptions], Any], options: RunOptions | None = None) -> Any:
         try:
             return question(self.name, options or self.options)
         except (MlhooksError, KeyboardInterrupt):
@@ -190,7 +190,7 @@ class EnvironmentFactory:
             PluginError: the environment kind answers something else.
         """
         tell = self.make.behavior_names if isinstance(self.make, EnvironmentKind) else None
-        names = None if tell is None else self._ask(tell)
+        names = None if tell is None else self._call_kind(tell)
         if names is None:
             return None
         listed = [] if isinstance(names, str) or not isinstance(names, Collection) else list(names)
@@ -204,7 +204,7 @@ class EnvironmentFactory:
     def takes_areas(self) -> bool:
         """Whether the kind says that there may be several areas."""
         tell = self.make.takes_areas if isinstance(self.make, EnvironmentKind) else None
-        return tell is not None and bool(self._ask(tell))
+        return tell is not None and bool(self._call_kind(tell))
 
     @property
     def is_quick(self) -> bool:
@@ -225,7 +225,7 @@ class EnvironmentFactory:
             env.num_areas = min(episodes, MOST_AREAS)
         return replace(self, options=options)
 
-    def look(self) -> dict[str, tuple[BehaviorSpec, Spaces | None]] | None:
+    def inspect_behaviors(self) -> dict[str, tuple[BehaviorSpec, Spaces | None]] | None:
         """Make an environment to see its behaviors, and close it; None where the kind does not say that this is quick.
 
         Returns each behavior's spec, and its spaces in the environment's own terms where it has such.

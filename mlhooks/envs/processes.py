@@ -50,7 +50,7 @@ class ProcessManager(EnvManager):
             WorkerFailure: a worker failed for good.
         """
         for worker in self._workers:
-            worker.go_on()
+            worker.send_actions()
         events: list[WorkerStep | WorkerLost] = []
         while not events:
             self._wait()
@@ -74,7 +74,7 @@ class ProcessManager(EnvManager):
         try:
             step = worker.answer()
         except Exception as error:
-            worker.leave()
+            worker.ask_to_end()
             if not worker.came_up:
                 self._unstarted.append((worker, error))
                 return []
@@ -107,12 +107,12 @@ class ProcessManager(EnvManager):
         Raises:
             WorkerFailure: the limits of restarts are reached.
         """
-        self._workers[worker.index].leave()
+        self._workers[worker.index].ask_to_end()
         return self._restart(self._workers[worker.index], error)
 
     def send(self, worker: Worker, behavior_id: str, action: ActionTuple) -> None:
         """Keep the actions for the worker, which gets those of all its behaviors at once."""
-        self._workers[worker.index].give(behavior_id, action)
+        self._workers[worker.index].set_actions(behavior_id, action)
 
     def reset(self, worker: Worker) -> None:
         """Begin new episodes; the answer to a step that is under way is passed over."""
@@ -131,7 +131,7 @@ class ProcessManager(EnvManager):
         try:
             for worker in self._workers:
                 if worker.running and not worker.leaving:
-                    worker.leave()
+                    worker.ask_to_end()
             while busy := [worker for worker in self._workers if worker.running and not worker.gone]:
                 if all(worker.overdue for worker in busy):
                     break

@@ -20,14 +20,14 @@ class SlotPool:
         self.size = 0
         self._free: list[int] = []
 
-    def take(self) -> int:
+    def allocate(self) -> int:
         """A slot that nobody holds."""
         if self._free:
             return self._free.pop()
         self.size += 1
         return self.size - 1
 
-    def give_back(self, slots: list[int]) -> None:
+    def release(self, slots: list[int]) -> None:
         """Return slots to the pool."""
         self._free = sorted([*self._free, *slots], reverse=True)
 
@@ -80,11 +80,11 @@ class SlotMap:
         ids = agent_ids.tobytes()
         if ids == self._last_ids:
             return self._last_slots
-        known, take = self._slot_of, self.pool.take
+        known, allocate = self._slot_of, self.pool.allocate
         agents, before = _each_once(agent_ids), len(known)
         for agent in agents:
             if agent not in known:
-                known[agent] = take()
+                known[agent] = allocate()
         new = len(known) - before
         self.newcomers = self.newcomers + new if new == len(agents) else 0
         self.most = max(self.most, len(agents))
@@ -108,7 +108,7 @@ class SlotMap:
         """Free the slots of agents that are gone."""
         if len(agent_ids) == 0:
             return
-        self.pool.give_back([self._slot_of.pop(agent) for agent in agent_ids.tolist() if agent in self._slot_of])
+        self.pool.release([self._slot_of.pop(agent) for agent in agent_ids.tolist() if agent in self._slot_of])
         self.newcomers = 0
         self._last_ids = b""
 

@@ -48,10 +48,10 @@ class Recipe:
 def run(connection: Connection[Any, Any], recipe: Recipe) -> None:
     """The whole life of a worker process."""
     # A handler takes them, because children of this process would inherit that a signal is ignored.
-    stop_signals.take(_leave_it_to_the_parent)
+    stop_signals.install_handler(_leave_it_to_the_parent)
     stop_signals.unshield()
     parent = _Parent(connection)
-    players.listen(parent.learn_of_player)
+    players.listen(parent.send_player)
     threading.Thread(target=parent.end_with_it, daemon=True).start()
     logging.getLogger().addHandler(_LogToParent(parent))
     logging.getLogger("mlhooks").setLevel(recipe.log_level)
@@ -61,12 +61,12 @@ def run(connection: Connection[Any, Any], recipe: Recipe) -> None:
     env: BaseEnv | None = None
     try:
         env = cloudpickle.loads(recipe.factory)(recipe.index)
-        parent.tell(Made())
+        parent.send(Made())
         set_parameters(env, recipe.parameters, recipe.index)
         _Loop(env, parent, recipe.index).run()
     except BaseException as error:
         logging.getLogger("mlhooks").debug("It failed like this:", exc_info=True)
-        parent.tell(Failed.by(as_failure(error)))
+        parent.send(Failed.by(as_failure(error)))
         parent.kill_players()  # closing the environment would wait for them
     if env is not None and not close(env, "The environment"):
         raise SystemExit(1)
@@ -112,7 +112,7 @@ class _Loop:
         own_terms = spaces_of(self._env) if new else {}
         spaces = {name: own_terms[name] for name in new if name in own_terms}
         steps = write_steps(self._steps, self._known, shown)
-        self._parent.tell(Sent(steps, new, spaces, stats_of(self._env)))
+        self._parent.send(Sent(steps, new, spaces, stats_of(self._env)))
 
 
 class _Parent:
@@ -122,7 +122,7 @@ class _Parent:
         self._connection, self._lock = connection, threading.Lock()
         self._players: list[players.Process] = []
 
-    def tell(self, message: Any) -> None:
+    def send(self, message: Any) -> None:
         """Send a message, from any thread."""
         try:
             with self._lock:
@@ -137,10 +137,10 @@ class _Parent:
         except (EOFError, OSError):
             self._end()
 
-    def learn_of_player(self, player: players.Process) -> None:
+    def send_player(self, player: players.Process) -> None:
         """Remember a player, and let the parent know that it must be ended if this process cannot."""
         self._players.append(player)
-        self.tell(Player(player.pid))
+        self.send(Player(player.pid))
 
     def end_with_it(self) -> None:
         """Wait for the parent's end."""
@@ -164,7 +164,7 @@ class _LogToParent(logging.Handler):
         self._parent = parent
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._parent.tell(Logged(record.name, record.levelno, self.format(record)))
+        self._parent.send(Logged(record.name, record.levelno, self.format(record)))
 
 
 def _leave_it_to_the_parent(*_: object) -> None:

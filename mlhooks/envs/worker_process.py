@@ -90,7 +90,7 @@ class WorkerProcess:
         """Whether the process had its time."""
         return time.monotonic() > self.deadline
 
-    def give(self, behavior_id: str, action: ActionTuple) -> None:
+    def set_actions(self, behavior_id: str, action: ActionTuple) -> None:
         """Set the actions of one behavior id for the next step."""
         self._given[behavior_id] = action
 
@@ -106,7 +106,7 @@ class WorkerProcess:
             with contextlib.suppress(OSError):  # the end of the process shows when its answer is awaited
                 messages.send(self._connection, SetParameters(parameters))
 
-    def go_on(self) -> None:
+    def send_actions(self) -> None:
         """Let the environment step with the actions that were given, unless it does already."""
         if self.stepping or self.leaving:
             return
@@ -126,9 +126,9 @@ class WorkerProcess:
         for message in self._messages():
             match message:
                 case Sent() if self._reset:
-                    self._learn(message)
+                    self._add_behaviors(message)
                     self.stepping = False
-                    self.go_on()
+                    self.send_actions()
                 case Sent():
                     return self._step(message)
                 case Failed():
@@ -163,14 +163,14 @@ class WorkerProcess:
         self.stepping, self.came_up, self.deadline = False, True, float("inf")
         self.worked = self.worked or self.answers > 0  # the first answer is what a reset shows
         self.answers += 1
-        self._learn(sent)
+        self._add_behaviors(sent)
         steps = read_steps(self._steps, self._specs, sent.steps)
         return WorkerStep(Worker(self.recipe.index), self._specs, steps, sent.stats, self._spaces)
 
     def _log(self, record: Logged) -> None:
         logging.getLogger(record.logger).log(record.level, "Worker %d: %s", self.recipe.index, record.text)
 
-    def _learn(self, sent: Sent) -> None:
+    def _add_behaviors(self, sent: Sent) -> None:
         self._specs |= sent.specs
         self._spaces |= sent.spaces
 
@@ -185,7 +185,7 @@ class WorkerProcess:
                 how = f"signal {signal.Signals(-code).name}"
         return f"Its process ended with {how}."
 
-    def leave(self) -> None:
+    def ask_to_end(self) -> None:
         """Tell the process to close its environment and end, for which it gets some seconds.
 
         One that hangs gets none, nor one whose environment never came up: it may wait for a player for long.

@@ -59,7 +59,7 @@ class _Networks:
         self._mlps: dict[Network, NetworkMLP] = {}
         self.known: dict[Network, _Known] = {}
 
-    def look_at(self, network: Network) -> tuple[FastMLP | None, VisualEncoder | None]:
+    def passes_of(self, network: Network) -> tuple[FastMLP | None, VisualEncoder | None]:
         """Return what computes a network, None for torch, and the encoder of images whose last layers that is."""
         if network not in self._mlps:
             self._mlps[network] = self._kind()
@@ -225,7 +225,7 @@ class LossScope:
         """Return what the scope knows about a network; it looks again where that may have changed."""
         known = networks.known.get(network)
         if known is None or not known.may_be_arrays:
-            mlp, images = networks.look_at(network)
+            mlp, images = networks.passes_of(network)
             may_be_arrays = self.arrays and network.array_arithmetic and self._has_opted_in(network)
             is_hooked = mlp is not None and mlp.has_gradient_hooks
             is_simple = mlp is not None and images is None and may_be_arrays and not is_hooked

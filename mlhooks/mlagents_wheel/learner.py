@@ -113,10 +113,10 @@ class Learner:
             for name in snapshot:
                 snapshot[name] = weights
 
-    def drop(self, worker: int | None = None) -> None:
+    def drop_agents(self, worker: int | None = None) -> None:
         """Drop what agents of a worker, or of all, were in the middle of."""
         for side in self.sides.values():
-            gone = side.drop(worker)
+            gone = side.drop_agents(worker)
             for rewards in [*self.rewards.values(), getattr(self.inner, "collected_group_rewards", {})]:
                 for agent in gone:
                     rewards.pop(agent, None)

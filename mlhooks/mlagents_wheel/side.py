@@ -71,7 +71,7 @@ class Side:
             self.manager.add_experiences(decisions, nobody, worker + self.offset, ActionInfo.empty())
             self.waiting[worker] = decisions
 
-    def drop(self, worker: int | None = None) -> list[str]:
+    def drop_agents(self, worker: int | None = None) -> list[str]:
         """Drop what the agents of a worker, or of all, were in the middle of, and return their ids."""
         manager, start = self.manager, "agent_" if worker is None else f"agent_{worker + self.offset}-"
         known = [manager._experience_buffers, manager._last_step_result, manager._last_take_action_outputs]

@@ -240,7 +240,7 @@ class WheelTrainer(Trainer):
         self._known = {}
         self._unlearned.abandon()
         with self.package("reset"):
-            self.learner.drop()
+            self.learner.drop_agents()
 
     def worker_failed(self, worker: int) -> None:
         """Drop the trajectories of a failed worker's agents, and forget these agents."""
@@ -249,9 +249,9 @@ class WheelTrainer(Trainer):
             slots = self._known.pop(key).all()
             self.episodes.abandon(slots)
             self._unlearned.abandon(slots)
-            self.pool.give_back(slots.tolist())
+            self.pool.release(slots.tolist())
         with self.package("reset"):
-            self.learner.drop(worker)
+            self.learner.drop_agents(worker)
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the modules that the package puts into its checkpoints, by their names there."""

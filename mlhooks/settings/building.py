@@ -30,7 +30,7 @@ class Report:
         self.findings: list[Finding] = []
         self._homes = Homes(registry)
 
-    def beside(self, origin: Origin) -> Report:
+    def aside(self, origin: Origin) -> Report:
         """Return an empty report with the same knowledge, for findings that are not to be told."""
         other = copy.copy(self)
         other.origin, other.findings = origin, []

@@ -199,8 +199,8 @@ def _environment(
 ) -> EnvironmentSettings | None:
     """Return the environment's settings with flags and overrides; None if they are invalid, which is reported later."""
     raw = {_SECTION: copied(written)} if isinstance(written, Mapping) else {}
-    aside = report.beside(Origin())
-    apply_flags(raw, {key: value for key, value in flags.items() if key.startswith(f"{_SECTION}.")}, aside)
-    apply_overrides(raw, [text for text in overrides if text.startswith(_SECTION)], aside)
-    settings = build(EnvironmentSettings, raw.get(_SECTION, {}), (_SECTION,), aside)
-    return None if aside.failed else settings
+    probe = report.aside(Origin())
+    apply_flags(raw, {key: value for key, value in flags.items() if key.startswith(f"{_SECTION}.")}, probe)
+    apply_overrides(raw, [text for text in overrides if text.startswith(_SECTION)], probe)
+    settings = build(EnvironmentSettings, raw.get(_SECTION, {}), (_SECTION,), probe)
+    return None if probe.failed else settings

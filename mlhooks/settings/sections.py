@@ -54,7 +54,7 @@ class DefaultSettings:
     settings: TrainerSettings
     written_hyperparameters: Mapping[str, Any]
 
-    def below(self, trainer_type: str, model: type[HyperparameterSettings] | None) -> dict[str, Any]:
+    def base_for(self, trainer_type: str, model: type[HyperparameterSettings] | None) -> dict[str, Any]:
         """Return what a behavior of `trainer_type` starts from.
 
         As in ML-Agents that is the resolved section, with its defaults filled in. Hyperparameters of another trainer
@@ -103,7 +103,7 @@ def build_behavior(
             of_key=True,
         )
     if defaults is not None:
-        base = defaults.below(str(written_type if trainer_type is None else trainer_type), model)
+        base = defaults.base_for(str(written_type if trainer_type is None else trainer_type), model)
         values = _merged(base, values)
     ready: dict[str, Any] = {"hyperparameters": None}
     if model is not None:

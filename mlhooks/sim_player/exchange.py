@@ -55,7 +55,7 @@ class Live:
         if self._stats:
             self._report()
         lists = {name: self._encode[name](infos) for name, infos in sent.items()}
-        return wrap_output(lists, self._channels.take(), self._introduction())
+        return wrap_output(lists, self._channels.take_messages(), self._introduction())
 
     def answer(self, rl_input: Any) -> bool:
         """Read the side channels, then obey the command."""

@@ -91,7 +91,7 @@ class Channels:
         """Queue a stat for the trainer."""
         self._send(STATS, _text(key) + struct.pack("<fi", value, aggregation))
 
-    def take(self) -> bytes:
+    def take_messages(self) -> bytes:
         """Return what is queued, and forget it."""
         data, self._outgoing = bytes(self._outgoing), bytearray()
         return data

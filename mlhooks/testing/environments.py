@@ -52,7 +52,7 @@ def free_port() -> int:
         return port
 
 
-def look(env: BaseEnv) -> Steps:
+def steps_of(env: BaseEnv) -> Steps:
     """The steps of all behaviors that the environment shows now."""
     return {name: env.get_steps(name) for name in env.behavior_specs}
 
@@ -88,14 +88,14 @@ def walk(env: BaseEnv, ticks: int, *, seed: int = 0, idle: float = 0.0) -> Itera
     """
     rng = np.random.default_rng(seed)
     env.reset()
-    shown = look(env)
+    shown = steps_of(env)
     yield shown
     for _ in range(ticks):
         for name, (decisions, _) in shown.items():
             if len(decisions):
                 env.set_actions(name, random_actions(env.behavior_specs[name], decisions, rng, idle=idle))
         env.step()
-        shown = look(env)
+        shown = steps_of(env)
         yield shown
 
 

@@ -136,7 +136,7 @@ class ActingHalf:
         self.store.reserve(self.pool.size)
         self.episodes.reserve(self.pool.size)
         slots.refuse_vanishing(worker, behavior_id)
-        self._silent_agents.look_at(self.store, behavior_id)
+        self._silent_agents.check_open_rows(self.store, behavior_id)
 
     def _end_episodes(self, slots: np.ndarray, terminals: TerminalSteps) -> None:
         """Take in the ends of agents' episodes; their slots are -1 for those that never decided."""
@@ -205,10 +205,10 @@ class ActingHalf:
             slots = self._maps.pop(key).all()
             self.store.drop_trajectories(slots)
             self.episodes.abandon(slots)
-            self.pool.give_back(slots.tolist())
+            self.pool.release(slots.tolist())
         self._waiting = [waiting for waiting in self._waiting if waiting[0] != worker]
 
-    def take(self, weights: Weights) -> None:
+    def use_weights(self, weights: Weights) -> None:
         """Decide by these weights from now on: those of the same policy, or a copy of another's."""
         if weights.policy is not self.policy:
             own = self.policy.modules()

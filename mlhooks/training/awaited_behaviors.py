@@ -33,7 +33,7 @@ class Awaited:
         self.begun = True
         self._steps = 0
 
-    def restored(self, names: Iterable[str]) -> None:
+    def await_behaviors(self, names: Iterable[str]) -> None:
         """Await the behaviors of a checkpoint."""
         self.names = list(names)
         self.begun = not self.names
@@ -55,7 +55,7 @@ class Awaited:
                 "environment that it was trained in, or name another --run-id."
             )
 
-    def appeared(self, name: str) -> None:
+    def note_behavior(self, name: str) -> None:
         """Note that the environment shows a behavior."""
         if name not in self.shown:
             self.shown.append(name)
@@ -95,7 +95,7 @@ class Awaited:
                 _listed(self.shown) or "none",
             )
 
-    def stepped(self, steps: int, busy: Collection[str]) -> None:
+    def count_steps(self, steps: int, busy: Collection[str]) -> None:
         """Count steps of environments, and end a run that waits in vain.
 
         Args:

@@ -14,7 +14,7 @@ from mlhooks.errors import UsageError
 from mlhooks.training.awaited_behaviors import Awaited
 from mlhooks.training.device import device_named
 from mlhooks.training.name_limits import refuse_long_behavior
-from mlhooks.training.spaces import take_spaces
+from mlhooks.training.spaces import set_spaces
 from mlhooks.training.torch_setup import Computing, Threads
 from mlhooks.training.trainer import Trainer
 
@@ -65,9 +65,9 @@ class Behaviors:
             self.add(trainer)
         elif not same_shape(trainer.behavior_spec, spec):
             raise UsageError(change_in_words(behavior_id, "the run was saved", trainer.behavior_spec, spec))
-        take_spaces(trainer, behavior_id, step.spaces.get(behavior_id))
+        set_spaces(trainer, behavior_id, step.spaces.get(behavior_id))
         self.trainer_of[behavior_id] = trainer
-        self.awaited.appeared(name)
+        self.awaited.note_behavior(name)
         return trainer
 
     def make_trainer(self, name: str, spec: BehaviorSpec) -> Trainer:

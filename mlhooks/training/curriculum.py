@@ -105,7 +105,7 @@ class Curriculum:
                 "brings it, or give each of these parameters a single value."
             )
 
-    def teach(self, trainers: Mapping[str, Trainer], manager: EnvManager, steps: int) -> None:
+    def start_due_lessons(self, trainers: Mapping[str, Trainer], manager: EnvManager, steps: int) -> None:
         """Start the lessons that are due, and tell the environments.
 
         Args:

@@ -128,7 +128,7 @@ class Evaluations:
             return False
         run = self.run
         for trainer in run.trainers.values():
-            run.settle(trainer)
+            run.finish_update(trainer)
         with run.timers("evaluation"):
             try:
                 wanted = {name: self._watched[name][1] for name in due}
@@ -140,7 +140,7 @@ class Evaluations:
                 return False
             self._failures = 0
             for name, evaluation in (played or {}).items():
-                self._take(name, evaluation)
+                self._record(name, evaluation)
             return played is not None
 
     def _tell_failure(self, due: list[str], error: Exception) -> None:
@@ -158,7 +158,7 @@ class Evaluations:
                 "The evaluation of %r at step %s failed. %s. %s", name, f"{trainer.step:,}", then, described(error)
             )
 
-    def _take(self, name: str, evaluation: Evaluation) -> None:
+    def _record(self, name: str, evaluation: Evaluation) -> None:
         """Report an evaluation, keep the policy if it is the best one, and end the training where that is asked."""
         run, (trainer, settings), course = self.run, self._watched[name], self._courses[name]
         returns = np.array(evaluation.returns[name])

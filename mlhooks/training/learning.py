@@ -113,7 +113,7 @@ class LearningHalf:
         """
         return []
 
-    def settle(self) -> Reported:
+    def finish_update(self) -> Reported:
         """Finish an update that goes on beside the environments' steps, and return as `update` does."""
         return []
 

@@ -109,7 +109,7 @@ class OffPolicyLearning(LearningHalf):
         reported, self._unreported = self._unreported, []
         return reported
 
-    def settle(self) -> Reported:
+    def finish_update(self) -> Reported:
         """Finish the round of updates that runs, and its thread."""
         finished = self._finish_round()
         if self._thread is not None:

@@ -79,7 +79,7 @@ class OnPolicyLearning(LearningHalf):
         self.updates += 1
         return reported
 
-    def see(self, store: ExperienceStore) -> None:
+    def update_normalizer(self, store: ExperienceStore) -> None:
         """Hand the observations of agents that wait for a decision to the normalizer.
 
         Until the first update, the trainer calls this before each decision. ML-Agents normalizes from the first
@@ -241,13 +241,13 @@ class OnPolicyTrainer(Trainer):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.acting.prepare = self._see_before_the_first_update
+        self.acting.prepare = self._normalize_before_the_first_update
 
-    def _see_before_the_first_update(self, store: ExperienceStore) -> None:
+    def _normalize_before_the_first_update(self, store: ExperienceStore) -> None:
         if self.updates:
             self.acting.prepare = None
         elif self.training:
-            self.learning.see(store)
+            self.learning.update_normalizer(store)
 
     def update(self) -> dict[str, float] | None:
         """Learn from the rollout, and let it go."""

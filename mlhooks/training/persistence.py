@@ -75,7 +75,7 @@ class Persistence:
                 max(trainer.settings.keep_checkpoints for trainer in trainers.values()),
             )
             saved = write()
-            self._run_folder.drop()  # the earlier results, now that there is something in their place
+            self._run_folder.discard_earlier_results()  # Now there is something in their place.
             files["checkpoint"] = [checkpoint.path for checkpoint in saved.values()]
             self._saved_at |= {name: checkpoint.step for name, checkpoint in saved.items()}
             self._export_beside(saved, write)

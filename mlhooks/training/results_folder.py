@@ -91,7 +91,7 @@ def _check_resumed(options: RunOptions, folder: RunFolder) -> None:
     inference = options.checkpoint_settings.inference
     flag = "--resume" if options.checkpoint_settings.resume else "--inference"
     check_entries(folder.path)
-    found = folder.look()
+    found = folder.list_contents()
     if not found.is_run:
         runs = f", and holds other runs: {found.runs_in_words}" if found.runs else ""
         raise UsageError(f"{flag}: {shown_path(folder.path)} is not the folder of a run{runs}.")
@@ -145,7 +145,7 @@ def _check_start(options: RunOptions, folder: RunFolder) -> None:
     checkpoint, path = options.checkpoint_settings, folder.path
     _refuse_run_around(path)
     with writing(path):
-        found = folder.look()
+        found = folder.list_contents()
     _refuse_foreign(shown_path(path), found)
     if checkpoint.force:
         _refuse_used_inputs(options, path)

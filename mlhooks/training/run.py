@@ -131,7 +131,7 @@ class Run:
                 self.plugins.hook.run_started(run=self)
                 if self.resumed or self.inference:
                     self.persistence.restore_trainers()
-                    self.behaviors.awaited.restored(self.trainers)
+                    self.behaviors.awaited.await_behaviors(self.trainers)
                     self.persistence.restore_curriculum()
                 if self._done():
                     self._tell_that_it_is_complete()
@@ -165,7 +165,7 @@ class Run:
             finally:
                 self.outcome.elapsed = time.perf_counter() - started
                 self.plugins.hook.run_finished(run=self, outcome=self.outcome)
-                self._bring_back()
+                self._restore_earlier_results()
         if self.plugins.disabled:
             logger.warning("Taken out in this run: %s.", ", ".join(str(each.origin) for each in self.plugins.disabled))
         if self.outcome.restarts:
@@ -181,15 +181,15 @@ class Run:
         if self.inference:
             return
         if self.options.checkpoint_settings.force:
-            self._folder.put_aside()
+            self._folder.set_earlier_results_aside()
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         self.write_options()
 
-    def _bring_back(self) -> None:
+    def _restore_earlier_results(self) -> None:
         """Put earlier results back where this run, which was to replace them, has saved nothing."""
         try:
-            if self._folder.bring_back():
+            if self._folder.restore_earlier_results():
                 logger.info("%s holds the earlier results, as before.", shown_path(self.path, self.started_in))
         except ResultsError as error:
             logger.warning(
@@ -277,20 +277,20 @@ class Run:
             for trainer in trainers.values():
                 self._learn(trainer)
             if not self.inference:  # Inference stays in the lesson that was saved.
-                self.curriculum.teach(trainers, manager, steps)
+                self.curriculum.start_due_lessons(trainers, manager, steps)
             if awaited.names:
-                awaited.stepped(steps, self._busy())
-            if self._silence.looks(steps):
+                awaited.count_steps(steps, self._busy())
+            if self._silence.count_steps(steps):
                 self._silence.check(self._busy())
             self.evaluations.evaluate_if_due()
             if self._stage.saves:
                 self.persistence.save_if_due()
         for trainer in trainers.values():
-            self.settle(trainer)
+            self.finish_update(trainer)
 
-    def settle(self, trainer: Trainer) -> None:
+    def finish_update(self, trainer: Trainer) -> None:
         """Finish an update of a trainer that goes on beside the environments' steps, and report it."""
-        self._report(trainer, trainer.settle())
+        self._report(trainer, trainer.finish_update())
 
     def export_best(self, trainer: Trainer) -> list[Path]:
         """Export the policy of a trainer as its best one, as `export_model` does; returns the files."""
@@ -313,7 +313,7 @@ class Run:
             try:
                 trainer.observe(step.worker.index, behavior_id, decisions, terminals)
                 if len(decisions.agent_id):
-                    self._silence.heard(trainer.behavior_name)
+                    self._silence.note_decision(trainer.behavior_name)
             except (NonFiniteError, ContractBroken) as error:
                 self._lose(manager.fail(step.worker, error))
                 return

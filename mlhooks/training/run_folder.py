@@ -49,7 +49,7 @@ class RunFolder:
         with writing(self.path):
             made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
-            self._take(lock)
+            self._acquire(lock)
             try:
                 yield
             finally:
@@ -59,7 +59,7 @@ class RunFolder:
                 with contextlib.suppress(OSError):  # it is in use
                     folder.rmdir()
 
-    def _take(self, lock: FolderLock) -> None:
+    def _acquire(self, lock: FolderLock) -> None:
         for folder in (self.path, *self.path.parents):
             if os.path.lexists(folder) and not folder.is_dir():
                 raise UsageError(
@@ -76,7 +76,7 @@ class RunFolder:
                 return lock.acquire()
         raise cannot_write(self.path, FileNotFoundError("it is removed again and again"))
 
-    def look(self) -> Contents:
+    def list_contents(self) -> Contents:
         """Look at what is in the folder, which need not exist."""
         return contents(self.path, self.run_id)
 
@@ -94,7 +94,7 @@ class RunFolder:
         Raises:
             ResultsError: they cannot be moved.
         """
-        if self.bring_back():
+        if self.restore_earlier_results():
             logger.info(
                 "%s holds its earlier results again: the run that was to replace them was killed before it had saved "
                 "anything.",
@@ -105,7 +105,7 @@ class RunFolder:
 
     def remove_parts(self) -> None:
         """Remove the files that a killed run had not written to their ends."""
-        for name in self.look().own:
+        for name in self.list_contents().own:
             if name.endswith(".part"):
                 with contextlib.suppress(OSError):  # it is in nobody's way
                     (self.path / name).unlink()
@@ -122,7 +122,7 @@ class RunFolder:
             raise UsageError(f"{absolute} does not lie in {self.path}: only files there can be those of the run.")
         return (below / absolute.name).as_posix()
 
-    def put_aside(self) -> None:
+    def set_earlier_results_aside(self) -> None:
         """Move what an earlier run wrote out of the way.
 
         Raises:
@@ -130,15 +130,15 @@ class RunFolder:
         """
         try:
             with writing(self.path):
-                self._move(self.look().own, self.path, self._replacing)
+                self._move(self.list_contents().own, self.path, self._replacing)
                 if self._replacing.is_dir():
                     self._replacing.rename(self._replaced)
         except ResultsError:
             with contextlib.suppress(ResultsError):
-                self.bring_back()
+                self.restore_earlier_results()
             raise
 
-    def drop(self) -> None:
+    def discard_earlier_results(self) -> None:
         """Remove what was put aside: the new run has saved a checkpoint.
 
         Raises:
@@ -149,7 +149,7 @@ class RunFolder:
                 self._replaced.rename(self._removing)
             self._remove_waste()
 
-    def bring_back(self) -> bool:
+    def restore_earlier_results(self) -> bool:
         """Put back what was put aside, in place of what the new run wrote but its logs; whether there was anything.
 
         Raises:
@@ -159,7 +159,7 @@ class RunFolder:
             return False
         with writing(self.path):
             if self._replaced.is_dir():
-                written = [name for name in self.look().own if not name.endswith(".log")]
+                written = [name for name in self.list_contents().own if not name.endswith(".log")]
                 for name in written:
                     (self.path / name).unlink()
                 self._remove_empty(self.path, written)

@@ -26,11 +26,11 @@ class Silence:
         self._steps = self._looked = 0
         self._heard: dict[str, int] = {}  # the step at which agents of a behavior decided last
 
-    def heard(self, name: str) -> None:
+    def note_decision(self, name: str) -> None:
         """Note that agents of a behavior ask for decisions."""
         self._heard[name] = self._steps
 
-    def looks(self, steps: int) -> bool:
+    def count_steps(self, steps: int) -> bool:
         """Count steps of environments; returns whether it is time to ask `check`."""
         self._steps += steps
         return self._steps - self._looked >= SOON

@@ -26,7 +26,7 @@ class SilentAgents:
     def __init__(self) -> None:
         self._next = FEW
 
-    def look_at(self, store: ExperienceStore, behavior_id: str) -> None:
+    def check_open_rows(self, store: ExperienceStore, behavior_id: str) -> None:
         """Look at the open rows of agents, when there are many."""
         if len(store.open_row) < self._next:
             return

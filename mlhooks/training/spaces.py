@@ -32,7 +32,7 @@ def spaces_of_file(header: Mapping[str, Any], spec: BehaviorSpec) -> Spaces | No
     return spaces
 
 
-def take_spaces(trainer: Trainer, behavior_id: str, shown: Spaces | None) -> None:
+def set_spaces(trainer: Trainer, behavior_id: str, shown: Spaces | None) -> None:
     """Let a trainer know the spaces that an environment describes; those of its checkpoint must mean the same actions.
 
     Raises:

@@ -27,4 +27,5 @@ class Stage(Enum):
 
     def changed(self, *, waits: bool | None = None, saves: bool | None = None) -> Stage:
         """Return the stage with other attributes; those that are left out stay."""
-        return Stage((self.waits if waits is None else waits, self.saves if saves is None else saves))
+        wanted = self.waits if waits is None else waits, self.saves if saves is None else saves
+        return next(stage for stage in Stage if (stage.waits, stage.saves) == wanted)

@@ -34,7 +34,7 @@ class StopRequest:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> None:
-        self._previous = stop_signals.take(self._handle)
+        self._previous = stop_signals.install_handler(self._handle)
 
     def __exit__(self, *exc_info: object) -> None:
         for number, handler in self._previous.items():

@@ -170,9 +170,9 @@ class Trainer(ABC):
         """
         return self._learned(self.learning.update(self.store, self.step))
 
-    def settle(self) -> dict[str, float] | None:
+    def finish_update(self) -> dict[str, float] | None:
         """Finish an update that goes on beside the environments' steps, and return as `update` does."""
-        return self._learned(self.learning.settle())
+        return self._learned(self.learning.finish_update())
 
     def _learned(self, reported: Reported) -> dict[str, float] | None:
         self.weights_changed()
@@ -244,7 +244,7 @@ class Trainer(ABC):
 
     def weights_changed(self) -> None:
         """Hand the learning half's weights over to the acting half, as after each update."""
-        self.acting.take(self.learning.weights())
+        self.acting.use_weights(self.learning.weights())
 
     def report(self, reported: list[dict[str, Tensor]]) -> dict[str, float]:
         """Return the means of scalars after one transfer from the device, and give them to the statistics.

@@ -68,7 +68,7 @@ class Sender:
         self._held = 0  # bytes of requests that are not complete
         self._complete: list[Stream] = []  # requests that were not handed over yet
 
-    def take(self) -> bytes:
+    def take_output(self) -> bytes:
         """Return what is to be sent now, and forget it."""
         data = b"".join(self._out)
         self._out.clear()
@@ -86,7 +86,7 @@ class Sender:
         """Answer a request, complete or not, with a field block only."""
         self._end(stream, fields)
 
-    def leave(self, code: int = NO_ERROR, text: str = "") -> None:
+    def send_goaway(self, code: int = NO_ERROR, text: str = "") -> None:
         """Say that the connection ends, and why (RFC 9113, 6.8)."""
         self._out.append(frame(GOAWAY, 0, 0, struct.pack(">LL", self._last, code) + text.encode()))
 

@@ -70,7 +70,7 @@ class Peer:
 
     def expel(self, error: Http2Error) -> None:
         """Close the connection, and say why."""
-        self._http.leave(error.code, str(error))
+        self._http.send_goaway(error.code, str(error))
         self._flush()
         self.close(f"broke the rules of HTTP/2 ({error})")
 
@@ -84,9 +84,9 @@ class Peer:
         self._http.reject(call, grpc_frames.refusal(status, text))
         self._flush()
 
-    def leave(self) -> None:
+    def announce_end(self) -> None:
         """Say that this side will close the connection, once everything is sent."""
-        self._http.leave()
+        self._http.send_goaway()
         self._leaving = True
         self._flush()
 
@@ -98,7 +98,7 @@ class Peer:
             self._socket.close()
 
     def _flush(self) -> None:
-        waited, data = bool(self._unsent), self._unsent + self._http.take()
+        waited, data = bool(self._unsent), self._unsent + self._http.take_output()
         if self.closed or self._left or not data:
             return
         try:

@@ -95,14 +95,14 @@ class PlayerServer:
                 listener.close()
             if self._player is not None and self._call is not None:
                 self._player.answer(self._call, farewell)
-                self._see_off(self._player)
+                self._end_call_of(self._player)
             for key in list(self._selector.get_map().values()):
                 key.data.close()
             self._selector.close()
 
-    def _see_off(self, player: Peer) -> None:
+    def _end_call_of(self, player: Peer) -> None:
         """Let what was sent arrive: to close a socket before all is read that came may take it back."""
-        player.leave()
+        player.announce_end()
         deadline = time.monotonic() + _GOODBYE
         while not player.closed and (left := deadline - time.monotonic()) > 0:
             self._attend(left)

@@ -8,7 +8,7 @@ import torch
 from mlagents_envs.base_env import ActionTuple
 
 from mlhooks.settings import RewardSignalSettings
-from mlhooks.testing.environments import arrays, difference, look, random_actions, walk
+from mlhooks.testing.environments import arrays, difference, random_actions, steps_of, walk
 from mlhooks.testing.extra_reward_signals import Elsewhere
 from mlhooks.testing.scripted import BEHAVIOR, INTERRUPTED, TERMINAL, ScriptedEnv
 from mlhooks.testing.specs import make_behavior_spec
@@ -134,11 +134,11 @@ def test_restored_environment_goes_on_as_the_saved_one() -> None:
     other.load_state_dict(env.state_dict())
     for tick in range(30):
         rng = np.random.default_rng(tick)
-        action = random_actions(env.spec, look(env)[BEHAVIOR][0], rng)
+        action = random_actions(env.spec, steps_of(env)[BEHAVIOR][0], rng)
         for each in (env, other):
             each.set_actions(BEHAVIOR, action)
             each.step()
-        assert difference(arrays(look(env)), arrays(look(other))) is None
+        assert difference(arrays(steps_of(env)), arrays(steps_of(other))) is None
 
 
 def test_kinds_of_ends_are_told_apart() -> None:

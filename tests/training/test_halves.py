@@ -49,7 +49,7 @@ def test_half_that_acts_elsewhere_decides_by_the_weights_that_it_was_sent(traine
     Play(trainer, OneStep(seed=1)).updates(4)
     np.testing.assert_array_equal(actions(half), before)  # it decides by weights of an earlier version until then
     assert not np.array_equal(actions(trainer.acting), before)
-    half.take(trainer.learning.weights())
+    half.use_weights(trainer.learning.weights())
     np.testing.assert_array_equal(actions(half), actions(trainer.acting))
     assert half.version == trainer.learning.updates
 

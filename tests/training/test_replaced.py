@@ -143,11 +143,11 @@ def test_a_kill_at_any_moment_of_putting_aside_and_bringing_back_loses_nothing(
     for moves in range(13):  # 5 files and 1 folder aside; then 1 folder and 5 files back
         with monkeypatch.context() as patched, contextlib.suppress(Killed):
             kill_after(moves, patched)
-            folder.put_aside()
+            folder.set_earlier_results_aside()
             folder.path.joinpath("stats.jsonl").write_text("new")
             folder.path.joinpath("run_logs").mkdir()
             folder.path.joinpath(log).write_text("why")
-            folder.bring_back()
+            folder.restore_earlier_results()
         folder.recover()
         found = contents(folder.path)
         assert (found.pop(log, b"why"), found) == (b"why", before), moves
@@ -158,7 +158,7 @@ def test_a_kill_at_any_moment_of_putting_aside_and_bringing_back_loses_nothing(
 def test_a_kill_after_the_run_has_begun_brings_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(tmp_path / "run", "run")
     files_of_a_run(folder.path)
-    folder.put_aside()
+    folder.set_earlier_results_aside()
     (folder.path / "stats.jsonl").write_text("new")
 
     def die(path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_kill_after_the_run_has_begun_brings_nothing_back(tmp_path: Path, monk
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "rmtree", die)
         with pytest.raises(Killed):
-            folder.drop()
+            folder.discard_earlier_results()
     assert folder.is_left_amid()
     folder.recover()
     assert contents(folder.path) == {"stats.jsonl": b"new"}
@@ -178,7 +178,7 @@ def test_a_kill_after_the_run_has_begun_brings_nothing_back(tmp_path: Path, monk
 def test_what_a_killed_run_put_aside_is_there_again_for_the_next_one(tmp_path: Path, flag: str) -> None:
     train(SETTINGS, tmp_path, Env())
     before = contents(tmp_path)
-    RunFolder(tmp_path / "run", "run").put_aside()
+    RunFolder(tmp_path / "run", "run").set_earlier_results_aside()
     assert contents(tmp_path) != before
     flags: dict[str, Any] = {"flags": {f"checkpoint_settings.{flag}": True}}
     run = train(SETTINGS, tmp_path, Env(), episodes=4 if flag == "inference" else None, **flags)

@@ -26,17 +26,17 @@ class Deserted(Corridor):
 
 def play(quiet: Silence, steps: int, busy: list[str]) -> None:
     for _ in range(steps):
-        if quiet.looks(1):
+        if quiet.count_steps(1):
             quiet.check(busy)
 
 
 def test_pause_is_said_once_and_again_after_decisions(caplog: pytest.LogCaptureFixture) -> None:
     quiet = Silence("test:x")
-    quiet.heard("A")
+    quiet.note_decision("A")
     play(quiet, 5 * SOON, ["A"])
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "test:x: in the last 1,000 steps no agent of 'A' has asked for a decision" in caplog.text
-    quiet.heard("A")
+    quiet.note_decision("A")
     play(quiet, 5 * SOON, ["A"])
     assert len(caplog.records) == 2
 
@@ -44,7 +44,7 @@ def test_pause_is_said_once_and_again_after_decisions(caplog: pytest.LogCaptureF
 def test_behaviors_that_are_done_do_not_count_as_decisions() -> None:
     quiet = Silence("test:x")
     for _ in range(LATE - 1):
-        quiet.heard("Done")
+        quiet.note_decision("Done")
         play(quiet, 1, ["A", "B"])
     with pytest.raises(EnvironmentFailure, match=r"in the last 100,000 steps no agent of 'A', 'B' has asked for a dec"):
         play(quiet, 1, ["A", "B"])
@@ -53,7 +53,7 @@ def test_behaviors_that_are_done_do_not_count_as_decisions() -> None:
 def test_one_behavior_that_decides_is_enough(caplog: pytest.LogCaptureFixture) -> None:
     quiet = Silence("test:x")
     for _ in range(LATE + SOON):
-        quiet.heard("B")
+        quiet.note_decision("B")
         play(quiet, 1, ["A", "B"])
     assert not caplog.records
 

@@ -72,7 +72,7 @@ def greeted(objection: Callable[[dict[bytes, bytes]], bytes] = unconcerned) -> C
     """A connection with nothing left to send."""
     connection = Connection(objection, MOST)
     assert connection.receive(PREFACE + SETTINGS) == []
-    connection.take()
+    connection.take_output()
     return connection
 
 
@@ -82,7 +82,7 @@ def connection() -> Connection:
 
 
 def test_first_words_are_limits_and_the_widest_windows() -> None:
-    sent = frames(Connection(unconcerned, MOST).take())
+    sent = frames(Connection(unconcerned, MOST).take_output())
     limits = b"\0\x04\x7f\xff\xff\xff\0\x03\0\0\0\x64\0\x06\0\0\x40\0"
     assert sent == [(4, 0, 0, limits), (8, 0, 0, b"\x7f\xff\0\0")]
 
@@ -93,17 +93,17 @@ def test_bytes_may_come_one_by_one() -> None:
         complete += connection.receive(bytes((byte,)))
     (stream,) = complete
     assert (stream.number, stream.body) == (1, b"hello")
-    assert ACKNOWLEDGED in connection.take()
+    assert ACKNOWLEDGED in connection.take_output()
 
 
 def test_response_is_head_body_and_trailers(connection: Connection) -> None:
     (stream,) = connection.receive(request(1, b"x"))
     connection.respond(stream, b"head", b"body", b"end")
-    assert frames(connection.take()) == [(1, 4, 1, b"\x20head"), (0, 0, 1, b"body"), (1, 5, 1, b"end")]
+    assert frames(connection.take_output()) == [(1, 4, 1, b"\x20head"), (0, 0, 1, b"body"), (1, 5, 1, b"end")]
     assert stream.closed
     (stream,) = connection.receive(request(3, b"y"))
     connection.reject(stream, b"no")
-    assert frames(connection.take()) == [(1, 5, 3, b"no")]
+    assert frames(connection.take_output()) == [(1, 5, 3, b"no")]
 
 
 def test_body_in_parts_with_padding_and_unknown_frames_between(connection: Connection) -> None:
@@ -123,52 +123,54 @@ def test_body_in_parts_with_padding_and_unknown_frames_between(connection: Conne
 
 def test_ping_is_answered_and_its_answer_is_not(connection: Connection) -> None:
     connection.receive(frame(6, 0, 0, b"12345678") + frame(6, 1, 0, b"87654321") + frame(4, 1, 0))
-    assert frames(connection.take()) == [(6, 1, 0, b"12345678")]
+    assert frames(connection.take_output()) == [(6, 1, 0, b"12345678")]
 
 
 def test_windows_hold_the_body_back(connection: Connection) -> None:
     connection.receive(setting(4, 10))
     (stream,) = connection.receive(request(1, b"x"))
-    connection.take()
+    connection.take_output()
     body = bytes(range(30))
     connection.respond(stream, b"head", body, b"end")
-    assert bodies(connection.take()) == [body[:10]]
+    assert bodies(connection.take_output()) == [body[:10]]
     assert connection.responding
     connection.receive(window(1, 5))
-    assert bodies(connection.take()) == [body[10:15]]
+    assert bodies(connection.take_output()) == [body[10:15]]
     connection.receive(setting(4, 3))  # 7 less than before, for open streams, too: -7 are left
-    assert bodies(connection.take()) == []
+    assert bodies(connection.take_output()) == []
     connection.receive(window(1, 8))
-    assert bodies(connection.take()) == [body[15:16]]
+    assert bodies(connection.take_output()) == [body[15:16]]
     connection.receive(setting(4, 1000))
-    assert frames(connection.take()) == [(4, 1, 0, b""), (0, 0, 1, body[16:]), (1, 5, 1, b"end")]
+    assert frames(connection.take_output()) == [(4, 1, 0, b""), (0, 0, 1, body[16:]), (1, 5, 1, b"end")]
     assert not connection.responding
 
 
 def test_window_of_the_connection_holds_all_bodies_back(connection: Connection) -> None:
     connection.receive(setting(4, 2**20))
     (stream,) = connection.receive(request(1, b"x"))
-    connection.take()
+    connection.take_output()
     body = bytes(70_000)
     connection.respond(stream, b"head", body, b"end")
-    assert [len(part) for part in bodies(connection.take())] == [16_384] * 3 + [16_383]  # 65,535 in frames of 2**14
+    sent = [len(part) for part in bodies(connection.take_output())]
+    assert sent == [16_384] * 3 + [16_383]  # Those are 65,535 bytes in frames of 2**14.
     connection.receive(window(0, 2**20))
-    assert [len(part) for part in bodies(connection.take())] == [70_000 - 65_535]
+    assert [len(part) for part in bodies(connection.take_output())] == [70_000 - 65_535]
 
 
 def test_frames_are_as_long_as_the_client_reads_them(connection: Connection) -> None:
     connection.receive(setting(5, 40_000))
     (stream,) = connection.receive(request(1, b"x"))
-    connection.take()
+    connection.take_output()
     connection.respond(stream, b"head", bytes(50_000), b"end")
-    assert [len(part) for part in bodies(connection.take())] == [40_000, 10_000]
+    assert [len(part) for part in bodies(connection.take_output())] == [40_000, 10_000]
 
 
 def test_window_of_the_client_is_filled_up_again(connection: Connection) -> None:
     part, granted = bytes(16_384), 0
     for number in range(200):
         connection.receive(request(2 * number + 1, part))
-        granted += sum(int.from_bytes(payload) for kind, _, stream, payload in frames(connection.take()) if kind == 8)
+        sent = frames(connection.take_output())
+        granted += sum(int.from_bytes(payload) for kind, _, stream, payload in sent if kind == 8)
     assert 0 <= 200 * len(part) - granted <= 2**20
 
 
@@ -179,14 +181,14 @@ def test_cancelled_request_is_closed_and_gets_no_answer(connection: Connection) 
     assert stream.closed
     connection.respond(stream, b"head", b"body", b"end")
     connection.reject(stream, b"no")
-    assert connection.take() == b""
+    assert connection.take_output() == b""
     assert connection.receive(request(3, b"x") + frame(3, 0, 3, bytes(4))) == []  # cancelled before it was heard
 
 
 def test_leaving_names_the_last_request_and_the_reason(connection: Connection) -> None:
     connection.receive(request(7, b"x"))
-    connection.leave(1, "why")
-    assert frames(connection.take()) == [(7, 0, 0, b"\0\0\0\x07\0\0\0\x01why")]
+    connection.send_goaway(1, "why")
+    assert frames(connection.take_output()) == [(7, 0, 0, b"\0\0\0\x07\0\0\0\x01why")]
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -196,10 +198,10 @@ def test_objection_is_the_answer_and_what_still_comes_is_ignored(whole: bool) ->
     assert connection.receive(head(1, 5 if whole else 4)) == []
     assert seen == [{name.encode(): value.encode() for name, value in CALL.items()}]
     reset = [] if whole else [(3, 0, 1, bytes(4))]
-    assert frames(connection.take()) == [(1, 5, 1, b"\x20no"), *reset]
+    assert frames(connection.take_output()) == [(1, 5, 1, b"\x20no"), *reset]
     if not whole:
         assert connection.receive(frame(0, 0, 1, b"late") + frame(1, 5, 1, block({"late": "too"}))) == []
-        assert connection.take() == b""
+        assert connection.take_output() == b""
 
 
 def test_equal_fields_get_an_equal_verdict_however_they_are_compressed() -> None:
@@ -211,7 +213,7 @@ def test_equal_fields_get_an_equal_verdict_however_they_are_compressed() -> None
     assert len(set(heads)) < len(paths)
     heard = [len(connection.receive(frame(1, 5, 2 * i + 1, fields))) for i, fields in enumerate(heads)]
     assert heard == [path == "/a" for path in paths]
-    refused = [stream for kind, _, stream, payload in frames(connection.take()) if payload.endswith(b"no")]
+    refused = [stream for kind, _, stream, payload in frames(connection.take_output()) if payload.endswith(b"no")]
     assert refused == [2 * i + 1 for i, path in enumerate(paths) if path == "/b"]
     assert len(said) < len(paths)
 
@@ -234,7 +236,7 @@ def test_bodies_beyond_the_limit_are_handed_over_without_content_and_not_kept(co
     assert (stream.number, stream.excessive, stream.complete, stream.body) == (3, True, False, b"")
     assert connection.receive(frame(0, 0, 3, part) * 100) == []
     connection.reject(stream, b"too much")
-    assert [sent for sent in frames(connection.take()) if sent[0] != 8] == [
+    assert [sent for sent in frames(connection.take_output()) if sent[0] != 8] == [
         (1, 5, 3, b"\x20too much"),
         (3, 0, 3, bytes(4)),
     ]
@@ -272,7 +274,7 @@ def test_length_that_is_told_and_true_is_fine(connection: Connection, length: in
 
 def test_requests_beyond_the_limit_are_refused_by_themselves(connection: Connection) -> None:
     connection.receive(b"".join(head(number) for number in range(1, 203, 2)))
-    assert frames(connection.take()) == [(3, 0, 201, b"\0\0\0\x07")]
+    assert frames(connection.take_output()) == [(3, 0, 201, b"\0\0\0\x07")]
     assert connection.receive(frame(0, 1, 201, b"late")) == []
     (stream,) = connection.receive(frame(0, 1, 1, b"x"))
     connection.reject(stream, b"")
@@ -290,7 +292,7 @@ def test_requests_beyond_the_limit_are_refused_by_themselves(connection: Connect
 )
 def test_broken_rules_of_a_request_end_it_alone(connection: Connection, sent: bytes, code: int) -> None:
     assert connection.receive(sent) == []
-    assert frames(connection.take()) == [(3, 0, 1, code.to_bytes(4))]
+    assert frames(connection.take_output()) == [(3, 0, 1, code.to_bytes(4))]
     (stream,) = connection.receive(frame(0, 1, 1, b"late") + request(3, b"y"))
     assert stream.body == b"y"
 
@@ -298,9 +300,9 @@ def test_broken_rules_of_a_request_end_it_alone(connection: Connection, sent: by
 def test_data_for_a_request_that_is_over_is_answered_by_a_reset(connection: Connection) -> None:
     (stream,) = connection.receive(request(1, b"x"))
     connection.respond(stream, b"head", b"body", b"end")
-    connection.take()
+    connection.take_output()
     connection.receive(frame(0, 1, 1, b"more"))
-    assert frames(connection.take()) == [(3, 0, 1, b"\0\0\0\x05")]
+    assert frames(connection.take_output()) == [(3, 0, 1, b"\0\0\0\x05")]
 
 
 def without(name: str) -> dict[str, str]:

@@ -119,7 +119,7 @@ class Client:
 
     def hear(self) -> bool:
         """Take in what the server says; whether that was anything."""
-        data = self.server.take()
+        data = self.server.take_output()
         for event in self.client.receive_data(data):
             number = getattr(event, "stream_id", 0)
             assert not isinstance(event, ConnectionTerminated)

@@ -109,7 +109,7 @@ class Ours:
     def __init__(self) -> None:
         self.server, self.requests = Connection(unconcerned, MOST), {}
         self.server.receive(PREFACE + frame(SETTINGS, 0, 0))
-        self.server.take()
+        self.server.take_output()
 
     def take(self, data: bytes) -> Outcome:
         outcome = Outcome()
@@ -120,12 +120,12 @@ class Ours:
             return outcome
         self.requests |= {stream.number: stream for stream in streams}
         outcome.requests = [(stream.number, bytes(stream.body)) for stream in streams]
-        outcome.sent(self.server.take())
+        outcome.sent(self.server.take_output())
         return outcome
 
     def answer(self, stream: int) -> None:
         self.server.reject(self.requests[stream], b"\x88")
-        self.server.take()
+        self.server.take_output()
 
 
 LENGTH = block({"content-length": "2"})

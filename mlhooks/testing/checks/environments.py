@@ -13,7 +13,7 @@ from mlagents_envs.base_env import BaseEnv, BehaviorSpec, DecisionSteps, Termina
 
 from mlhooks.errors import MlhooksError, UnsupportedError
 from mlhooks.testing.assertions import demand, fail
-from mlhooks.testing.environments import DEFAULT_NAME, arrays, difference, look, make, random_actions, walk
+from mlhooks.testing.environments import DEFAULT_NAME, arrays, difference, make, random_actions, steps_of, walk
 from mlhooks.testing.managers import train_in
 from mlhooks.testing.short_runs import PPO
 from mlhooks.testing.side_effects import Belongings
@@ -144,7 +144,7 @@ def test_steps_stay_as_they_were_shown(env: BaseEnv) -> None:
     kept = []
     for shown in walk(env, 20):
         kept.append((shown, arrays(shown)))
-        changed = difference(arrays(look(env)), kept[-1][1])
+        changed = difference(arrays(steps_of(env)), kept[-1][1])
         demand(changed is None, f"Two calls of get_steps() without a step() between them differ in the {changed}.")
     for shown, copy in kept:
         changed = difference(arrays(shown), copy)
@@ -157,11 +157,11 @@ def test_reset_begins_anew_whenever_it_is_called(env: BaseEnv) -> None:
     """reset() works twice in a row and in the middle of episodes; afterwards the same agents ask for decisions."""
     env.reset()
     env.reset()
-    first = {name: sorted(decisions.agent_id.tolist()) for name, (decisions, _) in look(env).items()}
+    first = {name: sorted(decisions.agent_id.tolist()) for name, (decisions, _) in steps_of(env).items()}
     demand(any(first.values()), "After reset() no agent asks for a decision.")
     list(walk(env, 7))
     env.reset()
-    shown = look(env)
+    shown = steps_of(env)
     counts = {name: len(decisions) for name, (decisions, _) in shown.items()}
     wanted = {name: len(ids) for name, ids in first.items()}
     demand(counts == wanted, f"After a reset() in the middle {counts} agents ask for decisions, and at first {wanted}.")
@@ -178,7 +178,7 @@ def test_reset_goes_on_with_the_random_numbers(mlhooks_target: Target, environme
         env = _make(mlhooks_target, environment, seed=seed)
         for _ in range(4):
             env.reset()
-            begins.append(arrays(look(env)))
+            begins.append(arrays(steps_of(env)))
         env.close()
     first, *later = begins[:4]
     if difference(first, begins[4]):
@@ -229,7 +229,7 @@ def test_num_areas_are_copies(mlhooks_target: Target, environment: str, scratch:
     for areas in (1, 3):
         env = _make(mlhooks_target, environment, num_areas=areas)
         env.reset()
-        counts.append({name: len(decisions) for name, (decisions, _) in look(env).items()})
+        counts.append({name: len(decisions) for name, (decisions, _) in steps_of(env).items()})
         env.close()
     demand(
         counts[1] == {name: 3 * count for name, count in counts[0].items()},
@@ -250,16 +250,16 @@ def test_saved_state_is_the_whole_state(mlhooks_target: Target, environment: str
     other = _make(mlhooks_target, environment, seed=9, num_areas=areas)
     other.reset()
     other.load_state_dict(state)
-    found = difference(arrays(look(env)), arrays(look(other)))
+    found = difference(arrays(steps_of(env)), arrays(steps_of(other)))
     demand(found is None, f"After load_state_dict() the {found} differ.")
     for tick in range(TICKS // 2):
-        for name, (decisions, _) in look(env).items():
+        for name, (decisions, _) in steps_of(env).items():
             action = random_actions(env.behavior_specs[name], decisions, np.random.default_rng(tick), idle=0.5)
             for each in (env, other):
                 each.set_actions(name, action)
         env.step()
         other.step()
-        found = difference(arrays(look(env)), arrays(look(other)))
+        found = difference(arrays(steps_of(env)), arrays(steps_of(other)))
         demand(found is None, f"{tick + 1} steps after load_state_dict() the {found} differ: something is not saved.")
     env.close()
     other.close()
@@ -272,9 +272,9 @@ def test_parameters_may_come_at_any_time(mlhooks_target: Target, environment: st
         pytest.skip("it offers no set_parameters(), so environment_parameters are refused")
     env.set_parameters({})
     list(walk(env, 7))
-    before = arrays(look(env))
+    before = arrays(steps_of(env))
     env.set_parameters({})
-    found = difference(before, arrays(look(env)))
+    found = difference(before, arrays(steps_of(env)))
     demand(
         found is None,
         f"set_parameters() in the middle of episodes changed the {found}: parameters count for the episodes that begin "
