@@ -126,7 +126,7 @@ def measure(kind: str, agents: int, exchanges: int) -> float:
     player = subprocess.Popen([sys.executable, HERE / "prepared_player.py", str(port), "--agents", str(agents)])
     server = SERVERS[kind](port)
     exchange = next(server)
-    for _ in range(exchanges // 5):  # to warm up
+    for _ in range(exchanges // 5):  # These warm up.
         exchange(ANSWER)
     started = time.process_time()
     for _ in range(exchanges):

@@ -118,7 +118,7 @@ SB3 = peers.Peer("stable-baselines3", "learning_sb3.py", peers.SB3)
 def measure(config: str, seed: int, folder: Path) -> dict[str, Any]:
     """Train with one seed and score the final policy with another."""
     run: tuple[str, ...] = ("--run-id", f"{config}-{seed}", "--results-dir", str(folder))
-    own = HERE / f"{config}.yaml"  # one that is no example
+    own = HERE / f"{config}.yaml"  # It is no example.
     file = str(own) if own.exists() else config.removesuffix("_player")
     if config in PLAYERS:
         name, areas = PLAYERS[config]
@@ -185,7 +185,7 @@ def measure_all(config: str, seeds: Sequence[int], jobs: int, known: dict[str, A
         if beside and [run["seed"] for run in known.get("sb3", ())] == list(seeds):
             peer = {"sb3": known["sb3"], "sb3_measured": known.get("sb3_measured") or place_and_time(known)}
         elif beside:
-            SB3.python()  # installed before the runs that are timed
+            SB3.python()  # It is installed before the runs that are timed.
         sb3 = [pool.submit(measure_sb3, config, seed) for seed in seeds if beside and not peer]
         runs = list(pool.map(lambda seed: measure(config, seed, Path(folder)), seeds))
         if sb3:

@@ -86,7 +86,7 @@ def main(settings: dict[str, Any]) -> dict[str, Any]:
     started = perf_counter()
     learner.learn(behavior["max_steps"])
     seconds = perf_counter() - started
-    training = [episode["r"] for episode in learner.ep_info_buffer]  # of the last 100 episodes
+    training = [episode["r"] for episode in learner.ep_info_buffer]  # These are of the last 100 episodes.
     scoring = make_vec_env(environment(options), n_envs=1, seed=seed + 1000)
     returns, _ = evaluate_policy(
         learner, scoring, n_eval_episodes=settings["episodes"], deterministic=True, return_episode_rewards=True

@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 import yaml
 
-SEEING = ("Grid", "Match3", "Visual")  # how the names of behaviors with cameras or grids begin
-REFUSED = re.compile(r"\.yaml:\d+:\d+: (?:error: )?([^:]+): (.*)")  # warnings say so before the key
+SEEING = ("Grid", "Match3", "Visual")  # Names of behaviors with cameras or grids begin so.
+REFUSED = re.compile(r"\.yaml:\d+:\d+: (?:error: )?([^:]+): (.*)")  # Warnings say so before the key.
 
 
 class Tried(NamedTuple):
@@ -58,7 +58,7 @@ def attempt(file: Path, folder: Path, steps: int, port: int) -> Tried:
     made = mlhooks("sim-player", "scripted", *behaviors, "--agents", "4", "--write-executable", player)
     if made.returncode:
         return Tried("failed", made.stderr)
-    # as few steps as possible: what is asked is whether it starts to learn
+    # The question is whether it starts to learn, so it makes as few steps as possible.
     small = {"max_steps": steps, "summary_freq": steps // 2}
     rollout = {"batch_size": 64, "buffer_size": 256}
     changes = [f"behaviors.{name}.{key}={value}" for name in names for key, value in small.items()]

@@ -49,7 +49,7 @@ class Peer:
         folder = HERE / ".venvs" / (self.environment or self.name)
         python = folder / "bin" / "python"
         lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
-        own = "--editable" in self.requirements  # the others get along with the rest of our pins, or not
+        own = "--editable" in self.requirements  # The others get along with the rest of our pins, or not.
         shared = (line for line in lines if own or line.partition("==")[0] in SHARED)
         pinned = "" if self.installs else "\n".join(shared)
         project = (ROOT / "pyproject.toml").read_text(encoding="utf-8") if own else ""

@@ -20,7 +20,7 @@ from mlagents_envs.communicator_objects.unity_message_pb2 import UnityMessagePro
 
 BEHAVIOR = "3DBall?team=0"
 OBSERVATIONS, ACTIONS = 8, 2
-PREPARED = 64  # different messages, sent in a circle
+PREPARED = 64  # So many different messages are sent in a circle.
 
 
 def play(port: int, agents: int) -> None:
@@ -74,5 +74,5 @@ if __name__ == "__main__":
     try:
         play(arguments.port, arguments.agents)
     except grpc.RpcError as error:
-        if error.code() is not grpc.StatusCode.UNAVAILABLE:  # how `mlagents_envs` often ends it
+        if error.code() is not grpc.StatusCode.UNAVAILABLE:  # `mlagents_envs` often ends it so.
             raise

@@ -99,7 +99,7 @@ def learn(settings: dict[str, Any], agent: Agent, optimizer: torch.optim.Optimiz
     """Epochs of minibatches over the rollout."""
     indices, clip = np.arange(len(rollout[0])), settings["clip"]
     for _ in range(settings["epochs"]):
-        np.random.shuffle(indices)  # noqa: NPY002 - as CleanRL
+        np.random.shuffle(indices)  # noqa: NPY002 - CleanRL does so.
         for start in range(0, len(indices), settings["batch_size"]):
             chosen = indices[start : start + settings["batch_size"]]
             obs, action, old_log_prob, advantage, target, old_value = (part[chosen] for part in rollout)
@@ -127,8 +127,9 @@ def dqn(settings: dict[str, Any], envs: VectorEnv[Any, Any], returns: Returns) -
     target = copy.deepcopy(network)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings["learning_rate"])
     size = settings["buffer_size"]
-    buffer = [np.zeros((size, inputs), np.float32) for _ in range(2)]  # observations, and the next ones
-    buffer += [np.zeros((size, 1), kind) for kind in (np.int64, np.float32, np.float32)]  # action, reward, done
+    buffer = [np.zeros((size, inputs), np.float32) for _ in range(2)]  # These hold observations, and the next ones.
+    # These hold action, reward and done.
+    buffer += [np.zeros((size, 1), kind) for kind in (np.int64, np.float32, np.float32)]
     rng = np.random.default_rng(settings["seed"])
     obs, _ = envs.reset(seed=settings["seed"])
     for step in range(settings["steps"]):
@@ -162,7 +163,7 @@ def dqn(settings: dict[str, Any], envs: VectorEnv[Any, Any], returns: Returns) -
 def train(settings: dict[str, Any]) -> dict[str, Any]:
     """Train and report."""
     settings = {"value_clipping": False, "value_weight": 0.5} | settings
-    np.random.seed(settings["seed"])  # noqa: NPY002 - as CleanRL
+    np.random.seed(settings["seed"])  # noqa: NPY002 - CleanRL does so.
     torch.manual_seed(settings["seed"])
     envs, returns = vector_environment(settings), Returns(settings)
     started = perf_counter()

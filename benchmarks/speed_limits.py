@@ -58,7 +58,7 @@ def stepping(settings: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     wrapped = make(name, worker_id=0, seed=0, num_areas=copies, options=RunOptions())
     wrapped.reset()
     ((behavior, spec),) = wrapped.behavior_specs.items()
-    random_action = lru_cache(spec.action_spec.random_action)  # once for each number of agents
+    random_action = lru_cache(spec.action_spec.random_action)  # It is called once for each number of agents.
 
     def ours() -> None:
         decisions, _ = wrapped.get_steps(behavior)
@@ -183,7 +183,7 @@ def products(loss: nn.Module, rows: int) -> dict[str, Callable[[], Any]]:
             np.dot(inputs, weight.T)
             if learns:
                 np.dot(outputs.T, inputs)
-            if learns and inputs.shape[1] != features:  # nobody asks for the gradient of the features
+            if learns and inputs.shape[1] != features:  # Nobody asks for the gradient of the features.
                 np.dot(outputs, weight)
 
     return {"update, matrix products": call}

@@ -63,7 +63,7 @@ class Copies(BaseEnv):
         observations = [env.reset(seed=self._seed + row)[0] for row, env in enumerate(self._envs)]
         self._show(observations, [0.0] * len(self._envs), [])
 
-    def set_actions(self, behavior_name: str, action: ActionTuple) -> None:  # noqa: ARG002 - there is one
+    def set_actions(self, behavior_name: str, action: ActionTuple) -> None:  # noqa: ARG002 - There is one behavior.
         """Keep what the next step is to do; [-1, 1] is mapped to the bounds of a box."""
         if self._box:
             low, high = self._box.low, self._box.high
@@ -95,7 +95,7 @@ class Copies(BaseEnv):
     def _show(self, observations: list[Any], rewards: list[Any], ended: list[tuple[Any, Any, bool, int]]) -> None:
         """Make the steps that the trainer sees, in arrays that later steps leave alone."""
         agents = np.array(self._agents, np.int32)
-        alone = np.zeros_like(agents), np.zeros(len(agents), np.float32)  # groups and their rewards
+        alone = np.zeros_like(agents), np.zeros(len(agents), np.float32)  # These are groups and their rewards.
         self._decisions = DecisionSteps([np.stack(observations)], np.array(rewards, np.float32), agents, None, *alone)
         self._terminals = TerminalSteps.empty(self._spec)
         if ended:
@@ -104,7 +104,7 @@ class Copies(BaseEnv):
             rest = np.array(interrupted), np.array(gone, np.int32)
             self._terminals = TerminalSteps([np.stack(last)], np.array(reward, np.float32), *rest, *alone)
 
-    def get_steps(self, behavior_name: str) -> tuple[DecisionSteps, TerminalSteps]:  # noqa: ARG002 - there is one
+    def get_steps(self, behavior_name: str) -> tuple[DecisionSteps, TerminalSteps]:  # noqa: ARG002 - There is one behavior.
         """What the last step showed."""
         return self._decisions, self._terminals
 
@@ -139,13 +139,14 @@ def options(settings: dict[str, Any]) -> RunOptions:
             "epsilon": settings["clip"],
             "lambd": settings["lambda"],
             "num_epoch": settings["epochs"],
-            "learning_rate_schedule": "linear" if settings["decay"] else "constant",  # beta's and epsilon's as well
+            # This goes for beta and epsilon as well.
+            "learning_rate_schedule": "linear" if settings["decay"] else "constant",
         },
         "network_settings": {"hidden_units": settings["layers"][0], "num_layers": len(settings["layers"])},
         "reward_signals": {"extrinsic": {"gamma": settings["gamma"]}},
         "time_horizon": settings["rollout"],
         "max_steps": settings["steps"],
-        "checkpoint_interval": 2 * settings["steps"],  # never
+        "checkpoint_interval": 2 * settings["steps"],  # It never writes one.
     }
     return RunOptions.from_dict({"behaviors": {BEHAVIOR: behavior}})
 

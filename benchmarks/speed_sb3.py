@@ -91,7 +91,7 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
     learner.learn(settings["steps"], callback=Goal(returns) if "stop_at" in settings else None)
     seconds = perf_counter() - started
     if "stop_at" not in settings:
-        returns.add(episode["r"] for episode in learner.ep_info_buffer)  # the last 100
+        returns.add(episode["r"] for episode in learner.ep_info_buffer)  # These are the last 100.
     return {"steps": learner.num_timesteps, "loop_seconds": seconds, "mean_return": returns.mean}
 
 

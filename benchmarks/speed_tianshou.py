@@ -112,7 +112,7 @@ def dqn(settings: dict[str, Any], env: gymnasium.Env[Any, Any]) -> DQN[Any]:
 
 def train(settings: dict[str, Any]) -> dict[str, Any]:
     """Train and report."""
-    np.random.seed(settings["seed"])  # noqa: NPY002 - as Tianshou
+    np.random.seed(settings["seed"])  # noqa: NPY002 - Tianshou does so.
     torch.manual_seed(settings["seed"])
     returns, off_policy, steps = Returns(settings), settings["algorithm"] == "dqn", 0
     envs, env = environments(settings, returns), gymnasium.make(settings["environment"])

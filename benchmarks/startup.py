@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "results", metavar="DIR", help="where to write")
     args = parser.parse_args()
     for command in COMMANDS.values():
-        measure(command)  # so that all files are in the disk's cache
+        measure(command)  # This brings all files into the disk's cache.
     rounds = [{name: measure(command) for name, command in COMMANDS.items()} for _ in range(args.rounds)]
     rows = []
     for name in COMMANDS:

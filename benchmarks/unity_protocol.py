@@ -58,7 +58,7 @@ def measure(kind: str, agents: int, seconds: float) -> dict[str, float]:
     env.reset()
     spec = env.behavior_specs[BEHAVIOR].action_spec
     steps, elapsed, busy = 0, 0.0, 0.0
-    for budget in (seconds / 5, seconds):  # the first is for warming up
+    for budget in (seconds / 5, seconds):  # The first one is for warming up.
         steps, started, busy = 0, time.perf_counter(), time.process_time()
         while (elapsed := time.perf_counter() - started) < budget:
             decisions, _ = env.get_steps(BEHAVIOR)

@@ -86,7 +86,7 @@ def train(name: str, areas: int, players: int, steps: int, seed: int, port: int)
             capture_output=True,
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
-            check=False,  # it fails at the end where onnx is not installed
+            check=False,  # It fails at the end where onnx is not installed.
         )
         if name == "mlagents":
             summaries = [tuple(map(float, found)) for found in ANNOUNCED.findall(ran.stdout + ran.stderr)]

@@ -13,7 +13,7 @@ PPO: Work = {
     "algorithm": "ppo",
     "environment": "CartPole-v1",
     "environments": 8,
-    "vectorized": False,  # whether a peer that can takes the environment's own vectorized implementation
+    "vectorized": False,  # A peer that can then takes the environment's own vectorized implementation.
     "layers": [64, 64],
     "activation": "tanh",
     "steps": 100_000,
@@ -21,7 +21,7 @@ PPO: Work = {
     "epochs": 4,
     "batch_size": 256,
     "learning_rate": 3e-4,
-    "decay": False,  # whether learning rate and clip range fall linearly to 0
+    "decay": False,  # Learning rate and clip range then fall linearly to 0.
     "gamma": 0.99,
     "lambda": 0.95,
     "clip": 0.2,
@@ -76,7 +76,7 @@ WORKLOADS: dict[str, Work] = {
     "ppo_nature_cnn": PPO
     | {
         "environment": "frames:Frames-v0",
-        "frames": True,  # the layers are behind a Nature CNN of 512 units, and actor and critic share all of it
+        "frames": True,  # The layers are behind a Nature CNN of 512 units, and actor and critic share all of it.
         "layers": [512],
         "activation": "relu",
         "steps": 6_144,
@@ -98,7 +98,7 @@ WORKLOADS: dict[str, Work] = {
 TUNED: dict[str, dict[str, Work]] = {
     "time_to_475": {
         "mlhooks": {"config": "cartpole_475.yaml"},
-        # of CleanRL's ppo.py
+        # These are the settings of CleanRL's ppo.py.
         "cleanrl": {
             "environments": 4,
             "rollout": 128,
@@ -112,7 +112,7 @@ TUNED: dict[str, dict[str, Work]] = {
             "value_weight": 0.25,
             "steps": 500_000,
         },
-        # of Tianshou's test/discrete/test_ppo_discrete.py
+        # These are the settings of Tianshou's test/discrete/test_ppo_discrete.py.
         "tianshou": {
             "environments": 20,
             "activation": "relu",

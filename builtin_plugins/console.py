@@ -52,9 +52,9 @@ class ConsoleWriter:
         self._bars: ProgressBars | None = None
         self._quiet = False
         self._started = time.monotonic()
-        self._marks: dict[str, tuple[float, int]] = {}  # when each behavior's last summary was, and at which step
+        self._marks: dict[str, tuple[float, int]] = {}  # These are the time and step of each behavior's last summary.
         self._had_episode: set[str] = set()
-        self._folder = Path()  # a person reads paths from here, wherever the run goes
+        self._folder = Path()  # A person reads paths from here, wherever the run goes.
 
     @hookimpl
     def run_started(self, run: Run) -> None:
@@ -146,7 +146,7 @@ class ConsoleWriter:
         mean = f"mean reward {decimal(rewards.mean)} ± {decimal(rewards.std)}"
         return [(f"{mean} ({episodes})", "green")]
 
-    @hookimpl(wrapper=True)  # meanwhile the other plugins add their files to the outcome
+    @hookimpl(wrapper=True)  # Meanwhile the other plugins add their files to the outcome.
     def run_finished(self, run: Run, outcome: RunOutcome) -> Generator[None, Any, Any]:
         """Give the terminal back and say how the run ended and where its files are, also if that is interrupted."""
         try:
@@ -171,7 +171,7 @@ class ConsoleWriter:
                 self._say_words(resume)
         else:
             self._say([(f"Failed after {elapsed}.", "bold red")])
-            again = isinstance(outcome.error, PluginError | UsageError)  # the same command would fail again
+            again = isinstance(outcome.error, PluginError | UsageError)  # The same command would fail again.
             if "checkpoint" in outcome.files and not again:
                 self._say_words(resume)
         rows = [] if run.inference else [(name, _result(trainer)) for name, trainer in run.trainers.items()]
@@ -217,7 +217,7 @@ class ConsoleWriter:
                 lines[-1] = longer
             else:
                 lines.append(Text(indent) + Text(*part))
-        with contextlib.suppress(*GONE):  # the terminal is gone, and the run saves what it has
+        with contextlib.suppress(*GONE):  # The terminal is gone, and the run saves what it has.
             self._console.print(Text("\n").join(lines), soft_wrap=True)
 
 
@@ -234,7 +234,7 @@ def _write_plain(line: str) -> None:
         line = line.replace("±", "+/-").encode(encoding, "replace").decode(encoding)
     if sys.stdout is None:
         return
-    with contextlib.suppress(*GONE):  # whoever read it is gone, as behind `| head`; the run goes on
+    with contextlib.suppress(*GONE):  # Whoever read it is gone, as behind `| head`; the run goes on.
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CURVES = {"Environment/Cumulative Reward": "{}", "Evaluation/Cumulative Reward": "{}, evaluated"}
 """Keys of mean rewards, and what their curves are called."""
-TIMEOUT_SECONDS = 120  # the very first import of matplotlib lists the fonts of the machine, which can take long
+TIMEOUT_SECONDS = 120  # The very first import of matplotlib lists the fonts of the machine, which can take long.
 
 logger = logging.getLogger("mlhooks")
 
@@ -41,7 +41,8 @@ class CurveWriter:
 
     def __init__(self) -> None:
         self._active = False
-        self._points: dict[str, list[tuple[int, float, float]]] = {}  # behavior -> (step, mean, std) of each summary
+        # These are (step, mean, std) of each summary, by behavior.
+        self._points: dict[str, list[tuple[int, float, float]]] = {}
 
     @hookimpl
     def run_started(self, run: Run) -> None:
@@ -63,7 +64,7 @@ class CurveWriter:
                     continue
                 with contextlib.suppress(
                     LookupError, TypeError, ValueError, OverflowError
-                ):  # a damaged line is passed over
+                ):  # A damaged line is passed over.
                     point = row["step"], float(reward["mean"]), float(reward["std"])
                     self._add_point(curve.format(behavior_name), *point)
 
@@ -78,7 +79,7 @@ class CurveWriter:
         if mean is not None and std is not None and math.isfinite(mean) and math.isfinite(std):
             self._points.setdefault(category, []).append((step, mean, std))
 
-    @hookimpl(tryfirst=True)  # before the console lists the files
+    @hookimpl(tryfirst=True)  # It comes before the console lists the files.
     def run_finished(self, run: Run, outcome: RunOutcome) -> None:
         """Draw, if there is at least one line to draw."""
         curves = {name: points for name, points in self._points.items() if len(points) > 1}

@@ -21,7 +21,7 @@ STYLE: dict[Any, Any] = {
     "axes.labelcolor": "#3c4043",
     "xtick.color": "#5f6368",
     "ytick.color": "#5f6368",
-    "text.parse_math": False,  # a $ in a name is a $
+    "text.parse_math": False,  # A $ in a name is a $.
     "axes.prop_cycle": mpl.rcsetup.cycler(
         color=["#1a73e8", "#e8710a", "#188038", "#9334e6", "#d93025", "#12857f", "#7a5c3e"]
     ),

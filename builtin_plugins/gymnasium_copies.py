@@ -45,7 +45,7 @@ class GymnasiumCopies(GymnasiumBehavior):
 
     def _restart(self) -> None:
         obs = self._begin(range(self.num_agents))
-        self._seeds = [None] * self.num_agents  # later resets go on with the same random streams
+        self._seeds = [None] * self.num_agents  # Later resets go on with the same random streams.
         self._decisions = self._decide(obs, np.zeros(self.num_agents, dtype=np.float32))
         self._terminals = self._none_ended
 
@@ -87,7 +87,7 @@ class GymnasiumCopies(GymnasiumBehavior):
             obs = self._encode.each(observations)
         except Exception as error:
             if error.__traceback__ is not None and error.__traceback__.tb_next is None:
-                error = answers.wrong_step(answer, error)  # it was raised here, where the answer was unpacked
+                error = answers.wrong_step(answer, error)  # It was raised here, where the answer was unpacked.
             raise self._failed("step", error, agent) from error
         if self._to_check["step"]:
             self._check("step", "step", range(self.num_agents), observations)

@@ -59,7 +59,7 @@ def find_spec(gymnasium: ModuleType, name: str) -> EnvSpec:
         package = references.load_file(Path(package)).__name__
     elif package:
         if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))  # users keep modules there, and worker processes inherit the path
+            sys.path.append(str(Path.cwd()))  # Users keep modules there, and worker processes inherit the path.
         try:
             importlib.import_module(package)
         except ImportError as error:
@@ -115,7 +115,7 @@ def check_packages(gymnasium: ModuleType, spec: EnvSpec) -> None:
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         raise missing_package(f'"gymnasium:{spec.id}"', spec, error) from error
     except Exception:
-        return  # making the environment will raise it again, with the settings that matter
+        return  # Making the environment will raise it again, with the settings that matter.
 
 
 def missing_package(title: str, spec: EnvSpec, error: Exception) -> UsageError:

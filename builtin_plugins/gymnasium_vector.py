@@ -53,7 +53,7 @@ class GymnasiumVector(GymnasiumBehavior):
 
     def _restart(self) -> None:
         obs = self._seen("reset", "reset", self._call("reset", seed=self._seed))
-        self._seed = None  # later resets go on with the same random streams
+        self._seed = None  # Later resets go on with the same random streams.
         self._split = None
         self._decisions = self._decide(obs, np.zeros(self.num_agents, dtype=np.float32))
         self._terminals = self._none_ended

@@ -28,14 +28,15 @@ class InProcessManager(EnvManager):
     def __init__(self, make_env: Callable[[int], BaseEnv], count: int, restarts: RestartPolicy) -> None:
         self._make_env, self._restarts = make_env, restarts
         self._workers = tuple(Worker(index) for index in range(count))
-        self._parameters: Parameters = {}  # those since the start
+        self._parameters: Parameters = {}  # These were set since the start.
         self._players: list[list[players.Process]] = [[] for _ in range(count)]
         self.envs: list[BaseEnv | None] = [None] * count
-        self._steps = [0] * count  # since each environment was made
+        self._steps = [0] * count  # These are steps since each environment was made.
         self._begun = False  # It becomes true when any of them makes a step.
-        self._fresh = [True] * count  # a fresh worker's first step waits already
+        self._fresh = [True] * count  # A fresh worker's first step waits already.
         self._paused: set[int] = set()
-        self._untold: dict[int, Exception] = {}  # failures between two steps, by worker, for `ready` to report
+        # These are failures between two steps, by worker, which `ready` reports.
+        self._untold: dict[int, Exception] = {}
         try:
             for index in range(count):
                 self._make(index)
@@ -95,7 +96,7 @@ class InProcessManager(EnvManager):
             return lost
         env, self.envs[worker.index] = self.envs[worker.index], None
         if env is not None:
-            players.kill(self._players[worker.index])  # closing the environment would wait for them
+            players.kill(self._players[worker.index])  # Closing the environment would wait for them.
             close(env, f"The environment of worker {worker.index}, which failed,")
         return lost
 
@@ -127,7 +128,7 @@ class InProcessManager(EnvManager):
         """Hand the parameters to all environments."""
         self._parameters = parameters
         for index, env in enumerate(self.envs):
-            if env is not None:  # an environment that failed is made again with them
+            if env is not None:  # An environment that failed is made again with them.
                 set_parameters(env, parameters, index)
                 if reset:
                     self.reset(Worker(index))

@@ -66,7 +66,7 @@ class JsonlWriter:
         line = (json.dumps(row, allow_nan=False) + "\n").encode()
         with self._path.open("ab", buffering=0) as file:
             start = file.seek(0, os.SEEK_END)
-            if file.write(line) < len(line):  # no half line stays, to which the next one would be glued
+            if file.write(line) < len(line):  # No half line stays, to which the next one would be glued.
                 file.truncate(start)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 

@@ -71,7 +71,7 @@ class PPOOptimizer(ActorCriticOptimizer):
         self.joint_actions = h.joint_actions
         self.actions = policy.behavior_spec.action_spec
         self.has_dimensions = self.actions.continuous_size + self.actions.discrete_size > 1
-        self.last: tuple[Batch, Tensor] | None = None  # the last minibatch and its ratios, for diagnostics
+        self.last: tuple[Batch, Tensor] | None = None  # Diagnostics read the last minibatch and its ratios.
         self.resumed_diagnostics: dict[str, float] = {}
         self.beta = Schedule(h.beta_schedule, h.beta, 1e-5, settings.max_steps)
 

@@ -99,7 +99,8 @@ class TensorBoardWriter:
 
         plain = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
         lines = json.dumps(plain, indent=2, default=str, ensure_ascii=False).splitlines()
-        markdown = "\n".join(f"    {line}" for line in lines)  # indented by four: shown as it stands
+        # Markdown shows lines that are indented by four as they stand.
+        markdown = "\n".join(f"    {line}" for line in lines)
         self._add_event(category, 0, summary=text("Hyperparameters", markdown))
 
     @hookimpl

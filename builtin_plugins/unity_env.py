@@ -55,7 +55,7 @@ def check(name: str | None, options: RunOptions) -> None:
     if name is not None:
         try:
             find_player(name)
-        except OSError as error:  # about a name that is too long, or a folder that may not be entered
+        except OSError as error:  # The name is too long, or a folder may not be entered.
             raise UsageError(f"There can be no player at {name:.300}: {error.strerror}.") from error
         if env.base_port + env.num_envs > LAST_PORT + 1:
             raise UsageError(

@@ -93,7 +93,7 @@ def _reward_signals(answer: Any, _: Given) -> dict[str, Any]:
 
 
 def _plugin_settings(answer: Any, _: Given) -> dict[str, Any]:
-    from pydantic import BaseModel, RootModel  # here, so that the command line starts without it
+    from pydantic import BaseModel, RootModel  # The command line starts without this import.
 
     models = _mapping(answer, "a mapping of names to pydantic models, such as {'mine': MySettings}")
     for name, model in models.items():
@@ -147,7 +147,7 @@ def _numbers(answer: Any, _: Given) -> dict[str, float]:
 
 
 def _number(key: str, value: Any) -> float:
-    import numpy as np  # here, so that the command line starts without it
+    import numpy as np  # The command line starts without this import.
 
     hint = "; a number comes from it by .item()" if hasattr(value, "item") else ""
     if not isinstance(value, (Real, np.bool_)):
@@ -160,7 +160,7 @@ def _number(key: str, value: Any) -> float:
 
 def _exported(answer: Any, given: Given) -> list[Path]:
     stem = Path(given["path"])
-    # beside a checkpoint the stem is in the behavior's folder, and at the end of a run in the run's
+    # Beside a checkpoint the stem is in the behavior's folder, and at the end of a run in the run's.
     folder = stem.parent.parent if (stem.parent.parent / MANIFEST).is_file() else stem.parent
     files: dict[Path, None] = {}
     for item in _list(answer, "a list of the paths of the files that it wrote"):
@@ -217,7 +217,7 @@ def _mapping(answer: Any, wanted: str) -> dict[str, Any]:
 def _list(answer: Any, wanted: str) -> list[Any]:
     if not isinstance(answer, Iterable) or isinstance(answer, (str, bytes, Mapping)):
         raise WrongAnswer(f"it returned {shown(answer)}, and must return {wanted}")
-    return list(answer)  # a generator runs here, where its failure has a name
+    return list(answer)  # A generator runs here, where its failure has a name.
 
 
 def _class(kind: Any, base: str, which: str) -> None:
@@ -230,7 +230,7 @@ def _class(kind: Any, base: str, which: str) -> None:
 
 
 def _model(model: Any, base: str, which: str) -> None:
-    from mlhooks import settings  # here, so that the command line starts without it
+    from mlhooks import settings  # The command line starts without this import.
 
     if not isinstance(model, type) or not issubclass(model, getattr(settings, base)):
         raise WrongAnswer(f"{which} is {shown(model)}, and must be a subclass of mlhooks.plugin.{base}")

@@ -122,7 +122,7 @@ def train(
         "checkpoint_settings.force": force or None,
         "behaviors.*.evaluation.interval": eval_every,
     }
-    started_in = Path.cwd()  # before any plugin can change it
+    started_in = Path.cwd()  # A plugin may change it later.
     flags = {key: value for key, value in given.items() if value is not None} | dict(flags or {})
     if is_nothing(config, flags, overrides):
         raise UsageError(_NOTHING)
@@ -158,7 +158,7 @@ def train(
     if policy != "last" and not options.checkpoint_settings.inference:
         raise UsageError("--policy best is for --inference; a run that is resumed goes on with the last policy.")
     with claimed_folder(options) as folder:
-        make_factory(options, manager).check()  # before anything is written, or removed by --force
+        make_factory(options, manager).check()  # Nothing is written yet, nor removed by --force.
         check_folder(options, folder)
         manager.configure(options)
         run = Run(options, manager, episodes=episodes, folder=folder, started_in=started_in, policy=policy)
@@ -204,7 +204,7 @@ def _configuration_of_run(flags: Mapping[str, Any]) -> tuple[Path | None, Mappin
     if not (settings.resume or settings.inference) or not path.is_file():
         return None, flags
     logger.info("Going on with the configuration of the run, %s.", path)
-    place = {"run_id": settings.run_id, "results_dir": settings.results_dir}  # it may have been moved
+    place = {"run_id": settings.run_id, "results_dir": settings.results_dir}  # It may have been moved.
     return path, {f"checkpoint_settings.{key}": value for key, value in place.items()} | dict(flags)
 
 
@@ -213,7 +213,7 @@ def _options(config: Mapping[str, Any], plugins: PluginManager, flags: Mapping[s
     registry = replace(SettingsRegistry.from_plugins(plugins), plugin_settings={})
     loaded = load_run_options(config, registry, flags=flags)
     refuse_unsupported(loaded, registry)
-    return _seeded(LoadedOptions(loaded.options, []))  # the warnings are about training, and its run gave them
+    return _seeded(LoadedOptions(loaded.options, []))  # The warnings are about training, and its run gave them.
 
 
 def _seeded(loaded: LoadedOptions) -> RunOptions:

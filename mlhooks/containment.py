@@ -218,7 +218,8 @@ class Guard:
             self._stop(error)
         self.streak += 1
         kind = self.origin.name, type(error).__name__
-        cause = {(*kind, text_of(error)), (*kind, raised_at(error) or self.hook_name)}  # the same words, or one place
+        # It is the same cause if the words are equal, or the place.
+        cause = {(*kind, text_of(error)), (*kind, raised_at(error) or self.hook_name)}
         if cause.isdisjoint(self.keeper.reported):
             self.keeper.reported |= cause
             logger.error(
@@ -237,7 +238,7 @@ class Guard:
     def _stop(self, error: BaseException) -> NoReturn:
         expected = MlhooksError if not self.contained else PluginError
         if is_shortage(error):
-            raise error  # it is not the plugin's fault: settings ask for more than the machine has
+            raise error  # It is not the plugin's fault: settings ask for more than the machine has.
         if isinstance(error, expected):
             if self.origin.distribution != "mlhooks" and not getattr(error, "__notes__", None):
                 error.add_note(f"Raised by {self.origin} in its {self.where}.")

@@ -16,7 +16,7 @@ def text_of(error: BaseException) -> str:
         text = str(error)
     except KeyboardInterrupt:
         raise
-    except BaseException as also:  # anything may happen in code that is broken already
+    except BaseException as also:  # Anything may happen in code that is broken already.
         return f"(its text cannot be shown, because its __str__ raises {type(also).__name__})"
     return text if isinstance(error, MlhooksError) else cut_and_counted(text, _LONGEST_TEXT)
 

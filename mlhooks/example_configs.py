@@ -81,7 +81,7 @@ def _results_file() -> Path:
 
 
 def _example(name: str, result: dict[str, list[dict[str, float]]] | None) -> Example:
-    import yaml  # here, so that the command line starts without it
+    import yaml  # The command line starts without this import.
 
     text = (examples_folder() / f"{name}.yaml").read_text(encoding="utf-8")
     document = yaml.safe_load(text)

@@ -70,7 +70,7 @@ def shown_path(path: Path, start: Path | None = None) -> str:
     """Return a path relative to the folder `start`, or to the working directory, where it lies below that."""
     try:
         relative = os.path.relpath(path, start)
-    except (ValueError, OSError):  # another drive, or a working directory that is gone
+    except (ValueError, OSError):  # It is on another drive, or the working directory is gone.
         return str(path)
     return str(path) if Path(relative).parts[:1] == (os.pardir,) else relative
 

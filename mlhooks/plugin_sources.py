@@ -89,7 +89,7 @@ class Candidate:
             return self.importer()
         except (MlhooksError, KeyboardInterrupt):
             raise
-        except BaseException as error:  # sys.exit() of a script that was taken for a plugin, too
+        except BaseException as error:  # A script that was taken for a plugin may call sys.exit().
             raise PluginError(f"{self.origin} does not load: {describe(error)}. {self.origin.advice}") from error
 
 
@@ -167,7 +167,7 @@ def from_folder(folder: Path) -> list[Candidate]:
 
 def from_file(path: Path, option: str = "-p") -> Candidate:
     """The plugin in one .py file; `option` says in errors how it was asked for."""
-    asked = os.path.abspath(path)  # noqa: PTH100 - a link stays one
+    asked = os.path.abspath(path)  # noqa: PTH100 - A link stays one.
     return Candidate(Origin(path.stem, source=f"file {path}"), partial(_import_file, path.resolve(), option), asked)
 
 
@@ -181,7 +181,7 @@ def _import_file(path: Path, option: str) -> object:
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look their classes up here
+    sys.modules[name] = module  # Dataclasses and pickle look their classes up here.
     try:
         spec.loader.exec_module(module)
     except BaseException:

@@ -219,7 +219,7 @@ class PluginManager(pluggy.PluginManager):
         caller = getattr(self.hook, hook_name)
         impl = pluggy.HookImpl(None, origin.name, last, _PLAIN)
         guard = Guard(self, caller, origin, where)
-        impl.function = guard.around(impl.function, impl.argnames)  # type: ignore[misc]  # as in _guard
+        impl.function = guard.around(impl.function, impl.argnames)  # type: ignore[misc]  # pluggy calls this, as in _guard.
         return self._hookexec(hook_name, [impl, *caller.get_hookimpls()], kwargs, True)
 
     def check_pending(self) -> None:
@@ -274,7 +274,7 @@ class PluginManager(pluggy.PluginManager):
             self._guard(hook_name, methods)
         if hook_name not in CHECKS:
             return self._inner_hookexec(hook_name, methods, kwargs, firstresult)
-        collecting, self._collecting = self._collecting, None  # a hook that is called by a plugin has its own answers
+        collecting, self._collecting = self._collecting, None  # A hook that is called by a plugin has its own answers.
         outer = self.given, self.answers
         self.given, self.answers = kwargs, [] if collecting is None else collecting
         try:

@@ -64,7 +64,7 @@ def _ignore_ctrl_c(ignored: bool) -> None:
     if sys.platform == "win32":
         import ctypes
 
-        ctypes.windll.kernel32.SetConsoleCtrlHandler(None, ignored)  # processes that are started inherit this
+        ctypes.windll.kernel32.SetConsoleCtrlHandler(None, ignored)  # Processes that are started inherit this.
 
 
 @contextlib.contextmanager

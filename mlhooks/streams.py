@@ -49,5 +49,5 @@ def release_streams() -> None:
                 stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        except ValueError:  # it is closed, and holds nothing
+        except ValueError:  # It is closed, and holds nothing.
             continue

@@ -33,7 +33,7 @@ class Timer:
     def __exit__(self, *exc_info: object) -> None:
         self.total += perf_counter() - self._started
         self.count += 1
-        self._timers._current = self._parent  # type: ignore[assignment]  # only the root has none, and it never exits
+        self._timers._current = self._parent  # type: ignore[assignment]  # Only the root has none, and it never exits.
 
     def as_dict(self) -> dict[str, Any]:
         """Return total seconds, count, the seconds that no child accounts for, and the children."""

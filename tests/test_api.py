@@ -83,7 +83,7 @@ def test_run_resumes_with_its_own_configuration_where_none_is_given(
     assert run.path == tmp_path / "renamed"
     assert run.trainers["Corridor"].settings.network_settings.hidden_units == 8
     assert run.trainers["Corridor"].step == 400
-    again = train(run.path / "configuration.yaml", tmp_path, Env(), run_id="renamed", force=True)  # which says resume
+    again = train(run.path / "configuration.yaml", tmp_path, Env(), run_id="renamed", force=True)  # It says resume.
     assert not again.resumed
 
 

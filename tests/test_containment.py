@@ -44,7 +44,7 @@ class Steady:
 def flaky_manager(*plan, strict=False):
     manager, flaky, steady = PluginManager(strict=strict), Flaky(*plan), Steady()
     manager.register(steady, "steady")
-    manager.register(flaky, "flaky", origin=ORIGIN)  # registered last, so called first
+    manager.register(flaky, "flaky", origin=ORIGIN)  # It is registered last, so it is called first.
     return manager, flaky, steady
 
 
@@ -553,7 +553,8 @@ def finish(change):
     """The outcome that one plugin changes, and what the next plugin sees of it."""
     seen, outcome, manager = {}, Outcome(), PluginManager()
     manager.register(plugin_with("run_finished", lambda given: seen.update(copy.deepcopy(vars(given["outcome"])))))
-    manager.register(plugin_with("run_finished", lambda given: change(given["outcome"])), "changes")  # called first
+    # It is called first.
+    manager.register(plugin_with("run_finished", lambda given: change(given["outcome"])), "changes")
     manager.hook.run_finished(run=None, outcome=outcome)
     return outcome, seen
 

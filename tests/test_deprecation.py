@@ -56,7 +56,7 @@ class NewPlugin:
 def registered(plugin: object) -> PluginManager:
     manager = PluginManager()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # pluggy's own, which another test is about
+        warnings.simplefilter("ignore", DeprecationWarning)  # Another test is about pluggy's own.
         manager.register(plugin, "late", origin=ORIGIN)
     return manager
 

@@ -146,7 +146,7 @@ def test_environment_of_ones_own(reader, capfd):
     for block in section("An environment"):
         reader.follow(block)
     (reward,) = re.findall(r"mean reward (-?[\d.]+) \(last", capfd.readouterr().out)
-    assert float(reward) > 0.8  # chance earns far less
+    assert float(reward) > 0.8  # Chance earns far less.
 
 
 def test_another_optimizer_for_ppo(reader):
@@ -178,7 +178,7 @@ def test_reward_signal(reader):
     text = Path("results/ppo/stats.jsonl").read_text(encoding="utf-8")
     assert '"Policy/Novelty Value Estimate"' in text
     shares = [float(share) for share in re.findall(r'"Policy/Places Seen": (?:\{[^}]*"mean": )?([\d.]+)', text)]
-    assert 0.4 < shares[-1] <= 1.0  # an episode ends at two of the twenty places
+    assert 0.4 < shares[-1] <= 1.0  # An episode ends at two of the twenty places.
 
 
 def test_plugins_of_a_configuration(reader, capfd):

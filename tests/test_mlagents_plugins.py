@@ -109,7 +109,7 @@ def test_failing_writer_is_contained_by_itself(install, caplog):
     ],
 )
 def test_writer_that_only_lacks_mlagents_costs_a_warning(install, caplog, monkeypatch, source):
-    for name in [name for name in sys.modules if name.startswith("mlagents.")]:  # stand-ins of other tests
+    for name in [name for name in sys.modules if name.startswith("mlagents.")]:  # Other tests leave stand-ins.
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "mlagents", None)
     install("old-writers", {"old": "old_writers:writers"}, group=GROUP, old_writers=source)
@@ -164,7 +164,7 @@ def no_mlagents(monkeypatch):
 def test_writers_made_of_classes_of_mlagents_write_without_it(install, no_mlagents):
     install("old-writers", {"old": "old_writers:writers"}, group=GROUP, old_writers=OF_MLAGENTS)
     manager = configured()
-    assert not manager.implemented("on_add_stat")  # which only the base has, and does nothing
+    assert not manager.implemented("on_add_stat")  # Only the base has it, and does nothing.
     values = {"reward": StatsSummary([1.0, 3.0], Method.HISTOGRAM), "length": StatsSummary([2.0], Method.AVERAGE)}
     manager.hook.write_stats(category="ball", values=values, step=5)
     manager.hook.add_property(category="ball", property_type=StatsPropertyType.HYPERPARAMETERS, value={"beta": 1})

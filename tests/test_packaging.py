@@ -33,8 +33,9 @@ def requirements(*extras):
     return {canonicalize_name(Requirement(text).name): Requirement(text) for text in texts}
 
 
-OF_WHEEL = {"attr": "attrs", "cattr": "cattrs", "mlagents": "mlagents"}  # modules by their distribution
-PART_OF = {"pydantic-core": "pydantic"}  # distributions that another one always brings along, in a fixed version
+OF_WHEEL = {"attr": "attrs", "cattr": "cattrs", "mlagents": "mlagents"}  # These are modules by their distribution.
+# These are distributions that another one always brings along, in a fixed version.
+PART_OF = {"pydantic-core": "pydantic"}
 
 
 def third_party_imports():
@@ -64,7 +65,7 @@ def test_every_import_belongs_to_a_declared_dependency():
         )
         and not (
             path.is_relative_to(ROOT / "mlhooks" / "mlagents_wheel")
-            and OF_WHEEL.get(module) in requirements("mlagents").keys() | {"mlagents"}  # which no extra can bring
+            and OF_WHEEL.get(module) in requirements("mlagents").keys() | {"mlagents"}  # No extra can bring it.
         )
     }
     assert undeclared == set()
@@ -131,7 +132,8 @@ def test_readme_plugin_prints_every_summary(tmp_path, monkeypatch, capsys):
     blocked = ["-pno:tensorboard", "-pno:curve"]
     assert main(["run", "3dball_ppo", "-p", "lines.py", "--strict-plugins", *changes, *blocked]) == 0
     lines = re.findall(r"^3DBall, step (\d+): Policy/Entropy = ([\d.]+)$", capsys.readouterr().out, flags=re.MULTILINE)
-    assert [int(step) for step, _ in lines] == [240, 480]  # the updates, none of which fits between 480 and 600
+    # These are the updates, none of which fits between 480 and 600.
+    assert [int(step) for step, _ in lines] == [240, 480]
     with Path("results/ppo/stats.jsonl").open(encoding="utf-8") as file:
         stored = [json.loads(line)["values"].get("Policy/Entropy", {}).get("mean") for line in file]
     assert [float(value) for _, value in lines] == pytest.approx(stored[:2], rel=1e-5)

@@ -32,7 +32,7 @@ def test_error_is_placed_at_the_last_line_before_the_library_that_raised_it(monk
     error = failure()
     assert raised_at(error).endswith(below(fails_in_numpy, 1))
     monkeypatch.chdir(HERE.parent)
-    assert raised_at(error) == below(fails_in_numpy, 1)  # as short as it can be
+    assert raised_at(error) == below(fails_in_numpy, 1)  # It is as short as it can be.
 
 
 def test_error_without_a_traceback_has_no_place() -> None:

@@ -45,7 +45,7 @@ def test_type_checkers_see_the_same_names_as_the_program() -> None:
     for node in block.body:
         assert isinstance(node, ast.ImportFrom)
         for alias in node.names:
-            assert alias.asname == alias.name  # which is what makes it public to them
+            assert alias.asname == alias.name  # That makes it public to them.
             seen[alias.name] = node.module
     assert seen == plugin._HOMES
 

@@ -148,7 +148,7 @@ def test_attribute_that_raises_is_no_obstacle_or_is_named():
     try:
         manager.register(Plugin(), "odd")
     except PluginError as error:
-        assert "'odd'" in str(error)  # noqa: PT017 - depends on the version of pluggy
+        assert "'odd'" in str(error)  # noqa: PT017 - It depends on the version of pluggy.
         assert "broken" in str(error)  # noqa: PT017
     else:
         assert manager.implemented("run_started")

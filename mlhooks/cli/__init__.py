@@ -35,7 +35,7 @@ def main(args: Sequence[str] | None = None) -> int:
         except (click.Abort, KeyboardInterrupt):
             _tell("Interrupted.")
             code = INTERRUPTED
-        except SystemExit:  # a plugin's command ends the program
+        except SystemExit:  # A plugin's command ends the program.
             raise
         except BaseException as error:
             code = _report(error, debug)

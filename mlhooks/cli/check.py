@@ -39,7 +39,7 @@ def _check(
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "tried.json")
         options += ["--mlhooks-report", str(report)]
-        Path(folder, "pytest.ini").write_text("[pytest]\n")  # so that none further up is found
+        Path(folder, "pytest.ini").write_text("[pytest]\n")  # Without it, pytest would find one further up.
         code = subprocess.call(
             [sys.executable, "-m", "pytest", "-p", _pytest_plugin(), "-c", "pytest.ini", *options, folder],
             cwd=folder,

@@ -71,7 +71,7 @@ def _findings(
     try:
         configuration, plugins = _read(file, overrides, plugin_names, plugins_dir)
     except UsageError as error:
-        if not error.findings:  # it is about the command line, not about the file
+        if not error.findings:  # It is about the command line, not about the file.
             raise
         return list(error.findings)
     try:

@@ -15,7 +15,7 @@ INDENT = "    "
 
 
 def _list(as_json: bool, names_only: bool) -> None:
-    from mlhooks.example_configs import Example, example_names, examples  # here, because YAML takes a while to import
+    from mlhooks.example_configs import Example, example_names, examples  # Importing YAML takes a while.
 
     if names_only:
         click.echo("\n".join(example_names()))

@@ -114,8 +114,8 @@ class RootGroup(click.Group):
         return COMMANDS[name].help if name in COMMANDS else self.commands[name].get_short_help_str(limit=80)
 
     def _ask_plugins(self, ctx: click.Context | None, quiet: bool) -> None:
-        if ctx is not None and ctx.resilient_parsing:  # a plugin that adds an option to a command has no context
-            return  # a shell that completes a word does not wait for plugins to be imported
+        if ctx is not None and ctx.resilient_parsing:  # A plugin that adds an option to a command has no context.
+            return  # A shell that completes a word does not wait for plugins to be imported.
         # Taken away first: a plugin may look commands up while it adds its own.
         ask, self._add_plugin_commands = self._add_plugin_commands, None
         if ask is not None:
@@ -137,7 +137,7 @@ def _no_command(word: str, known: list[str]) -> str:
 
 def _import_command(name: str) -> click.Command:
     command: click.Command = copy.copy(getattr(import_module(COMMANDS[name].module), name.replace("-", "_")))
-    command.params = list(command.params)  # what a plugin adds belongs to this command line, not to the module
+    command.params = list(command.params)  # What a plugin adds belongs to this command line, not to the module.
     return command
 
 

@@ -95,7 +95,7 @@ def flag(name: str, value: str | None) -> str | None:
 
 def setting(name: str, value: str | None = None) -> str | None:
     """Return a sentence that says how `--set` changes the setting of this name; None if there is none."""
-    from mlhooks.plugins import load_plugins  # here, because plugins and pydantic take a while to import
+    from mlhooks.plugins import load_plugins  # Importing plugins and pydantic takes a while.
     from mlhooks.settings import SettingsRegistry
     from mlhooks.settings.schema import Homes
 

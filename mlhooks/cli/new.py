@@ -37,7 +37,7 @@ MEANT = {
 }
 """Other words for a kind."""
 _NAME = re.compile(r"[A-Za-z]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-_SUFFIX = ".tmpl"  # keeps tools from taking a template for code
+_SUFFIX = ".tmpl"  # It keeps tools from taking a template for code.
 
 
 def _new(name: str, kind: str) -> None:
@@ -100,7 +100,7 @@ def _is_importable(module: str) -> bool:
     """Whether `import` finds it; a mere folder of that name, which Python takes for a namespace, does not count."""
     try:
         found = importlib.util.find_spec(module)
-    except ValueError:  # a module that was made in memory
+    except ValueError:  # The module was made in memory.
         return True
     return found is not None and found.origin is not None
 
@@ -119,7 +119,7 @@ def write_package(kind: str, folder: Path, words: Mapping[str, str]) -> list[Pat
 
 
 def _filled(text: str, words: Mapping[str, str]) -> str:
-    # in one pass, because a name may contain one of the templates' names
+    # One pass does it, because a name may contain one of the templates' names.
     return re.sub("|".join(map(re.escape, words)), lambda match: words[match[0]], text)
 
 
@@ -134,7 +134,7 @@ def _aligned(text: str) -> str:
     return re.sub(r"(?:^\S.*? {2,}# .*\n)+", align, text, flags=re.MULTILINE)
 
 
-class Kind(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none
+class Kind(click.ParamType):  # type: ignore[type-arg]  # Older versions of click have none.
     """A kind of plugin, by any of its names; a wrong one is an error that names the nearest."""
 
     name = "kind"

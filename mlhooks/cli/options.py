@@ -10,7 +10,7 @@ import click
 
 from mlhooks.cli import completing
 
-_FLAG = re.compile("--?[A-Za-z]|--$")  # not a number such as -1
+_FLAG = re.compile("--?[A-Za-z]|--$")  # A number such as -1 is no flag.
 
 
 class SectionOption(click.Option):

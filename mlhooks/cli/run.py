@@ -285,7 +285,7 @@ def _given_flags(ctx: click.Context, values: dict[str, Any]) -> dict[str, Any]:
             raise UsageError(
                 "--editor waits for the Unity Editor, and --env names another environment: say one of them."
             )
-        flags["env_settings.env_path"] = None  # whatever the file says
+        flags["env_settings.env_path"] = None  # This holds whatever the file says.
     if "load" in given:
         logger.warning("--load is an old spelling; say --resume")
         flags["checkpoint_settings.resume"] = True

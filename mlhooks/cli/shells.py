@@ -58,6 +58,6 @@ def script(shell: str) -> str:
     """Return the completion script for a shell."""
     kind = get_completion_class(shell)
     assert kind is not None
-    nothing = click.Command(None)  # the script is the same for all commands
+    nothing = click.Command(None)  # The script is the same for all commands.
     source: str = kind.source_template % kind(nothing, {}, "mlhooks", VARIABLE).source_vars()
     return source

@@ -28,5 +28,5 @@ def examine(questions: Questions) -> Iterator[Check]:
     for what, group in groups.items():
         try:
             yield from group()
-        except Exception as error:  # is a finding, too, and the other checks are still made
+        except Exception as error:  # This is a finding, too, and the other checks are still made.
             yield Check("doctor", "problem", f"Stumbled over {what}: {named(error)}")

@@ -77,7 +77,7 @@ def device() -> Iterator[Check]:
         import torch
 
         cuda = torch.cuda.is_available()
-    except Exception as error:  # a library that is missing or broken raises what it likes
+    except Exception as error:  # A library that is missing or broken raises what it likes.
         yield Check("device", "problem", f"torch does not import: {named(error)}", "Install it again.")
         return
     if cuda:

@@ -155,7 +155,7 @@ class EnvironmentFactory:
                 f"{self.kind} must take the arguments of make(name, *, {', '.join(arguments)}), those unused by **_; "
                 f"{function} cannot be called so: {text_of(error)}."
             ) from None
-        except ValueError:  # some functions tell nothing about their arguments
+        except ValueError:  # Some functions tell nothing about their arguments.
             return
 
     def check(self) -> None:
@@ -170,7 +170,7 @@ class EnvironmentFactory:
             self._call_kind(self.make.check, self.options.with_evaluation())
         except MlhooksError as error:
             if self.hint is not None and error.exit_code == UsageError.exit_code and (hint := self.hint()):
-                what = getattr(error, "what", None)  # without the advice that does not help here
+                what = getattr(error, "what", None)  # Its advice does not help here.
                 raise UsageError(f"{what or error}{'.' if what else ''} {hint}") from error
             raise
 

@@ -62,7 +62,7 @@ class WorkerFailure(EnvironmentFailure):
 
     def __init__(self, worker: Worker, error: Exception, why_final: str = "") -> None:
         text = str(WorkerLost(worker, error))
-        between = "\n" if "\n" in text else " "  # lines are such as the end of a player's log
+        between = "\n" if "\n" in text else " "  # The lines may be the end of a player's log.
         super().__init__(f"{text}{between}{why_final}".rstrip())
         self.worker, self.error = worker, error
 

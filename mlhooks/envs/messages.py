@@ -66,7 +66,7 @@ class Failed(NamedTuple):
         pickled = b""
         keep_place(error)
         keep_mistake(error)
-        with contextlib.suppress(BaseException):  # whatever the code of an exception does
+        with contextlib.suppress(BaseException):  # The code of an exception may do anything.
             pickled = pickle.dumps(error)
             pickle.loads(pickled)
         return cls(pickled, described(error), is_mistake(error))

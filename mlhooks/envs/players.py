@@ -51,24 +51,24 @@ def kill(processes: Iterable[Process]) -> None:
     """End processes at once, with all that they started; those that have ended already are no error."""
     for process in processes:
         doomed: set[Process] = set()
-        while found := _family(process) - doomed:  # suspended processes start no more of them
+        while found := _family(process) - doomed:  # Suspended processes start no more of them.
             for member in found:
                 with contextlib.suppress(psutil.Error):
                     member.suspend()
             doomed |= found
         for member in doomed:
-            with contextlib.suppress(psutil.Error):  # it has ended meanwhile, or became someone else's
+            with contextlib.suppress(psutil.Error):  # It has ended meanwhile, or became someone else's.
                 member.kill()
 
 
 def _family(process: Process) -> set[Process]:
     """Return a process, its descendants, and the rest of the session that it leads, whose parents may have ended."""
     if not process.is_running() and psutil.pid_exists(process.pid):
-        return set()  # another one has its number
+        return set()  # Another one has its number.
     members = [process]
     if hasattr(os, "getsid"):
         for other in psutil.process_iter():
-            with contextlib.suppress(OSError):  # it has just ended
+            with contextlib.suppress(OSError):  # It has just ended.
                 if os.getsid(other.pid) == process.pid:
                     members.append(other)
     family = set(members)

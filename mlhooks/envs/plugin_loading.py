@@ -14,12 +14,12 @@ from uuid import uuid4
 from mlhooks.errors import MlhooksError, PluginError
 from mlhooks.plugin_sources import Candidate
 
-_HERE = uuid4().hex  # marks this process and its forks, which have what it has loaded
+_HERE = uuid4().hex  # It marks this process and its forks, which have what it has loaded.
 
 
 def with_plugins(plugins: Sequence[Candidate], thing: Any) -> tuple[Any, ...]:
     """Return a value for `__reduce__` that loads these plugins wherever `thing` is unpickled."""
-    import cloudpickle  # type: ignore[import-untyped]  # here, so that runs with one environment do not wait for it
+    import cloudpickle  # type: ignore[import-untyped]  # Runs with one environment do not wait for it.
 
     return _load, (_HERE, tuple(plugins), cloudpickle.dumps(thing))
 

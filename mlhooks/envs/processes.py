@@ -32,10 +32,10 @@ class ProcessManager(EnvManager):
 
     def __init__(self, recipes: Sequence[Recipe], *, timeout: float, restarts: RestartPolicy) -> None:
         self._restarts = restarts
-        self._to_restart: list[WorkerProcess] = []  # once their processes are gone
+        self._to_restart: list[WorkerProcess] = []  # They are restarted once their processes are gone.
         self._unstarted: list[tuple[WorkerProcess, Exception]] = []
         self._workers = [WorkerProcess(recipe, timeout) for recipe in recipes]
-        atexit.register(self.close)  # before multiprocessing waits for its processes
+        atexit.register(self.close)  # It has to run before multiprocessing waits for its processes.
         try:
             for worker in self._workers:
                 worker.start()

@@ -117,7 +117,7 @@ def load_file(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     module.__dict__["__mlhooks_loaded__"] = str(path), changed
-    sys.modules[name] = module  # dataclasses and pickle look their classes up here
+    sys.modules[name] = module  # Dataclasses and pickle look their classes up here.
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
@@ -147,7 +147,7 @@ def load_module(name: str) -> ModuleType:
 
 def _let_modules_of_the_folder_be_found() -> None:
     if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # worker processes inherit it
+        sys.path.append(str(Path.cwd()))  # Worker processes inherit it.
 
 
 def _refuse_broken(place: str, error: BaseException) -> None:

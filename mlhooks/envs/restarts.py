@@ -31,7 +31,7 @@ class RestartPolicy:
     def __init__(self, lifetime: int, rate: int, period: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.lifetime, self.rate, self.period, self._clock = lifetime, rate, period, clock
         self._restarts: dict[int, list[float]] = defaultdict(list)
-        self._failures: dict[int, str] = {}  # how each worker failed last
+        self._failures: dict[int, str] = {}  # These are the last failures, by worker.
 
     @classmethod
     def from_settings(cls, settings: EnvironmentSettings) -> RestartPolicy:
@@ -113,4 +113,4 @@ def restart_report(restarts: Sequence[WorkerLost]) -> str:
 
 def _first_line(error: Exception) -> str:
     line = described(error).partition("\n")[0]
-    return line.rpartition(". ")[0] + "." if line.endswith(":") else line  # what comes below the colon is said already
+    return line.rpartition(". ")[0] + "." if line.endswith(":") else line  # What comes below the colon is said already.

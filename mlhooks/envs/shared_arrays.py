@@ -15,7 +15,7 @@ Layout = Sequence[Field]
 """The arrays that lie in a block, one behind the other."""
 
 _ALIGNMENT = 16
-_SPARE = 2  # how many times larger than needed a new block is
+_SPARE = 2  # A new block is so many times larger than needed.
 
 
 class Block(SharedMemory):

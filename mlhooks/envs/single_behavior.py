@@ -24,7 +24,7 @@ Observations = Sequence[npt.NDArray[np.float32] | npt.NDArray[np.uint8]]
 """An array [agents, *shape] for each observation."""
 
 
-class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no types
+class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no types.
     """An environment with one behavior whose agents keep their ids `0 .. agents - 1` over all episodes.
 
     Subclasses implement `_restart` and `_advance`, which set `_decisions` and `_terminals` to newly made arrays: what

@@ -57,7 +57,7 @@ def run(connection: Connection[Any, Any], recipe: Recipe) -> None:
     logging.getLogger("mlhooks").setLevel(recipe.log_level)
     seeds = np.random.SeedSequence([recipe.seed, recipe.index]).generate_state(2).tolist()
     random.seed(seeds[0])
-    np.random.seed(seeds[1])  # noqa: NPY002 - environments may use the global generator
+    np.random.seed(seeds[1])  # noqa: NPY002 - Environments may use the global generator.
     env: BaseEnv | None = None
     try:
         env = cloudpickle.loads(recipe.factory)(recipe.index)
@@ -67,7 +67,7 @@ def run(connection: Connection[Any, Any], recipe: Recipe) -> None:
     except BaseException as error:
         logging.getLogger("mlhooks").debug("It failed like this:", exc_info=True)
         parent.send(Failed.by(as_failure(error)))
-        parent.kill_players()  # closing the environment would wait for them
+        parent.kill_players()  # Closing the environment would wait for them.
     if env is not None and not close(env, "The environment"):
         raise SystemExit(1)
 
@@ -76,7 +76,7 @@ class _Loop:
     def __init__(self, env: BaseEnv, parent: _Parent, index: int) -> None:
         self._env, self._parent, self._index = env, parent, index
         self._steps, self._actions = ArrayWriter(), ArrayReader()
-        self._known: dict[str, Any] = {}  # the specs that were sent
+        self._known: dict[str, Any] = {}  # These specs were sent.
 
     def run(self) -> None:
         """Step until told to close."""

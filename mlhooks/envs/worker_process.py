@@ -103,7 +103,7 @@ class WorkerProcess:
         self.recipe = replace(self.recipe, parameters=parameters)
         if self.running and not self.leaving:
             assert self._connection is not None
-            with contextlib.suppress(OSError):  # the end of the process shows when its answer is awaited
+            with contextlib.suppress(OSError):  # The end of the process shows when its answer is awaited.
                 messages.send(self._connection, SetParameters(parameters))
 
     def send_actions(self) -> None:
@@ -114,7 +114,7 @@ class WorkerProcess:
         message = Reset() if self._reset else Act(write_actions(self._actions, self._specs, self._given))
         self._given, self._reset = {}, False
         self._await()
-        with contextlib.suppress(OSError):  # the end of the process shows when its answer is awaited
+        with contextlib.suppress(OSError):  # The end of the process shows when its answer is awaited.
             messages.send(self._connection, message)
 
     def answer(self) -> WorkerStep | None:
@@ -161,7 +161,7 @@ class WorkerProcess:
 
     def _step(self, sent: Sent) -> WorkerStep:
         self.stepping, self.came_up, self.deadline = False, True, float("inf")
-        self.worked = self.worked or self.answers > 0  # the first answer is what a reset shows
+        self.worked = self.worked or self.answers > 0  # The first answer is what a reset shows.
         self.answers += 1
         self._add_behaviors(sent)
         steps = read_steps(self._steps, self._specs, sent.steps)
@@ -226,14 +226,14 @@ class WorkerProcess:
 
     def _drain(self) -> None:
         """Read what it still said: of a player that it started last, of trouble, of memory that nobody would free."""
-        with contextlib.suppress(EnvironmentFailure):  # at the end of what it said
+        with contextlib.suppress(EnvironmentFailure):  # Its last message may be cut off.
             for message in self._messages():
                 if isinstance(message, Player):
                     self._players += players.find(message.pid)
                 elif isinstance(message, Logged):
                     self._log(message)
                 elif isinstance(message, Sent):
-                    with contextlib.suppress(OSError):  # it freed that itself
+                    with contextlib.suppress(OSError):  # It freed that itself.
                         self._steps.arrays(message.steps.block, [])
 
 

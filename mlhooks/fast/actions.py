@@ -10,7 +10,7 @@ from mlagents_envs.base_env import ActionTuple
 from mlhooks.fast.switch import is_plain, kernel
 
 
-class Unchecked(ActionTuple):  # type: ignore[misc]  # mlagents_envs ships no types
+class Unchecked(ActionTuple):  # type: ignore[misc]  # mlagents_envs ships no types.
     """An `ActionTuple` that takes a third of the time to make, because the types of its arrays are not checked."""
 
     def __init__(self, continuous: np.ndarray, discrete: np.ndarray) -> None:

@@ -54,7 +54,7 @@ class FlatParameters:
 
     def _set(self, data: Tensor, grad: Tensor) -> None:
         self.data, self.grad = data, grad
-        self._grads: list[Tensor] = []  # each parameter's part of the gradient
+        self._grads: list[Tensor] = []  # These are each parameter's part of the gradient.
         self._taken_from: tuple[FlatParameters, int, int] | None = None  # It is set in a part alone.
         # On the CPU, numpy is faster than torch on the same memory.
         on_cpu = grad.device.type == "cpu" and grad.dtype is not torch.bfloat16
@@ -92,7 +92,7 @@ class FlatParameters:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._taken_from is not None:
             return FlatParameters._part, self._taken_from  # The copy is a part of a copy of all.
-        return FlatParameters, (self.parameters,)  # in a copy, whose parameters have memory of their own
+        return FlatParameters, (self.parameters,)  # The parameters of a copy have memory of their own.
 
     def collect(self) -> None:
         """Bring in gradients that are elsewhere, because somebody set `.grad`, as `zero_grad` sets it to None."""

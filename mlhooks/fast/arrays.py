@@ -80,7 +80,7 @@ class ArrayTensor(Base):
     """
 
     __slots__ = ()
-    __array_ufunc__ = None  # makes numpy leave operators to this class
+    __array_ufunc__ = None  # This makes numpy leave operators to this class.
     dtype = torch.float32
     device = torch.device("cpu")
 
@@ -90,7 +90,7 @@ class ArrayTensor(Base):
     ) -> Any:
         """Compute one of torch's functions that has such an object among its arguments."""
         kwargs = kwargs or {}
-        result = KERNELS.call(function, args, kwargs)  # type: ignore[union-attr]  # objects of this class exist only where the kernels do
+        result = KERNELS.call(function, args, kwargs)  # type: ignore[union-attr]  # Objects of this class exist only where the kernels do.
         return _dispatch(FUNCTIONS.get(function), function, args, kwargs) if result is None else result
 
     def __getattr__(self, name: str) -> Any:
@@ -251,7 +251,7 @@ def _compute(
     if not args:
         return None
     many = type(args[0]) is list or type(args[0]) is tuple
-    inputs = tuple(args[0]) if many else args  # a copy, because a list may be changed later
+    inputs = tuple(args[0]) if many else args  # It is a copy, because a list may be changed later.
     try:
         arrays = as_arrays(inputs)
         if arrays is None:
@@ -259,7 +259,7 @@ def _compute(
         with np.errstate(all="ignore"):
             array, derivatives = operation(arrays, *args[1:], **kwargs) if many else operation(*arrays, **kwargs)
     except (TypeError, ValueError, IndexError, ZeroDivisionError, RuntimeError):
-        # torch may support these arguments, and otherwise says better what is wrong with them
+        # torch may support these arguments, and otherwise says better what is wrong with them.
         return None
     known = len(derivatives)
     if array.dtype != FLOAT32 or (known < len(inputs) and any(type(value) is ArrayTensor for value in inputs[known:])):

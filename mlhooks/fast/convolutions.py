@@ -122,7 +122,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.cache_clear)  # a forked process has none of its parent's threads
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # A forked process has none of its parent's threads.
 
 
 class _ConvolutionPass:
@@ -160,7 +160,7 @@ class _ConvolutionPass:
             try:
                 return [done.result() for done in [_threads().submit(function, share) for share in shares]]
             except RuntimeError as error:
-                if "shutdown" not in str(error):  # while the interpreter exits, no thread can be started
+                if "shutdown" not in str(error):  # While the interpreter exits, no thread can be started.
                     raise
         return [*map(function, shares)]
 

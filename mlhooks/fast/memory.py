@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 from mlhooks.fast.switch import is_plain
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt(3)
-LARGEST = 2**25  # bytes; the highest threshold that mallopt accepts
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # These are parameters of glibc's mallopt(3).
+LARGEST = 2**25  # This is the highest threshold that mallopt accepts, in bytes.
 ENDLESS = 2**31 - 1
 
 

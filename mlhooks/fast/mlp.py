@@ -105,7 +105,7 @@ class FastMLP:
             return False
         parameters = [p for layer in layers for p in layer.parameters()]
         if any(type(p) is not nn.Parameter for p in parameters) or len(set(parameters)) < 2 * len(layers):
-            return False  # others are there for a while, or layers share them
+            return False  # Others are there for a while, or layers share them.
         return encoder._activate is ACTIVATIONS[encoder.activation] and all(map(_is_plain, parameters))
 
     def __call__(self, features: np.ndarray) -> list[np.ndarray]:
@@ -237,8 +237,8 @@ class ParameterGradient:
 
     def __init__(self, parameter: Tensor) -> None:
         self.parameter = parameter
-        self.grad: Tensor | None = None  # the parameter's `.grad`, where arrays may be added to it
-        self._array: np.ndarray  # on the memory of `grad`
+        self.grad: Tensor | None = None  # This is the parameter's `.grad`, where arrays may be added to it.
+        self._array: np.ndarray  # It has the memory of `grad`.
         self._buffer: np.ndarray | None = None
 
     def sink(self) -> np.ndarray | None:
@@ -278,7 +278,7 @@ class NetworkMLP:
 
     def __init__(self) -> None:
         self.mlp: FastMLP | None = None
-        self.images: VisualEncoder | None = None  # the encoder whose last layers the mlp is, if it reads images
+        self.images: VisualEncoder | None = None  # The mlp is the last layers of this encoder, if it reads images.
         self._structure: Structure | None = None  # The network had it when the mlp was found.
 
     def __reduce__(self) -> tuple[type[NetworkMLP], tuple[()]]:

@@ -110,7 +110,7 @@ class LossScope:
         return _scope, (self.arrays, self.opted_in, self.name)
 
     def __enter__(self) -> LossScope:
-        if not self._entries:  # a loss may call something that enters the same scope again
+        if not self._entries:  # A loss may call something that enters the same scope again.
             learns = self.arrays and torch.is_grad_enabled() and not is_plain()
             self._record = Record(self._count) if learns else None
         self._entries.append((self.entered.set(self), Record.entered.set(self._record)))
@@ -126,7 +126,7 @@ class LossScope:
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of the loss to all parameters' `.grad`."""
         record, self._record = self._record, None
-        # numpy need not warn of numbers that are not finite, because the optimizer names them before its step
+        # numpy need not warn of numbers that are not finite, because the optimizer names them before its step.
         with np.errstate(all="ignore") if record is not None and record.in_numpy else nullcontext():
             loss.backward()
             if record is not None:

@@ -82,7 +82,7 @@ def mean(x: np.ndarray, dim: int | tuple[int, ...] | None = None, keepdim: bool 
 def _over(x: np.ndarray, dim: int | tuple[int, ...] | None, keepdim: bool, share: float) -> Backward:
     """Return what gives each summand the gradient of the sum, times a factor."""
     if dim == ():
-        raise TypeError  # torch takes it for all dimensions
+        raise TypeError  # torch takes it for all dimensions.
 
     def backward(g: np.ndarray) -> np.ndarray:
         if dim is None or x.ndim == 0:
@@ -121,7 +121,7 @@ def expand(x: np.ndarray, *shape: Any) -> Result:
     sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
     if -1 in sizes:
         raise TypeError
-    return np.broadcast_to(x, sizes).copy(), (lambda g: g,)  # a copy, because torch may write to the result
+    return np.broadcast_to(x, sizes).copy(), (lambda g: g,)  # It is a copy, because torch may write to the result.
 
 
 def expand_as(x: np.ndarray, y: np.ndarray) -> Result:

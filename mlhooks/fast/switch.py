@@ -39,7 +39,7 @@ def plain(wanted: bool = True) -> Iterator[None]:
     Args:
         wanted: False changes nothing, so that a setting can be handed on.
     """
-    _change(wanted)  # a number, because blocks of several threads end in any order
+    _change(wanted)  # It counts, because blocks of several threads end in any order.
     try:
         yield
     finally:

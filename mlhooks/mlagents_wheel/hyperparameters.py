@@ -142,7 +142,7 @@ def _annotation(kind: Any) -> Any:
         return ScheduleType if {member.value for member in kind} == {*ScheduleType} else kind
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return Union[tuple(_annotation(argument) for argument in arguments)]  # noqa: UP007 - of a tuple
+        return Union[tuple(_annotation(argument) for argument in arguments)]  # noqa: UP007 - The members are in a tuple.
     if origin in (list, dict) and arguments:
         return origin[tuple(_annotation(argument) for argument in arguments)]
     return Any

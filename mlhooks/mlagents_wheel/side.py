@@ -27,7 +27,7 @@ class Side:
         self.manager, self.spec, self.offset = manager, spec, offset
         self.waiting: dict[int, DecisionSteps] = {}
         """The decisions that agents wait for, by worker."""
-        self._before: dict[int, Any] = {}  # the last answer of their policy, by worker
+        self._before: dict[int, Any] = {}  # These are the last answers of their policy, by worker.
 
     def observe(self, worker: int, decisions: DecisionSteps, terminals: TerminalSteps, *, training: bool) -> None:
         """Hand the agents' steps to the manager, which makes trajectories of them; without training, only forget."""

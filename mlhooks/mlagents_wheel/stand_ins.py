@@ -105,7 +105,7 @@ class TensorboardWriter(StatsWriter):
     def _maybe_create_summary_writer(self, category: str) -> None:
         if category in self.summary_writers:
             return
-        folder = os.path.join(self.base_dir, category)  # noqa: PTH118 - text, as in ML-Agents
+        folder = os.path.join(self.base_dir, category)  # noqa: PTH118 - It is text, as in ML-Agents.
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103
         if self._clear_past_data:
             self._delete_all_events_files(folder)

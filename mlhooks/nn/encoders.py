@@ -43,7 +43,7 @@ class HyperLinear(nn.Module):
         if goal.requires_grad:  # It is the encoding of an image, which differs in each row and learns from it.
             weights = self.weights(goal).view(-1, *self.shape)
             return torch.bmm(features.unsqueeze(1), weights).squeeze(1) + self.bias
-        # goals are few: each one's weights are made once, applied to all rows, and each row picks its own result
+        # Goals are few: each one's weights are made once, applied to all rows, and each row picks its own result.
         goals, own = torch.unique(goal, dim=0, return_inverse=True)
         weights = self.weights(goals).view(-1, *self.shape)  # [goals, inputs, outputs]
         if len(goals) > FEW:

@@ -171,7 +171,7 @@ def choose(logits: np.ndarray, arrivals: np.ndarray | None) -> tuple[np.ndarray,
         arrivals: [categories, rows], exponentially distributed times, each of which the category's weight shortens: the
             first to arrive is chosen. None chooses the likeliest.
     """
-    scores = logits.T.copy()  # numpy is faster in a few long loops than in many short ones
+    scores = logits.T.copy()  # numpy is faster in a few long loops than in many short ones.
     weights = np.exp(scores - np.maximum.reduce(scores))
     rates = weights if arrivals is None else weights / np.maximum(arrivals, LEAST_ARRIVAL)
     choice = rates.argmax(0)

@@ -73,7 +73,8 @@ class ImageEncoder(nn.Module):
         encoding, dense = convolve(self.layers, self.shape, pixels), self.dense
         if encoding is None:
             encoding = self._through_torch(pixels)
-        if encoding.dtype is torch.uint8:  # without convolutions, scaling the fewer outputs replaces scaling the pixels
+        # Without convolutions, scaling the fewer outputs replaces scaling the pixels.
+        if encoding.dtype is torch.uint8:
             return self._activate(torch.addmm(dense.bias, encoding.float(), dense.weight.t(), alpha=SCALE))
         return self._activate(dense(encoding))
 
@@ -91,7 +92,8 @@ def _plain(channels: int, convolutions: tuple[tuple[int, int, int], ...]) -> Ite
     for number, (outputs, kernel, stride) in enumerate(convolutions, 1):
         yield Convolution(channels, outputs, kernel, stride)
         if number == len(convolutions):
-            yield nn.Flatten()  # it stands before the activation, whose gradient would otherwise mix two memory layouts
+            # It stands before the activation, whose gradient would otherwise mix two memory layouts.
+            yield nn.Flatten()
         yield nn.LeakyReLU(inplace=True)
         channels = outputs
 

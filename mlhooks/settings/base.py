@@ -68,7 +68,7 @@ RunId: TypeAlias = Annotated[str, AfterValidator(_below)]
 
 _EXTENSION = "x-mlhooks-extension"
 _COLLECT = "collect problems"
-_LARGEST_INTEGER = 2**63 - 1  # arrays and torch take no larger one
+_LARGEST_INTEGER = 2**63 - 1  # Arrays and torch take no larger one.
 COLLECT_PROBLEMS = {_COLLECT: True}
 """Validation context of a caller that asks `problems` itself, to report each at its own line."""
 

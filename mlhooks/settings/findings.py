@@ -70,7 +70,7 @@ def shown(value: object) -> str:
         return "a mapping" if value else "an empty mapping"
     try:
         return cut(repr(value) if isinstance(value, str) else str(value), 60)
-    except ValueError:  # the number has more digits than Python writes
+    except ValueError:  # The number has more digits than Python writes.
         return "a number of thousands of digits"
 
 
@@ -96,7 +96,7 @@ class Origin:
         self.file = file
         self.document = document
         self._options: dict[KeyPath, tuple[str, Document | None]] = {}
-        self._renamed: dict[KeyPath, KeyPath] = {}  # what the file calls differently
+        self._renamed: dict[KeyPath, KeyPath] = {}  # The file calls these differently.
 
     def rename(self, section: str, name: str, new: str) -> None:
         """Note that an entry of a section of the file counts under another name."""

@@ -113,7 +113,7 @@ class CheckpointSettings(SettingsModel):
     @property
     def write_path(self) -> str:
         """The folder of this run."""
-        return os.path.join(self.results_dir, self.run_id)  # noqa: PTH118 - text, as in ML-Agents
+        return os.path.join(self.results_dir, self.run_id)  # noqa: PTH118 - It is text, as in ML-Agents.
 
     @property
     def maybe_init_path(self) -> str | None:

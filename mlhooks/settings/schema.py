@@ -242,7 +242,7 @@ def configuration_schema(registry: SettingsRegistry) -> Schema:
     own = {name: reference(model) for name, model in registry.plugin_settings.items()}
     parts["PluginsSettings"]["properties"]["settings"] |= {"properties": own, "additionalProperties": False}
     for model in own.values():
-        parts[model["$ref"].rpartition("/")[2]]["additionalProperties"] = False  # not every pydantic model says it
+        parts[model["$ref"].rpartition("/")[2]]["additionalProperties"] = False  # Not every pydantic model says it.
     parts["Sampler"] = _sampler({name: reference(model) for name, model in SAMPLERS.items()})
     parts["Lesson"]["properties"]["value"] = {"$ref": "#/$defs/Sampler"}
     run = parts.pop("RunOptions")

@@ -109,7 +109,7 @@ def build_behavior(
     if model is not None:
         written = values.get("hyperparameters", {})
         ready["hyperparameters"] = build(model, written, (*path, "hyperparameters"), report)
-    if trainer_type != written_type:  # reported already
+    if trainer_type != written_type:  # It is reported already.
         values["trainer_type"] = trainer_type or DEFAULT_TRAINER_TYPE
     if "reward_signals" in values:
         ready["reward_signals"] = _reward_signals(values["reward_signals"], path, registry, report)

@@ -27,7 +27,7 @@ _MERGE = f"{_YAML}merge"
 MAX_DEPTH = 100
 TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
 _MAX_VALUES = 100_000
-_CHARACTERS_OF_A_VALUE = 100  # a longer text counts as several values, because aliases may repeat it
+_CHARACTERS_OF_A_VALUE = 100  # A longer text counts as several values, because aliases may repeat it.
 
 
 def refusal(message: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
@@ -117,7 +117,7 @@ class Builder:
     def _enter(self, node: yaml.Node) -> None:
         if id(node) in self._open:
             raise refusal("an alias contains itself", node)
-        if len(self._open) > MAX_DEPTH:  # aliases of aliases may nest deeper than the text does
+        if len(self._open) > MAX_DEPTH:  # Aliases of aliases may nest deeper than the text does.
             raise refusal(TOO_DEEP, node)
         self._open.add(id(node))
 
@@ -134,7 +134,7 @@ class Builder:
         try:
             value = self._loader.construct_object(node)
             if isinstance(value, int):
-                str(value)  # it raises for numbers with more digits than Python writes
+                str(value)  # It raises for numbers with more digits than Python writes.
         except yaml.constructor.ConstructorError as error:
             raise refusal(f"the tag {node.tag} is not allowed", node) from error
         except Exception as error:
@@ -149,7 +149,7 @@ class Builder:
         return value
 
     def _flatten(self, node: yaml.MappingNode, path: KeyPath) -> None:
-        if id(node) in self._flat:  # an aliased mapping comes here again
+        if id(node) in self._flat:  # An aliased mapping comes here again.
             return
         self._flat.add(id(node))
         first: dict[str, int] = {}
@@ -298,7 +298,7 @@ def _bytes(path: Path) -> bytes:
             reason = f"is larger than {_MAX_BYTES / 1e6:g} MB, which no configuration is"
     except FileNotFoundError:
         reason = "there is no such file"
-    except (OSError, ValueError) as error:  # a ValueError is about a name that no file can have
+    except (OSError, ValueError) as error:  # A ValueError is about a name that no file can have.
         reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
     raise _single(Finding(severity="error", file=str(path), message=reason)) from None
 

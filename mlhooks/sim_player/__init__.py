@@ -8,4 +8,4 @@ from __future__ import annotations
 
 from mlhooks.unity.schema import install
 
-install()  # before any module here imports the messages
+install()  # This comes before any module here imports the messages.

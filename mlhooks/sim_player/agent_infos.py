@@ -25,8 +25,8 @@ from mlhooks.unity.wire import FIXED32, VARINT, write_bytes, write_varint
 Bytes = npt.NDArray[np.uint8]
 Sizes = npt.NDArray[np.intp]
 
-_LENGTH = 1  # after the tag of the list's entry
-_VARINT = 5  # bytes, at most, of a number
+_LENGTH = 1  # The length follows the tag of the list's entry.
+_VARINT = 5  # A number has at most so many bytes.
 _REWARD, _DONE, _INTERRUPTED, _ID, _MASK = slice(6, 11), slice(11, 13), slice(13, 15), slice(15, 21), 21
 _AGENT, _OBSERVATION, _FLOATS = FIELDS["AgentInfoProto"], FIELDS["ObservationProto"], 1
 _REWARD_TAG, _GROUP_REWARD_TAG = (_AGENT[name] << 3 | FIXED32 for name in ("reward", "group_reward"))

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         try:
             _run(arguments)
         except MlhooksError as error:
-            logger.error("%s", error)  # noqa: TRY400  # a sentence for the user, who needs no traceback
+            logger.error("%s", error)  # noqa: TRY400  # It is a sentence for the user, who needs no traceback.
             return error.exit_code
         except KeyboardInterrupt:
             logger.info("Interrupted.")

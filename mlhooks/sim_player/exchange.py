@@ -41,7 +41,7 @@ class Live:
         self._encode = {name: encoder(behavior, dialect) for name, behavior in world.behaviors.items()}
         self._introduced: set[str] = set()
         self._sent: Mapping[str, Sequence[Infos]] = {}
-        self._begun = False  # whether all agents have just begun an episode
+        self._begun = False  # It is set when all agents have just begun an episode.
         world.set_parameters(channels.samplers)
         self._reset()
 

@@ -86,7 +86,7 @@ class Faults:
 
 def _crash() -> None:
     with contextlib.suppress(ImportError):
-        import resource  # not on Windows
+        import resource  # Windows has no such module.
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.abort()

@@ -26,7 +26,7 @@ from mlhooks.sim_player.world import Actions, Behavior, Bools, Infos, Ints
 AGENTS = 4
 STEP_REWARD, GROUP_REWARD = 1.0, 0.5
 SKIPS = 3
-SEEDS = 1 << 20  # float32 tells so many integers apart, and many more
+SEEDS = 1 << 20  # float32 tells so many integers apart, and many more.
 
 Stats = list[tuple[str, float, int]]
 
@@ -71,7 +71,7 @@ class Scripted:
     def act(self, actions: Mapping[str, Actions]) -> None:
         """Go on by one step."""
         self._step += 1
-        self._draw_parameters()  # at every step, since episodes begin at any of them
+        self._draw_parameters()  # This happens at every step, since episodes begin at any of them.
         for cast in self._casts:
             cast.act(actions.get(cast.behavior.name), self._step)
 
@@ -122,7 +122,7 @@ class _Cast:
         self._action = np.zeros((count, continuous + len(branches)), dtype=np.float32)
         self._mask = np.zeros((count, sum(branches)), dtype=np.bool_)
         self._masked = np.zeros(count, dtype=np.bool_)
-        self._first = np.ones(count, dtype=np.bool_)  # agents that have not decided since the reset
+        self._first = np.ones(count, dtype=np.bool_)  # These agents have not decided since the reset.
         self._asked: Ints = np.zeros(0, dtype=np.int32)
         self._ended: list[Infos] = []
         self._stats: Stats = []

@@ -58,7 +58,7 @@ class Simulated:
         decisions, terminals = self._simulation.get_steps(self._simulation.behavior_name)
         lists = []
         if len(terminals):
-            rows: Ints = terminals.agent_id  # the simulation's ids are rows
+            rows: Ints = terminals.agent_id  # The simulation's ids are rows.
             lists.append(
                 Infos(
                     True,

@@ -12,15 +12,15 @@ from mlagents_envs.base_env import ActionSpec, ActionTuple, BehaviorSpec
 
 from mlhooks.sims.base import Rows, Simulation, vector_spec
 
-TIME = 0.1  # seconds of a decision: five of Unity's physics steps
-ROLLING = 5.0 / 7.0  # of gravity along the slope; 2/7 go into the spin of a solid sphere
-HALF_WIDTH = 2.5  # m, of the square plate
-SURFACE = 2.5  # m from the point about which the plate turns to its surface
-RADIUS = 0.5  # m, of a ball of scale 1
-TURN = math.radians(10.0)  # of a full action: 2 degrees in each of Unity's physics steps
-MAX_TILT = 2.0 * math.asin(0.25)  # a quarter in the quaternion's component, about 29 degrees
+TIME = 0.1  # A decision takes so many seconds: five of Unity's physics steps.
+ROLLING = 5.0 / 7.0  # So much of gravity along the slope moves a solid sphere; 2/7 go into its spin.
+HALF_WIDTH = 2.5  # in m, of the square plate
+SURFACE = 2.5  # in m, from the point about which the plate turns to its surface
+RADIUS = 0.5  # in m, of a ball of scale 1
+TURN = math.radians(10.0)  # A full action turns by so much: 2 degrees in each of Unity's physics steps.
+MAX_TILT = 2.0 * math.asin(0.25)  # The quaternion's component may be a quarter, which is about 29 degrees.
 START_TILT = math.radians(10.0)
-START_OFFSET = 1.5  # m
+START_OFFSET = 1.5  # in m
 STEP_REWARD, FALL_REWARD = np.float32(0.1), np.float32(-1.0)
 
 _ROTATION, _POSITION, _HEIGHT, _VELOCITY, _RISE = slice(2), slice(2, 5, 2), 3, slice(5, 8, 2), 6
@@ -65,11 +65,12 @@ class Ball3D(Simulation):
 
     def __init__(self, *, num_agents: int | None = None, num_areas: int = 1, seed: int = 0, worker_id: int = 0) -> None:
         super().__init__(num_agents=num_agents, num_areas=num_areas, seed=seed, worker_id=worker_id)
-        self.tilt = np.zeros((2, self.num_agents))  # about z and x, radians
-        self.view = np.zeros((8, self.num_agents))  # what the agents see
-        self.acceleration = np.zeros((2, self.num_agents))  # of the ball, along x and z
-        self.height = np.zeros(self.num_agents)  # of the plane of the ball's centre over the point of turning
-        self.pull = np.zeros(self.num_agents)  # acceleration of a ball that rolls straight down
+        self.tilt = np.zeros((2, self.num_agents))  # [2, agents], about z and x, in radians
+        self.view = np.zeros((8, self.num_agents))  # Agents see these numbers.
+        self.acceleration = np.zeros((2, self.num_agents))  # [2, agents], of the ball along x and z
+        # It is that of the plane of the ball's centre over the point of turning.
+        self.height = np.zeros(self.num_agents)
+        self.pull = np.zeros(self.num_agents)  # It is the acceleration of a ball that rolls straight down.
 
     def _begin(self, rows: Rows) -> None:
         height = SURFACE + RADIUS * self.parameters["scale"][rows]
@@ -90,7 +91,7 @@ class Ball3D(Simulation):
         before, self.acceleration = self.acceleration, normal * (up * self.pull)
         view = self.view
         position, velocity = view[_POSITION], view[_VELOCITY]
-        position += (velocity + before * (0.5 * TIME)) * TIME  # velocity Verlet
+        position += (velocity + before * (0.5 * TIME)) * TIME  # This is velocity Verlet.
         velocity += (before + self.acceleration) * (0.5 * TIME)
         view[_ROTATION] = rotation
         # Position p and velocity v fulfil n . p = height and n . v = 0.

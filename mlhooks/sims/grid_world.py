@@ -14,7 +14,8 @@ STEP_REWARD, GOAL_REWARD, WRONG_REWARD = -0.01, 1.0, -1.0
 MOVES = ((0, 0), (0, 1), (0, -1), (-1, 0), (1, 0))
 """(x, y) of each action: stay, up, down, left, right."""
 
-_CHOICES = np.array([[CELLS], [CELLS - 1], [CELLS - 2], [2]])  # agent's cells, plus', cross', goals
+# These are the numbers of cells for the agent, the plus and the cross, and of goals.
+_CHOICES = np.array([[CELLS], [CELLS - 1], [CELLS - 2], [2]])
 
 
 def _walk() -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
@@ -49,8 +50,8 @@ class GridWorld(Simulation):
     def __init__(self, *, num_agents: int | None = None, num_areas: int = 1, seed: int = 0, worker_id: int = 0) -> None:
         super().__init__(num_agents=num_agents, num_areas=num_areas, seed=seed, worker_id=worker_id)
         self.cell = np.zeros(self.num_agents, dtype=np.intp)
-        self.marks = np.zeros((2, self.num_agents), dtype=np.intp)  # cells of plus and cross
-        self.goal = np.zeros(self.num_agents, dtype=np.intp)  # row of `marks`
+        self.marks = np.zeros((2, self.num_agents), dtype=np.intp)  # These are the cells of plus and cross.
+        self.goal = np.zeros(self.num_agents, dtype=np.intp)  # This is a row of `marks`.
 
     def _begin(self, rows: Rows) -> None:
         # Each cell is drawn among those still free; stepping over the taken ones, lowest first, makes it a cell.

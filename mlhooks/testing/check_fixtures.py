@@ -57,7 +57,7 @@ def _folder(config: pytest.Config) -> Path:
 def variants(trial: Trial) -> list[dict[str, Any]]:
     """Hyperparameters under which values are checked: as they are, each switch turned over, and n-step returns."""
     if class_fault(trial.kind):
-        return [{}]  # a check says what is wrong
+        return [{}]  # A check says what is wrong.
     given = trial.settings()["hyperparameters"]
     found: list[dict[str, Any]] = [{}]
     for name, model_field in trial.model.model_fields.items():

@@ -75,9 +75,9 @@ def exemptions(owner: object) -> Mapping[str, str]:
 def applicable(target: Target) -> list[str]:
     """The modules of checks that a target gets, by the hooks that it implements."""
     try:
-        target.plugin  # noqa: B018 - imports it
+        target.plugin  # noqa: B018 - This imports it.
     except Exception:
-        return ["every_plugin"]  # whose first check says what is wrong
+        return ["every_plugin"]  # Its first check says what is wrong.
     from mlhooks.testing.trainer_types import altered_by  # This imports torch, as the checks of a target do.
 
     if isinstance(target.plugin, (TrainerTypes, OwnTypes)):
@@ -90,7 +90,7 @@ def applicable(target: Target) -> list[str]:
     if target.implements("get_env_types"):
         kinds |= set(OF_ENVIRONMENTS)
     if target.implements(*WRITER_HOOKS) or (target.implements("configure") and kinds == {"every_plugin"}):
-        kinds |= set(OF_WRITERS)  # an object that `configure` registers may be one; the checks find out
+        kinds |= set(OF_WRITERS)  # An object that `configure` registers may be one; the checks find out.
     return [checks for checks in CHECKS if checks in kinds]
 
 
@@ -99,10 +99,12 @@ class Collection:
 
     def __init__(self, config: pytest.Config) -> None:
         config.stash[COSTS] = []
-        config.stash[ENVIRONMENT] = dict(os.environ)  # before a target is imported
+        config.stash[ENVIRONMENT] = dict(os.environ)  # A target is imported later.
         self.report: str = config.getoption("--mlhooks-report")
-        self.told: dict[tuple[str, type[BaseException], str], str] = {}  # an error of a target: the first test with it
-        self.kinds: dict[str, tuple[str, str]] = {}  # of each test by its id: target, and what it is tried as
+        # These are the first tests with an error of a target.
+        self.told: dict[tuple[str, type[BaseException], str], str] = {}
+        # These are the target and what it is tried as, by the id of a test.
+        self.kinds: dict[str, tuple[str, str]] = {}
         try:
             texts: list[str] = config.getoption("--mlhooks-plugin")
             self.targets = [target for text in texts for target in resolve(text)]
@@ -138,7 +140,7 @@ class Collection:
         told = self.told.setdefault((module.target.name, type(error), str(error)), item.name)
         if told != item.name and not isinstance(error, pytest.fail.Exception):
             report.longrepr = _sentences(f"The same error as in {told}: {type(error).__name__}: {error}")
-        elif isinstance(error, MlhooksError):  # it says what and where, for its author
+        elif isinstance(error, MlhooksError):  # It says what and where, for its author.
             report.longrepr = _sentences("\n".join([str(error), *getattr(error, "__notes__", [])]))
         elif not isinstance(error, pytest.fail.Exception) and item.config.option.tbstyle == "short":
             report.longrepr = call.excinfo.getrepr(style="short", tbfilter=_from_the_plugin_on)

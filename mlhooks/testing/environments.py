@@ -38,7 +38,7 @@ def make(target: Target, name: str, *, seed: int = 1, num_areas: int = 1, worker
         "env_settings.env_path": name,
         "env_settings.seed": seed,
         "env_settings.num_areas": num_areas,
-        "env_settings.base_port": free_port() - worker,  # for kinds that listen, several at a time
+        "env_settings.base_port": free_port() - worker,  # Several kinds that listen may run at a time.
     }
     options = load_options(manager, {}, flags)
     return make_factory(options, manager)(worker)

@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Collect the conformance tests for a plugin: an installed plugin's name, a module, a .py file or a "
         "folder. May be given many times.",
     )
-    group.addoption("--mlhooks-report", default="", help=argparse.SUPPRESS)  # a file, for mlhooks plugins check
+    group.addoption("--mlhooks-report", default="", help=argparse.SUPPRESS)  # `mlhooks plugins check` reads this file.
     group.addoption(
         "--mlhooks-env",
         action="append",

@@ -77,7 +77,7 @@ def _generators() -> dict[str, str]:
 
     return {
         "random": _digest(repr(random.getstate()).encode()),
-        "numpy.random": _digest(repr(np.random.get_state()).encode()),  # noqa: NPY002 - the global one is meant
+        "numpy.random": _digest(repr(np.random.get_state()).encode()),  # noqa: NPY002 - The global generator is meant.
         "torch": _digest(torch.get_rng_state().numpy().tobytes()),
     }
 
@@ -134,7 +134,8 @@ def _main() -> None:
     import torch  # noqa: F401
 
     for number in signal.valid_signals() - {signal.SIGINT, *_ignored_by_python()}:
-        if signal.getsignal(number) is signal.SIG_IGN:  # inherited from a process that has imported the plugin
+        # It may be inherited from a process that has imported the plugin.
+        if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     for name in order["first"]:
         with contextlib.suppress(BaseException):

@@ -53,7 +53,7 @@ class Audit:
     returns: list[float] = field(default_factory=list)
 
 
-class ScriptedEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no types
+class ScriptedEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no types.
     """An environment in numpy whose outcomes are known; subclasses implement `begin`, `observe` and `play`.
 
     Args:

@@ -85,10 +85,10 @@ class Belongings:
 
 
 def _children() -> set[str]:
-    multiprocessing.active_children()  # forgets those that have ended
+    multiprocessing.active_children()  # This forgets those that have ended.
     found = set()
     for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):  # it has just ended, or hides its command line
+        with contextlib.suppress(psutil.Error):  # It has just ended, or hides its command line.
             found.add(f"pid {child.pid} ({' '.join(child.cmdline())[:100]})")
     return found
 
@@ -98,6 +98,6 @@ def _open_files() -> dict[int, str]:
     folder = Path("/proc/self/fd") if Path("/proc/self/fd").is_dir() else Path("/dev/fd")
     found = {}
     for entry in folder.iterdir() if folder.is_dir() else ():
-        if os.path.lexists(entry):  # the descriptor that listed the folder is gone by now
+        if os.path.lexists(entry):  # The descriptor that listed the folder is gone by now.
             found[int(entry.name)] = str(entry.readlink()) if entry.is_symlink() else f"descriptor {entry.name}"
     return found

@@ -46,7 +46,7 @@ OBSERVATION_KINDS: Mapping[str, Mapping[str, Any]] = {
     "one number": {"observations": (1,)},
     "several vectors": {"observations": (3, 2)},
     "goal signal": {"observations": (3,), "goals": (2,)},
-    "image": {"observations": ((3, 20, 20),)},  # the smallest that ML-Agents' default encoder takes
+    "image": {"observations": ((3, 20, 20),)},  # ML-Agents' default encoder takes none that is smaller.
 }
 
 

@@ -17,7 +17,7 @@ from mlhooks.plugin_sources import BUILTIN_PLUGINS, Candidate, Origin
 from mlhooks.plugins import PluginManager
 
 OFFERS = ("get_trainer_types", "get_env_types", "get_reward_signals", "get_plugin_settings")
-MARK = b"hookimpl"  # what is in every plugin, and in no script beside one
+MARK = b"hookimpl"  # Every plugin has this in it, and no script beside one has.
 
 
 @dataclass(eq=False)

@@ -180,7 +180,7 @@ class TimeLimit(ScriptedEnv):
 
     spec = make_behavior_spec((1,), branches=(2,))
     REWARD = np.array([0.3, 1.0], np.float32)
-    enough = 0.29  # one decision of action 0, to which `right_below` sets the upper bound
+    enough = 0.29  # One decision of action 0 is worth a little more; `right_below` sets the upper bound.
     right_below: ClassVar[float] = 0.31
 
     def begin(self, rows: np.ndarray) -> None:

@@ -44,7 +44,7 @@ def make_trainer(manager: PluginManager, spec: BehaviorSpec, settings: Mapping[s
 def seed_everything(seed: int) -> None:
     """Seed the global generators as a run does."""
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - plugins may use the global generator
+    np.random.seed(seed)  # noqa: NPY002 - Plugins may use the global generator.
     torch.manual_seed(seed)
 
 

@@ -49,7 +49,7 @@ def _no_update(trial: Trial) -> str | None:
             if trainer.step >= FIRST_UPDATE:
                 break
     except Exception:
-        return None  # a check says what is wrong
+        return None  # A check says what is wrong.
     kind, sizes = trial.kind, trainer.settings.hyperparameters.model_dump()
     shown = ", ".join(f"{name} {sizes[name]:,}" for name in ("buffer_size", "buffer_init_steps") if sizes.get(name))
     settings = f"{kind.__name__}.conformance_settings"

@@ -40,5 +40,5 @@ def _answers(alone: PluginManager, others: PluginManager, name: str, kind: type[
         policy = alone.hook.create_policy(trainer=trainer, behavior_spec=spec)
         optimizer = alone.hook.create_optimizer(trainer=trainer, policy=trainer.policy)
     except MlhooksError:
-        return True  # the checks show the failure
+        return True  # The checks show the failure.
     return policy is not None or optimizer is not None

@@ -62,7 +62,7 @@ def admit(
         options.own_environment = environment
         try:
             return make_factory(options, plugins).behavior_names()
-        except MlhooksError:  # which is told below
+        except MlhooksError:  # This is told below.
             return None
 
     loaded = load_run_options(

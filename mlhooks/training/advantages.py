@@ -27,7 +27,7 @@ def next_values(
         [rows, signals]; 0 for open rows.
     """
     n = store.size
-    padded = np.concatenate([values, np.zeros((1, values.shape[1]), values.dtype)])  # row -1: nothing follows
+    padded = np.concatenate([values, np.zeros((1, values.shape[1]), values.dtype)])  # Nothing follows row -1.
     following = padded[store.successor[:n]]
     interrupted = np.flatnonzero(store.end[:n] == End.INTERRUPTED)
     following[interrupted] = final_values[store.final[interrupted]]
@@ -81,7 +81,7 @@ def generalized_advantages(
     advantages = np.empty(deltas.shape, np.float32)
     for signal, discount in enumerate((gamma * lambd).tolist()):
         advantage, discounts = 0.0, (goes_on * discount).tolist()
-        # a loop over Python's floats takes a fraction of one over small arrays, and adds up in double precision
+        # A loop over Python's floats takes a fraction of one over small arrays, and adds up in double precision.
         advantages[backwards, signal] = [
             advantage := delta + factor * advantage
             for delta, factor in zip(deltas[:, signal].tolist(), discounts, strict=True)

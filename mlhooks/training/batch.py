@@ -14,7 +14,7 @@ from mlhooks.fast.switch import kernel
 
 ABSENT: Any = None
 """The default of columns that a trainer may leave out; as Any, a loss need not test the ones that its trainer fills."""
-LARGE = 2**24  # bytes of features beyond which minibatches are copied one by one, not all at once
+LARGE = 2**24  # Beyond so many bytes of features, minibatches are copied one by one, not all at once.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,7 +70,7 @@ def load_modules(modules: Mapping[str, nn.Module], states: Mapping[str, Any], ow
 
 
 def _check_tensor(own: Any, saved: Any, what: str) -> None:
-    if not isinstance(own, torch.Tensor):  # a module's `get_extra_state` gave it, and the module checks it
+    if not isinstance(own, torch.Tensor):  # A module's `get_extra_state` gave it, and the module checks it.
         return
     if not isinstance(saved, torch.Tensor) or saved.dtype != own.dtype:
         kind = saved.dtype if isinstance(saved, torch.Tensor) else type(saved).__name__
@@ -80,7 +80,7 @@ def _check_tensor(own: Any, saved: Any, what: str) -> None:
             f"{what} has shape {tuple(saved.shape)} in the checkpoint and {tuple(own.shape)} in the network: "
             "network_settings or the behavior's spec differ."
         )
-    if not torch.isfinite(saved).all() and torch.isfinite(own).all():  # an attention mask, say, may be infinite
+    if not torch.isfinite(saved).all() and torch.isfinite(own).all():  # An attention mask, say, may be infinite.
         raise CheckpointError(f"{what} has values that are NaN or infinite in the checkpoint, so it is of no use.")
 
 
@@ -121,7 +121,7 @@ def _packed(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_packed(item) for item in value]
     if type(value) is str:
-        return sys.intern(value)  # equal texts as one object, because a pickle tells them apart otherwise
+        return sys.intern(value)  # Equal texts have to be one object, because a pickle tells them apart otherwise.
     if value is None or isinstance(value, torch.Tensor) or type(value) in (bool, int, float, complex, bytes):
         return value
     raise _Unfit(shown_with_type(value))
@@ -262,7 +262,7 @@ class CheckpointFolder:
 
     def _export_to(self, stems: Iterable[Path]) -> None:
         metadata = self.manifest.setdefault("metadata", {})
-        left = exporting(self.manifest)  # when an earlier run was killed
+        left = exporting(self.manifest)  # An earlier run was killed then.
         files = metadata.setdefault("files", [])
         for parent in {(self.path / prefix).parent for prefix in left}:
             names = (self._relative(path) for path in parent.iterdir() if path.is_file()) if parent.is_dir() else ()
@@ -322,9 +322,9 @@ class CheckpointFolder:
         for path in dropped:
             found = inside(self.path, path)
             try:
-                if not found.is_dir():  # no run names a folder
+                if not found.is_dir():  # No run names a folder.
                     found.unlink(missing_ok=True)
-            except OSError as error:  # a program that shows it may hold on to it
+            except OSError as error:  # A program that shows it may hold on to it.
                 logger.warning("The file %s of an old checkpoint stays: %s.", cut(path, 200), error.strerror)
 
     def _write_manifest(self) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mlhooks.errors import UsageError
 
-CPU = torch.device("cpu")  # comparing devices is faster than comparing their types, for which torch makes strings
+CPU = torch.device("cpu")  # Comparing devices is faster than comparing their types, for which torch makes strings.
 
 
 def device_named(name: str | None) -> torch.device:
@@ -29,7 +29,7 @@ def device_named(name: str | None) -> torch.device:
         raise UsageError(
             f"The device {wanted!r} cannot be used: {reason}. Choose another one, such as --torch-device cpu{other}."
         ) from error
-    return CPU if device.type == "cpu" else device  # torch also knows a CPU number 0
+    return CPU if device.type == "cpu" else device  # torch also knows a CPU number 0.
 
 
 def to_device(array: np.ndarray, device: torch.device) -> Tensor:

@@ -67,7 +67,7 @@ def write_durably(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(PART.format(path.name))
         try:
-            temporary.unlink(missing_ok=True)  # whatever it is, such as a link to another file
+            temporary.unlink(missing_ok=True)  # It may be anything, such as a link to another file.
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
@@ -77,7 +77,7 @@ def write_durably(path: Path, data: bytes) -> None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-        if os.name == "posix":  # make the rename itself durable
+        if os.name == "posix":  # This makes the rename itself durable.
             folder = os.open(path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)

@@ -19,7 +19,7 @@ from mlhooks.plugins import PluginManager
 from mlhooks.settings import RunOptions
 from mlhooks.training.untrusted import refuse_environment_in_run
 
-_SCHEME = re.compile(rf"({SCHEME}):(?![\\/])(.+)")  # x:/ is a path
+_SCHEME = re.compile(rf"({SCHEME}):(?![\\/])(.+)")  # x:/ is a path.
 
 _OTHER_NAMES = {"gym": "gymnasium", "unity3d": "unity", "simulation": "sim"}
 """What people say for an environment kind."""

@@ -55,10 +55,10 @@ class BestPolicy:
 class _Course:
     """How the evaluations of a behavior went so far."""
 
-    at: int  # the step of the last one
-    without_best: int = 0  # evaluations since the best one
+    at: int  # This is the step of the last one.
+    without_best: int = 0  # So many evaluations were made since the best one.
     best: BestPolicy | None = None
-    is_exported: bool = True  # whether the best policy's file is known to be of this course
+    is_exported: bool = True  # Otherwise the best policy's file may be of another course.
 
 
 class Evaluations:
@@ -215,7 +215,7 @@ class Evaluations:
                 best.files = self.run.export_best(trainer)
             except PluginError:
                 raise
-            except Exception as error:  # the settings of networks may have changed
+            except Exception as error:  # The settings of networks may have changed.
                 logger.warning("The best policy of %r is not exported again: %s", name, described(error))
             finally:
                 trainer.load_modules(own)

@@ -99,11 +99,11 @@ class Evaluator:
         with _random_numbers_apart(self._seed, device), _deterministic(sides.values()):
             try:
                 env = self._made()
-                _seed(self._seed, device)  # again, because making one may have drawn random numbers
+                _seed(self._seed, device)  # Making one may have drawn random numbers.
                 self._begin(env, parameters)
                 done = self._play(env, sides, stopped)
             except BaseException:
-                players.kill(self._players)  # closing the environment would wait for them
+                players.kill(self._players)  # Closing the environment would wait for them.
                 self.close()
                 raise
             if self._make_env.is_quick:
@@ -255,7 +255,7 @@ def _random_numbers_apart(seed: int, device: torch.device) -> Iterator[None]:
 
 def _seed(seed: int, device: torch.device) -> None:
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - environments and policies may use the global generator
+    np.random.seed(seed)  # noqa: NPY002 - Environments and policies may use the global generator.
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):

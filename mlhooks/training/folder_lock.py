@@ -70,7 +70,7 @@ class FolderLock:
     def release(self) -> None:
         """Release the lock, and remove its file."""
         if self._lock.is_locked:
-            with contextlib.suppress(OSError):  # on Windows the library removes it
+            with contextlib.suppress(OSError):  # On Windows the library removes it.
                 self.path.unlink()
             self._lock.release()
 

@@ -64,7 +64,7 @@ class _Section(_Part):
 class _Manifest(_Part):
     metadata: _Metadata
     mlhooks: list[_Checkpoint]
-    __pydantic_extra__: dict[str, _Section]  # the sections of behaviors and of environment parameters
+    __pydantic_extra__: dict[str, _Section]  # These are the sections of behaviors and of environment parameters.
 
 
 def exporting(manifest: Mapping[str, Any]) -> tuple[str, ...]:

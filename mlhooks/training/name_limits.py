@@ -55,7 +55,7 @@ def _refuse_long(name: str, path: Path, what: str, length: int, whose: str = "it
 
 
 def _refuse_long_path(longest: Path, path: Path) -> None:
-    limit = _limit(path, "PC_PATH_MAX", 260) - 1  # it counts the zero at the end
+    limit = _limit(path, "PC_PATH_MAX", 260) - 1  # It counts the zero at the end.
     length = len(_encoded(str(longest)))
     if length > limit:
         raise UsageError(
@@ -71,7 +71,7 @@ def _limit(path: Path, name: str, otherwise: int) -> int:
     for folder in (path, *path.parents):
         try:
             limit = os.pathconf(folder, name)
-        except (OSError, ValueError):  # it is not there yet
+        except (OSError, ValueError):  # It is not there yet.
             continue
         return limit if limit > 0 else sys.maxsize
     return otherwise

@@ -156,7 +156,7 @@ def _from_command_line(names: Iterable[str]) -> dict[str, str | None]:
     for text in names:
         name = name_of(text.removeprefix("no:"))
         said.pop(name, None)
-        path = os.path.abspath(text) if is_file(text) else name  # noqa: PTH100 - a link stays one
+        path = os.path.abspath(text) if is_file(text) else name  # noqa: PTH100 - A link stays one.
         said[name] = None if text.startswith("no:") else path
     return said
 

@@ -45,8 +45,8 @@ class OffPolicyLearning(LearningHalf):
         self._thread: ThreadPoolExecutor | None = None
         self._round: Future[Reported] | None = None  # It holds the updates that run now.
         self._unreported: Reported = []
-        self._updated_at = self._signals_updated_at = 0.0  # the steps up to which updates are done
-        self._normalized_at = 0  # the tick up to which observations are in the normalizer
+        self._updated_at = self._signals_updated_at = 0.0  # Updates are done up to these steps.
+        self._normalized_at = 0  # Observations before this tick are in the normalizer.
         self.make_cloning()
 
     @property

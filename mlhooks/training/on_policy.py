@@ -186,7 +186,7 @@ class OnPolicyLearning(LearningHalf):
         rollout, instead of from the episode's beginning to the row.
         """
         assert self.return_normalizer is not None
-        for index, signal in enumerate(self.reward_signals):  # before anything that is not finite gets into the sums
+        for index, signal in enumerate(self.reward_signals):  # Nothing that is not finite may get into the sums.
             self._check_finite_parts(store, signal.name, {"reward": rewards[:, index]})
         nothing = np.zeros_like(rewards)
         sums = generalized_advantages(store, rewards, nothing, nothing, self.gammas, 1.0)

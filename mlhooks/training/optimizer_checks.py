@@ -221,7 +221,7 @@ def check_torch_optimizer(optimizer: TorchOptimizer, made: Any, parameters: Flat
             "wants to compute the loss again. Take another one, or override `update` for it."
         )
     if not all("params" in group for group in groups):
-        return  # such an optimizer keeps its parameters elsewhere, so none can be missed
+        return  # Such an optimizer keeps its parameters elsewhere, so none can be missed.
     given = {id(p) for group in groups for p in group["params"]}
     learned = {id(p) for p in parameters} - given
     left_out = [

@@ -38,7 +38,7 @@ class Persistence:
 
     def __init__(self, run: Run, folder: RunFolder) -> None:
         self.run, self._run_folder = run, folder
-        self._plugins = run.plugins.others  # with those that will be taken out
+        self._plugins = run.plugins.others  # Those that will be taken out are among them.
         self._saved_at: dict[str, int] = {}
         self._warned = False  # The warning is that environments cannot tell their state.
 
@@ -85,7 +85,7 @@ class Persistence:
         timers = run.path / "run_logs" / "timers.json"
         try:
             run.timers.write(timers)
-        except OSError as error:  # everything that matters is saved
+        except OSError as error:  # Everything that matters is saved.
             logger.warning("%s", cannot_write(timers, error))
 
     def save_last(self) -> None:
@@ -186,7 +186,7 @@ class Persistence:
                     else:
                         trainer.load_state_dict(state)
             except CheckpointError as error:
-                if not hasattr(error, "__notes__"):  # no plugin is missing
+                if not hasattr(error, "__notes__"):  # No plugin is missing.
                     own = self.run.path / "configuration.yaml"
                     error.add_note(f"The run's own configuration is {own}; it counts where no other one is named.")
                 raise
@@ -225,7 +225,7 @@ class Persistence:
     def _restore_evaluations(self) -> None:
         path = self._newest["run"]
         with loading_from(path, self.run.plugins):
-            self.run.evaluations.load_state_dict(read_state(path).get("evaluations", {}))  # older ones have none
+            self.run.evaluations.load_state_dict(read_state(path).get("evaluations", {}))  # Older ones have none.
 
     def restore_curriculum(self) -> None:
         """Put the environment parameters into their lessons."""
@@ -250,7 +250,7 @@ class Persistence:
         if saved is not None and manager is not None and self._environments() is not None:
             try:
                 manager.load_state_dict(saved)
-            except Exception as error:  # it may be of another number of areas
+            except Exception as error:  # It may be of another number of areas.
                 why = f"The environment does not take its saved state ({described(error)})"
                 for index in range(self.run.options.env_settings.num_envs):
                     manager.reset(Worker(index))

@@ -109,7 +109,7 @@ class LoadedPolicy:
         branches = self.behavior_spec.action_spec.discrete_branches
         try:
             mask = np.asarray(given)
-        except ValueError:  # lists that differ in length
+        except ValueError:  # The lists differ in length.
             mask = np.empty(0, np.object_)
         shapes = [(agents, sum(branches))] + [(sum(branches),)] * (agents == 1)
         if mask.shape not in shapes or mask.dtype.kind not in "biu" or not branches:
@@ -139,7 +139,7 @@ class LoadedPolicy:
         shapes = [tuple(spec.shape) for spec in specs]
         try:
             obs = [self._seen(np.asarray(array), shape) for array, shape in zip(given, shapes, strict=False)]
-        except (TypeError, ValueError):  # texts, or lists that differ in length
+        except (TypeError, ValueError):  # They are texts, or lists that differ in length.
             what = ", ".join(map(found, given))
             raise UsageError(f"Behavior {self.behavior_name!r} takes arrays of numbers, and got {what}.") from None
         single = [array.shape for array in obs] == shapes
@@ -186,4 +186,4 @@ class LoadedPolicy:
         channels, height, width = shape
         if array.shape[-3:] != shape and array.shape[-3:] == (height, width, channels):
             array = np.moveaxis(array, -1, -3)
-        return array.copy("K") if self._policy.reads_bytes else to_floats(array)  # the given one may be read-only
+        return array.copy("K") if self._policy.reads_bytes else to_floats(array)  # The given one may be read-only.

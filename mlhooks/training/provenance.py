@@ -71,7 +71,8 @@ def _naming_file(path: Path, cause: Exception) -> MlhooksError:
 
 
 def _made_with(path: Path) -> dict[str, str]:
-    for folder in (path.parent, path.parent.parent):  # a model of a run, and a checkpoint of one of its behaviors
+    # A run has models in its own folder, and checkpoints in those of its behaviors.
+    for folder in (path.parent, path.parent.parent):
         with contextlib.suppress(CheckpointError, KeyError):
             return dict(read_manifest(folder)["metadata"]["plugins"])
     return {}

@@ -170,7 +170,7 @@ def transitions(
     finals = np.full(len(rows), -1, np.int64)
     terminal = np.zeros(len(rows), np.bool_)
     ignored = ignores_ends.any()
-    at = rows.copy()  # the row that each transition has reached
+    at = rows.copy()  # Each transition has reached this row.
     for k in range(steps.shape[1]):
         going = np.flatnonzero((at >= 0) & store.is_complete(at))
         passed = at[going]

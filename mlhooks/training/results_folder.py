@@ -110,7 +110,7 @@ def _check_resumed(options: RunOptions, folder: RunFolder) -> None:
             options.settings_for(name)
         except SettingsError as error:
             if read_state(path)["mlhooks"].get("behavior") != name:
-                continue  # the manifest is wrong, which is told when the behavior is restored
+                continue  # The manifest is wrong, which is told when the behavior is restored.
             raise UsageError(
                 f"{flag}: the run {folder.run_id!r} was trained on other behaviors: its checkpoint has "
                 f"{_quoted(saved)}, and the configuration has {_quoted(options.behaviors)}. Leave the configuration "
@@ -155,7 +155,7 @@ def _check_start(options: RunOptions, folder: RunFolder) -> None:
             "resume=True), overwrite it by --force (force=True), or choose another --run-id (run_id=...)."
         )
     elif left := [name for name in found.own if name != "configuration.yaml" and not name.startswith("run_logs/")]:
-        # a run that did not start leaves its configuration and logs only
+        # A run that did not start leaves its configuration and logs only.
         raise UsageError(
             f"{shown_path(path)} holds what an earlier run wrote that ended before its first checkpoint, such as "
             f"{left[0]}. There is nothing to resume; overwrite it by --force, or choose another --run-id."

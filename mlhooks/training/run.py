@@ -176,7 +176,7 @@ class Run:
 
     def _prepare(self) -> None:
         random.seed(self.seed)
-        np.random.seed(self.seed % 2**32)  # noqa: NPY002 - environments and plugins may use the global generator
+        np.random.seed(self.seed % 2**32)  # noqa: NPY002 - Environments and plugins may use the global generator.
         torch.manual_seed(self.seed)
         if self.inference:
             return

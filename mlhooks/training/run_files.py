@@ -20,7 +20,7 @@ from mlhooks.training.manifest import FILES, MOST_BYTES, exporting, open_file
 ASIDE = (".mlhooks-replacing", ".mlhooks-replaced", ".mlhooks-removing")
 """Folders in which `--force` keeps earlier results: while it moves them, until the new run begins, and then."""
 
-_JUNK = {".ds_store", "thumbs.db", "desktop.ini"}  # file managers leave these wherever they look
+_JUNK = {".ds_store", "thumbs.db", "desktop.ini"}  # File managers leave these wherever they look.
 _LOG = re.compile(r"run_logs/(?:state-\d+\.pt|Player-\d+\.log)")
 _CHECKPOINT = re.compile(r"([^/]+)/(\1)-\d+(?:\.pt|\.policy\.pt|\.onnx|\.nn)")
 _OF_BEHAVIOR = re.compile(r"([^/]+)/(?:checkpoint\.pt|events\.out\.tfevents\.[^/]+)")
@@ -230,6 +230,6 @@ def _configuration(folder: Path) -> Mapping[str, Any]:
     path = folder / "configuration.yaml"
     try:
         found = read_yaml(path).value if path.is_file() else None
-    except Exception:  # a file of somebody else may hold anything
+    except Exception:  # A file of somebody else may hold anything.
         return {}
     return found if isinstance(found, dict) else {}

@@ -56,7 +56,7 @@ class RunFolder:
                 lock.release()
         finally:
             for folder in made:
-                with contextlib.suppress(OSError):  # it is in use
+                with contextlib.suppress(OSError):  # It is in use.
                     folder.rmdir()
 
     def _acquire(self, lock: FolderLock) -> None:
@@ -67,12 +67,12 @@ class RunFolder:
                     "Move it away, or choose another --run-id or --results-dir."
                 )
         for name in (LOCK, *ASIDE):
-            if (self.path / name).is_symlink():  # a link would let files elsewhere be emptied, or moved here
+            if (self.path / name).is_symlink():  # A link would let files elsewhere be emptied, or moved here.
                 raise UsageError(f"{shown_path(self.path / name)} is a link, which no run makes. Remove it.")
         for _ in range(_ATTEMPTS):
             with writing(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # a run that was refused removed the folder that it had made
+            with contextlib.suppress(FileNotFoundError):  # A run that was refused removed the folder that it had made.
                 return lock.acquire()
         raise cannot_write(self.path, FileNotFoundError("it is removed again and again"))
 
@@ -107,7 +107,7 @@ class RunFolder:
         """Remove the files that a killed run had not written to their ends."""
         for name in self.list_contents().own:
             if name.endswith(".part"):
-                with contextlib.suppress(OSError):  # it is in nobody's way
+                with contextlib.suppress(OSError):  # It is in nobody's way.
                     (self.path / name).unlink()
 
     def name_inside(self, path: str | os.PathLike[str]) -> str:
@@ -116,7 +116,7 @@ class RunFolder:
         Raises:
             UsageError: the path leads out of the folder.
         """
-        absolute = Path(os.path.abspath(self.path / path))  # noqa: PTH100 - a link that has the name stays one
+        absolute = Path(os.path.abspath(self.path / path))  # noqa: PTH100 - A link that has the name stays one.
         below = path_below(self.path, absolute.parent)
         if below is None:
             raise UsageError(f"{absolute} does not lie in {self.path}: only files there can be those of the run.")
@@ -182,13 +182,13 @@ class RunFolder:
         """Remove the folders that these files leave empty."""
         parents = {parent for name in names for parent in Path(name).parents if parent != Path()}
         for parent in sorted(parents, key=lambda path: len(path.parts), reverse=True):
-            with contextlib.suppress(OSError):  # somebody has put something else there
+            with contextlib.suppress(OSError):  # Somebody has put something else there.
                 (folder / parent).rmdir()
 
     def _remove_waste(self) -> None:
         try:
             shutil.rmtree(self._removing)
-        except OSError as error:  # a program that shows them may hold on to them
+        except OSError as error:  # A program that shows them may hold on to them.
             logger.warning(
                 "Earlier results in %s could not be removed yet; the next run in this folder tries again: %s.",
                 shown_path(self._removing),

@@ -33,7 +33,7 @@ def seal(state: Any) -> bytes:
     """Return tensors and plain values as an archive that `torch.load` reads, and that ends with its digest."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    buffer.seek(-2, os.SEEK_END)  # the length of the archive's comment is there
+    buffer.seek(-2, os.SEEK_END)  # The length of the archive's comment is there.
     buffer.write(LENGTH.to_bytes(2, "little"))
     digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
     buffer.write(SEAL + digest.encode())
@@ -55,7 +55,7 @@ def load_sealed(path: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
         except NotSealed:
             raise
-        except Exception as error:  # a forged archive can make zipfile, pickletools and torch raise whatever they have
+        except Exception as error:  # A forged archive can make zipfile, pickletools and torch raise whatever they have.
             raise NotSealed(f"it is no archive of tensors ({type(error).__name__})") from error
 
 

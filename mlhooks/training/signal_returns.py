@@ -41,7 +41,7 @@ class SignalReturns:
         self._next = np.zeros(0, np.int64)  # [slots] the trajectory that an unfinished episode goes on with, or -1
         self._tick = np.zeros(0, np.int64)  # [slots] the tick of the last row that is in the sums
         self._sums = np.zeros((0, len(self.columns)))
-        self._from = 0  # the first tick whose rows may be missing in the sums
+        self._from = 0  # Rows from this tick on may be missing in the sums.
 
     def new_rows(self, store: ExperienceStore) -> np.ndarray:
         """Return the complete rows that are not in the sums yet, in the order of time."""
@@ -80,7 +80,7 @@ class SignalReturns:
         over = ended[last]
         for key, column in zip(self._keys, sums[over].T, strict=True):
             self._stats.add_stats(key, column)
-        self._tick[slot] = store.tick[rows]  # numpy keeps the last of several values
+        self._tick[slot] = store.tick[rows]  # numpy keeps the last of several values.
         self._next[slots] = -1
         left = ~over
         self._next[slots[left]] = store.trajectory[store.successor[rows[last[left]]]]

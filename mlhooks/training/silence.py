@@ -24,7 +24,7 @@ class Silence:
     def __init__(self, env_name: str) -> None:
         self._env_name = env_name
         self._steps = self._looked = 0
-        self._heard: dict[str, int] = {}  # the step at which agents of a behavior decided last
+        self._heard: dict[str, int] = {}  # Agents of a behavior decided last at this step.
 
     def note_decision(self, name: str) -> None:
         """Note that agents of a behavior ask for decisions."""

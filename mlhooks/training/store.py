@@ -19,9 +19,9 @@ class End:
     """How a trajectory goes on after a row, as plain numbers, which numpy compares five times as fast as enums."""
 
     NONE: Final = 0
-    TERMINAL: Final = 1  # the episode ended: no value follows
-    INTERRUPTED: Final = 2  # the episode was cut by a step limit: the final observation's value follows
-    HORIZON: Final = 3  # the trajectory was cut at `time_horizon`: the successor row's value follows
+    TERMINAL: Final = 1  # The episode ended: no value follows.
+    INTERRUPTED: Final = 2  # The episode was cut by a step limit: the final observation's value follows.
+    HORIZON: Final = 3  # The trajectory was cut at `time_horizon`: the successor row's value follows.
 
 
 COLUMNS = (
@@ -35,7 +35,7 @@ ALL = slice(None)
 PER_SLOT = ("open_row", "slot_trajectory", "slot_length")
 WORKER_BITS = 32
 """By how many bits the number of a worker is shifted in the numbers of its groups, whose ids have as many."""
-END_OF = np.array([End.TERMINAL, End.INTERRUPTED], np.int8)  # by whether the episode was interrupted
+END_OF = np.array([End.TERMINAL, End.INTERRUPTED], np.int8)  # The index says whether the episode was interrupted.
 
 
 class ExperienceStore:
@@ -252,7 +252,7 @@ class ExperienceStore:
         """Let go of all complete rows; open rows move to the front in their order."""
         self._keep(self._open_rows())
         self.complete = self.finals = 0
-        self.encoded_from = self.waiting  # the earlier encodings are of weights that have changed since
+        self.encoded_from = self.waiting  # The earlier encodings are of weights that have changed since.
 
     def _open_rows(self) -> np.ndarray:
         """Return the open rows, the oldest first."""
@@ -290,7 +290,7 @@ class ExperienceStore:
     def _keep(self, rows: np.ndarray) -> None:
         """Move some rows to the front and forget the others."""
         in_use, kept = self.in_use, slice(0, len(rows))
-        place = np.full(in_use + 1, -1, np.int64)  # the last entry serves row -1
+        place = np.full(in_use + 1, -1, np.int64)  # The last entry serves row -1.
         place[rows] = np.arange(len(rows))
         self.waiting = int(np.count_nonzero(self.tick[rows] < self.clock))
         self.encoded_from = int(np.count_nonzero(rows < self.encoded_from))

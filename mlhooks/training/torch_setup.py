@@ -73,7 +73,7 @@ class Computing:
             )
             return False
         _dynamo.config.suppress_errors = True  # Torch computes the rest as before.
-        _dynamo.config.recompile_limit = 64  # all layers share one count: of each size, of acting and of learning
+        _dynamo.config.recompile_limit = 64  # All layers share one count: of each size, of acting and of learning.
         return True
 
 

@@ -23,7 +23,8 @@ def sequences(slot: np.ndarray, trajectory: np.ndarray, length: int) -> np.ndarr
     slot, trajectory, places = slot[order], trajectory[order], np.arange(len(order))
     begins = np.ones(len(order), np.bool_)
     begins[1:] = (slot[1:] != slot[:-1]) | (trajectory[1:] != trajectory[:-1])
-    since = places - np.maximum.accumulate(np.where(begins, places, 0))  # rows since the trajectory's first one here
+    # These are rows since the trajectory's first one here.
+    since = places - np.maximum.accumulate(np.where(begins, places, 0))
     unit = np.cumsum(since % length == 0) - 1
     units = np.full((unit[-1] + 1 if len(unit) else 0, length), -1, np.int64)
     units[unit, since % length] = order

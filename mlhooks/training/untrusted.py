@@ -54,7 +54,7 @@ def refuse_target_in_run(text: str, candidate: Candidate, paths: Iterable[str]) 
         paths: folders that will be on the import path.
     """
     refuse_in_run(candidate, ())
-    for path in [*([text] if os.path.exists(text) else []), *paths]:  # noqa: PTH110 - as it is written, with its links
+    for path in [*([text] if os.path.exists(text) else []), *paths]:  # noqa: PTH110 - It stays as it is written, with its links.
         file = os.path.join(path, "pyproject.toml") if os.path.isdir(path) else path  # noqa: PTH112, PTH118
         refuse_in_run(replace(candidate, asked=file, module=""), ())
 
@@ -98,7 +98,7 @@ def _files(module: str, file: str) -> Iterator[str]:
             spec = importlib.util.find_spec(".".join(parts[:count]))
         except KeyboardInterrupt:
             raise
-        except BaseException:  # importing it later will fail with a message
+        except BaseException:  # Importing it later will fail with a message.
             return
         if spec is None:
             return
@@ -109,5 +109,5 @@ def _files(module: str, file: str) -> Iterator[str]:
 def _is_same(folder: Path, other: Path) -> bool:
     try:
         return folder.samefile(other)
-    except OSError:  # one of them is not there
+    except OSError:  # One of them is not there.
         return False

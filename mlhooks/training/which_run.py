@@ -95,7 +95,7 @@ def still_usable(folder: Path, manifest: Mapping[str, Any]) -> str:
 
 
 def _is_whole(path: Path) -> bool:
-    with contextlib.suppress(Exception):  # a damaged file may fail in any way
+    with contextlib.suppress(Exception):  # A damaged file may fail in any way.
         load_sealed(path)
         return True
     return False

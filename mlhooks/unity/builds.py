@@ -39,7 +39,7 @@ def find_player(path: str) -> str:
         if not is_program(Path(found)):
             raise PlayerNotFound(f"{found} is no program", _advice(given))
         raise PlayerNotFound(f"The player {found} is not executable", f"Allow it with: chmod +x {found}")
-    return str(Path(found).absolute())  # a bare name would be looked up among the system's commands
+    return str(Path(found).absolute())  # A bare name would be looked up among the system's commands.
 
 
 _HERE = PLATFORMS.get(sys.platform, sys.platform)
@@ -80,7 +80,7 @@ def _players(folder: Path) -> list[Path]:
 
 def _near(path: Path) -> list[Path]:
     """Players, and folders on the way to them, whose names are nearest to those of a path, folder by folder."""
-    if path == path.parent:  # a drive that is not there
+    if path == path.parent:  # The drive is not there.
         return []
     folders = [path.parent] if path.parent.is_dir() else [near for near in _near(path.parent) if near.is_dir()]
     names: dict[str, list[Path]] = {}

@@ -25,10 +25,10 @@ from mlagents_envs.communicator_objects.unity_output_pb2 import UnityOutputProto
 if TYPE_CHECKING:
     from mlagents_envs.communicator_objects.unity_input_pb2 import UnityInputProto
 
-_GLANCE = 0.1  # seconds between two looks at the player's process
+_GLANCE = 0.1  # So many seconds lie between two looks at the player's process.
 
 
-class PlayerCommunicator(Communicator):  # type: ignore[misc]  # mlagents_envs ships no types
+class PlayerCommunicator(Communicator):  # type: ignore[misc]  # mlagents_envs ships no types.
     """Exchanges messages with one player.
 
     Args:
@@ -58,7 +58,7 @@ class PlayerCommunicator(Communicator):  # type: ignore[misc]  # mlagents_envs s
         """
         output = _parse(self._receive(poll_callback))
         self._answer(messages.wrap_input(inputs.SerializeToString()))
-        self._receive(poll_callback)  # an empty message, whose answer will be the first command
+        self._receive(poll_callback)  # This is an empty message, whose answer will be the first command.
         return output
 
     def exchange(self, inputs: UnityInputProto, poll_callback: PollCallback | None = None) -> UnityOutputProto:

@@ -80,7 +80,7 @@ class Decoder:
             values = self._observation(agent.id, sensor, observation)
             if row == 0 and self.unity_spec.compressed and values.dtype == np.uint8:
                 columns.obs[sensor] = self._bytes(sensor, len(columns.done))
-            elif values.dtype != columns.obs[sensor].dtype:  # agents differ in how they are sent
+            elif values.dtype != columns.obs[sensor].dtype:  # Agents differ in how they are sent.
                 columns.obs[sensor], values = to_floats(columns.obs[sensor]), to_floats(values)
             columns.obs[sensor][row] = values
 

@@ -12,8 +12,8 @@ from mlhooks.unity.schema import FIELDS
 from mlhooks.unity.wire import write_bytes, write_varint
 
 _INPUT, _ACTION = FIELDS["UnityRLInputProto"], FIELDS["AgentActionProto"]
-_RESET = 1  # in CommandProto
-_SMALL = 0x7F  # the largest number that is one byte as a varint
+_RESET = 1  # CommandProto calls it RESET.
+_SMALL = 0x7F  # This is the largest number that is one byte as a varint.
 
 
 def encode_step(actions: Mapping[str, ActionTuple], side_channel: bytes) -> bytes:
@@ -64,7 +64,8 @@ def encode_actions(action: ActionTuple) -> bytes:
     for width, value in reversed(list(zip(widths, values, strict=True))):
         if width:
             rows[:, stop - width : stop] = value
-            stop -= width + len(write_varint(width)) + 1  # over its key and length, to the end of the field before
+            # This goes over its key and length, to the end of the field before.
+            stop -= width + len(write_varint(width)) + 1
     return rows.tobytes()
 
 
@@ -78,4 +79,4 @@ def _bytes_of(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _encode_int32(value: int) -> bytes:
-    return write_varint(value % 2**64)  # a negative number is written as if it had 64 bits
+    return write_varint(value % 2**64)  # A negative number is written as if it had 64 bits.

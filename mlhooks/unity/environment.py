@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mlhooks")
 
-logging.getLogger(UnityEnvironment.__module__).setLevel(logging.WARNING)  # it speaks of the Editor to every player
+logging.getLogger(UnityEnvironment.__module__).setLevel(logging.WARNING)  # It speaks of the Editor to every player.
 
 LISTENING = "Listening on port %d. Start training by pressing the Play button in the Unity Editor."
-_CRASH_SHOWS = 1.0  # seconds within which a process that closed its connection because it crashes has ended
+_CRASH_SHOWS = 1.0  # A process that closed its connection because it crashes has ended within so many seconds.
 
 
-class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ships no types
+class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ships no types.
     """One player and the connection to it; the constructor returns when the player has connected.
 
     When the Editor leaves Play mode, `step` and `reset` raise PlayModeEnded. The next `reset` waits, for as long as it
@@ -122,7 +122,7 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
             if self._log is not None:
                 self._log.parent.mkdir(parents=True, exist_ok=True)
             self._process = PlayerProcess(self._path, self._executable_args(), self._log)
-        with self._explained():  # here, where the process is still known
+        with self._explained():  # The process is still known here.
             return self._shake_hands()
 
     def _shake_hands(self) -> UnityOutputProto:
@@ -210,7 +210,7 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
     def _update_behavior_specs(self, output: PlayerMessage | UnityOutputProto) -> None:
         """Take in the behaviors that a message announces, once one of their agents has shown its observations."""
         if not isinstance(output, PlayerMessage):
-            return  # the player's first words, which name no behavior
+            return  # These are the player's first words, which name no behavior.
         if output.initialization.stop > output.initialization.start:
             brains = UnityRLInitializationOutputProto.FromString(output.initialization.of(output.data)).brain_parameters
             self._announced.update((brain.brain_name, brain) for brain in brains)
@@ -267,7 +267,7 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
             raise
         except PlayerSilent as error:
             if self._silent:
-                raise  # explained before
+                raise  # It was explained before.
             self._silent = True
             words = "" if self._process is None else self._process.last_words()
             raise PlayerSilent(f"{self._why_silent()}{words}") from error

@@ -57,4 +57,4 @@ class PortTaken(EnvironmentFailure, UnityWorkerInUseException):  # type: ignore[
     """Another process listens on the port."""
 
     def __init__(self, message: str) -> None:
-        Exception.__init__(self, message)  # the base wants the number of a worker
+        Exception.__init__(self, message)  # The base wants the number of a worker.

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping
 from urllib.parse import quote
 
-_PREFIX = struct.Struct(">BL")  # whether it is compressed, and its length
+_PREFIX = struct.Struct(">BL")  # It says whether the message is compressed, and its length.
 _STATUS_200, _STATUS_405, _STATUS_415 = b"\x88", b"\x08\x03405", b"\x08\x03415"  # RFC 7541, appendix A, entry 8
 _CONTENT = re.compile(rb"application/grpc(\+proto)?[ \t]*(;.*)?")
 

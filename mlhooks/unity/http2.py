@@ -52,7 +52,7 @@ from mlhooks.unity.http2_frames import (
 )
 from mlhooks.unity.http2_sending import MOST_STREAMS, Sender, Stream
 
-_REFILL = 2**20  # bytes received after which as many are granted again
+_REFILL = 2**20  # After so many bytes were received, as many are granted again.
 _MOST_CONTINUATIONS = 32
 
 
@@ -74,9 +74,10 @@ class Connection(Sender):
         self._out += [settings(ours), wide]
         self._most, self._fields = most, FieldReader(objection)
         self._unread, self._greeted = b"", False
-        self._only: int | None = SETTINGS  # the kind that the next frame has to be of
-        self._block, self._begun = bytearray(), (0, 0, 0)  # fields that go on, and their stream, flags and frames
-        self._received = 0  # bytes of bodies for which no new ones were granted yet
+        self._only: int | None = SETTINGS  # The next frame has to be of this kind.
+        # These are fields that go on, and their stream, flags and frames.
+        self._block, self._begun = bytearray(), (0, 0, 0)
+        self._received = 0  # For so many bytes of bodies, no new ones were granted yet.
 
     def receive(self, data: bytes) -> list[Stream]:
         """Take in what the client sent.
@@ -106,7 +107,7 @@ class Connection(Sender):
                 break
             if self._only is not None and kind != self._only:
                 raise Http2Error(PROTOCOL_ERROR, f"a frame of kind {kind}, where one of kind {self._only} has to be")
-            if kind in self._HANDLERS:  # the others are of extensions, to be ignored (5.5)
+            if kind in self._HANDLERS:  # The others are of extensions, and ignored (5.5).
                 self._HANDLERS[kind](self, flags, stream & WIDEST, data[start:stop])
             at = stop
         self._unread = data[at:]

@@ -14,7 +14,7 @@ MOST_FIELDS = 2**14
 """Bytes of the fields of a request, and of the block that they are compressed to (6.5.2)."""
 
 Fields = Iterable[tuple[bytes, bytes]]
-_NAME = re.compile(rb":?[!-9;-@\[-~]+")  # visible characters without upper case (8.2.1)
+_NAME = re.compile(rb":?[!-9;-@\[-~]+")  # These are visible characters without upper case (8.2.1).
 _MISFIT = re.compile(rb"[\0\r\n]|\A[ \t]|[ \t]\Z")
 _OF_CONNECTIONS = {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}  # (8.2.2)
 _PSEUDO = {b":method", b":scheme", b":authority", b":path"}  # (8.3.1)
@@ -50,7 +50,7 @@ class FieldReader:
         Raises:
             Http2Error: they cannot be read, or are malformed.
         """
-        if self._last is not None and self._last[0] == block:  # a player's calls are all the same
+        if self._last is not None and self._last[0] == block:  # A player's calls are all the same.
             return self._last[1]
         before = self._state()
         fields = self.decode(block)

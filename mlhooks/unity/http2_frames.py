@@ -18,7 +18,8 @@ NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, R
 COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 9, 11
 
 DEFAULT_WINDOW, DEFAULT_FRAME = 65_535, 16_384  # They hold until a peer says otherwise (6.5.2).
-WIDEST, LONGEST = 2**31 - 1, 2**24 - 1  # window, which is also the highest number of a stream, and frame
+# The widest window is also the highest number of a stream; the longest is of a frame.
+WIDEST, LONGEST = 2**31 - 1, 2**24 - 1
 HEADER = struct.Struct(">HBBBL")
 _RANGES = {
     ENABLE_PUSH: (0, 1, PROTOCOL_ERROR),

@@ -49,9 +49,9 @@ class Stream:
         self.number, self.window, self.length = number, window, length
         self.complete = self.excessive = self.closed = False
         self.body: bytes | bytearray = b""
-        self.size = 0  # bytes of the body with its padding
+        self.size = 0  # in bytes, of the body with its padding
         self.response: bytes | None = None
-        self.sent = 0  # bytes of it
+        self.sent = 0  # in bytes, of the response
         self.trailers = b""
 
 
@@ -60,13 +60,13 @@ class Sender:
 
     def __init__(self) -> None:
         self._out: list[bytes] = []
-        self._before = _NO_TABLE  # it is sent in front of the next field block
+        self._before = _NO_TABLE  # It is sent in front of the next field block.
         self._window, self._stream_window, self._frame_size = DEFAULT_WINDOW, DEFAULT_WINDOW, DEFAULT_FRAME
         self._streams: dict[int, Stream] = {}
-        self._last = 0  # the highest number of a stream
-        self._late: dict[int, None] = {}  # streams that were reset, of which more may be on its way
-        self._held = 0  # bytes of requests that are not complete
-        self._complete: list[Stream] = []  # requests that were not handed over yet
+        self._last = 0  # This is the highest number of a stream.
+        self._late: dict[int, None] = {}  # These streams were reset, and more of them may be on its way.
+        self._held = 0  # in bytes, of requests that are not complete
+        self._complete: list[Stream] = []  # These requests were not handed over yet.
 
     def take_output(self) -> bytes:
         """Return what is to be sent now, and forget it."""
@@ -117,7 +117,7 @@ class Sender:
         if not stream.closed:
             self._tell(END_HEADERS | END_STREAM, stream.number, fields)
             self._forget(stream)
-            if not stream.complete:  # the rest is not needed (8.1)
+            if not stream.complete:  # The rest is not needed (8.1).
                 self._abandon(stream.number, NO_ERROR)
 
     def _tell(self, flags: int, number: int, block: bytes) -> None:

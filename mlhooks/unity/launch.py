@@ -18,7 +18,7 @@ from mlhooks.unity.errors import PlayerExited, PlayerNotFound
 
 logger = logging.getLogger("mlhooks")
 
-_END = 10.0  # seconds in which a process that was killed is gone
+_END = 10.0  # A process that was killed is gone in so many seconds.
 _TAIL_LINES, _TAIL_BYTES = 15, 16_384
 
 
@@ -37,7 +37,7 @@ class PlayerProcess:
     def __init__(self, path: str, args: Sequence[str], log: Path | None = None) -> None:
         executable = find_player(path)
         self._log = log
-        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - Lives as long as the process.
         try:
             self._process = subprocess.Popen(
                 [executable, *args],

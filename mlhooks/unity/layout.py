@@ -28,8 +28,8 @@ _KINDS = {
     "group_reward": FIXED32,
 }
 _NAMES = {_AGENT[name]: name for name in _KINDS}
-_NOT_SIMPLE = frozenset(_OBSERVATION.values())  # compressed, or written in an unusual way
-_FLOATS = 1  # number of the field `data` in ObservationProto.FloatData
+_NOT_SIMPLE = frozenset(_OBSERVATION.values())  # They are compressed, or written in an unusual way.
+_FLOATS = 1  # This is the number of the field `data` in ObservationProto.FloatData.
 
 FLAGS = ("done", "max_step_reached")
 """Booleans, which take part in the structure: where they are absent they are false."""
@@ -101,7 +101,7 @@ def learn(record: bytes, form: Form) -> Layout | None:
     mask = places.get("action_mask", Span(0, 0)).of(record)
     if sensor != len(form.shapes) or max(mask, default=0) > 0x7F:
         return None
-    if len(mask) != form.actions:  # the player masks nothing in that way
+    if len(mask) != form.actions:  # The player masks nothing in that way.
         places["other mask"] = places.pop("action_mask", Span(0, 0))
     return _lay_out(record, form, places)
 

@@ -16,8 +16,8 @@ from mlhooks.unity.records import RECORD, parse_agent
 UNREAD = 0
 """Number of the layout of records that have none."""
 
-_MOST = 256  # layouts of one behavior; more are no pattern that is worth remembering
-_WEIGHTS = np.uint64(1) << np.arange(0, 70, 7, dtype=np.uint64)  # of the bytes of a varint
+_MOST = 256  # A behavior has so many layouts; more are no pattern that is worth remembering.
+_WEIGHTS = np.uint64(1) << np.arange(0, 70, 7, dtype=np.uint64)  # These are the weights of the bytes of a varint.
 
 
 @dataclass
@@ -48,7 +48,7 @@ class LayoutTable:
         ends = np.cumsum([0, *widths.values()]).tolist()
         self._columns = {name: slice(*ends[i : i + 2]) for i, name in enumerate(widths)}
         self._layouts = [_fits_nothing(ends[-1], len(form.shapes))]
-        self._by_size: dict[int, list[int]] = {}  # the one that fitted last in front
+        self._by_size: dict[int, list[int]] = {}  # The one that fitted last is in front.
         self._stack()
 
     def _stack(self) -> None:
@@ -97,7 +97,7 @@ class LayoutTable:
         return number
 
     def _learn(self, record: bytes) -> Layout | None:
-        parse_agent(record)  # what protobuf refuses is refused, whatever it looks like
+        parse_agent(record)  # A record that protobuf refuses is refused, whatever it looks like.
         return learn(record, self._form)
 
     def read(self, data: bytes, starts: Sequence[int], numbers: NDArray[np.intp]) -> Columns:

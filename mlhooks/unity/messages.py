@@ -100,7 +100,8 @@ def _read_output(message: PlayerMessage) -> None:
 def _read_rl_output(message: PlayerMessage, place: Span) -> None:
     for number, value in _parts(message.data, place):
         if number == _RL_OUTPUT["agentInfos"]:
-            entry = dict(_parts(message.data, value))  # of a map: 1 is the key, 2 the value; what is empty may lack
+            # In an entry of a map, 1 is the key and 2 the value; an empty one may lack.
+            entry = dict(_parts(message.data, value))
             behavior_id = _text(message.data, entry.get(1, NOWHERE))
             message.agents[behavior_id] = entry.get(2, NOWHERE)
         elif number == _RL_OUTPUT["side_channel"]:

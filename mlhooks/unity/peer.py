@@ -13,8 +13,8 @@ from mlhooks.unity.http2 import Connection
 from mlhooks.unity.http2_frames import ENHANCE_YOUR_CALM, Http2Error
 from mlhooks.unity.http2_sending import Stream
 
-_CHUNK, _SIP = 2**16, 2**12  # bytes read at once from the player, and from others, so that they do not hold it up
-_ALLOWANCE = 2**16  # bytes read from a stranger in all: the first call of a player is a few hundred
+_CHUNK, _SIP = 2**16, 2**12  # So many bytes are read at once from the player, and from others, who must not hold it up.
+_ALLOWANCE = 2**16  # A stranger may send so many bytes in all: the first call of a player has a few hundred.
 
 
 class Peer:
@@ -35,7 +35,7 @@ class Peer:
         self._unsent, self._leaving, self._left = b"", False, False
         self.closed, self.since = "", time.monotonic()
         sock.setblocking(False)
-        with contextlib.suppress(OSError):  # it may be gone already
+        with contextlib.suppress(OSError):  # It may be gone already.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         selector.register(sock, selectors.EVENT_READ, self)
         self._flush()
@@ -43,7 +43,7 @@ class Peer:
     def attend(self) -> list[Stream]:
         """Read and send what can be without waiting; the calls that are complete now."""
         calls: list[Stream] = []
-        if not self._unsent:  # one who reads no answers gets no more of them
+        if not self._unsent:  # One who reads no answers gets no more of them.
             try:
                 calls = self._read()
             except BlockingIOError:
@@ -113,5 +113,5 @@ class Peer:
             self._selector.modify(self._socket, event, self)
         if self._leaving and not self._unsent and not self._http.responding:
             self._left = True
-            with contextlib.suppress(OSError):  # the other side was faster
+            with contextlib.suppress(OSError):  # The other side was faster.
                 self._socket.shutdown(socket.SHUT_WR)

@@ -50,7 +50,7 @@ def listen(port: int, bind: str | None = None) -> list[socket.socket]:
     listeners: list[socket.socket] = []
     try:
         for address in here:
-            listeners.append(_listener(address, port))  # noqa: PERF401 - so that those before a failure can be closed
+            listeners.append(_listener(address, port))  # noqa: PERF401 - So that those before a failure can be closed.
     except OSError as error:
         for listener in listeners:
             listener.close()
@@ -61,7 +61,7 @@ def listen(port: int, bind: str | None = None) -> list[socket.socket]:
 def _listener(address: str, port: int) -> socket.socket:
     if ":" not in address:
         return socket.create_server((address, port))
-    both = address == "::" and socket.has_dualstack_ipv6()  # of every IPv4 address, too
+    both = address == "::" and socket.has_dualstack_ipv6()  # It listens on every IPv4 address, too.
     return socket.create_server((address, port), family=socket.AF_INET6, dualstack_ipv6=both)
 
 
@@ -70,7 +70,7 @@ def taken(address: str, port: int) -> bool | None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            if sys.platform != "win32":  # where it would allow to share a port that is in use
+            if sys.platform != "win32":  # Windows would allow to share a port that is in use.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((address, port))
     except OSError as error:
@@ -105,7 +105,7 @@ def complaint(port: int) -> str:
 
 def holder(port: int) -> str | None:
     """The process that listens on a port, as `name (pid 123)`, where the system shows it."""
-    with contextlib.suppress(psutil.Error, OSError):  # macOS shows sockets of other processes to administrators only
+    with contextlib.suppress(psutil.Error, OSError):  # macOS shows sockets of other processes to administrators only.
         for connection in psutil.net_connections("tcp"):
             listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
             if listens and connection.pid:

@@ -29,7 +29,7 @@ def split(data: bytes, start: int, stop: int) -> tuple[list[int], list[int]]:
             if data[at] != RECORD:
                 raise WireError(f"there is no agent at byte {at}")
             size = data[at + 1] + 2
-            if size > 0x81:  # the length has more bytes
+            if size > 0x81:  # The length has more bytes.
                 length, body = read_varint(data, at + 1)
                 size = body + length - at
             starts.append(at)
@@ -50,5 +50,5 @@ def parse_agent(record: bytes) -> AgentInfoProto:
     """
     try:
         return AgentInfoProto.FromString(record[read_varint(record, 1)[1] :])
-    except (DecodeError, UnicodeDecodeError) as error:  # the latter from protobuf without its C part
+    except (DecodeError, UnicodeDecodeError) as error:  # protobuf raises the latter without its C part.
         raise WireError(f"an agent cannot be read: {error}") from error

@@ -100,7 +100,7 @@ class _Messages(Loader):
             raise SchemaError(f"The Unity protocol needs protobuf 3.20 or later: {error}") from error
         except SchemaError:
             raise
-        except Exception as error:  # protobuf's errors share no base below this
+        except Exception as error:  # protobuf's errors share no base below this.
             raise SchemaError(_misfit(f"protobuf refuses the descriptor of {module.__name__}: {error}")) from error
         module.__dict__.update(contents)
 

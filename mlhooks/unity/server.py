@@ -22,8 +22,8 @@ from mlhooks.unity.http2_frames import ENHANCE_YOUR_CALM, Http2Error
 from mlhooks.unity.http2_sending import Stream
 from mlhooks.unity.peer import Peer
 
-_GLANCE = 0.1  # seconds between two looks at the connections while nobody waits for a call
-_GOODBYE = 2.0  # seconds for the last answer to leave
+_GLANCE = 0.1  # So many seconds lie between two looks at the connections while nobody waits for a call.
+_GOODBYE = 2.0  # The last answer has so many seconds to leave.
 _MOST_STRANGERS = 32
 
 
@@ -41,9 +41,9 @@ class PlayerServer:
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ)
         self._player: Peer | None = None
-        self._call: Stream | None = None  # of the player, not answered yet
-        self._message: bytes | None = None  # of that call, not returned yet
-        self._failure: EnvironmentFailure | None = None  # why the player is gone, not raised yet
+        self._call: Stream | None = None  # The player's call was not answered yet.
+        self._message: bytes | None = None  # That call's message was not returned yet.
+        self._failure: EnvironmentFailure | None = None  # It says why the player is gone, and was not raised yet.
         self._lock, self._closed = Lock(), Event()
         self._attendant = Thread(target=self._attend_meanwhile, name="player", daemon=True)
         self._attendant.start()
@@ -132,7 +132,7 @@ class PlayerServer:
         if len(strangers) >= _MOST_STRANGERS:
             oldest = min(strangers, key=lambda peer: peer.since)
             oldest.expel(Http2Error(ENHANCE_YOUR_CALM, "others wait to be heard"))
-        with contextlib.suppress(OSError):  # whoever knocked is gone again
+        with contextlib.suppress(OSError):  # Whoever knocked is gone again.
             Peer(listener.accept()[0], self._selector)
 
     def _hear(self, peer: Peer, call: Stream) -> None:

@@ -37,7 +37,7 @@ ANALYTICS = UUID("b664a4a9-d86f-5a5f-95cb-e8353a7e8356")
 INT32 = 2**31
 """Seeds of players are below this."""
 
-_FRAME = struct.Struct("<16si")  # id of the channel, length of the message that follows
+_FRAME = struct.Struct("<16si")  # It has the id of the channel and the length of the message that follows.
 
 
 class _Analytics(SideChannel):  # type: ignore[misc]

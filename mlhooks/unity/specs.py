@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mlagents_envs.communicator_objects.brain_parameters_pb2 import BrainParametersProto
     from mlagents_envs.communicator_objects.observation_pb2 import ObservationProto
 
-_CHANNELS_FIRST_SINCE = 3  # major version of the package com.unity.ml-agents
+_CHANNELS_FIRST_SINCE = 3  # This is a major version of the package com.unity.ml-agents.
 _SPATIAL, _CHANNELS = DimensionProperty.TRANSLATIONAL_EQUIVARIANCE, DimensionProperty.NONE
 
 
@@ -91,7 +91,7 @@ def _action_spec(brain: BrainParametersProto) -> ActionSpec:
     actions = brain.action_spec
     if actions.num_continuous_actions or actions.num_discrete_actions:
         return ActionSpec(actions.num_continuous_actions, tuple(actions.discrete_branch_sizes))
-    sizes = tuple(brain.vector_action_size_deprecated)  # protocol before 1.3
+    sizes = tuple(brain.vector_action_size_deprecated)  # The protocol did this before 1.3.
     if brain.vector_action_space_type_deprecated == 1:
         return ActionSpec(sum(sizes[:1]), ())
     return ActionSpec(0, sizes)

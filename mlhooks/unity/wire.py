@@ -47,7 +47,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
     Raises:
         WireError: the data end within it, or it is longer than 64 bits.
     """
-    if at < len(data) and data[at] < 0x80:  # nearly always
+    if at < len(data) and data[at] < 0x80:  # This is nearly always so.
         return data[at], at + 1
     value = shift = 0
     for index in range(at, min(at + 10, len(data))):

@@ -133,7 +133,7 @@ gymnasium.register("mlhooks-tests/Spaces-v0", Spaces)
 gymnasium.register("mlhooks-tests/Broken-v0", Broken)
 gymnasium.register("mlhooks-tests/Unlike-v0", Unlike)
 gymnasium.register("mlhooks-tests/Silent-v0", Copying, vector_entry_point=silent_about_resets)
-for mode in AutoresetMode:  # of which there are no single copies, so that few copies are a vector, too
+for mode in AutoresetMode:  # There are no single copies of it, so that few copies are a vector, too.
     gymnasium.register(
         f"mlhooks-tests/Walk{mode.value}-v0", vector_entry_point=vectorized(mode, Copying), max_episode_steps=9
     )

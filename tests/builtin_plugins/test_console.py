@@ -42,7 +42,7 @@ def no_outer_settings(monkeypatch):
 
 @pytest.fixture
 def open_terminal(monkeypatch):
-    def open_terminal():  # in the test itself: pytest sets its own stdout between set-up and test
+    def open_terminal():  # Tests call this themselves, because pytest sets its own stdout between set-up and test.
         terminal = Terminal()
         monkeypatch.setattr(sys, "stdout", terminal)
         monkeypatch.setenv("COLUMNS", "60")
@@ -208,7 +208,7 @@ def test_lines_of_a_narrow_terminal_are_broken_between_their_parts(start_run, op
     rest = " ".join(lines[at + 1 : at + 3])
     assert "steps/s" in rest
     assert "elapsed 0:00:0" in rest
-    at = lines.index("  3DBall  130,000 of 500,000 steps, mean reward 1234.50")  # brackets stay whole
+    at = lines.index("  3DBall  130,000 of 500,000 steps, mean reward 1234.50")  # Brackets stay whole.
     assert lines[at + 1] == "          (last 100 episodes)"
 
 

@@ -65,7 +65,7 @@ TARGET = {0.0: [0, 0], 1.0: [8, 2], 2.0: [10, 20], 3.0: [30, 40], 4.0: [50, 60],
 @pytest.mark.parametrize(
     ("hyperparameters", "expected"),
     [
-        # strength 2 doubles the rewards; gamma is 0.5; rows: 0, 1, 2 (interrupted), 4 (ended)
+        # Strength 2 doubles the rewards, gamma is 0.5, and the rows are 0, 1, 2 (interrupted) and 4 (ended).
         ({}, [2 + 0.5 * 8, 6 + 0.5 * 20, 10 + 0.5 * 40, 14]),
         ({"double_q": True}, [2 + 0.5 * 2, 6 + 0.5 * 10, 10 + 0.5 * 40, 14]),
         ({"n_step": 2}, [2 + 0.5 * 6 + 0.25 * 20, 6 + 0.5 * 10 + 0.25 * 40, 10 + 0.5 * 40, 14]),
@@ -88,7 +88,7 @@ def test_targets_equal_hand_worked_ones(hyperparameters: dict[str, Any], expecte
 @pytest.mark.parametrize("double_q", [False, True])
 def test_masked_actions_are_left_out_of_the_target(double_q: bool) -> None:
     trainer = make_trainer(double_q=double_q)
-    forbid_best = {1: 0, 2: 1}  # the target's best actions there
+    forbid_best = {1: 0, 2: 1}  # These are the target's best actions there.
     masks: list[list[np.ndarray] | None] = [
         [np.eye(2, dtype=bool)[[forbid_best[t]]]] if t in forbid_best else None for t in range(4)
     ]
@@ -160,10 +160,10 @@ def test_epsilon_is_drawn_for_each_agent_and_falls_with_the_steps() -> None:
     obs = [np.zeros((64, 1), np.float32)]
     drawn = np.stack([policy.act(obs, None, rng).discrete[:, 0] for _ in range(500)])
     greedy = np.bincount(drawn.ravel()).argmax()
-    share = (drawn == greedy).mean(1)  # of the agents, per call
+    share = (drawn == greedy).mean(1)  # This is the share of the agents, per call.
     assert share.mean() == pytest.approx(0.5 + 0.5 / 4, abs=0.01)
-    assert share.std() == pytest.approx((0.625 * 0.375 / 64) ** 0.5, rel=0.15)  # all or none would give 0.48
-    assert (drawn == greedy).mean(0) == pytest.approx(np.full(64, 0.625), abs=0.1)  # by agent
+    assert share.std() == pytest.approx((0.625 * 0.375 / 64) ** 0.5, rel=0.15)  # All or none would give 0.48.
+    assert (drawn == greedy).mean(0) == pytest.approx(np.full(64, 0.625), abs=0.1)  # This is the share by agent.
     policy.deterministic = True
     assert (policy.act(obs, None, rng).discrete == greedy).all()
 
@@ -241,7 +241,8 @@ def test_updates_follow_the_steps_without_a_burst_after_the_start() -> None:
         if trainer.ready_to_update():
             trainer.update()
             updates.append(trainer.step)
-    assert updates == [12, 14, 17, 19, 22, 24, 27, 29]  # every 2.5 from 9, the last step without one
+    # There is one every 2.5 steps from 9 on, and none at the last step.
+    assert updates == [12, 14, 17, 19, 22, 24, 27, 29]
 
 
 def test_continuous_actions_are_refused() -> None:

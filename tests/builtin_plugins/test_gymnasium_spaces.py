@@ -93,7 +93,7 @@ def test_boxes_of_bytes_become_images_with_channels_first(shape, channels_first)
     moves = DimensionProperty.TRANSLATIONAL_EQUIVARIANCE
     assert spec.dimension_property == (DimensionProperty.NONE, moves, moves)
     for (given,), shown in pairs:
-        assert np.moveaxis(given, 0, -1).flags.c_contiguous  # as experience is kept
+        assert np.moveaxis(given, 0, -1).flags.c_contiguous  # Experience is kept in this order.
         axes = {3: (2, 0, 1), 4: (0, 3, 1, 2)}.get(len(shape), (0, 1))
         expected = (shown if shape == channels_first else shown.transpose(axes)).reshape(channels_first)
         assert given.dtype == np.uint8

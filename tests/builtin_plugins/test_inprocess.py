@@ -53,7 +53,7 @@ def kind(event: WorkerStep | WorkerLost) -> str:
 
 
 def test_environment_that_is_stopped_in_a_step_is_reset_and_goes_on() -> None:
-    env = Paused(3)  # reset, step, and this step
+    env = Paused(3)  # It has made a reset, a step, and this step.
     assert events(manager(env), 5) == ["step", "step", "paused", "step", "step"]
     assert env.calls == ["reset", "step", "step", "reset", "step"]
 
@@ -75,7 +75,8 @@ def test_lesson_that_resets_a_paused_environment_does_not_wait_for_it(stops: tup
     assert events(made, 2) == ["step", "paused" if stops else "step"]
     made.set_parameters({}, reset=True)
     told = [event for event in made.ready() if isinstance(event, WorkerLost)]
-    assert [event.worker for event in told] == [Worker(0)]  # stopped in the reset, either the lesson's or its own
+    # It was stopped in the reset, either the lesson's or its own.
+    assert [event.worker for event in told] == [Worker(0)]
     assert events(made, 1) == ["step"]
 
 

@@ -49,7 +49,7 @@ def assert_no_two_episodes_are_mixed(run: Run) -> int:
     assert sorted(np.flatnonzero(is_open)) == sorted(store.open_row[store.open_row >= 0])
     newest = {life % 100: life for life in sorted(life_agent_episode[:, 0].tolist())}
     assert set(life_agent_episode[is_open, 0].tolist()) <= set(newest.values())
-    # a trajectory is there as a whole: from its episode's begin, or a multiple of the horizon, without a gap
+    # A trajectory is there as a whole, from the beginning of its episode or a multiple of the horizon, without a gap.
     for number in np.unique(store.trajectory[:n]):
         steps = step[store.trajectory[:n] == number]
         assert steps.tolist() == list(range(int(steps[0]), int(steps[0]) + len(steps)))
@@ -77,15 +77,15 @@ def test_no_stored_transition_mixes_two_episodes_however_often_environments_fail
     assert len(plugin.failures) == len(run.outcome.restarts) >= failures
     assert all(will_restart for _, will_restart in plugin.failures)
     assert assert_no_two_episodes_are_mixed(run) > 0
-    assert trainer.pool.size <= 3 * flags["env_settings.num_envs"]  # slots of lost agents are used again
-    assert trainer.step > trainer.store.complete  # what was dropped stays counted
+    assert trainer.pool.size <= 3 * flags["env_settings.num_envs"]  # Slots of lost agents are used again.
+    assert trainer.step > trainer.store.complete  # Dropped steps stay counted.
 
 
 def test_run_in_processes_trains_saves_and_resumes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     flags = {"env_settings.num_envs": 2}
     settings = config("3DBall", "sim:3DBall", max_steps=300)
     run = train(settings, tmp_path, flags=flags)
-    assert run.trainers["3DBall"].pool.size in (12, 24)  # a worker may be done before the other has started
+    assert run.trainers["3DBall"].pool.size in (12, 24)  # A worker may be done before the other has started.
     assert run.trainers["3DBall"].updates > 0
     assert run.outcome.restarts == []
     resumed = train(config("3DBall", "sim:3DBall", max_steps=600), tmp_path, flags=flags, resume=True)
@@ -129,7 +129,7 @@ def test_curriculum_of_a_simulation_runs_in_processes(tmp_path: Path, caplog: py
     with caplog.at_level("INFO", "mlhooks"):
         train(settings, tmp_path, Look(), flags={"env_settings.num_envs": 2})
     assert "Parameter 'scale' begins lesson 'big' (2 of 2): 3." in caplog.text
-    # centres of the balls over the point of turning: 2.5 and a radius, somewhat more or less on a tilted plate
+    # The centres of the balls are 2.5 and a radius over the point of turning, somewhat more or less on a tilted plate.
     assert heights[0] == pytest.approx(2.875, abs=0.4)
     assert heights[-1] == pytest.approx(4.0, abs=0.4)
 
@@ -277,16 +277,16 @@ def test_nothing_is_left_of_a_run_that_is_stopped(tmp_path: Path, number: signal
         subprocess.Popen(command, **streams, env=environ, start_new_session=True) as run,
         contextlib.ExitStack() as stack,
     ):
-        stack.callback(run.kill)  # it would train on where something fails here
+        stack.callback(run.kill)  # It would train on where something fails here.
         assert run.stdout is not None
         said = []
         while b"updated\n" not in said:
             said.append(run.stdout.readline())
             assert said[-1], said
-        wait_until(lambda: len(pids_in(tmp_path)) == 4)  # a worker may start later than the other one trains
+        wait_until(lambda: len(pids_in(tmp_path)) == 4)  # A worker may start later than the other one trains.
         pids = pids_in(tmp_path)
         if number == signal.SIGINT:
-            os.killpg(run.pid, number)  # as a terminal does: the workers get it, too
+            os.killpg(run.pid, number)  # A terminal does so, too, and the workers get the signal as well.
         else:
             run.send_signal(number)
         rest = run.stdout.read()

@@ -43,7 +43,7 @@ def test_keys_stay_as_they_are_and_scalars_are_aggregated(start_run):
     trainer.stats.set_stat("Policy/Learning Rate", 0.25)
     trainer.stats.write_stats(12000)
 
-    (path,) = event_files(run.path / "3DBall")  # written through before the run ends
+    (path,) = event_files(run.path / "3DBall")  # It is written through before the run ends.
     assert events(path)[0].file_version == "brain.Event:2"
     scalars = {tag: (step, value.simple_value) for tag, (step, value) in summary_values(path).items()}
     assert scalars == {

@@ -126,7 +126,7 @@ def test_every_kind_of_sensor_and_action_arrives_as_in_the_reference_client(tmp_
     game = str(write_executable(tmp_path / "Game", arguments))
     port = free_port()
     settings = options(tmp_path, env_settings={"base_port": port})
-    with ThreadPoolExecutor() as threads:  # two players start no slower than one
+    with ThreadPoolExecutor() as threads:  # Two players start no slower than one.
         opening = threads.submit(UnityEnvironment, game, base_port=free_port(), seed=3)
         ours: UnityPlayer = unity_env.make(game, worker_id=0, seed=3, num_areas=1, options=settings)
         theirs = opening.result()

@@ -55,7 +55,7 @@ def test_package_is_clean_and_carries_its_own_names(generate, kind, name):
 @pytest.mark.parametrize("kind", OFFERS)
 def test_types_of_a_package_are_right(generate, kind, tmp_path_factory):
     folder = generate("mlhooks-tried", kind)
-    cache = tmp_path_factory.getbasetemp() / "mypy"  # of all kinds, which saves a lot of time
+    cache = tmp_path_factory.getbasetemp() / "mypy"  # All kinds share one cache, which saves a lot of time.
     command = [sys.executable, "-m", "mypy", "--cache-dir", str(cache)]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
@@ -78,7 +78,7 @@ def test_off_policy_trainer_package_learns_by_its_configuration(generate):
     run = mlhooks.train(
         folder / "example.yaml", plugin_names=QUIET, strict_plugins=True, overrides=changes, run_id="tried"
     )
-    assert run.trainers["Basic"].mean_reward > 0.85  # the small reward alone gives less than 0.1
+    assert run.trainers["Basic"].mean_reward > 0.85  # The small reward alone gives less than 0.1.
     assert mlhooks.load(run.path).predict([0.0] * 20) in range(3)
 
 

@@ -85,7 +85,7 @@ def test_lost_terminal_saves_and_exits_with_130(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **streams) as process:
         os.close(theirs)
         said = b""
-        while not re.search(rb"step 6\d\d", said):  # how many agents wait when a period ends depends on the workers
+        while not re.search(rb"step 6\d\d", said):  # How many agents wait when a period ends depends on the workers.
             said += os.read(own, 65536)
         os.close(own)
     assert process.returncode == 130
@@ -115,7 +115,7 @@ def test_interrupt_at_any_moment_leaves_no_traceback(tmp_path: Path, workers: in
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config("3DBall", "sim:3DBall", max_steps=900)))
     command = [sys.executable, "-m", "mlhooks", "run", "config.yaml", "--run-id", "run", "--force"]
     command += ["--num-envs", str(workers)]
-    for tick in range(3, 40):  # before, Python itself starts
+    for tick in range(3, 40):  # Python itself starts before that.
         process = subprocess.Popen(
             command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
@@ -126,4 +126,4 @@ def test_interrupt_at_any_moment_leaves_no_traceback(tmp_path: Path, workers: in
         said, _ = process.communicate(timeout=60)
         assert "Traceback" not in said
         assert "not drawn" not in said
-        assert process.returncode in (0, 130, -signal.SIGINT), said  # the last while the interpreter ends
+        assert process.returncode in (0, 130, -signal.SIGINT), said  # The last one may come while the interpreter ends.

@@ -58,9 +58,9 @@ def test_defect_of_mlhooks_is_said_of_its_own_modules_alone(module: str, defect:
         exec("1 / 0", {"__name__": module})
     error = caught.value
     assert error.__traceback__ is not None
-    error.__traceback__ = error.__traceback__.tb_next  # without this file, which is other people's code, too
+    error.__traceback__ = error.__traceback__.tb_next  # This file is other people's code, too.
     keep_place(error)
-    error.__traceback__ = None  # as from another process
+    error.__traceback__ = None  # Errors from another process have none.
     assert ("This is a defect of mlhooks." in explained(error)) == defect
     assert ("It came out of a plugin or an environment" in explained(error)) != defect
 

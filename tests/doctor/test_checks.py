@@ -139,7 +139,7 @@ def test_torch_that_does_not_import_is_a_problem(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("questions", "editor", "state"),
     [
-        (Questions(), True, "warning"),  # the Editor does not need it
+        (Questions(), True, "warning"),  # The Editor does not need it.
         (Questions(num_envs=3), True, "problem"),
         (Questions(env="Game"), False, "problem"),
         (Questions(base_port=0), True, "problem"),

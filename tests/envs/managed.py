@@ -13,7 +13,7 @@ from mlhooks.envs.manager import WorkerLost, WorkerStep
 from mlhooks.envs.processes import ProcessManager
 
 Manage = Callable[..., ProcessManager]
-UNHURRIED = 60  # seconds, for what ends when it works
+UNHURRIED = 60  # in seconds, for waits that end when it works
 
 
 def act(manager: ProcessManager, step: WorkerStep) -> None:

@@ -34,14 +34,14 @@ class Plan:
     """What goes wrong in which step, counted over the life of an environment, and how agents come and go."""
 
     faults: Mapping[int, str] = field(default_factory=dict)
-    lives: int = 1_000_000  # in how many lives of the environment it goes wrong
-    folder: str = ""  # where lives are counted
+    lives: int = 1_000_000  # It goes wrong in so many lives of the environment.
+    folder: str = ""  # Lives are counted there.
     agents: int = 3
-    growth: int = 0  # agents more in each episode
+    growth: int = 0  # Each episode has so many more agents.
     length: int = 5
-    late: int = -1  # the step at which a second behavior appears
+    late: int = -1  # A second behavior appears at this step.
     masked: bool = False
-    random: float = 0.0  # the probability of a random fault in each step
+    random: float = 0.0  # This is the probability of a random fault in each step.
     kinds: tuple[str, ...] = ("raise", "nan")
 
 

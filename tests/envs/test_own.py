@@ -203,7 +203,7 @@ def test_names_are_known_before_an_environment_runs(folder):
     assert factory("corridor.py:Corridor").behavior_names() == ["Corridor"]
     assert factory("gymnasium:corridor:Corridor").behavior_names() == ["Corridor"]
     assert factory("corridor.py:make_env").behavior_names() == ["Corridor"]
-    assert factory("corridor.py:Team").behavior_names() is None  # a BaseEnv names its own
+    assert factory("corridor.py:Team").behavior_names() is None  # A BaseEnv names its own.
 
 
 def test_arguments_are_those_of_the_constructor_and_of_gymnasium(folder):
@@ -216,7 +216,7 @@ def test_arguments_are_those_of_the_constructor_and_of_gymnasium(folder):
 
 
 def test_base_env_gets_what_its_constructor_names(folder):
-    assert factory("corridor.py:Team")(2).given == (3, 2)  # the seed and the worker's number
+    assert factory("corridor.py:Team")(2).given == (3, 2)  # These are the seed and the worker's number.
 
 
 def test_registered_id_outranks_a_class_of_the_module(folder):
@@ -293,7 +293,7 @@ def test_file_that_does_not_import_is_named_with_the_line(folder, monkeypatch, s
 
 def test_file_is_imported_once_until_it_changes_and_imports_what_lies_beside_it(folder):
     Path("envs/sizes.py").write_text("SIZE = 4\n", encoding="utf-8")
-    file = Path("envs/random.py")  # a name of the standard library
+    file = Path("envs/random.py")  # The standard library has a module of this name.
     file.write_text("from sizes import SIZE\nclass A:\n    size = SIZE\n", encoding="utf-8")
     first = load_file(file)
     assert (first.A.size, load_file(file)) == (4, first)

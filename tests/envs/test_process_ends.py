@@ -67,7 +67,7 @@ def test_player_of_a_worker_that_is_closed_while_it_starts_is_ended_too(manage: 
     folder = str(tmp_path)
     manager = manage(lambda index: ComesUpNever(index, folder), 1)
     wait_until(lambda: len(pids(tmp_path)) == 2)
-    manager.close()  # nothing of what the worker said was read before
+    manager.close()  # Nothing that the worker said was read before.
     wait_until(lambda: not any(is_running(pid) for pid in pids(tmp_path)))
     assert len(pids(tmp_path)) == 2
 
@@ -102,7 +102,7 @@ def test_memory_of_steps_that_nobody_read_is_freed(manage: Manage) -> None:
     connection = manager._workers[0]._connection
     assert connection is not None
     assert isinstance(messages.receive(connection), Made)
-    assert connection.poll(UNHURRIED)  # its steps
+    assert connection.poll(UNHURRIED)  # Its steps are there.
     assert shared_memory() - before
     manager.close()
     wait_until(lambda: not shared_memory() - before)

@@ -51,7 +51,7 @@ def test_steps_arrive_as_the_environment_made_them(manage: Manage) -> None:
             views.append(decisions.obs[0].base is not None)
 
     manager = manage(Make(plans), 2)
-    while min(counts) <= 7:  # a worker may have made many steps before the other has started
+    while min(counts) <= 7:  # A worker may have made many steps before the other has started.
         assert play(manager, 20, compare) == []
     assert all(views)
 
@@ -81,7 +81,7 @@ def test_bytes_of_images_arrive_as_bytes(manage: Manage) -> None:
         for ours, theirs in zip(got, wanted, strict=True):
             assert_equal(ours, theirs)
             assert ours.obs[0].dtype == theirs.obs[0].dtype
-            assert ours.obs[0].transpose(0, 2, 3, 1).flags.c_contiguous  # as experience is kept
+            assert ours.obs[0].transpose(0, 2, 3, 1).flags.c_contiguous  # Experience is kept in this order.
         check_steps("Numbers", step.specs["Numbers"], *wanted)
         if len(got[1]):
             ends.add(got[1].obs[0].dtype.name)
@@ -153,7 +153,7 @@ def test_worker_that_hangs_is_ended_and_none_waits_for_it(manage: Manage, tmp_pa
     before = seen[0]
     assert play(manager, 50, count) == []
     assert seen == {0: before + 50, 1: 2}
-    manager._workers[1].deadline = 0.0  # as if the time were over
+    manager._workers[1].deadline = 0.0  # The time is over then.
     lost = play(manager, 1, count)
     assert [str(event) for event in lost] == [
         "The environment of worker 1 failed: It did not answer within 60 seconds (--timeout-wait)."
@@ -238,7 +238,7 @@ def test_parameters_reach_all_workers_and_those_that_are_started_again(manage: M
     while len(steps) < 2:
         play(manager, 1, note)
     assert set(seen[0, 0]) == set(seen[1, 1]) == {3}
-    assert steps == {0: 0, 1: 0}  # the first steps of episodes
+    assert steps == {0: 0, 1: 0}  # These are the first steps of episodes.
 
 
 def fails(worker_id: int, failing: Sequence[int], error: Exception, folder: str) -> Numbered:

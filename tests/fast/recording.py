@@ -17,7 +17,7 @@ from mlhooks.nn.networks import Network
 
 G = torch.Generator().manual_seed(3)
 X = torch.randn(6, 4, generator=G)
-C = torch.randn(6, 4, generator=G)  # constant
+C = torch.randn(6, 4, generator=G)  # It is constant.
 ROW = torch.rand(4, generator=G) + 0.5
 MASK = torch.rand(6, 4, generator=G) > 0.5
 INDEX = torch.tensor([[0, 0], [1, 3], [2, 2], [3, 0], [1, 1], [0, 2]])

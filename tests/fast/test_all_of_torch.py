@@ -25,7 +25,7 @@ from tests.fast.test_networks import LAYOUT, make_settings
 
 pytestmark = [
     needs_native,
-    pytest.mark.filterwarnings("ignore:Full backward hook is firing"),  # whose gradient of inputs nobody wants
+    pytest.mark.filterwarnings("ignore:Full backward hook is firing"),  # Nobody wants the gradient of inputs.
 ]
 X = torch.randn(20, 6, generator=torch.Generator().manual_seed(3))
 

@@ -30,7 +30,7 @@ CASES: list[tuple[Shape, tuple[Shape, ...]]] = [
     ((3, 36, 41), NATURE),
     ((1, 20, 25), ((16, 8, 4), (32, 4, 2))),
     ((5, 7, 6), ((35, 3, 1), (144, 3, 1))),
-    ((2, 9, 9), ((3, 2, 3), (5, 2, 1))),  # the last rows and columns are never read
+    ((2, 9, 9), ((3, 2, 3), (5, 2, 1))),  # The last rows and columns are never read.
     ((1, 1, 1), ((1, 1, 1),)),
 ]
 
@@ -39,7 +39,7 @@ CASES: list[tuple[Shape, tuple[Shape, ...]]] = [
 def kind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each kind of loops that this processor can run."""
     loops.use(request.param)
-    convolutions._kernels.cache_clear()  # what is packed is as wide as the loops' panels
+    convolutions._kernels.cache_clear()  # Packed weights are as wide as the loops' panels.
     yield
     loops.use(loops.kinds()[0])
     convolutions._kernels.cache_clear()
@@ -132,7 +132,7 @@ def test_what_was_kept_is_let_go_of_with_the_results() -> None:
     found = convolve(make_layers(shape, filters), shape, flat(make_pixels(shape, 3, floats=True)))
     assert found is not None
     kept = weakref.ref(found.grad_fn.convolutions)  # type: ignore[union-attr]
-    gc.disable()  # nothing goes in circles
+    gc.disable()  # No references go in circles.
     try:
         del found
         assert kept() is None
@@ -176,8 +176,8 @@ def test_what_is_not_plain_is_left_to_torch() -> None:
     ]
     assert all(is_left(nn.Sequential(other, *plain[1:])) for other in others)
     assert is_left(nn.Sequential(*plain[:-1], nn.LeakyReLU(0.2)))
-    assert is_left(nn.Sequential(plain[0], plain[2], *plain[3:]))  # nothing behind the first one
-    assert is_left(plain[:-1])  # nor behind the last one
+    assert is_left(nn.Sequential(plain[0], plain[2], *plain[3:]))  # Nothing is behind the first one.
+    assert is_left(plain[:-1])  # Nothing is behind the last one, either.
     assert is_left(nn.Sequential())
     assert is_left(nn.Sequential(*[nn.Conv2d(1, 1, 1), nn.LeakyReLU()] * 9))
     assert is_left(nn.Sequential(*plain[:-2], nn.Flatten(2), plain[-1]))

@@ -66,7 +66,7 @@ def test_passes_are_those_of_torch(activation: str, rows: int, sizes: list[int],
     gradients = [rng.normal(0.0, 1.0, (rows, size)).astype(np.float32) for size in outputs or sizes[-1:]]
     wanted = in_torch(hidden, heads, activation, features, gradients)
     made = mlp.MLP(hidden, heads, activation)
-    for _ in range(2):  # the second time in memory that was used before
+    for _ in range(2):  # The second time uses memory that was used before.
         results, saved = made.record(features)
         sinks = [(np.ones_like(weight), np.ones_like(bias)) for weight, bias in (*hidden, *heads)]
         inputs = np.full_like(features, 9.0)
@@ -160,7 +160,7 @@ def test_passes_refuse_layers_that_do_not_fit_together(sizes: list[int], outputs
 @pytest.mark.parametrize("size", [1, 2, 7])
 def test_categorical_is_that_of_torch(size: int) -> None:
     rng = np.random.default_rng(0)
-    logits = rng.normal(0.0, 5.0, (50, 2 * size)).astype(np.float32)[:, :size]  # every other piece of memory
+    logits = rng.normal(0.0, 5.0, (50, 2 * size)).astype(np.float32)[:, :size]  # It uses every other piece of memory.
     taken = rng.integers(0, size, (50, 1))
     upper = rng.normal(size=(50, 1)).astype(np.float32)
     for index, (value, gradients) in enumerate(actions.categorical(logits, taken)):
@@ -179,7 +179,7 @@ def test_choice_is_that_in_numpy() -> None:
     logits = rng.normal(0.0, 2.0, (400, 5)).astype(np.float32)
     logits[:, 3] = heads.MASKED_LOGIT
     arrivals = rng.standard_exponential((5, 400), np.float32)
-    arrivals[2, 7] = 0.0  # as the generator may draw
+    arrivals[2, 7] = 0.0  # The generator may draw it.
     for times in (arrivals, None):
         with plain():
             theirs, their_log_probs = heads.choose(logits, times)
@@ -202,7 +202,7 @@ def test_sums_exponentials_and_steps_are_those_in_numpy(size: int) -> None:
     np.testing.assert_allclose(exponential.array, np.exp(x, dtype=np.float64), rtol=2e-6)
     data, mean, square = np.ones(size, np.float32), np.zeros(size, np.float32), np.zeros(size, np.float32)
     updates.adam_step(*map(torch.from_numpy, (data, x, mean, square)), 0.1, 0.9, 0.999, 1e-8, 1)
-    np.testing.assert_allclose(data, 1.0 - 0.1 * np.sign(x), rtol=1e-5)  # the first step is as long as the rate
+    np.testing.assert_allclose(data, 1.0 - 0.1 * np.sign(x), rtol=1e-5)  # The first step is as long as the rate.
 
 
 @pytest.mark.usefixtures("kind")
@@ -210,7 +210,8 @@ def test_sums_exponentials_and_steps_are_those_in_numpy(size: int) -> None:
 @pytest.mark.parametrize("shape", [(1,), (3, 7), (2, 3, 5, 4)])
 def test_numbers_that_are_not_finite_are_found_wherever_they_are(shape: tuple[int, ...], value: float) -> None:
     x = np.random.default_rng(0).normal(0.0, 20.0, shape).astype(np.float32)
-    last = np.moveaxis(np.moveaxis(x, 1, -1).copy(), -1, 1) if x.ndim == 4 else x  # images with channels last in memory
+    # Images have their channels last in memory.
+    last = np.moveaxis(np.moveaxis(x, 1, -1).copy(), -1, 1) if x.ndim == 4 else x
     fine = np.ones(5, np.float32), np.full((2, 3, 4, 4), 255, np.uint8)
     for array in x, last:
         assert experience.all_finite((*fine, array))

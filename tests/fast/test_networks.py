@@ -139,9 +139,9 @@ def test_gradients_of_fast_networks_are_those_of_torch(activation: str, arrays: 
     wanted_loss = networks.loss(features)
     wanted_loss.backward()
     wanted = networks.gradients()
-    for _ in range(2):  # the second time with what the scope has found
+    for _ in range(2):  # The second time uses what the scope has found.
         for parameter in networks.parameters():
-            parameter.grad = torch.ones_like(parameter)  # gradients are added to what is there
+            parameter.grad = torch.ones_like(parameter)  # Gradients are added to what is there.
         with scope:
             loss = networks.loss(features)
         scope.backward(loss)
@@ -177,9 +177,9 @@ def test_other_networks_large_batches_and_other_numbers_are_left_to_torch(monkey
         assert isinstance(outputs(layers, heads, rows)[0], ArrayTensor)
         with plain():
             assert fast.outputs(network, rows) is None
-        monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # with which torch has nothing to win
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # torch has nothing to win then.
         assert isinstance(outputs(layers, heads, many)[0], ArrayTensor)
-    assert fast.outputs(network, rows) is None  # outside of a loss
+    assert fast.outputs(network, rows) is None  # This is outside of a loss.
 
 
 @pytest.mark.parametrize(("loss", "network"), [(True, False), (False, True), (False, False)])
@@ -202,7 +202,7 @@ def test_many_rows_are_computed_in_blocks_as_at_once(activation: str, arrays: bo
     modules = [encoder, *heads]
     features, weights = torch.randn(1000, 6), torch.randn(1000, 3)
     scope = LossScope(arrays=arrays)
-    for rows in (1000, 300, 900):  # whole blocks and a part of one, in arrays that are used again
+    for rows in (1000, 300, 900):  # These are whole blocks and a part of one, in arrays that are used again.
 
         def loss(outputs: list[torch.Tensor], rows: int = rows) -> torch.Tensor:
             return (outputs[0] * weights[:rows, :2]).sum() + (outputs[1] * weights[:rows, 2:]).sum()
@@ -240,7 +240,8 @@ def test_parameters_may_be_frozen_and_thawed_between_losses(arrays: bool) -> Non
 
 
 @on_arrays
-@pytest.mark.filterwarnings("ignore:grad and param do not obey the gradient layout contract")  # which torch wants
+# torch wants another layout.
+@pytest.mark.filterwarnings("ignore:grad and param do not obey the gradient layout contract")
 def test_gradients_may_lie_in_memory_as_they_like(arrays: bool) -> None:
     torch.manual_seed(0)
     encoder, heads, scope = MLP(6, 8, 1, "tanh", "orthogonal"), [torch.nn.Linear(8, 2)], LossScope(arrays=arrays)
@@ -445,7 +446,7 @@ def test_encoder_that_two_share_is_asked_once_for_the_same_features() -> None:
             return super().forward(features)
 
     encoder, heads, rows = Other(6, 8), [torch.nn.Linear(8, 2)], torch.ones(3, 6)
-    for _ in range(2):  # what an earlier loss asked for is forgotten
+    for _ in range(2):  # The encoding that an earlier loss asked for is forgotten.
         with LossScope(arrays=True):
             first, second = (outputs(encoder, heads, rows)[0] for _ in range(2))
             outputs(encoder, heads, rows.clone())

@@ -324,7 +324,7 @@ class Counting(PPOOptimizer):
 
 def test_comparison_of_gradients_leaves_buffers_alone() -> None:
     trainer: Any = updated(Parts(Counting))
-    assert trainer.optimizer.critic.seen == 2.0  # minibatches of 64 of 128 rows
+    assert trainer.optimizer.critic.seen == 2.0  # It has minibatches of 64 of 128 rows.
 
 
 class WithClosure(Own):

@@ -49,7 +49,7 @@ class Teams(BaseEnv):
         return [self._rng.normal(size=(self.agents, FEATURES)).astype(np.float32)]
 
     def _who(self, team: int) -> tuple[np.ndarray, np.ndarray]:
-        ids = np.arange(self.agents, dtype=np.int32)  # which both teams use
+        ids = np.arange(self.agents, dtype=np.int32)  # Both teams use these.
         return ids, (np.repeat(np.arange(1, AREAS + 1), MEMBERS) + 100 * team).astype(np.int32)
 
     def _show(self) -> None:

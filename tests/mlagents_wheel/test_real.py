@@ -117,7 +117,7 @@ def test_writes_what_a_run_writes(kind):
     found = statistics(run)
     assert {"Environment/Cumulative Reward", "Environment/Episode Length", "Losses/Policy Loss"} <= found.keys()
     assert "Step" not in found
-    assert {stat["mean"] for stat in found["Environment/Episode Length"]} == {9.0}  # as ML-Agents counts ten decisions
+    assert {stat["mean"] for stat in found["Environment/Episode Length"]} == {9.0}  # ML-Agents counts ten decisions so.
     manifest = json.loads((run.path / "run_logs" / "training_status.json").read_text(encoding="utf-8"))
     assert manifest["Soccer"]["final_checkpoint"]["steps"] == step
 
@@ -131,7 +131,7 @@ def test_resumes_with_all_that_mlagents_keeps(kind):
     hyperparameters = {**OFF_POLICY, "save_replay_buffer": True} if kind == "sac" else SMALL
     settings = entry(f"mlagents:{kind}", hyperparameters=hyperparameters)
     before = learned(train(settings, "sim:3DBall")).inner
-    run = train({**settings, "max_steps": 406}, "sim:3DBall", resume=True)  # which is reached already
+    run = train({**settings, "max_steps": 406}, "sim:3DBall", resume=True)  # That is reached already.
     after = learned(run).inner
     for key, value in before.policy.actor.state_dict().items():
         assert torch.equal(after.policy.actor.state_dict()[key], value)
@@ -172,7 +172,7 @@ def test_self_play_swaps_policies_and_goes_on_where_it_was():
     ghost = learned(run).ghost
     assert len(ghost.policy_snapshots) == 3
     assert {f"Soccer?team={team}" for team in (0, 1)} == set(ghost.policies)
-    assert ghost.last_team_change > 0  # another team has learned
+    assert ghost.last_team_change > 0  # Another team has learned.
     assert len(statistics(run)["Self-play/ELO"]) >= 1
     again = learned(train({**settings, "max_steps": 406}, teams(2), resume=True)).ghost
     assert again.policy_elos == ghost.policy_elos
@@ -187,7 +187,7 @@ def test_without_self_play_all_teams_are_one_policys():
     run = train(entry("mlagents:ppo"), teams(2))
     first, second = learned(run).sides.values()
     assert first.manager.policy is second.manager.policy
-    assert first.offset != second.offset  # so that agents with the same numbers stay apart
+    assert first.offset != second.offset  # Agents with the same numbers stay apart by this.
 
 
 def test_memory_and_intrinsic_rewards_and_lessons():
@@ -207,7 +207,7 @@ def test_memory_and_intrinsic_rewards_and_lessons():
         plugin_names=QUIET,
     )
     assert len(again.evaluation.returns["Soccer"]) >= 6
-    assert learned(again).inner.get_step == 0  # nothing was learned
+    assert learned(again).inner.get_step == 0  # Nothing was learned.
 
 
 def test_policies_act_apart_from_training():
@@ -465,7 +465,7 @@ def test_a_trainer_that_saves_more_in_the_end(install):
     installed(install, source)
     run = train(entry("mine"))
     assert (run.path / "Basic" / "mine.txt").read_text() == "mine"
-    assert train(entry("mine"), force=True).outcome.status == "finished"  # what the run wrote, it may remove
+    assert train(entry("mine"), force=True).outcome.status == "finished"  # A run may remove what it wrote.
 
 
 def test_a_field_that_cattrs_cannot_structure_is_named_where_a_file_sets_it(install):

@@ -40,7 +40,7 @@ def test_observations_are_concatenated_in_their_order_and_normalized_together() 
     inputs = FeatureInput(FeatureLayout("B", SPEC), normalize=True)
     obs = [np.full((4, size), value, np.float32) for size, value in ((3, 1.0), (2, 2.0), (1, 3.0))]
     assert inputs.features(obs)[0].tolist() == [1, 1, 1, 2, 2, 3]
-    inputs.update([part * np.array([[0], [2], [0], [2]], np.float32) for part in obs])  # means 1, 2, 3
+    inputs.update([part * np.array([[0], [2], [0], [2]], np.float32) for part in obs])  # The means are 1, 2 and 3.
     np.testing.assert_allclose(inputs.features([2 * part for part in obs]), 1.0, rtol=1e-6)
 
 
@@ -114,7 +114,7 @@ def test_goal_conditioning_type_chooses_the_encoder(conditioning: str, kind: typ
     assert type(make_encoder(FeatureLayout("B", without_goal), settings)) is MLP
 
 
-@pytest.mark.parametrize("rows", [3, 40])  # a few goals, and many
+@pytest.mark.parametrize("rows", [3, 40])  # There are a few goals, or many.
 def test_goal_makes_the_weights_of_the_last_layer_row_by_row(rows: int) -> None:
     torch.manual_seed(0)
     settings = NetworkSettings(hidden_units=4, num_layers=2, activation="tanh")
@@ -124,7 +124,7 @@ def test_goal_makes_the_weights_of_the_last_layer_row_by_row(rows: int) -> None:
     features[1, 3:5] = features[0, 3:5]
     encoded = encoder(features)
     for row in range(rows):
-        body = torch.tanh(encoder.body.layers[0](features[row]))  # the goal is also among what the layers read
+        body = torch.tanh(encoder.body.layers[0](features[row]))  # The goal is also among what the layers read.
         weights = encoder.conditional.weights(features[row : row + 1, 3:5])[0].view(4, 4)
         torch.testing.assert_close(encoded[row], torch.tanh(body @ weights + encoder.conditional.bias))
     encoded.sum().backward()
@@ -162,7 +162,7 @@ def test_encoding_of_an_image_that_is_a_goal_makes_the_weights_and_is_read(with_
     body = encoder.body
     assert isinstance(body, GoalEncoder)
     features = torch.rand(3, 52)
-    features[2, 27:], features[2, :2] = features[1, 27:], features[1, :2]  # one goal twice
+    features[2, 27:], features[2, :2] = features[1, 27:], features[1, :2]  # One goal is there twice.
     with torch.set_grad_enabled(with_gradients):
         encoded = encoder(features)
     parts = [features[:, :2], encoder.images[0](features[:, 2:27]), encoder.images[1](features[:, 27:])]

@@ -31,7 +31,7 @@ def draw(spec: ActionSpec, rows: int, *, masked: bool) -> tuple[ActionParameters
     if masked and total:
         mask = torch.rand(rows, total, generator=generator) < 0.4
         for columns in branch_slices(spec):
-            mask[:, columns.start] = False  # one action of each branch stays allowed
+            mask[:, columns.start] = False  # One action of each branch stays allowed.
     return ActionParameters(mean, log_std, logits), mask
 
 
@@ -93,7 +93,7 @@ def test_masked_actions_are_never_taken_in_a_million_draws() -> None:
     assert counts.sum() == 2_000_000
     assert counts[0, 0] == 0
     assert counts[1].tolist() == [0, 1_000_000, 0]
-    share = 1 / (1 + np.exp(-3.0))  # softmax of -3 and 0
+    share = 1 / (1 + np.exp(-3.0))  # This is the softmax of -3 and 0.
     assert counts[0, 2] / 1e6 == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / 1e6))
 
 
@@ -125,12 +125,13 @@ def test_deterministic_actions_are_the_mode_that_the_mask_allows() -> None:
     )
     assert actions.continuous.tolist() == mean.tolist()
     assert actions.discrete.tolist() == [[2]]
-    densest, share = -0.5 * math.log(2 * math.pi), -math.log(1 + math.exp(-1.0))  # of two logits that are 1 apart
+    densest, share = -0.5 * math.log(2 * math.pi), -math.log(1 + math.exp(-1.0))  # Two logits are 1 apart.
     assert actions.log_prob.tolist() == [pytest.approx([densest, densest, share], rel=1e-6)]
 
 
 def test_whole_actions_add_dimensions_up_and_ml_agents_takes_the_mean_of_continuous_ones() -> None:
-    entropies = torch.tensor([[1.0, 2.0, 4.0, 8.0], [0.0, 0.5, 0.25, 0.125]])  # of two continuous actions, two branches
+    # There are two continuous actions and two branches.
+    entropies = torch.tensor([[1.0, 2.0, 4.0, 8.0], [0.0, 0.5, 0.25, 0.125]])
     assert whole_actions(entropies).tolist() == [[15.0], [0.875]]
     assert counted_entropies(entropies, ActionSpec(2, (3, 3))).tolist() == [[13.5], [0.625]]
     assert counted_entropies(entropies[:, :2], ActionSpec(2, ())).mean() == pytest.approx(0.875)

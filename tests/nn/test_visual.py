@@ -36,7 +36,7 @@ def residual(x: Tensor, weights: list[Tensor]) -> Tensor:
 
 
 STRIDES: dict[str, list[int]] = {"fully_connected": [], "match3": [1, 1], "simple": [4, 2], "nature_cnn": [4, 2, 1]}
-SHAPES = {  # of all weights, for 2 channels, 37 x 44 pixels and 7 units
+SHAPES = {  # These are the shapes of all weights, for 2 channels, 37 x 44 pixels and 7 units.
     "fully_connected": [(7, 2 * 37 * 44)],
     "match3": [(35, 2, 3, 3), (144, 35, 3, 3), (7, 144 * 33 * 40)],
     "simple": [(16, 2, 8, 8), (32, 16, 4, 4), (7, 32 * 3 * 4)],
@@ -71,7 +71,7 @@ def test_encoder_computes_what_its_layers_do_one_by_one(kind: str) -> None:
 def test_bytes_are_encoded_as_the_floats_that_they_stand_for(kind: str) -> None:
     encoder = make(kind, 2, 37, 44)
     pixels = torch.randint(0, 256, (5, 37 * 44 * 2), dtype=torch.uint8)
-    beside = torch.cat([pixels, pixels], 1)[:, : pixels.shape[1]]  # as where there are several images
+    beside = torch.cat([pixels, pixels], 1)[:, : pixels.shape[1]]  # Several images would be joined so.
     results = []
     for given in (pixels / 255, pixels, beside):
         encoder.zero_grad()
@@ -97,7 +97,7 @@ def test_smallest_image_is_that_of_ml_agents(kind: str, smallest: int) -> None:
 
 
 def test_initial_weights_follow_the_settings() -> None:
-    # lecun_normal is ML-Agents' start: torch's own in convolutions, uniform within 1 / sqrt(inputs)
+    # lecun_normal is ML-Agents' start: torch's own in convolutions, uniform within 1 / sqrt(inputs).
     encoder = make("simple", 3, 40, 40, units=64)
     for layer, inputs in ((encoder.layers[0], 3 * 64), (encoder.layers[2], 16 * 16)):
         for weight in (layer.weight, layer.bias):

@@ -15,20 +15,20 @@ from typing import Any
 
 from mlhooks.unity.schema import install
 
-install()  # before anything imports mlagents_envs
+install()  # It comes before anything imports mlagents_envs.
 
 from tests.scripted import train  # noqa: E402
 
 METHODS = multiprocessing.get_all_start_methods()
 CONTEXT = multiprocessing.get_context("forkserver" if "forkserver" in METHODS else "spawn")
-if CONTEXT.get_start_method() == "forkserver":  # its processes need not import torch again
+if CONTEXT.get_start_method() == "forkserver":  # Its processes need not import torch again.
     CONTEXT.set_forkserver_preload(["tests.reliability.children", "builtin_plugins.ppo", "builtin_plugins.dqn"])
 
 CHANGES = frozenset({"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"})
 
 
 def _die() -> None:
-    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))  # on Windows both end a process at once
+    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))  # On Windows both end a process at once.
 
 
 class Changes:

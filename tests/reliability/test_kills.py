@@ -102,7 +102,7 @@ def test_killed_run_goes_on_and_ends(
         folder.mkdir()
         told = f"{scenario}: --reliability-seed {case}"
         how: dict[str, bool] = {}
-        for _ in range(rng.choice([1, 1, 2, 3])):  # the first kill is of the run, the next ones are of resumed ones
+        for _ in range(rng.choice([1, 1, 2, 3])):  # The first kill is of the run, the next ones are of resumed ones.
             code = run_and_die(settings, folder, **when(rng, changes), **how)
             assert code in (0, KILLED), told
             kills += code == KILLED

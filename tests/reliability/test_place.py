@@ -59,7 +59,7 @@ class StopOnFile:
 
     @hookimpl
     def update_finished(self) -> None:
-        time.sleep(0.05)  # it lasts until it is told to stop
+        time.sleep(0.05)  # It lasts until it is told to stop.
         self.run.stop.requested = self.run.stop.requested or self.file.exists()
 
 
@@ -88,7 +88,7 @@ def test_full_disk_gets_its_sentence_and_costs_nothing_that_was_saved(
         results = tmp_path / str(case)
         limit = max(1, rng.choice(sizes) + rng.randint(-40, 0))
         arguments = ["run", str(tmp_path / "config.yaml"), "--results-dir", str(results), "--run-id", "run", *QUIET]
-        if rng.random() < 0.5:  # the disk is full when a run goes on
+        if rng.random() < 0.5:  # The disk is full when a run goes on.
             train(PPO, results, overrides=["behaviors.3DBall.max_steps=500"])
             arguments += ["--resume"]
         code, text = command(arguments, tmp_path / "output", limit=limit)

@@ -46,7 +46,7 @@ def rows(registry: SettingsRegistry) -> list[str]:
     lines: dict[str, str] = {}
     for path, section, owner in found:
         for key, field in section.model_fields.items():
-            if is_extension(field) or section is EvaluationSettings:  # which is one as a whole
+            if is_extension(field) or section is EvaluationSettings:  # That section is one as a whole.
                 default = "null" if field.default is None else str(field.default).lower()
                 row = f"| {allowed_values(field)} | {default} | {field.description} |"
                 name = f"`{path}.{key}`"

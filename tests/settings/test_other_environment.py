@@ -69,7 +69,7 @@ def test_what_is_wrong_in_the_file_is_still_found_at_its_line(load):
         (FILE, "gym:Pole"),
         (FILE, "gym:Unknown"),
         (FILE, "gym:Two"),
-        (FILE.replace("gym:Pole", "gym:Car"), None),  # the file names both: one of them is wrong
+        (FILE.replace("gym:Pole", "gym:Car"), None),  # The file names both: one of them is wrong.
         (FILE.replace("gym:Pole", "gym:Car"), "gym:Car"),
         ("default_settings: {}\n" + FILE, "gym:Car"),
         (FILE.replace("env_settings", "  Other: {}\nenv_settings"), "gym:Car"),

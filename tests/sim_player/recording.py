@@ -33,7 +33,7 @@ class Reference(UnityEnvironment):
         try:
             super().__init__(*args, **options)
         except UnityEnvironmentException:
-            self._close(0)  # when the interpreter exits, Python 3.12.1 no longer starts the thread that this takes
+            self._close(0)  # When the interpreter exits, Python 3.12.1 no longer starts the thread that this takes.
             raise
 
 
@@ -70,7 +70,7 @@ class Seen:
     reward: float
     group_id: int
     group_reward: float
-    interrupted: bool | None = None  # of an ended episode
+    interrupted: bool | None = None  # It is None where no episode ended.
     mask: list[np.ndarray] | None = None
     continuous: np.ndarray | None = None
     discrete: np.ndarray | None = None

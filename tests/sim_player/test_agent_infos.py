@@ -56,7 +56,7 @@ agent = st.tuples(number, value, st.booleans(), number, value, st.booleans())
 def test_all_at_once_gives_the_bytes_of_one_by_one(version, first, second, done):
     speech = dialect(version)
     pack = Packer(BEHAVIOR, speech, done=done)
-    for rows in (first, second, second):  # one packer for all: what it keeps must not show
+    for rows in (first, second, second):  # One packer serves all, and nothing that it keeps may show.
         infos = make(rows, done)
         assert pack(infos) == encode_rows(BEHAVIOR, speech, infos)
 

@@ -77,7 +77,7 @@ def test_player_leaves_when_the_trainer_closes(tmp_path):
         assert env.player.poll() is None
         env.close()
         assert env.player.returncode == 0
-        env._loaded = True  # closed once more by the fixture
+        env._loaded = True  # The fixture closes it once more.
     log = (tmp_path / "Player-0.log").read_text()
     assert "-nographics -batchmode" in log
     assert "of the game" in log
@@ -100,7 +100,8 @@ def test_behavior_name_and_changing_ids(tmp_path):
         assert list(env.behavior_specs) == ["Runner?team=1"]
         first, ended = set(env.get_steps("Runner?team=1")[0].agent_id), set()
         for _ in range(8):
-            env.set_actions("Runner?team=1", ActionTuple(discrete=np.full((2, 1), 2, dtype=np.int32)))  # to the right
+            # All go to the right.
+            env.set_actions("Runner?team=1", ActionTuple(discrete=np.full((2, 1), 2, dtype=np.int32)))
             env.step()
             decisions, terminals = env.get_steps("Runner?team=1")
             ended |= set(terminals.agent_id)

@@ -11,7 +11,7 @@ from mlagents_envs.base_env import DimensionProperty, ObservationType
 from tests.sim_player.recording import Recording, connected
 
 STEPS = 60
-SIZE = 6  # of images
+SIZE = 6  # Images are so high and wide.
 # The released client reads images with their channels last, as players with a package before 3 send them.
 ARGUMENTS = ("scripted", "--package-version", "2.0.0", "--image-size", str(SIZE), "--episode-length", "6")
 BEHAVIORS = ("Continuous", "Discrete", "Branches", "Hybrid", "Group", "Late")
@@ -89,7 +89,7 @@ def test_end_and_next_beginning_of_an_agent_arrive_together_or_apart(recording):
         return {before.message == after.message for before, after in recording.pairs(behavior) if before.done}
 
     assert together("Discrete") == {True}
-    assert together("Continuous") == {True, False}  # where agents skip decisions
+    assert together("Continuous") == {True, False}  # Agents skip decisions there.
 
 
 def test_agents_decide_at_different_times(recording):
@@ -205,7 +205,7 @@ def test_older_players_are_understood(tmp_path, version):
         assert tuple(env.behavior_specs["B?team=0"].action_spec.discrete_branches) == (3, 2, 4)
         walker, _ = env.get_steps("A?team=0")
         assert [part.shape for part in walker.obs] == [(4, 2), (4, 4), (4, 6, 10, 1), (4, 6, 10, 4)]
-        np.testing.assert_allclose(walker.obs[3][1, ..., 3], 1 / 255)  # the agent's number
+        np.testing.assert_allclose(walker.obs[3][1, ..., 3], 1 / 255)  # This is the agent's number.
         y, x = np.mgrid[:SIZE, : SIZE + 4]
         np.testing.assert_allclose(walker.obs[2][0, ..., 0], (1 + x + 2 * y) / 3 / 255, atol=1e-6)
         actions = env.behavior_specs["B?team=0"].action_spec.empty_action(4)

@@ -14,7 +14,7 @@ from tests.sims.sim_play import act, first_returns
 def rotations(obs):
     """Rotation matrices of plates turned about x, then z, from the quaternion's z and x: [agents, 3, 3]."""
     q_z, q_x = obs[:, 0].astype(float), obs[:, 1].astype(float)
-    # sin(a/2) cos(b/2) +- cos(a/2) sin(b/2) = sin((a +- b)/2)
+    # sin(a/2) cos(b/2) +- cos(a/2) sin(b/2) = sin((a +- b)/2).
     about_z, about_x = np.arcsin(q_z + q_x) + np.arcsin(q_z - q_x), np.arcsin(q_z + q_x) - np.arcsin(q_z - q_x)
     zero, one = np.zeros_like(about_z), np.ones_like(about_z)
     z = np.array(

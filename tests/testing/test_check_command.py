@@ -76,7 +76,7 @@ def test_what_mlhooks_refuses_is_told_without_a_traceback_through_it(
     (tmp_path / "bad.py").write_text(TRAINER.replace("optimizer_type = ", "optimizer_of = "))
     assert main(["plugins", "check", str(tmp_path / "bad.py"), "-k", "two_managers or changes_by_training"]) == 1
     out = capfd.readouterr().out
-    failures, _, _ = out.partition("short test summary info")  # which repeats messages where CI is set
+    failures, _, _ = out.partition("short test summary info")  # It repeats messages where CI is set.
     assert failures.count("name what is to be made as MyTrainer.optimizer_type.\n") == 2
     assert "making.py" not in out
     link = f"{documentation_links.page()}#settings-behaviors-gradients"

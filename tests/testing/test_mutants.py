@@ -97,7 +97,7 @@ def test_share_has_the_first_mutant_of_each_subject(
 ) -> None:
     subjects = ["ppo", "ppo", "dqn", "ppo", "ppo", "dqn", "dqn", "ppo"]
     all_items = [Item(number, (pytest.mark.mutants(subject).mark,)) for number, subject in enumerate(subjects)]
-    all_items.append(Item(len(subjects), ()))  # no mutant
+    all_items.append(Item(len(subjects), ()))  # It is no mutant.
     items, left_out = [*all_items], []
     hook = SimpleNamespace(pytest_deselected=lambda items: left_out.extend(items))
     conftest = request.config.pluginmanager.get_plugin(str(ROOT / "conftest.py"))

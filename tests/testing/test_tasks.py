@@ -62,7 +62,7 @@ BEST: dict[type[ScriptedEnv], Choose] = {
 
 @pytest.mark.parametrize("task", BEST, ids=lambda task: task.__name__)
 def test_best_policy_is_enough_and_chance_is_far_from_it(task: type[ScriptedEnv]) -> None:
-    if task is not Masked:  # whose best action is forbidden to those who chose the way to it
+    if task is not Masked:  # Its best action is forbidden to those who chose the way to it.
         assert play(task(), BEST[task]) >= task.enough
     assert at_random(task()) < task.enough - 0.15
 
@@ -81,7 +81,8 @@ def test_masked_task_punishes_who_values_a_forbidden_action() -> None:
 def test_time_limit_is_worth_more_to_who_stays() -> None:
     stay, end = (play(TimeLimit(), discrete(lambda obs, a=a: [np.full(len(obs), a)])) for a in (0, 1))
     assert (stay, end) == pytest.approx((0.3, 1.0))
-    assert stay / (1 - TimeLimit.gamma) > end > stay  # without the limit, and for who takes the limit for an end
+    # The first is without the limit, the second for one who takes the limit for an end.
+    assert stay / (1 - TimeLimit.gamma) > end > stay
 
 
 def test_each_of_two_signals_tells_a_half_of_the_task() -> None:
@@ -101,7 +102,7 @@ def test_each_of_two_signals_tells_a_half_of_the_task() -> None:
 def test_true_values_of_the_process_are_those_worked_out_by_hand() -> None:
     g = 0.8
     to_the_end = [g * (0.5 + g**3), 0.5 + g**3, g**2, g, 1.0]
-    interrupted = 0.25 + g * to_the_end[2]  # the final observation is that of place 2
+    interrupted = 0.25 + g * to_the_end[2]  # The final observation is that of place 2.
     expected = [*to_the_end, g * interrupted, interrupted]
     assert Process.true_values(g).tolist() == pytest.approx(expected)
 

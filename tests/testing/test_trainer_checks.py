@@ -36,7 +36,7 @@ def test_values_of_normalized_rewards_are_compared_as_those_of_rewards() -> None
     trainer: Any = Trial(target, "ppo").trainer(Process.spec, hyperparameters={"normalize_rewards": True})
     before = learning.values_of(trainer)
     assert before is not None
-    trainer.learning.return_normalizer.update(np.array([[-5.0], [5.0]]))  # of deviation 5
+    trainer.learning.return_normalizer.update(np.array([[-5.0], [5.0]]))  # Their deviation is 5.
     np.testing.assert_allclose(learning.values_of(trainer), 5.0 * before, rtol=1e-5)
 
 

@@ -31,7 +31,7 @@ def test_trainer_that_names_no_settings_is_tried_with_those_that_suit_most(tmp_p
         "learning_rate_schedule": "constant",
         "max_grad_norm": 0.5,
         "beta": 0.001,
-    }  # and not PPO's value_clipping
+    }  # PPO's value_clipping is not among them.
     assert trial.settings()["network_settings"]["hidden_units"] == 32
 
 

@@ -33,7 +33,7 @@ def configure(pluginmanager):
 
 def test_unmarked_function_is_named_with_its_line(tmp_path: Path) -> None:
     target = target_of(tmp_path, TRAINER, "@hookimpl\ndef get", "def get")
-    line = TRAINER.partition("def get")[0].count("\n")  # one line less, as the mark is gone
+    line = TRAINER.partition("def get")[0].count("\n")  # It has one line less, as the mark is gone.
     said = rf"get_trainer_types \(.*mine.py:{line}\): mlhooks never calls.* Add @hookimpl"
     with pytest.raises(pytest.fail.Exception, match=said):
         every_plugin.test_hooks_are_marked(target)

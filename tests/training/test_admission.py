@@ -102,7 +102,7 @@ def test_what_a_run_refuses_is_an_error_of_config_check(
 def test_what_config_check_calls_valid_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("c.yaml").write_text(yaml.safe_dump(BASIC))
-    assert main(["config", "check", "c.yaml", "--strict"]) == 2  # nothing is learned in 40 steps, it warns
+    assert main(["config", "check", "c.yaml", "--strict"]) == 2  # Nothing is learned in 40 steps, it warns.
     assert main(["config", "check", "c.yaml"]) == 0
     assert train(BASIC, tmp_path).outcome.status == "finished"
 

@@ -38,7 +38,7 @@ def _sum_trajectory(
     rows: list[dict], following: dict | None, ignores_ends: np.ndarray, result: dict[float, np.ndarray]
 ) -> None:
     if following is None:
-        rows, following = rows[:-1], rows[-1]  # the last row is open: its value bootstraps, it has no advantage
+        rows, following = rows[:-1], rows[-1]  # The last row is open: its value bootstraps, it has no advantage.
     if not rows:
         return
     after = [*rows[1:], following]
@@ -86,7 +86,7 @@ def test_gae_equals_the_direct_sum_from_its_definition(seed: int) -> None:
             playing |= set(deciding)
         n = store.size - store.waiting
         store.set_actions(SampledActions(np.zeros((n, 1)), np.zeros((n, 0), np.int64), np.zeros((n, 1), np.float32)))
-    # rewards of both signals per row: what the agent's next event carried
+    # Rewards of both signals per row: what the agent's next event carried.
     rewards = np.zeros((store.size, 2), np.float32)
     for agent in range(5):
         events = [event for event in history if event["agent"] == agent]

@@ -66,7 +66,7 @@ class Taught:
 def test_reward_is_the_mean_of_the_newest_episodes_and_must_be_above_the_threshold() -> None:
     taught = Taught(x=lessons({"min_lesson_length": 3, "threshold": 2.0, "signal_smoothing": False}))
     taught.finish(100.0, 100.0)
-    assert taught.advance() is None  # two episodes
+    assert taught.advance() is None  # These are two episodes.
     taught.finish(1.0, 1.0, 4.0)
     assert taught.advance() is None  # (1 + 1 + 4) / 3 is not above 2
     taught.finish(4.0)
@@ -90,7 +90,7 @@ def test_smoothing_goes_on_at_every_call_and_through_lessons() -> None:
     taught.finish(5.0)
     assert taught.advance() is None  # 0.75 * 5 = 3.75
     assert taught.advance() is False  # 0.25 * 3.75 + 0.75 * 5 = 4.6875
-    assert taught.advance() is None  # no episode since
+    assert taught.advance() is None  # There was no episode since.
     taught.finish(0.0)
     assert taught.advance() is False  # 0.25 * 4.6875 = 1.171875
     assert taught.curriculum.lessons == {"x": 2}
@@ -119,7 +119,7 @@ def test_lesson_starts_its_episodes_anew_for_all_parameters() -> None:
     assert taught.advance(A=0.2, B=0.2) is False
     assert taught.curriculum.lessons == {"x": 1, "y": 0}
     taught.finish(0.0, behavior="B")
-    assert taught.advance(A=0.2, B=0.2) is None  # one since x changed
+    assert taught.advance(A=0.2, B=0.2) is None  # There was one since x changed.
     taught.finish(0.0, behavior="B")
     assert taught.advance(A=0.2, B=0.2) is False
     assert taught.curriculum.lessons == {"x": 1, "y": 1}
@@ -240,7 +240,7 @@ def test_lessons_are_written_said_and_in_force(tmp_path: Path, caplog: pytest.Lo
         "Parameter 'gravity' begins lesson 'Jupiter' (3 of 3): 24.8.",
     ]
     numbers = [line["values"]["Environment/Lesson Number/gravity"]["mean"] for line in lines_of(tmp_path)]
-    assert numbers[:5] == [0, 0, 0, 0, 1]  # steps 204, 408, 612, 816 and 1008
+    assert numbers[:5] == [0, 0, 0, 0, 1]  # These are steps 204, 408, 612, 816 and 1008.
     assert numbers[-1] == 2
     assert all(line["values"]["Environment/Lesson Number/scale"]["mean"] == 0 for line in lines_of(tmp_path))
     assert isinstance(run.manager, InProcessManager)

@@ -54,7 +54,7 @@ def test_unfinished_trajectory_goes_whole_and_finished_ones_stay(store: Experien
 
 
 def test_part_before_the_time_horizon_is_interrupted_at_what_followed_it(store: ExperienceStore) -> None:
-    for t in range(4):  # trajectories 0 1 | 2 3 of slot 0, and 100 101 | 102 103 of slot 1
+    for t in range(4):  # Slot 0 has the trajectories 0 1 | 2 3, and slot 1 has 100 101 | 102 103.
         decide(store, {0: float(t), 1: 100.0 + t}, 1.0)
     store.drop_trajectories(np.array([0]))
     assert seen(store) == [0.0, 100.0, 1.0, 101.0, 102.0, 103.0]
@@ -76,7 +76,7 @@ def test_agents_that_wait_for_an_action_are_dropped_and_the_others_get_theirs(st
     assert (store.waiting, store.size, store.complete) == (2, 4, 2)
     act(store)
     assert store.continuous[:4, 0].tolist() == [0.0, 2000.0, 10.0, 2010.0]
-    decide(store, {0: 2.0, 1: 150.0, 2: 202.0}, 5.0)  # slot 1 was given to another agent
+    decide(store, {0: 2.0, 1: 150.0, 2: 202.0}, 5.0)  # Slot 1 was given to another agent.
     assert store.reward[[2, 3]].tolist() == [5.0, 5.0]
     assert store.trajectory[5] not in store.trajectory[:5]
 
@@ -93,10 +93,10 @@ def test_ring_goes_on_overwriting_its_oldest_rows_after_a_drop() -> None:
     ring = ReplayBuffer(make_spec(), 6, 99)
     ring.reserve(2)
     for t in range(3):
-        decide(ring, {0: float(t), 1: 100.0 + t})  # fills the ring
+        decide(ring, {0: float(t), 1: 100.0 + t})  # This fills the ring.
     end(ring, 0, 3.0, interrupted=False)
     end(ring, 1, 103.0, interrupted=False)
-    decide(ring, {0: 10.0, 1: 110.0})  # overwrites 0 and 100
+    decide(ring, {0: 10.0, 1: 110.0})  # This overwrites 0 and 100.
     ring.drop_trajectories(np.array([1]))
     assert seen(ring) == [10.0, 1.0, 101.0, 2.0, 102.0]
     assert (ring.size, ring.waiting, ring.filled) == (1, 1, 5)

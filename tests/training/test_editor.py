@@ -62,7 +62,7 @@ def quits(messages: int, *more: str) -> list[str]:
 
 def settings(**changes: Any) -> dict[str, Any]:
     made = config("Scripted", "", max_steps=90, summary_freq=30, **changes)
-    made["behaviors"]["Scripted"]["hyperparameters"]["buffer_size"] = 10_000  # no update, so all rows stay
+    made["behaviors"]["Scripted"]["hyperparameters"]["buffer_size"] = 10_000  # There is no update, so all rows stay.
     made["default_settings"] = made["behaviors"].pop("Scripted")
     del made["env_settings"]["env_path"]
     return made
@@ -108,9 +108,9 @@ def test_run_goes_on_with_its_steps_and_no_trajectory_spans_the_break(
     rows = np.flatnonzero(store.successor[: store.in_use] >= 0)
     assert len(rows) > 20
     here, then = clock[rows], clock[store.successor[rows]]
-    assert np.array_equal(here[:, :3], then[:, :3])  # seed, agent, episode
-    assert np.array_equal(here[:, 3] + 1, then[:, 3])  # step
-    # episodes last ten steps at least, so all rows of the first two plays were in the middle of one
+    assert np.array_equal(here[:, :3], then[:, :3])  # These are seed, agent and episode.
+    assert np.array_equal(here[:, 3] + 1, then[:, 3])  # This is the step.
+    # Episodes last ten steps at least, so all rows of the first two plays were in the middle of one.
     assert store.in_use == 90 - AGENTS * (6 + 3) + AGENTS
 
 

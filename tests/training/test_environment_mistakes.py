@@ -285,7 +285,7 @@ class Lies(Numbered):
     def get_steps(self, behavior_name: str) -> Any:
         if self.what == "no steps":
             return None
-        lie, self.what = self.what, ""  # the steps are made by the true specs
+        lie, self.what = self.what, ""  # The steps are made by the true specs.
         steps = super().get_steps("Numbers")
         self.what = lie
         return steps

@@ -104,7 +104,8 @@ def test_evaluations_come_every_interval_and_at_the_end_with_statistics_for_all_
     notes = Notes()
     run = train(balls(max_steps=1300), tmp_path, notes)
     rows = evaluated(tmp_path)
-    assert [step for step, _ in rows] == [504, 1008, 1308]  # of 12 agents, at or behind each multiple, and the end
+    # 12 agents step at a time: these are at or behind each multiple, and the end.
+    assert [step for step, _ in rows] == [504, 1008, 1308]
     assert [step for _, step, _ in notes.seen] == [504, 1008, 1308]
     for (_, values), (name, _, returns) in zip(rows, notes.seen, strict=True):
         assert (name, len(returns)) == ("3DBall", 7)
@@ -139,7 +140,7 @@ def test_training_is_bit_for_bit_what_it_is_without_evaluation(tmp_path: Path, k
         ((name, trainer),) = run.trainers.items()
         state = read_state(run.path / name / f"{name}-{trainer.step}.pt")
         assert {"modules", "rng", "store", "episodes", "pool", "slots", "stats", "optimizer"} <= state.keys()
-        write_state(tmp_path / "state.pt", {**state, "mlhooks": {}})  # without the settings
+        write_state(tmp_path / "state.pt", {**state, "mlhooks": {}})  # This one has no settings.
         digests.append(digest(tmp_path / "state.pt"))
         assert trainer.updates > 4
     assert digests[0] == digests[1]
@@ -338,7 +339,7 @@ def test_training_ends_when_patience_is_over_also_across_a_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = balls(5000, {**EVALUATION, "patience": 3})
-    means = [1.0, 2.0, 1.5, 1.9, 2.0, 8.0]  # an equal one is no better one
+    means = [1.0, 2.0, 1.5, 1.9, 2.0, 8.0]  # An equal one is no better one.
     Scripted(monkeypatch, *means)
     assert train(settings, tmp_path / "whole").trainers["3DBall"].step == 2508
     Scripted(monkeypatch, *means)
@@ -385,7 +386,7 @@ def test_training_goes_on_when_an_evaluation_fails_and_none_comes_after_three(
     ]
     assert "Training goes on. RuntimeError: the physics exploded" in told[0]
     assert "there are no more" in told[2]
-    assert env.made == 4  # of training, and one for each evaluation that failed
+    assert env.made == 4  # Training has one, and so has each evaluation that failed.
 
 
 def test_run_ends_before_training_when_there_can_be_no_second_environment(tmp_path: Path) -> None:
@@ -510,7 +511,8 @@ def test_lessons_of_now_count_in_an_evaluation(tmp_path: Path) -> None:
     lessons = [{"name": "low", "value": 1.0, "completion_criteria": criteria}, {"name": "high", "value": 9.0}]
     settings = {**corridor(400), "environment_parameters": {"gravity": {"curriculum": lessons}}}
     train(settings, tmp_path, Env(Told))
-    assert [env.told for env in made] == [[1.0, 9.0], [1.0, 1.0, 9.0]]  # when it was made, and at both evaluations
+    # It was told when it was made, and at both evaluations.
+    assert [env.told for env in made] == [[1.0, 9.0], [1.0, 1.0, 9.0]]
 
 
 def test_several_workers_and_areas_are_evaluated_in_one_environment_apart(tmp_path: Path) -> None:
@@ -609,7 +611,7 @@ def test_player_of_evaluations_has_the_port_behind_those_of_training_and_is_kept
     flags = {"env_settings.num_envs": 2, "env_settings.num_areas": 3}
     train(corridor(400), tmp_path, Players(), flags=flags, plugin_names=[*QUIET, "no:processes"])
     checks, made = [entry for entry in asked if entry[0] < 0], [entry for entry in asked if entry[0] >= 0]
-    assert {count for _, count, _ in checks} == {3}  # so that its port is looked at, too
+    assert {count for _, count, _ in checks} == {3}  # The port of the evaluations' player is looked at, too.
     assert [(worker, areas) for worker, _, areas in made] == [(0, 3), (1, 3), (2, 3)]
     seeds = [seed for _, seed, _ in made]
     assert seeds[0] == seeds[1] == 5 != seeds[2]

@@ -48,7 +48,7 @@ def steps_of_checkpoints(folder: Path) -> list[int]:
 def test_exporters_are_asked_when_the_checkpoint_is_durable_and_named(tmp_path: Path) -> None:
     exporter = Exporter()
     train(CONFIG, tmp_path, Env(), exporter)
-    assert [step for step, _ in exporter.vouched] == [200, 400, 600, 600]  # last for the model
+    assert [step for step, _ in exporter.vouched] == [200, 400, 600, 600]  # The last one is for the model.
     assert all(asked == durable for asked, durable in exporter.vouched)
 
 

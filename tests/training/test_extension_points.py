@@ -128,7 +128,7 @@ def test_network_of_a_plugin_learns(tmp_path: Path) -> None:
 
 def test_run_with_both_goes_on_exactly_where_it_stopped(tmp_path: Path) -> None:
     plugins = [OwnNetwork(), OwnOptimizer()]
-    balls = config("3DBall", "sim:3DBall")  # continuous actions: the deviation is a parameter beside the network
+    balls = config("3DBall", "sim:3DBall")  # With continuous actions the deviation is a parameter beside the network.
     whole = train(balls, tmp_path, *plugins, run_id="whole")
     stopped = train(balls, tmp_path, *plugins, StopAtUpdate(), run_id="parts")
     assert stopped.trainers["3DBall"].step < 600

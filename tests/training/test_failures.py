@@ -47,7 +47,7 @@ def test_non_finite_input_stops_the_run_saves_and_names_its_source(
         train(config("Corridor", "test:x"), tmp_path, env, recorder)
     assert recorder.calls[-1] == "run_finished failed"
     assert isinstance(recorder.outcome.error.error, NonFiniteError)
-    assert [restarts for _, _, restarts in recorder.failures] == [True, False]  # the new one sends the same
+    assert [restarts for _, _, restarts in recorder.failures] == [True, False]  # The new one sends the same.
     resumed = train(config("Corridor", "test:x"), tmp_path, Env(), resume=True)
     assert resumed.trainers["Corridor"].step == 600
 
@@ -94,14 +94,14 @@ def test_failing_environment_is_reported_saved_and_ends_the_run(tmp_path: Path) 
     with pytest.raises(EnvironmentFailure, match=message):
         train(config("Corridor", "test:x"), tmp_path, Env(lambda: Corridor(corrupt=exploding(30))), recorder)
     assert recorder.failures == [(0, "the simulation exploded", True), (0, "the simulation exploded", False)]
-    assert "checkpoint_saved 232" in recorder.calls  # twice 29 steps of 4 agents
+    assert "checkpoint_saved 232" in recorder.calls  # It made twice 29 steps of 4 agents.
     assert mlhooks.load(tmp_path / "run").behavior_name == "Corridor"
 
 
 def test_behavior_that_the_file_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"(?s)Corridor.*Coridor"):
         train(config("Coridor", "test:x"), tmp_path, Env())
-    train(config("Corridor", "test:x", max_steps=100), tmp_path, Env())  # the failed start left nothing in the way
+    train(config("Corridor", "test:x", max_steps=100), tmp_path, Env())  # The failed start left nothing in the way.
 
 
 def test_image_too_small_for_its_encoder_is_refused_by_name(tmp_path: Path) -> None:

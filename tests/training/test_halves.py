@@ -47,7 +47,7 @@ def test_half_that_acts_elsewhere_decides_by_the_weights_that_it_was_sent(traine
     half = ActingHalf(OneStep.spec, trainer.settings, elsewhere, trainer.acting.store, trainer.stats)
     before = actions(half)
     Play(trainer, OneStep(seed=1)).updates(4)
-    np.testing.assert_array_equal(actions(half), before)  # it decides by weights of an earlier version until then
+    np.testing.assert_array_equal(actions(half), before)  # It decides by weights of an earlier version until then.
     assert not np.array_equal(actions(trainer.acting), before)
     half.use_weights(trainer.learning.weights())
     np.testing.assert_array_equal(actions(half), actions(trainer.acting))

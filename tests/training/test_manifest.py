@@ -83,7 +83,7 @@ def test_manifest_that_names_a_path_outside_of_its_folder_is_refused(run: Path, 
         read_manifest(run)
     assert f"the path {name!r} leads out of the run's folder" in str(caught.value)
     assert str(MANIFEST) in str(caught.value)
-    if name in ("../precious.txt", ""):  # each way to use a folder reads the manifest in the one place tested above
+    if name in ("../precious.txt", ""):  # Each way to use a folder reads the manifest in the one place tested above.
         refused(run, match="leads out of the run's folder")
 
 
@@ -108,7 +108,7 @@ def test_path_of_a_damaged_checkpoint_is_what_a_person_would_type(run: Path, mon
         mlhooks.load(path)
     shown = str(Path("run", path.name))
     assert str(caught.value).startswith(f"{shown} cannot be read as an mlhooks checkpoint: ")
-    assert str(caught.value).count(shown) == 1  # said once, whoever adds the file's name
+    assert str(caught.value).count(shown) == 1  # It is said once, whoever adds the file's name.
 
 
 @links
@@ -206,7 +206,7 @@ def test_pipe_or_socket_in_place_of_a_file_blocks_nobody(run: Path, monkeypatch:
     os.mkfifo(run / MANIFEST)
     refused(run, match="pipe, a socket or a device|pipe, socket or device")
     (run / MANIFEST).unlink()
-    monkeypatch.chdir(run / "run_logs")  # names of sockets are short
+    monkeypatch.chdir(run / "run_logs")  # Names of sockets are short.
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(MANIFEST.name)
         monkeypatch.undo()
@@ -263,7 +263,7 @@ def test_path_within_the_folder_is_given_as_it_is(tmp_path: Path) -> None:
 
 
 def test_old_checkpoint_that_cannot_be_removed_ends_no_run(run: Path, caplog: pytest.LogCaptureFixture) -> None:
-    altered(run, lambda manifest: manifest["mlhooks"][0]["exported"].append("x" * 5000))  # no file has such a name
+    altered(run, lambda manifest: manifest["mlhooks"][0]["exported"].append("x" * 5000))  # No file has such a name.
     more = ["behaviors.Corridor.max_steps=600"]
     assert train(SETTINGS, run.parent, Env(), resume=True, overrides=more).outcome.status == "finished"
     assert "of an old checkpoint stays: " in caplog.text

@@ -333,7 +333,7 @@ def say(folder: Path, *load: object) -> None:
     (folder / "configuration.yaml").write_text(text)
 
 
-LINKS = [] if sys.platform == "win32" else ["link from outside", "link inside", "outer link"]  # it wants a privilege
+LINKS = [] if sys.platform == "win32" else ["link from outside", "link inside", "outer link"]  # It wants a privilege.
 REFUSED = r"lies in results.x, the folder of a run\. Such a folder may come from somebody else"
 
 

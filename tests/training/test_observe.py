@@ -77,7 +77,7 @@ def test_step_that_lies_is_named_and_nothing_of_it_counts(tmp_path: Path, what: 
     with pytest.raises(EnvironmentFailure) as caught:
         train(config("Corridor", "test:x"), tmp_path, Env(lambda: Lying(what)), recorder)
     assert f"Behavior 'Corridor': {LIES[what]}" in str(caught.value)
-    assert "checkpoint_saved 16" in recorder.calls  # four whole steps of four agents: the fifth counts for nobody
+    assert "checkpoint_saved 16" in recorder.calls  # Four whole steps of four agents: the fifth counts for nobody.
 
 
 class Unborn(Corridor):

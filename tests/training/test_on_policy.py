@@ -60,7 +60,7 @@ def test_normalized_rewards_are_divided_by_the_deviation_of_all_discounted_sums_
     train(normalized(strength, lambd=1.0), tmp_path, Env(lambda: env), kept)
     episodes = np.array(env.paid[:600]).reshape(120, 5)
     discounts = np.triu(0.9 ** np.maximum(np.arange(5) - np.arange(5)[:, None], 0))
-    sums = episodes @ discounts.T  # what follows each step until the episode ends, [episodes, steps]
+    sums = episodes @ discounts.T  # [episodes, steps]: the sum of what follows each step until the episode ends
     assert len(kept.batches) == 6
     for rollout, batch in enumerate(kept.batches):
         seen = sums[: 20 * (rollout + 1)]
@@ -84,7 +84,7 @@ def test_rare_rewards_are_clipped_when_they_are_normalized(tmp_path: Path) -> No
 
     kept = Kept()
     train(normalized(), tmp_path, Env(Rare), kept)
-    assert max(float(batch.returns.max()) for batch in kept.batches) <= 10.5  # with the critic's first estimates
+    assert max(float(batch.returns.max()) for batch in kept.batches) <= 10.5  # The critic's first estimates are small.
     assert float(kept.batches[0].returns.max()) > 5.0
 
 
@@ -99,7 +99,8 @@ def test_first_rollout_is_learned_from_by_normalized_features(tmp_path: Path) ->
 
     train(NORMALIZED, tmp_path, Look())
     features = batches[0].features
-    torch.testing.assert_close(features.mean(0), torch.zeros(8), atol=0.1, rtol=0)  # but for the clipping at 5
+    # The clipping at 5 changes them a little.
+    torch.testing.assert_close(features.mean(0), torch.zeros(8), atol=0.1, rtol=0)
     torch.testing.assert_close(features.std(0), torch.ones(8), atol=0.2, rtol=0)
 
 
@@ -116,15 +117,15 @@ def test_first_rollout_is_acted_by_features_that_are_normalized_by_all_that_was_
                 return act(*arguments)
 
             def learned(batch: Any) -> Any:
-                late = batch[slice(len(batch) // 2, len(batch))]  # by then, the statistics hardly change
+                late = batch[slice(len(batch) // 2, len(batch))]  # By then, the statistics hardly change.
                 drifts.append(float((policy.evaluate(late)[0].detach() - late.log_probs).abs().mean()))
                 return update(batch)
 
             policy.act, trainer.optimizer.update = watched, learned
 
     train(NORMALIZED, tmp_path, Look())
-    assert counts[:4] == [12, 24, 36, 48]  # twelve agents decide in each step
-    assert drifts[0] < 0.05  # of log-probabilities, between acting and learning
+    assert counts[:4] == [12, 24, 36, 48]  # Twelve agents decide in each step.
+    assert drifts[0] < 0.05  # These are drifts of log-probabilities between acting and learning.
 
 
 @pytest.mark.parametrize(

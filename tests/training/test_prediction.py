@@ -53,7 +53,7 @@ TAKEN = {
 PAIRS = [
     *(("box", taken) for taken in TAKEN),
     *((seen, "from 5") for seen in SEEN if seen not in ("box", "pixels", "frames", "dict")),
-    *((seen, "matrix") for seen in ("pixels", "frames", "dict")),  # on noise, a small network decides alike
+    *((seen, "matrix") for seen in ("pixels", "frames", "dict")),  # A small network decides alike on noise.
 ]
 
 

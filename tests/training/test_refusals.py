@@ -147,4 +147,4 @@ def test_the_processor_is_one_device_also_with_a_number(tmp_path: Path) -> None:
     array = np.zeros(3, np.float32)
     tensor = trainer.tensor(array)
     array[0] = 1.0
-    assert tensor[0] == 1.0  # the same memory
+    assert tensor[0] == 1.0  # It is the same memory.

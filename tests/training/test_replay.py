@@ -54,7 +54,7 @@ def episode(buffer: ReplayBuffer) -> None:
 @pytest.mark.parametrize(
     ("n", "expected"),
     [
-        # rows passed, row that follows, final observation that follows
+        # Each has the rows passed, the row that follows and the final observation that follows.
         (1, [([0], 1, None), ([1], 2, None), ([2], -1, 3.0), ([3], 4, None), ([4], -1, None)]),
         (2, [([0, 1], 2, None), ([1, 2], -1, 3.0), ([2], -1, 3.0), ([3, 4], -1, None), ([4], -1, None)]),
         (9, [([0, 1, 2], -1, 3.0), ([1, 2], -1, 3.0), ([2], -1, 3.0), ([3, 4], -1, None), ([4], -1, None)]),
@@ -80,7 +80,7 @@ def test_final_observation_follows_an_end_for_signals_that_ignore_ends_only() ->
     decide(buffer, {0: 20.0})
     path = transitions(buffer, [0, 2, 3, 4], 2, extrinsic=False, curiosity=True)
     assert path.ended.tolist() == [False, True, True, True]
-    # from 0 over 1 to 2; 2 was interrupted after one step; 3 and 4 lead to the end of the episode
+    # It leads from 0 over 1 to 2; 2 was interrupted after one step; 3 and 4 lead to the end of the episode.
     assert path.discounts.tolist() == [[GAMMA**2, GAMMA**2], [GAMMA, GAMMA], [0.0, GAMMA**2], [0.0, GAMMA]]
     assert path.finals is not None
     following = buffer.obs_at(path.next_rows, path.finals)[0][:, 0]
@@ -131,7 +131,7 @@ def test_transition_ends_at_a_row_that_is_still_open() -> None:
     path = transitions(buffer, [0, 1], 5)
     assert path.finals is None
     assert path.steps[:, :2].tolist() == [[0, 1], [1, -1]]
-    assert path.next_rows.tolist() == [2, 2]  # its observation is there to bootstrap from
+    assert path.next_rows.tolist() == [2, 2]  # Its observation is there to bootstrap from.
 
 
 def test_ring_keeps_the_last_rows_and_frees_final_observations() -> None:
@@ -157,7 +157,7 @@ def test_ring_keeps_the_last_rows_and_frees_final_observations() -> None:
     used = buffer.final[: buffer.filled]
     used = used[used >= 0]
     assert len(set(used.tolist())) == len(used)
-    # successors are the next decision of the same agent, never a row that was overwritten since
+    # Successors are the next decision of the same agent, never a row that was overwritten since.
     rows = np.flatnonzero(buffer.successor[: buffer.filled] >= 0)
     after = buffer.successor[rows]
     assert (buffer.slot[after] == buffer.slot[rows]).all()
@@ -172,7 +172,7 @@ def test_row_that_stays_open_while_the_ring_passes_is_given_up() -> None:
     assert buffer.open_row[1] == -1
     before = buffer.complete
     decide(buffer, {1: 101.0}, [5.0])
-    assert buffer.complete == before  # the row that the reward belonged to is gone
+    assert buffer.complete == before  # The row that the reward belonged to is gone.
     decide(buffer, {1: 102.0}, [7.0])
     row = int(np.flatnonzero(buffer.obs[0][: buffer.filled, 0] == 101.0)[0])
     assert buffer.reward[row] == 7.0

@@ -158,7 +158,7 @@ def test_keep_checkpoints_and_interval_are_respected(tmp_path: Path) -> None:
     train(settings, tmp_path)
     files = sorted(int(p.stem.split("-")[1]) for p in (tmp_path / "run" / "3DBall").glob("3DBall-*[0-9].pt"))
     assert len(files) == 3
-    assert files[-1] == 1008  # the first tick of 12 agents at or after max_steps
+    assert files[-1] == 1008  # It is the first tick of 12 agents at or after max_steps.
     assert [step // 200 for step in files] == [3, 4, 5]
     status = json.loads((tmp_path / "run" / "run_logs" / "training_status.json").read_text())
     assert [entry["steps"] for entry in status["3DBall"]["checkpoints"]] == files
@@ -257,7 +257,7 @@ def test_checkpoint_of_another_network_names_the_key_that_does_not_fit(tmp_path:
         train(wider, tmp_path, resume=True)
     own = tmp_path / "run" / "configuration.yaml"
     assert caught.value.__notes__ == [f"The run's own configuration is {own}; it counts where no other one is named."]
-    assert train(None, tmp_path, resume=True).outcome.status == "finished"  # by the configuration of the run
+    assert train(None, tmp_path, resume=True).outcome.status == "finished"  # It goes by the configuration of the run.
 
 
 def test_file_that_is_no_checkpoint_is_refused_without_unpickling(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_initialize_from_begins_with_another_runs_weights(tmp_path: Path) -> Non
 
     flags = {"checkpoint_settings.initialize_from": "first"}
     second = train(BALLS, tmp_path, Look(), run_id="second", flags=flags)
-    assert seen["count"] == 3000 + 300  # the normalizer went on from the first run's
+    assert seen["count"] == 3000 + 300  # The normalizer went on from the first run's.
     assert second.trainers["3DBall"].step == 3000
     assert first.path != second.path
     with pytest.raises(

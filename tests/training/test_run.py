@@ -68,7 +68,7 @@ def test_environment_gets_continuous_actions_clipped_and_scaled(tmp_path: Path) 
     drawn = np.array([policy.predict(np.ones(8), deterministic=False) for _ in range(2000)])
     assert drawn.shape == (2000, 2)
     assert np.abs(drawn).max() <= 1.0
-    assert (np.abs(drawn) == 1.0).any()  # a deviation of 1 passes 3 now and then
+    assert (np.abs(drawn) == 1.0).any()  # A deviation of 1 passes 3 now and then.
     assert drawn.std(0) == pytest.approx(1 / 3, rel=0.1)
 
 
@@ -84,7 +84,7 @@ def test_several_workers_fill_one_rollout(tmp_path: Path) -> None:
     run = train(config("Corridor", "test:x", max_steps=600), tmp_path, Env(make), flags=flags, plugin_names=names)
     assert [env.steps for env in made] == [50, 50, 50]  # 3 workers of 4 agents
     assert run.trainers["Corridor"].pool.size == 12
-    assert run.trainers["Corridor"].updates == 5  # a rollout ends at the first tick with 100 rows: 108
+    assert run.trainers["Corridor"].updates == 5  # A rollout ends at the first tick with 100 rows: 108.
 
 
 class Pair(SingleBehaviorEnv):

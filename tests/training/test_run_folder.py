@@ -102,7 +102,7 @@ def test_file_of_somebody_else_in_the_folder_of_a_run_is_named_and_stays(tmp_pat
     refused(tmp_path, rf"holds what that run did not write: {name}\.", force=True)
     refused(tmp_path, rf"holds what that run did not write: {name}\.")
     more = config("Corridor", "test:x", max_steps=200)
-    assert train(more, tmp_path, Env(), resume=True).trainers["Corridor"].step == 200  # destroys nothing
+    assert train(more, tmp_path, Env(), resume=True).trainers["Corridor"].step == 200  # Resuming destroys nothing.
     assert (tmp_path / "run" / name).read_text() == "mine"
 
 
@@ -280,13 +280,13 @@ def test_what_a_killed_run_left_is_known_by_its_names(tmp_path: Path) -> None:
     train(SETTINGS, tmp_path / "left", Env(), force=True)
     assert not list(left.glob("Corridor/events*"))
     behavior = [f"3DBall/{name}" for name in ("3DBall-5.onnx", "checkpoint.pt", "events.out.tfevents.1.x.2.3")]
-    write(tmp_path / "learn" / "run", *behavior)  # mlagents-learn writes all else at its end
+    write(tmp_path / "learn" / "run", *behavior)  # mlagents-learn writes all else at its end.
     train(SETTINGS, tmp_path / "learn", Env(), force=True)
     assert not (tmp_path / "learn" / "run" / "3DBall").exists()
     write(tmp_path / "run", "Corridor/.Corridor-100.policy.pt.part")
     train(SETTINGS, tmp_path, Env(), resume=True)
     assert not (tmp_path / "run" / "Corridor" / ".Corridor-100.policy.pt.part").exists()
-    write(tmp_path / "first" / "run", ".configuration.yaml.part")  # it was killed while it wrote its very first file
+    write(tmp_path / "first" / "run", ".configuration.yaml.part")  # It was killed while it wrote its very first file.
     assert train(SETTINGS, tmp_path / "first", Env(), force=True).outcome.status == "finished"
     assert not (tmp_path / "first" / "run" / ".configuration.yaml.part").exists()
 

@@ -229,7 +229,7 @@ def test_environment_state_of_another_number_of_areas_begins_new_episodes_with_t
         overrides = [f"behaviors.3DBall.max_steps={steps}", f"env_settings.num_areas={areas}"]
         resumed = train(SETTINGS, run.parent, resume=True, overrides=overrides)
         assert "its episodes begin again, so the resumed run will differ" in caplog.text
-        assert "environment has" in caplog.text  # how many agents the state is of, and how many there are
+        assert "environment has" in caplog.text  # It says how many agents the state is of, and how many there are.
         assert resumed.trainers["3DBall"].step == steps
 
 

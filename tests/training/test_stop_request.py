@@ -53,7 +53,7 @@ def saved_step(folder: Path) -> int:
 def test_signal_while_training_saves_and_stops(tmp_path: Path, number: int, caplog: pytest.LogCaptureFixture) -> None:
     run = train(LONG, tmp_path, Env(), Send("update_finished", number))
     assert run.outcome.status == "interrupted"
-    assert saved_step(tmp_path) == run.trainers["Corridor"].step == 100  # the first update
+    assert saved_step(tmp_path) == run.trainers["Corridor"].step == 100  # It is the first update.
     said = [record.getMessage() for record in caplog.records if "Stopping" in record.getMessage()]
     name = signal.Signals(number).name
     why, again = ("", "Once more") if name == "SIGINT" else (f" because of {name}", "Ctrl-C")

@@ -80,7 +80,7 @@ def test_images_keep_their_type_and_their_channels_last_in_memory_through_growth
     store.reserve(2)
     for tick, images in enumerate(shown):
         show(store, images)
-        if tick == 3:  # of which the last is open
+        if tick == 3:  # The last of them is open.
             store.keep_open()
     assert store.obs[0].dtype == dtype
     assert (store.obs[0][:8] == shown[3:].reshape(8, 2, 3, 4)).all()
@@ -145,7 +145,7 @@ def test_rows_with_an_encoding_of_the_current_weights_are_told_from_others() -> 
     store.drop_trajectories(slots(1))
     assert encoded() == [1.0, 2.0]
     store.open_rows(slots(0), decisions([0], [3.0], [0.0]))
-    store.keep_open()  # a row of agent 2, of before the update, and one of agent 0 that still waits for its action
+    store.keep_open()  # Agent 2 has a row from before the update, and agent 0 one that still waits for its action.
     assert (store.size, encoded()) == (2, [])
     store.set_actions(
         SampledActions(np.zeros((1, 1)), np.zeros((1, 0), np.int64), np.zeros((1, 1)), np.full((1, 5), 3.0, np.float32))
@@ -188,7 +188,7 @@ def test_open_rows_carry_over_and_complete_in_the_next_rollout() -> None:
     store.reserve(6)
     store.open_rows(slots(0, 1), decisions([0, 1], [0.0, 100.0], [0.0, 0.0]))
     act(store)
-    for t in range(1, 4):  # agent 1 decides once, agent 0 three times more
+    for t in range(1, 4):  # Agent 1 decides once, agent 0 three times more.
         store.open_rows(slots(0), decisions([0], [t], [t]))
         if t < 3:
             act(store)
@@ -197,7 +197,7 @@ def test_open_rows_carry_over_and_complete_in_the_next_rollout() -> None:
     store.keep_open()
     assert (store.size, store.waiting, store.complete) == (2, 1, 0)
     assert store.obs[0][:2, 0].tolist() == [100.0, 3.0]
-    assert store.continuous[0, 0] == 1000.0  # the action that agent 1 is still carrying out
+    assert store.continuous[0, 0] == 1000.0  # Agent 1 is still carrying this action out.
     act(store)
     store.open_rows(slots(0, 1), decisions([0, 1], [4.0, 101.0], [4.0, 9.0]))
     assert store.complete == 2
@@ -275,7 +275,7 @@ def test_masks_reset_for_decisions_without_one() -> None:
     store.open_rows(slots(0), decisions([0], [0.0], [0.0], mask))
     assert store.masked
     assert store.mask[0].tolist() == [True, False, False, True, True]
-    store.mask[1] = True  # what an earlier rollout may have left there
+    store.mask[1] = True  # An earlier rollout may have left this there.
     store.open_rows(slots(0), decisions([0], [0.0], [0.0]))
     assert not store.mask[1].any()
 
@@ -403,5 +403,5 @@ def test_arrays_of_another_shape_are_not_written(array: np.ndarray) -> None:
     with pytest.raises(ValueError, match="zip"):
         put([column, column], slice(3, 7), [np.ones((4, 2), np.float32)])
     assert (column == 1).all()
-    put([column], slice(7, 11), [np.zeros((2, 2), np.float32)])  # as numpy cuts a slice
+    put([column], slice(7, 11), [np.zeros((2, 2), np.float32)])  # numpy cuts a slice so.
     assert (column[7:] == 0).all()

@@ -49,7 +49,7 @@ def test_equal_groups_of_several_workers_are_apart() -> None:
     decide(store, [0, 1, 2], [1, 2, 0], worker=0)
     decide(store, [3, 4, 5, 6], [1, 2, 2**31 - 1, 0], worker=1)
     groups = store.group[:7].tolist()
-    assert groups[2] == groups[6] == 0  # in no group, wherever
+    assert groups[2] == groups[6] == 0  # They are in no group, wherever they are.
     assert len({*groups}) == 6
     decide(store, [3], [1], worker=1)
     assert store.group[7] == groups[3]
@@ -61,11 +61,11 @@ def test_groups_end_with_their_last_member() -> None:
     decide(store, [0, 1, 2, 3], [1, 1, 2, 0], worker=0)
     decide(store, [4, 5], [1, 1], worker=1)
     act(store)
-    end(store, 0)  # alone: 1 goes on
-    end(store, 3, 2)  # in no group; the only member
-    end(store, 5, 4, interrupted=True)  # together, although worker 0 has a group 1, too
+    end(store, 0)  # It ends alone, and 1 goes on.
+    end(store, 3, 2)  # The first is in no group, the second the only member of one.
+    end(store, 5, 4, interrupted=True)  # They end together, although worker 0 has a group 1, too.
     assert store.group_ended[:6].tolist() == [False, False, True, True, True, True]
-    decide(store, [0], [1])  # its next episode begins before that of 1 has ended
+    decide(store, [0], [1])  # Its next episode begins before that of 1 has ended.
     act(store)
     end(store, 1)
     assert not store.group_ended[1]
@@ -86,7 +86,7 @@ def test_rows_before_a_restart_end_their_groups() -> None:
     for _ in range(2):
         decide(store, [0, 1], [1, 1])
         act(store)
-    assert not store.group_ended[:4].any()  # these rows are used again
+    assert not store.group_ended[:4].any()  # These rows are used again.
 
 
 @pytest.mark.usefixtures("each_way")
@@ -109,10 +109,10 @@ class History:
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
-        self.alive: dict[int, int] = {}  # the group of each agent in an episode
-        self.rewards: dict[int, float] = {}  # group rewards by the number of the decision
-        self.ends: dict[int, bool] = {}  # whether the group ended, by the number of the decision
-        self.groups: dict[int, tuple[int, int]] = {}  # worker and group by the number of the decision
+        self.alive: dict[int, int] = {}  # These are the groups of agents in an episode.
+        self.rewards: dict[int, float] = {}  # These are group rewards by the number of the decision.
+        self.ends: dict[int, bool] = {}  # These say whether the group ended, by the number of the decision.
+        self.groups: dict[int, tuple[int, int]] = {}  # These are worker and group by the number of the decision.
         self.last: dict[int, int] = {}
         self.pays = seed % 4 > 0
 

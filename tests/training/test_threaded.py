@@ -53,7 +53,7 @@ def test_environments_step_while_the_learner_updates(tmp_path: Path) -> None:
         def update(self, batch: Batch) -> dict[str, Tensor]:
             if not waited:
                 stepped.clear()
-                waited.append(stepped.wait(30))  # for ever, were the environment waiting for the update
+                waited.append(stepped.wait(30))  # It would wait for ever, were the environment waiting for the update.
             return super().update(batch)
 
     run = train(settings(), tmp_path, Env(Noticed), Optimizers(Patient))
@@ -81,7 +81,7 @@ def test_as_many_updates_are_made_and_all_are_in_the_checkpoint(tmp_path: Path) 
     made, Counting.made = Counting.made, 0
     alone = train(settings(threaded=False), tmp_path / "alone", Env(), Optimizers(Counting))
     assert made == Counting.made == beside.trainers["Corridor"].updates == alone.trainers["Corridor"].updates > 30
-    assert len(reports) == made  # one update in each round
+    assert len(reports) == made  # Each round has one update.
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("learner")]
     resumed = train(settings(max_steps=600), tmp_path / "beside", Env(), resume=True)
     assert resumed.trainers["Corridor"].updates > made
@@ -94,7 +94,7 @@ def test_learns_as_well(tmp_path: Path) -> None:
     trainer = run.trainers["Corridor"]
     assert isinstance(trainer, DQNTrainer)
     assert trainer.mean_reward is not None
-    assert trainer.mean_reward > 4.5  # of 5
+    assert trainer.mean_reward > 4.5  # The most is 5.
 
 
 def test_error_of_an_update_ends_the_run_with_its_message(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from tests.training.test_visual import Pictures, settings
 IMAGE, ROWS = (1, 20, 20), 40
 CPU = torch.device("cpu")
 BFLOAT16, COMPILE = {"autocast": "bfloat16"}, {"compile": True}
-AGREES = {"rtol": 0.03, "atol": 0.03}  # bfloat16 has 8 bits
+AGREES = {"rtol": 0.03, "atol": 0.03}  # bfloat16 has 8 bits.
 
 
 def learner(kind: str, asked: Mapping[str, Any], *shapes: Any, branches: int = 1, **network: Any) -> Trainer:
@@ -159,13 +159,13 @@ def test_layers_and_encoders_of_images_are_compiled_under_their_names(monkeypatc
     plain, compiled = learner("ppo", {}), learner("ppo", COMPILE)
     modules = [part for module in compiled.modules().values() for part in module.modules()]
     parts = [part for part in modules if type(part) in (MLP, ImageEncoder)]
-    assert len(parts) == 4  # of actor and critic
+    assert len(parts) == 4  # Actor and critic have two each.
     assert [given for given in compiler.given if isinstance(given, nn.Module)] == parts
     batch = batch_for(plain)
     for trainer in (plain, compiled):
         trainer.optimizer.update(batch)
     assert weights(compiled).keys() == weights(plain).keys()
-    for name, tensor in weights(compiled).items():  # plain losses are the native extension's, which rounds otherwise
+    for name, tensor in weights(compiled).items():  # Plain losses are the native extension's, which rounds differently.
         torch.testing.assert_close(tensor, weights(plain)[name], rtol=1e-4, atol=1e-6)
 
 
@@ -225,7 +225,7 @@ def test_networks_on_a_gpu_are_compiled_as_cuda_graphs(
     monkeypatch.setattr(Computing, "_compiles", True)
     modules = learner("ppo", {}).modules().values()
     Computing(TorchSettings(**COMPILE), torch.device(device)).set_up(modules, threaded=threaded)
-    assert asked == [how] * 4  # the layers and the encoder of images, of actor and critic
+    assert asked == [how] * 4  # Actor and critic have layers and an encoder of images each.
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

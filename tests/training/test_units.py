@@ -51,7 +51,7 @@ def test_sequences_of_random_histories_are_those_of_a_walk_along_them(seed: int,
     units = sequences(slot, trajectory, length)
     assert units.shape[1] == length
     assert [[row for row in unit if row >= 0] for unit in units.tolist()] == walked(slot, trajectory, length)
-    assert (np.diff((units >= 0).astype(int), axis=1) <= 0).all()  # nothing follows the first gap
+    assert (np.diff((units >= 0).astype(int), axis=1) <= 0).all()  # Nothing follows the first gap.
 
 
 def test_no_rows_have_no_sequences() -> None:
@@ -79,7 +79,7 @@ def test_minibatches_have_whole_units_with_padding_that_does_not_count(
     if large:
         monkeypatch.setattr(batch_module, "LARGE", 0)
     parts = list(make(11, units=UNITS).minibatches(5, np.random.default_rng(0)))
-    assert [len(part) for part in parts] == [6, 9]  # two and three units
+    assert [len(part) for part in parts] == [6, 9]  # These are two and three units.
     found: list[list[int]] = []
     for part in parts:
         assert (part.width, part.units) == (3, None)

@@ -114,7 +114,7 @@ def settings(trainer_type: str, max_steps: int, **network: Any) -> dict[str, Any
 @pytest.mark.parametrize(("trainer_type", "steps"), [("ppo", 2560), ("a2c", 2560), ("dqn", 1500)])
 def test_what_only_the_image_tells_is_learned_and_loads_again(tmp_path: Path, trainer_type: str, steps: int) -> None:
     run = train(settings(trainer_type, steps, normalize=True), tmp_path, Pictures())
-    assert run.trainers[BEHAVIOR].mean_reward > 0.8  # blindly, it is a third
+    assert run.trainers[BEHAVIOR].mean_reward > 0.8  # A blind policy reaches a third.
     policy = mlhooks.load(run.path)
     images = Picture.BARS + 0.25
     assert policy.predict([np.ones((3, 2)), images])[:, 0].tolist() == [0, 1, 2]
@@ -138,7 +138,7 @@ def test_bytes_are_learned_from_as_they_are_and_policies_take_both(
     assert {column.dtype for column in (*store.obs, *store.final_obs)} == {np.dtype(np.uint8)}
     policy = mlhooks.load(run.path)
     pixels = np.round(255 * (Picture.BARS + 0.25)).astype(np.uint8)
-    pixels.flags.writeable = False  # as PIL makes them
+    pixels.flags.writeable = False  # PIL makes them so.
     for images in (pixels, pixels / 255, np.moveaxis(pixels, 1, -1)):
         assert policy.predict(images)[:, 0].tolist() == [0, 1, 2]
         assert [policy.predict(image) for image in images] == [0, 1, 2]
@@ -239,7 +239,7 @@ def test_values_of_a_shared_critic_are_those_of_what_is_learned_from(
     config = settings("ppo", 512, normalize=normalize)
     config["behaviors"][BEHAVIOR]["hyperparameters"] = {**HYPERPARAMETERS["ppo"], "shared_critic": True}
     train(config, tmp_path, Pictures(), Compare())
-    assert seen == [encoded] * 2  # acting encoded them; where a normalizer has changed since, that is of no use
+    assert seen == [encoded] * 2  # Acting encoded them, which is of no use where a normalizer has changed since.
 
 
 @pytest.mark.parametrize("kind", [Picture, Photo])
@@ -276,4 +276,4 @@ def test_large_features_give_the_same_minibatches_without_a_second_copy(monkeypa
         assert ours.features.equal(theirs.features)
         assert ours.continuous.equal(theirs.continuous)
     storages = {part.features.untyped_storage().data_ptr() for part in large}
-    assert len(storages) == 3  # each a tensor of its own
+    assert len(storages) == 3  # Each is a tensor of its own.

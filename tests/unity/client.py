@@ -86,7 +86,7 @@ class ScriptedPlayer(threading.Thread):
             self.leave.wait(10)
 
     def cancel(self) -> None:
-        while self.is_alive():  # a call may be there before `pending` is that call
+        while self.is_alive():  # A call may be there before `pending` is that call.
             self.pending.cancel()
             self.join(0.01)
 

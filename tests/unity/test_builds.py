@@ -113,7 +113,7 @@ def test_player_of_the_current_folder_is_found_by_its_bare_name(
 
 @pytest.mark.parametrize("built_for", sorted(PROGRAMS.keys() - {sys.platform}))
 def test_player_of_another_platform_is_refused_by_the_platforms_names(tmp_path: Path, built_for: str) -> None:
-    path = program(tmp_path, PROGRAMS[built_for], mode=0o644)  # whose permission is not what is wrong
+    path = program(tmp_path, PROGRAMS[built_for], mode=0o644)  # Its permission is not what is wrong.
     said = rf"was built for {NAMES[built_for]}, and this is {NAMES[sys.platform]}\. Build it again"
     with pytest.raises(PlayerNotFound, match=said):
         find_player(str(path))
@@ -139,8 +139,8 @@ def test_player_of_this_platform_is_found(tmp_path: Path) -> None:
         (0x3E, "aarch64", "x86_64"),
         (0xB7, "arm64", None),
         (0xB7, "x86_64", "arm64"),
-        (0x03, "x86_64", None),  # a processor that runs both
-        (0x77, "x86_64", None),  # unknown
+        (0x03, "x86_64", None),  # This processor runs both.
+        (0x77, "x86_64", None),  # It is unknown.
     ],
 )
 def test_processor_of_a_linux_program(
@@ -155,4 +155,4 @@ def test_player_without_its_data_is_told(tmp_path: Path, script: Callable[..., P
     assert lacks_data(path) == tmp_path / "Ball_Data"
     (tmp_path / "Ball_Data").mkdir()
     assert lacks_data(path) is None
-    assert lacks_data(script("", "Standin")) is None  # a script is no build
+    assert lacks_data(script("", "Standin")) is None  # A script is no build.

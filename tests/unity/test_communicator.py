@@ -119,7 +119,7 @@ def test_port_is_named_alone_where_the_system_hides_its_holder(monkeypatch: pyte
     def connections(kind: str) -> list[SimpleNamespace]:
         if hidden == "sockets":
             raise psutil.AccessDenied
-        owner = None if hidden == "owner" else 2**22 + 1  # above the numbers that Linux gives
+        owner = None if hidden == "owner" else 2**22 + 1  # Linux gives no number that high.
         return [SimpleNamespace(status=psutil.CONN_LISTEN, laddr=SimpleNamespace(port=5005), pid=owner)]
 
     monkeypatch.setattr(psutil, "net_connections", connections)
@@ -148,7 +148,7 @@ def test_only_this_machine_can_connect_unless_told_otherwise(listen: Listen, cap
     local = listen()
     assert "authentication" not in caplog.text
     with socket.socket() as elsewhere:
-        elsewhere.bind(("127.0.0.2", local.port))  # would be refused if every address were listened on
+        elsewhere.bind(("127.0.0.2", local.port))  # It would be refused if every address were listened on.
     with caplog.at_level(logging.WARNING, "mlhooks"):
         listen(bind="0.0.0.0")
     assert "no authentication" in caplog.text

@@ -163,7 +163,7 @@ def test_images_of_both_orders_arrive_channels_first() -> None:
         assert [spec.shape for spec in ours.spec.observation_specs] == [(3, 4, 6)] * 2
         assert [tuple(map(int, spec.dimension_property)) for spec in ours.spec.observation_specs] == [(1, 2, 2)] * 2
         np.testing.assert_array_equal(png[0], pixels.transpose(2, 0, 1))
-        assert png[0].transpose(1, 2, 0).flags.c_contiguous  # as experience is kept
+        assert png[0].transpose(1, 2, 0).flags.c_contiguous  # Experience is kept in this order.
         np.testing.assert_array_equal(floats[0], pixels.transpose(2, 0, 1))
 
 

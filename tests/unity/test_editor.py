@@ -102,7 +102,7 @@ def test_wait_has_no_limit(editor) -> None:
 def test_editor_that_connects_and_then_hangs_is_not_waited_for(editor) -> None:
     env = editor.stopped()
     env._timeout_wait = env._communicator.timeout_wait = 0.5
-    editor.play()  # says hello, and nothing more
+    editor.play()  # It says hello, and nothing more.
     with pytest.raises(PlayerSilent, match="no agent requested a decision"):
         env.reset()
 

@@ -56,7 +56,7 @@ def test_actions_reach_the_agents_that_asked_in_their_order(play: Play) -> None:
         for answer in player.answers[2:4]
     )
     assert with_actions == [[1, 2], [3, 4]]
-    assert without == [[0, 0]]  # where none is set
+    assert without == [[0, 0]]  # This is so where none is set.
 
 
 def test_first_step_is_a_reset_and_a_later_reset_asks_for_new_episodes(play: Play) -> None:

@@ -112,7 +112,7 @@ def test_body_in_parts_with_padding_and_unknown_frames_between(connection: Conne
         frame(9, 0, 1),
         frame(9, 4, 1, FIELDS[9:]),
         frame(0, 8, 1, b"\x02ab\0\0"),
-        frame(2, 0, 1, bytes(5)),  # priority, which means nothing any more
+        frame(2, 0, 1, bytes(5)),  # A priority means nothing any more.
         frame(0xBE, 0xFF, 1, b"an extension"),
         frame(0, 0, 1),
         frame(0, 9, 1, b"\0cd"),
@@ -182,7 +182,8 @@ def test_cancelled_request_is_closed_and_gets_no_answer(connection: Connection) 
     connection.respond(stream, b"head", b"body", b"end")
     connection.reject(stream, b"no")
     assert connection.take_output() == b""
-    assert connection.receive(request(3, b"x") + frame(3, 0, 3, bytes(4))) == []  # cancelled before it was heard
+    # It was cancelled before it was handled.
+    assert connection.receive(request(3, b"x") + frame(3, 0, 3, bytes(4))) == []
 
 
 def test_leaving_names_the_last_request_and_the_reason(connection: Connection) -> None:
@@ -224,7 +225,7 @@ def test_fields_that_refer_to_a_changed_table_are_read_again() -> None:
     encoder = Encoder()
     plain = [(name, value, True) for name, value in CALL.items()]
     first, again, other = (encoder.encode([*plain, ("x", value)]) for value in ("1", "1", "2"))
-    for number, fields in enumerate([first, again, again, other, again]):  # the last one's index means another by now
+    for number, fields in enumerate([first, again, again, other, again]):  # By now, the last one's index means another.
         connection.receive(frame(1, 5, 2 * number + 1, fields))
     assert seen == [b"1", b"1", b"2", b"2"]
 
@@ -232,7 +233,7 @@ def test_fields_that_refer_to_a_changed_table_are_read_again() -> None:
 def test_bodies_beyond_the_limit_are_handed_over_without_content_and_not_kept(connection: Connection) -> None:
     part = bytes(16_000)
     assert connection.receive(head(1) + frame(0, 0, 1, part) * 40 + head(3)) == []
-    (stream,) = connection.receive(frame(0, 0, 3, part) * 25)  # together they are too much
+    (stream,) = connection.receive(frame(0, 0, 3, part) * 25)  # Together they are too much.
     assert (stream.number, stream.excessive, stream.complete, stream.body) == (3, True, False, b"")
     assert connection.receive(frame(0, 0, 3, part) * 100) == []
     connection.reject(stream, b"too much")
@@ -442,10 +443,10 @@ def test_client_that_begins_without_settings_is_refused(first: bytes) -> None:
 
 def test_what_is_allowed_is_taken(connection: Connection) -> None:
     fine = [
-        frame(2, 0xFF, 9, b"\0\0\0\1\xff"),  # a priority of an idle stream
-        frame(1, 0x2C, 1, b"\x03" + b"\x80\0\0\5\x07" + FIELDS + bytes(3)),  # padded, with a priority
-        frame(0, 0x28, 1, b"\x02\0\0"),  # nothing, padded, with a flag that data does not have
-        b"\0\0\x01\0\0\x80\0\0\1x",  # a reserved bit
+        frame(2, 0xFF, 9, b"\0\0\0\1\xff"),  # This is a priority of an idle stream.
+        frame(1, 0x2C, 1, b"\x03" + b"\x80\0\0\5\x07" + FIELDS + bytes(3)),  # It is padded, with a priority.
+        frame(0, 0x28, 1, b"\x02\0\0"),  # It holds nothing, is padded, and has a flag that data does not have.
+        b"\0\0\x01\0\0\x80\0\0\1x",  # It sets a reserved bit.
         frame(7, 0, 0, bytes(8) + b"bye"),
         setting(0x99, 7) + setting(2, 0) + setting(3, 0) + setting(6, 0) + setting(1, 0),
         frame(4, 1, 0) * 3,
@@ -453,7 +454,7 @@ def test_what_is_allowed_is_taken(connection: Connection) -> None:
         frame(1, 5, 1, block({"grpc-note": "trailers", "te": "Trailers"})),
         frame(1, 5, 3, block(without(":authority") | {"host": "localhost"})),
         frame(1, 5, 5, block({":method": "CONNECT", ":authority": "localhost"})),
-        frame(1, 5, 7, b"\x20\x3f\xe1\x1f" + FIELDS),  # the table emptied, and as large as before
+        frame(1, 5, 7, b"\x20\x3f\xe1\x1f" + FIELDS),  # The table is emptied, and as large as before.
         frame(3, 0, 7, bytes(4)) + frame(3, 0, 7, bytes(4)) + window(7, 1),
     ]
     streams = [stream for part in fine for stream in connection.receive(part)]

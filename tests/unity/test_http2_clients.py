@@ -30,9 +30,9 @@ UNKNOWN = 0xBE
 class Call:
     """What a client does with one call."""
 
-    message: int  # bytes
+    message: int  # in bytes
     answer: int
-    parts: list[int]  # sizes of frames of data, in a circle
+    parts: list[int]  # These are sizes of frames of data, used in a circle.
     padding: int | None
     ends: str
     more: list[tuple[str, str]]
@@ -44,14 +44,14 @@ class Habits:
     """What a client does with all of its calls."""
 
     settings: dict[int, int]
-    table: int  # bytes of its encoder's
-    chunk: int  # bytes that arrive at once
-    noise: bool  # frames that mean nothing to us, between others
-    fields: int  # bytes of fields in a frame
+    table: int  # in bytes, of its encoder's table
+    chunk: int  # in bytes, as they arrive at once
+    noise: bool  # Frames that mean nothing to us come between others.
+    fields: int  # in bytes, of fields in a frame
     padding: int | None  # Fields have padding, too.
     priority: bool
-    granted: int  # parts in which it makes room for answers
-    beside: int  # calls at once
+    granted: int  # It makes room for answers in so many parts.
+    beside: int  # So many calls are made at once.
 
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=8).map(lambda name: f"x-{name}")
@@ -166,7 +166,7 @@ class Client:
     def fields(self, flags: int, stream: int, payload: bytes) -> Iterator[bytes]:
         """Fields in several frames, the first one with padding and a priority."""
         size, padding = self.habits.fields, self.habits.padding
-        size = max(size, len(payload) // 30 + 1)  # no client needs more frames
+        size = max(size, len(payload) // 30 + 1)  # No client needs more frames.
         pieces = [payload[at : at + size] for at in range(0, len(payload), size)] or [b""]
         first, flags = pieces[0], flags & 1
         if self.habits.priority:
@@ -212,7 +212,7 @@ def serve(habits: Habits, calls: list[Call]) -> None:
             number = client.begin(call)
             active[number] = call, client.send(number, call)
         for number, (call, sending) in list(active.items()):
-            if next(sending, number) == number:  # it has sent all
+            if next(sending, number) == number:  # It has sent all.
                 done[number] = active.pop(number)[0]
             client.pass_on()
             if number in client.heard and number in done and not call.cancelled:
@@ -230,7 +230,7 @@ def serve(habits: Habits, calls: list[Call]) -> None:
     for number, call in wanted.items():
         assert client.answers[number] == grpc_frames.wrap(CONTENT[-call.answer :])
         assert client.status[number] == [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "0")]
-    assert client.server._held == 0  # nothing is kept of what is over
+    assert client.server._held == 0  # Nothing is kept of what is over.
     assert not client.server._streams
 
 

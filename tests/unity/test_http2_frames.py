@@ -134,7 +134,7 @@ BLOCKS = [
     block(CALL | {"content-length": "2"}),
     block({"grpc-note": "trailers"}),
     b"",
-    b"\x83\x86\x44\x01/\x41\x01h",  # enters the path and the host into the table
+    b"\x83\x86\x44\x01/\x41\x01h",  # This enters the path and the host into the table.
     b"\x83\x86\xbf\xbe",  # The field table holds them.
     block(CALL | {"connection": "close"}),
     block(list(CALL.items())[1:]),
@@ -222,24 +222,24 @@ def verdicts(sent: Frame, theirs: Outcome, within: bool, last: int) -> set[int |
     kind, flags, stream, payload = sent
     error, server = theirs.error, stream % 2 == 0
     if (within and kind != CONTINUATION) or kind == PUSH_PROMISE or (kind == CONTINUATION and not within):
-        return {ErrorCodes.PROTOCOL_ERROR}  # whatever else is wrong with it (4.3, 6.10, 8.4)
+        return {ErrorCodes.PROTOCOL_ERROR}  # This holds whatever else is wrong with it (4.3, 6.10, 8.4).
     if kind == WINDOW_UPDATE and len(payload) == 4 and payload[0] & 0x80:
-        return {ErrorCodes.PROTOCOL_ERROR, ErrorCodes.FLOW_CONTROL_ERROR, None}  # the reserved bit is ignored (6.9)
+        return {ErrorCodes.PROTOCOL_ERROR, ErrorCodes.FLOW_CONTROL_ERROR, None}  # The reserved bit is ignored (6.9).
     if kind == SETTINGS and flags & 1 and payload and stream == 0:
         return {ErrorCodes.FRAME_SIZE_ERROR}  # (6.5)
     if kind == RST_STREAM and error is None and (server or stream > last):
         return {ErrorCodes.PROTOCOL_ERROR}  # The stream is idle (6.4).
     if kind in (RST_STREAM, WINDOW_UPDATE) and error is not None and len(payload) != 4:
-        return {ErrorCodes.PROTOCOL_ERROR, ErrorCodes.FRAME_SIZE_ERROR}  # it may break two rules
+        return {ErrorCodes.PROTOCOL_ERROR, ErrorCodes.FRAME_SIZE_ERROR}  # It may break two rules.
     if kind == DATA and flags & 8 and not payload:
-        return {error, ErrorCodes.FRAME_SIZE_ERROR}  # the same
-    if kind in (HEADERS, CONTINUATION) and error is not None:  # the same
+        return {error, ErrorCodes.FRAME_SIZE_ERROR}  # The rule is the same.
+    if kind in (HEADERS, CONTINUATION) and error is not None:  # The rule is the same.
         malformed = kind == HEADERS and (server or flags & 0x28 == 0x28)
         closed = stream <= last  # The stream is closed, or was skipped (5.1).
         others = [(malformed, ErrorCodes.PROTOCOL_ERROR), (closed, ErrorCodes.STREAM_CLOSED)]
         return {error} | {code for holds, code in others if holds}
     if kind in (HEADERS, CONTINUATION) and (stream, ErrorCodes.STREAM_CLOSED) in theirs.resets:
-        return {None, ErrorCodes.STREAM_CLOSED}  # an error of a stream may end the connection, too (5.4.1)
+        return {None, ErrorCodes.STREAM_CLOSED}  # An error of a stream may end the connection, too (5.4.1).
     return {error}
 
 
@@ -265,7 +265,7 @@ class Sides:
         assert ours.error in verdicts(sent, theirs, self.within, self.last), (sent, theirs, ours)
         self.over = ours.error is not None or theirs.error is not None
         if not self.over:
-            for outcome in (theirs, ours):  # one reset is enough
+            for outcome in (theirs, ours):  # One reset is enough.
                 outcome.resets = {(number, code) for number, code in outcome.resets if number not in self.reset}
             assert ours == theirs, sent
             self.reset |= {number for number, _ in ours.resets}

@@ -19,7 +19,7 @@ from tests.unity.test_http2 import CALL, FIELDS, PREFACE, SETTINGS, block, frame
 
 STOP = b"stop"
 PATH = CALL[":path"]
-MESSAGE = b"\0\0\0\0\x05hello"  # not compressed, 5 bytes
+MESSAGE = b"\0\0\0\0\x05hello"  # It is not compressed, and has 5 bytes.
 
 
 class Serve:
@@ -50,7 +50,7 @@ class Serve:
         received = self.message()
         self.server.answer(answer)
         while not future.done():
-            assert self.server.wait(0.01) is None  # large answers need it
+            assert self.server.wait(0.01) is None  # Large answers need it.
         assert future.result() == answer
         return received
 
@@ -195,7 +195,7 @@ def test_stranger_that_floods_is_turned_away_and_the_player_served(serve: Serve,
     for number in range(20):
         assert serve.answer(call, b"%d" % number, b"yes") == b"%d" % number
     for thread in threads:
-        while thread.is_alive():  # it ends when it is turned away
+        while thread.is_alive():  # It ends when it is turned away.
             assert serve.server.wait(0.01) is None
     assert serve.answer(call, b"a", b"b") == b"a"
 
@@ -252,9 +252,9 @@ def test_message_that_is_too_long_is_refused_and_reported(serve: Serve, monkeypa
 def test_garbage_is_turned_away_and_the_player_served(serve: Serve, words: bytes) -> None:
     quiet, raw = serve.socket(), serve.socket()
     raw.sendall(words)
-    assert frames(received_all(raw))[-1][0] == 7  # a GOAWAY, and the end
+    assert frames(received_all(raw))[-1][0] == 7  # A GOAWAY comes, and the end.
     assert serve.answer(serve.channel(), b"a", b"b") == b"a"
-    assert frames(received(quiet, b"\x7f\xff\0\0"))[0][0] == 4  # which has been greeted, and may wait
+    assert frames(received(quiet, b"\x7f\xff\0\0"))[0][0] == 4  # It has been greeted, and may wait.
 
 
 def test_pings_are_answered_while_nobody_waits_for_a_call(serve: Serve) -> None:
@@ -280,7 +280,7 @@ def test_player_that_goes_while_it_is_answered_is_noticed(serve: Serve, monkeypa
     raw = serve.socket()
     raw.sendall(PREFACE + SETTINGS + request(1, MESSAGE))
     assert serve.message() == b"hello"
-    monkeypatch.setattr(serve.server, "_attend", lambda timeout: None)  # looks a moment too early
+    monkeypatch.setattr(serve.server, "_attend", lambda timeout: None)  # It looks a moment too early.
     reset(raw)
     with pytest.raises(PlayerStopped, match="broke the connection"):
         serve.server.answer(b"to nobody")

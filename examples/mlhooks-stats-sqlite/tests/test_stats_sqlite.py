@@ -88,7 +88,7 @@ def test_emissions_are_counted(tmp_path: Path) -> None:
         counted[row["key"]] = counted.get(row["key"], 0) + row["emitted"]
     assert recorder.emitted.keys() <= counted.keys()
     assert {key: count for key, count in counted.items() if count} == recorder.emitted
-    assert counted["Policy/Learning Rate"] == 0  # a value of summary_stats, never emitted
+    assert counted["Policy/Learning Rate"] == 0  # It is a value of summary_stats, and never emitted.
 
 
 def test_resumed_run_has_each_step_once_and_forgets_what_followed_the_checkpoint(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_failed_write_leaves_the_rest_and_training_goes_on(
 
 def test_summary_is_written_whole_or_not_at_all(database: Database) -> None:
     good = {f"key {index}": StatsSummary([1.0]) for index in range(3)}
-    emitted: dict[str, Any] = {**dict.fromkeys(good, 1), "broken": object()}  # of no type that SQLite knows
+    emitted: dict[str, Any] = {**dict.fromkeys(good, 1), "broken": object()}  # SQLite knows no such type.
     with pytest.raises(sqlite3.Error):
         database.write("A", 1, {**good, "broken": StatsSummary([1.0])}, emitted)
     assert read(database.path) == []

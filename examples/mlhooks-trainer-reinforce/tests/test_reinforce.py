@@ -71,7 +71,7 @@ def batch(rows: int = 6, *, continuous: int = 0, branches: tuple[int, ...] = ())
 
 def test_loss_is_the_offset_times_the_log_probability_and_the_error_of_the_baseline() -> None:
     made, rows = optimizer(branches=(3, 2), entropy_bonus=0.1, baseline_weight=0.25), batch(branches=(3, 2))
-    made.policy.actor.heads.logits.weight.data.mul_(20)  # a policy that prefers some actions
+    made.policy.actor.heads.logits.weight.data.mul_(20)  # This policy prefers some actions.
     losses = {name: value.item() for name, value in made.loss(rows).items()}
 
     logits = made.policy.actor(rows.features).logits.detach().numpy().astype(np.float64)
@@ -89,7 +89,7 @@ def test_loss_is_the_offset_times_the_log_probability_and_the_error_of_the_basel
         "Policy/Entropy": np.sum(entropy, axis=0).mean(),
     }
     total = np.dot(list(expected.values()), [1.0, 0.25, -0.1])
-    assert losses == pytest.approx({"loss": total, **expected}, rel=1e-5, abs=1e-6)  # of sums of numbers near 1
+    assert losses == pytest.approx({"loss": total, **expected}, rel=1e-5, abs=1e-6)  # These are sums of numbers near 1.
 
 
 def test_update_makes_better_actions_more_likely_and_worse_ones_less() -> None:

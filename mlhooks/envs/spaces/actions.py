@@ -58,7 +58,7 @@ class ActionDecoder:
         """Return the action of each agent in a batch, as the space's own `sample` would give it."""
         if self._of_numbers:
             return [np.asarray(number) for number in batch]
-        return batch  # its rows are the actions
+        return batch  # Its rows are the actions.
 
     def differs(self, other: ActionDecoder) -> bool:
         """Whether one action of a behavior is another one in the other space."""

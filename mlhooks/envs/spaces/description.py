@@ -29,9 +29,9 @@ Path = tuple[str | int, ...]
 
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 _NUMBERS = ("float16", "float32", "float64", "bool", *_INTEGERS)
-_DEEPEST = 32  # levels of Dict and Tuple in one another, and dimensions of arrays
-_LARGEST = 2**26  # numbers in one array
-_MOST = 2**31 - 1  # values of one number: indices of actions are int32
+_DEEPEST = 32  # This limits levels of Dict and Tuple in one another, and dimensions of arrays.
+_LARGEST = 2**26  # An array may have so many numbers.
+_MOST = 2**31 - 1  # A number may have so many values, because indices of actions are int32.
 
 
 class SpaceError(ValueError):

@@ -110,7 +110,7 @@ class ObservationEncoder:
             part = _part(observation, path)
             try:
                 shape = np.shape(part)
-            except ValueError:  # lists that differ in length
+            except ValueError:  # The lists differ in length.
                 raise Misfit(path, found(part), f"{leaf}, or a batch") from None
             if shape != leaf.shape and (shape[1:] != leaf.shape or len(shape) == 0 or shape[0] == 0):
                 raise Misfit(path, found(part), f"{leaf}, or a batch")
@@ -232,13 +232,14 @@ def _image(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Encode]:
         pixels = np.asarray(batch)
         if pixels.shape != (count, *declared):
             raise _Unfit
-        if pixels.dtype != np.uint8:  # whole floats, too, are refused: of zeros and ones nobody knows what is white
+        # Whole floats are refused, too, because nobody knows which of zeros and ones is white.
+        if pixels.dtype != np.uint8:
             if pixels.dtype.kind not in "iub" or pixels.min() < 0 or pixels.max() > 255:
                 raise _Unfit
             pixels = pixels.astype(np.uint8)
         pixels = pixels.reshape(count, *shape)
         # The result has its channels first, but last in memory, as experience is kept.
-        if first:  # plane by plane, which takes a quarter of the time of a copy that numpy transposes
+        if first:  # Copying plane by plane takes a quarter of the time of a copy that numpy transposes.
             last = np.stack([*pixels.reshape(-1, channels, height, width).swapaxes(0, 1)], axis=-1)
         else:
             last = np.array(np.moveaxis(pixels, (-3, -2), (1, 2)), order="C").reshape(-1, height, width, channels)

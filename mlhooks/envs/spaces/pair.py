@@ -29,7 +29,7 @@ class Spaces:
     action: Space
 
     def __post_init__(self) -> None:
-        self.decode  # noqa: B018 - it refuses spaces that nobody can act in
+        self.decode  # noqa: B018 - It refuses spaces that nobody can act in.
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process without what was made here."""

@@ -80,7 +80,7 @@ cdef object operand(value):
     elif type(value) is tensor and value.dtype is float32 and value.is_cpu and not value.requires_grad:
         try:
             array = value.numpy()
-        except (TypeError, RuntimeError):  # sparse tensors raise these, for example
+        except (TypeError, RuntimeError):  # Sparse tensors raise these, for example.
             return None
     else:
         return None
@@ -110,7 +110,7 @@ cdef object operated(int operation, a, b, double low=0, double high=0):
         if not cnp.PyArray_SAMESHAPE(x, y):
             return None
     elif operation == MINIMUM or operation == MAXIMUM:
-        return None  # torch.max(x, 1) is something else
+        return None  # torch.max(x, 1) is something else.
     cdef long size = cnp.PyArray_SIZE(shaped)
     if operation >= MEAN and size == 0:
         return None
@@ -325,7 +325,7 @@ cdef object gathered(Arithmetic source, index):
     cdef const float* value = pointer(x, rows, columns)
     for i in range(rows * size):
         if not 0 <= column[i] < columns:
-            return None  # torch raises the better error
+            return None  # torch raises the better error.
     for r in range(rows):
         for i in range(size):
             result[r * size + i] = value[r * columns + column[r * size + i]]

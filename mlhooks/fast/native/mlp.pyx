@@ -13,9 +13,9 @@ cnp.import_array()
 
 KINDS = {"tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU, "swish": SWISH}
 cdef enum:
-    FEW = 4  # rows or outputs up to which transposing a weight does not pay
-    BLOCK = 1 << 14  # numbers of a layer's results that fit into the cache with those of its neighbours
-    WIDE = 128  # numbers in a row from which on columns are read in panels, because the L1 cache holds too few rows
+    FEW = 4  # Up to so many rows or outputs, transposing a weight does not pay.
+    BLOCK = 1 << 14  # So many results of a layer fit into the cache with those of its neighbours.
+    WIDE = 128  # From so many numbers in a row on, columns are read in panels: the L1 cache holds too few rows.
 
 
 cdef struct Layer:
@@ -28,7 +28,7 @@ cdef struct Layer:
     float* packed_weight  # [outputs, depth] in panels, the weight
     float* gradient  # [outputs, depth], of the weight; [inputs, width] of the first layer's
     float* bias_gradient  # [width]
-    # where the weight's gradient is accumulated: `gradient`, or the sink where its rows are as long; NULL if frozen
+    # The weight's gradient is accumulated here: in `gradient`, or in the sink where its rows are as long; NULL if frozen.
     float* sums
 
 
@@ -58,7 +58,7 @@ cdef class MLP:
         activation: one of `KINDS`, of the hidden layers.
     """
 
-    cdef list arrays  # keeps the parameters' memory
+    cdef list arrays  # It keeps the parameters' memory.
     cdef AlignedBuffer buffer, scratch, input_scratch
     cdef Layer* layers
     cdef long hidden, heads, widest, units, block
@@ -178,7 +178,7 @@ cdef class MLP:
                 memset(y, 0, rows * layer.width * sizeof(float))
                 loops.dots(rows, layer.inputs, layer.outputs, x, ldx, layer.weight, layer.bias, y, layer.width)
             prefetched = y
-            if kept_rows is not NULL:  # results of the next layer, or of the first layer for the next block
+            if kept_rows is not NULL:  # The next layer has results, or the first layer for the next block.
                 prefetched = kept_rows + (start + rows) * self.layers[0].width
                 if index + 1 < self.hidden:
                     prefetched = behind + start * self.layers[index + 1].width
@@ -214,7 +214,7 @@ cdef class MLP:
         cdef float* sink
         cdef float* below = NULL if inputs is None else pointer(inputs, rows, layer.inputs)
         cdef float* x = pointer(passed.features, rows, layer.inputs)
-        cdef list kept = []  # keeps the memory at `places` alive
+        cdef list kept = []  # It keeps the memory at `places` alive.
         if below is not NULL and self.input_scratch is None:
             self.input_scratch = AlignedBuffer(self.block * layer.depth)
         for index in range(self.hidden + self.heads):
@@ -309,7 +309,7 @@ cdef class MLP:
             if index:
                 prefetched = x = kept_rows + self._before(index - 1) * all_rows + start * layer.depth
             else:
-                prefetched = results + rows * last.width  # those of the next block
+                prefetched = results + rows * last.width  # These are those of the next block.
             loops.activate_backward(self.kind, rows, layer.width, above, y, y + all_rows * self.units,
                                     layer.bias_gradient, prefetched)
             if index:

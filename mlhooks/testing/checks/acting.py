@@ -105,7 +105,7 @@ def _demand_shares(trial: Trial, hyperparameters: dict[str, Any], shares: dict[i
             trainer.step = step
             play.tick()
             other.append(float((env.audit.actions[-1][:, 0] != best).mean()))
-        found = float(np.mean(other)) * 4 / 3  # a random one of four actions is the best one now and then
+        found = float(np.mean(other)) * 4 / 3  # A random one of four actions is the best one now and then.
         demand(
             abs(found - share) < 0.06,
             f"At step {step:,} of 100,000, a share of {found:.2f} of all actions is random, and it should be {share}, "

@@ -24,7 +24,7 @@ from mlhooks.training.batch import Batch
 from mlhooks.training.optimizer import TorchOptimizer
 from mlhooks.training.trainer import Trainer
 
-BATCHES = 8  # of each trainer that is compared; of every second one, some rows do not count
+BATCHES = 8  # So many of each trainer are compared; some rows of every second one do not count.
 NAMED = 3
 ROUNDING = 1e-4
 """How far numbers may be apart, as a share of their size: PPO's, A2C's and DQN's are apart by 2e-5 at most."""
@@ -141,7 +141,7 @@ def _watched(trainer: Trainer, update: Any, batch: Batch) -> tuple[Step, dict[st
         losses = update(batch)
     finally:
         del optimizer.gradients_ready
-    if not step.gradients:  # it does all by itself
+    if not step.gradients:  # It does all by itself.
         step.gradients, step.losses = _gradients(trainer), _numbers(losses)
     return step, losses
 
@@ -177,7 +177,7 @@ def _gradients_off(arrays: Step, tensors: Step) -> dict[str, float]:
     for name, right in tensors.gradients.items():
         value = arrays.gradients[name]
         difference = value if right is None else right if value is None else value - right
-        least = max(0.01 * largest, 1e-12)  # smaller gradients are sums of parts as large as those of others
+        least = max(0.01 * largest, 1e-12)  # Smaller gradients are sums of parts as large as those of others.
         off[name] = _size(difference) / max(_size(right), least)
     return off
 

@@ -53,7 +53,7 @@ def ended(course: Iterator[Steps]) -> list[Ended]:
 
 def test_interrupted_are_those_that_a_step_limit_cuts(env: BaseEnv) -> None:
     """Episodes that end at one length whatever is done are interrupted, and those that end before it are terminal."""
-    list(walk(env, 7))  # a reset() in the middle must not shorten the next episodes
+    list(walk(env, 7))  # A reset() in the middle must not shorten the next episodes.
     random, idle = ended(walk(env, TICKS)), ended(walk(env, TICKS, idle=1.0))
     cut = [episode.length for episode in random + idle if episode.interrupted]
     demand(

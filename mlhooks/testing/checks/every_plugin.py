@@ -146,7 +146,7 @@ def test_run_leaves_nothing_behind(mlhooks_target: Target, scratch: Path, what: 
     short_run(mlhooks_target, scratch / "warm")
     gc.collect()
     before = Belongings()
-    kept = short_run(mlhooks_target, scratch / "run")  # what only the manager's end would close is open still
+    kept = short_run(mlhooks_target, scratch / "run")  # What only the manager's end would close is open still.
     left = Belongings().more_than(before)[what]
     demand(not left, f"A run leaves {what} behind: {', '.join(left)}. Close them in `run_finished`.")
     del kept

@@ -93,7 +93,7 @@ def test_values_are_the_true_ones(trial: Trial, variant: dict[str, Any]) -> None
     if values_of(trial.trainer(Process.spec)) is None:
         pytest.skip("it has no value estimates: neither optimizer.estimate(features) nor policy.network")
     truth = Process.true_values(Process.gamma)
-    tolerance = 2 * TOLERANCE if variant else TOLERANCE  # where actor and critic share layers, values are noisier
+    tolerance = 2 * TOLERANCE if variant else TOLERANCE  # Where actor and critic share layers, values are noisier.
     last: list[np.ndarray] = []
 
     def learned(trainer: Trainer) -> bool:
@@ -102,7 +102,7 @@ def test_values_are_the_true_ones(trial: Trial, variant: dict[str, Any]) -> None
         last.append(values)
         return bool(np.abs(values - truth).max() < tolerance)
 
-    done = any(  # what is right may miss a value with one seed, what is wrong misses it with all
+    done = any(  # What is right may miss a value with one seed, what is wrong misses it with all.
         _within_budget(trial, Process, seed, learned, hyperparameters=variant, time_horizon=3) for seed in (1, 2)
     )
     worst = int(np.abs(last[-1] - truth).argmax())
@@ -182,7 +182,7 @@ def values_of(trainer: Trainer) -> np.ndarray | None:
     if callable(estimate):
         values = estimate(features).cpu().numpy()
         normalizer = getattr(trainer.learning, "return_normalizer", None)
-        if normalizer is not None:  # values are then of rewards that were divided by this deviation
+        if normalizer is not None:  # Values are then of rewards that were divided by this deviation.
             values = values / normalizer.shift_scale()[1]
         return np.asarray(values.mean(axis=1))
     network = getattr(trainer.policy, "network", None)

@@ -34,13 +34,13 @@ def test_log_probabilities_of_acting_equal_those_of_learning(trial: Trial, norma
     update = varied.optimizer.update
 
     def watched(batch: Batch) -> dict[str, Tensor]:
-        if not worst:  # with the weights that acted
+        if not worst:  # The weights are those that acted.
             with torch.no_grad():
                 worst.append(float((varied.policy.evaluate(batch)[0] - batch.log_probs).abs().max()))
         return update(batch)
 
     varied.optimizer.update = watched  # type: ignore[method-assign]
-    varied.policy.inputs.update = lambda _: None  # type: ignore[assignment, method-assign]  # what acted learns
+    varied.policy.inputs.update = lambda _: None  # type: ignore[assignment, method-assign]  # What acted learns.
     varied.trainer.update()
     demand(
         worst and worst[0] < 1e-3,
@@ -72,7 +72,7 @@ def test_policy_loss_does_not_train_the_critic(trial: Trial) -> None:
     varied = VariedLoss(trial)
     if not varied.critic:
         pytest.skip("it has no critic of its own")
-    # away from the policy that acted, where standardized advantages would cancel one another
+    # At the policy that acted, standardized advantages would cancel one another.
     moved = 0.1 * torch.randn(varied.batch.log_probs.shape, generator=torch.Generator().manual_seed(6))
     batch = replace(varied.batch, log_probs=varied.batch.log_probs + moved)
     losses = varied.optimizer.loss(batch)
@@ -93,7 +93,7 @@ def test_value_loss_pulls_values_to_returns(trial: Trial) -> None:
     values = varied.optimizer.values(varied.batch)
     returns = values.detach() + 0.05 * varied.advantages()
     batch = replace(varied.batch, values=values.detach(), returns=returns)
-    varied.loss(batch, VALUE_LOSS)  # without it the critic may learn something else, such as quantiles
+    varied.loss(batch, VALUE_LOSS)  # Without it the critic may learn something else, such as quantiles.
     expected = gradient((values - returns).square().mean(), varied.critic)
     for name in (VALUE_LOSS, "loss"):
         similar = cosine(gradient(varied.loss(batch, name), varied.critic), expected)
@@ -206,7 +206,7 @@ def test_forbidden_actions_have_no_gradient(trial: Trial) -> None:
     rows = torch.nonzero(varied.batch.mask[:, 0]).flatten()
     losses = varied.optimizer.loss(varied.batch[rows])
     parts = [name for name in (POLICY_LOSS, ENTROPY) if name in losses and losses[name].requires_grad]
-    for name in parts if len(parts) == 2 else ["loss"]:  # a penalty on all logits is no fault
+    for name in parts if len(parts) == 2 else ["loss"]:  # A penalty on all logits is no fault.
         (found,) = torch.autograd.grad(losses[name], [logits.bias], retain_graph=True)
         demand(
             float(found[0].abs()) < 1e-6 < float(found[1:].abs().max()),

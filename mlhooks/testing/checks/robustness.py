@@ -47,7 +47,7 @@ def test_same_seed_gives_the_same_weights(trial: Trial) -> None:
 def test_saved_state_goes_on_as_if_never_saved(trial: Trial, variant: dict[str, Any], scratch: Path) -> None:
     """A trainer that loads another one's saved state has its weights, and learns on exactly as that one does."""
     keep = {**variant, **({"save_replay_buffer": True} if trial.has("save_replay_buffer") else {})}
-    count = UPDATES * (2 if "target_update_interval" in variant else 1)  # a target network must have been copied
+    count = UPDATES * (2 if "target_update_interval" in variant else 1)  # A target network must have been copied.
     env = _endless(trial)(seed=7)
     play = trial.play(env, hyperparameters=keep).updates(count)
     write_state(scratch / "state.pt", {"mlhooks": {}, **play.trainer.state_dict()})
@@ -179,7 +179,7 @@ def test_every_hyperparameter_is_read(trial: Trial, monkeypatch: pytest.MonkeyPa
 
     def noting(self: object, name: str) -> Any:
         reader = sys._getframe(1).f_globals.get("__name__", "")
-        if not reader.startswith(("mlhooks.settings.", "pydantic.")):  # which dump and compare, and train nothing
+        if not reader.startswith(("mlhooks.settings.", "pydantic.")):  # These dump and compare, and train nothing.
             read.add(name)
         return object.__getattribute__(self, name)
 
@@ -202,7 +202,7 @@ def _is_of_mlhooks(kind: type) -> bool:
 def test_memory_does_not_grow(trial: Trial) -> None:
     """50 updates keep nothing for ever: no tensors, graphs or list entries that pile up."""
     env = _task(trial)(agents=64)
-    small = {"buffer_size": 256} if trial.has("buffer_init_steps") else {}  # a replay buffer must have filled by then
+    small = {"buffer_size": 256} if trial.has("buffer_init_steps") else {}  # A replay buffer must have filled by then.
     play = trial.play(env, hyperparameters=small).until(1200).updates(40)
     counts = []
     for _ in range(2):

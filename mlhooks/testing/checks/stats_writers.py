@@ -98,7 +98,7 @@ def test_steps_and_keys_are_stored(start: Start) -> None:
         if sink.records[place].count(other * STEP)
     }
     lost = [step * STEP for step in steps if (step, step) not in beside]
-    if not beside:  # perhaps in records of their own
+    if not beside:  # They may be in records of their own.
         files = {sink.records[place].path for at in places.values() for place in at}
         records = [record for record in sink.records if record.path in files and record.numbers]
         lost = [step * STEP for step in steps if records and not any(r.count(step * STEP) for r in records)]
@@ -225,7 +225,8 @@ def test_counts_are_right(start: Start) -> None:
         run.finish()
     sink = run.sink()
     columns: list[set[str]] = []
-    strange: list[dict[tuple[str, float], int]] = []  # by what each number would be to the count, in each period
+    # These say what each number would be to the count, in each period.
+    strange: list[dict[tuple[str, float], int]] = []
     for step, count in enumerate(counts, 1):
         strange.append({})
         for place in sink.places(number_for(step, 6)):
@@ -237,7 +238,7 @@ def test_counts_are_right(start: Start) -> None:
                 strange[-1] |= {(name, round(value, 9)): number for name, value in meant.items()}
                 strange[-1]["always", number] = number
             columns += [{name for name, cell in item.items() if cell == count} for item in record.names]
-    # what stands there by chance, such as steps per second, is not the same thing to the count in two periods
+    # A number that stands there by chance, such as steps per second, is not the same thing to the count in two periods.
     wrong_counts = [strange[2][meaning] for meaning in strange[1].keys() & strange[2].keys()]
     demand(
         not wrong_counts,

@@ -141,7 +141,7 @@ def test_gradients_reach_every_parameter(trial: Trial) -> None:
         parameter.register_hook(lambda gradient, name=name: _note(reached, name, gradient))
     for _ in range(UPDATES):
         play.updates(1)
-        for name, parameter in named.items():  # not every gradient comes by way of hooks
+        for name, parameter in named.items():  # Not every gradient comes by way of hooks.
             if parameter.grad is not None:
                 _note(reached, name, parameter.grad)
     bad = [name for name, size in reached.items() if not math.isfinite(size)]

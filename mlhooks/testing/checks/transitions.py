@@ -89,7 +89,7 @@ def observed(steps: list[Any]) -> np.ndarray:
 def _played(trial: Trial, *, step: int = 0, horizon: int = ENDLESS, **arguments: Any) -> tuple[Play, Links]:
     """A trainer that is ready to update, after `step`, and what followed each decision by then."""
     env = any_kind(make_behavior_spec((4,), **trial.any_actions))(agents=8, renewed=True, lazy=True)
-    plain = {"normalize": False}  # a row is known by its observation
+    plain = {"normalize": False}  # A row is known by its observation.
     trainer = trial.trainer(
         env.spec, gamma=GAMMA, strength=STRENGTH, time_horizon=horizon, network_settings=plain, **arguments
     )
@@ -223,7 +223,7 @@ def test_samples_are_the_transitions_that_happened(trial: Trial, n_step: int, st
         pytest.skip("it has no hyperparameter n_step")
     changed: dict[str, Any] = {"n_step": n_step} if n_step > 1 else {}
     if step:
-        changed |= {"buffer_size": 150}  # by then, new rows have taken the place of old ones
+        changed |= {"buffer_size": 150}  # By then, new rows have taken the place of old ones.
     play, links = _played(trial, step=step, hyperparameters=changed)
     trainer = play.trainer
     if not isinstance(trainer, OffPolicyTrainer):

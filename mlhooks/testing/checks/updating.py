@@ -26,7 +26,7 @@ def test_learning_rate_follows_its_schedule(trial: Trial) -> None:
     rows = trial.kind.store_rows(trial.trainer(_task(trial).spec).settings)
     max_steps = 12 * rows if rows <= FIRST_UPDATE else 3000
     ratios = []
-    for begin in (0, max_steps - max_steps // 6):  # of trainers that have not learned yet, so that all have far to go
+    for begin in (0, max_steps - max_steps // 6):  # The trainers have not learned yet, so that all have far to go.
         moved = {}
         for schedule in ("constant", "linear"):
             play = trial.play(_task(trial)(), hyperparameters={"learning_rate_schedule": schedule}, max_steps=max_steps)
@@ -88,7 +88,7 @@ def _watched(trainer: Trainer) -> list[tuple[int, Batch]]:
     update = trainer.optimizer.update
 
     def watched(batch: Batch) -> dict[str, torch.Tensor]:
-        kept = batch.features.clone()  # a batch may be a view of the store, which is filled again after the update
+        kept = batch.features.clone()  # A batch may be a view of the store, which is filled again after the update.
         seen.append((trainer.step, replace(batch, features=kept)))
         return update(batch)
 
@@ -116,7 +116,7 @@ def test_every_row_of_a_rollout_is_learned_from_equally_often(trial: Trial) -> N
     wrong = [len(batch) for _, batch in seen if not min(size, len(rows)) <= len(batch) < 2 * size]
     demand(not wrong, f"With batch_size {size} there are minibatches of {wrong} rows.")
     orders = [batch.features[:, 0].tolist() for _, batch in seen]
-    whole = len(seen) == epochs  # a pass of one minibatch needs no order
+    whole = len(seen) == epochs  # A pass of one minibatch needs no order.
     demand(whole or orders[0] != orders[-1], "Minibatches are the same in every pass: shuffle the rows.")
 
 
@@ -196,7 +196,7 @@ def test_bootstrapped_targets_are_right(trial: Trial) -> None:
         Play(trainer, env).until(400)
         _disturb(target)
         batch = trainer.learning.sample(trainer.store, 256)
-        choosing = {False: [target], True: [online], None: [target, online]}[double]  # of which one is right
+        choosing = {False: [target], True: [online], None: [target, online]}[double]  # One of these is right.
         with torch.no_grad():
             found = optimizer.targets(batch)
             wanted = [

@@ -1,6 +1,6 @@
 """Plugins that are wrong on purpose: small changes of right ones, and the conformance tests that must catch each."""
 
-from tests.testing.mutants import (  # noqa: F401 - each adds its mutants
+from tests.testing.mutants import (  # noqa: F401 - Each adds its mutants.
     acting,
     answering,
     array_arithmetic,

@@ -47,7 +47,7 @@ class ReinforceOptimizer(ActorCriticOptimizer):
         offsets = batch.standardize(batch.advantages)  # [rows, 1]: G - b(S), scaled; a constant in this gradient
         policy_loss = -batch.mean(log_probs * offsets)
 
-        # the baseline b(S) learns the return G from S, as the box below equation 13.11 does
+        # The baseline b(S) learns the return G from S, as the box below equation 13.11 does.
         baseline_loss = batch.mean((batch.returns - self.values(batch)).square())
 
         entropy = batch.mean(entropies)
@@ -71,7 +71,7 @@ class ReinforceTrainer(OnPolicyTrainer):
     policy_type = ActorPolicy
     optimizer_type = ReinforceOptimizer
     supports = Supports(continuous=True, discrete=True)
-    epochs = 1  # the gradient is that of the policy which acted
+    epochs = 1  # The gradient is that of the policy which acted.
     lambd = 1.0
 
 
