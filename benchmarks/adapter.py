@@ -1,4 +1,4 @@
-"""What the peers' scripts of `speed.py` share: the way in and out, networks, and the returns of training episodes."""
+"""The part that the peers' scripts of `speed.py` share: the way in and out, networks, and returns of episodes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Returns:
 
 
 def vector_environment(settings: dict[str, Any]) -> VectorEnv[Any, Any]:
-    """Gymnasium's vector environment, which tells the returns of episodes to `finished`.
+    """Return Gymnasium's vector environment, which tells the returns of episodes to `finished`.
 
     Single copies are reset in the step that ends their episode. Environments' own vectorized implementations reset a
     copy in the step after, which a loop that knows nothing of it stores like any other.
@@ -63,12 +63,12 @@ def vector_environment(settings: dict[str, Any]) -> VectorEnv[Any, Any]:
 
 
 def single_environment(name: str) -> gymnasium.Env[Any, Any]:
-    """One copy."""
+    """Return one copy."""
     return gymnasium.wrappers.RecordEpisodeStatistics(gymnasium.make(name))
 
 
 def finished(infos: dict[str, Any]) -> list[float]:
-    """Returns of the episodes that a step ended."""
+    """Return the returns of the episodes that a step ended."""
     infos = infos.get("final_info", infos)
     if "episode" not in infos:
         return []
@@ -97,7 +97,7 @@ def orthogonal(layer: nn.Linear, gain: float) -> None:
 
 
 def rounds(settings: dict[str, Any]) -> int:
-    """Rollouts until at least so many steps are made."""
+    """Return rollouts until at least so many steps are made."""
     return -(-settings["steps"] // (settings["environments"] * settings["rollout"]))
 
 

@@ -29,7 +29,7 @@ class ThisEnvironment(Peer):
     """mlhooks, where this script runs."""
 
     def python(self) -> Path:
-        """The interpreter of this script."""
+        """Return the interpreter of this script."""
         return Path(sys.executable)
 
 

@@ -24,7 +24,7 @@ AGENTS, WORKERS, AREAS = (1, 4, 16, 64, 256, 1024, 4096), (1, 2, 4, 8), 64
 
 
 def settings(agents: int, workers: int, steps: int) -> dict[str, Any]:
-    """A run."""
+    """Return a run."""
     behavior = {
         "trainer_type": "ppo",
         "hyperparameters": {"batch_size": 2048, "buffer_size": ROLLOUT, "num_epoch": 3, "learning_rate": 3e-4},
@@ -43,7 +43,7 @@ def settings(agents: int, workers: int, steps: int) -> dict[str, Any]:
 
 
 def rows(cases: dict[int, list[dict[str, Any]]]) -> list[list[str]]:
-    """Of a table, one for each case."""
+    """Return the rows of a table, one for each case."""
     return [
         [
             f"{number:,}",

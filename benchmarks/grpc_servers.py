@@ -39,7 +39,7 @@ Exchange = Callable[[bytes], None]
 
 
 def ours(port: int) -> Iterator[Exchange]:
-    """The server of mlhooks."""
+    """Yield the server of mlhooks."""
     server = PlayerServer(listen(port))
     server.wait(60)
 
@@ -52,7 +52,7 @@ def ours(port: int) -> Iterator[Exchange]:
 
 
 def of_h2(port: int) -> Iterator[Exchange]:
-    """As little as a server for one player can do with `h2`: it waits for one socket, and sends what has room."""
+    """Serve by `h2` as little as a server for one player can: it waits for one socket, and sends what has room."""
     with socket.create_server(("127.0.0.1", port)) as listener:
         player, _ = listener.accept()
     player.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -91,7 +91,7 @@ def of_h2(port: int) -> Iterator[Exchange]:
 
 
 def of_grpc(port: int) -> Iterator[Exchange]:
-    """The server of grpc; what a call brings, and what answers it, passes between its threads and this one."""
+    """Yield the server of grpc; what a call brings, and what answers it, passes between its threads and this one."""
     calls: SimpleQueue[bytes] = SimpleQueue()
     answers: SimpleQueue[bytes] = SimpleQueue()
 
@@ -119,7 +119,7 @@ SERVERS = {"mlhooks": ours, "h2": of_h2, "grpcio": of_grpc}
 
 
 def measure(kind: str, agents: int, exchanges: int) -> float:
-    """Microseconds of processor time that an exchange costs."""
+    """Return microseconds of processor time that an exchange costs."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -122,7 +122,7 @@ class Start(Stopwatch):
 
 
 def measure(plugins: int, steps: int, seed: int) -> dict[str, float]:
-    """One run with so many plugins more."""
+    """Return one run with so many plugins more."""
     clock = Clock()
     stopwatch = Start(clock)
     settings = WORKLOADS["ppo_cartpole"] | {"steps": steps, "seed": seed}
@@ -137,7 +137,7 @@ def measure(plugins: int, steps: int, seed: int) -> dict[str, float]:
 
 
 def row(count: int, runs: list[dict[str, float]]) -> list[str]:
-    """Of the table."""
+    """Return a row of the table."""
     share = median(run["dispatch_seconds"] / run["seconds"] for run in runs)
     own = median(run["plugin_seconds"] / run["seconds"] for run in runs)
     cost = 1e6 * median(run["dispatch_seconds"] / run["hook_calls"] for run in runs)

@@ -45,7 +45,7 @@ LIBRARIES = ("mlhooks", "torch", "numpy", "gymnasium")
 
 @dataclass(frozen=True)
 class Target:
-    """What a configuration must reach: `measure` in the median over seeds and in the worst of them.
+    """The target of a configuration: `measure` in the median over seeds and in the worst of them.
 
     `beside` names what must be no worse than with Stable-Baselines3, on the same settings and seeds.
     """
@@ -57,7 +57,7 @@ class Target:
     beside: Literal["median", "worst"] | None = None
 
     def text(self) -> str:
-        """For the table."""
+        """Return the value as text for the table."""
         parts = []
         if self.median == self.worst > -math.inf:
             parts.append(f"at least {self.worst:g} on every seed")
@@ -70,14 +70,14 @@ class Target:
         return ", ".join(parts) or "none"
 
     def met(self, values: list[float], peer: list[float]) -> bool:
-        """Whether our values over the seeds suffice, beside the peer's."""
+        """Return whether our values over the seeds suffice, beside the peer's."""
         beside = {"median": median, "worst": min, None: None}[self.beside]
         as_good = beside is None or (bool(peer) and beside(values) >= beside(peer))
         return as_good and median(values) >= self.median and min(values) >= self.worst
 
 
 def grid_world_optimum() -> float:
-    """The mean of the best returns over all starts of `sim:GridWorld`, by shortest paths around the wrong mark."""
+    """Return the mean best return over all starts of `sim:GridWorld`, by shortest paths around the wrong mark."""
     cells = {(x, y) for x in range(5) for y in range(5)}
     lengths: list[int] = []
     for goal in cells:
@@ -161,7 +161,7 @@ def measure_sb3(config: str, seed: int) -> dict[str, Any]:
 
 
 def mlhooks(*arguments: str) -> str:
-    """The output of `mlhooks ARGUMENTS` on one thread."""
+    """Return the output of `mlhooks ARGUMENTS` on one thread."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "mlhooks", *arguments]
     ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -178,7 +178,7 @@ def _found(pattern: str, text: str) -> tuple[str, ...]:
 
 
 def measure_all(config: str, seeds: Sequence[int], jobs: int, known: dict[str, Any]) -> dict[str, Any]:
-    """The runs of a configuration over all seeds, with date, machine and versions; those of SB3 that are known stay."""
+    """Return the runs of a configuration over all seeds, with date, machine and versions; known ones of SB3 stay."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         beside = any(target.beside for target in TARGETS[config])
         peer: dict[str, Any] = {}
@@ -194,7 +194,7 @@ def measure_all(config: str, seeds: Sequence[int], jobs: int, known: dict[str, A
 
 
 def facts(jobs: int) -> dict[str, Any]:
-    """When, where and with what runs are made."""
+    """Return when, where and with what runs are made."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{machine()}, {'one run' if jobs == 1 else f'{jobs} runs'} at a time, no GPU",
@@ -203,12 +203,12 @@ def facts(jobs: int) -> dict[str, Any]:
 
 
 def place_and_time(result: dict[str, Any]) -> str:
-    """When and where the runs of a configuration were made."""
+    """Return when and where the runs of a configuration were made."""
     return f"{result['date']}, on {result['machine']}"
 
 
 def table(results: dict[str, Any]) -> str:
-    """One row for each target, and below them when, where and with what they were measured."""
+    """Return one row for each target, and below them when, where and with what they were measured."""
     lines = [
         "| configuration | steps | measured | on each seed | median | worst | target | met | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -222,7 +222,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def measured_on(results: dict[str, Any]) -> list[str]:
-    """Sentences about when, where and with what the results were measured."""
+    """Return sentences about when, where and with what the results were measured."""
     places: dict[str, list[str]] = {}
     for config, result in results.items():
         libraries = ", ".join(f"{name} {text}" for name, text in result["versions"].items())
@@ -233,7 +233,7 @@ def measured_on(results: dict[str, Any]) -> list[str]:
 
 
 def row(name: str, runs: list[dict[str, Any]], target: Target, sb3: list[dict[str, Any]] | None = None) -> str:
-    """One line of the table; a target is for mlhooks' own runs, which `sb3` accompany."""
+    """Return one line of the table; a target is for mlhooks' own runs, which `sb3` accompany."""
     values = [run[target.measure] for run in runs]
     wanted = ["", ""]
     if sb3 is not None:
@@ -252,7 +252,7 @@ def row(name: str, runs: list[dict[str, Any]], target: Target, sb3: list[dict[st
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The results that are there, by configuration."""
+    """Return the results that are there, by configuration."""
     known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return known
 
@@ -278,7 +278,7 @@ def renew(text: str, begin: str, end: str) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Return what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="*", metavar="CONFIG", help=f"any of {', '.join(TARGETS)} (default: all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="default: 1 2 3 4 5")

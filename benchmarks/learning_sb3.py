@@ -20,7 +20,7 @@ ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 
 
 def model(options: dict[str, Any], seed: int) -> BaseAlgorithm:
-    """The algorithm with the settings of the configuration's one behavior.
+    """Return the algorithm with the settings of the configuration's one behavior.
 
     Raises:
         ValueError: a setting has no equal there.
@@ -73,7 +73,7 @@ def model(options: dict[str, Any], seed: int) -> BaseAlgorithm:
 
 
 def environment(options: dict[str, Any]) -> str:
-    """The Gymnasium id."""
+    """Return the Gymnasium id."""
     return str(options["env_settings"]["env_path"]).removeprefix("gymnasium:")
 
 

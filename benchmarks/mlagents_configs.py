@@ -27,7 +27,7 @@ REFUSED = re.compile(r"\.yaml:\d+:\d+: (?:error: )?([^:]+): (.*)")  # Warnings s
 
 
 class Tried(NamedTuple):
-    """What came of a file.
+    """The result of a file.
 
     Attributes:
         outcome: "trains", "refused" or "failed".

@@ -45,7 +45,7 @@ class Peer:
     installs: tuple[tuple[str, ...], ...] = ()
 
     def python(self) -> Path:
-        """The interpreter of the peer's virtual environment, made on first use and again when requirements change."""
+        """Return the interpreter of the peer's virtual environment, made again when requirements change."""
         folder = HERE / ".venvs" / (self.environment or self.name)
         python = folder / "bin" / "python"
         lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()

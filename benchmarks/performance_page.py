@@ -15,7 +15,7 @@ PLACE = re.compile(r"<!-- (?P<name>\w+) -->\n.*?<!-- end of (?P=name) -->", re.D
 
 
 def content(place: re.Match[str]) -> str:
-    """What stands in one place from now on."""
+    """Return what stands in one place from now on."""
     name = place["name"]
     file = HERE / "results" / f"{name}.md"
     if not file.exists():

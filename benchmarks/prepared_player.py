@@ -37,7 +37,7 @@ def play(port: int, agents: int) -> None:
 
 
 def hello() -> bytes:
-    """The first message of a player."""
+    """Return the first message of a player."""
     message = UnityMessageProto()
     message.header.status = messages.OK
     player = message.unity_output.rl_initialization_output
@@ -48,7 +48,7 @@ def hello() -> bytes:
 
 
 def prepared(agents: int) -> Iterator[bytes]:
-    """What the agents send: the behavior's announcement first, rewards of 0.1, now and then an episode's end."""
+    """Yield what the agents send: the behavior's announcement first, rewards of 0.1, now and then an episode's end."""
     rng = np.random.default_rng(0)
     for index in range(PREPARED):
         message = UnityMessageProto()

@@ -1,4 +1,4 @@
-"""What all benchmarks report in the same words: the machine, the day, spreads, and tables."""
+"""The words in which all benchmarks report: the machine, the day, spreads, and tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
 
 
 def machine() -> str:
-    """The processor, its cores, memory, system and Python, in words."""
+    """Return the processor, its cores, memory, system and Python, in words."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -32,18 +32,18 @@ def machine() -> str:
 
 
 def today() -> str:
-    """The date."""
+    """Return the date."""
     return datetime.now(UTC).date().isoformat()
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """The median, and in brackets the least and the greatest value."""
+    """Return the median, and in brackets the least and the greatest value."""
     low, middle, high = (f"{value:,.{digits}f}" for value in (min(values), median(values), max(values)))
     return f"{middle} ({low} to {high})" if len(values) > 1 else middle
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table."""
+    """Return the lines of a Markdown table."""
     return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
 
 

@@ -71,7 +71,7 @@ def measure(workload: str, work: Work, rounds: int, chosen: Sequence[Peer]) -> R
 
 
 def tables(work: Work, results: Results) -> list[str]:
-    """What the peers did, the limits, and where mlhooks' time goes."""
+    """Return what the peers did, the limits, and where mlhooks' time goes."""
     goal = work.get("stop_at")
     columns = [COST, SPEED, ("steps", "steps", 0), *COLUMNS] if goal else [SPEED, COST, *COLUMNS]
     header = ["", "version", columns[0][0], "of SB3's", *(name for name, *_ in columns[1:])]
@@ -94,14 +94,14 @@ def tables(work: Work, results: Results) -> list[str]:
 
 
 def ratio(results: Results, name: str, key: str) -> str:
-    """To Stable-Baselines3, by round."""
+    """Return the ratio to Stable-Baselines3, by round."""
     pairs = zip(results[name], results.get(SB3.name, []), strict=False)
     ratios = [ours[key] / theirs[key] for ours, theirs in pairs]
     return spread(ratios, 2) if ratios and name != SB3.name else ""
 
 
 def limits(runs: list[dict[str, Any]]) -> list[str]:
-    """What the parts of the work take alone."""
+    """Return what the parts of the work take alone."""
     rows = []
     for name in runs[0]["parts"]:
         parts = [run["parts"][name] for run in runs]
@@ -111,7 +111,7 @@ def limits(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def breakdown(runs: list[dict[str, Any]]) -> str:
-    """Where mlhooks' time goes."""
+    """Return where mlhooks' time goes."""
     names = runs[0]["timers"]
     shares = {name: median(run["timers"][name] / run["loop_seconds"] for run in runs) for name in names}
     parts = (f"{name} {share:.0%}" for name, share in sorted(shares.items(), key=lambda item: -item[1]))
@@ -119,7 +119,7 @@ def breakdown(runs: list[dict[str, Any]]) -> str:
 
 
 def about(workload: str, results: Results, work: Work, rounds: int, options: Sequence[str]) -> dict[str, str]:
-    """When, where and with what the results were measured."""
+    """Return when, where and with what the results were measured."""
     settings = ", ".join(f"{key} {value}" for key, value in work.items() if key != "peers")
     facts = {
         "date": today(),
@@ -133,7 +133,7 @@ def about(workload: str, results: Results, work: Work, rounds: int, options: Seq
 
 
 def libraries(results: Results) -> str:
-    """Versions of what the peers share; with its name where one has another."""
+    """Return versions of what the peers share; with its name where one has another."""
     versions: dict[str, str] = {}
     others = []
     for peer, runs in results.items():
@@ -144,7 +144,7 @@ def libraries(results: Results) -> str:
 
 
 def installed(peer: Peer) -> bool:
-    """Whether it can be measured; says it where not."""
+    """Return whether it can be measured, and say it where not."""
     try:
         peer.python()
     except subprocess.CalledProcessError as error:
@@ -154,7 +154,7 @@ def installed(peer: Peer) -> bool:
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Return what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(WORKLOADS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each peer (default 5)")

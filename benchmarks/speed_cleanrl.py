@@ -35,7 +35,7 @@ class Agent(nn.Module):
         self.log_std = nn.Parameter(torch.zeros(outputs)) if self.continuous else None
 
     def distribution(self, obs: Tensor) -> Distribution:
-        """Of the actions."""
+        """Return the distribution of the actions."""
         if self.log_std is None:
             return Categorical(logits=self.actor(obs))
         mean = self.actor(obs)
@@ -96,7 +96,7 @@ def estimate(settings: dict[str, Any], rewards: Tensor, values: Tensor, dones: T
 
 
 def learn(settings: dict[str, Any], agent: Agent, optimizer: torch.optim.Optimizer, rollout: list[Tensor]) -> None:
-    """Epochs of minibatches over the rollout."""
+    """Learn in epochs of minibatches over the rollout."""
     indices, clip = np.arange(len(rollout[0])), settings["clip"]
     for _ in range(settings["epochs"]):
         np.random.shuffle(indices)  # noqa: NPY002 - CleanRL does so.

@@ -37,7 +37,7 @@ ALL_THREE = {"torch": "torch", "compiled": "compiled", "channels last": "torch",
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """Of one call, the median of some turns."""
+    """Return the seconds of one call, the median of some turns."""
     call()
     calls, started = 0, perf_counter()
     while perf_counter() - started < TURN:
@@ -53,7 +53,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def stepping(settings: dict[str, Any]) -> dict[str, Callable[[], Any]]:
-    """A step of all copies, in each of the ways that there are."""
+    """Return a step of all copies, in each of the ways that there are."""
     name, copies = settings["environment"], settings["environments"]
     wrapped = make(name, worker_id=0, seed=0, num_areas=copies, options=RunOptions())
     wrapped.reset()
@@ -78,7 +78,7 @@ def stepping(settings: dict[str, Any]) -> dict[str, Callable[[], Any]]:
 
 
 def forward(actor: nn.Sequential, rows: int, shape: tuple[int, ...]) -> dict[str, Callable[[], Any]]:
-    """The actor on so many observations."""
+    """Return the actor on so many observations."""
     linear = [layer for layer in actor if isinstance(layer, nn.Linear)]
     arrays = [(layer.weight.detach().numpy().T.copy(), layer.bias.detach().numpy()) for layer in linear]
     activate = np.tanh if isinstance(actor[1], nn.Tanh) else lambda values: np.maximum(values, 0.0)
@@ -114,7 +114,7 @@ class ActorCritic(nn.Module):
         self.log_std = nn.Parameter(torch.zeros(actor[-1].out_features))
 
     def forward(self, obs: Tensor, action: Tensor, old: Tensor, advantages: Tensor, returns: Tensor) -> Tensor:
-        """The loss; `obs` [rows, features], `action` [rows, 1], all others [rows]."""
+        """Return the loss; `obs` [rows, features], `action` [rows, 1], all others [rows]."""
         obs = self.shared(obs)
         outputs = self.actor(obs)
         if self.discrete:
@@ -139,13 +139,13 @@ class Values(nn.Module):
         self.target = copy.deepcopy(network).requires_grad_(False)
 
     def forward(self, obs: Tensor, action: Tensor, reward: Tensor, goes_on: Tensor, following: Tensor) -> Tensor:
-        """The loss; `obs`, `following` [rows, features], `action` [rows, 1], all others [rows]."""
+        """Return the loss; `obs`, `following` [rows, features], `action` [rows, 1], all others [rows]."""
         goal = reward + self.gamma * goes_on * self.target(following).amax(1)
         return functional.smooth_l1_loss(self.network(obs).gather(1, action).squeeze(1), goal)
 
 
 def update(settings: dict[str, Any], loss: nn.Module, batch: list[Tensor]) -> dict[str, Callable[[], Any]]:
-    """A step on one minibatch."""
+    """Return a step on one minibatch."""
     parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=settings["learning_rate"], fused=True)
 
@@ -162,14 +162,14 @@ def update(settings: dict[str, Any], loss: nn.Module, batch: list[Tensor]) -> di
 
 
 def channels_last(settings: dict[str, Any], loss: nn.Module, batch: list[Tensor]) -> dict[str, Callable[[], Any]]:
-    """A step on a minibatch of images whose channels are last in memory."""
+    """Return a step on a minibatch of images whose channels are last in memory."""
     copied = copy.deepcopy(loss).to(memory_format=torch.channels_last)
     obs = batch[0].contiguous(memory_format=torch.channels_last)
     return {"update, channels last": update(settings, copied, [obs, *batch[1:]])["update, torch"]}
 
 
 def products(loss: nn.Module, rows: int) -> dict[str, Callable[[], Any]]:
-    """The matrix products of a step on a minibatch: of each layer's results, weights' and inputs' gradients."""
+    """Return the matrix products of a step on a minibatch: of each layer's results, weights' and inputs' gradients."""
     factors = []
     for parameter in loss.parameters():
         if parameter.ndim == 2:
@@ -190,7 +190,7 @@ def products(loss: nn.Module, rows: int) -> dict[str, Callable[[], Any]]:
 
 
 def network(settings: dict[str, Any], inputs: int, outputs: int) -> list[nn.Module]:
-    """The actor: layers, behind a Nature CNN where it sees frames."""
+    """Return the actor: layers, behind a Nature CNN where it sees frames."""
     if not settings.get("frames"):
         return layers(settings, inputs, outputs, 0.01)
     sizes = [(inputs, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)]

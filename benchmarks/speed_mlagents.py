@@ -105,7 +105,7 @@ class Copies(BaseEnv):
             self._terminals = TerminalSteps([np.stack(last)], np.array(reward, np.float32), *rest, *alone)
 
     def get_steps(self, behavior_name: str) -> tuple[DecisionSteps, TerminalSteps]:  # noqa: ARG002 - There is one behavior.
-        """What the last step showed."""
+        """Return what the last step showed."""
         return self._decisions, self._terminals
 
     def close(self) -> None:
@@ -124,11 +124,11 @@ class Controller(TrainerController):
         self.started = perf_counter()
 
     def _save_models(self) -> None:
-        """The others save none, and ML-Agents' need onnx."""
+        """Save nothing: the others save no models, and ML-Agents' need onnx."""
 
 
 def options(settings: dict[str, Any]) -> RunOptions:
-    """The settings in the words of a configuration file."""
+    """Return the settings in the words of a configuration file."""
     behavior = {
         "trainer_type": settings["algorithm"],
         "hyperparameters": {

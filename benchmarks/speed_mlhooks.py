@@ -81,14 +81,14 @@ def resident(process: int | None) -> float:
 
 
 class Layers:
-    """What `network_settings` does not have, for DQN: hidden layers of different sizes, torch's initial weights."""
+    """Networks for DQN that `network_settings` lacks: hidden layers of different sizes, torch's initial weights."""
 
     def __init__(self, sizes: list[int]) -> None:
         self.sizes = sizes
 
     @hookimpl
     def create_policy(self, trainer: Trainer, behavior_spec: BehaviorSpec) -> QPolicy | None:
-        """The built-in policy with other layers."""
+        """Return the built-in policy with other layers."""
         if not isinstance(trainer, DQNTrainer):
             return None
         policy = QPolicy(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)
@@ -100,7 +100,7 @@ class Layers:
 
 
 def on_policy(settings: dict[str, Any]) -> dict[str, Any]:
-    """What rollouts are made of and learned by."""
+    """Return what rollouts are made of and learned by."""
     return {
         "batch_size": settings["batch_size"],
         "buffer_size": settings["environments"] * settings["rollout"],
@@ -111,7 +111,7 @@ def on_policy(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def ppo(settings: dict[str, Any]) -> dict[str, Any]:
-    """Hyperparameters of PPO."""
+    """Return hyperparameters of PPO."""
     return on_policy(settings) | {
         "epsilon": settings["clip"],
         "num_epoch": settings["epochs"],
@@ -122,12 +122,12 @@ def ppo(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def a2c(settings: dict[str, Any]) -> dict[str, Any]:
-    """Hyperparameters of A2C."""
+    """Return hyperparameters of A2C."""
     return on_policy(settings) | {"normalize_advantages": "none"}
 
 
 def dqn(settings: dict[str, Any]) -> dict[str, Any]:
-    """Hyperparameters of DQN."""
+    """Return hyperparameters of DQN."""
     copied = "batch_size", "buffer_size", "gamma", "target_update_interval", "steps_per_update"
     return {name: settings[name] for name in copied} | {
         "buffer_init_steps": settings["learning_starts"],
@@ -142,7 +142,7 @@ HYPERPARAMETERS = {"ppo": ppo, "a2c": a2c, "dqn": dqn}
 
 
 def configuration(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that the peers share, in the words of a configuration file."""
+    """Return the settings that the peers share, in the words of a configuration file."""
     algorithm = settings["algorithm"]
     return {
         "default_settings": {

@@ -39,7 +39,7 @@ class Frames(NatureCNN):
 
 
 def model(settings: dict[str, Any]) -> BaseAlgorithm:
-    """The algorithm on a DummyVecEnv of environments that are wrapped in a Monitor each."""
+    """Return the algorithm on a DummyVecEnv of environments that are wrapped in a Monitor each."""
     environments = make_vec_env(settings["environment"], n_envs=settings["environments"], seed=settings["seed"])
 
     def schedule(value: float) -> float | Callable[[float], float]:

@@ -46,7 +46,7 @@ class Network(Model):
         self.net = nn.Sequential(*layers(settings, self.num_observations, outputs, gain))
 
     def compute(self, inputs: dict[str, Any], role: str = "") -> tuple[Tensor, dict[str, Any]]:  # noqa: ARG002
-        """The network's outputs."""
+        """Return the network's outputs."""
         return self.net(inputs["observations"]), {}
 
 
@@ -75,12 +75,12 @@ class Continuous(GaussianMixin, Network):
         self.log_std = nn.Parameter(torch.zeros(self.num_actions))
 
     def compute(self, inputs: dict[str, Any], role: str = "") -> tuple[Tensor, dict[str, Any]]:
-        """The network's outputs, and the logarithms of standard deviations."""
+        """Return the network's outputs, and the logarithms of standard deviations."""
         return super().compute(inputs, role)[0], {"log_std": self.log_std}
 
 
 def agent(settings: dict[str, Any], env: Environments) -> Agent:
-    """The algorithm with its models and its memory; without files."""
+    """Return the algorithm with its models and its memory; without files."""
     discrete = isinstance(env.action_space, spaces.Discrete)
     actions = env.action_space.n if discrete else env.action_space.shape[0]
     quiet = ExperimentCfg(write_interval=0, checkpoint_interval=0)

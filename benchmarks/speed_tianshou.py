@@ -28,7 +28,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 
 def environments(settings: dict[str, Any], returns: Returns) -> DummyVectorEnv:
-    """Copies in one process, that all tell their returns."""
+    """Return copies in one process, that all tell their returns."""
 
     def one() -> gymnasium.Env[Any, Any]:
         env = single_environment(settings["environment"])
@@ -41,7 +41,7 @@ def environments(settings: dict[str, Any], returns: Returns) -> DummyVectorEnv:
 
 
 def gaussian(parameters: tuple[Tensor, Tensor]) -> Distribution:
-    """The distribution of continuous actions."""
+    """Return the distribution of continuous actions."""
     return Independent(Normal(*parameters), 1)
 
 

@@ -26,7 +26,7 @@ from torchrl.objectives.value import GAE
 
 
 def environment(settings: dict[str, Any]) -> EnvBase:
-    """Gymnasium's vector environment, wrapped, with returns.
+    """Return Gymnasium's vector environment, wrapped, with returns.
 
     TorchRL's own `SerialEnv` steps copies at a third of this speed; and it refuses vector environments that reset a
     copy in the step after an episode's end, as the vectorized CartPole does.
@@ -59,7 +59,7 @@ def actor_critic(settings: dict[str, Any], env: EnvBase) -> tuple[ProbabilisticA
 
 
 def batches(settings: dict[str, Any], env: EnvBase, policy: nn.Module, frames: int, returns: Returns) -> Iterator[Any]:
-    """What the collector gathers, `frames` at a time."""
+    """Yield what the collector gathers, `frames` at a time."""
     total = -(-settings["steps"] // frames) * frames
     collector = Collector(env, policy, frames_per_batch=frames, total_frames=total)
     for data in collector:
@@ -96,7 +96,7 @@ def on_policy(settings: dict[str, Any], env: EnvBase, returns: Returns) -> Itera
 
 
 def step(losses: TensorDict, loss: nn.Module, optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> None:
-    """Backwards, and on."""
+    """Go backwards, and take a step."""
     sum(value for key, value in losses.items() if key.startswith("loss")).backward()
     nn.utils.clip_grad_norm_(loss.parameters(), settings["max_grad_norm"])
     optimizer.step()

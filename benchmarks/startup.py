@@ -48,7 +48,7 @@ COMMANDS = {
 
 
 def measure(command: tuple[str, ...]) -> float:
-    """Seconds of a command."""
+    """Return seconds of a command."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "first_step.py").write_text(PLUGIN, encoding="utf-8")
         environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "1")

@@ -50,7 +50,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def calls(
     observation: Any, rows: int, network: dict[str, Any], settings: dict[str, Any]
 ) -> Iterator[Callable[[], Any]]:
-    """A gradient step, and a decision."""
+    """Yield a gradient step, and a decision."""
     hyperparameters = {"batch_size": rows, "buffer_size": rows, "shared_critic": observation == IMAGE}
     behavior = {"trainer_type": "ppo", "hyperparameters": hyperparameters, "network_settings": network}
     trainer: Trainer = make_trainer(make_manager(), make_behavior_spec((observation,), branches=(4,)), behavior)
@@ -72,21 +72,21 @@ def calls(
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """Of one call."""
+    """Return the seconds of one call."""
     started = perf_counter()
     call()
     return perf_counter() - started
 
 
 def turn(call: Callable[[], Any]) -> float:
-    """Seconds of one call, when threads that the other settings used have gone to sleep: the median of some."""
+    """Return seconds of one call, when threads that the other settings used have gone to sleep: the median of some."""
     for _ in range(3):
         call()
     return median(seconds(call) for _ in range(5))
 
 
 def measure(case: str, turns: int) -> list[dict[str, Any]]:
-    """The times of a case with each setting and number of threads."""
+    """Return the times of a case with each setting and number of threads."""
     made = {name: list(calls(*CASES[case], settings)) for name, settings in SETTINGS.items()}
     first = {name: sum(seconds(call) for _ in range(3) for call in both) for name, both in made.items()}
     results = []
@@ -104,7 +104,7 @@ def measure(case: str, turns: int) -> list[dict[str, Any]]:
 
 
 def row(result: dict[str, Any]) -> list[str]:
-    """Of the table."""
+    """Return a row of the table."""
     times = (spread([1e3 * second for second in result[what]], 2) for what in ("update", "act"))
     return [result["case"], str(result["threads"]), result["settings"], *times, f"{result['first']:.1f}"]
 

@@ -32,14 +32,14 @@ Runs = dict[str, list[dict[str, float]]]
 
 
 def theirs(port: int) -> Any:
-    """The environment of `mlagents_envs`."""
+    """Return the environment of `mlagents_envs`."""
     from mlagents_envs.environment import UnityEnvironment
 
     return UnityEnvironment(None, base_port=port)
 
 
 def ours(port: int) -> Any:
-    """The environment of mlhooks."""
+    """Return the environment of mlhooks."""
     from mlhooks.unity.environment import UnityPlayer
 
     return UnityPlayer(None, port=port)
@@ -49,7 +49,7 @@ ENVIRONMENTS = {"mlagents_envs": theirs, "mlhooks": ours}
 
 
 def measure(kind: str, agents: int, seconds: float) -> dict[str, float]:
-    """Agent-steps per second of one environment, and per second of its own processor time."""
+    """Return agent-steps per second of one environment, and per second of its own processor time."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -84,7 +84,7 @@ def rounds(agents: int, turns: int, seconds: float) -> Runs:
 
 
 def table(results: dict[int, Runs], facts: dict[str, str]) -> str:
-    """Medians with least and greatest value, and the ratio of the two by turn."""
+    """Return medians with least and greatest value, and the ratio of the two by turn."""
     lines = ["# The Unity protocol", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
     for key, title in ((WALL, "Agent-steps per second"), (PROCESSOR, "Agent-steps per second of processor time")):
         lines += [f"{title}:", "", "| agents | mlagents_envs | mlhooks | ratio |", "| --- | --- | --- | --- |"]
@@ -98,7 +98,7 @@ def table(results: dict[int, Runs], facts: dict[str, str]) -> str:
 
 
 def about(turns: int, seconds: float, agents: Sequence[int]) -> dict[str, str]:
-    """When, where and with what the results were measured."""
+    """Return when, where and with what the results were measured."""
     libraries = ("mlhooks", "mlagents-envs", "grpcio", "protobuf", "numpy")
     numbers = " ".join(map(str, agents))
     return {

@@ -56,7 +56,7 @@ ANNOUNCED = re.compile(r"3DBall\. Step: (\d+)\. Time Elapsed: ([\d.]+) s\. Mean 
 
 
 def train(name: str, areas: int, players: int, steps: int, seed: int, port: int) -> dict[str, Any]:
-    """One run in a folder of its own.
+    """Return one run in a folder of its own.
 
     Raises:
         SystemExit: it printed or wrote fewer than two summaries.
@@ -108,7 +108,7 @@ def _written(file: Path) -> Any:
 
 
 def table(results: dict[str, list[dict[str, Any]]], facts: dict[str, str]) -> str:
-    """Medians with least and greatest value, and the ratio."""
+    """Return medians with least and greatest value, and the ratio."""
     lines = ["# Training over the Unity protocol", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
     lines += ["| | areas of 12 agents | players | agent-steps/s | reward |", "| --- | --- | --- | --- | --- |"]
     for name, runs in results.items():

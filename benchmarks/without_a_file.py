@@ -73,7 +73,7 @@ CASES = {
 
 
 def table(results: dict[str, Any]) -> str:
-    """One row for each case, and below them when, where and with what they were measured."""
+    """Return one row for each case, and below them when, where and with what they were measured."""
     lines = [
         "| `mlhooks run` | settings | steps | on each seed | worst | target | met | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -97,7 +97,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def settings_of(case: Case) -> str:
-    """What a run of it trains with: the example that is tuned for it, or the sections of the general settings."""
+    """Return what a run of it trains with: the example that is tuned for it, or sections of general settings."""
     from mlhooks.general_settings import choose
     from mlhooks.plugins import load_plugins
 
@@ -108,7 +108,7 @@ def settings_of(case: Case) -> str:
 
 
 def measure(case: Case, seeds: list[int]) -> dict[str, Any]:
-    """The runs of a case over all seeds."""
+    """Return the runs of a case over all seeds."""
     settings = settings_of(case)
     if case.max_steps is None:
         known = read(HERE / "learning_results.json").get(settings.strip("`"), {"runs": []})

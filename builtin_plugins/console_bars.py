@@ -35,7 +35,7 @@ STYLES = {"name": "bold cyan", "reward": "green", "left": "dim", "steps": "dim"}
 
 
 class Cells(NamedTuple):
-    """What the columns of one behavior show, beside the bar."""
+    """The values that the columns of one behavior show, beside the bar."""
 
     name: str
     percent: str

@@ -1,4 +1,4 @@
-"""How the console and its bars write numbers."""
+"""Numbers as the console and its bars write them."""
 
 from __future__ import annotations
 

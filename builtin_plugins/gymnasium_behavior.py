@@ -1,4 +1,4 @@
-"""What single copies of a Gymnasium environment and vector environments share as a behavior."""
+"""The behavior that single copies of a Gymnasium environment and vector environments share."""
 
 from __future__ import annotations
 

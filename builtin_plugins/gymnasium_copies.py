@@ -50,7 +50,7 @@ class GymnasiumCopies(GymnasiumBehavior):
         self._terminals = self._none_ended
 
     def _begin(self, agents: Sequence[int]) -> list[Encoded]:
-        """Reset these copies; return their first observations."""
+        """Reset these copies, and return their first observations."""
         observations = []
         for agent in agents:
             try:

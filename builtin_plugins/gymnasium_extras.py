@@ -1,4 +1,4 @@
-"""Which extra of mlhooks brings what an environment of Gymnasium needs."""
+"""The extras of mlhooks that bring what environments of Gymnasium need."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ def _instance(thing: Any, base: str) -> Any:
 
 
 def _public(base: str) -> str:
-    """What a plugin's author calls it, wherever it is defined."""
+    """Return the name by which a plugin's author knows it, wherever it is defined."""
     return f"mlhooks.plugin.{base.rpartition('.')[2]}"
 
 

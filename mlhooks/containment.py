@@ -1,4 +1,4 @@
-"""What a failing hook does: names its culprit, and stops the run or is contained, by the kind of the hook."""
+"""Handle failing hooks: name the culprit, and stop the run or contain the failure, by the kind of the hook."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ MAX_FAILURES = 3
 
 
 def kind_of(caller: pluggy.HookCaller) -> str:
-    """The kind of a hook: historic, firstresult, collect or observe."""
+    """Return the kind of a hook: historic, firstresult, collect or observe."""
     assert caller.spec is not None
     if caller.is_historic():
         return "historic"
@@ -74,7 +74,7 @@ class DisabledPlugin:
 
 
 class Keeper(Protocol):
-    """What a guard needs of the plugin manager."""
+    """The part of the plugin manager that a guard needs."""
 
     strict: bool
     active: Origin | None

@@ -36,7 +36,7 @@ def described(error: BaseException) -> str:
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether an error of Python, numpy or torch says that there is not enough memory."""
+    """Return whether an error of Python, numpy or torch says that there is not enough memory."""
     if not isinstance(error, RuntimeError):
         return isinstance(error, MemoryError)
     words = ("can't allocate memory", "not enough memory", "out of memory", "Storage size calculation overflowed")
@@ -71,6 +71,6 @@ def with_article(value: object) -> str:
 
 
 def shown_with_type(value: object) -> str:
-    """A value and its type, as in `3, an int`; None and classes say that by themselves."""
+    """Return a value and its type, as in `3, an int`; None and classes say that by themselves."""
     kind = with_article(value)
     return kind if value is None or isinstance(value, type) else f"{shown(value)}, {kind}"

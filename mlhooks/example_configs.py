@@ -16,14 +16,14 @@ from mlhooks.unity.programs import is_program
 
 
 def examples_folder() -> Path:
-    """The folder of the examples: inside the package when it was built, beside it in a checkout."""
+    """Return the folder of the examples: inside the package when it was built, beside it in a checkout."""
     package = Path(__file__).parent
     packaged = package / "configs"
     return packaged if packaged.is_dir() else package.parent / "examples" / "configs"
 
 
 def example_names() -> list[str]:
-    """The names of all examples, without their suffix."""
+    """Return the names of all examples, without their suffix."""
     return sorted(path.stem for path in examples_folder().glob("*.yaml"))
 
 
@@ -33,7 +33,7 @@ _ENVIRONMENT = re.compile(r"(gymnasium|sim|python|[^:]*\.py):.")
 
 @dataclass(frozen=True)
 class Measured:
-    """What an example reaches: mean returns of 100 episodes of the final policy, over seeds.
+    """The results of an example: mean returns of 100 episodes of the final policy, over seeds.
 
     Attributes:
         median, worst: of the seeds.
@@ -75,7 +75,7 @@ def examples() -> list[Example]:
 
 
 def _results_file() -> Path:
-    """The runs behind docs/results.md: beside the examples when the package was built, in benchmarks in a checkout."""
+    """Return the runs behind docs/results.md: beside the examples in a built package, in benchmarks in a checkout."""
     packaged = Path(__file__).parent / "configs" / "learning_results.json"
     return packaged if packaged.is_file() else examples_folder().parents[1] / "benchmarks" / "learning_results.json"
 
@@ -119,7 +119,7 @@ def is_nothing(config: object, flags: Mapping[str, object], overrides: Sequence[
 
 
 def find_config(config: str | Path) -> Path:
-    """The configuration file that a person means: the file itself, or else the example of that name.
+    """Return the configuration file that a person means: the file itself, or else the example of that name.
 
     Args:
         config: a path, or the name of an example with or without `.yaml`.

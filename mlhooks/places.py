@@ -1,4 +1,4 @@
-"""How messages name places: where an error was raised, where something is defined, and the paths of files."""
+"""Names of places in messages: where an error was raised, where something is defined, and paths of files."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _KEPT, _KEPT_BY = "_mlhooks_raised_at", "_mlhooks_raised_by"
 
 
 def is_others(module: str) -> bool:
-    """Whether a module is other people's, such as a plugin, and neither mlhooks nor what that is built on."""
+    """Return whether a module is other people's, such as a plugin, and neither mlhooks nor what that is built on."""
     return module.partition(".")[0] not in _BENEATH
 
 
 def raised_at(error: BaseException) -> str:
-    """`file.py:12`, the innermost line of other people's code that an error came through; empty where there is none."""
+    """Return `file.py:12`, the innermost line of others' code that an error came through; empty where there is none."""
     kept = str(error.__dict__.get(_KEPT, ""))
     step = None if kept else _innermost(error)
     return kept if step is None else _place(step.tb_frame.f_code.co_filename, step.tb_lineno)
 
 
 def raised_by(error: BaseException) -> str:
-    """The module of that line; empty where there is none."""
+    """Return the module of that line; empty where there is none."""
     kept = str(error.__dict__.get(_KEPT_BY, ""))
     step = None if kept else _innermost(error)
     return kept if step is None else _module(step)
@@ -52,7 +52,7 @@ def keep_place(error: BaseException) -> None:
 
 
 def defined_at(thing: object) -> str:
-    """`file.py:12`, where a function or a class, or that of an object, begins; empty where Python does not know."""
+    """Return `file.py:12`, where a function, a class or that of an object begins; empty where Python does not know."""
     if not (inspect.isroutine(thing) or inspect.isclass(thing)):
         thing = type(thing)
     with contextlib.suppress(OSError, TypeError):
@@ -62,7 +62,7 @@ def defined_at(thing: object) -> str:
 
 
 def in_brackets(place: str) -> str:
-    """` (file.py:12)`, or nothing for no place."""
+    """Return ` (file.py:12)`, or nothing for no place."""
     return f" ({place})" if place else ""
 
 

@@ -1,4 +1,4 @@
-"""Which plugins a run loads: the built-in ones, those of installed packages, and those that are named."""
+"""Find the plugins of a run: the built-in ones, those of installed packages, and those that are named."""
 
 from __future__ import annotations
 

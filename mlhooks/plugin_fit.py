@@ -1,4 +1,4 @@
-"""Whether an object fits the hook contract; checked before registration, so that a refusal leaves no trace."""
+"""Check that an object fits the hook contract before it is registered, so that a refusal leaves no trace."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def deprecated_uses(manager: pluggy.PluginManager, plugin: object, origin: Origi
 
 
 def known_hooks(manager: pluggy.PluginManager) -> dict[str, pluggy.HookCaller]:
-    """The hooks that have a specification, by name."""
+    """Return the hooks that have a specification, by name."""
     return {name: caller for name, caller in vars(manager.hook).items() if caller.has_spec()}
 
 

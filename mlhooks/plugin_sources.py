@@ -1,4 +1,4 @@
-"""Where plugins come from: built-in modules, entry points of installed packages, modules by name, files of a folder."""
+"""The sources of plugins: built-in modules, entry points of packages, modules by name, files of a folder."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Candidate:
 
 
 def describe(error: BaseException, module: str = "") -> str:
-    """An exception's type and text, and the line of the plugin that it came through.
+    """Return an exception's type and text, and the line of the plugin that it came through.
 
     Args:
         error: what was raised.
@@ -107,12 +107,12 @@ def describe(error: BaseException, module: str = "") -> str:
 
 
 def autoload_enabled() -> bool:
-    """Whether entry points are loaded unasked: not when MLHOOKS_DISABLE_PLUGIN_AUTOLOAD is set."""
+    """Return whether entry points are loaded unasked: not when MLHOOKS_DISABLE_PLUGIN_AUTOLOAD is set."""
     return os.environ.get("MLHOOKS_DISABLE_PLUGIN_AUTOLOAD", "0") in {"", "0"}
 
 
 def builtins() -> list[Candidate]:
-    """The plugins that come with mlhooks, under the last part of their module names."""
+    """Return the plugins that come with mlhooks, under the last part of their module names."""
     return [
         Candidate(Origin(short_name(module), "mlhooks", __version__, BUILTIN), partial(importlib.import_module, module))
         for module in BUILTIN_PLUGINS
@@ -120,22 +120,22 @@ def builtins() -> list[Candidate]:
 
 
 def short_name(name: str) -> str:
-    """The name of a built-in plugin without its package; any other name as it is."""
+    """Return the name of a built-in plugin without its package; any other name as it is."""
     return name.rpartition(".")[2] if name in BUILTIN_PLUGINS else name
 
 
 def is_file(text: str) -> bool:
-    """Whether what `-p` or a configuration names is a .py file, not a plugin or a module."""
+    """Return whether what `-p` or a configuration names is a .py file, not a plugin or a module."""
     return text.endswith(".py")
 
 
 def name_of(text: str) -> str:
-    """The name that a plugin has which `-p` or a configuration names so."""
+    """Return the name that a plugin has which `-p` or a configuration names so."""
     return Path(text.replace("\\", "/")).stem if is_file(text) else short_name(text)
 
 
 def from_entry_points(group: str = GROUP) -> list[Candidate]:
-    """The plugins of installed packages, ordered by distribution and name so that the order is the same everywhere."""
+    """Return the plugins of installed packages, ordered by distribution and name, which is the same everywhere."""
     found = [
         Candidate(
             _entry_point_origin(point),
@@ -159,14 +159,14 @@ def _entry_point_origin(point: EntryPoint) -> Origin:
 
 
 def from_folder(folder: Path) -> list[Candidate]:
-    """One plugin per .py file of a folder, named as the file; names that begin with an underscore are left out."""
+    """Return one plugin per .py file of a folder, named as the file; those with an underscore in front are left out."""
     if not folder.is_dir():
         raise UsageError(f"--plugins-dir {folder}: there is no such folder")
     return [from_file(path) for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
 
 
 def from_file(path: Path, option: str = "-p") -> Candidate:
-    """The plugin in one .py file; `option` says in errors how it was asked for."""
+    """Return the plugin in one .py file; `option` says in errors how it was asked for."""
     asked = os.path.abspath(path)  # noqa: PTH100 - A link stays one.
     return Candidate(Origin(path.stem, source=f"file {path}"), partial(_import_file, path.resolve(), option), asked)
 
@@ -195,7 +195,7 @@ def _said(option: str, name: str) -> str:
 
 
 def from_name(name: str, known: Iterable[str], option: str = "-p") -> Candidate:
-    """The plugin that `-p NAME` asks for, where NAME is a module or a .py file; `option` says so in errors."""
+    """Return the plugin that `-p NAME` asks for, where NAME is a module or a .py file; `option` says so in errors."""
     if is_file(name):
         return from_file(Path(name), option)
     top = name.partition(".")[0]
@@ -234,7 +234,7 @@ def defining(plugin: object, origin: Origin) -> Candidate | None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` for the known name that is most like a misspelt one, or nothing."""
+    """Return `; did you mean X?` for the known name that is most like a misspelt one, or nothing."""
     from difflib import get_close_matches
 
     matches = get_close_matches(name, list(known), n=1)

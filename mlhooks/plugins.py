@@ -52,7 +52,7 @@ _PLAIN: pluggy.HookimplOpts = {
 
 @dataclass(frozen=True, eq=False)
 class _Leaving:
-    """What stays of a plugin that was taken out."""
+    """The part that stays of a plugin that was taken out."""
 
     run_finished: Callable[..., None]
 
@@ -89,7 +89,7 @@ class PluginManager(pluggy.PluginManager):
         super().set_blocked(short_name(name))
 
     def register(self, plugin: object, name: str | None = None, *, origin: Origin | None = None) -> str | None:
-        """Register a module or object with hookimpls; returns its name, or None where that name is blocked.
+        """Register a module or object with hookimpls, and return its name, or None where that name is blocked.
 
         Raises:
             PluginUnfit: it does not fit the hook contract, or its name is taken.
@@ -151,7 +151,7 @@ class PluginManager(pluggy.PluginManager):
         return [candidate for candidate in self._loaded if not self.is_blocked(candidate.origin.name)]
 
     def implemented(self, hook_name: str) -> bool:
-        """Whether any plugin implements a hook; cheap enough to ask before every statistic."""
+        """Return whether any plugin implements a hook; cheap enough to ask before every statistic."""
         return hook_name in self._implemented
 
     def configure(self, options: object) -> None:
@@ -179,7 +179,7 @@ class PluginManager(pluggy.PluginManager):
     def collect_claims(
         self, hook_name: str, *, taken: Collection[str] = (), **kwargs: object
     ) -> dict[str, tuple[Origin, Any]]:
-        """As `collect_mapping`, with the plugin that gave each answer.
+        """Do as `collect_mapping`, and return each answer with the plugin that gave it.
 
         A trainer type of ML-Agents' kind, `mlagents:NAME`, is also NAME where nobody else claims that.
         """
@@ -229,12 +229,12 @@ class PluginManager(pluggy.PluginManager):
                 check_fit(self, plugin, self._origins[name])
 
     def origin_of(self, plugin: object) -> Origin | None:
-        """Whose plugin this is, or None for one that is not registered."""
+        """Return whose plugin this is, or None for one that is not registered."""
         name = self.get_name(plugin)
         return None if name is None else self._origins[name]
 
     def describe(self) -> list[PluginInfo]:
-        """All plugins in the order of their registration, then the blocked ones."""
+        """Return all plugins in the order of their registration, then the blocked ones."""
         registered = [name for name, plugin in self.list_name_plugin() if plugin is not None]
         blocked = [name for name, plugin in self.list_name_plugin() if plugin is None and name in self._origins]
         rows = [self._info(name, order, self._hooks_of(name)) for order, name in enumerate(registered, start=1)]

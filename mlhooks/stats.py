@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class StatsAggregationMethod(Enum):
-    """How the values that one key got in a summary period become one number; the values equal ML-Agents'."""
+    """The way in which a key's values in a summary period become one number; the members equal ML-Agents'."""
 
     AVERAGE = 0
     HISTOGRAM = 1
@@ -25,7 +25,7 @@ class StatsAggregationMethod(Enum):
 
 
 class StatsPropertyType(Enum):
-    """What a property of a behavior tells; the values equal ML-Agents'."""
+    """The kind of a behavior's property; the members equal ML-Agents'."""
 
     HYPERPARAMETERS = "hyperparameters"
     SELF_PLAY = "selfplay"

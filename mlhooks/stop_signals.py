@@ -20,7 +20,7 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 def install_handler(handler: Handler) -> dict[int, Any]:
-    """Let a handler take the signals that end a run; returns the handlers that they had.
+    """Let a handler take the signals that end a run, and return the handlers that they had.
 
     A signal that is ignored stays so, as SIGHUP does under `nohup`. Outside the main thread, where Python delivers no
     signals, nothing changes.
@@ -79,7 +79,7 @@ def ending_at_once() -> Iterator[None]:
 
 
 def end_at_once(code: int = 128 + signal.SIGINT) -> bool:
-    """Let Ctrl-C from now on end the process with this exit code, and nothing else; returns whether it does.
+    """Let Ctrl-C from now on only end the process, with this exit code, and return whether it does.
 
     It is meant for moments at which there is nothing to save and an exception could surface anywhere, or be lost, such
     as while modules are imported and while the interpreter ends. Somebody else's handler stays.

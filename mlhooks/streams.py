@@ -1,4 +1,4 @@
-"""Where a log message goes: progress and results to standard output, all else to standard error."""
+"""Send log messages on their way: progress and results to standard output, all else to standard error."""
 
 from __future__ import annotations
 

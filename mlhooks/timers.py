@@ -1,4 +1,4 @@
-"""Where the time of a run goes: nested wall-clock timers, written in the layout of ML-Agents' timers.json."""
+"""Nested wall-clock timers of a run, written in the layout of ML-Agents' timers.json."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ import psutil
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process has not ended; one that its parent has not noticed yet has."""
+    """Return whether a process has not ended; one that its parent has not noticed yet has."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -12,6 +12,6 @@ def is_running(pid: int) -> bool:
 
 
 def mentioning(text: str) -> list[str]:
-    """The command lines of running processes that hold a text."""
+    """Return the command lines of running processes that hold a text."""
     lines = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
     return [line for line in lines if text in line]

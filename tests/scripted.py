@@ -62,7 +62,7 @@ class Env:
 
 
 def config(behavior: str, env: str, *, max_steps: int = 600, **settings: Any) -> dict[str, Any]:
-    """A small PPO configuration."""
+    """Return a small PPO configuration."""
     entry = {
         "trainer_type": "ppo",
         "hyperparameters": {"batch_size": 20, "buffer_size": 100, **settings.pop("hyperparameters", {})},
@@ -77,6 +77,6 @@ def config(behavior: str, env: str, *, max_steps: int = 600, **settings: Any) ->
 
 
 def train(configuration: Mapping[str, Any], folder: Path, *plugins: object, **arguments: Any) -> Run:
-    """`mlhooks.train` without pictures and noise, into a folder."""
+    """Call `mlhooks.train` without pictures and noise, into a folder."""
     arguments = {"plugin_names": QUIET, "results_dir": folder, "run_id": "run", **arguments}
     return mlhooks.train(configuration, plugins=plugins, **arguments)

@@ -120,7 +120,7 @@ def manager_with(hook, answer, **options):
 
 
 def complaint(hook, answer, caplog, **options):
-    """What is said about an answer: of an error, or of a failure that is contained while the others' answers count."""
+    """Return what is said about an answer: an error, or a failure that is contained while others' answers count."""
     manager = manager_with(hook, answer, **options)
     if hook in ("summary_stats", "export_model") and not options:
         caplog.clear()
@@ -225,7 +225,7 @@ class TestExportedFiles:
 
 
 def wrapper(hook, change, **options):
-    """A wrapper that returns what `change` makes of the result, or changes it itself."""
+    """Return a wrapper that returns what `change` makes of the result, or changes it itself."""
     if options.get("hookwrapper"):
 
         def wrapping(self):

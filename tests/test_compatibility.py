@@ -31,7 +31,7 @@ BASES = ("Settings", "Policy", "Optimizer", "Trainer")
 
 
 def hooks() -> Iterator[str]:
-    """Each hook, and each of its arguments."""
+    """Yield each hook, and each of its arguments."""
     for name in vars(PluginManager().hook):
         yield name
         yield from (f"{name} {argument}" for argument in inspect.signature(getattr(hookspecs, name)).parameters)
@@ -47,7 +47,7 @@ def names() -> Iterator[str]:
 
 
 def members() -> Iterator[str]:
-    """What the classes of `mlhooks.plugin` have and a plugin may use: methods, and attributes that are set."""
+    """Yield what the classes of `mlhooks.plugin` have and a plugin may use: methods, and attributes that are set."""
     for name in plugin.__all__:
         kind = getattr(plugin, name)
         if not inspect.isclass(kind):
@@ -61,7 +61,7 @@ def members() -> Iterator[str]:
 
 
 def commands() -> Iterator[str]:
-    """Each command, and each of its options; those of plugins are theirs."""
+    """Return each command, and each of its options; those of plugins are theirs."""
 
     def below(command: click.Command, words: str) -> Iterator[str]:
         yield words
@@ -78,7 +78,7 @@ def commands() -> Iterator[str]:
 
 
 def keys() -> Iterator[str]:
-    """Each key of a configuration; `*` stands for names that people choose."""
+    """Yield each key of a configuration; `*` stands for names that people choose."""
 
     def models(annotation: object) -> Iterator[tuple[type[SettingsModel], bool]]:
         if inspect.isclass(annotation) and issubclass(annotation, SettingsModel):

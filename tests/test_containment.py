@@ -550,7 +550,7 @@ class Outcome:
 
 
 def finish(change):
-    """The outcome that one plugin changes, and what the next plugin sees of it."""
+    """Return the outcome that one plugin changes, and what the next plugin sees of it."""
     seen, outcome, manager = {}, Outcome(), PluginManager()
     manager.register(plugin_with("run_finished", lambda given: seen.update(copy.deepcopy(vars(given["outcome"])))))
     # It is called first.

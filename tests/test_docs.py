@@ -46,7 +46,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def section(title: str) -> list[Block]:
-    """The code blocks of one section, subsections included."""
+    """Return the code blocks of one section, subsections included."""
     (text,) = re.findall(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
     return list(blocks(text))
 
@@ -75,7 +75,7 @@ class Reader:
             self.install_project(tomllib.loads(block.text)["project"])
 
     def run(self, line: str, code: int) -> None:
-        """A command line: mlhooks here, so that it is fast, and pytest in a process of its own."""
+        """Run a command line: mlhooks here, so that it is fast, and pytest in a process of its own."""
         self.commands.append(line)
         command, *arguments = shlex.split(line, comments=True)
         if command == "mlhooks":
@@ -100,7 +100,7 @@ class Reader:
             raise AssertionError(f"nobody knows how to run {line!r}")
 
     def install_project(self, project) -> None:
-        """What pip does for an editable install."""
+        """Do what pip does for an editable install."""
         for group, points in project["entry-points"].items():
             self.install(project["name"], points, group=group, version=project["version"])
 

@@ -43,7 +43,7 @@ FATAL = {
 
 
 def plugin_with(hook, behave):
-    """An object whose implementation of `hook` takes all its arguments and hands them to `behave` as a mapping."""
+    """Return an object whose implementation of `hook` hands all its arguments to `behave` as a mapping."""
     arguments = ", ".join(inspect.signature(SPECS[hook]).parameters)
     pairs = ", ".join(f"{name}={name}" for name in inspect.signature(SPECS[hook]).parameters)
     namespace = {"behave": behave}
@@ -52,7 +52,7 @@ def plugin_with(hook, behave):
 
 
 def call(manager, hook):
-    """Call a hook with one marker object per argument; returns the arguments and the result."""
+    """Call a hook with one marker object per argument, and return the arguments and the result."""
     arguments = {name: f"the {name}" for name in inspect.signature(SPECS[hook]).parameters}
     caller = getattr(manager.hook, hook)
     if caller.is_historic():

@@ -42,10 +42,10 @@ class Episodes(SingleBehaviorEnv):
         self.begin()
 
     def begin(self) -> None:
-        """An episode begins."""
+        """Begin an episode."""
 
     def see(self) -> np.ndarray:
-        """Observations, [agents, features]."""
+        """Return observations, [agents, features]."""
         raise NotImplementedError
 
     def pay(self, action: ActionTuple) -> np.ndarray:
@@ -183,7 +183,7 @@ def test_all_parts_of_a_hybrid_action_are_learned(tmp_path: Path) -> None:
 
 
 def evaluate(config: str | None, folder: Path, seed: int, **arguments: Any) -> float:
-    """The mean return of 100 episodes of a run's last policy with its likeliest actions."""
+    """Return the mean return of 100 episodes of a run's last policy with its likeliest actions."""
     flags = {"checkpoint_settings.inference": True, "behaviors.*.network_settings.deterministic": True}
     arguments = {"results_dir": folder, "run_id": config, "plugin_names": QUIET, **arguments}
     run = mlhooks.train(config, seed=seed, flags=flags, episodes=100, **arguments)

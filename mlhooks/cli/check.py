@@ -63,7 +63,7 @@ def _check(
 
 
 def _verdict(name: str, kinds: list[str], keyword: str | None) -> str:
-    """What a plugin passed: no more than was tried."""
+    """Say which tests a plugin passed: no more than were tried."""
     if not kinds:
         return f"{name} was not tried: every test that -k {keyword} chooses was skipped; -v says why."
     passed = f"{name} passed the conformance tests of: {', '.join(kinds)}"
@@ -78,7 +78,7 @@ def _verdict(name: str, kinds: list[str], keyword: str | None) -> str:
 
 
 def _absolute(text: str) -> tuple[str, list[str]]:
-    """A target as it is called from another folder, and the folders that must be on the import path for it.
+    """Return a target as it is called from another folder, and the folders that must be on the import path for it.
 
     Raises:
         UsageError: there is no such target.
@@ -95,7 +95,7 @@ def _absolute(text: str) -> tuple[str, list[str]]:
 
 
 def _pytest_plugin() -> str:
-    """What `-p` must be to load the pytest plugin once: its entry point, where mlhooks is installed with it."""
+    """Return what `-p` loads the pytest plugin once by: its entry point, where mlhooks is installed with it."""
     return "mlhooks" if any(point.value == PLUGIN for point in entry_points(group="pytest11")) else PLUGIN
 
 

@@ -97,7 +97,7 @@ def names_for(name: str) -> dict[str, str]:
 
 
 def _is_importable(module: str) -> bool:
-    """Whether `import` finds it; a mere folder of that name, which Python takes for a namespace, does not count."""
+    """Return whether `import` finds it; a mere folder, which Python takes for a namespace, does not count."""
     try:
         found = importlib.util.find_spec(module)
     except ValueError:  # The module was made in memory.
@@ -106,7 +106,7 @@ def _is_importable(module: str) -> bool:
 
 
 def write_package(kind: str, folder: Path, words: Mapping[str, str]) -> list[Path]:
-    """Write the package of a kind into a folder that does not exist yet; returns the files, sorted."""
+    """Write the package of a kind into a folder that does not exist yet, and return the files, sorted."""
     written = []
     for template in sorted(path for path in (TEMPLATES / kind).rglob("*") if path.is_file()):
         relative = template.relative_to(TEMPLATES / kind).as_posix().removesuffix(_SUFFIX)

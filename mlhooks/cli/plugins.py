@@ -91,7 +91,7 @@ def _hooks() -> None:
 
 
 def _deprecations(caller: HookCaller) -> str:
-    """What of a hook a later version will not have, as a paragraph."""
+    """Return a paragraph on those parts of a hook that a later version will not have."""
     assert caller.spec is not None
     whole = [f"Deprecated: {caller.spec.warn_on_impl}"] if caller.spec.warn_on_impl else []
     parts = [f"Deprecated argument {name}: {text}" for name, text in (caller.spec.warn_on_impl_args or {}).items()]

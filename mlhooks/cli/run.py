@@ -273,7 +273,7 @@ def _run(**values: Any) -> None:
 
 
 def _given_flags(ctx: click.Context, values: dict[str, Any]) -> dict[str, Any]:
-    """The settings that the command line names, by dotted key; defaults stay with the configuration."""
+    """Return the settings that the command line names, by dotted key; defaults stay with the configuration."""
     given = {name for name in values if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     flags = {
         param.key: values[param.name]

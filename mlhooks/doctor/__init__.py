@@ -1,4 +1,4 @@
-"""Whether this machine can run what it is asked to: checks, each with what to do about it."""
+"""Checks whether this machine can run what it is asked to, each with what to do about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Check", "Questions", "examine"]
 
 
 def examine(questions: Questions) -> Iterator[Check]:
-    """All checks, one after another, those first that answer at once."""
+    """Make all checks, one after another, those first that answer at once."""
     from mlhooks.doctor import machine, mlagents, plugins, software, unity
 
     groups: dict[str, Callable[[], Iterable[Check]]] = {

@@ -1,4 +1,4 @@
-"""What a check found, and what the checks are asked about."""
+"""The finding of a check, and the questions that checks are asked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """What a run would be asked for.
+    """The request of a run that the checks are about.
 
     Attributes:
         env: as `--env` of `mlhooks run`.

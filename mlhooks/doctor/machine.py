@@ -1,4 +1,4 @@
-"""What this machine can do: compute, and run worker processes."""
+"""Checks of this machine: that it computes, and runs worker processes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _environment(worker_id: int) -> BaseEnv:
 
 
 def device() -> Iterator[Check]:
-    """The device on which networks compute."""
+    """Check the device on which networks compute."""
     try:
         import torch
 

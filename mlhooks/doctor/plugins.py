@@ -1,4 +1,4 @@
-"""Whether the plugins of a run load and go together."""
+"""Check that the plugins of a run load and go together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CLAIMS = ("get_trainer_types", "get_env_types", "get_reward_signals", "get_plugi
 
 
 def checks(questions: Questions) -> Iterator[Check]:
-    """The plugins that a run would load."""
+    """Check the plugins that a run would load."""
     from mlhooks.errors import MlhooksError
     from mlhooks.mlagents_wheel.offers import HOW_TO_GET
     from mlhooks.plugins import PluginManager, find_plugins, load_plugins

@@ -1,4 +1,4 @@
-"""What is installed, and whether it fits."""
+"""Checks of the packages that are installed, and whether they fit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BACKEND = "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"
 
 
 def versions() -> Iterator[Check]:
-    """The versions of Python and mlhooks."""
+    """Check the versions of Python and mlhooks."""
     system = f"{platform.system()} {platform.machine()}"
     yield Check("Python", "ok", f"{platform.python_version()} on {system}, {sys.executable}")
     yield Check("mlhooks", "ok", __version__)
@@ -35,7 +35,7 @@ def versions() -> Iterator[Check]:
 
 
 def requirements() -> Iterator[Check]:
-    """The versions of what mlhooks needs."""
+    """Check the versions of the packages that mlhooks needs."""
     wanted = {requirement.name: requirement for requirement in needed_by("mlhooks")}
     for name in [*NAMED, *(name for name in wanted if name not in NAMED)]:
         complaints = list(_unmet(wanted.get(name, Requirement(name))))
@@ -46,7 +46,7 @@ def requirements() -> Iterator[Check]:
 
 
 def extras() -> Iterator[Check]:
-    """What mlhooks can do more with, installed or not."""
+    """List the packages with which mlhooks can do more, installed or not."""
     for extra in sorted(set(metadata.metadata("mlhooks").get_all("Provides-Extra") or ()) - {DEVELOPMENT}):
         complaints = [text for requirement in needed_by("mlhooks", extra) for text in _unmet(requirement)]
         text = f"not there: {'; '.join(complaints)}" if complaints else "installed"
@@ -55,7 +55,7 @@ def extras() -> Iterator[Check]:
 
 
 def needed_by(distribution: str, extra: str = "") -> list[Requirement]:
-    """What a distribution requires here, or only what one of its extras adds."""
+    """Return what a distribution requires here, or only what one of its extras adds."""
     try:
         texts = metadata.requires(distribution) or ()
     except metadata.PackageNotFoundError:
@@ -88,7 +88,7 @@ def _unmet(requirement: Requirement) -> Iterator[str]:
 
 
 def protocol() -> Iterator[Check]:
-    """The Unity protocol on the installed protobuf and mlagents-envs."""
+    """Check the Unity protocol on the installed protobuf and mlagents-envs."""
     from google.protobuf.internal import api_implementation  # type: ignore[import-untyped]
 
     backend = api_implementation.Type()

@@ -1,4 +1,4 @@
-"""What a Unity player or the Editor needs: a build that runs here, a display, free ports."""
+"""Checks for a Unity player or the Editor: a build that runs here, a display, free ports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 def checks(questions: Questions) -> Iterator[Check]:
-    """Players of Unity, its Editor, and their ports."""
+    """Check players of Unity, its Editor, and their ports."""
     from mlhooks.training.environment_scheme import scheme_and_name
 
     scheme, name = scheme_and_name(questions.env)
@@ -45,7 +45,7 @@ def _other_environment(questions: Questions) -> Check:
 
 
 def build(path: str) -> Iterator[Check]:
-    """The player that --env names."""
+    """Check the player that --env names."""
     from mlhooks.unity.builds import find_player
     from mlhooks.unity.errors import PlayerNotFound
     from mlhooks.unity.programs import foreign_processor, lacks_data, platform_of
@@ -67,7 +67,7 @@ def build(path: str) -> Iterator[Check]:
 
 
 def ports(questions: Questions, *, editor: bool) -> Iterator[Check]:
-    """The ports on which players or the Editor connect.
+    """Check the ports on which players or the Editor connect.
 
     Those of players are needed for sure only where something was said about players.
     """
@@ -87,7 +87,7 @@ def ports(questions: Questions, *, editor: bool) -> Iterator[Check]:
 
 
 def display() -> Iterator[Check]:
-    """The display that players draw on."""
+    """Check the display that players draw on."""
     if sys.platform != "linux":
         return
     shown = next((f"{name}={os.environ[name]}" for name in DISPLAYS if os.environ.get(name)), None)

@@ -1,4 +1,4 @@
-"""What makes the environment of a worker, in this process or, pickled, in another one."""
+"""The factory of a worker's environment, in this process or, pickled, in another one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def evaluation_seed(seed: int) -> int:
 
 @dataclass(frozen=True)
 class EnvironmentKind:
-    """What makes environments of one kind, for `get_env_types`, and can tell in advance what it cannot make.
+    """A maker of environments of one kind, for `get_env_types`, which can tell in advance what it cannot make.
 
     Args:
         make: the factory.
@@ -202,7 +202,7 @@ class EnvironmentFactory:
         return listed
 
     def takes_areas(self) -> bool:
-        """Whether the kind says that there may be several areas."""
+        """Return whether the kind says that there may be several areas."""
         tell = self.make.takes_areas if isinstance(self.make, EnvironmentKind) else None
         return tell is not None and bool(self._call_kind(tell))
 
@@ -264,7 +264,7 @@ class EnvironmentFactory:
 
 
 class _Parts:
-    """What a factory is made of; unpickled, it is the factory."""
+    """The parts of a factory; unpickled, they are the factory."""
 
     def __init__(self, parts: dict[str, Any]) -> None:
         self.parts = parts

@@ -25,7 +25,7 @@ class Worker:
 
 
 class WorkerStep(NamedTuple):
-    """What one worker sent: the specs of its behaviors, the steps of each behavior id, and its own statistics.
+    """A step of one worker: the specs of its behaviors, the steps of each behavior id, and its own statistics.
 
     `spaces` has what agents see and do in the environment's own terms, by behavior id, where these are not ML-Agents'.
     """
@@ -79,7 +79,7 @@ def as_exception(error: BaseException) -> Exception:
 
 
 def as_failure(error: BaseException) -> Exception:
-    """As `as_exception`, where signals have handlers of their own: a KeyboardInterrupt is no Ctrl-C there."""
+    """Do as `as_exception` where signals have handlers of their own: a KeyboardInterrupt is no Ctrl-C there."""
     if isinstance(error, Exception):
         return error
     failure = EnvironmentFailure(described(error))
@@ -92,7 +92,7 @@ class EnvManager(ABC):
 
     @abstractmethod
     def ready(self) -> Iterable[WorkerStep | WorkerLost]:
-        """The workers whose steps wait, and those that were lost; blocks until there is at least one.
+        """Return the workers whose steps wait, and those that were lost; block until there is at least one.
 
         The arrays of a step may be views of memory that changes after the worker was sent actions: copy what is to
         last.
@@ -134,7 +134,7 @@ class EnvManager(ABC):
         """End all workers; may be called more than once."""
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The state of all environments, or None where they cannot be restored."""
+        """Return the state of all environments, or None where they cannot be restored."""
         return None
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

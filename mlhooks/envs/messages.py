@@ -1,4 +1,4 @@
-"""What a worker process and the training process say to each other."""
+"""The messages between a worker process and the training process."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Failed(NamedTuple):
 
     @classmethod
     def by(cls, error: Exception) -> Failed:
-        """The message about an error."""
+        """Return the message about an error."""
         pickled = b""
         keep_place(error)
         keep_mistake(error)
@@ -72,7 +72,7 @@ class Failed(NamedTuple):
         return cls(pickled, described(error), is_mistake(error))
 
     def exception(self) -> Exception:
-        """The error, or an EnvironmentFailure with its text."""
+        """Return the error, or an EnvironmentFailure with its text."""
         with contextlib.suppress(Exception):
             error = pickle.loads(self.error)
             if isinstance(error, Exception):

@@ -9,13 +9,13 @@ _KEPT = "_mlhooks_mistake"
 
 
 def is_mistake(error: BaseException) -> bool:
-    """Whether an error, or what mlhooks tells by it, is a mistake in code and no accident of its surroundings."""
+    """Return whether an error, or what mlhooks tells by it, is a mistake in code and no accident around it."""
     kept = error.__dict__.get(_KEPT, False)
     return kept or isinstance(error, MISTAKES) or (_is_told(error) and is_mistake(_cause(error)))
 
 
 def is_raised(error: BaseException) -> bool:
-    """Whether code of the environment raised an error, or what mlhooks tells by it; a process that ends raises none."""
+    """Return whether code of the environment raised an error, or its cause; a process that ends raises none."""
     return not isinstance(error, MlhooksError) or _is_told(error) or _KEPT in error.__dict__
 
 
@@ -26,7 +26,7 @@ def keep_mistake(error: BaseException) -> None:
 
 
 def _is_told(error: BaseException) -> bool:
-    """Whether mlhooks tells by it what code raised, and not how a connection broke."""
+    """Return whether mlhooks tells by it what code raised, and not how a connection broke."""
     return isinstance(error, MlhooksError) and not isinstance(error.__cause__, OSError | EOFError | None)
 
 

@@ -47,7 +47,7 @@ class Sampler:
         return np.full(count, numbers["value"], np.float64)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of its random generator."""
+        """Return the state of its random generator."""
         return dict(self._rng.bit_generator.state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -38,7 +38,7 @@ def listen(listener: Callable[[Process], None]) -> None:
 
 @contextlib.contextmanager
 def noticed() -> Iterator[list[Process]]:
-    """Within it, note the processes that environments of this process start."""
+    """Note the processes that environments of this process start in the body."""
     processes: list[Process] = []
     listen(processes.append)
     try:

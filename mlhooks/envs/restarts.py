@@ -1,4 +1,4 @@
-"""Whether a failed environment is started again: ML-Agents' limits, the same wherever environments run."""
+"""Restarts of failed environments within ML-Agents' limits, the same wherever environments run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RestartPolicy:
 
     @classmethod
     def from_settings(cls, settings: EnvironmentSettings) -> RestartPolicy:
-        """The policy of `max_lifetime_restarts`, `restarts_rate_limit_n` and `restarts_rate_limit_period_s`."""
+        """Return the policy of `max_lifetime_restarts`, `restarts_rate_limit_n` and `restarts_rate_limit_period_s`."""
         return cls(
             settings.max_lifetime_restarts, settings.restarts_rate_limit_n, settings.restarts_rate_limit_period_s
         )
@@ -90,12 +90,12 @@ class RestartPolicy:
 
 
 def restarted(count: int) -> str:
-    """How often something was restarted, in words."""
+    """Return how often something was restarted, in words."""
     return f"restarted {times(count)}" if count else "not restarted"
 
 
 def times(count: int) -> str:
-    """How often something happened, in words."""
+    """Return how often something happened, in words."""
     return "once" if count == 1 else f"{count} times"
 
 

@@ -44,7 +44,7 @@ class ArrayWriter:
         return "" if self._memory is None else self._memory.name
 
     def arrays(self, layout: Layout) -> list[np.ndarray]:
-        """Arrays of a layout, to be filled; they take the place of the last ones."""
+        """Return arrays of a layout, to be filled; they take the place of the last ones."""
         if layout != self._layout:
             size = _size(layout)
             if self._memory is None or size > self._memory.size:
@@ -72,7 +72,7 @@ class ArrayReader:
         self._arrays: list[np.ndarray] = []
 
     def arrays(self, block: str, layout: Layout) -> list[np.ndarray]:
-        """The arrays of a layout in the block of that name, without a copy."""
+        """Return the arrays of a layout in the block of that name, without a copy."""
         if self._memory is None or block != self._memory.name:
             self.close()
             self._memory = Block(block)

@@ -15,7 +15,7 @@ from mlhooks.errors import ContractBroken
 
 
 class StepCount(NamedTuple):
-    """How many agents of a behavior id decide and end, and whether the deciding ones have masks.
+    """The numbers of a behavior id's agents that decide and end, and whether the deciding ones have masks.
 
     `types` has the dtype of each observation of those that decide, and then of those that end.
     """
@@ -28,14 +28,14 @@ class StepCount(NamedTuple):
 
 
 class ActionCount(NamedTuple):
-    """How many agents of a behavior id act."""
+    """The number of a behavior id's agents that act."""
 
     behavior_id: str
     agents: int
 
 
 class Message(NamedTuple):
-    """What a reader needs to know of what was written: the block, and what is in it."""
+    """The description by which a reader finds what was written: the block, and what is in it."""
 
     block: str
     counts: tuple[StepCount, ...] | tuple[ActionCount, ...]
@@ -161,17 +161,17 @@ def _step_layout(specs: Specs, counts: tuple[StepCount, ...]) -> list[Field]:
 
 
 def _type(obs: np.ndarray) -> str:
-    """The dtype in which an observation is handed over: images that are bytes stay so."""
+    """Return the dtype in which an observation is handed over: images that are bytes stay so."""
     return "u1" if getattr(obs, "dtype", None) == np.uint8 and obs.ndim == 4 else "f4"
 
 
 def _in_memory(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of an observation in memory, where an image has its channels last, as experience is kept."""
+    """Return the shape of an observation in memory, where an image has its channels last, as experience is kept."""
     return (*shape[1:], shape[0]) if len(shape) == 3 else tuple(shape)
 
 
 def _channels_first(arrays: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """The arrays, images as [agents, channels, height, width]."""
+    """Return the arrays, images as [agents, channels, height, width]."""
     return (array.transpose(0, 3, 1, 2) if array.ndim == 4 else array for array in arrays)
 
 

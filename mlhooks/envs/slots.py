@@ -21,7 +21,7 @@ class SlotPool:
         self._free: list[int] = []
 
     def allocate(self) -> int:
-        """A slot that nobody holds."""
+        """Return a slot that nobody holds."""
         if self._free:
             return self._free.pop()
         self.size += 1
@@ -72,7 +72,7 @@ class SlotMap:
             )
 
     def slots(self, agent_ids: np.ndarray) -> np.ndarray:
-        """Slots [agents] of agent ids [agents]; unknown agents get one. Unchanged ids give the same array again.
+        """Return slots [agents] of agent ids [agents]; unknown agents get one. Unchanged ids give the same array again.
 
         Raises:
             ValueError: an agent appears more than once.
@@ -93,7 +93,7 @@ class SlotMap:
         return self._last_slots
 
     def find(self, agent_ids: np.ndarray) -> np.ndarray:
-        """Slots [agents] of agent ids, -1 for those that hold none.
+        """Return slots [agents] of agent ids, -1 for those that hold none.
 
         Raises:
             ValueError: an agent appears more than once.
@@ -101,7 +101,7 @@ class SlotMap:
         return np.array([self._slot_of.get(agent, -1) for agent in _each_once(agent_ids)], dtype=np.int64)
 
     def all(self) -> np.ndarray:
-        """Slots [agents] of all agents that hold one."""
+        """Return slots [agents] of all agents that hold one."""
         return np.array(list(self._slot_of.values()), dtype=np.int64)
 
     def release(self, agent_ids: np.ndarray) -> None:

@@ -6,13 +6,13 @@ from mlagents_envs.base_env import BehaviorSpec
 
 
 def same_shape(spec: BehaviorSpec, other: BehaviorSpec) -> bool:
-    """Whether networks for one fit the other: the shapes of the observations, and the actions."""
+    """Return whether networks for one fit the other: the shapes of the observations, and the actions."""
     shapes, others = ([tuple(obs.shape) for obs in s.observation_specs] for s in (spec, other))
     return shapes == others and spec.action_spec == other.action_spec
 
 
 def in_words(spec: BehaviorSpec) -> str:
-    """What a spec holds."""
+    """Describe what a spec holds."""
     shapes = ", ".join(f"{obs.name or 'unnamed'} {tuple(obs.shape)}" for obs in spec.observation_specs)
     continuous, branches = spec.action_spec.continuous_size, list(spec.action_spec.discrete_branches)
     return f"the observations {shapes}, {continuous} continuous actions and the discrete branches {branches}"

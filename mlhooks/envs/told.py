@@ -1,4 +1,4 @@
-"""What an environment tells of itself, read and checked where it arrives."""
+"""Information that an environment gives about itself, checked where it arrives."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from mlhooks.envs.told import spaces_of, stats_of, steps_of
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a worker process is made from.
+    """The recipe of a worker process.
 
     Args:
         factory: what makes its environment, by the worker's number; pickled by cloudpickle.
@@ -46,7 +46,7 @@ class Recipe:
 
 
 def run(connection: Connection[Any, Any], recipe: Recipe) -> None:
-    """The whole life of a worker process."""
+    """Run a worker process from its beginning to its end."""
     # A handler takes them, because children of this process would inherit that a signal is ignored.
     stop_signals.install_handler(_leave_it_to_the_parent)
     stop_signals.unshield()

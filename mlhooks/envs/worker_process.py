@@ -118,7 +118,7 @@ class WorkerProcess:
             messages.send(self._connection, message)
 
     def answer(self) -> WorkerStep | None:
-        """What the environment sent, or None as long as it has not.
+        """Return the step that the environment sent, or None as long as it sent none.
 
         Raises:
             Exception: what the environment or its process failed with.

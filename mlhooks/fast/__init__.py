@@ -1,4 +1,4 @@
-"""What makes small networks and their experience fast, with one switch that turns all of it off.
+"""Fast small networks and fast storage of their experience, with one switch that turns all of it off.
 
 Most of the time of a small network's training goes into calling numpy and torch, which takes longer than what they do
 to a few hundred numbers. The rest of mlhooks computes everything in plain torch and numpy. Some of its functions are

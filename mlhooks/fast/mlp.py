@@ -216,7 +216,7 @@ class FastMLP:
 
 
 class SavedPass:
-    """What a forward pass saved for the backward pass; another pass reuses its memory after it is deleted.
+    """Results that a forward pass saved for the backward pass; another pass reuses its memory after it is deleted.
 
     Attributes:
         activations: those of the native extension.

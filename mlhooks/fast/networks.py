@@ -34,7 +34,7 @@ BFLOAT16_UNITS, BFLOAT16_PRODUCTS = 256, 2**25
 
 
 class _Known(NamedTuple):
-    """What a scope found out about a network.
+    """The knowledge of a scope about a network.
 
     Attributes:
         mlp: what computes it; None for torch.

@@ -1,4 +1,4 @@
-"""Which code opts in to array arithmetic, in which arrays stand in for tensors."""
+"""Find out which code opts in to array arithmetic, in which arrays stand in for tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decides how torch computes modules, besides the numbers in their parameters."""
+"""The structure of modules: everything that decides how torch computes them but the numbers in their parameters."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class _Switch:
-    """Whether plain torch and numpy are wanted now, and by how many blocks."""
+    """The switch that says whether plain torch and numpy are wanted now, and by how many blocks."""
 
     blocks = 0
     lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Which of torch's functions and of a tensor's methods array arithmetic serves, by name."""
+"""The names of torch's functions and of a tensor's methods that array arithmetic serves."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ logger = logging.getLogger("mlhooks")
 
 @dataclass(frozen=True)
 class Patch:
-    """What one module needs.
+    """A patch that one module needs.
 
     Attributes:
         reason: why, with the line of version 1.1.0.

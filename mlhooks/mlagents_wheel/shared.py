@@ -1,4 +1,4 @@
-"""What the package's trainers of one run share: its options, the ghost controller, and where statistics go."""
+"""The objects that the package's trainers of one run share: options, the ghost controller, and statistics."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ APART = 10**6
 
 
 class Side:
-    """What `EnvManager` of the package does for one behavior id.
+    """The work of the package's `EnvManager` for one behavior id.
 
     Args:
         manager: the package's `AgentManager`.

@@ -63,7 +63,7 @@ class StatsSummary(NamedTuple):
 
 
 class StatsPropertyType(Enum):
-    """What a property of a behavior tells."""
+    """The kind of a behavior's property."""
 
     HYPERPARAMETERS = "hyperparameters"
     SELF_PLAY = "selfplay"

@@ -1,4 +1,4 @@
-"""What a checkpoint holds of the package's trainer beside its modules: plain values, tensors and arrays."""
+"""The state of the package's trainer that a checkpoint holds beside modules: plain values, tensors and arrays."""
 
 from __future__ import annotations
 

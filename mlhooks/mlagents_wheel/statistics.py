@@ -1,4 +1,4 @@
-"""What the package's statistics reporter emits, handed to mlhooks' own."""
+"""Hand the statistics of the package's reporter to mlhooks' own."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ REWARD_SIGNALS = ("extrinsic", "curiosity", "gail", "rnd")
 
 @dataclass(frozen=True)
 class WheelSupports(Supports):
-    """What the package's trainers can do."""
+    """The capabilities of the package's trainers."""
 
     memory: bool = True
     self_play: bool = True

@@ -32,7 +32,7 @@ class Image(NamedTuple):
 
 
 class FeatureLayout:
-    """Where each observation lies in the features: vectors first, then flattened images, both in the spec's order.
+    """The places of observations in the features: vectors first, then flattened images, both in the spec's order.
 
     Images are flattened with their channels last, as convolutions read them fastest on a CPU.
 
@@ -159,7 +159,7 @@ class FeatureInput(nn.Module):
 
 
 def _flat(images: np.ndarray) -> np.ndarray:
-    """[rows, channels, height, width] as [rows, height * width * channels]."""
+    """Return [rows, channels, height, width] as [rows, height * width * channels]."""
     return np.moveaxis(images, 1, -1).reshape(len(images), math.prod(images.shape[1:]))
 
 

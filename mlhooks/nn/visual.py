@@ -116,6 +116,6 @@ class _ResidualBlock(nn.Module):
         self.layers = nn.Sequential(*(layer for convolution in convolutions for layer in (nn.SiLU(), convolution)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[rows, channels, height, width] -> the same."""
+        """Compute the block: [rows, channels, height, width] -> the same."""
         result: Tensor = x + self.layers(x)
         return result

@@ -26,7 +26,7 @@ class EncoderType(StrEnum):
 
 
 class ConditioningType(StrEnum):
-    """What a goal-signal observation does."""
+    """The use of goal-signal observations."""
 
     HYPER = "hyper"
     NONE = "none"
@@ -44,7 +44,7 @@ class ActivationType(StrEnum):
 
 
 class InitializationType(StrEnum):
-    """How weights start."""
+    """The initial distribution of weights."""
 
     LECUN_NORMAL = "lecun_normal"
     KAIMING_HE = "kaiming_he"
@@ -62,7 +62,7 @@ class MemorySettings(SettingsModel):
     )
 
     def problems(self) -> Iterator[Problem]:
-        """Half of the memory is the cell's state, half its output."""
+        """Refuse an odd size: half of the memory is the cell's state, half its output."""
         if self.memory_size % 2:
             yield Problem(("memory_size",), f"memory_size must be an even number, not {self.memory_size}")
 
@@ -96,7 +96,7 @@ MOST_ROWS = 2**40
 
 
 class ScheduleType(StrEnum):
-    """How a value changes over the run."""
+    """The course of a value over the run."""
 
     CONSTANT = "constant"
     LINEAR = "linear"
@@ -124,7 +124,7 @@ class AdvantageNormalization(StrEnum):
 
 
 class HyperparameterSettings(SettingsModel):
-    """What every trainer type has; ML-Agents' `HyperparamSettings`."""
+    """The hyperparameters of every trainer type; ML-Agents' `HyperparamSettings`."""
 
     batch_size: int = Field(default=1024, ge=1, le=MOST_ROWS, description="Experiences in one gradient step.")
     buffer_size: int = Field(
@@ -198,7 +198,7 @@ class _EncodedSettings(RewardSignalSettings):
 
 
 class CuriositySettings(_EncodedSettings):
-    """Reward for what the agent could not foretell (intrinsic curiosity module)."""
+    """Reward for what the agent could not predict (intrinsic curiosity module)."""
 
 
 class RNDSettings(_EncodedSettings):
@@ -225,7 +225,7 @@ MLAGENTS_REWARD_SIGNALS: Mapping[str, type[RewardSignalSettings]] = {
 
 
 class EvaluationSettings(SettingsModel):
-    """How often a behavior is tried in an environment apart from training, and when training ends by that."""
+    """Evaluation in an environment apart from training: how often, and when training ends by it."""
 
     interval: int = Field(default=10000, ge=1, description="Agent steps between evaluations; the last is at the end.")
     episodes: int = Field(default=10, ge=1, description="Episodes of each evaluation.")
@@ -272,7 +272,7 @@ class BehavioralCloningSettings(SettingsModel):
 
 
 class TrainerSettings(SettingsModel):
-    """How one behavior is trained; `hyperparameters` is an instance of its trainer type's own model."""
+    """The training of one behavior; `hyperparameters` is an instance of its trainer type's own model."""
 
     trainer_type: str = Field(default=DEFAULT_TRAINER_TYPE, description="The algorithm, as a plugin names it.")
     hyperparameters: SerializeAsAny[HyperparameterSettings] = Field(

@@ -96,14 +96,14 @@ SAMPLERS: Mapping[str, type[ParameterRandomizationSettings]] = {
 
 
 class MeasureType(StrEnum):
-    """What decides that a lesson is learned."""
+    """The measure by which a lesson is learned."""
 
     PROGRESS = "progress"
     REWARD = "reward"
 
 
 class CompletionCriteriaSettings(SettingsModel):
-    """When a lesson is learned."""
+    """The criteria by which a lesson is learned."""
 
     ignores_unknown_keys: ClassVar[bool] = True
 
@@ -138,7 +138,7 @@ class EnvironmentParameterSettings(SettingsModel):
     curriculum: list[Lesson] = Field(min_length=1, description="The lessons, in order.")
 
     def problems(self) -> Iterator[Problem]:
-        """Every lesson but the last needs criteria; those of the last decide nothing."""
+        """Demand criteria of every lesson but the last, whose criteria decide nothing."""
         for index, lesson in enumerate(self.curriculum):
             last = index == len(self.curriculum) - 1
             if not last and lesson.completion_criteria is None:

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, and where each of its settings stands."""
+"""The findings about a configuration, and the places of its settings."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def _split_path(text: str) -> tuple[KeyPath, str]:
 
 
 def _is_of_a_section(raw: Mapping[str, Any], path: KeyPath, label: str, report: Report) -> bool:
-    """Whether a path begins with a section; what begins with something else gets the nearest path that does."""
+    """Return whether a path begins with a section; what begins with something else gets the nearest path that does."""
     if path[0] in RunOptions.model_fields:
         return True
     behaviors = raw.get("behaviors")
@@ -92,7 +92,7 @@ def _is_of_a_section(raw: Mapping[str, Any], path: KeyPath, label: str, report: 
 
 
 def _is_of_a_behavior(raw: Mapping[str, Any], path: KeyPath, label: str, report: Report) -> bool:
-    """Whether a path into `behaviors` names one that may be there; a misspelt one would be without effect."""
+    """Return whether a path into `behaviors` names one that may be there; a misspelt one would be without effect."""
     behaviors = raw.get("behaviors")
     if len(path) < 2 or path[0] != "behaviors" or path[1] == EVERY or not isinstance(behaviors, Mapping):
         return True

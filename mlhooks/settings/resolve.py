@@ -191,7 +191,7 @@ def _choose_start(options: RunOptions, flags: Mapping[str, Any], report: Report,
 
 
 def _refuse_unknown_measures(options: RunOptions, report: Report) -> None:
-    """A lesson that waits for a behavior that cannot appear, because the file lists all there are, never ends."""
+    """Refuse a lesson that waits for a behavior which cannot appear, because the file lists all there are."""
     if not options.behaviors or options.default_settings is not None:
         return
     for name, parameter in (options.environment_parameters or {}).items():

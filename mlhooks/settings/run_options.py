@@ -40,7 +40,7 @@ FOR_ONE_RUN = ("force", "resume", "inference")
 
 
 class EnvironmentSettings(SettingsModel):
-    """Which environment runs, how often, and what happens when it fails."""
+    """The environment, the number of its workers and copies, and the limits of its restarts."""
 
     env_path: PathText | None = Field(
         default=None,
@@ -77,7 +77,7 @@ class EnvironmentSettings(SettingsModel):
 
 
 class EngineSettings(SettingsModel):
-    """How a Unity player renders and keeps time."""
+    """The rendering and the time of a Unity player."""
 
     width: int = Field(default=84, ge=1, le=INT32, description="Width of the window in pixels.")
     height: int = Field(default=84, ge=1, le=INT32, description="Height of the window in pixels.")
@@ -92,7 +92,7 @@ class EngineSettings(SettingsModel):
 
 
 class CheckpointSettings(SettingsModel):
-    """Where a run is stored, and how it starts."""
+    """The place of a run's results, and the way it starts."""
 
     run_id: RunId = Field(default="ppo", min_length=1, description="Name of the run, and of its folder.")
     initialize_from: str | None = Field(default=None, description="Name of the run whose weights to start from.")
@@ -126,7 +126,7 @@ class CheckpointSettings(SettingsModel):
         return os.path.join(self.write_path, "run_logs")  # noqa: PTH118
 
     def problems(self) -> Iterator[Problem]:
-        """Report flags that ML-Agents still reads and no longer heeds."""
+        """Report flags that ML-Agents still reads and no longer obeys."""
         if self.load_model:
             yield Problem(("load_model",), "load_model is deprecated and has no effect; use resume", "warning")
         if self.train_model:
@@ -135,7 +135,7 @@ class CheckpointSettings(SettingsModel):
 
 
 class TorchSettings(SettingsModel):
-    """Where and how torch computes."""
+    """The device, threads and precision of torch."""
 
     ignores_unknown_keys: ClassVar[bool] = True
 

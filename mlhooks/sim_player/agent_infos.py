@@ -196,7 +196,7 @@ def _bytes(values: npt.NDArray[np.float32]) -> Bytes:
 
 
 def _put_number(rows: Bytes, keep: Bools, column: int, values: Ints) -> Sizes:
-    """Write a field of integers, left out where it is 0; return its sizes [agents]."""
+    """Write a field of integers, left out where it is 0, and return its sizes [agents]."""
     sizes = _put_varint(rows, keep, column + 1, values.astype(np.intp))
     keep[:, column] = values != 0
     keep[:, column + 1] = values != 0
@@ -204,7 +204,7 @@ def _put_number(rows: Bytes, keep: Bools, column: int, values: Ints) -> Sizes:
 
 
 def _put_varint(rows: Bytes, keep: Bools, column: int, values: Sizes) -> Sizes:
-    """Write integers that are not negative; return their sizes [agents]."""
+    """Write integers that are not negative, and return their sizes [agents]."""
     sizes = np.ones(len(values), dtype=np.intp)
     keep[:, column] = True
     for place in range(column, column + _VARINT):

@@ -21,7 +21,7 @@ WRITE_EXECUTABLE = "--write-executable"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Play until the trainer says to leave; return the exit code.
+    """Play until the trainer says to leave, and return the exit code.
 
     0: played to the end, or there is no trainer. 1: failed. 2: bad usage. 130: interrupted.
     """
@@ -86,7 +86,7 @@ def _log_to(path: str | None) -> Iterator[None]:
 
 
 def write_executable(path: Path, arguments: Sequence[str]) -> Path:
-    """Write a script that starts the player stand-in with these arguments, and those that it gets; return its path.
+    """Write a script that starts the stand-in with these arguments and those that it gets, and return its path.
 
     Args:
         path: The script. One that ends in .app is a folder, with the script where macOS keeps an application's program.

@@ -1,4 +1,4 @@
-"""How a player of some version speaks, and what it says about its behaviors and their sensors."""
+"""The protocol as a player of some version speaks it, with its announcements of behaviors and sensors."""
 
 from __future__ import annotations
 

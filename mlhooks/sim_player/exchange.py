@@ -1,4 +1,4 @@
-"""What a player sends at each step, and what it does with the answer."""
+"""The exchange of a player with the trainer: what it sends at each step, and what it does with the answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Exchange(Protocol):
         """Return the next UnityMessageProto, serialized."""
 
     def answer(self, rl_input: Any) -> bool:
-        """Obey a UnityRLInputProto; return False if it says to quit."""
+        """Obey a UnityRLInputProto, and return False if it says to quit."""
 
 
 class Live:

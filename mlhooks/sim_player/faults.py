@@ -44,7 +44,7 @@ class Faults:
         self.version: str | None = None
 
     def before(self, step: int, data: bytes = b"") -> bytes:
-        """Go wrong if it is time, before message `step` is sent; return what to send in place of it.
+        """Go wrong if it is time, before message `step` is sent, and return what to send in its place.
 
         Raises:
             Quit: The player is to leave in an orderly manner.

@@ -76,11 +76,11 @@ class Scripted:
             cast.act(actions.get(cast.behavior.name), self._step)
 
     def infos(self) -> Mapping[str, Sequence[Infos]]:
-        """What is sent now; call it once after each step."""
+        """Return what is sent now; call it once after each step."""
         return {cast.behavior.name: cast.infos(self._step) for cast in self._casts if cast.appeared}
 
     def stats(self) -> Stats:
-        """What happened since the last call."""
+        """Return what happened since the last call."""
         return [stat for cast in self._casts for stat in cast.take_stats()]
 
     def set_parameters(self, samplers: Mapping[str, Sampler]) -> None:

@@ -22,7 +22,7 @@ Images = npt.NDArray[np.uint8]
 
 
 class Moment(NamedTuple):
-    """Where some agents of a behavior are: their numbers, episodes and steps, and last actions, all [agents, ...]."""
+    """The moment of some agents of a behavior: numbers, episodes, steps and last actions, all [agents, ...]."""
 
     seed: int
     agent: Ints
@@ -41,7 +41,7 @@ def clock(moment: Moment) -> Floats:
 
 
 def buffer(moment: Moment) -> Floats:
-    """One to four rows of (episode, step, number of the row from 1), the others zero, [agents, 4, 3]."""
+    """Return one to four rows of (episode, step, number of the row from 1), the others zero, [agents, 4, 3]."""
     number = np.arange(1, BUFFER_ROWS + 1, dtype=np.float32)
     out = np.empty((len(moment.agent), BUFFER_ROWS, 3), dtype=np.float32)
     out[..., 0], out[..., 1], out[..., 2] = moment.episode[:, None], moment.step[:, None], number
@@ -50,7 +50,7 @@ def buffer(moment: Moment) -> Floats:
 
 
 def goal(moment: Moment) -> Floats:
-    """One-hot of the episode modulo 3, [agents, 3]."""
+    """Return one-hot of the episode modulo 3, [agents, 3]."""
     return np.eye(GOALS, dtype=np.float32)[moment.episode % GOALS]
 
 
@@ -64,7 +64,7 @@ def frame(moment: Moment, size: int) -> Images:
 
 
 def stack(moment: Moment, size: int) -> Images:
-    """The frame, and one whose red is the agent's number; the rest of that one belongs to no channel."""
+    """Return the frame, and one whose red is the agent's number; the rest of that one belongs to no channel."""
     other = np.zeros((len(moment.agent), size, size + 4, 3), dtype=np.uint8)
     other[..., 0] = (moment.agent % 256)[:, None, None]
     return np.concatenate([frame(moment, size), other], axis=-1)

@@ -54,7 +54,7 @@ class Simulated:
         self._simulation.step()
 
     def infos(self) -> Mapping[str, Sequence[Infos]]:
-        """What all agents send, after those whose episodes ended."""
+        """Return what all agents send, after those whose episodes ended."""
         decisions, terminals = self._simulation.get_steps(self._simulation.behavior_name)
         lists = []
         if len(terminals):

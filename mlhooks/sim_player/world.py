@@ -1,4 +1,4 @@
-"""What a player plays: a world of behaviors, what their agents send, and the actions that come back."""
+"""The world of a player: behaviors, the messages of their agents, and the actions that come back."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Behavior:
 
 @dataclass(slots=True)
 class Infos:
-    """What some agents of a behavior send: all of them ask for a decision, or the episodes of all have ended.
+    """The messages of some agents of a behavior: all ask for a decision, or the episodes of all have ended.
 
     Attributes:
         done: Whether their episodes ended.
@@ -112,7 +112,7 @@ class World(Protocol):
         """Go on by one step; what is missing is zero."""
 
     def infos(self) -> Mapping[str, Sequence[Infos]]:
-        """What the agents of each behavior that has appeared send now, in the order of sending."""
+        """Return what the agents of each behavior that has appeared send now, in the order of sending."""
 
     def stats(self) -> Sequence[tuple[str, float, int]]:
         """Key, value and aggregation of what happened since the last call."""

@@ -1,4 +1,4 @@
-"""What all simulations share: episodes per agent, seeds, environment parameters, and state that can be saved."""
+"""The base of all simulations: episodes per agent, seeds, environment parameters, and state that can be saved."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Rows = npt.NDArray[np.intp]
 
 
 class Sampler(Protocol):
-    """Where the values of an environment parameter come from."""
+    """The source of an environment parameter's values."""
 
     def draw(self, count: int, /) -> npt.NDArray[np.float64]:
         """Draw values for so many episodes."""
@@ -97,7 +97,7 @@ class Simulation(SingleBehaviorEnv):
 
     @abstractmethod
     def _move(self, action: ActionTuple) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Carry out one decision of every agent; return rewards and who reached a terminal state, both [agents]."""
+        """Carry out one decision of every agent, and return rewards and who reached a terminal state, both [agents]."""
 
     @abstractmethod
     def _observe(self, rows: Rows) -> list[npt.NDArray[np.float32]]:

@@ -1,1 +1,1 @@
-"""What plugin authors need to test a plugin."""
+"""The kit with which plugin authors test a plugin."""

@@ -1,4 +1,4 @@
-"""How a check fails: with a sentence for the author of the plugin instead of a traceback through the kit."""
+"""Fail a check with a sentence for the author of the plugin instead of a traceback through the kit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the conformance tests ask for: the target, a folder, and for trainers a trial of each trainer type."""
+"""The fixtures of conformance tests: the target, a folder, and for trainers a trial of each trainer type."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _folder(config: pytest.Config) -> Path:
-    """A folder for what plugins need to be tried, which lasts as long as the tests."""
+    """Return a folder for what plugins need to be tried, which lasts as long as the tests."""
     if FOLDER not in config.stash:
         folder = tempfile.TemporaryDirectory(prefix="mlhooks-")
         config.add_cleanup(folder.cleanup)
@@ -55,7 +55,7 @@ def _folder(config: pytest.Config) -> Path:
 
 
 def variants(trial: Trial) -> list[dict[str, Any]]:
-    """Hyperparameters under which values are checked: as they are, each switch turned over, and n-step returns."""
+    """Return hyperparameters under which values are checked: as they are, each switch turned, n-step returns."""
     if class_fault(trial.kind):
         return [{}]  # A check says what is wrong.
     given = trial.settings()["hyperparameters"]
@@ -71,7 +71,7 @@ def variants(trial: Trial) -> list[dict[str, Any]]:
 
 
 def target_of(request: pytest.FixtureRequest) -> Target:
-    """The target to which the requesting check is applied."""
+    """Return the target to which the requesting check is applied."""
     module: CheckModule | None = request.node.getparent(CheckModule)
     assert module is not None
     return module.target

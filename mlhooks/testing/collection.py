@@ -1,4 +1,4 @@
-"""Which conformance tests a target gets, and how pytest collects them without a file in the author's repository."""
+"""Collect the conformance tests that a target gets, without a file in the author's repository."""
 
 from __future__ import annotations
 
@@ -52,28 +52,28 @@ class CheckModule(pytest.Module):
         return check_module(self.checks)
 
     def funcnamefilter(self, name: str) -> bool:
-        """Whatever the author's configuration calls a test."""
+        """Return whether it is a check, whatever the author's configuration calls a test."""
         return name.startswith("test_")
 
 
 def check_module(checks: str) -> ModuleType:
-    """The module of some checks."""
+    """Return the module of some checks."""
     return importlib.import_module(f"mlhooks.testing.checks.{checks}")
 
 
 def names_of_tests() -> set[str]:
-    """The names of all conformance tests."""
+    """Return the names of all conformance tests."""
     return {name for checks in CHECKS for name in vars(check_module(checks)) if name.startswith("test_")}
 
 
 def exemptions(owner: object) -> Mapping[str, str]:
-    """The tests that a plugin or a trainer class switches off, with its reasons; none where it says them wrongly."""
+    """Return the tests that a plugin or trainer class switches off, with reasons; none where it says them wrongly."""
     exempt = getattr(owner, "conformance_exempt", {})
     return exempt if isinstance(exempt, Mapping) else {}
 
 
 def applicable(target: Target) -> list[str]:
-    """The modules of checks that a target gets, by the hooks that it implements."""
+    """Return the modules of checks that a target gets, by the hooks that it implements."""
     try:
         target.plugin  # noqa: B018 - This imports it.
     except Exception:
@@ -175,7 +175,7 @@ class Collection:
 
 
 def _kind(checks: str, item: pytest.Item) -> str:
-    """What a check tries its target as, such as `trainers (klpo)`."""
+    """Return what a check tries its target as, such as `trainers (klpo)`."""
     (kind,) = [kind for kind, modules in KINDS.items() if checks in modules]
     callspec: Any = getattr(item, "callspec", None)
     params = {} if callspec is None else callspec.params
@@ -190,7 +190,7 @@ def _from_the_plugin_on(error: pytest.ExceptionInfo[BaseException]) -> Any:
 
 
 def _sentences(text: str) -> Any:
-    """What pytest shows of an error in place of its traceback."""
+    """Return what pytest shows of an error in place of its traceback."""
     try:
         fail(text)
     except pytest.fail.Exception:

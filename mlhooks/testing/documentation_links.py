@@ -1,4 +1,4 @@
-"""Where the documentation says what to change when a check fails."""
+"""Links to the documentation that says what to change when a check fails."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Steps = dict[str, tuple[DecisionSteps, TerminalSteps]]
 
 
 def environments_of(target: Target, given: list[str], folder: Path) -> list[str]:
-    """What `--env` would be: those that were given, or those that the plugin lists, or each of its kinds by default.
+    """Return what `--env` would be: those that were given or that the plugin lists, or each kind by default.
 
     A plugin lists them in its attribute `conformance_environments`, such as `("sim:3DBall", "sim:Basic")`, or returns
     them from a function of that name, which may write what they need into the folder that it gets.
@@ -32,7 +32,7 @@ def environments_of(target: Target, given: list[str], folder: Path) -> list[str]
 
 
 def make(target: Target, name: str, *, seed: int = 1, num_areas: int = 1, worker: int = 0) -> BaseEnv:
-    """The environment of one worker, as a run would make it."""
+    """Return the environment of one worker, as a run would make it."""
     manager = target.manager()
     flags = {
         "env_settings.env_path": name,
@@ -45,7 +45,7 @@ def make(target: Target, name: str, *, seed: int = 1, num_areas: int = 1, worker
 
 
 def free_port() -> int:
-    """A port on which nobody listens now."""
+    """Return a port on which nobody listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -53,14 +53,14 @@ def free_port() -> int:
 
 
 def steps_of(env: BaseEnv) -> Steps:
-    """The steps of all behaviors that the environment shows now."""
+    """Return the steps of all behaviors that the environment shows now."""
     return {name: env.get_steps(name) for name in env.behavior_specs}
 
 
 def random_actions(
     spec: BehaviorSpec, decisions: DecisionSteps, rng: np.random.Generator, *, idle: float = 0.0
 ) -> ActionTuple:
-    """An allowed action for each agent that asks for one.
+    """Return an allowed action for each agent that asks for one.
 
     Args:
         spec: the behavior's.
@@ -100,7 +100,7 @@ def walk(env: BaseEnv, ticks: int, *, seed: int = 0, idle: float = 0.0) -> Itera
 
 
 def arrays(shown: Steps) -> dict[str, np.ndarray]:
-    """Copies of all arrays of some steps, by what they are."""
+    """Return copies of all arrays of some steps, by what they are."""
     found: dict[str, np.ndarray] = {}
     for name, pair in shown.items():
         for kind, steps in zip(("decision", "terminal"), pair, strict=True):
@@ -120,7 +120,7 @@ def arrays(shown: Steps) -> dict[str, np.ndarray]:
 
 
 def difference(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> str | None:
-    """The first thing in which two results of `arrays` differ."""
+    """Return the first thing in which two results of `arrays` differ."""
     for what in sorted(a.keys() | b.keys()):
         if what not in a or what not in b or not np.array_equal(a[what], b[what]):
             return what

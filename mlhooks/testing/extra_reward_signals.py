@@ -20,17 +20,17 @@ class Size(RewardSignal):
     reads_bytes = True
 
     def evaluate(self, batch: Batch) -> Tensor:
-        """Rewards [rows]."""
+        """Return rewards [rows]."""
         return batch.rewards.abs()
 
 
 class Elsewhere(RewardSignal):
-    """What `TwoSignals` does not pay: 1 for the right action in its last situations."""
+    """The reward that `TwoSignals` does not pay: 1 for the right action in its last situations."""
 
     reads = frozenset({"obs"})
 
     def evaluate(self, batch: Batch) -> Tensor:
-        """Rewards [rows]."""
+        """Return rewards [rows]."""
         situation = batch.obs.argmax(1)
         right = torch.as_tensor(TwoSignals.RIGHT, device=situation.device)[situation] == batch.discrete[:, 0]
         return (right & (situation >= TwoSignals.PAID)).float()
@@ -43,7 +43,7 @@ class NextSeen(RewardSignal):
     ignores_ends = True
 
     def evaluate(self, batch: Batch) -> Tensor:
-        """Rewards [rows]."""
+        """Return rewards [rows]."""
         return batch.next_obs[:, 0]
 
 

@@ -33,7 +33,7 @@ class ScriptedEnvs:
 
     @hookimpl
     def get_env_types(self) -> Mapping[str, Callable[..., BaseEnv]]:
-        """The scheme `scripted`."""
+        """Return the scheme `scripted`."""
         return {SCHEME: self._make}
 
     def _make(self, name: str, *, worker_id: int, seed: int, options: RunOptions, **_: Any) -> BaseEnv:
@@ -47,7 +47,7 @@ class ScriptedEnvs:
 def make_manager(
     *plugins: object, strict: bool = True, blocked: Collection[str] = WRITERS, autoload: bool = False
 ) -> PluginManager:
-    """A manager with the built-in plugins that are not blocked, and `plugins`.
+    """Return a manager with the built-in plugins that are not blocked, and `plugins`.
 
     Args:
         plugins: modules or objects to register, as far as they are not there already.
@@ -78,7 +78,7 @@ def load_options(manager: PluginManager, config: Mapping[str, Any], flags: Mappi
 
 
 def as_config(settings: Mapping[str, Any], behavior: str) -> Mapping[str, Any]:
-    """A configuration, made from the settings of one behavior where it is not one already."""
+    """Return a configuration, made from the settings of one behavior where it is not one already."""
     return settings if "behaviors" in settings else {"behaviors": {behavior: dict(settings)}}
 
 
@@ -132,7 +132,7 @@ def train_in(
 
 
 def offered(plugin: object, hook: str) -> dict[str, Any]:
-    """What a plugin offers in a collect hook such as `get_trainer_types`; nothing where it cannot be asked."""
+    """Return what a plugin offers in a collect hook such as `get_trainer_types`; nothing where it cannot be asked."""
     manager = PluginManager(strict=True)
     try:
         manager.register(plugin)

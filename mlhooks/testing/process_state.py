@@ -20,7 +20,7 @@ State = dict[str, dict[str, str]]
 
 
 def process_state(*, generators: bool = True) -> State:
-    """The state by aspect: torch, random states, warnings, signals, logging, process.
+    """Return the state by aspect: torch, random states, warnings, signals, logging, process.
 
     Args:
         generators: whether the states of the global random generators belong to it.
@@ -39,7 +39,7 @@ def process_state(*, generators: bool = True) -> State:
 
 
 def changes(before: State, after: State) -> dict[str, list[str]]:
-    """What differs, by aspect, each as a text."""
+    """Return what differs, by aspect, each as a text."""
     return {
         aspect: [
             f"{what}: {_short(before[aspect].get(what))} -> {_short(after[aspect].get(what))}"
@@ -98,7 +98,7 @@ def _logging() -> dict[str, str]:
 
 
 def _is_own_business(name: str) -> bool:
-    """A library's logger that it set up when it was first used; only the shared ones matter."""
+    """Return a library's logger that it set up when it was first used; only the shared ones matter."""
     return name.partition(".")[0] not in {"mlhooks", "py", "torch"}
 
 

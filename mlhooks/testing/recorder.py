@@ -50,7 +50,7 @@ class StatsRecorder:
         self.outcome: RunOutcome | None = None
 
     def values(self, key: str) -> list[float]:
-        """The values that one key was given, of all categories, in order."""
+        """Return the values that one key was given, of all categories, in order."""
         return [stat.value for stat in self.stats if stat.key == key]
 
     @hookimpl

@@ -27,7 +27,7 @@ LAZY_SHARE = 0.7
 
 
 class Outcome(NamedTuple):
-    """What an action did: `reward` [agents] and `end` [agents], which is `GOES_ON`, `TERMINAL` or `INTERRUPTED`."""
+    """The outcome of an action: `reward` [agents] and `end` [agents], `GOES_ON`, `TERMINAL` or `INTERRUPTED`."""
 
     reward: np.ndarray
     end: np.ndarray
@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Audit:
-    """What an environment was asked to do.
+    """The calls that an environment got.
 
     Attributes:
         transitions: decisions whose reward was sent.
@@ -92,18 +92,18 @@ class ScriptedEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no type
 
     @abstractmethod
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Observations of the agents at `rows`, a list of [rows, *shape]; images are floats, or bytes as uint8."""
+        """Return what the agents at `rows` observe, a list of [rows, *shape]; images are floats, or bytes as uint8."""
 
     @abstractmethod
     def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:
         """Carry out one action of each agent at `rows`."""
 
     def group_reward(self, rows: np.ndarray) -> np.ndarray:
-        """The group's reward beside the agents' own, [rows]; none by default."""
+        """Return the group's reward beside the agents' own, [rows]; none by default."""
         return np.zeros(len(rows), np.float32)
 
     def mask(self, rows: np.ndarray) -> list[np.ndarray] | None:  # noqa: ARG002
-        """What is forbidden, per branch [rows, choices], or None."""
+        """Return what is forbidden, per branch [rows, choices], or None."""
         return None
 
     # --- BaseEnv
@@ -143,7 +143,7 @@ class ScriptedEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no type
         self._ask()
 
     def get_steps(self, behavior_name: str) -> tuple[DecisionSteps, TerminalSteps]:
-        """What the agents see."""
+        """Return what the agents see."""
         assert behavior_name == BEHAVIOR
         return self._decisions, self._terminals
 
@@ -171,7 +171,7 @@ class ScriptedEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no type
         """Nothing to let go of."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The whole state between two steps."""
+        """Return the whole state between two steps."""
         decisions, terminals = self._decisions, self._terminals
         return deepcopy(
             {
@@ -233,6 +233,6 @@ class ScriptedEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no type
 
 
 def one_hot(index: np.ndarray, size: int) -> np.ndarray:
-    """[rows, size] zeros with a one at each index."""
+    """Return [rows, size] zeros with a one at each index."""
     rows: np.ndarray = np.eye(size, dtype=np.float32)[index]
     return rows

@@ -33,7 +33,7 @@ def short_run(
     max_steps: int = STEPS,
     **arguments: Any,
 ) -> PluginManager:
-    """Train with each of the target's trainer types, or with PPO where it has none; returns the last manager.
+    """Train with each of the target's trainer types, or with PPO where it has none, and return the last manager.
 
     Skips the check where nothing can be made of a trainer class.
 

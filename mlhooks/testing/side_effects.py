@@ -1,4 +1,4 @@
-"""What importing a plugin changes in a fresh process, and what a run with it leaves behind."""
+"""The side effects of a plugin: of its import in a fresh process, and those that a run with it leaves behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMEOUT_SECONDS = 300
 
 
 def import_changes(target: Target, environment: dict[str, str]) -> dict[str, list[str]]:
-    """What the import of a plugin changes in the process, by aspect; what its dependencies change does not count.
+    """Return what importing a plugin changes in the process, by aspect; its dependencies do not count.
 
     Args:
         target: the plugin.
@@ -50,7 +50,7 @@ def import_changes(target: Target, environment: dict[str, str]) -> dict[str, lis
 
 
 def _foreign_modules(target: Target) -> list[str]:
-    """Modules that are imported by now and not the plugin's own: its dependencies are among them."""
+    """Return modules that are imported by now and not the plugin's own: its dependencies are among them."""
     own = target.importing[1].partition(".")[0]
     installed = packages_distributions().keys() | sys.stdlib_module_names
     tests = {"pytest", "_pytest", "py", "pluggy", "hypothesis", "antigravity", "this", "idlelib"}
@@ -74,7 +74,7 @@ class Belongings:
         self.files = _open_files()
 
     def more_than(self, before: Belongings) -> dict[str, list[str]]:
-        """What is there now and was not before: threads, processes, and files and sockets."""
+        """Return what is there now and was not before: threads, processes, and files and sockets."""
         files = [text for number, text in self.files.items() if before.files.get(number) != text]
         return {
             "threads": sorted(thread.name for thread in self.threads - before.threads if thread.is_alive()),

@@ -15,7 +15,7 @@ def make_behavior_spec(
     branches: Sequence[int] = (),
     goals: Sequence[int] = (),
 ) -> BehaviorSpec:
-    """A behavior spec.
+    """Return a behavior spec.
 
     Args:
         observations: the size of each vector observation, or the shape of one with more dimensions.
@@ -51,7 +51,7 @@ OBSERVATION_KINDS: Mapping[str, Mapping[str, Any]] = {
 
 
 def needed_actions(spec: BehaviorSpec) -> Iterator[str]:
-    """The kinds of action that a trainer must declare to take a behavior: `continuous`, `discrete`."""
+    """Yield the kinds of action that a trainer must declare to take a behavior: `continuous`, `discrete`."""
     if spec.action_spec.continuous_size:
         yield "continuous"
     if spec.action_spec.discrete_size:

@@ -1,4 +1,4 @@
-"""What `--mlhooks-plugin TARGET` names: an installed plugin, a module, a .py file or a folder."""
+"""The target of `--mlhooks-plugin TARGET`: an installed plugin, a module, a .py file or a folder."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Target:
         return tuple(sorted(replaced | (set() if is_built_in else own)))
 
     def manager(self, *plugins: object, strict: bool = True, without: Collection[str] = ()) -> PluginManager:
-        """A manager with the built-in plugins except those that write, the target, and `plugins`."""
+        """Return a manager with the built-in plugins except those that write, the target, and `plugins`."""
         from mlhooks.testing.managers import WRITERS
 
         blocked = {*WRITERS, *self.replaces, *without} - {self.name}
@@ -90,7 +90,7 @@ class Target:
         return manager
 
     def implements(self, *hooks: str) -> bool:
-        """Whether it has an implementation of one of these hooks itself; objects that it registers do not count."""
+        """Return whether it implements one of these hooks itself; objects that it registers do not count."""
         manager = PluginManager()
         found = set()
         for attribute in dir(self.plugin):
@@ -101,7 +101,7 @@ class Target:
 
 
 def resolve(text: str) -> list[Target]:
-    """The plugins that TARGET names.
+    """Return the plugins that TARGET names.
 
     Raises:
         UsageError: there is nothing of that name; says what was looked for.

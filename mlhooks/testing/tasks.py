@@ -24,11 +24,11 @@ class OneStep(ScriptedEnv):
         self.state.setdefault("situation", np.zeros(self.agents, np.int64))[rows] = self.rng.integers(0, 4, len(rows))
 
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
-        """The situation as one-hot."""
+        """Return the situation as one-hot."""
         return [one_hot(self.state["situation"][rows], 4)]
 
     def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:
-        """1 for the right action, and the end."""
+        """Pay 1 for the right action, and end."""
         right = action.discrete[:, 0] == self.RIGHT[self.state["situation"][rows]]
         return Outcome(right.astype(np.float32), np.full(len(rows), TERMINAL))
 
@@ -43,7 +43,7 @@ class TwoSignals(OneStep):
     PAID = 2
 
     def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:
-        """1 for the right action in the first situations, and the end."""
+        """Pay 1 for the right action in the first situations, and end."""
         reward, end = super().play(rows, action)
         return Outcome(np.where(self.state["situation"][rows] < self.PAID, reward, 0.0).astype(np.float32), end)
 
@@ -60,7 +60,7 @@ class Delayed(ScriptedEnv):
         self.state.setdefault("place", np.zeros(self.agents, np.int64))[rows] = self.rng.integers(0, 2, len(rows))
 
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
-        """The place as one-hot: 0 and 1 are cues, 2 to 4 the way after a wrong decision, 5 to 7 after a right one."""
+        """Return the place as one-hot: 0 and 1 are cues, 2 to 4 follow a wrong decision, 5 to 7 a right one."""
         return [one_hot(self.state["place"][rows], 8)]
 
     def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:
@@ -92,7 +92,7 @@ class Masked(ScriptedEnv):
         turn[rows] += 1
 
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
-        """A or B, whatever the way there."""
+        """Return A or B, whatever the way there."""
         return [one_hot(np.minimum(self.state["place"][rows], 1), 2)]
 
     def mask(self, rows: np.ndarray) -> list[np.ndarray]:
@@ -122,11 +122,11 @@ class Branches(ScriptedEnv):
         self.state.setdefault("situation", np.zeros(self.agents, np.int64))[rows] = self.rng.integers(0, 4, len(rows))
 
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
-        """The situation as one-hot."""
+        """Return the situation as one-hot."""
         return [one_hot(self.state["situation"][rows], 4)]
 
     def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:
-        """One half for each right choice, and the end."""
+        """Return one half for each right choice, and the end."""
         right = (action.discrete == self.RIGHT[self.state["situation"][rows]]).mean(axis=1)
         return Outcome(right.astype(np.float32), np.full(len(rows), TERMINAL))
 
@@ -143,11 +143,11 @@ class Aim(ScriptedEnv):
         self.state.setdefault("x", np.zeros(self.agents))[rows] = self.rng.uniform(-1, 1, len(rows))
 
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
-        """The number that tells both targets."""
+        """Return the number that tells both targets."""
         return [self.state["x"][rows, None]]
 
     def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:
-        """1 less the distances to the targets."""
+        """Pay 1 less the distances to the targets."""
         distance = np.abs(action.continuous - self.state["x"][rows, None] * self.SLOPE).sum(1)
         return Outcome((1.0 - distance).astype(np.float32), np.full(len(rows), TERMINAL))
 
@@ -159,12 +159,12 @@ class Mixed(Aim):
     enough = 0.85
 
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
-        """The number that tells the target, and its sign."""
+        """Return the number that tells the target, and its sign."""
         x = self.state["x"][rows, None]
         return [np.concatenate([x, np.sign(x)], axis=1)]
 
     def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:
-        """One half for the right choice, and one half less the distance to the target."""
+        """Return one half for the right choice, and one half less the distance to the target."""
         x = self.state["x"][rows]
         distance = np.abs(action.continuous[:, 0] - 0.6 * x)
         reward = 0.5 * (action.discrete[:, 0] == (x > 0)) + 0.5 - distance
@@ -184,10 +184,10 @@ class TimeLimit(ScriptedEnv):
     right_below: ClassVar[float] = 0.31
 
     def begin(self, rows: np.ndarray) -> None:
-        """There is one place only."""
+        """Do nothing: there is one place only."""
 
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Always the same."""
+        """Return the same each time."""
         return [np.ones((len(rows), 1))]
 
     def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:  # noqa: ARG002
@@ -213,7 +213,7 @@ class Process(ScriptedEnv):
         self.state.setdefault("place", np.zeros(self.agents, np.int64))[rows] = 5 * self.rng.integers(0, 2, len(rows))
 
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
-        """The place as one-hot."""
+        """Return the place as one-hot."""
         return [one_hot(self.state["place"][rows], 7)]
 
     def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:  # noqa: ARG002
@@ -224,7 +224,7 @@ class Process(ScriptedEnv):
 
     @classmethod
     def true_values(cls, gamma: float) -> np.ndarray:
-        """The discounted sum of rewards from each place on: [places]."""
+        """Return the discounted sum of rewards from each place on: [places]."""
         follows = cls.END != TERMINAL
         chain = np.eye(7)[cls.AFTER] * follows[:, None]
         values: np.ndarray = np.linalg.solve(np.eye(7) - gamma * chain, cls.REWARDS.astype(np.float64))
@@ -246,7 +246,7 @@ TASKS: Mapping[str, type[ScriptedEnv]] = {
 
 
 def any_kind(spec: BehaviorSpec, masked: bool = False, in_bytes: bool = False) -> type[ScriptedEnv]:
-    """An environment with a given spec and random numbers in it, for what does not depend on what is learned.
+    """Return an environment with a given spec and random numbers in it, for what does not depend on what is learned.
 
     Args:
         spec: the observations and actions.

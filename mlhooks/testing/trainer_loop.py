@@ -19,7 +19,7 @@ NEVER_READY = "in 200,000 ticks there were too few updates: does ready_to_update
 
 
 def make_trainer(manager: PluginManager, spec: BehaviorSpec, settings: Mapping[str, Any], *, seed: int = 1) -> Trainer:
-    """The trainer that a run with `seed` would make for a behavior.
+    """Return the trainer that a run with `seed` would make for a behavior.
 
     Args:
         manager: the plugins.
@@ -70,14 +70,14 @@ class Play:
         self.trainer.observe(0, self.behavior, *steps)
 
     def act(self) -> None:
-        """One decision of every agent that waits."""
+        """Make one decision of every agent that waits."""
         for _, behavior_id, action in self.trainer.act():
             self.env.set_actions(behavior_id, action)
         self.env.step()
         self._observe()
 
     def tick(self) -> None:
-        """One decision of every agent that waits, and an update where one is due."""
+        """Make one decision of every agent that waits, and an update where one is due."""
         self.act()
         if self.learning and self.trainer.ready_to_update():
             losses = self.trainer.update()
@@ -118,7 +118,7 @@ class Play:
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """A copy of all tensors that a checkpoint of the trainer holds, by name."""
+    """Return a copy of all tensors that a checkpoint of the trainer holds, by name."""
     return {
         f"{name}.{key}": tensor.detach().clone()
         for name, module in trainer.modules().items()
@@ -127,7 +127,7 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 
 def parameters(trainer: Trainer) -> dict[str, torch.nn.Parameter]:
-    """All trainable parameters of a trainer, by name, each once."""
+    """Return all trainable parameters of a trainer, by name, each once."""
     named = {
         f"{name}.{key}": parameter
         for name, module in trainer.modules().items()
@@ -139,7 +139,7 @@ def parameters(trainer: Trainer) -> dict[str, torch.nn.Parameter]:
 
 
 def differing(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> list[str]:
-    """Names of tensors that are not equal bit for bit."""
+    """Return names of tensors that are not equal bit for bit."""
     return [
         name for name in sorted(a.keys() | b.keys()) if name not in a or name not in b or not a[name].equal(b[name])
     ]

@@ -1,4 +1,4 @@
-"""What keeps a trainer type from being tried at all: found in a moment, and said once instead of by every check."""
+"""Obstacles to trying a trainer type at all: found in a moment, and said once instead of by every check."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _no_update(trial: Trial) -> str | None:
 
 
 def misspelt(owner: object, known: Iterable[str]) -> dict[str, str]:
-    """Attributes that stand in a class or a plugin, but for a slip, under a name that mlhooks reads: with that name."""
+    """Return attributes whose names are, but for a slip, names that mlhooks reads, with those names."""
     names = list(known)
     found = {}
     own = vars(owner) if inspect.isclass(owner) else dir(owner)
@@ -76,11 +76,11 @@ def misspelt(owner: object, known: Iterable[str]) -> dict[str, str]:
 
 
 def classes_of(kind: type) -> list[type]:
-    """The classes of which a trainer type is made, without those of mlhooks."""
+    """Return the classes of which a trainer type is made, without those of mlhooks."""
     return [each for each in kind.__mro__ if each.__module__.partition(".")[0] not in {"mlhooks", "builtins", "abc"}]
 
 
 def _meant(kind: type, name: str) -> str:
-    """A question in brackets, where an attribute of a class is called nearly so."""
+    """Return a question in brackets, where an attribute of a class is called nearly so."""
     near = {right: wrong for each in classes_of(kind) for wrong, right in misspelt(each, READ_OF_TRAINERS).items()}
     return f" (did you mean {name} by {near[name]}?)" if name in near else ""

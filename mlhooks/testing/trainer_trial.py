@@ -55,11 +55,11 @@ class Trial:
         return int(self.kind.conformance_settings.get("max_steps", BUDGET))
 
     def has(self, *names: str) -> bool:
-        """Whether it has these hyperparameters."""
+        """Return whether it has these hyperparameters."""
         return all(name in self.model.model_fields for name in names)
 
     def takes(self, spec: BehaviorSpec) -> bool:
-        """Whether it declares the actions of a behavior."""
+        """Return whether it declares the actions of a behavior."""
         return all(getattr(self.kind.supports, kind) for kind in needed_actions(spec))
 
     @cached_property
@@ -68,7 +68,7 @@ class Trial:
         return {"branches": (3,)} if self.kind.supports.discrete else {"continuous": 2}
 
     def manager(self, *plugins: object) -> PluginManager:
-        """A strict manager with the target."""
+        """Return a strict manager with the target."""
         return self.target.manager(*plugins)
 
     def settings(
@@ -79,7 +79,7 @@ class Trial:
         hyperparameters: Mapping[str, Any] | None = None,
         **changes: Any,
     ) -> dict[str, Any]:
-        """Its conformance settings, changed.
+        """Return its conformance settings, changed.
 
         Args:
             gamma: discount factor, wherever the trainer takes it from.

@@ -1,4 +1,4 @@
-"""Which trainer types a plugin has a part in: those that it offers, or others whose policy or optimizer it makes."""
+"""The trainer types that a plugin has a part in: its own, or others whose policy or optimizer it makes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mlhooks.training.trainer import Trainer
 
 
 def trainer_types(target: Target) -> dict[str, type[Trainer]]:
-    """The trainer types as which a target is tried; none where it cannot say."""
+    """Return the trainer types as which a target is tried; none where it cannot say."""
     return offered(target.plugin, "get_trainer_types") or altered_by(target)
 
 
 @cache
 def altered_by(target: Target) -> dict[str, type[Trainer]]:
-    """The built-in trainer types for which `create_policy` or `create_optimizer` of the target answers something."""
+    """Return the built-in trainer types for which `create_policy` or `create_optimizer` of the target answers."""
     if not target.implements("create_policy", "create_optimizer"):
         return {}
     alone = PluginManager(strict=True)

@@ -11,7 +11,7 @@ from mlhooks.plugins import PluginManager
 
 
 def unmarked(plugin: object) -> list[str]:
-    """`NAME (FILE:LINE)` for each function of a plugin that has a hook's name and no mark.
+    """Return `NAME (FILE:LINE)` for each function of a plugin that has a hook's name and no mark.
 
     Looked at are the plugin itself, and where it is a module, its classes that have a marked method.
     """

@@ -61,7 +61,7 @@ class VariedLoss:
         self.policy.weights_changed()
 
     def advantages(self) -> Tensor:
-        """As many 1 as -1, in random order: [rows, 1]."""
+        """Return as many 1 as -1, in random order: [rows, 1]."""
         signs = torch.ones(len(self.batch), 1)
         signs[: len(signs) // 2] = -1.0
         return signs[torch.randperm(len(signs), generator=torch.Generator().manual_seed(4))]
@@ -76,7 +76,7 @@ class VariedLoss:
         return [whole_actions(entropies).mean(), counted.mean(), entropies.mean()]
 
     def loss(self, batch: Batch, name: str) -> Tensor:
-        """One of the losses; skips where there is none of that name."""
+        """Return one of the losses; skip where there is none of that name."""
         losses = self.optimizer.loss(batch)
         if name not in losses:
             pytest.skip(f"its loss() reports no {name!r}")
@@ -86,13 +86,13 @@ class VariedLoss:
 
 
 def gradient(value: Tensor, of: list[torch.nn.Parameter]) -> Tensor:
-    """The gradient with respect to parameters, as one vector; zero where it does not depend on one."""
+    """Return the gradient with respect to parameters, as one vector; zero where it does not depend on one."""
     parts = torch.autograd.grad(value, of, retain_graph=True, allow_unused=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(of, parts, strict=True)])
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
-    """How far two gradients point the same way: 1 the same, -1 the opposite."""
+    """Return how far two gradients point the same way: 1 the same, -1 the opposite."""
     return float(torch.dot(a, b) / (a.norm() * b.norm()).clamp(min=1e-12))
 
 

@@ -1,4 +1,4 @@
-"""What a stats writer has written, whatever its format: numbers by record, read back from files and from its output."""
+"""Read what a stats writer has written, whatever its format: numbers by record, from files and from its output."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Record:
     session: int | None = None
 
     def holds(self, value: float) -> bool:
-        """Whether a number is among those of the record."""
+        """Return whether a number is among those of the record."""
         return self.count(value) > 0 or any(struct.pack(encoding, value) in self.blob for encoding in _ENCODINGS)
 
     def count(self, value: float) -> int:
-        """How often a number stands in the record, apart from binary ones."""
+        """Return how often a number stands in the record, apart from binary ones."""
         return sum(abs(number - value) <= 1e-6 * abs(value) for number in self.numbers)
 
 
@@ -76,11 +76,11 @@ class Sink:
         self.records = [r for r in self.records if r.path not in earlier or not r.numbers or r.numbers[0] < step]
 
     def places(self, value: float) -> list[int]:
-        """Which records hold a number, by their place."""
+        """Return which records hold a number, by their place."""
         return [place for place, record in enumerate(self.records) if record.holds(value)]
 
     def named(self, key: str) -> list[Mapping[str, Any]]:
-        """What is stored of a key by names, such as `{"mean": 1.0, "count": 3}`, in the order of the records."""
+        """Return what is stored of a key by names, such as `{"mean": 1.0, "count": 3}`, in the order of the records."""
         found = []
         for record in self.records:
             for item in record.names:
@@ -124,7 +124,7 @@ def _line(path: Path, line: str) -> Record:
 
 
 def _objects(value: object) -> Iterator[Mapping[str, Any]]:
-    """All JSON objects in one."""
+    """Yield all JSON objects in one."""
     if isinstance(value, dict):
         yield value
     if isinstance(value, (dict, list)):
@@ -177,7 +177,7 @@ def _numbers_of(cell: object) -> tuple[float, ...]:
 
 
 def _events(path: Path, data: bytes) -> Iterator[Record]:
-    """The records of a TensorBoard file: length (8 bytes), its checksum (4), data, checksum (4).
+    """Yield the records of a TensorBoard file: length (8 bytes), its checksum (4), data, checksum (4).
 
     The step comes first among the numbers of an event.
     """

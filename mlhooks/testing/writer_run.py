@@ -80,7 +80,7 @@ class WriterRun:
         self.trainer = self.add(behavior, step)
 
     def add(self, behavior: str, step: int = 0) -> Trainer:
-        """Let the run find a behavior; returns its trainer, which has `step` agent steps behind it."""
+        """Let the run find a behavior, and return its trainer, which has `step` agent steps behind it."""
         from mlhooks.testing.tasks import OneStep
         from mlhooks.testing.trainer_loop import make_trainer
 
@@ -114,12 +114,12 @@ class WriterRun:
         self.manager.hook.run_finished(run=self.run, outcome=self.run.outcome)
 
     def sink(self) -> Sink:
-        """What is written by now, in the results folder and in the current one; without files, what was printed."""
+        """Return what is written by now, in the results folder and the current one; without files, what was printed."""
         return Sink(self.path, Path.cwd(), printed=self.printed())
 
 
 def number_for(step: int, key: int) -> float:
-    """A number that stands for one key in one summary, exact in 32 bits and with few digits."""
+    """Return a number that stands for one key in one summary, exact in 32 bits and with few digits."""
     return 1024.0 * step + 8.0 * key + 0.5
 
 
@@ -128,7 +128,7 @@ Start = Callable[..., WriterRun]
 
 
 def write(run: WriterRun, steps: range, trainer: Trainer | None = None, numbers: int = 0) -> None:
-    """Summaries at some steps, with numbers that stand for step and key.
+    """Write summaries at some steps, with numbers that stand for step and key.
 
     Args:
         run: the run.
@@ -149,7 +149,7 @@ Places = dict[tuple[int, int], list[int]]
 
 
 def places_of(sink: Sink, steps: range) -> Places:
-    """Where the numbers of `write` are, of all keys; of what was printed, of the keys that are shown at all."""
+    """Return where the numbers of `write` are, of all keys; of what was printed, of the keys that are shown at all."""
     places = {(step, key): sink.places(number_for(step, key)) for step in steps for key in range(len(KEYS))}
     shown = {key for (_, key), at in places.items() if at or sink.files}
     return {(step, key): at for (step, key), at in places.items() if key in shown}

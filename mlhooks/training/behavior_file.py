@@ -1,4 +1,4 @@
-"""What a behavior's checkpoint says about itself, so that it can be used without the configuration that made it."""
+"""The description in a behavior's checkpoint, by which it can be used without the configuration that made it."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def make_factory(options: RunOptions, plugins: PluginManager) -> EnvironmentFact
 
 
 def _meant(name: str, types: Mapping[str, Any]) -> str:
-    """What was probably meant by the path of a Unity player that is not there: another kind's name, or a class."""
+    """Guess what the path of a Unity player that is not there means: the name of another kind, or a class."""
     path = Path(name)
     if path.suffix == ".py":
         classes = references.classes_of(path)
@@ -109,7 +109,7 @@ def _meant(name: str, types: Mapping[str, Any]) -> str:
 
 
 def _own(scheme: str, name: str | None, options: RunOptions, types: Mapping[str, Any]) -> OwnEnvironments | None:
-    """The class or function of one's own that `--env` names, or that was handed to `mlhooks.train`, if it is that."""
+    """Return the user's own class or function that `--env` names or `mlhooks.train` was given; None for others."""
     maker = options.own_environment
     if maker is None:
         if scheme in types or not name:

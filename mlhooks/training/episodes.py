@@ -64,7 +64,7 @@ class Episodes:
         return totals
 
     def ended(self, slots: np.ndarray, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """End agents' episodes with a last reward; return their returns and lengths in decisions, each [agents]."""
+        """End agents' episodes with a last reward, and return their returns and lengths in decisions, each [agents]."""
         returns, lengths = self._return[slots] + rewards, self._length[slots].copy()
         self._return[slots] = 0.0
         self._length[slots] = 0

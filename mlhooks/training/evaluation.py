@@ -61,11 +61,11 @@ class Evaluation:
                     self.lengths[name].append(int(lengths[index]))
 
     def __str__(self) -> str:
-        """One line for each behavior."""
+        """Return one line for each behavior."""
         return "\n".join(f"{name}  {_in_words(returns)}" for name, returns in self.returns.items())
 
     def complete(self) -> bool:
-        """Whether every behavior's episodes are all in."""
+        """Return whether every behavior's episodes are all in."""
         wanted = self.episodes
         return wanted is not None and bool(self.returns) and all(len(r) >= wanted for r in self.returns.values())
 

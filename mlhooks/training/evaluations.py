@@ -53,7 +53,7 @@ class BestPolicy:
 
 @dataclass
 class _Course:
-    """How the evaluations of a behavior went so far."""
+    """The course of a behavior's evaluations so far."""
 
     at: int  # This is the step of the last one.
     without_best: int = 0  # So many evaluations were made since the best one.

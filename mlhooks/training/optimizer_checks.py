@@ -200,7 +200,7 @@ def _check_gradient(optimizer: TorchOptimizer, wanted: Tensor) -> None:
 
 
 def _is_close(found: Tensor, right: Tensor, size: float) -> bool:
-    """Whether a parameter's gradient is right, to rounding of the largest of all parameters', which is `size`."""
+    """Return whether a gradient is right to rounding of `size`, the largest gradient of all parameters."""
     return torch.allclose(found, right, TOLERANCE, TOLERANCE * float(right.abs().max()) + ROUNDING * size)
 
 

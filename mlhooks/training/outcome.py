@@ -1,4 +1,4 @@
-"""How a run ended, for people and plugins."""
+"""The outcome of a run, for people and plugins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlhooks.envs.manager import WorkerLost
 
 @dataclass
 class RunOutcome:
-    """How a run ended.
+    """The outcome of a run.
 
     Attributes:
         status: finished, interrupted (by Ctrl-C or a signal) or failed.

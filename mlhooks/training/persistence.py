@@ -1,4 +1,4 @@
-"""What a run writes to go on from, and how it goes on."""
+"""Save a run so that it can go on, and restore it."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class Persistence:
         }
 
     def _environments(self) -> Any:
-        """What environments need to go on where they are; one that cannot tell it costs no checkpoint."""
+        """Return what environments need to go on where they are; one that cannot tell it costs no checkpoint."""
         try:
             return None if self.run.manager is None else pack(self.run.manager.state_dict())
         except KeyboardInterrupt:
@@ -263,7 +263,7 @@ class Persistence:
             trainer.environments_restarted()
 
     def initialize(self, trainer: Trainer) -> bool:
-        """Begin with the weights of `init_path` or `--initialize-from`; returns whether one was given."""
+        """Begin with the weights of `init_path` or `--initialize-from`, and return whether one was given."""
         checkpoint, name = self.run.options.checkpoint_settings, trainer.behavior_name
         if trainer.settings.init_path:
             path = self.run.started_in / trainer.settings.init_path.replace("\\", "/")

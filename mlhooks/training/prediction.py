@@ -180,7 +180,7 @@ class LoadedPolicy:
         return int(discrete[0]) if single and discrete.shape == (1,) else discrete
 
     def _seen(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """An observation as the policy takes it, the bytes of an image with their channels first."""
+        """Return an observation as the policy takes it, the bytes of an image with their channels first."""
         if array.dtype != np.uint8 or len(shape) != 3:
             return array.astype(np.float32, copy=False)
         channels, height, width = shape

@@ -1,4 +1,4 @@
-"""Which plugins and version a run was made with, told where what it saved does not fit."""
+"""The plugins and version that a run was made with, named where its files do not fit."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def loading_from(path: Path, manager: PluginManager) -> Iterator[None]:
 
 
 def _version_of(path: Path) -> str | None:
-    """The version of mlhooks that wrote a checkpoint, where the file says so."""
+    """Return the version of mlhooks that wrote a checkpoint, where the file says so."""
     with contextlib.suppress(CheckpointError):
         version = read_state(path)["mlhooks"].get("version")
         return version if isinstance(version, str) else None

@@ -1,4 +1,4 @@
-"""Whether a run may use its results folder."""
+"""Check that a run may use its results folder."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _check_start(options: RunOptions, folder: RunFolder) -> None:
 
 
 def _has_begun(path: Path) -> bool:
-    """Whether a run has saved something that another one is not to begin over.
+    """Return whether a run has saved something that another one is not to begin over.
 
     Raises:
         UsageError: its manifest cannot be read, or is that of another tool.

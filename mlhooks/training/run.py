@@ -293,7 +293,7 @@ class Run:
         self._report(trainer, trainer.finish_update())
 
     def export_best(self, trainer: Trainer) -> list[Path]:
-        """Export the policy of a trainer as its best one, as `export_model` does; returns the files."""
+        """Export the policy of a trainer as its best one, as `export_model` does, and return the files."""
         return self.persistence.write_best(trainer)
 
     def _awaited_events(self, manager: EnvManager) -> Iterator[WorkerStep | WorkerLost]:

@@ -1,4 +1,4 @@
-"""What lies in the folder of a run: files of the run, and files that somebody else put there."""
+"""The contents of a run's folder: files of the run, and files that somebody else put there."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MANY = 1000
 
 @dataclass
 class Contents:
-    """What a folder holds; names are relative to it, with slashes.
+    """The contents of a folder; names are relative to it, with slashes.
 
     Attributes:
         is_run: whether there is something that only a run writes there.
@@ -93,7 +93,7 @@ def contents(folder: Path, run_id: str) -> Contents:
 
 
 def _is_marked(folder: Path, run_id: str, names: Collection[str]) -> bool:
-    """Whether names that runs give lie in a folder that a run was killed in, before it had a manifest."""
+    """Return whether names that runs give lie in a folder that a run was killed in, before it had a manifest."""
     return (
         any(_FIRST.fullmatch(name) for name in names)
         or ("configuration.yaml" in names and _is_own_configuration(folder, run_id))
@@ -211,14 +211,14 @@ def _texts(value: Any) -> Iterable[str]:
 
 
 def _is_own_configuration(folder: Path, run_id: str) -> bool:
-    """Whether the configuration there was written by a run of this name: every section is in it."""
+    """Return whether the configuration there was written by a run of this name: every section is in it."""
     found = _configuration(folder)
     checkpoint = found.get("checkpoint_settings")
     return found.keys() >= _RESOLVED and isinstance(checkpoint, dict) and str(checkpoint.get("run_id")) == run_id
 
 
 def _are_statistics(path: Path) -> bool:
-    """Whether a file begins with a line of statistics, as a run writes them."""
+    """Return whether a file begins with a line of statistics, as a run writes them."""
     with contextlib.suppress(OSError, ValueError, RecursionError), open_file(path) as file:
         line = json.loads(file.readline(MOST_BYTES))
         return isinstance(line, dict) and line.keys() >= _STATISTICS

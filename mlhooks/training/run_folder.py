@@ -150,7 +150,7 @@ class RunFolder:
             self._remove_waste()
 
     def restore_earlier_results(self) -> bool:
-        """Put back what was put aside, in place of what the new run wrote but its logs; whether there was anything.
+        """Put back earlier results in place of the new run's files but its logs, and return whether there were any.
 
         Raises:
             ResultsError: it cannot be moved; the next run in this folder tries again.

@@ -31,7 +31,7 @@ class Silence:
         self._heard[name] = self._steps
 
     def count_steps(self, steps: int) -> bool:
-        """Count steps of environments; returns whether it is time to ask `check`."""
+        """Count steps of environments, and return whether it is time to ask `check`."""
         self._steps += steps
         return self._steps - self._looked >= SOON
 

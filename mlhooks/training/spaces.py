@@ -1,4 +1,4 @@
-"""What a behavior's agents see and do in the terms of their environment, from there to the files of a run and back."""
+"""The spaces of a behavior in the terms of its environment, on their way to the files of a run and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a run is."""
+"""The stages of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Stage(Enum):
-    """What a run waits for, and whether it has anything to save.
+    """The stage of a run: whether it waits for environments, and whether it has anything to save.
 
     Attributes:
         waits: whether environments have yet to start, or a person has to start one again: Ctrl-C ends such a wait.

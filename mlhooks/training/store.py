@@ -16,7 +16,7 @@ from mlhooks.state_checks import LARGEST_WHOLE, array_of, indices, whole
 
 
 class End:
-    """How a trajectory goes on after a row, as plain numbers, which numpy compares five times as fast as enums."""
+    """The ends of trajectories, as plain numbers, which numpy compares five times as fast as enums."""
 
     NONE: Final = 0
     TERMINAL: Final = 1  # The episode ended: no value follows.

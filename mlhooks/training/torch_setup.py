@@ -1,4 +1,4 @@
-"""How torch computes: compiled or in bfloat16 where settings ask for it, in what memory, and by how many threads."""
+"""Set torch up: compiled or in bfloat16 where settings ask for it, its memory, and its number of threads."""
 
 from __future__ import annotations
 

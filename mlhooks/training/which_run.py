@@ -1,4 +1,4 @@
-"""Which runs there are, for somebody who names one that is not there, or one that has no checkpoint to use."""
+"""List runs for somebody who names one that is not there, or one that has no checkpoint to use."""
 
 from __future__ import annotations
 

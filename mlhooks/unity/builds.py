@@ -1,4 +1,4 @@
-"""Where a player's executable is, and what a person may have meant where there is none."""
+"""Find a player's executable, and what a person may have meant where there is none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PARTS = {".so", ".dll", ".dylib", ".debug"}
 
 
 def find_player(path: str) -> str:
-    """The absolute path of the executable that a path means: of the player itself, or without the platform's ending.
+    """Return the absolute path of the executable that a path means, with or without the platform's ending.
 
     Raises:
         PlayerNotFound: there is none, it was built for another platform, or the file may not be executed.
@@ -79,7 +79,7 @@ def _players(folder: Path) -> list[Path]:
 
 
 def _near(path: Path) -> list[Path]:
-    """Players, and folders on the way to them, whose names are nearest to those of a path, folder by folder."""
+    """Return players, and folders on the way to them, whose names are nearest to those of a path, folder by folder."""
     if path == path.parent:  # The drive is not there.
         return []
     folders = [path.parent] if path.parent.is_dir() else [near for near in _near(path.parent) if near.is_dir()]

@@ -48,7 +48,7 @@ class Decoder:
         self._table = LayoutTable(Form(self._shapes, sum(self._branches)), simple=not unity_spec.compressed)
 
     def decode(self, data: bytes, start: int = 0, stop: int | None = None) -> Steps:
-        """The steps in `data[start:stop]`, a serialized ListAgentInfoProto; an agent may have one of each kind.
+        """Return the steps in `data[start:stop]`, a serialized ListAgentInfoProto; an agent may have one of each kind.
 
         Raises:
             ObservationMismatch: observations do not have the shapes that the behavior announced.
@@ -91,7 +91,7 @@ class Decoder:
         return np.zeros((agents, *shape), np.uint8) if last else blank(agents, shape, np.uint8)
 
     def _observation(self, agent_id: int, sensor: int, observation: ObservationProto) -> Values:
-        """One agent's observation, as the player shapes it."""
+        """Return one agent's observation, as the player shapes it."""
         expected, shape = self._shapes[sensor], tuple(observation.shape)
         where = f"{self._agent(agent_id)}, {self._sensor(sensor)}"
         if shape != expected:

@@ -17,7 +17,7 @@ _SMALL = 0x7F  # This is the largest number that is one byte as a varint.
 
 
 def encode_step(actions: Mapping[str, ActionTuple], side_channel: bytes) -> bytes:
-    """A serialized UnityRLInputProto with the command STEP, which is 0 and thus not written.
+    """Return a serialized UnityRLInputProto with the command STEP, which is 0 and thus not written.
 
     Args:
         actions: behavior id -> the actions of its agents that asked for a decision, in their order; behaviors without
@@ -35,13 +35,13 @@ def encode_step(actions: Mapping[str, ActionTuple], side_channel: bytes) -> byte
 
 
 def encode_reset(side_channel: bytes) -> bytes:
-    """A serialized UnityRLInputProto with the command RESET."""
+    """Return a serialized UnityRLInputProto with the command RESET."""
     command = write_varint(_INPUT["command"] << 3) + write_varint(_RESET)
     return command + (write_bytes(_INPUT["side_channel"], side_channel) if side_channel else b"")
 
 
 def encode_actions(action: ActionTuple) -> bytes:
-    """A serialized ListAgentActionProto: one AgentActionProto for each row of the actions.
+    """Return a serialized ListAgentActionProto: one AgentActionProto for each row of the actions.
 
     The field for players older than protocol 1.3 holds continuous and discrete actions as floats, one after another.
     """

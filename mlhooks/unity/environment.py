@@ -238,7 +238,7 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
         self.channels.process_side_channel_message(output.side_channel)
 
     def take_stats(self) -> list[Stat]:
-        """What the player has added to its statistics since the last call."""
+        """Return what the player has added to its statistics since the last call."""
         return self.channels.take_stats()
 
     def set_parameters(self, parameters: Mapping[str, Sampler]) -> None:
@@ -312,7 +312,7 @@ class UnityPlayer(UnityEnvironment):  # type: ignore[misc]  # mlagents_envs ship
 
 
 def _compatible(theirs: str, ours: str) -> bool:
-    """Whether two versions of the protocol go together: equal majors, before 1.0 equal minors, too."""
+    """Return whether two versions of the protocol go together: equal majors, before 1.0 equal minors, too."""
     try:
         (major, minor), known = schema.Version(theirs).version[:2], schema.Version(ours).version[:2]
     except ValueError:

@@ -1,4 +1,4 @@
-"""What can go wrong with a player, each with its true cause.
+"""The errors of players, each with its true cause.
 
 They are errors of mlhooks and of `mlagents_envs` at once, so that code written for either of them can tell them apart.
 """

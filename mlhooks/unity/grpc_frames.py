@@ -1,4 +1,4 @@
-"""What gRPC puts around a message in HTTP/2: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md."""
+"""The frames of gRPC around a message in HTTP/2: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class NoMessage(Exception):
 
 
 def _field(name: str, value: str) -> bytes:
-    """A field, literally and without indexing (RFC 7541, 6.2.2); lengths below 127 only (5.1)."""
+    """Return a field, literally and without indexing (RFC 7541, 6.2.2); lengths below 127 only (5.1)."""
     if max(len(name), len(value)) >= 0x7F:
         raise ValueError(f"{name} is too long for a field: {value}")
     return b"\x00" + b"".join(bytes((len(text),)) + text.encode("ascii") for text in (name, value))
@@ -57,17 +57,17 @@ def objection(fields: Mapping[bytes, bytes]) -> bytes:
 
 
 def refusal(status: int, text: str) -> bytes:
-    """The field block of an answer without a message."""
+    """Return the field block of an answer without a message."""
     return HEAD + _field("grpc-status", str(status)) + _field("grpc-message", quote(text, safe=" ,"))
 
 
 def wrap(message: bytes) -> bytes:
-    """The body that carries a message."""
+    """Return the body that carries a message."""
     return _PREFIX.pack(0, len(message)) + message
 
 
 def unwrap(body: bytes | bytearray) -> bytes:
-    """The message that a body carries.
+    """Return the message that a body carries.
 
     Raises:
         NoMessage: it is not exactly one, or it is compressed.

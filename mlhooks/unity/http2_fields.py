@@ -22,7 +22,7 @@ _MOST_DIGITS = 18  # A length has no more.
 
 
 class Request(NamedTuple):
-    """What the fields of a request say.
+    """The fields of a request.
 
     Attributes:
         length: of the body, where it is told.
@@ -89,7 +89,7 @@ class FieldReader:
         return fields
 
     def _state(self) -> tuple[int, list[tuple[bytes, bytes]]]:
-        """All that the meaning of the next block depends on."""
+        """Return all that the meaning of the next block depends on."""
         table = self._decoder.header_table
         return table.maxsize, list(table.dynamic_entries)
 

@@ -1,4 +1,4 @@
-"""What the server's side of an HTTP/2 connection sends: responses, as far as the client makes room, and resets."""
+"""The sending side of an HTTP/2 server's connection: responses, as far as the client makes room, and resets."""
 
 from __future__ import annotations
 

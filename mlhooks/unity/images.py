@@ -17,7 +17,7 @@ class ImageError(ValueError):
 
 
 def decode_images(data: bytes, channels: int, mapping: Sequence[int]) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """An observation from the PNG files that were written one after another.
+    """Return an observation from the PNG files that were written one after another.
 
     Args:
         data: the files.
@@ -66,7 +66,7 @@ def image_size(data: bytes) -> tuple[int, int]:
 
 
 def _read(data: bytes) -> list[NDArray[np.uint8]]:
-    """The images: [channels, height, width] each."""
+    """Return the images: [channels, height, width] each."""
     if not data.startswith(_SIGNATURE):
         raise ImageError("the compressed data are not a PNG file")
     images = []
@@ -94,6 +94,6 @@ def _mapped(pixels: NDArray[np.uint8], mapping: NDArray[np.int64]) -> NDArray[np
 
 
 def _mean(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The mean over channels [channels, height, width], in [0, 1]."""
+    """Return the mean over channels [channels, height, width], in [0, 1]."""
     mean: NDArray[np.float32] = pixels.mean(axis=0, dtype=np.float32) / np.float32(255)
     return mean

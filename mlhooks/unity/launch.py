@@ -66,7 +66,7 @@ class PlayerProcess:
             raise PlayerExited(f"The player exited with {_describe(code)}.{self.last_words()}")
 
     def wait(self, timeout: float) -> bool:
-        """Whether the player ends by itself within a time in seconds."""
+        """Return whether the player ends by itself within a time in seconds."""
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -84,7 +84,7 @@ class PlayerProcess:
         self._output.close()
 
     def last_words(self) -> str:
-        """The end of the player's log, or of what it printed, as the end of a message."""
+        """Return the end of the player's log, or of what it printed, as the end of a message."""
         for source, text in ((f"its log, {self._log}", _tail_of(self._log)), ("its output", self._printed())):
             lines = [line for line in text.splitlines() if line.strip()][-_TAIL_LINES:]
             if lines:

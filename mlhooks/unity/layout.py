@@ -1,4 +1,4 @@
-"""Where the values lie in an agent's serialized record.
+"""The layout of the values in an agent's serialized record.
 
 A player serializes its agents one like the other: between two records of a behavior mostly the values differ, not what
 stands where. A layout is learned from one record. Another record has it if it agrees in every byte that is structure:
@@ -40,18 +40,18 @@ BIG = 1024
 
 @dataclass(frozen=True)
 class Form:
-    """What the records of a behavior hold: shapes of the observations, and the number of all discrete actions."""
+    """The form of a behavior's records: shapes of the observations, and the number of all discrete actions."""
 
     shapes: tuple[tuple[int, ...], ...]
     actions: int
 
     def columns(self) -> dict[str, int]:
-        """The values that are read together, by name or number of the observation, and the bytes that each takes."""
+        """Return the values that are read together, by name or number of the observation, and the bytes of each."""
         scalars = {"reward": 4, "group_reward": 4, "id": 10, "group_id": 10, "action_mask": self.actions}
         return scalars | {str(sensor): size for sensor, size in enumerate(self.sizes()) if size < BIG}
 
     def sizes(self) -> list[int]:
-        """Bytes of each observation."""
+        """Return bytes of each observation."""
         return [4 * math.prod(shape) for shape in self.shapes]
 
 
@@ -78,7 +78,7 @@ class Layout:
 
 
 def learn(record: bytes, form: Form) -> Layout | None:
-    """The layout of a record, or None if it is not of that form, or not written in the usual way.
+    """Return the layout of a record, or None if it is not of that form, or not written in the usual way.
 
     Raises:
         WireError: it is no record.
@@ -132,12 +132,12 @@ def _lay_out(record: bytes, form: Form, places: dict[str, Span]) -> Layout:
 
 
 def _structure_of(name: str) -> int:
-    """The bits of each byte of a value that are not the value: none of a float, the continuation bit of a varint."""
+    """Return the bits of each byte that are not the value: none of a float, the continuation bit of a varint."""
     return 0x80 if "mask" in name or _KINDS.get(name) == VARINT else 0
 
 
 def _learn_observation(record: bytes, start: int, stop: int, shape: tuple[int, ...]) -> Span | None:
-    """Where an uncompressed observation's floats are, if it has that shape."""
+    """Return where an uncompressed observation's floats are, if it has that shape."""
     found: list[int] = []
     floats: Span | None = None
     for field in read_fields(record, start, stop):

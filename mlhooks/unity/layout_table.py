@@ -22,7 +22,7 @@ _WEIGHTS = np.uint64(1) << np.arange(0, 70, 7, dtype=np.uint64)  # These are the
 
 @dataclass
 class Columns:
-    """What the agents of one list sent, in its order: arrays of [agents, ...]."""
+    """The values that the agents of one list sent, in its order: arrays of [agents, ...]."""
 
     done: NDArray[np.bool_]
     interrupted: NDArray[np.bool_]
@@ -63,7 +63,7 @@ class LayoutTable:
         self._observations = np.array([layout.observations for layout in layouts], np.intp)
 
     def match(self, data: bytes, starts: Sequence[int], sizes: Sequence[int]) -> NDArray[np.intp]:
-        """The number of each record's layout, `UNREAD` for none: [records]."""
+        """Return the number of each record's layout, `UNREAD` for none: [records]."""
         buffer = np.frombuffer(data, np.uint8)
         latest = {size: known[0] for size, known in self._by_size.items()}
         numbers = np.array([latest.get(size, UNREAD) for size in sizes])
@@ -74,7 +74,7 @@ class LayoutTable:
         return numbers
 
     def _fits(self, buffer: NDArray[np.uint8], at: NDArray[np.intp], numbers: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Whether the record that begins at each place has the layout of each number: [records]."""
+        """Return whether the record that begins at each place has the layout of each number: [records]."""
         found = buffer[at[:, None] + self._checked[numbers]] & self._bits[numbers]
         return np.asarray((found == self._expected[numbers]).all(axis=1))
 
@@ -101,7 +101,7 @@ class LayoutTable:
         return learn(record, self._form)
 
     def read(self, data: bytes, starts: Sequence[int], numbers: NDArray[np.intp]) -> Columns:
-        """What the records hold that begin at each place; zeros for those without a layout."""
+        """Return what the records hold that begin at each place; zeros for those without a layout."""
         at = np.array(starts)
         bytes_of = np.frombuffer(data, np.uint8)[at[:, None] + self._index[numbers]] & self._kept[numbers]
         values = {name: bytes_of[:, place] for name, place in self._columns.items()}
@@ -126,7 +126,7 @@ class LayoutTable:
 
 
 def _fits_nothing(width: int, observations: int) -> Layout:
-    """The layout with the number `UNREAD`: its records would begin with another key than all do."""
+    """Return the layout with the number `UNREAD`: its records would begin with another key than all do."""
     first = np.zeros(1, np.intp), np.full(1, 0xFF, np.uint8), np.full(1, RECORD ^ 0xFF, np.uint8)
     return Layout(*first, np.zeros(width, np.intp), np.zeros(width, np.uint8), (False,) * 2, (0,) * observations)
 
@@ -144,12 +144,12 @@ def _floats(values: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _integers(values: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Varints without their continuation bits: [records, bytes] -> [records]."""
+    """Return varints without their continuation bits: [records, bytes] -> [records]."""
     return (values.astype(np.uint64) @ _WEIGHTS).astype(np.int32)
 
 
 def _copied(data: bytes, at: NDArray[np.intp], numbers: NDArray[np.intp], count: int) -> NDArray[np.float32]:
-    """`count` floats of each record that has a layout: [records, count]."""
+    """Copy `count` floats of each record that has a layout: [records, count]."""
     result = np.zeros((len(at), count), np.float32)
     for row in np.flatnonzero(numbers != UNREAD).tolist():
         result[row] = np.frombuffer(data, "<f4", count, at[row])

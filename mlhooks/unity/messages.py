@@ -23,12 +23,12 @@ STOP = _header(STOPPED)
 
 
 def wrap_input(unity_input: bytes) -> bytes:
-    """A message to the player, from a serialized UnityInputProto."""
+    """Return a message to the player, from a serialized UnityInputProto."""
     return EMPTY + write_bytes(_MESSAGE["unity_input"], unity_input)
 
 
 def wrap_rl_input(rl_input: bytes) -> bytes:
-    """A serialized UnityInputProto, from a serialized UnityRLInputProto."""
+    """Return a serialized UnityInputProto, from a serialized UnityRLInputProto."""
     return write_bytes(FIELDS["UnityInputProto"]["rl_input"], rl_input)
 
 
@@ -52,7 +52,7 @@ def wrap_output(lists: Mapping[str, bytes], side_channel: bytes, initialization:
 
 @dataclass
 class PlayerMessage:
-    """What a player sent, taken apart down to the list of each behavior's agents.
+    """A message of a player, taken apart down to the list of each behavior's agents.
 
     Attributes:
         data: the serialized message.
@@ -116,6 +116,6 @@ def _text(data: bytes, place: Span) -> str:
 
 
 def _parts(data: bytes, place: Span) -> list[tuple[int, Span]]:
-    """The fields of a message that are bytes, text or messages, and where their values lie."""
+    """Return the fields of a message that are bytes, text or messages, and where their values lie."""
     fields = read_fields(data, place.start, place.stop)
     return [(part.number, Span(part.start, part.stop)) for part in fields if part.kind == BYTES]

@@ -66,7 +66,7 @@ def _listener(address: str, port: int) -> socket.socket:
 
 
 def taken(address: str, port: int) -> bool | None:
-    """Whether another process listens there; None if this machine does not have the address."""
+    """Return whether another process listens there; None if this machine does not have the address."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -92,7 +92,7 @@ def refuse_taken(ports: Iterable[int], bind: str | None = None) -> None:
 
 
 def complaint(port: int) -> str:
-    """What to say about a port that is taken: by whom, and what to do."""
+    """Return what to say about a port that is taken: by whom, and what to do."""
     who = holder(port)
     by = f"by {who}" if who else "by another process"
     otherwise = (
@@ -104,7 +104,7 @@ def complaint(port: int) -> str:
 
 
 def holder(port: int) -> str | None:
-    """The process that listens on a port, as `name (pid 123)`, where the system shows it."""
+    """Return the process that listens on a port, as `name (pid 123)`, where the system shows it."""
     with contextlib.suppress(psutil.Error, OSError):  # macOS shows sockets of other processes to administrators only.
         for connection in psutil.net_connections("tcp"):
             listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port

@@ -1,4 +1,4 @@
-"""What a file of a build is: for which platform and processor it was built, and whether its data is there."""
+"""Inspect a file of a build: for which platform and processor it was built, and whether its data is there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SAME = {"amd64": "x86_64", "aarch64": "arm64", "i386": "x86", "i686": "x86"}
 
 
 def platform_of(path: Path) -> str | None:
-    """The `sys.platform` that a program was built for; None for a script, and for what is no program."""
+    """Return the `sys.platform` that a program was built for; None for a script, and for what is no program."""
     if path.is_dir():
         return "darwin" if path.suffix == ".app" else None
     head = _head(path)
@@ -28,12 +28,12 @@ def platform_of(path: Path) -> str | None:
 
 
 def is_program(path: Path) -> bool:
-    """Whether a file is a program of any platform, or a script."""
+    """Return whether a file is a program of any platform, or a script."""
     return platform_of(path) is not None or _head(path).startswith(b"#!")
 
 
 def foreign_processor(path: Path) -> str | None:
-    """The processor that a Linux program was built for, where this machine has another one."""
+    """Return the processor that a Linux program was built for, where this machine has another one."""
     head = _head(path)
     if not head.startswith(b"\x7fELF"):
         return None
@@ -44,7 +44,7 @@ def foreign_processor(path: Path) -> str | None:
 
 
 def lacks_data(path: Path) -> Path | None:
-    """The folder `<name>_Data` that Unity writes beside a Linux or Windows player, where it is missing."""
+    """Return the folder `<name>_Data` that Unity writes beside a Linux or Windows player, where it is missing."""
     data = path.with_name(f"{path.stem if path.suffix in SUFFIXES else path.name}_Data")
     return data if platform_of(path) in ("linux", "win32") and not data.is_dir() else None
 

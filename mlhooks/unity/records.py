@@ -16,7 +16,7 @@ RECORD = 1 << 3 | BYTES
 
 
 def split(data: bytes, start: int, stop: int) -> tuple[list[int], list[int]]:
-    """Where each record of a list begins, its key and length included, and its size.
+    """Return where each record of a list begins, its key and length included, and its size.
 
     Raises:
         WireError: the bytes are no list.
@@ -43,7 +43,7 @@ def split(data: bytes, start: int, stop: int) -> tuple[list[int], list[int]]:
 
 
 def parse_agent(record: bytes) -> AgentInfoProto:
-    """An agent from its record, with key and length in front.
+    """Return an agent from its record, with key and length in front.
 
     Raises:
         WireError: protobuf cannot read it.

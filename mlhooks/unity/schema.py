@@ -106,7 +106,7 @@ class _Messages(Loader):
 
 
 def _descriptor_bytes(source: str) -> bytes | None:
-    """The serialized FileDescriptorProto in the source of a generated module of any generation."""
+    """Return the serialized FileDescriptorProto in the source of a generated module of any generation."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue

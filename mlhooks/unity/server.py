@@ -49,7 +49,7 @@ class PlayerServer:
         self._attendant.start()
 
     def wait(self, timeout: float) -> bytes | None:
-        """The message of the player's next call; None if it does not come within a time in seconds.
+        """Return the message of the player's next call; None if it does not come within a time in seconds.
 
         Raises:
             PlayerStopped, ProtocolBroken: the player is gone.

@@ -104,7 +104,7 @@ class PlayerChannels:
         self.set_parameters(dict(self._values))
 
     def take_stats(self) -> list[Stat]:
-        """What the player added to its statistics since the last call: key, value, aggregation."""
+        """Return what the player added to its statistics since the last call: key, value, aggregation."""
         return [
             (key, value, StatsAggregationMethod[method.name])
             for key, stats in self._stats.get_and_reset_stats().items()
@@ -112,7 +112,7 @@ class PlayerChannels:
         ]
 
     def generate_side_channel_messages(self) -> bytes:
-        """All messages that are queued, each behind its channel's id and its length."""
+        """Return all messages that are queued, each behind its channel's id and its length."""
         frames = []
         for channel_id, channel in self._by_id.items():
             for message in channel.message_queue:

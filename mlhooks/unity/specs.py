@@ -39,7 +39,7 @@ class UnitySpec:
 
 
 def read_spec(brain: BrainParametersProto, agent: AgentInfoProto, package_version: str) -> UnitySpec:
-    """The spec of a behavior, from its announcement and the observations of its first agent.
+    """Read the spec of a behavior, from its announcement and the observations of its first agent.
 
     Args:
         brain: the announcement, which tells the actions.
@@ -70,7 +70,7 @@ def _properties(observation: ObservationProto) -> tuple[DimensionProperty, ...]:
 
 
 def _channels_last(observation: ObservationProto, package_version: str) -> bool:
-    """Whether an observation is an image in the older order: it says so, its PNG shows it, or the player is old."""
+    """Return whether an observation is an image in the older order, as it, its PNG or the player's age says."""
     shape = tuple(observation.shape)
     if len(shape) != 3:
         return False

@@ -24,7 +24,7 @@ class Span(NamedTuple):
     stop: int
 
     def of(self, data: bytes) -> bytes:
-        """The part itself."""
+        """Return the part itself."""
         return data[self.start : self.stop]
 
 
@@ -42,7 +42,7 @@ class Field(NamedTuple):
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """The varint at `at`, and where it ends.
+    """Return the varint at `at`, and where it ends.
 
     Raises:
         WireError: the data end within it, or it is longer than 64 bits.
@@ -60,7 +60,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def read_fields(data: bytes, start: int, stop: int) -> Iterator[Field]:
-    """The fields of the message that is `data[start:stop]`, in order.
+    """Yield the fields of the message that is `data[start:stop]`, in order.
 
     Raises:
         WireError: it is no message.
@@ -85,7 +85,7 @@ def read_fields(data: bytes, start: int, stop: int) -> Iterator[Field]:
 
 
 def write_varint(value: int) -> bytes:
-    """A number from 0 up as a varint."""
+    """Return a number from 0 up as a varint."""
     if value < 0x80:
         return _SHORT[value]
     out = bytearray()
@@ -97,5 +97,5 @@ def write_varint(value: int) -> bytes:
 
 
 def write_bytes(number: int, value: bytes) -> bytes:
-    """A field whose value is bytes, text or a message."""
+    """Return a field whose value is bytes, text or a message."""
     return write_varint(number << 3 | BYTES) + write_varint(len(value)) + value

@@ -87,7 +87,7 @@ class PayingResets(SyncVectorEnv):
 
 
 def vectorized(mode, env_type):
-    """A `vector_entry_point` of copies of an environment that are reset in another mode."""
+    """Return a `vector_entry_point` of copies of an environment that are reset in another mode."""
 
     def entry(num_envs, max_episode_steps=None, **kwargs):
         def one():
@@ -141,7 +141,7 @@ for mode in AutoresetMode:  # There are no single copies of it, so that few copi
 
 
 def make(name, env_kwargs=None, *, num_areas=1, seed=0, worker_id=0, check="first"):
-    """An environment as the run would make it."""
+    """Return an environment as the run would make it."""
     options = SimpleNamespace(env_settings=SimpleNamespace(env_kwargs=env_kwargs or {}, check=check))
     (factory,) = gymnasium_env.get_env_types().values()
     return factory(name, worker_id=worker_id, seed=seed, num_areas=num_areas, options=options, side_channels=())

@@ -48,7 +48,7 @@ class Table(torch.nn.Module):
 
 
 def play(trainer: DQNTrainer, mask: list[list[np.ndarray] | None] | None = None) -> None:
-    """Observations 0, 1 and 2 with rewards 1 and 3, an interruption at 3 with 5; then 4, and the end at 5 with 7."""
+    """Play observations 0, 1, 2 with rewards 1 and 3, an interruption at 3 with 5; then 4, and the end at 5 with 7."""
     masks = mask or [None] * 4
     for t, reward in enumerate([0.0, 1.0, 3.0]):
         trainer.observe(0, "B", decisions([9], [t], [reward], masks[t]), terminals([], [], [], []))

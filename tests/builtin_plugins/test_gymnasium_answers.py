@@ -60,7 +60,7 @@ def play(env, steps=6):
 
 
 def said_of(bad, space, *, good, where="first", check="first", steps=6):
-    """What is said when the second of three copies shows it; the others behave."""
+    """Return what is said when the second of three copies shows it; the others behave."""
     shown = {"first": good, "then": good, "last": good} | {where: bad}
     env = copies(Scripted(space, good), Scripted(space, **shown), Scripted(space, good), check=check)
     with pytest.raises(EnvironmentFailure) as caught:

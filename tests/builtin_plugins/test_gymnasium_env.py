@@ -27,7 +27,7 @@ WALKS = ["mlhooks-tests/Walk-v2", *(f"mlhooks-tests/Walk{mode.value}-v0" for mod
 
 
 def action_of(decisions, spec, ticks, agent):
-    """The action that an agent takes in its n-th decision, the same however agents are batched."""
+    """Return the action that an agent takes in its n-th decision, the same however agents are batched."""
     rng = np.random.default_rng([agent, ticks[agent]])
     if spec.is_discrete():
         return rng.integers(spec.discrete_branches)
@@ -35,7 +35,7 @@ def action_of(decisions, spec, ticks, agent):
 
 
 def transitions(env, steps):
-    """Each agent's transitions: (obs, action, reward, next obs, how it ended or None), as a learner would note them."""
+    """Return each agent's transitions (obs, action, reward, next obs, end or None), as a learner notes them."""
     (name,) = env.behavior_specs
     spec = env.behavior_specs[name].action_spec
     noted = [[] for _ in range(env.num_agents)]
@@ -64,7 +64,7 @@ def transitions(env, steps):
 
 
 def by_hand(name, seed, agent, count, decode):
-    """The same transitions from one environment of `gymnasium.make`."""
+    """Return the same transitions from one environment of `gymnasium.make`."""
     env = gymnasium.make(name, disable_env_checker=True)
     spec = decode.spec
     noted, obs = [], np.array(env.reset(seed=seed)[0])
@@ -87,7 +87,7 @@ def assert_same(left, right):
 
 
 def widen(action):
-    """[-1, 1] to Walk's [-1, 3]."""
+    """Widen [-1, 1] to Walk's [-1, 3]."""
     return (2 * action + 1).astype(np.float32)
 
 

@@ -21,7 +21,7 @@ def members(env):
 
 
 def encoded(space, name=SPACES):
-    """Specs, and pairs of what the adapter gave and what each of two copies had shown, over ten steps."""
+    """Return specs, and pairs of what the adapter gave and what each of two copies had shown, over ten steps."""
     env = make(name, {"observation_space": space}, num_areas=2)
     (behavior,) = env.behavior_specs
     env.reset()
@@ -115,7 +115,7 @@ def test_unusable_observation_space_is_refused_by_name():
 
 
 def taken(space, action):
-    """What each of three copies was given for a batch of actions."""
+    """Return what each of three copies was given for a batch of actions."""
     env = make(SPACES, {"action_space": space}, num_areas=3)
     env.reset()
     env.set_actions("Spaces", action)

@@ -49,7 +49,7 @@ def make_batch(spec: BehaviorSpec, signals: int, *, masked: bool) -> Batch:
 def scalar_loss(
     optimizer: PPOOptimizer, batch: Batch, spec: BehaviorSpec, *, clip_values: bool, joint: bool
 ) -> torch.Tensor:
-    """PPO's loss row by row and number by number, from the paper's formulas in double precision.
+    """Return PPO's loss row by row and number by number, from the paper's formulas in double precision.
 
     Without `joint` it has a ratio for each action dimension, and the mean of continuous entropies, as in ML-Agents.
     """

@@ -31,7 +31,7 @@ UNLIMITED = {"env_settings.max_lifetime_restarts": -1, "env_settings.restarts_ra
 
 
 def assert_no_two_episodes_are_mixed(run: Run) -> int:
-    """Check every stored transition against what its observations say; returns how many were cut by a failure."""
+    """Check every stored transition against what its observations say, and return how many were cut by a failure."""
     store = run.trainers["Numbers"].store
     n = store.size
     life_agent_episode, step = store.obs[0][:n, :3], store.obs[0][:n, 3]
@@ -158,7 +158,7 @@ class Patient(Numbers):
 
 
 def free_ports(count: int) -> int:
-    """The first of some ports in a row that nobody listens on now."""
+    """Return the first of some ports in a row that nobody listens on now."""
     for port in range(20000 + os.getpid() % 10000, 60000, count):
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
             for number in range(port, port + count):
@@ -209,7 +209,7 @@ def test_run_with_four_players_survives_the_fault_of_one(
 
 
 def assert_clock_goes_on(store: Any, clock: np.ndarray, final: np.ndarray) -> None:
-    """The players' clock shows seed, agent, episode and step: the next observation is of the same episode's next."""
+    """Compare the players' clocks, which show seed, agent, episode and step: the next one is of the same episode."""
     end, successor = store.end[: store.size], store.successor[: store.size]
     follows = np.flatnonzero(successor >= 0)
     ended = np.flatnonzero((end == End.TERMINAL) | (end == End.INTERRUPTED))

@@ -144,7 +144,7 @@ def test_every_kind_of_sensor_and_action_arrives_as_in_the_reference_client(tmp_
 
 
 def compare(ours: Any, theirs: Any) -> int:
-    """Compare what two environments show, and give both the same actions; returns how many arrays were compared."""
+    """Compare what two environments show, and give both the same actions, and return how many arrays were compared."""
     count = 0
     assert list(ours.behavior_specs) == list(theirs.behavior_specs)
     rng = np.random.default_rng(0)

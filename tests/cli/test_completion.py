@@ -19,7 +19,7 @@ from mlhooks.plugins import load_plugins
 
 
 def offered(*words: str) -> list[str]:
-    """What a shell offers for the last of the words behind `mlhooks`."""
+    """Return what a shell offers for the last of the words behind `mlhooks`."""
     shell = ShellComplete(build_cli([]), {}, "mlhooks", "_MLHOOKS_COMPLETE")
     return [item.value for item in shell.get_completions(list(words[:-1]), words[-1])]
 

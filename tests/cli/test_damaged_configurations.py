@@ -64,7 +64,7 @@ DAMAGES: list[Callable[[str, random.Random], str]] = [
 
 
 def damaged(seed: int) -> bytes:
-    """One of the examples with one to three damages, some of them in its bytes."""
+    """Return one of the examples with one to three damages, some of them in its bytes."""
     draw = random.Random(seed)
     text = draw.choice(CONFIGS).read_text(encoding="utf-8")
     for _ in range(draw.randint(1, 3)):

@@ -26,7 +26,7 @@ def act(manager: ProcessManager, step: WorkerStep) -> None:
 def play(
     manager: ProcessManager, steps: int, take: Callable[[WorkerStep], Any] = lambda step: None
 ) -> list[WorkerLost]:
-    """Let the workers make so many steps together; returns which were lost."""
+    """Let the workers make so many steps together, and return which were lost."""
     lost = []
     while steps > 0:
         for event in manager.ready():

@@ -116,7 +116,7 @@ def factory(env_path: str, *, maker: Any = None, **settings: Any):
 
 
 def behaviors(env_path: str, **settings: Any) -> dict[str, int]:
-    """How many agents each behavior of worker 1 has."""
+    """Return how many agents each behavior of worker 1 has."""
     env = factory(env_path, **settings)(1)
     env.reset()
     agents = {name: len(env.get_steps(name)[0]) for name in env.behavior_specs}

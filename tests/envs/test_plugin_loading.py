@@ -51,7 +51,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on, this process is another one."""
+    """Let this process be another one from here on."""
     monkeypatch.setattr(plugin_loading, "_HERE", "another process")
 
 

@@ -107,14 +107,14 @@ MISTAKE = TypeError("step() takes 1 positional argument")
 
 
 def told(error: Exception) -> EnvironmentFailure:
-    """As environment kinds tell what an environment raised."""
+    """Return an error as environment kinds tell what an environment raised."""
     failure = EnvironmentFailure("The environment failed in step().")
     failure.__cause__ = error
     return failure
 
 
 def elsewhere(error: Exception) -> Exception:
-    """The error of a worker process, as it arrives."""
+    """Return the error of a worker process, as it arrives."""
     return pickle.loads(pickle.dumps(Failed.by(error))).exception()
 
 

@@ -29,7 +29,7 @@ def test_is_a_constant_where_no_gradients_are_wanted() -> None:
 
 
 def frozen(x: Any) -> Any:
-    """A constant, as outputs of frozen networks are; in torch a tensor without gradient."""
+    """Return a constant, as outputs of frozen networks are; in torch a tensor without gradient."""
     return ArrayTensor(X.numpy().copy(), constant=True) if isinstance(x, ArrayTensor) else X.clone()
 
 

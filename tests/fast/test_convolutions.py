@@ -46,7 +46,7 @@ def kind(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def make_layers(shape: Shape, filters: tuple[Shape, ...]) -> nn.Sequential:
-    """Layers whose results are not near 0, where rounding would decide between two slopes."""
+    """Return layers whose results are not near 0, where rounding would decide between two slopes."""
     torch.manual_seed(0)
     layers: list[nn.Module] = []
     channels = shape[0]
@@ -61,7 +61,7 @@ def make_layers(shape: Shape, filters: tuple[Shape, ...]) -> nn.Sequential:
 
 
 def make_pixels(shape: Shape, rows: int, *, floats: bool) -> Tensor:
-    """Bytes, or the floats that they stand for: [rows, channels, height, width]."""
+    """Return bytes, or the floats that they stand for: [rows, channels, height, width]."""
     pixels = torch.randint(0, 256, (rows, *shape), dtype=torch.uint8)
     return pixels / 255 if floats else pixels
 

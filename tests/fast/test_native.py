@@ -80,7 +80,7 @@ def test_passes_are_those_of_torch(activation: str, rows: int, sizes: list[int],
 def in_torch(
     hidden: list[Any], heads: list[Any], activation: str, features: np.ndarray, gradients: list[np.ndarray]
 ) -> list[np.ndarray]:
-    """Results of the heads or the last layer, and gradients of inputs, weights and biases, in double precision."""
+    """Return results of the heads or the last layer, and gradients of inputs, weights and biases, in float64."""
     parameters = [torch.tensor(p, dtype=torch.float64, requires_grad=True) for pair in (*hidden, *heads) for p in pair]
     pairs = list(zip(parameters[::2], parameters[1::2], strict=True))
     x = inputs = torch.from_numpy(features).double().requires_grad_()

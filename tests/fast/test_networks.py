@@ -155,7 +155,7 @@ def test_gradients_of_fast_networks_are_those_of_torch(activation: str, arrays: 
 
 
 def outputs(encoder: Any, heads: Any, features: torch.Tensor, *, array_arithmetic: bool = True) -> Any:
-    """What a network makes of features: here, or else by torch."""
+    """Return what a network makes of features: here, or else by torch."""
     return make_network(encoder, heads, array_arithmetic=array_arithmetic)(features)
 
 
@@ -276,7 +276,7 @@ def test_policy_acts_with_moved_weights_even_if_nobody_tells_it() -> None:
 
 
 def gradients_of(loss: Callable[[Any, Any], Any], scope: LossScope | None) -> list[torch.Tensor | None]:
-    """The gradients of two networks after a loss on a function that gives a network's outputs for features."""
+    """Return the gradients of two networks after a loss on a function that gives a network's outputs for features."""
     torch.manual_seed(0)
     networks = [(MLP(6, 8, 1, "tanh", "orthogonal"), [torch.nn.Linear(8, 2)]) for _ in range(2)]
     with scope or nullcontext():
@@ -289,7 +289,7 @@ ROWS = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
 
 
 def called_backward(output: Any, networks: Any) -> Any:
-    """Two steps of an optimizer of its own in the loss, the second through functions that are torch's."""
+    """Return two steps of an optimizer of its own in the loss, the second through functions that are torch's."""
     optimizer = torch.optim.SGD(networks[1][0].parameters(), 0.5)
     mine = output(*networks[0], ROWS).square()
     for function in (torch.tanh, torch.sigmoid):
@@ -348,7 +348,7 @@ class Halved(torch.autograd.Function):
 
 
 def penalty(output: Any, networks: Any) -> Any:
-    """A penalty on the gradient of parameters, whose own gradient is one of second order."""
+    """Return a penalty on the gradient of parameters, whose own gradient is one of second order."""
     first = output(*networks[0], ROWS).square().mean()
     gradients = torch.autograd.grad(first, [*networks[0][0].parameters()], create_graph=True)
     return first + sum(gradient.square().sum() for gradient in gradients)

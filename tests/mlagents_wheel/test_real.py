@@ -72,7 +72,7 @@ def statistics(run):
 
 
 def as_mlagents_learns(env, settings, seed):
-    """Train by the package's own controller, in process; returns its trainer."""
+    """Train by the package's own controller, in process, and return its trainer."""
     from mlagents.plugins.trainer_type import get_default_trainer_types
     from mlagents.trainers.environment_parameter_manager import EnvironmentParameterManager
     from mlagents.trainers.settings import RunOptions, TrainerSettings

@@ -38,7 +38,7 @@ def draw(spec: ActionSpec, rows: int, *, masked: bool) -> tuple[ActionParameters
 def reference(
     spec: ActionSpec, p: ActionParameters, mask: torch.Tensor | None, continuous: torch.Tensor, discrete: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities and entropies [rows, dimensions] by torch's distributions."""
+    """Return log-probabilities and entropies [rows, dimensions] by torch's distributions."""
     log_probs, entropies = [], []
     if p.mean is not None and p.log_std is not None:
         normal = Normal(p.mean, p.log_std.exp())

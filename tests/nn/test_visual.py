@@ -22,7 +22,7 @@ def make(kind: str, channels: int, height: int, width: int, units: int = 7, **se
 
 
 def residual(x: Tensor, weights: list[Tensor]) -> Tensor:
-    """The stacks of `resnet`; takes its weights and biases off the list."""
+    """Return the stacks of `resnet`; takes its weights and biases off the list."""
 
     def convolution(x: Tensor) -> Tensor:
         return functional.conv2d(x, weights.pop(0), weights.pop(0), padding=1)

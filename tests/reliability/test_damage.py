@@ -68,7 +68,7 @@ def flip(data: bytes, rng: random.Random) -> bytes:
 
 
 def damaged_text(data: bytes, rng: random.Random) -> bytes:
-    """A text with bytes flipped, or with lines cut, doubled, moved, indented or given another value."""
+    """Return a text with bytes flipped, or with lines cut, doubled, moved, indented or given another value."""
     lines = data.split(b"\n")
     for _ in range(rng.randint(1, 3)):
         at = rng.randrange(len(lines))
@@ -93,7 +93,7 @@ def damaged_text(data: bytes, rng: random.Random) -> bytes:
 
 
 def sentence(code: int, text: str, told: str, *, writers_fail: bool = False) -> None:
-    """What a command ended with is for people: an exit code of ours, and no traceback or defect.
+    """Demand that a command ended for people: with an exit code of ours, and no traceback or defect.
 
     Where nothing but data is wrong, no built-in plugin fails either.
     """
@@ -156,7 +156,7 @@ def damage(run: Path, rng: random.Random) -> str:
 
 
 def odd_json(text: str, rng: random.Random) -> str:
-    """A JSON text, or one of its lines, with something in it replaced by a value of another kind."""
+    """Return a JSON text, or one of its lines, with something in it replaced by a value of another kind."""
     try:
         lines, whole = [json.loads(text)], True
     except ValueError:

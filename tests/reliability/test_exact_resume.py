@@ -82,7 +82,7 @@ class Interrupt:
 
 
 def evaluations_of(folder: Path) -> list[Any]:
-    """The statistics of evaluations, and the best policies."""
+    """Return the statistics of evaluations, and the best policies."""
     rows = [json.loads(line) for line in (folder / "run" / "stats.jsonl").read_text().splitlines()]
     found = [[row["step"], row["values"]] for row in rows if "Evaluation/Cumulative Reward" in row["values"]]
     return [*found, *(path.read_bytes() for path in (folder / "run").glob("*.best.policy.pt"))]

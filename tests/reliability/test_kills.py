@@ -63,7 +63,7 @@ def weights_of(folder: Path, behavior: str) -> dict[str, Any]:
 
 
 def has_checkpoint(run: Path) -> bool:
-    """Whether the manifest names a checkpoint; the newest one must then verify, and none before it be damaged."""
+    """Return whether the manifest names a checkpoint; the newest one must verify, and none before be damaged."""
     folder = CheckpointFolder(run)
     if not folder.manifest["mlhooks"]:
         return False
@@ -73,7 +73,7 @@ def has_checkpoint(run: Path) -> bool:
 
 
 def again(run: Path) -> dict[str, bool]:
-    """How to go on after a kill."""
+    """Return how to go on after a kill."""
     return {"resume": True} if has_checkpoint(run) else {"force": True}
 
 

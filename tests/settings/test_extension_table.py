@@ -26,7 +26,7 @@ def registry() -> SettingsRegistry:
 
 
 def sections(registry: SettingsRegistry) -> Iterator[tuple[str, type[SettingsModel]]]:
-    """Every section of the configuration that may hold extensions, and its key path."""
+    """Yield every section of the configuration that may hold extensions, and its key path."""
     yield "behaviors.NAME", TrainerSettings
     yield "behaviors.NAME.evaluation", EvaluationSettings
     yield "behaviors.NAME.network_settings", NetworkSettings

@@ -20,7 +20,7 @@ def schema(registry: SettingsRegistry) -> Schema:
 
 
 def accepts(schema: Schema, value: Any, root: Schema | None = None) -> bool:
-    """Whether a value fits a schema, by the keywords of draft 2020-12 that ours uses; others are a mistake."""
+    """Return whether a value fits a schema, by the keywords of draft 2020-12 that ours uses; others are a mistake."""
     root = root or schema
     return all(_KEYWORDS[keyword](schema, part, value, root) for keyword, part in schema.items() if keyword != "if")
 

@@ -258,7 +258,7 @@ def test_what_is_dumped_is_read_back_equal(value: dict[str, Any]) -> None:
 
 
 def repr_types(value: Any) -> Any:
-    """The kinds of all values, in which 1, 1.0 and True differ."""
+    """Return the kinds of all values, in which 1, 1.0 and True differ."""
     if isinstance(value, dict):
         return {key: repr_types(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -104,14 +104,14 @@ class Recording:
         return self.infos[f"{behavior}?team=0"]
 
     def lives(self, behavior: str) -> list[list[Seen]]:
-        """The infos of each agent id."""
+        """Return the infos of each agent id."""
         lives: dict[int, list[Seen]] = {}
         for seen in self.of(behavior):
             lives.setdefault(seen.id, []).append(seen)
         return list(lives.values())
 
     def pairs(self, behavior: str) -> list[tuple[Seen, Seen]]:
-        """Each info with the next one of the same agent id."""
+        """Return each info with the next one of the same agent id."""
         return [pair for life in self.lives(behavior) for pair in pairwise(life)]
 
     def play(self, env: UnityEnvironment, steps: int, seed: int = 0) -> Recording:

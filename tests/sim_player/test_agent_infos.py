@@ -27,7 +27,7 @@ BEHAVIOR = Behavior(
 
 
 def make(rows: list[tuple[int, float, bool, int, float, bool]], done: bool) -> Infos:
-    """Infos from (id, reward, interrupted, group, group reward, masked) per agent."""
+    """Return infos from (id, reward, interrupted, group, group reward, masked) per agent."""
     ids, rewards, interrupted, groups, group_rewards, masked = (np.array(column) for column in zip(*rows, strict=True))
     source = np.random.default_rng(len(rows))
     obs = [source.normal(size=(len(rows), *sensor.shape)).astype(np.float32) for sensor in BEHAVIOR.sensors]

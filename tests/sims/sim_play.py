@@ -29,7 +29,7 @@ def masks_of(env):
 
 
 def first_returns(env, policy):
-    """The return of each agent's first episode under policy(decision_steps)."""
+    """Return the return of each agent's first episode under policy(decision_steps)."""
     env.reset()
     decisions, _ = env.get_steps(env.NAME)
     total, result = np.zeros(env.num_agents), np.full(env.num_agents, np.nan)

@@ -27,7 +27,7 @@ def rotations(obs):
 
 
 def degrees(obs):
-    """Turns about z and x."""
+    """Return the turns about z and x."""
     plate = rotations(obs)
     return np.degrees([np.arctan2(plate[:, 1, 0], plate[:, 0, 0]), np.arcsin(plate[:, 2, 1])]).T
 
@@ -40,7 +40,7 @@ def balance(decisions):
 
 
 def rolling(env, start, slope, *, decisions):
-    """The observations of balls on resting plates, which must be those of a constant acceleration from rest."""
+    """Return the observations of balls on resting plates, which must be those of a constant acceleration from rest."""
     seen = []
     for decision in range(1, decisions + 1):
         steps, ended = act(env, np.zeros((len(start), 2)))

@@ -56,7 +56,7 @@ WAYS = {0: (0, 0), 1: (0, 1), 2: (0, -1), 3: (-1, 0), 4: (1, 0)}
 
 
 def places(steps, row):
-    """(agent, goal, other mark) as (x, y), from what an agent sees."""
+    """Return (agent, goal, other mark) as (x, y), from what an agent sees."""
     agent, plus, cross = (
         (int(plane.argmax()) % 5, int(plane.argmax()) // 5) for plane in steps.obs[0][row].reshape(3, 25)
     )
@@ -65,7 +65,7 @@ def places(steps, row):
 
 
 def shortest_path(agent, goal, wrong):
-    """Actions of a shortest way to the goal that does not touch the wrong mark, by breadth-first search."""
+    """Return actions of a shortest way to the goal that does not touch the wrong mark, by breadth-first search."""
     queue, came = deque([agent]), {agent: ()}
     while queue:
         x, y = cell = queue.popleft()

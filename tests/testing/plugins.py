@@ -43,7 +43,7 @@ def create_optimizer(trainer, policy):
 
 
 def target_of(folder: Path, source: str, old: str = "", new: str = "") -> Target:
-    """The plugin of a file with `source`, in which `old` has become `new`."""
+    """Return the plugin of a file with `source`, in which `old` has become `new`."""
     assert old in source
     path = folder / "mine.py"
     path.write_text(source.replace(old, new) if old else source, encoding="utf-8")

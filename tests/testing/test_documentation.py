@@ -35,12 +35,12 @@ def test_documentation_names_no_check_that_does_not_exist() -> None:
 
 
 def anchor(heading: str) -> str:
-    """The name of a heading in links: as GitHub makes it, without punctuation and with hyphens for spaces."""
+    """Return the name of a heading in links: as GitHub makes it, without punctuation and with hyphens for spaces."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def sections() -> dict[str, str]:
-    """The text below each heading by its anchor, up to the next heading of any level."""
+    """Return the text below each heading by its anchor, up to the next heading of any level."""
     parts = re.split(r"^#+ (.+)\n", DOCS, flags=re.MULTILINE)
     return {anchor(heading): text for heading, text in zip(parts[1::2], parts[2::2], strict=True)}
 

@@ -37,7 +37,7 @@ def double(x):
 
 
 def run(patch: Patch) -> dict[str, object]:
-    """What the patched source defines."""
+    """Return what the patched source defines."""
     defined: dict[str, object] = {}
     exec(compile(patch.rewritten("shapes", SOURCE), "shapes", "exec"), defined)
     return defined

@@ -17,7 +17,7 @@ LAMBDA = 0.95
 
 
 def direct_sums(history: list[dict], horizon: int, ignores_ends: np.ndarray) -> dict[float, np.ndarray]:
-    """Advantages of each row's serial number, by the definition: sum over k of (gamma lambda)^k delta_(t+k)."""
+    """Return advantages of each row's serial number, by the definition: sum over k of (gamma lambda)^k delta_(t+k)."""
     result = {}
     for agent in {event["agent"] for event in history}:
         episode: list[dict] = []

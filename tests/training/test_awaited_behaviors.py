@@ -21,7 +21,7 @@ INFERENCE = {"checkpoint_settings.inference": True, "checkpoint_settings.resume"
 
 
 def defaults(max_steps: int = 100) -> dict[str, Any]:
-    """The settings of whatever behavior appears."""
+    """Return the settings of whatever behavior appears."""
     settings = config("Corridor", "test:x", max_steps=max_steps)
     settings["default_settings"] = settings.pop("behaviors")["Corridor"]
     return settings

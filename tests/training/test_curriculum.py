@@ -31,7 +31,7 @@ from tests.training.test_resume import StopAfter, digest
 
 
 def lessons(*criteria: dict[str, Any]) -> EnvironmentParameterSettings:
-    """Lessons with the values 0, 1, 2, ..., of which all but the last have criteria, by default of behavior A."""
+    """Return lessons with the values 0, 1, 2, ...; all but the last have criteria, by default of behavior A."""
     made = [
         Lesson(
             name=f"Lesson{index}",

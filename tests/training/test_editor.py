@@ -56,7 +56,7 @@ def editor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
 
 def quits(messages: int, *more: str) -> list[str]:
-    """An Editor whose Play mode ends before the message of that number."""
+    """Return an Editor whose Play mode ends before the message of that number."""
     return ["--fault", "quit", "--fault-step", str(messages), *more]
 
 

@@ -39,7 +39,7 @@ class Offer:
 def said(
     folder: Path, make: Callable[..., Any], workers: int = 1, error: type[MlhooksError] = EnvironmentFailure
 ) -> str:
-    """What a run says that this keeps from going on."""
+    """Return what a run says that this keeps from going on."""
     settings = config("Numbers", "test:x", max_steps=400)
     with pytest.raises(error) as caught:
         train(settings, folder, Offer(make), flags={"env_settings.num_envs": workers, **NO_RESTARTS})
@@ -47,7 +47,7 @@ def said(
 
 
 def line_of(thing: Any, text: str) -> str:
-    """Where a text stands in the source of something here."""
+    """Return where a text stands in the source of something here."""
     lines, start = inspect.getsourcelines(thing)
     (offset,) = [index for index, line in enumerate(lines) if text in line]
     return f"{Path(__file__).name}:{start + offset}"

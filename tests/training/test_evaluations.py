@@ -45,7 +45,7 @@ def corridor(max_steps: int = 600, **evaluation: Any) -> dict[str, Any]:
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    """The statistics of a run, without the times."""
+    """Return the statistics of a run, without the times."""
     rows = [json.loads(line) for line in (folder / "run" / "stats.jsonl").read_text().splitlines()]
     return [{key: value for key, value in row.items() if key != "time"} for row in rows]
 

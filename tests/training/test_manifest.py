@@ -47,7 +47,7 @@ def altered(run: Path, alter: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def refused(run: Path, *, match: str) -> None:
-    """Each way to use the folder is refused with the same words, and what is beside it stays as it is."""
+    """Demand that each way to use the folder is refused with the same words, and that files beside it stay."""
     before = {path: path.stat().st_mtime_ns for path in run.parent.rglob("*") if not path.is_dir()}
     more = ["behaviors.Corridor.max_steps=600"]
     inference = {"checkpoint_settings.inference": True}

@@ -320,7 +320,7 @@ def test_mapping_names_plugins_of_the_working_directory(write: Callable[..., Pat
 
 
 def make_run(folder: Path, *, complete: bool) -> Path:
-    """A folder that is a run's, by what is in it, or that has no more than a configuration."""
+    """Return a folder that is a run's, by what is in it, or that has no more than a configuration."""
     folder.mkdir(parents=True)
     if complete:
         (folder / ".mlhooks-lock").touch()

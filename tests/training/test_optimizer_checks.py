@@ -39,7 +39,7 @@ Spoil = Callable[[dict[str, torch.Tensor]], Any]
 
 
 def refused(folder: Path, spoil: Spoil, at: int) -> str:
-    """What is said when the losses of one update are spoilt."""
+    """Return what is said when the losses of one update are spoilt."""
 
     class Wrong(PPOOptimizer):
         calls = 0

@@ -27,7 +27,7 @@ from tests.scripted import Env, config, train
 
 
 def refused(folder: Path, plugin: object, function: Callable[..., Any], **settings: Any) -> str:
-    """What is said of a run with a plugin; it must name the function and its line."""
+    """Return what is said of a run with a plugin; it must name the function and its line."""
     with pytest.raises(PluginError) as caught:
         train(config("Corridor", "test:x", max_steps=200, **settings), folder, Env(), plugin)
     place = f"({__file__}:{inspect.getsourcelines(function)[1]})".replace(f"{Path.cwd()}/", "")

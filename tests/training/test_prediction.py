@@ -98,7 +98,7 @@ WATCH = {"flags": {"checkpoint_settings.inference": True}, "episodes": 4}
 
 
 def batch_of(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
-    """As a vector environment of Gymnasium makes it."""
+    """Return a batch as a vector environment of Gymnasium makes it."""
     return concatenate(space, observations, create_empty_array(space, len(observations)))
 
 

@@ -127,7 +127,7 @@ def kill_after(moves: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def files_of_a_run(path: Path) -> dict[str, bytes]:
-    """Some files by which a run is known, at several levels; returns them."""
+    """Return some files by which a run is known, at several levels, and return them."""
     for name in ("run_logs/training_status.json", "run_logs/Player-0.log", "stats.jsonl", "A/A-10.pt", "A/A-20.pt"):
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_text("{}" if name.endswith("json") else f"old {name}")

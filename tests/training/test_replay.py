@@ -19,7 +19,7 @@ def make(rows: int, agents: int = 1) -> ReplayBuffer:
 
 
 def transitions(buffer: ReplayBuffer, rows: list[int], n: int, **signals: bool) -> Transitions:
-    """Transitions for one reward signal, or for the named ones, which ignore ends or do not."""
+    """Return transitions for one reward signal, or for the named ones, which ignore ends or do not."""
     ignores_ends = np.array(list(signals.values()) or [False])
     powers = np.float32(GAMMA) ** np.arange(n + 1, dtype=np.float32)
     return buffer.transitions(np.array(rows, np.int64), np.stack([powers] * len(ignores_ends), 1), ignores_ends)
@@ -42,7 +42,7 @@ def end(buffer: ReplayBuffer, agent: int, value: float, reward: float, *, interr
 
 
 def episode(buffer: ReplayBuffer) -> None:
-    """Observations 0, 1, 2 with rewards 1, 2, 4, then an interruption at 3; then 10, 11 and a terminal end at 12."""
+    """Add observations 0, 1, 2 with rewards 1, 2, 4, then an interruption at 3; then 10, 11 and an end at 12."""
     for t, reward in enumerate([0.0, 1.0, 2.0]):
         decide(buffer, {0: float(t)}, [reward])
     end(buffer, 0, 3.0, 4.0, interrupted=True)

@@ -29,7 +29,7 @@ MANIFEST = "run_logs/training_status.json"
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All that lies in a folder, links as what they say."""
+    """Return all that lies in a folder, links as what they say."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

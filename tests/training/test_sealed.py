@@ -244,7 +244,7 @@ class Opened:
 
 
 def archive(path: Path, content: bytes, compression: int = zipfile.ZIP_STORED) -> Path:
-    """A file that vouches for any pickle."""
+    """Return a file that vouches for any pickle."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as file:
         file.writestr("archive/data.pkl", content)

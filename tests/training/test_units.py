@@ -17,7 +17,7 @@ from tests.steps import decisions, make_spec, terminals
 
 
 def walked(slot: np.ndarray, trajectory: np.ndarray, length: int) -> list[list[int]]:
-    """Sequences by a walk along each agent's rows."""
+    """Return sequences by a walk along each agent's rows."""
     units: list[list[int]] = []
     for agent in sorted(set(slot.tolist())):
         before = None

@@ -46,7 +46,7 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
 
 
 def draw(third: int) -> np.ndarray:
-    """A [1, SIZE, SIZE] image with a bright bar in one of its thirds."""
+    """Return a [1, SIZE, SIZE] image with a bright bar in one of its thirds."""
     image = np.zeros((1, SIZE, SIZE))
     image[:, 6 * third + 2 : 6 * third + 6, 5:15] = 0.5
     return image
@@ -82,7 +82,7 @@ class Photo(Picture):
 
 
 class FloatPhoto(Photo):
-    """What the bytes stand for."""
+    """The numbers that the bytes stand for."""
 
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
         return [part / 255 for part in super().observe(rows)]

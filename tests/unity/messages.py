@@ -23,14 +23,14 @@ HEIGHT_WIDTH_CHANNELS, CHANNELS_HEIGHT_WIDTH = (2, 2, 1), (1, 2, 2)
 def observation(
     values: np.ndarray, name: str = "sensor", properties: Sequence[int] = (), kind: int = 0
 ) -> ObservationProto:
-    """An uncompressed observation."""
+    """Return an uncompressed observation."""
     proto = ObservationProto(shape=values.shape, name=name, dimension_properties=properties, observation_type=kind)
     proto.float_data.data.extend(values.ravel().tolist())
     return proto
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """[height, width, 3] bytes as a PNG file."""
+    """Return [height, width, 3] bytes as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
     return file.getvalue()
@@ -43,7 +43,7 @@ def image(
     name: str = "camera",
     properties: Sequence[int] = HEIGHT_WIDTH_CHANNELS,
 ) -> ObservationProto:
-    """A compressed observation of `channels` channels from [height, width, 3 * images] bytes."""
+    """Return a compressed observation of `channels` channels from [height, width, 3 * images] bytes."""
     height, width = pixels.shape[:2]
     last = tuple(properties) != CHANNELS_HEIGHT_WIDTH
     return ObservationProto(
@@ -67,7 +67,7 @@ def agent(
     group: int = 0,
     group_reward: float = 0.0,
 ) -> AgentInfoProto:
-    """One agent's decision request, or its end."""
+    """Return one agent's decision request, or its end."""
     return AgentInfoProto(
         id=agent_id,
         observations=observations,
@@ -81,7 +81,7 @@ def agent(
 
 
 def brain(name: str = "Ball?team=0", *, continuous: int = 0, branches: Sequence[int] = ()) -> BrainParametersProto:
-    """The announcement of a behavior."""
+    """Return the announcement of a behavior."""
     proto = BrainParametersProto(brain_name=name, is_training=True)
     proto.action_spec.num_continuous_actions = continuous
     proto.action_spec.num_discrete_actions = len(branches)
@@ -90,6 +90,6 @@ def brain(name: str = "Ball?team=0", *, continuous: int = 0, branches: Sequence[
 
 
 def serialized(agents: Sequence[AgentInfoProto]) -> bytes:
-    """A behavior's list of agents."""
+    """Return a behavior's list of agents."""
     data: bytes = ListAgentInfoProto(value=agents).SerializeToString()
     return data

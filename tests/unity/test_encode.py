@@ -15,7 +15,7 @@ ListAgentActionProto = UnityRLInputProto.ListAgentActionProto
 
 
 def reference(action: ActionTuple) -> bytes:
-    """What the reference sends: every field filled agent by agent."""
+    """Return what the reference sends: every field filled agent by agent."""
     agents = ListAgentActionProto()
     for continuous, discrete in zip(action.continuous, action.discrete, strict=True):
         proto = AgentActionProto()

@@ -35,7 +35,7 @@ def window(stream: int, size: int) -> bytes:
 
 
 def block(fields: dict[str, str] | list[tuple[str, str]] = CALL) -> bytes:
-    """Fields without any that later ones could refer to."""
+    """Return fields without any that later ones could refer to."""
     listed = fields.items() if isinstance(fields, dict) else fields
     return Encoder().encode([(name, value, True) for name, value in listed])
 
@@ -69,7 +69,7 @@ def unconcerned(fields: dict[bytes, bytes]) -> bytes:
 
 
 def greeted(objection: Callable[[dict[bytes, bytes]], bytes] = unconcerned) -> Connection:
-    """A connection with nothing left to send."""
+    """Return a connection with nothing left to send."""
     connection = Connection(objection, MOST)
     assert connection.receive(PREFACE + SETTINGS) == []
     connection.take_output()

@@ -141,7 +141,7 @@ class Client:
         self.pass_on()
 
     def rewritten(self, said: bytes) -> bytes:
-        """The same frames, spelled in another way."""
+        """Return the same frames, spelled in another way."""
         begins = said.startswith(PREFACE)
         parts = [PREFACE] if begins else []
         for number, (kind, flags, stream, payload) in enumerate(frames(said[len(PREFACE) :] if begins else said)):
@@ -164,7 +164,7 @@ class Client:
         )
 
     def fields(self, flags: int, stream: int, payload: bytes) -> Iterator[bytes]:
-        """Fields in several frames, the first one with padding and a priority."""
+        """Yield fields in several frames, the first one with padding and a priority."""
         size, padding = self.habits.fields, self.habits.padding
         size = max(size, len(payload) // 30 + 1)  # No client needs more frames.
         pieces = [payload[at : at + size] for at in range(0, len(payload), size)] or [b""]

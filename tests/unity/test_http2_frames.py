@@ -40,7 +40,7 @@ UNKNOWN = 0xBE
 
 
 def h2_server() -> H2Connection:
-    """A server of `h2` with our settings."""
+    """Return a server of `h2` with our settings."""
     server = H2Connection(H2Configuration(client_side=False, header_encoding=None))
     limits = {
         SettingCodes.INITIAL_WINDOW_SIZE: WIDEST,
@@ -161,7 +161,7 @@ OF_CONNECTION = {
 
 
 def ordinary(kind: int) -> st.SearchStrategy[list[Frame]]:
-    """Frames that are legal in some state, of a request or of the connection."""
+    """Return frames that are legal in some state, of a request or of the connection."""
     flags, payloads = ORDINARY.get(kind) or OF_CONNECTION[kind]
     streams = STREAMS if kind in ORDINARY else st.just(0)
     return st.tuples(st.just(kind), st.sampled_from(flags), streams, payloads).map(lambda one: [one])
@@ -169,7 +169,7 @@ def ordinary(kind: int) -> st.SearchStrategy[list[Frame]]:
 
 @st.composite
 def padded(draw: st.DrawFn) -> list[Frame]:
-    """A frame of data with padding, which may be too long by one."""
+    """Return a frame of data with padding, which may be too long by one."""
     data, padding = draw(st.binary(max_size=2)), draw(st.integers(0, 3))
     wrong = draw(st.sampled_from([0, 0, 0, len(data) + 1]))
     return [(DATA, draw(st.sampled_from([8, 9])), draw(STREAMS), bytes((padding + wrong,)) + data + bytes(padding))]
@@ -177,7 +177,7 @@ def padded(draw: st.DrawFn) -> list[Frame]:
 
 @st.composite
 def in_parts(draw: st.DrawFn) -> list[Frame]:
-    """Fields in several frames, with a priority, and with something between them where it is not allowed."""
+    """Return fields in several frames, with a priority, and with something between them where it is not allowed."""
     fields, stream, last = draw(st.sampled_from(BLOCKS)), draw(STREAMS), draw(st.sampled_from([4, 4, 4, 0]))
     first, second = sorted((draw(st.integers(0, len(fields))), draw(st.integers(0, len(fields)))))
     ends = draw(st.sampled_from([0, 1]))
@@ -211,7 +211,7 @@ CONVERSATIONS = st.lists(
 
 
 def verdicts(sent: Frame, theirs: Outcome, within: bool, last: int) -> set[int | None]:
-    """How a frame may end the connection: as with `h2`, but where RFC 9113 demands something else.
+    """Return how a frame may end the connection: as with `h2`, but where RFC 9113 demands something else.
 
     Args:
         sent: the frame.

@@ -45,7 +45,7 @@ class Serve:
         return message
 
     def answer(self, call: Callable[..., grpc.Future], message: bytes, answer: bytes) -> bytes:
-        """Exchange; returns what the trainer got."""
+        """Exchange, and return what the trainer got."""
         future = call(message)
         received = self.message()
         self.server.answer(answer)
@@ -370,7 +370,7 @@ def reset(raw: socket.socket) -> None:
 
 
 def received(raw: socket.socket, last: bytes) -> bytes:
-    """What comes, until the last bytes are there."""
+    """Return what comes, until the last bytes are there."""
     data = b""
     while last not in data[-200_000:]:
         part = raw.recv(2**20)

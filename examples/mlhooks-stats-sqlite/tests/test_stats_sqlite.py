@@ -24,7 +24,7 @@ REWARD = "Environment/Cumulative Reward"
 
 
 def train(folder: Path, max_steps: int = 600, *plugins: object, **arguments: Any) -> Run:
-    """A run of seconds with a summary every 200 steps; the database is `folder/run/stats.sqlite`."""
+    """Return a run of seconds with a summary every 200 steps; the database is `folder/run/stats.sqlite`."""
     entry = {
         "trainer_type": "ppo",
         "hyperparameters": {"batch_size": 20, "buffer_size": 100},

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 def options(behavior: str = "Basic", **changes: Any) -> dict[str, Any]:
-    """A configuration that learns `sim:Basic` in seconds."""
+    """Return a configuration that learns `sim:Basic` in seconds."""
     entry = {
         "trainer_type": "reinforce",
         "hyperparameters": {

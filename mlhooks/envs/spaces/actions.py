@@ -61,7 +61,7 @@ class ActionDecoder:
         return batch  # Its rows are the actions.
 
     def differs(self, other: ActionDecoder) -> bool:
-        """Whether one action of a behavior is another one in the other space."""
+        """Return whether one action of a behavior is another one in the other space."""
         return _meaning(self.space) != _meaning(other.space)
 
 

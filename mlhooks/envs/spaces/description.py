@@ -39,7 +39,7 @@ class SpaceError(ValueError):
 
 
 class Space(ABC):
-    """What a space holds; two are equal where their plain forms are."""
+    """A description of a space; two are equal where their plain forms are."""
 
     @abstractmethod
     def to_data(self) -> dict[str, Any]:

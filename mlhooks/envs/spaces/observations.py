@@ -211,7 +211,7 @@ def _vector(space: Box) -> tuple[tuple[int, ...], Encode]:
 
 
 def _holds(space: Box, array: np.ndarray) -> bool:
-    """Whether whole numbers, of whatever type, are such as the type of their space can be, between its bounds."""
+    """Return whether whole numbers of any type are within the bounds and the type of their space."""
     if array.dtype == space.dtype:
         return True
     if array.dtype.kind not in "fiub" or (array.dtype.kind == "f" and not (array == np.floor(array)).all()):

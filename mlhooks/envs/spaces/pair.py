@@ -15,7 +15,7 @@ from mlhooks.envs.spaces.observations import ObservationEncoder
 
 @dataclass(frozen=True)
 class Spaces:
-    """What an agent of a behavior sees and does, in the terms of its environment.
+    """The observations and actions of a behavior's agent in the terms of its environment.
 
     Args:
         observation: what one agent sees.

@@ -1,4 +1,4 @@
-"""What is demanded of acting: forbidden actions, independent agents, determinism, and the rate of exploration."""
+"""Checks of acting: forbidden actions, independent agents, determinism, and the rate of exploration."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class _Alike(OneStep):
         super().__init__(agents=256)
 
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Ones."""
+        """Return ones."""
         return [np.ones((len(rows), 2))]
 
     def play(self, rows: np.ndarray, action: Any) -> Any:  # noqa: ARG002

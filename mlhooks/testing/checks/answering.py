@@ -1,4 +1,4 @@
-"""What is demanded of the hooks of a plugin with trainer types: whom they answer for, and who may answer first."""
+"""Checks of the hooks of a plugin with trainer types: whom they answer for, and who may answer first."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class _Other:
 
 
 def _alone(trial: Trial, *plugins: object) -> PluginManager:
-    """A manager with the target, after `plugins`, and nothing else."""
+    """Return a manager with the target, after `plugins`, and nothing else."""
     manager = PluginManager(strict=True)
     for plugin in plugins:
         manager.register(plugin)

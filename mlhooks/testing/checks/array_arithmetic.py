@@ -1,4 +1,4 @@
-"""What is demanded of array arithmetic, where an optimizer opts in to it: the gradients and losses of tensors."""
+"""Checks of array arithmetic, where an optimizer opts in to it: the gradients and losses of tensors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROUNDING = 1e-4
 
 @dataclass
 class Step:
-    """What one update computed, before the torch optimizer's step.
+    """The results of one update, before the torch optimizer's step.
 
     Attributes:
         gradients: of all parameters by name; None where there is none.
@@ -63,7 +63,7 @@ def test_array_arithmetic_gives_the_gradients_of_tensors(
 
 
 def _settings(trial: Trial) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Settings with which losses are compared, and words for them."""
+    """Yield settings with which losses are compared, and words for them."""
     for variant in variants(trial):
         yield (f", {variant}" if variant else ""), {"hyperparameters": variant}
     both = {"extrinsic": {"gamma": 0.9, "strength": 1.0}, "size": {"gamma": 0.8, "strength": 0.5}}
@@ -73,7 +73,7 @@ def _settings(trial: Trial) -> Iterator[tuple[str, dict[str, Any]]]:
 def _trainer(
     trial: Trial, spec: Any, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *, opted_in: bool
 ) -> Trainer:
-    """A trainer, with its optimizer as it is or without array arithmetic; skips where that makes no difference."""
+    """Return a trainer, with or without array arithmetic in its optimizer; skip where that makes no difference."""
 
     def make() -> Trainer:
         return make_trainer(trial.manager(MoreSignals()), spec, trial.settings(**settings))
@@ -127,7 +127,7 @@ def _copy_state(source: Trainer, target: Trainer) -> None:
 
 
 def _watched(trainer: Trainer, update: Any, batch: Batch) -> tuple[Step, dict[str, Tensor]]:
-    """Make an update; returns what the first of its steps computed, and what it returned."""
+    """Make an update, and return what the first of its steps computed, and what it returned."""
     optimizer, step = trainer.optimizer, Step()
     assert isinstance(optimizer, TorchOptimizer)
 
@@ -171,7 +171,7 @@ def _compare(arrays: Step, tensors: Step, where: str) -> None:
 
 
 def _gradients_off(arrays: Step, tensors: Step) -> dict[str, float]:
-    """How far each gradient is from the right one, as a share of its size."""
+    """Return how far each gradient is from the right one, as a share of its size."""
     largest = max((_size(gradient) for gradient in tensors.gradients.values()), default=0.0)
     off = {}
     for name, right in tensors.gradients.items():

@@ -1,4 +1,4 @@
-"""What is demanded of the clipping of probability ratios and value estimates, as PPO does it (Schulman et al. 2017)."""
+"""Checks of the clipping of probability ratios and value estimates, as PPO does it (Schulman et al. 2017)."""
 
 from __future__ import annotations
 

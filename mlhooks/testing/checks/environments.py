@@ -1,4 +1,4 @@
-"""What is demanded of an environment kind: steps that fit the spec and one another, seeds, reset and close."""
+"""Checks of an environment kind: steps that fit the spec and one another, seeds, reset and close."""
 
 from __future__ import annotations
 

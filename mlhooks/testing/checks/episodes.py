@@ -1,4 +1,4 @@
-"""What is demanded of the episodes of an environment kind: what ends them, and which rewards are theirs."""
+"""Checks of the episodes of an environment kind: what ends them, and which rewards are theirs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def env(mlhooks_target: Target, environment: str, scratch: Path) -> Iterator[Bas
 
 
 def ended(course: Iterator[Steps]) -> list[Ended]:
-    """The episodes that ended on a walk."""
+    """Return the episodes that ended on a walk."""
     began: dict[int, int] = {}
     found = []
     for tick, shown in enumerate(course):
@@ -99,7 +99,7 @@ def test_rewards_belong_to_their_own_episode(mlhooks_target: Target, environment
 
 
 def _first_rewards(course: Iterator[Steps]) -> tuple[list[float], list[float], list[float]]:
-    """Rewards of first decisions after a reset, of first decisions after another episode, and of later ones."""
+    """Return rewards of first decisions after a reset, of first decisions after another episode, and of later ones."""
     rewards: tuple[list[float], list[float], list[float]] = ([], [], [])
     decided: dict[int, int] = {}
     seen: set[int] = set()
@@ -119,7 +119,7 @@ def _first_rewards(course: Iterator[Steps]) -> tuple[list[float], list[float], l
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest distance of two empirical distribution functions (Kolmogorov and Smirnov)."""
+    """Return the largest distance of two empirical distribution functions (Kolmogorov and Smirnov)."""
     at = np.concatenate([a, b])
     below = [np.searchsorted(np.sort(x), at, side="right") / len(x) for x in (a, b)]
     return float(np.abs(below[0] - below[1]).max())

@@ -1,4 +1,4 @@
-"""What is demanded of every plugin: a quiet import, hooks that fit, and nothing left behind."""
+"""Checks of every plugin: a quiet import, hooks that fit, and nothing left behind."""
 
 from __future__ import annotations
 

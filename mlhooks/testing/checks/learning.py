@@ -1,4 +1,4 @@
-"""What is demanded of learning: small tasks within a budget, and values that are known."""
+"""Checks of learning: small tasks within a budget, and values that are known."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def learns(
 def _within_budget(
     trial: Trial, task: type[ScriptedEnv], seed: int, learned: Callable[[Trainer], bool], **settings: Any
 ) -> bool:
-    """Whether it learns a task within the budget, and has still learned it some time later."""
+    """Return whether it learns a task within the budget, and has still learned it some time later."""
     play: Play = trial.play(task(seed=seed), seed=seed, **settings)
     row = 0
     for step in range(PERIOD, trial.budget + 1, PERIOD):

@@ -1,4 +1,4 @@
-"""What is demanded of packages that bring trainers to ML-Agents: only what their users would miss.
+"""Checks of packages that bring trainers to ML-Agents: only what their users would miss.
 
 How they store experience, compute losses and draw random numbers is ML-Agents' affair.
 """

@@ -1,4 +1,4 @@
-"""What is demanded of the loss of a policy-gradient method, on batches whose right gradient is known.
+"""Checks of the loss of a policy-gradient method, on batches whose right gradient is known.
 
 At the policy that acted, the gradient of every such loss is that of -advantage * log-probability, whatever the method
 makes of it further away; and a squared value error has the gradient of (value - return)^2, up to a factor. Ratios and

@@ -1,4 +1,4 @@
-"""What is demanded of a trainer beside learning: seeds, checkpoints, fleets, masks, schedules and memory."""
+"""Checks of a trainer beside learning: seeds, checkpoints, fleets, masks, schedules and memory."""
 
 from __future__ import annotations
 
@@ -229,5 +229,5 @@ def _task(trial: Trial) -> type[ScriptedEnv]:
 
 
 def _endless(trial: Trial) -> type[ScriptedEnv]:
-    """Episodes of many decisions, so that what follows a decision is learned from, too."""
+    """Return episodes of many decisions, so that what follows a decision is learned from, too."""
     return any_kind(make_behavior_spec((4,), **trial.any_actions))

@@ -1,4 +1,4 @@
-"""What is demanded of what a stats writer stores: every value once, under its key and step, odd ones too.
+"""Checks of what a stats writer stores: every value once, under its key and step, odd ones too.
 
 Values are looked for in the files that the writer leaves in the results folder and in the current one, as text, rows
 of SQLite, TensorBoard events or binary numbers, and in what it prints where it leaves none. A writer that does neither
@@ -49,7 +49,7 @@ ODD_KEYS = (
 
 
 def seen(sink: Sink, steps: range) -> Places:
-    """Where the numbers of `write` are; skips where none can be seen because the writer leaves no file."""
+    """Return where the numbers of `write` are; skip where none can be seen because the writer leaves no file."""
     places = places_of(sink, steps)
     if not sink.files and not places:
         pytest.skip("the writer leaves no file in the results folder: what its sink gets cannot be seen here")

@@ -1,4 +1,4 @@
-"""What is demanded of a trainer type's settings, of the behaviors that it takes, and of its gradients."""
+"""Checks of a trainer type's settings, of the behaviors that it takes, and of its gradients."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def _note(reached: dict[str, float], name: str, gradient: torch.Tensor) -> None:
 
 
 def _learned(play: Play) -> dict[str, torch.Tensor]:
-    """Every parameter of every module, target networks included."""
+    """Return every parameter of every module, target networks included."""
     modules = play.trainer.modules().items()
     return {f"{name}.{key}": p for name, module in modules for key, p in module.named_parameters()}
 

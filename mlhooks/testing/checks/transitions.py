@@ -1,4 +1,4 @@
-"""What is demanded of the experience that a trainer learns from: compared with the steps that the environment sent."""
+"""Checks of the experience that a trainer learns from, compared with the steps that the environment sent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENDLESS = 100_000
 
 @dataclass
 class Link:
-    """What followed a decision: a reward, and another decision, an end, or nothing yet.
+    """The consequence of a decision: a reward, and another decision, an end, or nothing yet.
 
     Attributes:
         after: the name of the observation that followed, or None after an end.
@@ -48,7 +48,7 @@ Links = dict[bytes, Link]
 
 
 def names_of(rows: np.ndarray | torch.Tensor) -> list[bytes]:
-    """A name for each of some observations [rows, size], which are random: one number alone comes twice in thousands.
+    """Return a name for each of some random observations [rows, size]; a number comes twice in thousands.
 
     Their bytes, because equal ones are copies of one draw.
     """
@@ -56,7 +56,7 @@ def names_of(rows: np.ndarray | torch.Tensor) -> list[bytes]:
 
 
 def links_of(steps: list[Any], horizon: int) -> Links:
-    """What followed each decision, from the decision and terminal steps that were sent."""
+    """Return what followed each decision, from the decision and terminal steps that were sent."""
     links: Links = {}
     open_at: dict[int, bytes] = {}
     lengths: dict[int, int] = {}
@@ -77,17 +77,17 @@ def links_of(steps: list[Any], horizon: int) -> Links:
 
 
 def _reward(steps: Any, row: int) -> float:
-    """What the reward signal makes of an agent's reward and its group's."""
+    """Return what the reward signal makes of an agent's reward and its group's."""
     return STRENGTH * float(steps.reward[row] + steps.group_reward[row])
 
 
 def observed(steps: list[Any]) -> np.ndarray:
-    """Every observation that was sent: [all, size]."""
+    """Return every observation that was sent: [all, size]."""
     return np.concatenate([part.obs[0] for pair in steps for part in pair if len(part)])
 
 
 def _played(trial: Trial, *, step: int = 0, horizon: int = ENDLESS, **arguments: Any) -> tuple[Play, Links]:
-    """A trainer that is ready to update, after `step`, and what followed each decision by then."""
+    """Return a trainer that is ready to update, after `step`, and what followed each decision by then."""
     env = any_kind(make_behavior_spec((4,), **trial.any_actions))(agents=8, renewed=True, lazy=True)
     plain = {"normalize": False}  # A row is known by its observation.
     trainer = trial.trainer(

@@ -1,4 +1,4 @@
-"""What is demanded of when a trainer updates, and on what: schedules, minibatches, replay and target networks."""
+"""Checks of when a trainer updates, and on what: schedules, minibatches, replay and target networks."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_reported_schedules_are_those_in_force(trial: Trial, key: str) -> None:
 
 
 def _movement(play: Play) -> float:
-    """How far the next update moves the parameters."""
+    """Return how far the next update moves the parameters."""
     play.until_ready()
     before = {name: p.detach().clone() for name, p in parameters(play.trainer).items()}
     play.trainer.update()
@@ -83,7 +83,7 @@ def _movement(play: Play) -> float:
 
 
 def _watched(trainer: Trainer) -> list[tuple[int, Batch]]:
-    """The step and batch of every gradient step from now on."""
+    """Return the step and batch of every gradient step from now on."""
     seen: list[tuple[int, Batch]] = []
     update = trainer.optimizer.update
 

@@ -1,4 +1,4 @@
-"""What is demanded of a stats writer over the course of runs: resumes, several at a time, full disks, other plugins."""
+"""Checks of a stats writer over the course of runs: resumes, several at a time, full disks, other plugins."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mlhooks.testing.writer_run import KEYS, STEP, Places, Start, WriterRun, num
 
 
 def stored(run: WriterRun, steps: range) -> Places:
-    """Where the numbers of `write` are in files; skips where the writer leaves none."""
+    """Return where the numbers of `write` are in files; skip where the writer leaves none."""
     sink = run.sink()
     if not sink.files:
         pytest.skip("the writer leaves no file in the results folder: what its sink gets cannot be seen here")
@@ -32,7 +32,7 @@ def stored(run: WriterRun, steps: range) -> Places:
 
 
 def lost_of(places: Places) -> list[int]:
-    """The steps of which a value is missing."""
+    """Return the steps of which a value is missing."""
     return sorted({step * STEP for (step, _), at in places.items() if not at})
 
 
@@ -165,7 +165,7 @@ def test_summary_is_one_transaction(start: Start, monkeypatch: pytest.MonkeyPatc
 
 
 def _units(statements: list[str]) -> int:
-    """How many transactions that change something statements make up, those outside of any counted one by one."""
+    """Return how many transactions that change something the statements make, those outside of any one by one."""
     units, inside, changed = 0, False, False
     for statement in statements:
         word = statement.split(maxsplit=1)[0].upper().rstrip(";") if statement.strip() else ""

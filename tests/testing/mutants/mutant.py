@@ -37,7 +37,7 @@ class Mutant:
         return self.change.__module__.rpartition(".")[2]
 
     def patch(self) -> Patch:
-        """What it changes."""
+        """Return what it changes."""
         patch = Patch()
         self.change(patch)
         return patch

@@ -103,7 +103,7 @@ class Patch:
                     raise MisfitError(f"There is no {module}:{name} to change: adapt the mutant.") from error
 
     def rewritten(self, module: str, source: str | bytes) -> ast.Module:
-        """The changed syntax tree of a module with this source.
+        """Return the changed syntax tree of a module with this source.
 
         Raises:
             MisfitError: the change does not fit.
@@ -166,7 +166,7 @@ def _parsed(source: str) -> list[ast.stmt]:
 
 
 def _expression(statements: list[ast.stmt]) -> ast.expr | None:
-    """The expression that is all there is, or None."""
+    """Return the expression that is all there is, or None."""
     match statements:
         case [ast.Expr(value=expression)]:
             return expression

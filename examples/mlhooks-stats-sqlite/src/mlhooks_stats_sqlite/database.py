@@ -66,7 +66,7 @@ class Database:
 
 
 def read(path: Path, *, behavior: str = "*", key: str = "*", periods: int | None = None) -> list[dict[str, Any]]:
-    """Rows of a database, by behavior, step and key.
+    """Return rows of a database, by behavior, step and key.
 
     Args:
         path: the file.

@@ -42,7 +42,7 @@ class ReinforceOptimizer(ActorCriticOptimizer):
         self.hyperparameters = settings.hyperparameters
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss whose negative gradient is, on average over the rows, the step of equation 13.11."""
+        """Return the loss whose negative gradient is, on average over the rows, the step of equation 13.11."""
         log_probs, entropies = map(whole_actions, self.policy.evaluate(batch))  # [rows, 1]: ln pi(A|S), H(pi(.|S))
         offsets = batch.standardize(batch.advantages)  # [rows, 1]: G - b(S), scaled; a constant in this gradient
         policy_loss = -batch.mean(log_probs * offsets)
@@ -83,7 +83,7 @@ def get_trainer_types() -> dict[str, type[Trainer]]:
 
 @hookimpl
 def summary_stats(trainer: Trainer, step: int) -> dict[str, float]:
-    """The learning rate of the moment."""
+    """Return the learning rate of the moment."""
     if isinstance(trainer.optimizer, ReinforceOptimizer):
         return {"Policy/Learning Rate": trainer.optimizer.learning_rate(step)}
     return {}
