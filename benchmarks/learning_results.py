@@ -34,7 +34,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 import peers
-from report import machine
+from report import as_json, machine
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
@@ -263,7 +263,7 @@ def write(results: dict[str, Any], output: Path | None) -> None:
     known = read(file) | results
     known = {config: known[config] for config in TARGETS if config in known}
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    file.write_text(as_json(known) + "\n", encoding="utf-8")
     if output:
         (output / "learning_results.md").write_text(table(known) + "\n", encoding="utf-8")
         return

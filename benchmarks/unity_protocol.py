@@ -11,7 +11,6 @@ prepared bytes (`prepared_player.py`), so that what is measured is the trainer's
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 import subprocess
@@ -25,7 +24,7 @@ from typing import Any
 
 from peers import HERE, THREAD_VARIABLES
 from prepared_player import BEHAVIOR
-from report import machine, spread
+from report import as_json, machine, spread
 
 WALL, PROCESSOR = "steps_per_second", "steps_per_processor_second"
 Runs = dict[str, list[dict[str, float]]]
@@ -124,7 +123,7 @@ def main() -> None:
     facts = about(args.turns, args.seconds, args.agents)
     text = table(results, facts)
     args.output.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({"about": facts, "runs": results}, indent=1)
+    content = as_json({"about": facts, "runs": results})
     (args.output / "unity_protocol.json").write_text(content + "\n", encoding="utf-8")
     (args.output / "unity_protocol.md").write_text(text, encoding="utf-8")
     print(f"\n{text}")

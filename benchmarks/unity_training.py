@@ -29,7 +29,7 @@ from typing import Any
 
 import yaml
 from peers import HERE, MLAGENTS
-from report import machine
+from report import as_json, machine
 
 BUFFER = 12_000
 BALL: dict[str, Any] = {
@@ -158,7 +158,7 @@ def main() -> None:
         "command": f"python benchmarks/unity_training.py --rounds {args.rounds} --steps {args.steps}",
     }
     args.output.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({"about": facts, "settings": BALL, "runs": results}, indent=1)
+    content = as_json({"about": facts, "settings": BALL, "runs": results})
     (args.output / "unity_training.json").write_text(content + "\n", encoding="utf-8")
     text = table(results, facts)
     (args.output / "unity_training.md").write_text(text, encoding="utf-8")

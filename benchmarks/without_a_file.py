@@ -12,7 +12,6 @@ Where the settings are those of an example, a run without a file is a run of tha
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import tempfile
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from learning_results import HERE, facts, measured_on, read, renew, train_and_score
+from report import as_json
 
 BEGIN, END = "<!-- without a file -->", "<!-- end of without a file -->"
 
@@ -131,7 +131,7 @@ def write(results: dict[str, Any], output: Path | None) -> None:
     known = read(file) | results
     known = {name: known[name] for name in CASES if name in known}
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    file.write_text(as_json(known) + "\n", encoding="utf-8")
     if output:
         (output / "without_a_file.md").write_text(table(known) + "\n", encoding="utf-8")
         return
