@@ -17,6 +17,7 @@ from mlhooks import __version__
 from mlhooks.fast.switch import is_plain
 from mlhooks.places import shown_path
 from mlhooks.plugin import PluginError, UsageError, hookimpl
+from mlhooks.stat_keys import EVALUATED_REWARD_KEY, REWARD_KEY
 from mlhooks.streams import GONE
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from builtin_plugins.console_bars import ProgressBars
     from mlhooks.plugin import PluginManager, Run, RunOutcome, StatsSummary, Trainer
 
-REWARD_KEY = "Environment/Cumulative Reward"
-EVALUATED_REWARD_KEY = "Evaluation/Cumulative Reward"
 FILES_SHOWN = 6
 _WORDS = re.compile(r"\([^()]*\)\S*|\S+")  # Words in brackets stay together.
 

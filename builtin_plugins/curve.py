@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from builtin_plugins.jsonl import FILE_NAME as STATS_NAME
 from builtin_plugins.jsonl import read_rows
 from mlhooks.plugin import hookimpl
+from mlhooks.stat_keys import EVALUATED_REWARD_KEY, REWARD_KEY
 from mlhooks.stop_signals import shielded
 
 if TYPE_CHECKING:
     from mlhooks.plugin import PluginManager, Run, RunOutcome, StatsSummary, Trainer
 
-CURVES = {"Environment/Cumulative Reward": "{}", "Evaluation/Cumulative Reward": "{}, evaluated"}
+CURVES = {REWARD_KEY: "{}", EVALUATED_REWARD_KEY: "{}, evaluated"}
 """Keys of mean rewards, and what their curves are called."""
 TIMEOUT_SECONDS = 120  # The very first import of matplotlib lists the fonts of the machine, which can take long.
 

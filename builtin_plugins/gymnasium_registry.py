@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from builtin_plugins.gymnasium_extras import by_our_extras, extra_of
 from mlhooks.envs import references
+from mlhooks.names import VERSION
 from mlhooks.plugin import UsageError
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
 
-_VERSION = re.compile(r"-v\d+$")
 
 ATARI = "ALE"
 """The namespace of the Atari games, which are registered when `ale_py` is imported."""
@@ -67,7 +66,7 @@ def find_spec(gymnasium: ModuleType, name: str) -> EnvSpec:
                 f'"gymnasium:{name}" needs the package "{package}", which does not import: {error}'
             ) from error
     registry: dict[str, EnvSpec] = gymnasium.registry
-    spec = registry.get(env_id) or (None if _VERSION.search(env_id) else newest_version(registry, env_id))
+    spec = registry.get(env_id) or (None if VERSION.search(env_id) else newest_version(registry, env_id))
     if spec is not None:
         return spec
     own = getattr(sys.modules.get(package), env_id, None) if package else None
@@ -89,8 +88,8 @@ def find_spec(gymnasium: ModuleType, name: str) -> EnvSpec:
 
 def newest_version(registry: Mapping[str, EnvSpec], env_id: str) -> EnvSpec | None:
     """Return the spec of the newest version of an id; None where no version is registered."""
-    family = _VERSION.sub("", env_id)
-    versions = [spec for known, spec in registry.items() if _VERSION.sub("", known) == family]
+    family = VERSION.sub("", env_id)
+    versions = [spec for known, spec in registry.items() if VERSION.sub("", known) == family]
     return max(versions, key=lambda spec: spec.version or 0, default=None)
 
 

@@ -20,13 +20,12 @@ from mlhooks.plugin_sources import Origin, describe
 
 logger = logging.getLogger("mlhooks")
 
+OFFERING = ("get_trainer_types", "get_env_types", "get_reward_signals", "get_plugin_settings")
+"""Collect hooks that answer with a mapping by name, whose names no two plugins may claim."""
 COLLECT = frozenset(
     {
+        *OFFERING,
         "register_commands",
-        "get_env_types",
-        "get_trainer_types",
-        "get_reward_signals",
-        "get_plugin_settings",
         "summary_stats",
         "register_side_channels",
         "export_model",
@@ -126,7 +125,17 @@ class Guard:
         return guarded
 
     def around_wrapper(self, function: Callable[..., Any], arguments: Sequence[str]) -> Callable[..., Any]:
-        """Guard a hook wrapper: one that fails stands aside, and what it wraps goes on as if it were not there."""
+        """Guard a hook wrapper: one that fails stands aside, and what it wraps goes on as if it were not there.
+
+        A wrapper is a generator that yields once, gets the answers of the plugins that it wraps or their error, and
+        ends with its own. Each of these is an end:
+
+        - It fails before it yields, or yields not at all: the answers or the error pass by.
+        - It returns answers, which are valid: they take the place of those that it got.
+        - It returns a wrong answer, raises an error of its own, or yields again: it has failed, and the answers pass by
+          as they were before it got them, or the error does.
+        - It lets the error pass that it got: that is the failure of somebody else, and none of the wrapper.
+        """
         function = self._copying(function, arguments)
 
         @functools.wraps(function)
@@ -136,7 +145,7 @@ class Guard:
                 next(wrapper)
             except BaseException as error:
                 self.failed(RuntimeError("the wrapper does not yield") if isinstance(error, StopIteration) else error)
-                return (yield)
+                return (yield)  # The answers, or the error, pass by.
             raised, outcome = None, None
             try:
                 outcome = yield
@@ -154,12 +163,12 @@ class Guard:
                     self.streak = 0
                     return made
             except BaseException as error:
-                if error is not raised:
+                if error is not raised:  # Otherwise it is the failure of a plugin that the wrapper let pass.
                     self.failed(error)
             else:
                 wrapper.close()
                 self.failed(RuntimeError("the wrapper yields twice"))
-            if raised is not None:
+            if raised is not None:  # The wrapper has failed, or let the error pass.
                 raise raised
             return _restored(outcome, kept)
 

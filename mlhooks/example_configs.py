@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from mlhooks.errors import UsageError
+from mlhooks.names import VERSION
 from mlhooks.plugin_sources import nearest
 from mlhooks.shortening import cut
 from mlhooks.unity.programs import is_program
@@ -27,7 +28,6 @@ def example_names() -> list[str]:
     return sorted(path.stem for path in examples_folder().glob("*.yaml"))
 
 
-_VERSION = re.compile(r"-v\d+$")
 _ENVIRONMENT = re.compile(r"(gymnasium|sim|python|[^:]*\.py):.")
 
 
@@ -105,7 +105,7 @@ def _example(name: str, result: dict[str, list[dict[str, float]]] | None) -> Exa
 
 
 def _names_environment(text: str) -> bool:
-    return bool(_ENVIRONMENT.match(text) or (_VERSION.search(text) and not text.endswith((".yaml", ".yml"))))
+    return bool(_ENVIRONMENT.match(text) or (VERSION.search(text) and not text.endswith((".yaml", ".yml"))))
 
 
 def is_nothing(config: object, flags: Mapping[str, object], overrides: Sequence[str]) -> bool:
@@ -133,7 +133,7 @@ def find_config(config: str | Path) -> Path:
     except OSError as error:
         raise UsageError(f"{cut(repr(str(path)), 300)} cannot be a configuration file: {error.strerror}.") from error
     if path.suffix == ".py" or (not there and _names_environment(str(config))):
-        full = f"gymnasium:{config}" if _VERSION.search(str(config)) and ":" not in str(config) else str(config)
+        full = f"gymnasium:{config}" if VERSION.search(str(config)) and ":" not in str(config) else str(config)
         full = f"{full}:CLASS" if path.suffix == ".py" else full
         raise UsageError(f"{config} is no configuration. An environment stands behind --env: mlhooks run --env {full}")
     if there and path.suffix == ".pt" and path.is_file():

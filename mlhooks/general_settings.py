@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from mlhooks.envs.spaces import Discrete, MultiDiscrete
 from mlhooks.errors import SettingsError, UsageError
 from mlhooks.example_configs import example_names, examples_folder
+from mlhooks.names import VERSION
 from mlhooks.settings import Configuration, RunOptions, SettingsRegistry, load_run_options, read_configuration
 from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
 from mlhooks.settings.findings import nearest
+from mlhooks.settings.overrides import ENVIRONMENT
 from mlhooks.settings.sections import lacking
 from mlhooks.settings.yaml_source import read_yaml
 from mlhooks.training.environment_scheme import make_factory, scheme_and_name
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).with_suffix(".yaml")
 """The general settings, with their sources."""
-_VERSION = re.compile(r"-v\d+$")
-_ENVIRONMENT = "env_settings"
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def tuned_example(env_path: str, algo: str) -> str | None:
         if not name.endswith(f"_{algo}"):
             continue
         document = read_yaml(examples_folder() / f"{name}.yaml").value
-        if _VERSION.sub("", document[_ENVIRONMENT]["env_path"]) == _VERSION.sub("", env_path):
+        if VERSION.sub("", document[ENVIRONMENT]["env_path"]) == VERSION.sub("", env_path):
             return name
     return None
 
@@ -161,7 +160,7 @@ def general(algo: str, factory: EnvironmentFactory) -> Chosen:
     if not names:
         source = {"default_settings": entry}
     if areas > 1 and factory.takes_areas():
-        source[_ENVIRONMENT] = {"num_areas": areas}
+        source[ENVIRONMENT] = {"num_areas": areas}
     return Chosen(source, text)
 
 
@@ -198,8 +197,8 @@ def _environment_options(
     registry: SettingsRegistry, flags: Mapping[str, Any], overrides: Sequence[str]
 ) -> RunOptions | None:
     """Return the options of the environment alone; None where they are invalid, which loading all options reports."""
-    own = {key: value for key, value in flags.items() if key.startswith(f"{_ENVIRONMENT}.")}
-    texts = [text for text in overrides if text.startswith(_ENVIRONMENT)]
+    own = {key: value for key, value in flags.items() if key.startswith(f"{ENVIRONMENT}.")}
+    texts = [text for text in overrides if text.startswith(ENVIRONMENT)]
     try:
         return load_run_options(None, registry, flags=own, overrides=texts).options
     except SettingsError:

@@ -1,13 +1,17 @@
-"""Names of files of a run; those of its behaviors follow from names that not every file system allows."""
+"""Names of a run's files, which follow from names that not every file system allows, and of environments."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 MANIFEST = Path("run_logs", "training_status.json")
 """The manifest, in the folder of a run."""
 BEST_POLICIES = "*.best.policy.pt"
 """The best policies of evaluations, in the folder of a run."""
+
+VERSION = re.compile(r"-v\d+$")
+"""The version at the end of a Gymnasium id."""
 
 _FORBIDDEN = frozenset('<>:"/\\|?*%')
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})

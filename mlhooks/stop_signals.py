@@ -16,6 +16,9 @@ SIGNALS = tuple(
 )
 """Ctrl-C, a polite end, a lost terminal, what Slurm sends before its time limit, and Windows' Ctrl-Break."""
 
+INTERRUPTED = 128 + signal.SIGINT
+"""The exit code of a command that Ctrl-C or a signal ended."""
+
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -78,7 +81,7 @@ def ending_at_once() -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def end_at_once(code: int = 128 + signal.SIGINT) -> bool:
+def end_at_once(code: int = INTERRUPTED) -> bool:
     """Let Ctrl-C from now on only end the process, with this exit code, and return whether it does.
 
     It is meant for moments at which there is nothing to save and an exception could surface anywhere, or be lost, such

@@ -13,11 +13,10 @@ import click
 
 from mlhooks.cli.group import VARIABLE, build_cli
 from mlhooks.errors import MlhooksError
+from mlhooks.stop_signals import INTERRUPTED
 from mlhooks.streams import GONE, StreamsHandler, escape_what_cannot_be_encoded, release_streams
 
 __all__ = ["main"]
-
-INTERRUPTED = 130
 
 
 def main(args: Sequence[str] | None = None) -> int:

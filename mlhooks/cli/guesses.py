@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from mlhooks.names import VERSION
 
 COMMANDS = {
     **dict.fromkeys(("train", "learn", "fit", "start", "launch", "mlagents-learn"), "mlhooks run"),
@@ -83,7 +83,7 @@ def flag(name: str, value: str | None) -> str | None:
         value: what follows it, if that may be its value.
     """
     word = name.lstrip("-").lower().replace("_", "-")
-    if FLAGS.get(word) == "--env" and value and ":" not in value and _VERSION.search(value):
+    if FLAGS.get(word) == "--env" and value and ":" not in value and VERSION.search(value):
         value = f"gymnasium:{value}"
     if word in FLAGS:
         return f"Say {FLAGS[word]}{f' {value}' if value and FLAGS[word] not in _SWITCHES else ''}."
@@ -105,5 +105,4 @@ def setting(name: str, value: str | None = None) -> str | None:
     return None if home is None else f"It is a setting: --set '{home}={value or 'VALUE'}'."
 
 
-_VERSION = re.compile(r"-v\d+$")
 _SWITCHES = {"--inference", "--resume", "--force", "--debug"}

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from mlhooks.doctor.check import Check, Questions
 from mlhooks.plugin_sources import BUILTIN
 
-CLAIMS = ("get_trainer_types", "get_env_types", "get_reward_signals", "get_plugin_settings")
-
 
 def checks(questions: Questions) -> Iterator[Check]:
     """Check the plugins that a run would load."""
+    from mlhooks.containment import OFFERING
     from mlhooks.errors import MlhooksError
     from mlhooks.mlagents_wheel.offers import HOW_TO_GET
     from mlhooks.plugins import PluginManager, find_plugins, load_plugins
@@ -43,7 +42,7 @@ def checks(questions: Questions) -> Iterator[Check]:
         return
     try:
         together = load_plugins(names=names, plugins_dir=folder, around=around_import)
-        for hook in CLAIMS:
+        for hook in OFFERING:
             together.collect_mapping(hook)
     except MlhooksError as error:
         yield Check("plugins", "problem", str(error))

@@ -18,7 +18,7 @@ from mlhooks.plugin_sources import Origin, describe
 if TYPE_CHECKING:
     from mlhooks.settings import HyperparameterSettings
 
-PACKAGE, PREFIX = "mlagents", "mlagents:"
+PACKAGE, PREFIX = patches.PACKAGE, f"{patches.PACKAGE}:"
 OWN_TYPES = ("ppo", "sac", "poca")
 """The trainer types that `mlagents` itself has."""
 HOW_TO_GET = "pip install 'mlhooks[mlagents]' && pip install --no-deps --ignore-requires-python mlagents==1.1.0"

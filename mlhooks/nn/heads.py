@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -13,13 +12,13 @@ from torch import Tensor, nn
 
 from mlhooks.fast.fused import fused
 from mlhooks.fast.networks import parameter_like
+from mlhooks.fast.operations import LOG_2PI
 from mlhooks.fast.switch import kernel
 from mlhooks.nn.layers import linear
 
 MASKED_LOGIT = -1e9
 LEAST_ARRIVAL = np.full((), 1e-30, np.float32)
 """The time that stands for an arrival at 0, by which nothing can be divided."""
-LOG_2PI = math.log(2.0 * math.pi)
 
 
 class ActionParameters(NamedTuple):

@@ -154,7 +154,7 @@ def _error(report: Report, label: str, message: str, found: str | None = None) -
 
 BehaviorNames: TypeAlias = Callable[[EnvironmentSettings], Sequence[str] | None]
 """A function that returns the names of an environment's behaviors, or None if they are unknown before it runs."""
-_SECTION = "env_settings"
+ENVIRONMENT = "env_settings"
 
 
 def use_for_other_environment(
@@ -173,7 +173,7 @@ def use_for_other_environment(
         report: the report, which gets a warning.
         behavior_names: returns the names of the environment's behaviors.
     """
-    behaviors, written = values.get("behaviors"), values.get(_SECTION)
+    behaviors, written = values.get("behaviors"), values.get(ENVIRONMENT)
     if not isinstance(behaviors, dict) or len(behaviors) != 1 or values.get("default_settings") is not None:
         return
     settings = _environment(written, flags, overrides, report)
@@ -198,9 +198,9 @@ def _environment(
     written: Any, flags: Mapping[str, Any], overrides: Sequence[str], report: Report
 ) -> EnvironmentSettings | None:
     """Return the environment's settings with flags and overrides; None if they are invalid, which is reported later."""
-    raw = {_SECTION: copied(written)} if isinstance(written, Mapping) else {}
+    raw = {ENVIRONMENT: copied(written)} if isinstance(written, Mapping) else {}
     probe = report.aside(Origin())
-    apply_flags(raw, {key: value for key, value in flags.items() if key.startswith(f"{_SECTION}.")}, probe)
-    apply_overrides(raw, [text for text in overrides if text.startswith(_SECTION)], probe)
-    settings = build(EnvironmentSettings, raw.get(_SECTION, {}), (_SECTION,), probe)
+    apply_flags(raw, {key: value for key, value in flags.items() if key.startswith(f"{ENVIRONMENT}.")}, probe)
+    apply_overrides(raw, [text for text in overrides if text.startswith(ENVIRONMENT)], probe)
+    settings = build(EnvironmentSettings, raw.get(ENVIRONMENT, {}), (ENVIRONMENT,), probe)
     return None if probe.failed else settings

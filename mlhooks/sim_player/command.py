@@ -12,11 +12,11 @@ from pathlib import Path
 from mlhooks import __version__
 from mlhooks.errors import MlhooksError, UsageError
 from mlhooks.sim_player.options import log_path, parse, port_of
+from mlhooks.stop_signals import INTERRUPTED
 from mlhooks.streams import StreamsHandler
 
 logger = logging.getLogger("mlhooks.sim_player")
 
-INTERRUPTED = 130
 WRITE_EXECUTABLE = "--write-executable"
 
 

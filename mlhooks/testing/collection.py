@@ -18,9 +18,8 @@ from mlhooks.mlagents_wheel.entry_points import OwnTypes, TrainerTypes
 from mlhooks.places import is_others
 from mlhooks.testing.assertions import fail
 from mlhooks.testing.documentation_links import link
-from mlhooks.testing.target import Target, resolve
+from mlhooks.testing.target import WRITER_HOOKS, Target, resolve
 
-WRITER_HOOKS = ("write_stats", "on_add_stat", "add_property")
 OF_TRAINERS = (
     *("trainers", "robustness", "answering", "acting", "updating"),
     *("policy_gradients", "clipping", "array_arithmetic", "transitions", "learning"),

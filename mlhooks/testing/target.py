@@ -12,11 +12,12 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from mlhooks import mlagents_plugins, plugin_sources
+from mlhooks.containment import OFFERING
 from mlhooks.errors import UsageError
 from mlhooks.plugin_sources import BUILTIN_PLUGINS, Candidate, Origin
 from mlhooks.plugins import PluginManager
 
-OFFERS = ("get_trainer_types", "get_env_types", "get_reward_signals", "get_plugin_settings")
+WRITER_HOOKS = ("write_stats", "on_add_stat", "add_property")
 MARK = b"hookimpl"  # Every plugin has this in it, and no script beside one has.
 
 
@@ -61,10 +62,10 @@ class Target:
             manager.add(candidate)
         from mlhooks.testing.managers import offered
 
-        claimed = {(hook, key) for hook in OFFERS for key in offered(self.plugin, hook)}
+        claimed = {(hook, key) for hook in OFFERING for key in offered(self.plugin, hook)}
         replaced = {
             origin.name
-            for hook in OFFERS
+            for hook in OFFERING
             for origin, answer in manager.collect(hook)
             for key in answer
             if (hook, key) in claimed

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlhooks.plugins import PluginManager
+from mlhooks.stat_keys import REWARD_KEY
 from mlhooks.stats import StatsAggregationMethod, StatsReporter
 from mlhooks.testing.managers import ScriptedEnvs, load_options
 from mlhooks.testing.short_runs import PPO
-from mlhooks.testing.target import Target
+from mlhooks.testing.target import WRITER_HOOKS, Target
 from mlhooks.testing.writer_output import Sink
 
 if TYPE_CHECKING:
     from mlhooks.training.trainer import Trainer
 
-KEYS = ("Environment/Cumulative Reward", "Losses/Policy Loss", "Policy/Entropy")
+KEYS = (REWARD_KEY, "Losses/Policy Loss", "Policy/Entropy")
 STEP = 1000
-HOOKS = ("write_stats", "on_add_stat", "add_property")
 Values = Mapping[str, Sequence[float]]
 HISTOGRAM, MOST_RECENT, SUM = (
     StatsAggregationMethod.HISTOGRAM,
@@ -74,7 +74,7 @@ class WriterRun:
         self.path = folder / "run"
         self.path.mkdir(parents=True, exist_ok=True)
         self.manager.configure(options)
-        self.writes = any(self.manager.implemented(hook) for hook in HOOKS)
+        self.writes = any(self.manager.implemented(hook) for hook in WRITER_HOOKS)
         self.run = Run(options, self.manager)
         self.manager.hook.run_started(run=self.run)
         self.trainer = self.add(behavior, step)

@@ -17,6 +17,7 @@ from mlhooks.envs.pixels import to_floats
 from mlhooks.envs.slots import SlotMap, SlotPool
 from mlhooks.fast.actions import action_tuple
 from mlhooks.settings import TrainerSettings
+from mlhooks.stat_keys import LENGTH_KEY, REWARD_KEY
 from mlhooks.state_checks import whole
 from mlhooks.stats import StatsAggregationMethod, StatsReporter
 from mlhooks.training.episodes import Episodes
@@ -26,9 +27,6 @@ from mlhooks.training.signal_returns import EXTRINSIC, reward_key
 from mlhooks.training.silent_agents import SilentAgents
 from mlhooks.training.step_checks import check_values
 from mlhooks.training.store import ExperienceStore
-
-REWARD_KEY = "Environment/Cumulative Reward"
-LENGTH_KEY = "Environment/Episode Length"
 
 
 class Weights(NamedTuple):

@@ -15,6 +15,7 @@ from mlhooks.describing import described
 from mlhooks.envs.manager import as_exception
 from mlhooks.errors import PluginError
 from mlhooks.settings.behaviors import EvaluationSettings
+from mlhooks.stat_keys import EVALUATED_LENGTH_KEY, EVALUATED_REWARD_KEY
 from mlhooks.state_checks import number, whole
 from mlhooks.stats import StatsAggregationMethod, StatsReporter
 from mlhooks.training.evaluation import Evaluation
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mlhooks")
 
-EVALUATED_REWARD_KEY = "Evaluation/Cumulative Reward"
-EVALUATED_LENGTH_KEY = "Evaluation/Episode Length"
 MAX_FAILURES = 3
 """Evaluations in a row that may fail; after them there is none any more."""
 

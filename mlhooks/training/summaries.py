@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlhooks.training.acting import LENGTH_KEY, REWARD_KEY
+from mlhooks.stat_keys import LENGTH_KEY, REWARD_KEY
 from mlhooks.training.trainer import Trainer
 
 if TYPE_CHECKING:

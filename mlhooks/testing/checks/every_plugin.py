@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mlhooks.containment import OFFERING
 from mlhooks.errors import MlhooksError
 from mlhooks.plugin_sources import nearest
 from mlhooks.plugins import PluginManager
@@ -18,7 +19,7 @@ from mlhooks.testing.managers import ScriptedEnvs, offered, train_in
 from mlhooks.testing.process_state import changes, process_state
 from mlhooks.testing.short_runs import PPO, STEPS, short_run
 from mlhooks.testing.side_effects import Belongings, import_changes
-from mlhooks.testing.target import OFFERS, Target
+from mlhooks.testing.target import Target
 from mlhooks.testing.trainer_obstacles import READ_OF_PLUGINS, READ_OF_TRAINERS, classes_of, misspelt
 from mlhooks.testing.unmarked_hooks import unmarked
 
@@ -188,7 +189,7 @@ def test_run_does_not_reset_the_global_seeds(mlhooks_target: Target, scratch: Pa
 
 
 def _offers(manager: PluginManager) -> dict[str, list[str]]:
-    return {hook: sorted(manager.collect_mapping(hook)) for hook in OFFERS}
+    return {hook: sorted(manager.collect_mapping(hook)) for hook in OFFERING}
 
 
 def _import_changes(target: Target, config: pytest.Config) -> dict[str, list[str]]:

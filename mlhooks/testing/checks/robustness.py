@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mlhooks import hookimpl
+from mlhooks.stat_keys import LENGTH_KEY, REWARD_KEY
 from mlhooks.testing.assertions import demand
 from mlhooks.testing.check_fixtures import variants
 from mlhooks.testing.managers import ScriptedEnvs, train_in
@@ -141,17 +142,15 @@ def test_episodes_are_reported_as_they_were(trial: Trial) -> None:
     """The statistics of returns and lengths are those of the episodes that ended, each once and in order."""
     env = _task(trial)(agents=4)
     play = trial.play(env).until(300)
-    summary = play.trainer.stats.get_stats_summaries("Environment/Cumulative Reward")
+    summary = play.trainer.stats.get_stats_summaries(REWARD_KEY)
     found, right = np.array(summary.full_dist), np.array(env.audit.returns)
     demand(
         len(found) == len(right) and np.allclose(found, right),
-        f"Environment/Cumulative Reward got {len(found)} values with mean {found.mean() if len(found) else 0:.3f}, and "
+        f"{REWARD_KEY} got {len(found)} values with mean {found.mean() if len(found) else 0:.3f}, and "
         f"{len(right)} episodes ended with a mean return of {right.mean():.3f}.",
     )
-    lengths = play.trainer.stats.get_stats_summaries("Environment/Episode Length").full_dist
-    demand(
-        set(lengths) == {1.0}, f"Environment/Episode Length got {sorted(set(lengths))}, and all episodes have length 1."
-    )
+    lengths = play.trainer.stats.get_stats_summaries(LENGTH_KEY).full_dist
+    demand(set(lengths) == {1.0}, f"{LENGTH_KEY} got {sorted(set(lengths))}, and all episodes have length 1.")
 
 
 def test_network_settings_are_used(trial: Trial) -> None:
