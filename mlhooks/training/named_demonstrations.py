@@ -58,6 +58,6 @@ def _named(path: KeyPath, settings: TrainerSettings) -> Iterator[tuple[KeyPath, 
 def _specs(options: RunOptions, plugins: PluginManager) -> Mapping[str, BehaviorSpec]:
     """Return the behaviors that the environment shows, where it tells them quickly."""
     with contextlib.suppress(MlhooksError):  # What is wrong with the environment is said by others.
-        seen = make_factory(options, plugins).look()
+        seen = make_factory(options, plugins).inspect_behaviors()
         return {name.partition("?")[0]: spec for name, (spec, _) in (seen or {}).items()}
     return {}
