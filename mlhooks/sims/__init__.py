@@ -9,8 +9,9 @@ from mlhooks.sims.ball3d import Ball3D
 from mlhooks.sims.base import Simulation
 from mlhooks.sims.basic import Basic
 from mlhooks.sims.grid_world import GridWorld
+from mlhooks.sims.recall import Recall
 
-__all__ = ["SIMULATIONS", "Ball3D", "Basic", "GridWorld", "Simulation"]
+__all__ = ["SIMULATIONS", "Ball3D", "Basic", "GridWorld", "Recall", "Simulation"]
 
-SIMULATIONS: dict[str, type[Simulation]] = {sim.NAME: sim for sim in (Ball3D, Basic, GridWorld)}
+SIMULATIONS: dict[str, type[Simulation]] = {sim.NAME: sim for sim in (Ball3D, Basic, GridWorld, Recall)}
 """Name -> simulation, as in `sim:3DBall`; the name is the behavior's, too."""

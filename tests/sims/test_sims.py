@@ -48,7 +48,7 @@ def play(env, decisions, rng):
 
 
 def test_default_agents_and_areas_multiply(sim):
-    assert {"3DBall": 12, "Basic": 1, "GridWorld": 9}[sim.NAME] == make(sim.NAME).num_agents
+    assert {"3DBall": 12, "Basic": 1, "GridWorld": 9, "Recall": 1}[sim.NAME] == make(sim.NAME).num_agents
     env = make(sim.NAME, {"num_agents": 4}, num_areas=3)
     env.reset()
     steps, _ = env.get_steps(sim.NAME)
@@ -246,7 +246,7 @@ def test_unknown_behavior_is_refused():
 
 
 def test_unknown_simulation_names_the_nearest_and_all():
-    with pytest.raises(UsageError, match=r'sim:3dbal".*did you mean "3DBall".*3DBall, Basic, GridWorld'):
+    with pytest.raises(UsageError, match=r'sim:3dbal".*did you mean "3DBall".*3DBall, Basic, GridWorld, Recall'):
         make("3dbal")
 
 
