@@ -86,7 +86,7 @@ class A2CTrainer(OnPolicyTrainer):
     """One gradient step for each minibatch of a rollout, which by default is all of it."""
 
     hyperparameters_type = A2CSettings
-    supports = Supports(behavioral_cloning=True)
+    supports = Supports(memory=True, behavioral_cloning=True)
     policy_type = ActorPolicy
     optimizer_type = A2COptimizer
     optimizer: A2COptimizer

@@ -1,5 +1,8 @@
 """Deep Q-learning (Mnih et al. 2015, https://doi.org/10.1038/nature14236) and what became usual with it.
 
+With a memory it learns from sequences as recurrent replay does (Hausknecht and Stone 2015,
+https://arxiv.org/abs/1507.06527; Kapturowski et al. 2019, https://openreview.net/forum?id=r1lyTjAqYX).
+
 Double Q-learning (van Hasselt et al. 2016, https://arxiv.org/abs/1509.06461), dueling heads (Wang et al. 2016,
 https://arxiv.org/abs/1511.06581), n-step returns (Sutton 1988), and one value head per action branch (Tavakoli et al.
 2018, https://arxiv.org/abs/1711.08946).
@@ -22,6 +25,7 @@ from mlhooks.plugin import (
     Field,
     OffPolicyHyperparameters,
     OffPolicyTrainer,
+    QNetwork,
     QPolicy,
     Schedule,
     ScheduleType,
@@ -47,6 +51,9 @@ class DQNSettings(OffPolicyHyperparameters):
     n_step: int = extension(1, ge=1, description="Rewards in a return before the bootstrapped value.")
     double_q: bool = extension(False, description="Let the online network choose the action that the target values.")
     dueling: bool = extension(False, description="Estimate a state's value apart from the actions' advantages.")
+    burn_in: int = extension(
+        0, ge=0, description="Rows at the beginning of a sequence that only bring the memory up to date."
+    )
     max_grad_norm: float | None = extension(
         None, gt=0, description="Clip the norm of the gradient to this; null leaves it alone."
     )
@@ -72,11 +79,23 @@ class DQNOptimizer(TorchOptimizer):
         """Return the target network."""
         return {"target": self.target}
 
+    def following(self, network: QNetwork, batch: Batch) -> Tensor:
+        """Return a network's values [rows, actions] of what follows each row, n steps later.
+
+        With a memory it passes over whole sequences, in which what follows is further on (Hausknecht and Stone 2015).
+        """
+        values: Tensor
+        if self.policy.memory_size:
+            values = network(batch.features, batch.memory, batch.width)
+            return values[batch.following]
+        values = network(batch.next_features)
+        return values
+
     def targets(self, batch: Batch) -> Tensor:
         """Return targets [rows]: rewards plus discounted next values, averaged over branches (Tavakoli, eq. 5)."""
         with torch.no_grad():
-            values = self.target(batch.next_features)
-            scores = self.policy.network(batch.next_features) if self.double_q else values
+            values = self.following(self.target, batch)
+            scores = self.following(self.policy.network, batch) if self.double_q else values
             if batch.next_mask is not None:
                 scores = scores.masked_fill(batch.next_mask, MASKED_LOGIT)
             branches = self.policy.network.branches
@@ -91,7 +110,8 @@ class DQNOptimizer(TorchOptimizer):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the error of the values of the actions that were taken."""
         targets = self.targets(batch)
-        values = self.policy.network(batch.features)
+        remembered: Any = (batch.memory, batch.width) if self.policy.memory_size else ()
+        values = self.policy.network(batch.features, *remembered)
         index = batch.discrete if len(self.policy.network.branches) == 1 else batch.discrete + self.starts
         taken = values.gather(1, index)
         targets = targets.unsqueeze(1).expand_as(taken)
@@ -127,7 +147,7 @@ class DQNTrainer(OffPolicyTrainer):
     """Explores by a schedule of epsilon."""
 
     hyperparameters_type = DQNSettings
-    supports = Supports(continuous=False, threaded=True)
+    supports = Supports(continuous=False, threaded=True, memory=True)
     policy_type = QPolicy
     optimizer_type = DQNOptimizer
     policy: QPolicy

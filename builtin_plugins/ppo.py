@@ -122,6 +122,8 @@ class PPOOptimizer(ActorCriticOptimizer):
         if self.last is None:
             return self.resumed_diagnostics
         batch, ratio = self.last
+        if batch.loss_mask is not None:  # Padding is left out.
+            ratio, batch = ratio[batch.loss_mask], batch[batch.loss_mask]
         unexplained = (batch.returns - batch.values).var(correction=0) / batch.returns.var(correction=0).clamp(min=1e-8)
         return {
             "Policy/Clip Fraction": float(batch.mean(((ratio - 1.0).abs() > self.epsilon(self.step)).float())),
@@ -143,7 +145,7 @@ class PPOTrainer(OnPolicyTrainer):
     """Several epochs of minibatches over each rollout."""
 
     hyperparameters_type = PPOSettings
-    supports = Supports(behavioral_cloning=True)
+    supports = Supports(memory=True, behavioral_cloning=True)
     policy_type = ActorPolicy
     optimizer_type = PPOOptimizer
     optimizer: PPOOptimizer

@@ -106,7 +106,7 @@ class FastMLP:
         parameters = [p for layer in layers for p in layer.parameters()]
         if any(type(p) is not nn.Parameter for p in parameters) or len(set(parameters)) < 2 * len(layers):
             return False  # Others are there for a while, or layers share them.
-        return encoder._activate is ACTIVATIONS[encoder.activation] and all(map(_is_plain, parameters))
+        return encoder._activate is ACTIVATIONS[encoder.activation] and all(map(is_plain_parameter, parameters))
 
     def __call__(self, features: np.ndarray) -> list[np.ndarray]:
         """Return the outputs, for float32 features [rows, size]."""
@@ -332,7 +332,7 @@ class ActingNetwork(NetworkMLP):
 
     def outputs(self, network: Network, features: np.ndarray) -> list[np.ndarray] | None:
         """Return the output of each head for features [rows, size]; None where the network must be called."""
-        if is_plain():
+        if is_plain() or network.memory is not None:
             return None
         if self._is_stale or (self._acting is not None and self._acting.has_moved):
             self._acting, self._is_stale = self.find(network), False
@@ -345,7 +345,8 @@ class ActingNetwork(NetworkMLP):
         return network, *mlp.modules
 
 
-def _is_plain(parameter: Tensor) -> bool:
+def is_plain_parameter(parameter: Tensor) -> bool:
+    """Return whether numpy can read a parameter where it is."""
     return parameter.device.type == "cpu" and parameter.dtype == torch.float32 and parameter.is_contiguous()
 
 

@@ -226,7 +226,9 @@ class LossScope:
         known = networks.known.get(network)
         if known is None or not known.may_be_arrays:
             mlp, images = networks.passes_of(network)
-            may_be_arrays = self.arrays and network.array_arithmetic and self._has_opted_in(network)
+            # Torch computes the memory of a network, which needs tensors.
+            opts_in = network.array_arithmetic and network.memory is None
+            may_be_arrays = self.arrays and opts_in and self._has_opted_in(network)
             is_hooked = mlp is not None and mlp.has_gradient_hooks
             is_simple = mlp is not None and images is None and may_be_arrays and not is_hooked
             known = _Known(mlp, images, may_be_arrays, is_hooked, is_simple)

@@ -11,7 +11,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from mlhooks.fast.switch import native
 
 KERNELS: Any = native("structure")
-COMPUTING = ("__call__", "forward", "outputs", "linear_heads", "_in_torch", "combine")
+COMPUTING = ("__call__", "forward", "outputs", "unroll", "linear_heads", "_in_torch", "combine")
 """Methods by which networks compute."""
 OF_ALL_MODULES = frozenset(vars(nn.Module()))
 """Attributes of torch's own, of which those that matter are compared by themselves."""

@@ -181,13 +181,14 @@ class SampledActions(NamedTuple):
     """Actions of one batch: `continuous` [rows, size], `discrete` [rows, branches], `log_prob` [rows, dimensions].
 
     Dimensions are those of continuous actions, and then the branches. `encoding` [rows, hidden_units] is what the heads
-    read, where a policy is told to keep it.
+    read, where a policy is told to keep it; `memory` [rows, size] is what each agent carries on, where it has one.
     """
 
     continuous: np.ndarray
     discrete: np.ndarray
     log_prob: np.ndarray
     encoding: np.ndarray | None = None
+    memory: np.ndarray | None = None
 
 
 def sample(

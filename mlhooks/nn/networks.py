@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from mlhooks.fast import networks as fast
 from mlhooks.fast.mlp import ActingNetwork
 from mlhooks.fast.opting_in import ArrayArithmetic
+from mlhooks.fast.recurrent import ActingMemory
 from mlhooks.fast.structure import computes_as
 from mlhooks.nn.encoders import Encoder, make_encoder
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.heads import ActionHeads, ActionParameters, branch_slices
 from mlhooks.nn.layers import linear
+from mlhooks.nn.memory import Memory, make_memory
 
 if TYPE_CHECKING:
     from mlhooks.settings import NetworkSettings
@@ -26,29 +28,49 @@ Array = TypeVar("Array", Tensor, np.ndarray)
 
 
 class Network(nn.Module, ArrayArithmetic):
-    """An encoder with linear heads on it.
+    """An encoder with linear heads on it, and a memory between them where the settings ask for one.
 
     Attributes:
+        memory: the memory behind the encoder, or None.
         autocast: the type in which torch computes the network, if not float32. Parameters, gradients, outputs and all
             that `mlhooks.fast` computes are float32 in any case.
         reads_bytes: whether it takes images as bytes.
     """
 
-    OUTSIDE_LOSSES = frozenset({"compute", "computes_heads_only", "weights_changed"})
+    OUTSIDE_LOSSES = frozenset({"compute", "compute_step", "computes_heads_only", "step", "weights_changed"})
     reads_bytes = True
     encoder: Encoder
     autocast: torch.dtype | None = None
 
     def __init__(self) -> None:
         super().__init__()
-        self._acting = ActingNetwork()
+        self._acting, self._remembering = ActingNetwork(), ActingMemory()
+        self.memory: Memory | None = None
+
+    @property
+    def memory_size(self) -> int:
+        """The size of the memory that each agent carries; 0 without."""
+        return 0 if self.memory is None else self.memory.size
+
+    @property
+    def encoding_size(self) -> int:
+        """The size of what the heads read."""
+        return self.encoder.output_size if self.memory is None else self.memory.output_size
 
     def linear_heads(self) -> list[nn.Linear]:
         """Return the heads; each subclass has its own."""
         raise NotImplementedError
 
-    def outputs(self, features: Tensor) -> list[Tensor]:
-        """Return the output of each head [rows, out] for features [rows, size], which may come from other networks."""
+    def outputs(self, features: Tensor, memory: Tensor | None = None, width: int = 1) -> list[Tensor]:
+        """Return the output of each head [rows, out] for features [rows, size], which may come from other networks.
+
+        Args:
+            features: of a network with a memory, unit after unit of `width` consecutive rows.
+            memory: as `unroll` takes it.
+            width: rows of a unit; 1 without a memory.
+        """
+        if self.memory is not None:
+            return self.unroll(features, memory, width)[0]
         outputs = fast.outputs(self, features)
         if outputs is not None:
             return outputs
@@ -62,6 +84,25 @@ class Network(nn.Module, ArrayArithmetic):
             return encoding
         with self._precision(features):
             return self._in_float32(fast.encoding_in_torch(self.encoder, features))
+
+    def unroll(
+        self, features: Tensor, memory: Tensor | None, width: int = 1, lengths: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """Pass through units of rows by the memory that the network has, each from its own memory on.
+
+        Args:
+            features: [units * width, size], unit after unit.
+            memory: [units * width, memory_size], the memory before each row, of which that of a unit's first row
+                counts; or [units, memory_size]; None for zeros.
+            width: rows of a unit.
+            lengths: [units] int64 on the CPU, how many rows of each unit are no padding; by default all.
+
+        Returns:
+            The output of each head [units * width, out]; and the memory after each unit [units, memory_size].
+        """
+        assert self.memory is not None
+        output, after = self.memory(self.encoding(features), memory, width, lengths)
+        return [head(output) for head in self.linear_heads()], after
 
     def _in_torch(self, features: Tensor) -> list[Tensor]:
         encoding = fast.encoding_in_torch(self.encoder, features)
@@ -84,9 +125,14 @@ class Network(nn.Module, ArrayArithmetic):
         """
         return self._acting.outputs(self, features)
 
+    def compute_step(self, features: np.ndarray, memory: np.ndarray) -> tuple[list[np.ndarray], np.ndarray] | None:
+        """Return what `unroll` does for units of one row, as `compute` does it."""
+        return self._remembering.step(self, features, memory)
+
     def weights_changed(self) -> None:
         """Take note that modules may have changed, to look at them before the network acts again."""
         self._acting.weights_changed()
+        self._remembering.weights_changed()
 
     def computes_heads_only(self) -> bool:
         """Return whether a call computes what the class right below `Network` says, and nothing else."""
@@ -109,15 +155,23 @@ class Actor(Network):
     def __init__(self, layout: FeatureLayout, action_spec: ActionSpec, settings: NetworkSettings) -> None:
         super().__init__()
         self.encoder = make_encoder(layout, settings)
-        self.heads = ActionHeads(self.encoder.output_size, action_spec, settings.initialization)
+        self.memory = make_memory(self.encoder.output_size, settings)
+        self.heads = ActionHeads(self.encoding_size, action_spec, settings.initialization)
 
     def linear_heads(self) -> list[nn.Linear]:
         """Return the heads of means and logits."""
         return self.heads.linear()
 
-    def forward(self, features: Tensor) -> ActionParameters:
-        """Return distribution parameters for features [rows, size]."""
-        return self.heads.parameters_of(self.outputs(features))
+    def forward(self, features: Tensor, memory: Tensor | None = None, width: int = 1) -> ActionParameters:
+        """Return distribution parameters for features [rows, size]; `memory` and `width` are as for `outputs`."""
+        return self.heads.parameters_of(self.outputs(features, memory, width))
+
+    def step(self, features: Tensor, memory: Tensor) -> tuple[ActionParameters, Tensor]:
+        """Return distribution parameters for features [rows, size], and the memories [rows, memory_size] after them."""
+        outputs, after = self.unroll(features, memory)
+        if self.computes_heads_only():
+            return self.heads.parameters_of(outputs), after
+        return self(features, memory), after
 
     def computes_heads_only(self) -> bool:
         """Return whether a call computes action parameters from the outputs of the heads, and nothing else."""
@@ -132,17 +186,24 @@ class Critic(Network):
         settings: size, activation and initialization of the network.
         signals: number of reward signals.
         encoder: an encoder to share with the actor; by default the critic has its own.
+        memory: the memory behind that encoder.
     """
 
     array_arithmetic = True
     heads: nn.Linear
 
     def __init__(
-        self, layout: FeatureLayout, settings: NetworkSettings, signals: int, encoder: Encoder | None = None
+        self,
+        layout: FeatureLayout,
+        settings: NetworkSettings,
+        signals: int,
+        encoder: Encoder | None = None,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__()
         self.encoder = make_encoder(layout, settings) if encoder is None else encoder
-        self.heads = linear(self.encoder.output_size, signals, initialization=settings.initialization, gain=1.0)
+        self.memory = make_memory(self.encoder.output_size, settings) if encoder is None else memory
+        self.heads = linear(self.encoding_size, signals, initialization=settings.initialization, gain=1.0)
         if settings.initialization == "lecun_normal":
             nn.init.xavier_uniform_(self.heads.weight)  # ML-Agents draws the weights of value heads like this.
 
@@ -150,9 +211,9 @@ class Critic(Network):
         """Return the one layer that computes all values."""
         return [self.heads]
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return values [rows, signals] for features [rows, size]."""
-        return self.outputs(features)[0]
+    def forward(self, features: Tensor, memory: Tensor | None = None, width: int = 1) -> Tensor:
+        """Return values [rows, signals] for features [rows, size]; `memory` and `width` are as for `outputs`."""
+        return self.outputs(features, memory, width)[0]
 
 
 class QNetwork(Network):
@@ -175,7 +236,8 @@ class QNetwork(Network):
         super().__init__()
         self.branches = branch_slices(action_spec)
         self.encoder = make_encoder(layout, settings)
-        size, kind = self.encoder.output_size, settings.initialization
+        self.memory = make_memory(self.encoder.output_size, settings)
+        size, kind = self.encoding_size, settings.initialization
         self.advantages = linear(size, sum(action_spec.discrete_branches), initialization=kind, gain=0.1)
         self.value = linear(size, 1, initialization=kind, gain=0.1) if dueling else None
 
@@ -183,9 +245,14 @@ class QNetwork(Network):
         """Return the heads in the order of `combine`'s arguments."""
         return [self.advantages] if self.value is None else [self.advantages, self.value]
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return values [rows, sum of branch sizes] for features [rows, size]."""
-        return self.combine(*self.outputs(features))
+    def forward(self, features: Tensor, memory: Tensor | None = None, width: int = 1) -> Tensor:
+        """Return values [rows, sum of branch sizes] for features [rows, size]; the others are as for `outputs`."""
+        return self.combine(*self.outputs(features, memory, width))
+
+    def step(self, features: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values [rows, sum of branch sizes], and the memories [rows, memory_size] after these rows."""
+        outputs, after = self.unroll(features, memory)
+        return self.combine(*outputs) if self.computes_heads_only() else self(features, memory), after
 
     def combine(self, advantages: Array, value: Array | None = None) -> Array:
         """Compute values from the heads' outputs: with dueling heads, Wang et al., equation 9, in every branch."""

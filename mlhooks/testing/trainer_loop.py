@@ -13,6 +13,7 @@ from mlagents_envs.base_env import BaseEnv, BehaviorSpec
 from mlhooks.plugins import PluginManager
 from mlhooks.testing.managers import load_options
 from mlhooks.testing.scripted import BEHAVIOR, ScriptedEnv
+from mlhooks.training.carried import CarriedMemories
 from mlhooks.training.trainer import Trainer
 
 NEVER_READY = "in 200,000 ticks there were too few updates: does ready_to_update() ever say yes?"
@@ -149,12 +150,14 @@ def score(trainer: Trainer, env: ScriptedEnv, episodes: int = 64) -> float:
     """Mean return of the trainer's policy, acting deterministically in a fresh environment."""
     policy, rng = trainer.policy, np.random.default_rng(0)
     before, policy.deterministic = policy.deterministic, True
+    carried = CarriedMemories(policy)
     env.reset()
     try:
         for _ in range(1000):
-            decisions, _ = env.get_steps(BEHAVIOR)
+            decisions, terminals = env.get_steps(BEHAVIOR)
+            carried.forget(terminals.agent_id)
             mask = None if decisions.action_mask is None else np.concatenate(decisions.action_mask, axis=1)
-            env.set_actions(BEHAVIOR, policy.action_tuple(policy.act(decisions.obs, mask, rng)))
+            env.set_actions(BEHAVIOR, policy.action_tuple(carried.act(decisions.agent_id, decisions.obs, mask, rng)))
             env.step()
             if len(env.audit.returns) >= episodes:
                 break

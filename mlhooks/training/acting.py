@@ -77,6 +77,8 @@ class ActingHalf:
         self._waiting: list[tuple[int, str, int]] = []
         self._acted = False  # It becomes true once the policy's first actions have been checked.
         self._silent_agents = SilentAgents()
+        if policy.memory_size:
+            store.remember(policy.memory_size)
 
     def observe(
         self, worker: int, behavior_id: str, decisions: DecisionSteps, terminals: TerminalSteps, step: int = 0
@@ -162,7 +164,8 @@ class ActingHalf:
         seen = [obs[rows] for obs in store.obs]
         if not self.policy.reads_bytes:
             seen = [to_floats(obs) for obs in seen]
-        actions = self.policy.act(seen, mask, rng)
+        memory: Any = (store.memory[rows],) if store.memory_size else ()
+        actions = self.policy.act(seen, mask, rng, *memory)
         if not self._acted:
             check_actions(self.policy, actions, rows.stop - rows.start)
             self._acted = True
@@ -233,6 +236,8 @@ class ActingHalf:
         """
         for name in ("store", "pool", "episodes"):
             getattr(self, name).load_state_dict(state[name])
+        if self.store.memory_size != self.policy.memory_size:
+            raise ValueError("the memories of the agents are of another size than the policy's")
         whole(self.pool.size, "the number of slots", 0, min(len(self.store.open_row), self.episodes.room))
         self._waiting = [(worker, name, whole(agents, "agents that wait")) for worker, name, agents in state["waiting"]]
         if sum(agents for _, _, agents in self._waiting) != self.store.size - self.store.waiting:

@@ -44,6 +44,8 @@ class Batch:
         values, returns: [rows, signals], estimates before the update and their targets.
         advantages: [rows, 1], over all reward signals: a column, which goes with all dimensions of an action.
         next_features, next_mask: what follows, off-policy; as `features` and `mask`.
+        following: [rows] int64, off-policy with a memory, in place of `next_features`: the row of this batch that
+            follows each row, n steps later; any where nothing follows. It is laid out in units already.
         signal_rewards: [rows, signals], off-policy: what each reward signal gave, over n steps their discounted sum.
         discounts: [rows, signals], factor on the value of what follows; 0 where the episode ended, but for signals that
             ignore ends.
@@ -73,6 +75,7 @@ class Batch:
     advantages: Tensor = ABSENT
     next_features: Tensor = ABSENT
     next_mask: Tensor | None = None
+    following: Tensor = ABSENT
     signal_rewards: Tensor = ABSENT
     discounts: Tensor = ABSENT
     loss_mask: Tensor | None = None

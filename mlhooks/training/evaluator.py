@@ -22,6 +22,7 @@ from mlhooks.envs.specs import in_words, same_shape
 from mlhooks.envs.told import stats_of, steps_of
 from mlhooks.errors import ContractBroken, EnvironmentFailure, MlhooksError
 from mlhooks.settings.behaviors import EvaluationSettings
+from mlhooks.training.carried import CarriedMemories
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.step_checks import check_values
@@ -184,6 +185,7 @@ class _Side:
         self.counted.expect(self.name)
         self._rng = np.random.default_rng([seed, zlib.crc32(self.name.encode())])
         self._pool, self._maps, self._episodes = SlotPool(), dict[str, SlotMap](), Episodes()
+        self._carried = CarriedMemories(policy)
 
     @property
     def returns(self) -> list[float]:
@@ -209,6 +211,7 @@ class _Side:
             known = ended >= 0
             returns, lengths = self._episodes.ended(ended[known], terminals.reward[known])
             self.counted.ended(self.name, self._pool.size, ended[known], returns, lengths)
+            self._carried.forget(ended[known])
             slots.release(terminals.agent_id[~np.isin(terminals.agent_id, decisions.agent_id)])
         if not len(decisions):
             return None
@@ -216,7 +219,7 @@ class _Side:
         policy, masks = self.trainer.policy, decisions.action_mask
         obs = [_as_taken(array, policy.reads_bytes) for array in decisions.obs]
         mask = None if masks is None else np.concatenate(masks, axis=1).astype(np.bool_, copy=False)
-        return policy.action_tuple(policy.act(obs, mask, self._rng))
+        return policy.action_tuple(self._carried.act(where, obs, mask, self._rng))
 
 
 def _as_taken(obs: np.ndarray, reads_bytes: bool) -> np.ndarray:

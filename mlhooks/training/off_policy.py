@@ -15,7 +15,7 @@ from mlhooks.settings import OffPolicyHyperparameters, TrainerSettings
 from mlhooks.state_checks import number, whole
 from mlhooks.training.batch import Batch
 from mlhooks.training.learning import LearningHalf, Reported
-from mlhooks.training.replay import ReplayBuffer
+from mlhooks.training.replay import ReplayBuffer, find_sequences
 from mlhooks.training.reward_signals import checked_update
 from mlhooks.training.store import take
 from mlhooks.training.trainer import Trainer
@@ -135,7 +135,12 @@ class OffPolicyLearning(LearningHalf):
             self.signal_returns.add(store, part, np.stack(rewards, 1))
 
     def sample(self, store: ReplayBuffer, size: int) -> Batch:
-        """Return a minibatch of n-step transitions with the discounted sums of each signal's rewards."""
+        """Return a minibatch of n-step transitions with the discounted sums of each signal's rewards.
+
+        Where agents have a memory, these are in sequences of consecutive rows.
+        """
+        if store.memory_size:
+            return self._sample_sequences(store, size)
         rows = store.draw(size, self.rng)
         path = store.transitions(rows, self._powers, self.ignores_ends)
         reads_next = "next_obs" in self.reads and path.steps.shape[1] == 1
@@ -155,6 +160,44 @@ class OffPolicyLearning(LearningHalf):
         if path.steps.shape[1] > 1:  # Signals get rows that exist: behind the end of a transition, its first one again.
             steps = np.where(path.steps >= 0, path.steps, rows[:, None])
             passed = Batch(**self._columns(store, steps.ravel(), {}))
+        return batch.rewarded(self._returns(passed, path.steps))
+
+    def _sample_sequences(self, store: ReplayBuffer, size: int) -> Batch:
+        """Return a minibatch of sequences that begin at random rows, with the memory that acting stored there.
+
+        A sequence has `burn_in` rows, then up to `sequence_length` rows that count, and then what follows these, n
+        steps later. It ends with its episode, whose final observation is one of its places. Burnt-in rows count as well
+        where the sequence begins with an episode: the memory of zeros there is no old network's.
+        """
+        network = self.settings.network_settings.memory
+        assert network is not None
+        burn_in, n = int(getattr(self.hyperparameters, "burn_in", 0)), self.n_step
+        first = store.draw(max(1, size // network.sequence_length), self.rng)
+        found = find_sequences(store, first, burn_in + network.sequence_length + n - 1)
+        rows, width = found.rows.ravel(), found.rows.shape[1]
+        path = store.transitions(rows, self._powers, self.ignores_ends)
+        columns = self._columns(store, rows, {"discounts": self.tensor(path.discounts)})
+        columns["features"] = self.policy.features(store.obs_at(rows, found.finals.ravel()))
+        if store.masked:
+            next_mask = store.mask[path.next_rows]
+            next_mask[path.ended] = False
+            columns["next_mask"] = self.tensor(next_mask)
+        places, steps = np.arange(width), (path.steps >= 0).sum(1).reshape(found.rows.shape)
+        begins = ~store.memory[first].any(axis=1, keepdims=True)
+        counts = found.complete & (places < burn_in + network.sequence_length) & (begins | (places >= burn_in))
+        following = np.minimum(np.arange(len(rows)).reshape(steps.shape) + steps, len(rows) - 1)
+        batch = Batch(
+            **columns,
+            memory=self.tensor(store.memory[rows]),
+            following=self.tensor(following.ravel()),
+            loss_mask=self.tensor(counts.ravel()),
+            present=self.tensor(found.present.ravel()),
+            width=width,
+        )
+        passed = batch
+        if n > 1:
+            each = np.where(path.steps >= 0, path.steps, rows[:, None])
+            passed = Batch(**self._columns(store, each.ravel(), {}))
         return batch.rewarded(self._returns(passed, path.steps))
 
     def _columns(self, store: ReplayBuffer, rows: np.ndarray, following: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from mlhooks.training.batch import Batch
 from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.optimizer import ActorCriticOptimizer
 from mlhooks.training.part_checks import check_values
+from mlhooks.training.recurrent import Recurrence, sequences_of
 from mlhooks.training.reward_signals import checked_update
 from mlhooks.training.store import ExperienceStore
 from mlhooks.training.trainer import Trainer
@@ -105,6 +106,7 @@ class OnPolicyLearning(LearningHalf):
             "discrete": self.tensor(store.discrete[rows]),
             "mask": self.tensor(store.mask[rows]) if store.masked else None,
             "log_probs": self.tensor(store.log_prob[rows]),
+            **self._memories(store, rows),
         }
         seen = self._seen_by_signals(store, rows, columns["features"])
         rewards = np.zeros_like(values)
@@ -141,14 +143,37 @@ class OnPolicyLearning(LearningHalf):
 
     def estimate(self, store: ExperienceStore, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return the values of rows and those that follow each, [rows in use, signals], of features [rows, size]."""
-        estimated = self._estimated(store, features)
-        check_values(self.optimizer, estimated, store.size, len(self.reward_signals))
-        values = estimated.cpu().numpy()
-        final_values, ignores_ends = values[:0], self.ignores_ends
+        finals, ignores_ends = None, self.ignores_ends
         if needs_finals(store, ignores_ends):
             finals = self.policy.features([obs[: store.finals] for obs in store.final_obs])
-            final_values = self.optimizer.estimate(finals).cpu().numpy()
+        if self._critic_remembers:
+            recurrence = Recurrence(store, self.optimizer, sequences_of(store, self.sequence_length))
+            estimated, of_finals = recurrence.estimate(features, finals)
+        else:
+            estimated = self._estimated(store, features)
+            check_values(self.optimizer, estimated, store.size, len(self.reward_signals))
+            of_finals = estimated[:0] if finals is None else self.optimizer.estimate(finals)
+        values, final_values = estimated.cpu().numpy(), of_finals.cpu().numpy()
         return values, next_values(store, values, final_values, ignores_ends)
+
+    @property
+    def sequence_length(self) -> int:
+        """The most rows in a sequence that a memory is trained on."""
+        memory = self.settings.network_settings.memory
+        return 1 if memory is None else memory.sequence_length
+
+    @property
+    def _critic_remembers(self) -> bool:
+        return bool(getattr(getattr(self.optimizer, "critic", None), "memory_size", 0))
+
+    def _memories(self, store: ExperienceStore, rows: np.ndarray | slice) -> dict[str, Any]:
+        """Return the columns of complete rows that networks with a memory read, and how the rows are laid out."""
+        columns: dict[str, Any] = {}
+        if store.memory_size:
+            columns["memory"] = self.tensor(store.memory[rows])
+        if self._critic_remembers and not self.optimizer.shares_memory:
+            columns["critic_memory"] = self.tensor(store.critic_memory[rows])
+        return {**columns, "units": sequences_of(store, self.sequence_length)} if columns else {}
 
     def signal_rewards(self, batch: Batch) -> np.ndarray:
         """Return what each reward signal gives for complete rows, times its strength: [rows, signals]."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from mlhooks.errors import PluginError, UnsupportedError
 from mlhooks.fast.adam import Adam, FlatParameters
 from mlhooks.fast.networks import LossScope
 from mlhooks.fast.opting_in import ArrayArithmetic, opted_in, replaces_methods
@@ -229,10 +230,21 @@ class ActorCriticOptimizer(TorchOptimizer):
 
     def __init__(self, policy: ActorPolicy, settings: TrainerSettings) -> None:
         super().__init__(policy, settings)
+        if settings.network_settings.memory is not None and not policy.memory_size:
+            raise UnsupportedError(
+                f"Behavior {policy.behavior_name!r}: network_settings.memory asks for a memory, and "
+                f"{type(policy.actor).__name__} has none: remove the setting, or give that network a memory_size."
+            )
+        own, base = type(self), ActorCriticOptimizer
+        if policy.memory_size and own.estimate is not base.estimate and own.estimate_units is base.estimate_units:
+            raise PluginError(
+                f"{own.__name__} overrides `estimate`, and the values of a critic with a memory, for which "
+                "network_settings.memory asks, come from `estimate_units`: it must be overridden, too."
+            )
         actor, shared = policy.actor, getattr(settings.hyperparameters, "shared_critic", False)
-        encoder = actor.encoder if shared and isinstance(actor, Actor) else None
+        encoder, memory = (actor.encoder, actor.memory) if shared and isinstance(actor, Actor) else (None, None)
         signals = len(settings.reward_signals)
-        self.critic = Critic(policy.layout, settings.network_settings, signals, encoder).to(policy.device)
+        self.critic = Critic(policy.layout, settings.network_settings, signals, encoder, memory).to(policy.device)
         # A normalizer changes features between acting and learning, so that an encoding of them would be stale.
         policy.keeps_encodings = encoder is not None and policy.inputs.normalizer is None
 
@@ -242,7 +254,10 @@ class ActorCriticOptimizer(TorchOptimizer):
 
     def values(self, batch: Batch) -> Tensor:
         """Return values [rows, signals] of a batch's rows, with gradients, for losses."""
-        values: Tensor = self.critic(batch.features)
+        remembered: Any = ()
+        if getattr(self.critic, "memory_size", 0):
+            remembered = batch.memory if self.shares_memory else batch.critic_memory, batch.width
+        values: Tensor = self.critic(batch.features, *remembered)
         return values
 
     @torch.no_grad()
@@ -259,6 +274,28 @@ class ActorCriticOptimizer(TorchOptimizer):
                 return values
             return torch.cat([self.critic(part) for part in features.split(rows)])
 
+    @torch.no_grad()
+    def estimate_units(
+        self, features: Tensor, memory: Tensor, width: int = 1, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return values [rows, signals] by a critic with a memory, and the memories [units, size] after each unit.
+
+        Args:
+            features: [units * width, size], as `Network.unroll` takes them with all that follows.
+            memory: [units, size], the critic's before each unit, or the actor's where it has that.
+            width: rows of a unit.
+            lengths: [units] int64 on the CPU, how many rows of each unit are no padding; by default all.
+        """
+        with self._scope:
+            (values,), after = self.critic.unroll(features, memory, width, lengths)
+            return values, after
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether the critic reads the actor's memory, so that it needs none of its own."""
+        memory = getattr(self.critic, "memory", None)
+        return memory is not None and memory is getattr(self.policy.actor, "memory", None)
+
     @property
     def reads_encodings(self) -> bool:
         """Whether `estimate` computes nothing but the critic's heads on the output of the actor's encoder."""
@@ -266,7 +303,7 @@ class ActorCriticOptimizer(TorchOptimizer):
         is_plain = (
             type(critic) is Critic and not may_do_more(critic) and type(self).estimate is ActorCriticOptimizer.estimate
         )
-        return is_plain and isinstance(actor, Actor) and critic.encoder is actor.encoder
+        return is_plain and critic.memory is None and isinstance(actor, Actor) and critic.encoder is actor.encoder
 
     @torch.no_grad()
     def estimate_from_encodings(self, encodings: Tensor) -> Tensor:

@@ -42,6 +42,8 @@ def _problem(policy: Policy, actions: object, agents: int) -> str | None:
         "discrete": ((agents, spec.discrete_size), "iu"),
         "log_prob": ((agents, spec.continuous_size + spec.discrete_size), "f"),
     }
+    if policy.memory_size:
+        wanted["memory"] = ((agents, policy.memory_size), "f")
     for name, (shape, kinds) in wanted.items():
         given = getattr(actions, name)
         if not isinstance(given, np.ndarray):

@@ -39,9 +39,11 @@ class Policy(ArrayArithmetic, ABC):
         inputs: turns observations into features, and holds the normalizer.
         deterministic: whether the most likely action is taken instead of a random one.
         reads_bytes: whether it takes images as bytes, in observations and in features; else it gets floats in [0, 1].
+        memory_size: the size of the memory that each agent carries; 0 without one.
     """
 
     reads_bytes = False
+    memory_size = 0
     OUTSIDE_LOSSES = frozenset(
         {"act", "action_tuple", "features", "from_environment", "modules", "raw_features", "weights_changed"}
     )
@@ -60,6 +62,9 @@ class Policy(ArrayArithmetic, ABC):
     @abstractmethod
     def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
         """Decide for a batch of agents.
+
+        A policy with a memory gets one more argument, `memory` [agents, memory_size] float32: what each agent carries,
+        zeros where its episode begins. The `memory` of the actions that it returns is what they carry on.
 
         Args:
             obs: a list of [agents, *shape], float32, or uint8 of images where it `reads_bytes`.
@@ -118,7 +123,9 @@ class ActorPolicy(Policy):
     """A policy that samples from an actor network's distributions.
 
     Args:
-        actor: a network from features [rows, size] to `ActionParameters`; by default one made from the settings.
+        actor: a network from features [rows, size] to `ActionParameters`; by default one made from the settings. One
+            that has a memory says how large it is by `memory_size`, is called with features, memory and width as
+            `Actor.forward`, and has a method like `Actor.step`.
 
     Attributes:
         keeps_encodings: whether actions come with the encodings that torch computed for them, so that a critic on the
@@ -141,12 +148,26 @@ class ActorPolicy(Policy):
         made = Actor(self.layout, behavior_spec.action_spec, settings.network_settings) if actor is None else actor
         self.actor = made.to(device)
         self.reads_bytes = self.reads_bytes and getattr(self.actor, "reads_bytes", False)
+        self.memory_size = getattr(self.actor, "memory_size", 0)
         self.branches = branch_slices(behavior_spec.action_spec)
         self.keeps_encodings = False
 
-    def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
-        """Sample actions and their log-probabilities in one batched forward pass without autograd."""
-        (mean, log_std, logits), encoding = self._parameters(self.inputs.features(obs))
+    def act(
+        self,
+        obs: Sequence[np.ndarray],
+        mask: np.ndarray | None,
+        rng: np.random.Generator,
+        memory: np.ndarray | None = None,
+    ) -> SampledActions:
+        """Sample actions and their log-probabilities in one batched forward pass without autograd.
+
+        By default an actor with a memory begins with zeros.
+        """
+        features, encoding, after = self.inputs.features(obs), None, None
+        if self.memory_size:
+            (mean, log_std, logits), after = self._step(features, memory)
+        else:
+            (mean, log_std, logits), encoding = self._parameters(features)
         actions = sample(
             mean,
             log_std,
@@ -156,7 +177,7 @@ class ActorPolicy(Policy):
             rng=rng,
             deterministic=self.deterministic,
         )
-        return actions if encoding is None else actions._replace(encoding=encoding)
+        return actions if encoding is after is None else actions._replace(encoding=encoding, memory=after)
 
     def _parameters(self, features: np.ndarray) -> tuple[Parameters, np.ndarray | None]:
         """Return the parts of `ActionParameters` as arrays, and the encoding that they come from where it is kept."""
@@ -173,12 +194,29 @@ class ActorPolicy(Policy):
         mean, log_std, logits, kept = (None if p is None else p.detach().cpu().numpy() for p in (*parameters, encoding))
         return (mean, log_std, logits), kept
 
+    def _step(self, features: np.ndarray, memory: np.ndarray | None) -> tuple[Parameters, np.ndarray]:
+        """Return the parts of `ActionParameters` as arrays, and the memories after this step."""
+        actor: Any = self.actor
+        if memory is None:
+            memory = np.zeros((len(features), self.memory_size), np.float32)
+        step = actor.compute_step(features, memory) if isinstance(actor, Actor) else None
+        if step is not None:
+            return actor.heads.from_outputs(step[0]), step[1]
+        with torch.no_grad():
+            parameters, after = actor.step(to_device(features, self.device), to_device(memory, self.device))
+        mean, log_std, logits = (None if p is None else p.detach().cpu().numpy() for p in parameters)
+        return (mean, log_std, logits), after.detach().cpu().numpy()
+
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and entropies of a batch's actions, each [rows, dimensions].
 
         Dimensions are those of continuous actions, and then the branches; `whole_actions` adds them up.
         """
-        return evaluate(self.actor(batch.features), batch.continuous, batch.discrete, batch.mask, self.branches)
+        if self.memory_size:
+            parameters = self.actor(batch.features, batch.memory, batch.width)
+        else:
+            parameters = self.actor(batch.features)
+        return evaluate(parameters, batch.continuous, batch.discrete, batch.mask, self.branches)
 
     def drawn(self, mean: Tensor, log_std: Tensor, noise: Tensor) -> Tensor:
         """Return samples of continuous actions [rows, size], given standard normal noise [rows, size].

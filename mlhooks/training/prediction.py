@@ -28,6 +28,12 @@ class LoadedPolicy:
         self.behavior_name, self.behavior_spec, self.spaces = behavior_name, behavior_spec, spaces
         self._policy = policy
         self._rng = np.random.default_rng()
+        self._memory: np.ndarray | None = None
+
+    @property
+    def memory_size(self) -> int:
+        """The size of the memory that it carries for each agent; 0 without."""
+        return self._policy.memory_size
 
     def __repr__(self) -> str:
         if self.spaces is not None:
@@ -50,6 +56,8 @@ class LoadedPolicy:
     ) -> Any:
         """Decide for one agent, or for a batch of them, in the terms of the environment that the policy was trained in.
 
+        A policy with a memory remembers what each agent saw since `start`: call it where episodes begin.
+
         A policy of a Gymnasium environment takes what `reset` and `step` of that environment show, and gives what its
         `step` takes; for a batch, what those of its vector environment show and take. Which of both it is shows in the
         shapes: each part of a batch has one dimension more than its space.
@@ -71,7 +79,8 @@ class LoadedPolicy:
 
         Raises:
             UsageError: an observation or the mask does not fit, or an observation holds NaN or an infinite number,
-                whatever its space; says which part, what was found and what is wanted.
+                whatever its space; says which part, what was found and what is wanted. Or a policy with a memory is
+                shown another number of agents than before, without `start`.
         """
         if raw or self.spaces is None:
             with np.errstate(over="ignore"):  # The refusal calls infinite what is too large for float32.
@@ -101,8 +110,40 @@ class LoadedPolicy:
 
     def _act(self, obs: list[np.ndarray], action_mask: np.ndarray | None, deterministic: bool) -> ActionTuple:
         mask = None if action_mask is None else self._mask(action_mask, len(obs[0]))
-        self._policy.deterministic = deterministic
-        return self._policy.action_tuple(self._policy.act(obs, mask, self._rng))
+        policy: Any = self._policy
+        policy.deterministic = deterministic
+        if not policy.memory_size:
+            return policy.action_tuple(policy.act(obs, mask, self._rng))
+        memory = np.zeros((len(obs[0]), policy.memory_size), np.float32) if self._memory is None else self._memory
+        if len(memory) != len(obs[0]):
+            raise UsageError(
+                f"Behavior {self.behavior_name!r}: the policy remembers what {len(memory)} agents saw, and is shown "
+                f"{len(obs[0])} now. Call start() first, with which new episodes begin."
+            )
+        actions = policy.act(obs, mask, self._rng, memory)
+        self._memory = actions.memory
+        return policy.action_tuple(actions)
+
+    def start(self, ended: Any = None) -> None:
+        """Begin new episodes: forget what was seen before. A policy without a memory has nothing to forget.
+
+        Args:
+            ended: [agents] of a batch, True for those whose episodes are over, as `terminated | truncated` tells; by
+                default all begin again, and there may be another number of them.
+
+        Raises:
+            UsageError: `ended` is not of the agents that were shown last.
+        """
+        if ended is None or self._memory is None:
+            self._memory = None
+            return
+        over = np.atleast_1d(ended)
+        if over.shape != (len(self._memory),) or over.dtype != np.bool_:
+            raise UsageError(
+                f"Behavior {self.behavior_name!r}: `ended` is {found(ended)}, and must be {len(self._memory)} truth "
+                "values, one for each agent that was shown last."
+            )
+        self._memory = np.where(over[:, None], np.float32(0.0), self._memory)
 
     def _mask(self, given: Any, agents: int) -> np.ndarray:
         """Read the action masks [agents, actions of all branches], True where an action is forbidden."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,13 +41,25 @@ class QPolicy(Policy):
         h, network = settings.hyperparameters, settings.network_settings
         dueling = getattr(h, "dueling", False)
         self.network = QNetwork(self.layout, behavior_spec.action_spec, network, dueling=dueling).to(device)
+        self.memory_size = self.network.memory_size
         self.epsilon: float = getattr(h, "exploration_initial_eps", 0.0)
 
-    def act(self, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator) -> SampledActions:
-        """Choose actions; `log_prob` is 0, because Q-learning does not use it."""
-        agents, branches = len(obs[0]), self.network.branches
+    def act(
+        self,
+        obs: Sequence[np.ndarray],
+        mask: np.ndarray | None,
+        rng: np.random.Generator,
+        memory: np.ndarray | None = None,
+    ) -> SampledActions:
+        """Choose actions; `log_prob` is 0, because Q-learning does not use it.
+
+        By default a network with a memory begins with zeros.
+        """
+        agents, branches, after = len(obs[0]), self.network.branches, None
         exploring = 0 if self.deterministic else rng.binomial(agents, self.epsilon)
-        if exploring < agents:
+        if self.memory_size:  # Agents that explore remember what they saw, too.
+            scores, after = self._step(self.inputs.features(obs), memory)
+        elif exploring < agents:
             scores = self._values(self.inputs.features(obs))
         else:
             scores = np.empty((agents, branches[-1].stop), np.float32)
@@ -59,7 +72,8 @@ class QPolicy(Policy):
             discrete = scores.argmax(1, keepdims=True)
         else:
             discrete = np.stack([scores[:, columns].argmax(1) for columns in branches], 1)
-        return SampledActions(np.empty((agents, 0), np.float32), discrete, np.zeros(discrete.shape, np.float32))
+        continuous, log_prob = np.empty((agents, 0), np.float32), np.zeros(discrete.shape, np.float32)
+        return SampledActions(continuous, discrete, log_prob, memory=after)
 
     def _values(self, features: np.ndarray) -> np.ndarray:
         network: nn.Module = self.network
@@ -69,6 +83,18 @@ class QPolicy(Policy):
         with torch.no_grad():
             values: np.ndarray = network(to_device(features, self.device)).cpu().numpy()
         return values
+
+    def _step(self, features: np.ndarray, memory: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the values of all actions, and the memories after this step."""
+        network: Any = self.network
+        if memory is None:
+            memory = np.zeros((len(features), self.memory_size), np.float32)
+        step = network.compute_step(features, memory) if isinstance(network, QNetwork) else None
+        if step is not None:
+            return np.array(network.combine(*step[0])), step[1]
+        with torch.no_grad():
+            values, after = network.step(to_device(features, self.device), to_device(memory, self.device))
+        return values.cpu().numpy(), after.cpu().numpy()
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the network and the normalizer."""

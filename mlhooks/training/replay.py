@@ -136,6 +136,42 @@ class ReplayBuffer(ExperienceStore):
         self._free_finals = [whole(final, "a free final", 0, self.finals - 1) for final in state["free_finals"]]
 
 
+class Sequences(NamedTuple):
+    """Sequences of consecutive rows, one place longer than they may be, for what follows: all are [sequences, places].
+
+    Attributes:
+        rows: the row at each place; the first row again where there is none.
+        finals: the final observation that is at a place instead of a row's, or -1.
+        complete: whether a complete row is at a place; present: whether a row or a final observation is there.
+    """
+
+    rows: np.ndarray
+    finals: np.ndarray
+    complete: np.ndarray
+    present: np.ndarray
+
+
+def find_sequences(store: ReplayBuffer, first: np.ndarray, length: int) -> Sequences:
+    """Follow complete rows for up to `length` rows each, to the end of the episode or to a row that is still open.
+
+    Args:
+        store: the rows.
+        first: [sequences] where they begin.
+        length: the most complete rows in a sequence.
+    """
+    powers, every = np.ones((length + 1, 1), np.float32), np.ones(1, np.bool_)
+    steps, _, next_rows, finals = store.transitions(first, powers, every)
+    complete = np.pad(steps >= 0, ((0, 0), (0, 1)))
+    sequence, behind = np.arange(len(first)), (steps >= 0).sum(1)
+    rows = np.pad(steps, ((0, 0), (0, 1)), constant_values=-1)
+    rows[sequence, behind] = next_rows
+    shown = np.full(rows.shape, -1)
+    if finals is not None:
+        shown[sequence, behind] = np.where(next_rows < 0, finals, -1)
+    present = (rows >= 0) | (shown >= 0)
+    return Sequences(np.where(rows >= 0, rows, first[:, None]), shown, complete, present)
+
+
 @kernel("experience")
 def overwrite(store: ReplayBuffer, start: int, stop: int) -> list[int]:
     """Detach rows from their agents, and reset them for new rows.

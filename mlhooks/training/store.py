@@ -26,13 +26,15 @@ class End:
 
 COLUMNS = (
     *("mask", "continuous", "discrete", "log_prob", "reward", "group_reward", "end", "successor", "final"),
-    *("slot", "trajectory", "tick", "group", "group_ended", "encoding"),
+    *("slot", "trajectory", "tick", "group", "group_ended", "encoding", "memory", "critic_memory"),
 )
 COLUMNS_OF = attrgetter(*COLUMNS)
+OF_ANY_WIDTH = frozenset({"encoding", "memory", "critic_memory"})
+"""Columns of numbers by which networks decided, of a width of their own; 0 where there are none."""
 FILLS = {"end": End.NONE, "successor": -1, "final": -1, "group_ended": False}
 """The value of these columns in unused rows, so that a new row has it already."""
 ALL = slice(None)
-PER_SLOT = ("open_row", "slot_trajectory", "slot_length")
+PER_SLOT = ("open_row", "slot_trajectory", "slot_length", "slot_memory")
 WORKER_BITS = 32
 """By how many bits the number of a worker is shifted in the numbers of its groups, whose ids have as many."""
 END_OF = np.array([End.TERMINAL, End.INTERRUPTED], np.int8)  # The index says whether the episode was interrupted.
@@ -60,6 +62,10 @@ class ExperienceStore:
         end: `End`; successor: row of the agent's next decision or -1; final: row in `final_obs` or -1.
         encoding: [rows, size], the encodings of the observations that acting computed, or [rows, 0]; valid for the rows
             from `encoded_from` to `waiting`, for which it is of the current weights.
+        memory: [rows, memory_size], what the agent carried before each row; [rows, 0] where agents have no memory.
+        critic_memory: [rows, size], the same of a critic with a memory of its own; 0 in rows that it has not seen.
+        slot_memory: [slots, memory_size], what the agents carry now.
+        memory_size: the size of an agent's memory, 0 without.
         slot, trajectory, tick: agent slot, trajectory number and act call of each row.
         group: [rows], the number of the agent's group, another one in each worker; 0 where it is in none.
         group_ended: [rows], True where the row ends an episode and no member of the group is left in one.
@@ -85,7 +91,8 @@ class ExperienceStore:
         self.discrete = np.zeros((0, action.discrete_size), np.int64)
         self.log_prob = np.zeros((0, action.continuous_size + action.discrete_size), np.float32)
         self.reward, self.group_reward = (np.zeros(0, np.float32) for _ in range(2))
-        self.encoding = np.zeros((0, 0), np.float32)
+        self.encoding, self.memory, self.critic_memory, self.slot_memory = (np.zeros((0, 0), np.float32),) * 4
+        self.memory_size = 0
         self.end = np.zeros(0, np.int8)
         self.successor, self.final, self.slot = (np.zeros(0, np.int64) for _ in range(3))
         self.trajectory, self.tick, self.group = (np.zeros(0, np.int64) for _ in range(3))
@@ -111,7 +118,25 @@ class ExperienceStore:
             self.masked = True
         elif self.masked:
             self.mask[new] = False
+        if self.memory_size:
+            self._recall(slots, new)
         self._open(slots, steps, worker)
+
+    def remember(self, size: int) -> None:
+        """Keep a memory of that size for each agent, and with each row the memory before it."""
+        if size != self.memory_size:
+            self.memory_size = size
+            self.memory = np.zeros((len(self.slot), size), np.float32)
+            self.slot_memory = np.zeros((len(self.open_row), size), np.float32)
+
+    def _recall(self, slots: np.ndarray, new: slice) -> None:
+        """Give new rows the memories of their agents.
+
+        An agent that has no open row begins with a memory of zeros, be it that its episode is new, that it took the
+        slot of another one, or that its rows were lost.
+        """
+        self.memory[new] = np.where(self.open_row[slots, None] >= 0, self.slot_memory[slots], np.float32(0.0))
+        self.critic_memory[new] = 0.0
 
     def _fitting(self, obs: list[np.ndarray]) -> list[np.ndarray]:
         """Return observations in the types of their columns.
@@ -213,6 +238,8 @@ class ExperienceStore:
             if self.encoding.shape[1] != actions.encoding.shape[1]:
                 self.encoding = np.zeros((len(self.slot), actions.encoding.shape[1]), np.float32)
             self.encoding[new] = actions.encoding
+        if actions.memory is not None:
+            self.slot_memory[self.slot[new]] = actions.memory
         self.waiting = self.size
         self.clock += 1
 
@@ -317,6 +344,7 @@ class ExperienceStore:
             self.open_row = _grown(self.open_row, slots, -1)
             self.slot_trajectory = _grown(self.slot_trajectory, slots)
             self.slot_length = _grown(self.slot_length, slots)
+            self.slot_memory = _grown(self.slot_memory, slots)
 
     def _grow(self, agents: int) -> None:
         # There may be `rows` complete rows, every agent's open row, and those that one more tick completes.
@@ -339,10 +367,13 @@ class ExperienceStore:
         Raises:
             ValueError: an array or a number cannot be one of this store.
         """
-        state = state | {"log_prob": self._by_dimension(state["log_prob"])}
+        without = {"memory": state["encoding"], "critic_memory": state["encoding"], "slot_memory": state["open_row"]}
+        empty = {name: np.zeros((len(rows), 0), np.float32) for name, rows in without.items()}
+        state = empty | state | {"log_prob": self._by_dimension(state["log_prob"])}  # Former checkpoints lack some.
         self._check(state)
         for name in (*self.COUNTERS, *PER_SLOT, *COLUMNS):
             setattr(self, name, state[name])
+        self.memory_size = self.memory.shape[1]
         self.obs, self.final_obs = list(state["obs"]), list(state["final_obs"])
 
     def _by_dimension(self, log_prob: Any) -> Any:
@@ -365,11 +396,12 @@ class ExperienceStore:
         if not state["waiting"] <= state["size"] <= in_use:
             raise ValueError("the numbers of rows in use and of those that wait contradict each other")
         slots = len(indices(state["open_row"], "open_row", -1, in_use))
-        for name in PER_SLOT[1:]:
+        for name in ("slot_trajectory", "slot_length"):
             indices(state[name], name, slots, LARGEST_WHOLE, 0)
+        array_of(state["slot_memory"], "slot_memory", np.float32, (slots, len(state["memory"].T)))
         for name in COLUMNS:
             own = getattr(self, name)
-            trailing = (-1,) if name == "encoding" else own.shape[1:]
+            trailing = (-1,) if name in OF_ANY_WIDTH else own.shape[1:]
             array_of(state[name], name, own.dtype, (in_use, *trailing))
         for name, stop in {"successor": in_use, "final": finals}.items():
             indices(state[name], name, in_use, stop)

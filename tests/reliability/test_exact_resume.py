@@ -17,6 +17,7 @@ from tests.reliability.test_kills import DQN, weights_of
 from tests.scripted import config, train
 
 ROLLOUTS = {"batch_size": 60, "buffer_size": 300}
+MEMORY = {"hidden_units": 8, "num_layers": 1, "memory": {"memory_size": 8, "sequence_length": 16}}
 LESSONS = {
     "mass": {
         "curriculum": [
@@ -53,6 +54,10 @@ COMBINATIONS = {
     "PPO, rollouts cut at the horizon": of("ppo", "3DBall", time_horizon=7),
     "A2C, continuous": of("a2c", "3DBall"),
     "A2C, discrete": of("a2c", "Basic"),
+    "PPO, memory": of("ppo", "3DBall", time_horizon=7, network_settings=MEMORY),
+    "A2C, memory, one encoder": of(
+        "a2c", "Basic", hyperparameters={**ROLLOUTS, "shared_critic": True}, network_settings=MEMORY
+    ),
     "PPO, evaluated": of("ppo", "3DBall", evaluation={"interval": 170, "episodes": 5, "patience": 50}),
     "DQN": of("dqn", "Basic"),
     "DQN, masks": of("dqn", "GridWorld"),

@@ -29,7 +29,6 @@ LESSONS = [{"name": "a", "value": 1, "completion_criteria": {"behavior": "4DBall
 LESSONS += [{"name": "b", "value": 2}]
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "memory": (changed(network_settings={"memory": {"sequence_length": 8}}), "does not support memory"),
     "self_play": (changed(self_play={}), "does not support self_play"),
     "cloning": (changed(behavioral_cloning={"demo_path": "d"}), "There is no demonstration d"),
     "curiosity": (

@@ -1,0 +1,83 @@
+"""Memory behind an encoder: what an agent has seen before, in numbers that it carries from decision to decision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from mlhooks.settings import NetworkSettings
+
+FORGET = 1
+"""The place of the forget gate among the four blocks of weights: input, forget, cell, output."""
+
+
+class Memory(nn.Module):
+    """One layer of long short-term memory (Hochreiter and Schmidhuber 1997; Gers et al. 2000), as ML-Agents has it.
+
+    The memory of an agent is the layer's output and then its cell, each one half of it. Initial weights are
+    Xavier-uniform in each gate, or orthogonal where the settings say so. Both biases of the forget gate begin at 1, so
+    that at first most is kept.
+
+    Args:
+        inputs: size of the encoding that it reads.
+        size: size of the memory, an even number.
+        initialization: `network_settings.initialization`.
+
+    Attributes:
+        size: of the memory; output_size: of the output, which is one half of it.
+        lstm: torch's layer.
+    """
+
+    def __init__(self, inputs: int, size: int, initialization: str) -> None:
+        super().__init__()
+        self.size, self.output_size = size, size // 2
+        self.lstm = nn.LSTM(inputs, self.output_size, batch_first=True)
+        draw = nn.init.orthogonal_ if initialization == "orthogonal" else nn.init.xavier_uniform_
+        with torch.no_grad():
+            for parameter in self.lstm.parameters():
+                if parameter.dim() == 1:
+                    parameter.zero_().view(4, -1)[FORGET] = 1.0
+                else:
+                    for block in parameter.view(4, self.output_size, -1):
+                        draw(block)
+
+    def forward(
+        self, encoding: Tensor, memory: Tensor | None = None, width: int = 1, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Pass through units of consecutive rows, each from its own memory on.
+
+        Args:
+            encoding: [units * width, inputs], unit after unit, each with its padding at the end.
+            memory: [units * width, size], the memory before each row, of which that of a unit's first row counts; or
+                [units, size]; None for a memory of zeros, as at the beginning of an episode.
+            width: rows of a unit.
+            lengths: [units] int64 on the CPU, how many rows of each unit are no padding; by default all.
+
+        Returns:
+            The output [units * width, output_size]; and the memory after the last row of each unit that is no padding,
+            [units, size].
+        """
+        rows = encoding.view(-1, width, encoding.shape[1])
+        if memory is None:
+            memory = encoding.new_zeros(len(rows), self.size)
+        elif width > 1 and len(memory) > len(rows):
+            memory = memory.view(-1, width, self.size)[:, 0]
+        half = self.output_size
+        state = memory[:, :half].unsqueeze(0).contiguous(), memory[:, half:].unsqueeze(0).contiguous()
+        if lengths is None:
+            output, (last, cell) = self.lstm(rows, state)
+        else:
+            packed = nn.utils.rnn.pack_padded_sequence(rows, lengths, batch_first=True, enforce_sorted=False)
+            packed, (last, cell) = self.lstm(packed, state)
+            output, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True, total_length=width)
+        return output.reshape(-1, half), torch.cat([last[0], cell[0]], 1)
+
+
+def make_memory(inputs: int, settings: NetworkSettings) -> Memory | None:
+    """Return the memory that a network's settings ask for, behind an encoding of that size; None for none."""
+    if settings.memory is None:
+        return None
+    return Memory(inputs, settings.memory.memory_size, settings.initialization)
