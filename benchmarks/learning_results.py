@@ -107,6 +107,9 @@ TARGETS: dict[str, list[Target]] = {
     "mountaincar_dqn": [Target("evaluation", -140, -140)],
     "lunarlander_dqn": [Target("evaluation", beside="median")],
     "basic_dqn": [Target("evaluation", 0.93, 0.93, digits=3)],
+    "pendulum_sac": [Target("evaluation", -180, -180)],
+    "basic_sac": [Target("evaluation", 0.93, 0.93, digits=3)],
+    "3dball_sac": [Target("evaluation", 95, 95)],
     "3dball_ppo_mlagents": [Target("training", 95), Target("evaluation", 95, 95)],
     "basic_dqn_player": [Target("evaluation", 0.93, 0.93, digits=3)],
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3 import DQN, PPO
+from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -37,7 +37,6 @@ def model(options: dict[str, Any], seed: int) -> BaseAlgorithm:
         "env": make_vec_env(environment(options), n_envs=areas, seed=seed),
         "learning_rate": (lambda remaining: rate * remaining) if falls else rate,
         "batch_size": h["batch_size"],
-        "max_grad_norm": h["max_grad_norm"],
         "seed": seed,
         "device": "cpu",
         "policy_kwargs": {
@@ -45,6 +44,21 @@ def model(options: dict[str, Any], seed: int) -> BaseAlgorithm:
             "activation_fn": ACTIVATIONS[network["activation"]],
         },
     }
+    if behavior["trainer_type"] == "sac":
+        if not h["twin_targets"] or h["max_grad_norm"] is not None:
+            raise ValueError("not the same settings: Stable-Baselines3 has twin targets, and clips no gradients")
+        return SAC(
+            **common,
+            gamma=behavior["reward_signals"]["extrinsic"]["gamma"],
+            n_steps=h["n_step"],
+            buffer_size=h["buffer_size"],
+            learning_starts=h["buffer_init_steps"],
+            train_freq=max(h["update_interval"], int(h["steps_per_update"])),
+            gradient_steps=int(max(h["update_interval"], int(h["steps_per_update"])) / h["steps_per_update"]),
+            tau=h["tau"],
+            ent_coef=f"auto_{h['init_entcoef']}",
+        )
+    common["max_grad_norm"] = h["max_grad_norm"]
     if behavior["trainer_type"] == "dqn":
         frequency = max(h["update_interval"], int(h["steps_per_update"]))
         return DQN(

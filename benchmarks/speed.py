@@ -41,9 +41,12 @@ PEERS = (
     Peer("tianshou", "speed_tianshou.py", ("tianshou==2.0.1", GYMNASIUM)),
     Peer("torchrl", "speed_torchrl.py", ("torchrl==0.14.1", "tensordict==0.14.3", GYMNASIUM)),
     Peer("skrl", "speed_skrl.py", ("skrl==2.1.1", GYMNASIUM)),
+    Peer("sbx", "speed_sbx.py", ("sbx-rl==0.28.0", GYMNASIUM), title="SBX (JAX)"),
     MLAGENTS,
 )
 LIMITS = Peer("limits", "speed_limits.py", MLHOOKS.requirements, environment="mlhooks")
+ONLY_WHERE_NAMED = ("sbx",)
+"""Who takes part only in workloads that name their peers."""
 WARM_UP_STEPS = 4096
 SPEED, COST = ("steps/s", "steps_per_second", 0), ("processor, s", "cpu_seconds", 1)
 COLUMNS = [("process, s", "process_seconds", 1), ("memory, MiB", "peak_mib", 0), ("return", "mean_return", 0)]
@@ -56,7 +59,7 @@ def measure(workload: str, work: Work, rounds: int, chosen: Sequence[Peer]) -> R
     results: Results = {peer.name: [] for peer in chosen}
     tuned = TUNED.get(workload, {})
     for peer in chosen:
-        peer.run(work | {"steps": WARM_UP_STEPS, "seed": 0})
+        peer.run(work | {"steps": work.get("warm_up_steps", WARM_UP_STEPS), "seed": 0})
     for number in range(rounds):
         first = number % len(chosen)
         for peer in [*chosen[first:], *chosen[:first]]:
@@ -80,7 +83,7 @@ def tables(work: Work, results: Results) -> list[str]:
         if not (runs := results.get(peer.name)):
             continue
         first, *others = (spread([run[key] for run in runs], digits) for _, key, digits in columns)
-        version = runs[0]["versions"].get(peer.name, "")
+        version = runs[0]["versions"].get(f"{peer.name}-rl" if peer.name == "sbx" else peer.name, "")
         rows.append([peer.title or peer.name, version, first, ratio(results, peer.name, columns[0][1]), *others])
         if goal:
             rows[-1].append(f"{sum(run['mean_return'] >= goal for run in runs)} of {len(runs)}")
@@ -173,7 +176,7 @@ def main() -> None:
     """Measure and write."""
     args = arguments()
     chosen = [peer for peer in (*PEERS, LIMITS) if peer.name in args.peers and installed(peer)]
-    names = [peer.name for peer in chosen]
+    names = [peer.name for peer in chosen if peer.name not in ONLY_WHERE_NAMED]
     options = ["--rounds", str(args.rounds), *(["--steps", str(args.steps)] if args.steps else [])]
     for workload in args.workloads or WORKLOADS:
         work = WORKLOADS[workload] | ({"steps": args.steps} if args.steps else {})

@@ -13,6 +13,7 @@ Compiled parts are left out where there is no C++ compiler.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from statistics import median
@@ -144,6 +145,54 @@ class Values(nn.Module):
         return functional.smooth_l1_loss(self.network(obs).gather(1, action).squeeze(1), goal)
 
 
+class SoftActorCritic(nn.Module):
+    """The losses of SAC with twin targets on a minibatch, in one sum."""
+
+    def __init__(self, settings: dict[str, Any], actor: nn.Sequential, inputs: int, actions: int) -> None:
+        super().__init__()
+        self.gamma, self.actor, self.actions = settings["gamma"], actor, actions
+        self.critics = nn.ModuleList(nn.Sequential(*layers(settings, inputs + actions, 1)) for _ in range(2))
+        self.targets = copy.deepcopy(self.critics).requires_grad_(False)
+        self.log_weight = nn.Parameter(torch.zeros(()))
+
+    def decide(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw actions [rows, actions] and their log-probabilities [rows, 1]."""
+        mean, log_std = self.actor(obs).split(self.actions, 1)
+        log_std = log_std.clamp(-20, 2)
+        noise = torch.randn_like(mean)
+        x = mean + log_std.exp() * noise
+        slope = 2.0 * (math.log(2.0) - x - functional.softplus(-2.0 * x))
+        log_prob = -0.5 * noise.square() - log_std - 0.5 * math.log(2.0 * math.pi) - slope
+        return torch.tanh(x), log_prob.sum(1, keepdim=True)
+
+    def least(self, critics: nn.ModuleList, obs: Tensor, action: Tensor) -> Tensor:
+        """The lower of both critics' values [rows, 1]."""
+        return torch.min(*(critic(torch.cat([obs, action], 1)) for critic in critics))
+
+    def forward(self, obs: Tensor, action: Tensor, reward: Tensor, goes_on: Tensor, following: Tensor) -> Tensor:
+        """The loss; `obs`, `following` [rows, features], `action` [rows, actions], all others [rows]."""
+        weight = self.log_weight.detach().exp()
+        with torch.no_grad():
+            then, log_prob = self.decide(following)
+            value = self.least(self.targets, following, then) - weight * log_prob
+            goal = reward.unsqueeze(1) + self.gamma * goes_on.unsqueeze(1) * value
+        now, log_prob = self.decide(obs)
+        errors = [functional.mse_loss(critic(torch.cat([obs, action], 1)), goal) for critic in self.critics]
+        for parameter in self.critics.parameters():
+            parameter.requires_grad_(False)
+        cost = (weight * log_prob - self.least(self.critics, obs, now)).mean()
+        for parameter in self.critics.parameters():
+            parameter.requires_grad_(True)
+        lacking = (log_prob.detach() - self.actions).mean()
+        return cost + 0.5 * (errors[0] + errors[1]) - self.log_weight * lacking
+
+    def passes(self) -> list[tuple[nn.Module, bool, bool]]:
+        """Each pass: the network, whether it learns, and whether the gradient of its inputs is wanted."""
+        acting = [(self.actor, True, False), (self.actor, False, False)]
+        judging = [(critic, learns, not learns) for critic in self.critics for learns in (True, False)]
+        return [*acting, *judging, *((target, False, False) for target in self.targets)]
+
+
 def update(settings: dict[str, Any], loss: nn.Module, batch: list[Tensor]) -> dict[str, Callable[[], Any]]:
     """Return a step on one minibatch."""
     parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
@@ -153,7 +202,8 @@ def update(settings: dict[str, Any], loss: nn.Module, batch: list[Tensor]) -> di
         def call() -> None:
             optimizer.zero_grad()
             loss(*batch).backward()
-            nn.utils.clip_grad_norm_(parameters, settings["max_grad_norm"])
+            if settings["max_grad_norm"] is not None:
+                nn.utils.clip_grad_norm_(parameters, settings["max_grad_norm"])
             optimizer.step()
 
         return call
@@ -171,19 +221,23 @@ def channels_last(settings: dict[str, Any], loss: nn.Module, batch: list[Tensor]
 def products(loss: nn.Module, rows: int) -> dict[str, Callable[[], Any]]:
     """Return the matrix products of a step on a minibatch: of each layer's results, weights' and inputs' gradients."""
     factors = []
-    for parameter in loss.parameters():
-        if parameter.ndim == 2:
+    made = loss.passes() if isinstance(loss, SoftActorCritic) else [(loss, None, False)]
+    for network, learning, passes_on in made:
+        for number, parameter in enumerate(p for p in network.parameters() if p.ndim == 2):
             weight = parameter.detach().numpy()
             outputs, inputs = (np.random.default_rng(0).random((rows, size), np.float32) for size in weight.shape)
-            factors.append((inputs, weight, outputs, parameter.requires_grad))
-    features = factors[0][0].shape[1]
+            learns = parameter.requires_grad if learning is None else learning
+            factors.append((inputs, weight, outputs, learns, passes_on or (learns and number > 0)))
+    if len(made) == 1:  # Several networks read the features, and nobody asks for their gradient.
+        features = factors[0][0].shape[1]
+        factors = [(*factor[:4], factor[3] and factor[0].shape[1] != features) for factor in factors]
 
     def call() -> None:
-        for inputs, weight, outputs, learns in factors:
+        for inputs, weight, outputs, learns, passes_on in factors:
             np.dot(inputs, weight.T)
             if learns:
                 np.dot(outputs.T, inputs)
-            if learns and inputs.shape[1] != features:  # Nobody asks for the gradient of the features.
+            if passes_on:
                 np.dot(outputs, weight)
 
     return {"update, matrix products": call}
@@ -204,11 +258,16 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
     env, rows, copies = gymnasium.make(settings["environment"]), settings["batch_size"], settings["environments"]
     inputs, discrete = env.observation_space.shape, isinstance(env.action_space, spaces.Discrete)
     outputs = int(env.action_space.n) if discrete else env.action_space.shape[0]
-    actor = nn.Sequential(*network(settings, inputs[0], outputs))
+    heads = 2 if settings["algorithm"] == "sac" else 1  # means, and here deviations
+    actor = nn.Sequential(*network(settings, inputs[0], heads * outputs))
     action = torch.randint(outputs, (rows, 1)) if discrete else torch.randn(rows, outputs)
     batch = [torch.randn(rows, *inputs), action, torch.randn(rows), torch.randn(rows)]
     if settings["algorithm"] == "dqn":
         loss: nn.Module = Values(settings, actor)
+        batch.append(torch.randn(rows, *inputs))
+        each = settings["steps_per_update"]
+    elif settings["algorithm"] == "sac":
+        loss = SoftActorCritic(settings, actor, inputs[0], outputs)
         batch.append(torch.randn(rows, *inputs))
         each = settings["steps_per_update"]
     else:

@@ -16,6 +16,7 @@ import mlhooks
 from builtin_plugins.a2c import A2COptimizer
 from builtin_plugins.dqn import DQNOptimizer, DQNTrainer, QPolicy
 from builtin_plugins.ppo import PPOOptimizer
+from builtin_plugins.sac import SACOptimizer
 from mlhooks import hookimpl
 from mlhooks.training.run import Run
 from mlhooks.training.trainer import Trainer
@@ -138,7 +139,16 @@ def dqn(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-HYPERPARAMETERS = {"ppo": ppo, "a2c": a2c, "dqn": dqn}
+def sac(settings: dict[str, Any]) -> dict[str, Any]:
+    """Hyperparameters of SAC, as other libraries compute it."""
+    copied = "batch_size", "buffer_size", "steps_per_update", "tau"
+    return {name: settings[name] for name in copied} | {
+        "buffer_init_steps": settings["learning_starts"],
+        "twin_targets": True,
+    }
+
+
+HYPERPARAMETERS = {"ppo": ppo, "a2c": a2c, "dqn": dqn, "sac": sac}
 
 
 def configuration(settings: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +167,7 @@ def configuration(settings: dict[str, Any]) -> dict[str, Any]:
                 "hidden_units": settings["layers"][0],
                 "num_layers": len(settings["layers"]),
                 "activation": settings["activation"],
-                "initialization": "orthogonal",
+                "initialization": "kaiming_he" if algorithm == "sac" else "orthogonal",
                 "vis_encode_type": "nature_cnn",
             },
             "reward_signals": {"extrinsic": {"gamma": settings["gamma"]}},
@@ -185,7 +195,7 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
     if isinstance(config, str):
         config = Path(__file__).with_name(config)
     if not settings.get("array_arithmetic", True):
-        for optimizer in (PPOOptimizer, A2COptimizer, DQNOptimizer):
+        for optimizer in (PPOOptimizer, A2COptimizer, DQNOptimizer, SACOptimizer):
             optimizer.array_arithmetic = False
     run = mlhooks.train(config, seed=settings["seed"], plugins=plugins)
     (trainer,) = run.trainers.values()

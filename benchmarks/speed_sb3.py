@@ -9,7 +9,7 @@ from typing import Any
 
 from adapter import ACTIVATIONS, Returns, script
 from gymnasium import spaces
-from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3 import A2C, DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -38,8 +38,29 @@ class Frames(NatureCNN):
         self.linear.extend(part for pair in hidden for part in pair)
 
 
+def soft_actor_critic(settings: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of SAC, which learns the weight of the entropy by default."""
+    return {
+        "policy": "MlpPolicy",
+        "env": make_vec_env(settings["environment"], n_envs=settings["environments"], seed=settings["seed"]),
+        "learning_rate": settings["learning_rate"],
+        "gamma": settings["gamma"],
+        "tau": settings["tau"],
+        "buffer_size": settings["buffer_size"],
+        "batch_size": settings["batch_size"],
+        "learning_starts": settings["learning_starts"],
+        "train_freq": settings["steps_per_update"],
+        "gradient_steps": 1,
+        "seed": settings["seed"],
+        "device": "cpu",
+        "policy_kwargs": {"net_arch": settings["layers"], "activation_fn": ACTIVATIONS[settings["activation"]]},
+    }
+
+
 def model(settings: dict[str, Any]) -> BaseAlgorithm:
     """Return the algorithm on a DummyVecEnv of environments that are wrapped in a Monitor each."""
+    if settings["algorithm"] == "sac":
+        return SAC(**soft_actor_critic(settings))
     environments = make_vec_env(settings["environment"], n_envs=settings["environments"], seed=settings["seed"])
 
     def schedule(value: float) -> float | Callable[[float], float]:

@@ -28,6 +28,26 @@ PPO: Work = {
     "entropy": 0.0,
     "max_grad_norm": 0.5,
 }
+SAC: Work = {
+    "algorithm": "sac",
+    "peers": ["mlhooks", "stable-baselines3", "sbx", "limits"],
+    "environment": "Pendulum-v1",
+    "environments": 1,
+    "vectorized": False,
+    "layers": [64, 64],
+    "activation": "relu",
+    "steps": 5_000,
+    "warm_up_steps": 500,
+    "batch_size": 256,
+    "buffer_size": 20_000,
+    "learning_starts": 100,
+    "steps_per_update": 1,
+    "tau": 0.005,
+    "learning_rate": 1e-3,
+    "decay": False,
+    "gamma": 0.99,
+    "max_grad_norm": None,
+}
 WORKLOADS: dict[str, Work] = {
     "ppo_cartpole": PPO,
     "ppo_cartpole_64": PPO | {"environments": 64, "rollout": 32, "batch_size": 512, "steps": 200_000},
@@ -73,6 +93,8 @@ WORKLOADS: dict[str, Work] = {
         "gamma": 0.99,
         "max_grad_norm": 10.0,
     },
+    "sac_pendulum": SAC,
+    "sac_pendulum_256": SAC | {"layers": [256, 256]},
     "ppo_nature_cnn": PPO
     | {
         "environment": "frames:Frames-v0",

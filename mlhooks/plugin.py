@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from mlhooks.errors import UnsupportedError as UnsupportedError
     from mlhooks.errors import UsageError as UsageError
     from mlhooks.fast.adam import FlatParameters as FlatParameters
+    from mlhooks.fast.networks import parameter_like as parameter_like
     from mlhooks.names import file_name as file_name
     from mlhooks.nn.encoders import make_encoder as make_encoder
     from mlhooks.nn.features import FeatureLayout as FeatureLayout
@@ -105,6 +106,8 @@ if TYPE_CHECKING:
     from mlhooks.training.replay import ReplayBuffer as ReplayBuffer
     from mlhooks.training.reward_signals import RewardSignal as RewardSignal
     from mlhooks.training.run import Run as Run
+    from mlhooks.training.squashed_policy import Decisions as Decisions
+    from mlhooks.training.squashed_policy import SquashedPolicy as SquashedPolicy
     from mlhooks.training.store import ExperienceStore as ExperienceStore
     from mlhooks.training.trainer import Supports as Supports
     from mlhooks.training.trainer import Trainer as Trainer
@@ -132,6 +135,7 @@ _NAMES = {
     " SettingsModel TrainerSettings derived extension",
     "mlhooks.stats": "StatsAggregationMethod StatsPropertyType StatsReporter StatsSummary",
     "mlhooks.fast.adam": "FlatParameters",
+    "mlhooks.fast.networks": "parameter_like",
     "mlhooks.training.acting": "ActingHalf",
     "mlhooks.training.batch": "Batch column",
     "mlhooks.training.checkpoints": "Checkpoint",
@@ -146,6 +150,7 @@ _NAMES = {
     "mlhooks.training.replay": "ReplayBuffer",
     "mlhooks.training.reward_signals": "RewardSignal",
     "mlhooks.training.run": "Run",
+    "mlhooks.training.squashed_policy": "Decisions SquashedPolicy",
     "mlhooks.training.store": "ExperienceStore",
     "mlhooks.training.trainer": "Supports Trainer",
     "mlhooks.training.device": "to_device",

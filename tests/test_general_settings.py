@@ -40,6 +40,8 @@ def chosen(
         ("gymnasium:CartPole", "dqn", "cartpole_dqn"),
         ("gymnasium:CartPole-v1", "a2c", "cartpole_a2c"),
         ("gymnasium:Acrobot-v1", "dqn", "acrobot_dqn"),
+        ("gymnasium:Pendulum-v1", "sac", "pendulum_sac"),
+        ("gymnasium:HalfCheetah-v5", "sac", None),
         ("gymnasium:Acrobot-v1", "a2c", None),
         ("gymnasium:Taxi-v3", "ppo", None),
         ("sim:3DBall", "ppo", "3dball_ppo"),
@@ -74,6 +76,7 @@ def test_settings_of_the_example_are_used_as_they_are():
         ("gymnasium:MountainCar-v0", "ppo", ["discrete"], "general ones for ppo, discrete actions"),
         ("gymnasium:MountainCarContinuous-v0", "ppo", ["continuous"], "general ones for ppo, continuous actions"),
         ("gymnasium:MountainCarContinuous-v0", "a2c", ["continuous"], "general ones for a2c, continuous actions"),
+        ("gymnasium:MountainCarContinuous-v0", "sac", ["continuous"], "general ones for sac, continuous actions"),
         (
             "gymnasium:Taxi",
             "dqn",
@@ -131,7 +134,7 @@ def test_all_general_settings_are_valid_and_learn(algo, traits):
 
 
 def test_general_settings_exist_for_every_built_in_trainer_type():
-    assert set(SECTIONS) == {"ppo", "a2c", "dqn"}
+    assert set(SECTIONS) == {"ppo", "a2c", "dqn", "sac"}
 
 
 @pytest.mark.parametrize(("env", "areas"), [(Walk, 8), (lambda: Walk(), 8), (Batched, 1), (lambda: Batched(), 1)])
@@ -175,12 +178,12 @@ def test_trainer_type_of_a_plugin_has_its_own_defaults():
 
 
 def test_unknown_trainer_type_is_refused_with_the_nearest_one():
-    with pytest.raises(UsageError, match=r"--algo pp0: .*installed are a2c, dqn, ppo. Did you mean ppo\?"):
+    with pytest.raises(UsageError, match=r"--algo pp0: .*installed are a2c, dqn, ppo, sac. Did you mean ppo\?"):
         chosen("sim:Basic", "pp0")
     with pytest.raises(
-        UsageError, match=r"--algo sac: .*own package.*installed are a2c, dqn, ppo\. To get it: pip install"
+        UsageError, match=r"--algo poca: .*own package.*installed are a2c, dqn, ppo, sac\. To get it: pip install"
     ):
-        chosen("sim:Basic", "sac")
+        chosen("sim:Basic", "poca")
 
 
 def test_first_lines_of_a_run_name_the_settings(capsys, tmp_path, monkeypatch):

@@ -203,6 +203,7 @@ def evaluate(config: str | None, folder: Path, seed: int, **arguments: Any) -> f
         ("pendulum_ppo", None, -300.0, -300.0),
         ("gridworld_ppo", 300_000, 0.85, 0.85),
         ("acrobot_ppo", 200_000, -105.0, -100.0),
+        ("basic_sac", 100_000, 0.85, 0.93),
     ],
 )
 def test_example_learns(config: str, max_steps: int | None, training: float, evaluation: float, tmp_path: Path) -> None:
@@ -212,6 +213,15 @@ def test_example_learns(config: str, max_steps: int | None, training: float, eva
     (trainer,) = mlhooks.train(config, seed=21, **arguments).trainers.values()
     assert trainer.mean_reward >= training
     assert evaluate(config, tmp_path, seed=1021) >= evaluation - 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [21, 22])
+def test_soft_actor_critic_swings_a_pendulum_up_with_small_networks(seed: int, tmp_path: Path) -> None:
+    small: dict[str, Any] = {"overrides": ["behaviors.*.network_settings.hidden_units=64"]}
+    run = {"run_id": "pendulum_sac", "results_dir": tmp_path, "plugin_names": QUIET}
+    mlhooks.train("pendulum_sac", seed=seed, **run, **small)
+    assert evaluate("pendulum_sac", tmp_path, seed=1000 + seed, **small) >= -180.0
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ from mlhooks.fast.switch import native
 OPERATIONS: dict[str, Callable[..., Any] | None] = {
     "gaussian": operations.gaussian,
     "categorical": getattr(native("actions"), "categorical", None),
+    "squashed": operations.squashed,
+    "probabilities": operations.probabilities,
 }
 """The operation on arrays for each function of tensors, by its name."""
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -33,13 +35,16 @@ def fused(function: Function) -> Function:
     @wraps(function)
     def chosen(*inputs: Any) -> Any:
         record = Record.entered.get()
-        if record is None or not torch.is_grad_enabled() or not any(map(depends_on_parameters, inputs)):
+        if record is None or operation is None or ArrayTensor not in map(type, inputs):
             return function(*inputs)
         arrays = as_arrays(inputs)
-        if arrays is None or operation is None:
+        if arrays is None:
             return function(*inputs)
         with np.errstate(all="ignore"):
-            results = [ArrayTensor(array, inputs, derivatives) for array, derivatives in operation(*arrays)]
+            computed = operation(*arrays)
+        if not torch.is_grad_enabled() or not any(map(depends_on_parameters, inputs)):
+            return tuple(ArrayTensor(array, constant=True) for array, _ in computed)
+        results = [ArrayTensor(array, inputs, derivatives) for array, derivatives in computed]
         record.steps += results
         record.in_numpy = True
         return tuple(results)

@@ -137,12 +137,15 @@ class LossScope:
         self._heads.invalidate()
         self._encoders.invalidate()
 
-    def encoding_in_torch(self, encoder: nn.Module, features: Tensor) -> Tensor:
+    def encoding_in_torch(self, encoder: Any, features: Tensor, beside: Tensor | None = None) -> Tensor:
         """Return the encoding of the features by torch; it is computed once where actor and critic share an encoder.
 
         Only code that opts in gets the same one again, because other losses may have changed weights in between.
         """
-        return self._once(encoder, encoder, features)
+        if beside is None:
+            return self._once(encoder, encoder, features)
+        encoding: Tensor = encoder.body(torch.cat([self._once(encoder, encoder.before_body, features), beside], 1))
+        return encoding
 
     def _once(self, encoder: nn.Module, compute: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
         """Return what the encoder, or a part of it, computes; the same again for the same features in one loss."""
@@ -167,8 +170,10 @@ class LossScope:
             record.steps.append(TensorStep(tensor, array))
         return record.sources[id(tensor)][1]
 
-    def outputs(self, network: Network, features: Tensor) -> list[Tensor] | None:
+    def outputs(self, network: Network, features: Tensor, beside: Tensor | None = None) -> list[Tensor] | None:
         """Return as the function `outputs` does."""
+        if beside is not None:
+            return self._computed(self._heads, network, features, beside)
         known = self._heads.known.get(network)
         if known is None or not known.is_simple or features.requires_grad or is_traced():
             return self._computed(self._heads, network, features)
@@ -191,13 +196,17 @@ class LossScope:
         outputs = self._computed(self._encoders, network, features)
         return None if outputs is None else outputs[0]
 
-    def _computed(self, networks: _Networks, network: Network, features: Any) -> list[Tensor] | None:
+    def _computed(
+        self, networks: _Networks, network: Network, features: Any, beside: Tensor | None = None
+    ) -> list[Tensor] | None:
         """Return outputs, by torch's autograd or on arrays; None where torch must compute them."""
         known = None if is_traced() else self._known(networks, network)
         on_arrays = known is not None and known.may_be_arrays and self._record is not None
         mlp = known.mlp if known is not None and (on_arrays or not is_watched()) else None
         if known is not None and mlp is not None and known.images is not None and not _is_large(len(features), mlp):
             features = self._before_body(known.images, features, None if known.is_hooked else self._record)
+            if beside is not None:
+                features = torch.cat([features, beside], 1)
         rows = None if mlp is None else _rows(features)
         if rows is None or known is None or mlp is None or _is_large(len(rows), mlp):
             self._count(f"computing {type(network).__name__}")
@@ -274,14 +283,15 @@ def _is_hooked(encoder: nn.Module) -> bool:
     return any(map(has_hooks, encoder.modules()))
 
 
-def outputs(network: Network, features: Tensor) -> list[Tensor] | None:
+def outputs(network: Network, features: Tensor, beside: Tensor | None = None) -> list[Tensor] | None:
     """Return the output of each head [rows, out] for features [rows, size]; None where torch must compute them.
 
     Features may be outputs of other networks. Results are tensors of torch's autograd, or arrays in their place where
-    the loss and the network opt in to that.
+    the loss and the network opt in to that. With `beside` the encoder has a method `before_body`, and its body reads
+    that behind the result.
     """
     scope = _scope_for(network, features)
-    return None if scope is None else scope.outputs(network, features)
+    return None if scope is None else scope.outputs(network, features, beside)
 
 
 def encoding(network: Network, features: Tensor) -> Tensor | None:
@@ -290,10 +300,15 @@ def encoding(network: Network, features: Tensor) -> Tensor | None:
     return None if scope is None else scope.encoding(network, features)
 
 
-def encoding_in_torch(encoder: nn.Module, features: Tensor) -> Tensor:
+def encoding_in_torch(encoder: Any, features: Tensor, beside: Tensor | None = None) -> Tensor:
     """Return what torch computes for features [rows, size]; a loss computes it once for networks that share it."""
     scope = LossScope.entered.get()
-    computed: Tensor = encoder(features) if scope is None or is_plain() else scope.encoding_in_torch(encoder, features)
+    if scope is not None and not is_plain():
+        return scope.encoding_in_torch(encoder, features, beside)
+    if beside is None:
+        computed: Tensor = encoder(features)
+    else:
+        computed = encoder.body(torch.cat([encoder.before_body(features), beside], 1))
     return computed
 
 

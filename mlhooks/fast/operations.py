@@ -141,7 +141,10 @@ def cat(arrays: Sequence[np.ndarray], dim: int = 0) -> Result:
 
 
 def gaussian(mean: np.ndarray, log_std: np.ndarray, actions: np.ndarray) -> tuple[Result, Result]:
-    """Return log-probabilities of actions and entropies of Gaussians, each [rows, n], as their means are."""
+    """Return log-probabilities of actions and entropies of Gaussians, each [rows, n], as their means are.
+
+    Logarithms of deviations are [n] or [rows, n].
+    """
     scale = np.exp(-log_std)
     z = actions - mean
     z *= scale
@@ -151,9 +154,41 @@ def gaussian(mean: np.ndarray, log_std: np.ndarray, actions: np.ndarray) -> tupl
     log_prob -= constant
     entropy = np.empty_like(log_prob)
     entropy[:] = constant + np.float32(0.5)
+    over_rows = np.add.reduce if log_std.ndim == 1 else np.asarray
     return (
-        (log_prob, (lambda g: z * (g * scale), lambda g: np.add.reduce(g * (squares - 1.0)))),
-        (entropy, (None, np.add.reduce)),
+        (log_prob, (lambda g: z * (g * scale), lambda g: over_rows(g * (squares - 1.0)))),
+        (entropy, (None, over_rows)),
+    )
+
+
+def squashed(mean: np.ndarray, log_std: np.ndarray, noise: np.ndarray) -> tuple[Result, Result]:
+    """Return samples of squashed Gaussians and their log-probabilities, each [rows, n], as their means are."""
+    spread = np.exp(log_std) * noise
+    x = mean + spread
+    actions = np.tanh(x)
+    slope = 1.0 - actions * actions
+    # log(1 - tanh^2 x) = 2 (log 2 - |x| - log(1 + e^(-2 |x|))), which has no overflow
+    size = np.abs(x)
+    log_prob = noise * noise
+    log_prob *= np.float32(-0.5)
+    log_prob -= log_std
+    log_prob += 2.0 * (size + np.log1p(np.exp(-2.0 * size)))
+    log_prob -= np.float32(0.5 * LOG_2PI + 2.0 * math.log(2.0))
+    return (
+        (actions, (lambda g: g * slope, lambda g: g * slope * spread, None)),
+        (log_prob, (lambda g: 2.0 * g * actions, lambda g: g * (2.0 * actions * spread - 1.0), None)),
+    )
+
+
+def probabilities(logits: np.ndarray) -> tuple[Result, Result]:
+    """Return probabilities [rows, n] and entropies [rows, 1]."""
+    log_probs = logits - logits.max(1, keepdims=True)
+    log_probs -= np.log(np.exp(log_probs).sum(1, keepdims=True))
+    probs = np.exp(log_probs)
+    entropies = -(probs * log_probs).sum(1, keepdims=True)
+    return (
+        (probs, (lambda g: probs * (g - (g * probs).sum(1, keepdims=True)),)),
+        (entropies, (lambda g: -g * probs * (log_probs + entropies),)),
     )
 
 

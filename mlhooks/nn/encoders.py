@@ -94,11 +94,16 @@ class VisualEncoder(nn.Module):
 
     The encoding of an image that is a goal signal is what conditions the layers, as in ML-Agents.
 
+    Args:
+        layout: layout of the features.
+        settings: size, activation and initialization.
+        extra: how many numbers the layers read beside the encodings.
+
     Raises:
         UnsupportedError: an image is too small.
     """
 
-    def __init__(self, layout: FeatureLayout, settings: NetworkSettings) -> None:
+    def __init__(self, layout: FeatureLayout, settings: NetworkSettings, extra: int = 0) -> None:
         super().__init__()
         self.columns = [image.columns for image in layout.images]
         self.vectors = slice(0, layout.vectors)
@@ -109,7 +114,7 @@ class VisualEncoder(nn.Module):
             np.arange(a, a + settings.hidden_units) for a, i in zip(encodings, layout.images, strict=False) if i.is_goal
         ]
         goal = np.concatenate([layout.goal, *goals])
-        self.body = _make_body(int(encodings[-1]), goal, settings, learned=bool(goals))
+        self.body = _make_body(int(encodings[-1]) + extra, goal, settings, learned=bool(goals))
         self.output_size = self.body.output_size
 
     def before_body(self, features: Tensor) -> Tensor:
@@ -127,11 +132,18 @@ class VisualEncoder(nn.Module):
 Encoder = MLP | GoalEncoder | VisualEncoder
 
 
-def make_encoder(layout: FeatureLayout, settings: NetworkSettings) -> Encoder:
-    """Return the encoder for a layout: layers, with encoders of images before them where there are any."""
+def make_encoder(layout: FeatureLayout, settings: NetworkSettings, extra: int = 0) -> Encoder:
+    """Return the encoder for a layout: layers, with encoders of images before them where there are any.
+
+    Args:
+        layout: layout of the features.
+        settings: size, activation and initialization.
+        extra: how many numbers, such as continuous actions, the layers read behind the features, or behind what
+            `before_body` makes of them where the encoder has that method.
+    """
     if layout.images:
-        return VisualEncoder(layout, settings)
-    return _make_body(layout.size, layout.goal, settings)
+        return VisualEncoder(layout, settings, extra)
+    return _make_body(layout.size + extra, layout.goal, settings)
 
 
 def _make_body(size: int, goal: np.ndarray, settings: NetworkSettings, *, learned: bool = False) -> MLP | GoalEncoder:

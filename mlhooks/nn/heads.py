@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from mlhooks.nn.layers import linear
 MASKED_LOGIT = -1e9
 LEAST_ARRIVAL = np.full((), 1e-30, np.float32)
 """The time that stands for an arrival at 0, by which nothing can be divided."""
+LOG_STD_BOUNDS = (-20.0, 2.0)
+"""Between these logarithms are standard deviations that depend on what is observed, as in ML-Agents."""
 
 
 class ActionParameters(NamedTuple):
@@ -26,7 +29,7 @@ class ActionParameters(NamedTuple):
 
     Attributes:
         mean: [rows, continuous]
-        log_std: [continuous], one for all rows
+        log_std: [continuous], one for all rows, or [rows, continuous] where heads are `conditional`
         logits: [rows, sum of branch sizes], unmasked
     """
 
@@ -45,35 +48,50 @@ class ActionHeads(nn.Module):
     """A diagonal Gaussian over continuous actions and one categorical per discrete branch.
 
     All parts are independent given the encoding, so log-probabilities and entropies of whole actions are sums over
-    them. The standard deviation does not depend on the observation and starts at 1.
+    them.
+
+    Args:
+        inputs: the size of the encoding.
+        action_spec: the behavior's actions.
+        initialization: as in `linear`.
+        conditional: whether standard deviations have a head of their own. Otherwise they do not depend on what is
+            observed, and start at 1.
     """
 
     mean: nn.Linear | None
     logits: nn.Linear | None
-    log_std: nn.Parameter
+    log_std: nn.Parameter | nn.Linear
 
-    def __init__(self, inputs: int, action_spec: ActionSpec, initialization: str) -> None:
+    def __init__(self, inputs: int, action_spec: ActionSpec, initialization: str, *, conditional: bool = False) -> None:
         super().__init__()
+        self.conditional = conditional and action_spec.continuous_size > 0
         branches = branch_slices(action_spec)
         orthogonal = initialization == "orthogonal"
         self.mean = self.logits = None
         if action_spec.continuous_size:
             gain = 0.01 if orthogonal else 0.2
             self.mean = linear(inputs, action_spec.continuous_size, initialization=initialization, gain=gain)
-            self.log_std = nn.Parameter(torch.zeros(action_spec.continuous_size))
+            if conditional:
+                self.log_std = linear(inputs, action_spec.continuous_size, initialization=initialization, gain=gain)
+            else:
+                self.log_std = nn.Parameter(torch.zeros(action_spec.continuous_size))
         if branches:
             gain = 0.01 if orthogonal else 0.1
             self.logits = linear(inputs, branches[-1].stop, initialization=initialization, gain=gain)
 
     def linear(self) -> list[nn.Linear]:
-        """Return the linear layers, that of the means first."""
-        return [layer for layer in (self.mean, self.logits) if layer is not None]
+        """Return the linear layers: of the means, of standard deviations that depend on the encoding, of the logits."""
+        layers = (self.mean, self.log_std if self.conditional else None, self.logits)
+        return [layer for layer in layers if isinstance(layer, nn.Linear)]
 
     def from_outputs(self, outputs: list[np.ndarray]) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
         """Return the parts of `ActionParameters` as arrays, from the outputs of `linear()` on the CPU."""
         if self.mean is None:
             return None, None, outputs[0]
-        return outputs[0], self.log_std.detach().numpy(), outputs[1] if self.logits is not None else None
+        logits = outputs[-1] if self.logits is not None else None
+        if isinstance(self.log_std, nn.Linear):
+            return outputs[0], np.minimum(np.maximum(outputs[1], LOG_STD_BOUNDS[0]), LOG_STD_BOUNDS[1]), logits
+        return outputs[0], self.log_std.detach().numpy(), logits
 
     def forward(self, encoding: Tensor) -> ActionParameters:
         """Return distribution parameters for [rows, inputs]."""
@@ -83,9 +101,10 @@ class ActionHeads(nn.Module):
         """Return distribution parameters from the outputs of `linear()`."""
         if self.mean is None:
             return ActionParameters(None, None, outputs[0])
-        return ActionParameters(
-            outputs[0], parameter_like(outputs[0], self.log_std), outputs[1] if self.logits is not None else None
-        )
+        logits = outputs[-1] if self.logits is not None else None
+        if isinstance(self.log_std, nn.Linear):
+            return ActionParameters(outputs[0], outputs[1].clamp(*LOG_STD_BOUNDS), logits)
+        return ActionParameters(outputs[0], parameter_like(outputs[0], self.log_std), logits)
 
 
 def evaluate(
@@ -132,6 +151,31 @@ def categorical(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     """Return log-probabilities and entropies, each [rows, 1], for logits [rows, size] and actions [rows, 1]."""
     log_probs = torch.log_softmax(logits, dim=1)
     return log_probs.gather(1, actions), -(log_probs.exp() * log_probs).sum(1, keepdim=True)
+
+
+@fused
+def squashed(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return samples of a squashed Gaussian and their log-probabilities, each [rows, size], with gradients.
+
+    Samples are a = tanh(mean + deviation * noise), with the logarithm of 1 - a^2 in a form that stays exact where a is
+    nearly 1 (Haarnoja et al. 2018, https://arxiv.org/abs/1801.01290, appendix C).
+
+    Args:
+        mean: [rows, size], of the Gaussian.
+        log_std: [rows, size], logarithms of its deviations.
+        noise: [rows, size], from a standard normal distribution.
+    """
+    x = mean + torch.exp(log_std) * noise
+    log_slope = 2.0 * (math.log(2.0) - x - nn.functional.softplus(-2.0 * x))
+    return torch.tanh(x), noise.square().mul(-0.5) - (log_std + 0.5 * LOG_2PI) - log_slope
+
+
+@fused
+def probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return probabilities [rows, size] and entropies [rows, 1] for logits [rows, size]."""
+    log_probs = torch.log_softmax(logits, dim=1)
+    probs = log_probs.exp()
+    return probs, -(probs * log_probs).sum(1, keepdim=True)
 
 
 def whole_actions(dimensions: Tensor) -> Tensor:
@@ -200,12 +244,14 @@ def sample(
     mask: np.ndarray | None,
     rng: np.random.Generator,
     deterministic: bool,
+    squash: bool = False,
 ) -> SampledActions:
     """Draw actions from distribution parameters laid out as in `ActionParameters`, as numpy arrays.
 
     A category is the winner of a race of exponential arrivals at the rates of its branch's weights, which unlike an
     inverse distribution function can never round its way into a forbidden one: that has no weight, and never arrives.
-    `mask` is [rows, sum of branch sizes], True where forbidden.
+    `mask` is [rows, sum of branch sizes], True where forbidden. With `squash` continuous actions are those of
+    `squashed`; nobody reads their log-probabilities, which are 0.
     """
     source = mean if mean is not None else logits
     assert source is not None
@@ -213,11 +259,15 @@ def sample(
     log_probs: list[np.ndarray] = []
     continuous = np.empty((rows, 0), np.float32)
     discrete = np.empty((rows, len(branches)), np.int64)
-    if mean is not None and log_std is not None:
+    if mean is not None and log_std is not None and squash:
+        drawn = mean if deterministic else mean + np.exp(log_std) * rng.standard_normal(mean.shape, np.float32)
+        continuous = np.tanh(drawn)
+        log_probs.append(np.zeros_like(mean))
+    elif mean is not None and log_std is not None:
         constant = log_std + np.float32(0.5 * LOG_2PI)
         if deterministic:
             continuous = mean
-            log_probs.append(np.tile(-constant, (rows, 1)))
+            log_probs.append(np.broadcast_to(-constant, mean.shape).copy())
         else:
             noise = rng.standard_normal(mean.shape, np.float32)
             continuous = mean + np.exp(log_std) * noise

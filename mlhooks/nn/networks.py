@@ -61,21 +61,26 @@ class Network(nn.Module, ArrayArithmetic):
         """Return the heads; each subclass has its own."""
         raise NotImplementedError
 
-    def outputs(self, features: Tensor, memory: Tensor | None = None, width: int = 1) -> list[Tensor]:
+    def outputs(
+        self, features: Tensor, memory: Tensor | None = None, width: int = 1, beside: Tensor | None = None
+    ) -> list[Tensor]:
         """Return the output of each head [rows, out] for features [rows, size], which may come from other networks.
 
         Args:
             features: of a network with a memory, unit after unit of `width` consecutive rows.
             memory: as `unroll` takes it.
             width: rows of a unit; 1 without a memory.
+            beside: [rows, extra], what the last layers read beside the features, such as actions.
         """
+        if beside is not None and not hasattr(type(self.encoder), "before_body"):
+            features, beside = torch.cat([features, beside], 1), None
         if self.memory is not None:
             return self.unroll(features, memory, width)[0]
-        outputs = fast.outputs(self, features)
+        outputs = fast.outputs(self, features, beside)
         if outputs is not None:
             return outputs
         with self._precision(features):
-            return [self._in_float32(output) for output in self._in_torch(features)]
+            return [self._in_float32(output) for output in self._in_torch(features, beside)]
 
     def encoding(self, features: Tensor) -> Tensor:
         """Return the encoder's output [rows, encoder.output_size] for features [rows, size]."""
@@ -104,8 +109,8 @@ class Network(nn.Module, ArrayArithmetic):
         output, after = self.memory(self.encoding(features), memory, width, lengths)
         return [head(output) for head in self.linear_heads()], after
 
-    def _in_torch(self, features: Tensor) -> list[Tensor]:
-        encoding = fast.encoding_in_torch(self.encoder, features)
+    def _in_torch(self, features: Tensor, beside: Tensor | None = None) -> list[Tensor]:
+        encoding = fast.encoding_in_torch(self.encoder, features, beside)
         return [head(encoding) for head in self.linear_heads()]
 
     def _precision(self, features: Tensor) -> AbstractContextManager[Any]:
@@ -147,19 +152,27 @@ class Actor(Network):
         layout: layout of the input features.
         action_spec: the behavior's actions.
         settings: size, activation and initialization of the network.
+        conditional: whether standard deviations depend on what is observed.
     """
 
     array_arithmetic = True
     heads: ActionHeads
 
-    def __init__(self, layout: FeatureLayout, action_spec: ActionSpec, settings: NetworkSettings) -> None:
+    def __init__(
+        self,
+        layout: FeatureLayout,
+        action_spec: ActionSpec,
+        settings: NetworkSettings,
+        *,
+        conditional: bool = False,
+    ) -> None:
         super().__init__()
         self.encoder = make_encoder(layout, settings)
         self.memory = make_memory(self.encoder.output_size, settings)
-        self.heads = ActionHeads(self.encoding_size, action_spec, settings.initialization)
+        self.heads = ActionHeads(self.encoding_size, action_spec, settings.initialization, conditional=conditional)
 
     def linear_heads(self) -> list[nn.Linear]:
-        """Return the heads of means and logits."""
+        """Return the heads, as `ActionHeads.linear` has them."""
         return self.heads.linear()
 
     def forward(self, features: Tensor, memory: Tensor | None = None, width: int = 1) -> ActionParameters:
@@ -179,7 +192,7 @@ class Actor(Network):
 
 
 class Critic(Network):
-    """A value network with one head per reward signal.
+    """A value network with one head per reward signal: values of states, or of actions.
 
     Args:
         layout: layout of the input features.
@@ -187,6 +200,8 @@ class Critic(Network):
         signals: number of reward signals.
         encoder: an encoder to share with the actor; by default the critic has its own.
         memory: the memory behind that encoder.
+        extra: size of the continuous actions that it reads beside the features.
+        outputs: number of values of each signal, such as one for each choice of all branches.
     """
 
     array_arithmetic = True
@@ -199,21 +214,31 @@ class Critic(Network):
         signals: int,
         encoder: Encoder | None = None,
         memory: Memory | None = None,
+        *,
+        extra: int = 0,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
-        self.encoder = make_encoder(layout, settings) if encoder is None else encoder
+        self.encoder = make_encoder(layout, settings, extra) if encoder is None else encoder
         self.memory = make_memory(self.encoder.output_size, settings) if encoder is None else memory
-        self.heads = linear(self.encoding_size, signals, initialization=settings.initialization, gain=1.0)
-        if settings.initialization == "lecun_normal":
-            nn.init.xavier_uniform_(self.heads.weight)  # ML-Agents draws the weights of value heads like this.
+        kind = settings.initialization
+        self.heads = linear(self.encoding_size, signals * outputs, initialization=kind, gain=1.0)
+        if kind == "lecun_normal":  # ML-Agents draws the weights of value heads like this.
+            for weight in self.heads.weight.detach().split(outputs if outputs > 1 else signals):
+                nn.init.xavier_uniform_(weight)
 
     def linear_heads(self) -> list[nn.Linear]:
         """Return the one layer that computes all values."""
         return [self.heads]
 
-    def forward(self, features: Tensor, memory: Tensor | None = None, width: int = 1) -> Tensor:
-        """Return values [rows, signals] for features [rows, size]; `memory` and `width` are as for `outputs`."""
-        return self.outputs(features, memory, width)[0]
+    def forward(
+        self, features: Tensor, memory: Tensor | None = None, width: int = 1, actions: Tensor | None = None
+    ) -> Tensor:
+        """Return values [rows, signals * outputs] for features [rows, size] and actions [rows, extra].
+
+        `memory` and `width` are as for `outputs`.
+        """
+        return self.outputs(features, memory, width, actions)[0]
 
 
 class QNetwork(Network):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -128,6 +128,8 @@ class ActorPolicy(Policy):
             `Actor.forward`, and has a method like `Actor.step`.
 
     Attributes:
+        squashes: whether standard deviations depend on what is observed and continuous actions are squashed by tanh, in
+            a class of policies.
         keeps_encodings: whether actions come with the encodings that torch computed for them, so that a critic on the
             actor's encoder need not compute these again.
         reads_bytes: as in `Policy`; an `actor` that is given says so itself, by an attribute of the same name.
@@ -135,6 +137,7 @@ class ActorPolicy(Policy):
 
     reads_bytes = True
     array_arithmetic = True
+    squashes: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -145,8 +148,10 @@ class ActorPolicy(Policy):
         actor: nn.Module | None = None,
     ) -> None:
         super().__init__(behavior_name, behavior_spec, settings, device)
-        made = Actor(self.layout, behavior_spec.action_spec, settings.network_settings) if actor is None else actor
-        self.actor = made.to(device)
+        if actor is None:
+            action_spec, network = behavior_spec.action_spec, settings.network_settings
+            actor = Actor(self.layout, action_spec, network, conditional=self.squashes)
+        self.actor = actor.to(device)
         self.reads_bytes = self.reads_bytes and getattr(self.actor, "reads_bytes", False)
         self.memory_size = getattr(self.actor, "memory_size", 0)
         self.branches = branch_slices(behavior_spec.action_spec)
@@ -176,6 +181,7 @@ class ActorPolicy(Policy):
             mask=mask,
             rng=rng,
             deterministic=self.deterministic,
+            squash=self.squashes,
         )
         return actions if encoding is after is None else actions._replace(encoding=encoding, memory=after)
 

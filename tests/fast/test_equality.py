@@ -25,6 +25,8 @@ REPLAY = {"batch_size": 64, "buffer_size": 1000, "buffer_init_steps": 128, "step
 PPO = {"trainer_type": "ppo", "hyperparameters": ROLLOUT}
 A2C = {"trainer_type": "a2c", "hyperparameters": ROLLOUT}
 DQN = {"trainer_type": "dqn", "hyperparameters": REPLAY}
+SAC = {"trainer_type": "sac", "hyperparameters": REPLAY}
+TWIN = {"trainer_type": "sac", "hyperparameters": {**REPLAY, "twin_targets": True}}
 ACTIVATIONS = ("tanh", "relu", "leaky_relu", "elu", "swish")
 CASES: dict[str, tuple[type[ScriptedEnv], Mapping[str, Any]]] = {
     **{f"PPO, {name}": (Aim, {**PPO, "network_settings": {**SMALL, "activation": name}}) for name in ACTIVATIONS},
@@ -42,6 +44,8 @@ CASES: dict[str, tuple[type[ScriptedEnv], Mapping[str, Any]]] = {
     "DQN, masks": (Masked, DQN),
     "DQN, dueling double": (Branches, {**DQN, "hyperparameters": {**REPLAY, "dueling": True, "double_q": True}}),
     "DQN, three steps": (TimeLimit, {**DQN, "hyperparameters": {**REPLAY, "n_step": 3}}),
+    **{f"SAC, {task.__name__}": (task, SAC) for task in (Aim, Branches, Masked, Mixed)},
+    **{f"SAC, {task.__name__}, twin targets": (task, TWIN) for task in (Aim, Masked, Mixed)},
 }
 
 

@@ -22,6 +22,9 @@ from tests.fast.recording import needs_native
 from tests.fast.test_networks import Networks
 from tests.fast.test_opting_in import DQN, PPO, Parts, updated
 
+REPLAY = {"batch_size": 64, "buffer_size": 500, "buffer_init_steps": 64, "steps_per_update": 64}
+SAC = {**PPO, "trainer_type": "sac", "hyperparameters": REPLAY}
+
 pytestmark = needs_native
 A2C = {**PPO, "trainer_type": "a2c"}
 CASES: list[Any] = [
@@ -30,6 +33,7 @@ CASES: list[Any] = [
     *((PPO, {name: True}, Mixed) for name in ("value_clipping", "shared_critic")),
     *((DQN, extra, task) for extra in ({}, {"double_q": True, "dueling": True}) for task in (Branches, Masked)),
     (DQN, {"n_step": 3}, Masked),
+    *((SAC, {"twin_targets": twin}, task) for twin in (False, True) for task in (Aim, Branches, Masked, Mixed)),
 ]
 
 

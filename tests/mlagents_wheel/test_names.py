@@ -54,9 +54,10 @@ def types(**arguments):
 def test_nothing_of_mlagents_is_imported_where_nobody_asks(wheel):
     wheel()
     found = types()
-    assert {"mlagents:ppo", "mlagents:sac", "mlagents:poca", "sac", "poca"} <= found.keys()
-    assert found["sac"] is found["mlagents:sac"]
+    assert {"mlagents:ppo", "mlagents:sac", "mlagents:poca", "poca"} <= found.keys()
+    assert found["poca"] is found["mlagents:poca"]
     assert found["ppo"] is not found["mlagents:ppo"]
+    assert found["sac"] is not found["mlagents:sac"]
     load_run_options({"behaviors": {"A": {"trainer_type": "ppo"}}}, SettingsRegistry(found))
     assert [name for name in sys.modules if name.startswith("mlagents.")] == []
 

@@ -62,7 +62,7 @@ def test_failing_hook_fails_the_run_unless_it_is_not_strict(run_training: Callab
 
 def test_plugin_manager_is_strict_and_quiet(plugin_manager: Callable[..., Any]) -> None:
     manager = plugin_manager(Broken())
-    assert {"ppo", "a2c", "dqn"} <= manager.collect_mapping("get_trainer_types").keys()
+    assert {"ppo", "a2c", "dqn", "sac"} <= manager.collect_mapping("get_trainer_types").keys()
     assert not manager.implemented("write_stats")
     with pytest.raises(PluginError, match="no"):
         manager.hook.update_finished(trainer=None, step=1, losses={})

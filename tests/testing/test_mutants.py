@@ -15,7 +15,19 @@ from tests.testing.mutants import MUTANTS, Mutant
 from tests.testing.trying import ROOT, Result, check
 
 WORKERS = 2
-RIGHT = ["ppo", "a2c", "dqn", "jsonl", "tensorboard", "sim_env", "gymnasium_env", "console", "extrinsic", "inprocess"]
+RIGHT = [
+    "ppo",
+    "a2c",
+    "dqn",
+    "sac",
+    "jsonl",
+    "tensorboard",
+    "sim_env",
+    "gymnasium_env",
+    "console",
+    "extrinsic",
+    "inprocess",
+]
 EXAMPLES = ["examples/mlhooks-stats-sqlite", "examples/mlhooks-trainer-reinforce", "tests/testing/torch_loss.py"]
 TRIES = [
     pytest.param(mutant, test, id=f"{mutant.name}-{test}", marks=pytest.mark.mutants(mutant.subject))

@@ -35,7 +35,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         changed(reward_signals={"curiosity": {}}),
         "no installed plugin provides the reward signal curiosity",
     ),
-    "trainer": (changed(trainer_type="sac"), "the trainer type sac is one of ML-Agents' own package"),
+    "trainer": (changed(trainer_type="poca"), "the trainer type poca is one of ML-Agents' own package"),
     "device": ({**BASIC, "torch_settings": {"device": "gpu:0"}}, "The device 'gpu:0' cannot be used"),
     "no data": ({**BASIC, "torch_settings": {"device": "meta"}}, "The device 'meta' cannot be used"),
     "simulation": (with_env(env_path="sim:Basik"), "There is no simulation"),

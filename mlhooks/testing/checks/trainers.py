@@ -215,10 +215,11 @@ def test_padding_of_units_has_no_gradient(trial: Trial) -> None:
     # Pieces of one row and of a whole unit take turns, so that half of the units are padded.
     pieces = np.repeat(rows, np.where(rows % 2, UNIT, 1))[: len(batch)]
     laid = replace(batch, units=sequences(np.zeros_like(rows), pieces, UNIT)).laid_out()
-    once, padded = (_gradient_of_loss(trainer, each) for each in (batch, laid))
-    off = float((padded - once).norm() / once.norm())
+    turned = batch[torch.arange(len(batch)).flip(0)]
+    once, padded, turned_around = (_gradient_of_loss(trainer, each) for each in (batch, laid, turned))
+    off, by_chance = (float((found - once).norm() / once.norm()) for found in (padded, turned_around))
     demand(
-        off < 0.1,
+        off < 0.1 + 2 * by_chance,  # Rows in another order have other random numbers, where the loss draws any.
         f"The gradient of the loss changes by {off:.0%} when its rows are laid out in units of {UNIT}, some of them "
         "padded: use `batch.mean` and `batch.standardize` for means, which leave out what only pads a unit.",
     )

@@ -145,18 +145,19 @@ def test_target_network_follows_as_told(trial: Trial) -> None:
     """A target network moves by `tau` at each update; with tau 1 it is copied every `target_update_interval` steps."""
     env = _task(trial)(agents=2)
     trainer = trial.trainer(env.spec)
-    if not trial.has("tau") or not isinstance(getattr(trainer.optimizer, "target", None), torch.nn.Module):
-        pytest.skip("it has no hyperparameter tau with a network optimizer.target")
-    assert isinstance(trainer, OffPolicyTrainer)
     optimizer: Any = trainer.optimizer
-    networks = zip(optimizer.target.parameters(), trainer.policy.network.parameters(), strict=True)  # type: ignore[attr-defined]
+    network: Any = getattr(trainer.policy, "network", getattr(optimizer, "followed", None))
+    modules = (network, getattr(optimizer, "target", None))
+    if not trial.has("tau") or not all(isinstance(module, torch.nn.Module) for module in modules):
+        pytest.skip("it has no hyperparameter tau with optimizer.target, and policy.network or optimizer.followed")
+    assert isinstance(trainer, OffPolicyTrainer)
+    networks = zip(optimizer.target.parameters(), network.parameters(), strict=True)
     demand(all(map(torch.equal, *zip(*networks, strict=True))), "At the start optimizer.target must be a copy.")
     Play(trainer, env).until(300)
     batch, tau = trainer.learning.sample(trainer.store, 64), float(trainer.settings.hyperparameters.tau)  # type: ignore[attr-defined]
     before = [p.detach().clone() for p in optimizer.target.parameters()]
     optimizer.update(batch)
-    online = list(trainer.policy.network.parameters())  # type: ignore[attr-defined]
-    for old, new, now in zip(before, optimizer.target.parameters(), online, strict=True):
+    for old, new, now in zip(before, optimizer.target.parameters(), network.parameters(), strict=True):
         right = old + tau * (now.detach() - old)
         demand(
             torch.allclose(new, right, atol=1e-5), f"An update must move the target by tau {tau} towards the network."

@@ -11,6 +11,7 @@ from tests.testing.mutants import (  # noqa: F401 - Each adds its mutants.
     ppo,
     replay,
     rollouts,
+    sac,
     simulations,
     sqlite,
     stats_writers,

@@ -1,0 +1,90 @@
+"""The policy of soft actor-critics: Gaussian actions squashed by tanh, and categorical ones."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from mlagents_envs.base_env import ActionTuple
+from torch import Tensor
+
+from mlhooks.fast.actions import action_tuple
+from mlhooks.nn.heads import MASKED_LOGIT, SampledActions, evaluate, probabilities, squashed
+from mlhooks.training.batch import Batch
+from mlhooks.training.policy import ActorPolicy
+
+LARGEST = 1.0 - 1e-6
+"""The largest action of which float32 tells well what it was before the squashing."""
+
+
+class Decisions(NamedTuple):
+    """What a policy does now where it is given features, with gradients.
+
+    Attributes:
+        continuous: [rows, size] random actions; None where there are none, as all that follows.
+        log_prob: [rows, 1], their log-probabilities.
+        probabilities: of each branch its choices' [rows, size].
+        entropies: of each branch [rows, 1].
+        log_std: [rows, size], of the Gaussians before the squashing.
+    """
+
+    continuous: Tensor | None
+    log_prob: Tensor | None
+    probabilities: list[Tensor]
+    entropies: list[Tensor]
+    log_std: Tensor | None
+
+
+class SquashedPolicy(ActorPolicy):
+    """A policy whose continuous actions are in (-1, 1): tanh of samples of a Gaussian that depends on the observation.
+
+    Environments get them as they are. The deterministic action is tanh of the mean.
+    """
+
+    array_arithmetic = True
+    squashes = True
+
+    def action_tuple(self, actions: SampledActions) -> ActionTuple:
+        """Return what environments get: the actions themselves."""
+        return action_tuple(actions.continuous.astype("float32", copy=False), actions.discrete.astype("int32"))
+
+    def decide(self, features: Tensor, mask: Tensor | None, generator: torch.Generator | None = None) -> Decisions:
+        """Draw continuous actions, and return the distributions of discrete ones, with gradients.
+
+        Args:
+            features: [rows, size].
+            mask: [rows, sum of branch sizes], True where an action is forbidden, or None.
+            generator: of the random numbers, on the policy's device; by default it is torch's own.
+        """
+        parameters = self.actor(features)
+        continuous = log_prob = None
+        branches: list[tuple[Tensor, Tensor]] = []
+        if parameters.mean is not None:
+            noise = torch.randn(parameters.mean.shape, generator=generator, device=features.device)
+            continuous, log_probs = squashed(parameters.mean, parameters.log_std, noise)
+            log_prob = log_probs if log_probs.shape[1] == 1 else log_probs.sum(1, keepdim=True)
+        if parameters.logits is not None:
+            logits = parameters.logits if mask is None else parameters.logits.masked_fill(mask, MASKED_LOGIT)
+            whole = len(self.branches) == 1
+            branches = [probabilities(logits if whole else logits[:, columns]) for columns in self.branches]
+        of_choices, entropies = [p for p, _ in branches], [entropy for _, entropy in branches]
+        return Decisions(continuous, log_prob, of_choices, entropies, parameters.log_std)
+
+    def drawn(self, mean: Tensor, log_std: Tensor, noise: Tensor) -> Tensor:
+        """Return samples of continuous actions [rows, size], as the base does, and squashed."""
+        return torch.tanh(super().drawn(mean, log_std, noise))
+
+    def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities of a batch's actions and entropies, each [rows, dimensions].
+
+        Entropies of continuous actions are those of the Gaussians before the squashing.
+        """
+        squashed_actions = batch.continuous.clamp(-LARGEST, LARGEST)
+        before = torch.atanh(squashed_actions)
+        log_probs, entropies = evaluate(self.actor(batch.features), before, batch.discrete, batch.mask, self.branches)
+        size = batch.continuous.shape[1]
+        if not size:
+            return log_probs, entropies
+        slopes = torch.log1p(-squashed_actions.square())
+        others = slopes.new_zeros(len(slopes), len(self.branches))
+        return log_probs - torch.cat([slopes, others], 1), entropies
