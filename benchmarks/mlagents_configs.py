@@ -6,7 +6,8 @@ Unity player that shows the file's behaviors, for `--steps` steps of each with r
 behavior learns. It prints a table in Markdown and exits with 1 when a run fails for another reason than a refusal.
 
 The stand-in's agents have vector sensors, a camera of 40 x 36 pixels where the scene's have cameras or grids, and
-continuous actions, or discrete ones for DQN, whatever the scenes have: it is the files that are tried.
+continuous actions, or discrete ones for DQN, whatever the scenes have: it is the files that are tried. In place of the
+demonstrations that a file names, a random policy of the stand-in is recorded.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -63,6 +64,7 @@ def attempt(file: Path, folder: Path, steps: int, port: int) -> Tried:
     rollout = {"batch_size": 64, "buffer_size": 256}
     changes = [f"behaviors.{name}.{key}={value}" for name in names for key, value in small.items()]
     changes += [f"behaviors.{name}.hyperparameters.{key}={value}" for name in names for key, value in rollout.items()]
+    changes += demonstrations(found, player, folder, port)
     flags = [argument for change in changes for argument in ("--set", change)]
     where = ("--run-id", "tried", "--force", "--results-dir", folder, "--base-port", str(port))
     ran = mlhooks("run", file, "--env", player, "--no-graphics", *where, *flags)
@@ -73,6 +75,21 @@ def attempt(file: Path, folder: Path, steps: int, port: int) -> Tried:
     if ran.returncode or len(finished) < len(names):
         return Tried("failed", (ran.stdout + ran.stderr)[-2000:])
     return Tried("trains", "; ".join(f"{name.strip()}: {done} steps" for name, done, _ in finished))
+
+
+def demonstrations(behaviors: dict[str, dict[str, Any]], player: Path, folder: Path, port: int) -> list[str]:
+    """Record a random policy of each behavior that learns from a demonstration; returns the settings that name them."""
+    changes = []
+    for name, settings in behaviors.items():
+        sections = {f"reward_signals.{key}": signal for key, signal in settings.get("reward_signals", {}).items()}
+        sections["behavioral_cloning"] = settings.get("behavioral_cloning")
+        keys = [key for key, section in sections.items() if "demo_path" in (section or {})]
+        if keys:
+            demo = folder / f"{name}.demo"
+            where = ("--env", player, "--behavior", name, "--set", f"env_settings.base_port={port}")
+            mlhooks("demo", "record", *where, "--episodes", "20", "--output", demo)
+            changes += [f"behaviors.{name}.{key}.demo_path={demo}" for key in keys]
+    return changes
 
 
 def main() -> None:

@@ -24,8 +24,10 @@ from mlhooks.errors import DemonstrationError, PluginError, SettingsError
 from mlhooks.nn.heads import ActionParameters, SampledActions
 from mlhooks.plugin import Batch, OffPolicyHyperparameters, OffPolicyTrainer, Supports, TorchOptimizer
 from mlhooks.settings import BehavioralCloningSettings, NetworkSettings, TrainerSettings
+from mlhooks.sims.basic import Basic
 from mlhooks.training.cloning import BehavioralCloning
 from mlhooks.training.policy import ActorPolicy
+from mlhooks.training.recording import Recorder, Scripted
 from tests.reliability.test_exact_resume import Interrupt
 from tests.reliability.test_kills import weights_of
 from tests.scripted import QUIET, Env, config, train
@@ -432,3 +434,29 @@ def test_demonstration_that_fits_passes_the_check(tmp_path, monkeypatch, capsys)
     capsys.readouterr()
     assert main(["config", "check", "c.yaml"]) == 0
     assert "behavioral_cloning.strength: nothing is imitated" in capsys.readouterr().out
+
+
+def alone(demo: Path | None) -> dict[str, Any]:
+    """Basic without its rewards: what is learned is learned from the demonstration alone."""
+    section = {} if demo is None else {"behavioral_cloning": {"demo_path": str(demo), "strength": 10}}
+    settings = {
+        "hyperparameters": {"batch_size": 32, "buffer_size": 256},
+        "network_settings": {"hidden_units": 20, "num_layers": 1},
+        "reward_signals": {"extrinsic": {"gamma": 0.9, "strength": 0}},
+    }
+    return config("Basic", "sim:Basic", max_steps=6000, **settings, **section)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_cloning_alone_reaches_the_large_goal_of_basic(tmp_path, seed):
+    def right(*_: Any) -> Scripted:
+        return Scripted(lambda seen: 2, "right", Basic.SPEC, None)
+
+    write_demo(tmp_path / "right.demo", Recorder(Basic(), right).record(10))
+    imitated = train(alone(tmp_path / "right.demo"), tmp_path / "imitated", seed=seed).trainers["Basic"].mean_reward
+    assert imitated is not None
+    assert imitated > 0.8
+    without = train(alone(None), tmp_path / "without", seed=seed).trainers["Basic"].mean_reward
+    assert without is not None
+    assert without < 0.5
