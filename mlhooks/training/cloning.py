@@ -63,7 +63,7 @@ class BehavioralCloning:
         self.path, self.samples = section.demo_path, section.samples_per_update
         self.epochs = section.num_epoch or EPOCHS
         self.batch_size = section.batch_size or h.batch_size
-        self.width = 1 if memory is None else memory.sequence_length
+        self.width = memory.sequence_length if memory is not None and policy.memory_size else 1
         kind = ScheduleType.LINEAR if section.steps else ScheduleType.CONSTANT
         self.learning_rate = Schedule(kind, h.learning_rate * section.strength, NOTHING, section.steps)
         self._demonstration: Demonstration | None = None
@@ -154,7 +154,9 @@ class BehavioralCloning:
             noise: [rows, size], drawn from a standard normal distribution.
             counts: [rows], False where a row is padding; None where none is.
         """
-        arguments = () if self.width == 1 else (None, self.width)  # A memory begins each sequence with zeros.
+        arguments: tuple[Any, ...] = ()
+        if self.policy.memory_size:  # It begins each sequence with zeros.
+            arguments = features.new_zeros(len(features), self.policy.memory_size), self.width
         parameters = self.policy.actor(features, *arguments)
         parts: list[Tensor] = []
         if parameters.mean is not None:

@@ -94,19 +94,25 @@ class LoadedPolicy:
         return next(iter(self.spaces.decode.each(batch))) if single else batch
 
     def decide(
-        self, steps: DecisionSteps, *, deterministic: bool = True, rng: np.random.Generator | None = None
-    ) -> ActionTuple:
-        """Decide for the agents that an environment shows, in ML-Agents' terms.
+        self, steps: DecisionSteps, memory: np.ndarray, *, deterministic: bool, rng: np.random.Generator
+    ) -> tuple[ActionTuple, np.ndarray]:
+        """Decide for the agents that an environment shows, in ML-Agents' terms, whatever was shown before.
 
         Args:
             steps: the agents that ask for a decision, of a behavior as this policy was trained for.
+            memory: [agents, memory_size] what each carries; zeros where its episode begins.
             deterministic: take the most likely actions rather than random ones.
-            rng: the source of randomness; by default the policy's own.
+            rng: the source of randomness.
+
+        Returns:
+            The actions, and the memory [agents, memory_size] that the agents carry on.
         """
         obs = [self._seen(array, tuple(array.shape[1:])) for array in steps.obs]
         mask = None if steps.action_mask is None else np.concatenate(steps.action_mask, axis=1).astype(np.bool_)
-        self._policy.deterministic = deterministic
-        return self._policy.action_tuple(self._policy.act(obs, mask, self._rng if rng is None else rng))
+        policy: Any = self._policy
+        policy.deterministic = deterministic
+        actions = policy.act(obs, mask, rng, *([memory] if policy.memory_size else []))
+        return policy.action_tuple(actions), actions.memory if policy.memory_size else memory
 
     def _act(self, obs: list[np.ndarray], action_mask: np.ndarray | None, deterministic: bool) -> ActionTuple:
         mask = None if action_mask is None else self._mask(action_mask, len(obs[0]))

@@ -28,7 +28,7 @@ class Actor(Protocol):
     """What decides for the agents of one behavior."""
 
     def decide(self, decisions: DecisionSteps, terminals: TerminalSteps) -> ActionTuple:
-        """Return the actions of the agents that ask for one, knowing whose episodes end."""
+        """Return the actions of the agents that ask for one, which may be none, knowing whose episodes end."""
 
 
 MakeActor = Callable[[str, BehaviorSpec, Spaces | None], Actor]
@@ -81,10 +81,20 @@ class Trained:
                 f"{in_words(policy.behavior_spec)}. Record in the environment of its run."
             )
         self.policy, self.deterministic, self.rng = policy, deterministic, rng
+        self._memories: dict[int, np.ndarray] = {}  # by agent
 
-    def decide(self, decisions: DecisionSteps, terminals: TerminalSteps) -> ActionTuple:  # noqa: ARG002
-        """Ask the policy."""
-        return self.policy.decide(decisions, deterministic=self.deterministic, rng=self.rng)
+    def decide(self, decisions: DecisionSteps, terminals: TerminalSteps) -> ActionTuple:
+        """Ask the policy, which remembers what each agent saw in its episode."""
+        for agent in terminals.agent_id.tolist():
+            self._memories.pop(agent, None)
+        agents = decisions.agent_id.tolist()
+        if not agents:
+            return ActionTuple()
+        nothing = np.zeros(self.policy.memory_size, np.float32)
+        memory = np.stack([self._memories.get(agent, nothing) for agent in agents])
+        action, memory = self.policy.decide(decisions, memory, deterministic=self.deterministic, rng=self.rng)
+        self._memories.update(zip(agents, memory, strict=True))
+        return action
 
 
 class Scripted:
@@ -225,8 +235,8 @@ class Recorder:
         if recorded:
             for row, agent in enumerate(terminals.agent_id.tolist()):
                 self._end((behavior_id, agent), terminals, row)
+        action = self._actors[behavior_id].decide(decisions, terminals)
         if len(decisions):
-            action = self._actors[behavior_id].decide(decisions, terminals)
             if recorded:
                 self._keep(behavior_id, decisions, action)
             self.env.set_actions(behavior_id, action)

@@ -23,7 +23,7 @@ from mlhooks.demos.writing import write_demo
 from mlhooks.errors import DemonstrationError, PluginError, SettingsError
 from mlhooks.nn.heads import ActionParameters, SampledActions
 from mlhooks.plugin import Batch, OffPolicyHyperparameters, OffPolicyTrainer, Supports, TorchOptimizer
-from mlhooks.settings import BehavioralCloningSettings, NetworkSettings, TrainerSettings
+from mlhooks.settings import BehavioralCloningSettings, MemorySettings, NetworkSettings, TrainerSettings
 from mlhooks.sims.basic import Basic
 from mlhooks.training.cloning import BehavioralCloning
 from mlhooks.training.policy import ActorPolicy
@@ -211,16 +211,34 @@ def test_minibatches(tmp_path, section, steps):
     assert cloning.descent.torch_optimizer.steps == len(steps)
 
 
+def with_memory(path: Path, **section: Any) -> TrainerSettings:
+    given = settings(path, **section)
+    given.network_settings.memory = MemorySettings(sequence_length=4, memory_size=6)
+    return given
+
+
 def test_sequences_of_a_memory_are_units_of_its_length(tmp_path):
     actions = ActionSpec(0, (3,))
-    given = settings(expert(tmp_path / "a.demo", actions), num_epoch=1, batch_size=8)
-    cloning = made(given, actions)
-    cloning.width = 4
+    cloning = made(with_memory(expert(tmp_path / "a.demo", actions), num_epoch=1, batch_size=8), actions)
     # 10 transitions are sequences of 4, 4 and 2, which ML-Agents counts as 12: 12 // (8 // 4) // 4 minibatches.
     (units,) = cloning._minibatches(cloning.load())
     assert units.shape == (2, 4)
     kinds = {(0, 1, 2, 3), (4, 5, 6, 7), (8, 9, -1, -1)}
     assert {tuple(unit) for unit in units.tolist()} < kinds
+
+
+def test_memory_is_trained_on_sequences_that_begin_with_nothing_and_whose_padding_does_not_count(tmp_path):
+    actions = ActionSpec(0, (3,))
+    cloning = made(with_memory(expert(tmp_path / "a.demo", actions), num_epoch=1, batch_size=12), actions)
+    demonstration, actor = cloning.load(), cloning.policy.actor
+    with torch.no_grad():
+        errors = []
+        for rows in (slice(0, 4), slice(4, 8), slice(8, 10)):
+            features = torch.from_numpy(demonstration.obs(rows)[0])
+            logits = actor(features, torch.zeros(len(features), 6), len(features)).logits
+            discrete = torch.from_numpy(demonstration.discrete[rows])[:, 0]
+            errors += functional.cross_entropy(logits, discrete, reduction="none").tolist()
+    assert float(cloning.update(0)[KEY]) == pytest.approx(np.mean(errors), rel=1e-5)
 
 
 def test_schedule_falls_linearly_and_ends_imitation(tmp_path):

@@ -6,14 +6,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mlagents_envs.base_env import ActionSpec, ActionTuple, BehaviorSpec, DimensionProperty, ObservationSpec
+from mlagents_envs.base_env import (
+    ActionSpec,
+    ActionTuple,
+    BehaviorSpec,
+    DecisionSteps,
+    DimensionProperty,
+    ObservationSpec,
+)
 from mlagents_envs.base_env import ObservationType as Kind
 
 from mlhooks.demos.records import Records
 from mlhooks.envs.single_behavior import SingleBehaviorEnv
 from mlhooks.errors import NonFiniteError, UsageError
 from mlhooks.sims.basic import Basic
-from mlhooks.training.recording import Random, Recorder, Scripted
+from mlhooks.training.recording import Random, Recorder, Scripted, Trained
+
+RNG = np.random.default_rng(0)
 
 
 class Uneven(SingleBehaviorEnv):
@@ -118,4 +127,25 @@ def test_random_actions_heed_masks_and_bounds():
     assert np.abs(continuous).max() <= 1
 
 
-RNG = np.random.default_rng(0)
+class Counting:
+    """A policy with a memory, in which it counts: it acts by how often it has seen the agent in this episode."""
+
+    memory_size, behavior_spec = 1, Uneven().behavior_specs["Uneven"]
+
+    def decide(self, steps: DecisionSteps, memory: np.ndarray, **_: Any) -> tuple[ActionTuple, np.ndarray]:
+        counts = memory[:, 0].astype(np.int64)
+        discrete = (counts % 2)[:, None].astype(np.int32)
+        return ActionTuple(np.zeros((len(counts), 0), np.float32), discrete), memory + 1
+
+
+def test_policy_with_a_memory_remembers_each_agent_for_an_episode() -> None:
+    actor = Trained(Counting(), True, "Uneven", Counting.behavior_spec, RNG)  # type: ignore[arg-type]
+    records = Recorder(Uneven(agents=3), lambda *_: actor).record(5)
+    ages = records.obs[0][:, 1]
+    assert records.discrete[records.acts, 0].tolist() == (ages[records.acts] % 2).tolist()
+    assert records.episodes == 5
+
+
+def test_policy_of_another_behavior_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"The environment's behavior 'Basic' has .* Record in the environment"):
+        Trained(Counting(), True, "Basic", Basic.SPEC, RNG)  # type: ignore[arg-type]
