@@ -12,7 +12,7 @@ from tests.testing.mutants.patch import Patch
 POLICY = "mlhooks.training.q_policy:QPolicy"
 OPTIMIZER = "builtin_plugins.dqn:DQNOptimizer"
 TRAINER = "builtin_plugins.dqn:DQNTrainer"
-ONLINE = "self.policy.network(batch.next_features)"
+ONLINE = "self.following(self.policy.network, batch)"
 FOLLOW = "target.lerp_(online, self.tau)"
 DRAWN = "rng.binomial(agents, self.epsilon)"
 COPY = "copy.deepcopy(policy.network).requires_grad_(False)"
@@ -75,8 +75,8 @@ def dqn_mask_inverted_in_the_target(patch: Patch) -> None:
 
 @mutant("dqn", caught_by="test_bootstrapped_targets_are_right")
 def dqn_double_q_values_by_the_online_network(patch: Patch) -> None:
-    values = "(self.policy.network if self.double_q else self.target)(batch.next_features)"
-    patch.replace(f"{OPTIMIZER}.targets", "self.target(batch.next_features)", values)
+    values = "self.following(self.policy.network if self.double_q else self.target, batch)"
+    patch.replace(f"{OPTIMIZER}.targets", "self.following(self.target, batch)", values)
 
 
 @mutant("dqn", caught_by="test_bootstrapped_targets_are_right")
@@ -178,7 +178,7 @@ def dqn_reports_the_first_epsilon(patch: Patch) -> None:
 
 @mutant("dqn", caught_by="test_trains_on_every_action_kind_that_it_declares")
 def dqn_supports_what_it_cannot(patch: Patch) -> None:
-    patch.replace(TRAINER, "Supports(continuous=False, threaded=True)", "Supports()")
+    patch.replace(TRAINER, "Supports(continuous=False, threaded=True, memory=True)", "Supports(memory=True)")
 
 
 @mutant("dqn", caught_by="test_learns_from_two_signals")
