@@ -271,7 +271,7 @@ class SACTrainer(OffPolicyTrainer):
     """Acts by a stochastic policy and learns from the replay buffer."""
 
     hyperparameters_type = SACSettings
-    supports = Supports(threaded=True)
+    supports = Supports(threaded=True, behavioral_cloning=True)
     conformance_settings: ClassVar = {"hyperparameters": {"init_entcoef": 0.05}}
     conformance_exempt: ClassVar = {
         "test_learns_with_masked_actions": "its value network of states does not see what is forbidden there"

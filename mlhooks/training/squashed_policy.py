@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from mlagents_envs.base_env import ActionTuple
 from torch import Tensor
@@ -47,6 +48,10 @@ class SquashedPolicy(ActorPolicy):
     def action_tuple(self, actions: SampledActions) -> ActionTuple:
         """Return what environments get: the actions themselves."""
         return action_tuple(actions.continuous.astype("float32", copy=False), actions.discrete.astype("int32"))
+
+    def from_environment(self, continuous: np.ndarray) -> np.ndarray:
+        """Return the samples of these actions: the actions themselves."""
+        return continuous
 
     def decide(self, features: Tensor, mask: Tensor | None, generator: torch.Generator | None = None) -> Decisions:
         """Draw continuous actions, and return the distributions of discrete ones, with gradients.

@@ -28,6 +28,7 @@ from mlhooks.sims.basic import Basic
 from mlhooks.training.cloning import BehavioralCloning
 from mlhooks.training.policy import ActorPolicy
 from mlhooks.training.recording import Recorder, Scripted
+from mlhooks.training.squashed_policy import SquashedPolicy
 from tests.reliability.test_exact_resume import Interrupt
 from tests.reliability.test_kills import weights_of
 from tests.scripted import QUIET, Env, config, train
@@ -133,6 +134,14 @@ def test_samples_of_environments_actions_are_those_that_become_these_actions():
     assert samples.tolist() == [[1.5, -3.0], [0.0, 3.0]]
     nothing = np.zeros((2, 0), np.int64)
     assert policy.action_tuple(SampledActions(samples, nothing, nothing)).continuous.tolist() == given.tolist()
+
+
+def test_samples_of_a_squashed_policy_are_the_actions():
+    policy = SquashedPolicy("Walk", behavior(ActionSpec(2, ())), settings(), CPU)
+    given = np.array([[0.5, -1.0]], np.float32)
+    assert policy.from_environment(given).tolist() == given.tolist()
+    drawn = policy.drawn(torch.tensor([[0.5, 0.0]]), torch.zeros(1, 2), torch.tensor([[1.0, -1.0]]))
+    assert drawn[0].tolist() == pytest.approx([math.tanh(1.5), math.tanh(-1.0)])
 
 
 @pytest.mark.usefixtures("each_way")
@@ -347,6 +356,20 @@ def test_off_policy_trainers_imitate_after_each_of_their_updates(tmp_path, threa
     assert cloning is not None
     assert trainer.updates > 5
     assert cloning.descent.torch_optimizer.steps == 3 * trainer.updates
+    assert losses.losses[-1][KEY] < losses.losses[0][KEY]
+
+
+@pytest.mark.parametrize(
+    ("env", "actions", "size"), [("3DBall", ActionSpec(2, ()), 8), ("Basic", ActionSpec(0, (3,)), 20)]
+)
+def test_soft_actor_critic_imitates_after_each_update(tmp_path, env, actions, size):
+    path, losses = expert(tmp_path / "a.demo", actions, size=size), Losses()
+    hyperparameters = {"batch_size": 20, "buffer_size": 300, "steps_per_update": 10, "learning_rate": 0.003}
+    given = cloned(path, env, f"sim:{env}", trainer_type="sac", hyperparameters=hyperparameters)
+    run = train(given, tmp_path, losses)
+    cloning = run.trainers[env].learning.cloning
+    assert cloning is not None
+    assert cloning.descent.torch_optimizer.steps == 3 * run.trainers[env].updates > 0
     assert losses.losses[-1][KEY] < losses.losses[0][KEY]
 
 
