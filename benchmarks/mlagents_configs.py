@@ -55,7 +55,8 @@ def attempt(file: Path, folder: Path, steps: int, port: int) -> Tried:
     behaviors = []
     for name, settings in found.items():
         actions = "discrete" if settings.get("trainer_type") == "dqn" else "continuous"
-        behaviors += ["--behavior", f"{name}:{actions}" + "+png" * name.startswith(SEEING)]
+        sensors = "+png" * name.startswith(SEEING) + "+buffer" * name.startswith("Sorter")
+        behaviors += ["--behavior", f"{name}:{actions}{sensors}"]
     made = mlhooks("sim-player", "scripted", *behaviors, "--agents", "4", "--write-executable", player)
     if made.returncode:
         return Tried("failed", made.stderr)

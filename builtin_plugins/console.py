@@ -239,7 +239,11 @@ def _write_plain(line: str) -> None:
 
 
 def _spec_texts(spec: BehaviorSpec) -> list[str]:
-    shapes = [" x ".join(map(str, observation.shape)) for observation in spec.observation_specs]
+    # What has a variable length shows how many there are at most.
+    shapes = [
+        ("up to " if len(observation.shape) == 2 else "") + " x ".join(map(str, observation.shape))
+        for observation in spec.observation_specs
+    ]
     actions = spec.action_spec
     kinds = [f"{actions.continuous_size} continuous"] if actions.continuous_size else []
     if actions.discrete_branches:

@@ -37,6 +37,7 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         worker_id: Workers with one seed get independent seeds.
         check: Which observations are looked at in full: of each copy the first after a reset, after a step and at an
             episode's end; all; or none.
+        max_entities: How many members a Sequence has at most that does not say so itself.
 
     Attributes:
         behavior_spaces: The spaces under the behavior's name.
@@ -56,8 +57,9 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         seed: int,
         worker_id: int = 0,
         check: Check = "first",
+        max_entities: int | None = None,
     ) -> None:
-        known = describe_spaces(*spaces, title)
+        known = describe_spaces(*spaces, title, max_entities)
         self.behavior_spaces: Mapping[str, Spaces] = MappingProxyType({behavior_name: known})
         self._encode, self._decode = known.encode, ActionDecoder(known.action, agents)
         super().__init__(behavior_name, BehaviorSpec(self._encode.specs, self._decode.spec), agents)

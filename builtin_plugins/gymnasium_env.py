@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from builtin_plugins.gymnasium_making import NATIVE, check_arguments, make_envs
-from builtin_plugins.gymnasium_own import INTERFACES
+from builtin_plugins.gymnasium_own import INTERFACES, settings_of
 from builtin_plugins.gymnasium_registry import check_packages, find_spec, ids, import_gymnasium, newest_version
 from mlhooks.envs.closing import close
 from mlhooks.envs.parameters import refuse_parameters
@@ -87,7 +87,7 @@ def make(
         logger.warning("%s is out of date: there is %s.", spec.id, newest.id)
     mode, envs = make_envs(gymnasium, spec, num_areas, dict(options.env_settings.env_kwargs or {}))
     behavior: Callable[..., BaseEnv] = GymnasiumVector if mode == NATIVE else GymnasiumCopies
-    settings = {"seed": seed, "worker_id": worker_id, "check": options.env_settings.check}
+    settings = {"seed": seed, "worker_id": worker_id, **settings_of(options)}
     try:
         return behavior(*envs, behavior_name=spec.name, title=f"gymnasium:{spec.id}", **settings)
     except Exception:

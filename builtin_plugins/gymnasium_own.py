@@ -53,7 +53,7 @@ def adapt(
 
     arguments = dict(options.env_settings.env_kwargs or {})
     copies = make_copies(gymnasium, spec_of(gymnasium, made, behavior_name or "Own"), num_areas, arguments, title)
-    settings = {"seed": seed, "worker_id": worker_id, "check": options.env_settings.check}
+    settings = {"seed": seed, "worker_id": worker_id, **settings_of(options)}
     try:
         return GymnasiumCopies(*copies, behavior_name=names[0], title=title, **settings)
     except Exception:
@@ -89,12 +89,17 @@ def adapt_vector(
         raise
     except BaseException as error:
         fail(title, error, maker)
-    settings = {"seed": seed, "worker_id": worker_id, "check": options.env_settings.check}
+    settings = {"seed": seed, "worker_id": worker_id, **settings_of(options)}
     try:
         return GymnasiumVector(env, behavior_name=behavior_name or name_of(env), title=title, **settings)
     except Exception:
         close(env, title)
         raise
+
+
+def settings_of(options: RunOptions) -> dict[str, Any]:
+    """Return the settings of a run that `GymnasiumBehavior` takes."""
+    return {"check": options.env_settings.check, "max_entities": options.env_settings.max_entities}
 
 
 def name_of(env: Any) -> str:

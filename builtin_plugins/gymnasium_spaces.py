@@ -14,6 +14,7 @@ from mlhooks.plugin import (
     Discrete,
     MultiBinary,
     MultiDiscrete,
+    Sequence,
     Space,
     SpaceError,
     Spaces,
@@ -23,18 +24,21 @@ from mlhooks.plugin import (
 
 _SEEN = (
     "which cannot be learned from; wrap the environment so that it shows Box, Discrete, MultiDiscrete or MultiBinary "
-    "spaces, or a Dict or Tuple of them."
+    "spaces, a Sequence of them, or a Dict or Tuple."
 )
 _TAKEN = "which cannot be acted in; wrap the environment so that it takes a Box of floats, Discrete or MultiDiscrete."
 
 
-def describe_spaces(observation: spaces.Space[Any], action: spaces.Space[Any], title: str) -> Spaces:
+def describe_spaces(
+    observation: spaces.Space[Any], action: spaces.Space[Any], title: str, max_entities: int | None = None
+) -> Spaces:
     """Describe the spaces of one copy of an environment.
 
     Args:
         observation: What it shows.
         action: What it takes.
         title: How errors call the environment.
+        max_entities: How many members a Sequence has at most that has no `max_length`.
 
     Raises:
         UnsupportedError: A space, or a part of it, cannot be learned from or acted in.
@@ -46,7 +50,7 @@ def describe_spaces(observation: spaces.Space[Any], action: spaces.Space[Any], t
     def untaken(_: str, __: spaces.Space[Any], why: str) -> UnsupportedError:
         return UnsupportedError(f"The action space of {title} is {action}{why}, {_TAKEN}")
 
-    seen, taken = _describe(observation, (), unseen), _describe(action, (), untaken)
+    seen, taken = _describe(observation, (), unseen, max_entities), _describe(action, (), untaken)
     try:
         return Spaces(seen, taken)
     except SpaceError:
@@ -57,6 +61,7 @@ def _describe(
     space: spaces.Space[Any],
     path: tuple[Any, ...],
     refusal: Callable[[str, spaces.Space[Any], str], UnsupportedError],
+    max_entities: int | None = None,
 ) -> Space:
     why = ""
     try:
@@ -69,10 +74,25 @@ def _describe(
                 return MultiDiscrete(nvec, shape, start, np.dtype(dtype))
             case spaces.MultiBinary(shape=shape):
                 return MultiBinary(shape)
+            case spaces.Sequence(feature_space=part):
+                return Sequence(_describe(part, path, refusal, max_entities), _max_length(space, max_entities))
             case spaces.Tuple():
-                return Tuple([_describe(part, (*path, i), refusal) for i, part in enumerate(space.spaces)])
+                parts = enumerate(space.spaces)
+                return Tuple([_describe(part, (*path, i), refusal, max_entities) for i, part in parts])
             case spaces.Dict():
-                return Dict({key: _describe(part, (*path, key), refusal) for key, part in space.spaces.items()})
+                named = space.spaces.items()
+                return Dict({key: _describe(part, (*path, key), refusal, max_entities) for key, part in named})
     except SpaceError as error:
         why = f" ({error})"
     raise refusal("/".join(map(str, path)) or "observation", space, why)
+
+
+def _max_length(space: spaces.Sequence, max_entities: int | None) -> Any:
+    """Return how many members a sequence has at most, which Gymnasium's space does not say by itself."""
+    stated = getattr(space, "max_length", max_entities)
+    if stated is None:
+        raise SpaceError(
+            "whose length has no maximum: say it by the attribute max_length of the space, or by --set "
+            "env_settings.max_entities=N"
+        )
+    return stated

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mlhooks.plugin import RunOptions
 
-conformance_environments = ("sim:3DBall", "sim:Basic", "sim:GridWorld")
+conformance_environments = ("sim:3DBall", "sim:Basic", "sim:GridWorld", "sim:Sorter")
 """The environments with which `mlhooks plugins check` tries this plugin."""
 
 

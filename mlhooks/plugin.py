@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mlhooks.envs.spaces import MultiBinary as MultiBinary
     from mlhooks.envs.spaces import MultiDiscrete as MultiDiscrete
     from mlhooks.envs.spaces import ObservationEncoder as ObservationEncoder
+    from mlhooks.envs.spaces import Sequence as Sequence
     from mlhooks.envs.spaces import Space as Space
     from mlhooks.envs.spaces import SpaceError as SpaceError
     from mlhooks.envs.spaces import Spaces as Spaces
@@ -119,7 +120,7 @@ _NAMES = {
     "mlhooks.envs.own": "Interface",
     "mlhooks.envs.players": "announce",
     "mlhooks.envs.spaces": "ActionDecoder Box Dict Discrete Encoded Misfit MultiBinary MultiDiscrete ObservationEncoder"
-    " Space SpaceError Spaces Tuple",
+    " Sequence Space SpaceError Spaces Tuple",
     "mlhooks.errors": "CheckpointError ContractBroken DemonstrationError EnvironmentFailure EnvironmentPaused"
     " MlhooksError NonFiniteError PluginError SettingsError UnsupportedError UsageError",
     "mlhooks.names": "file_name",

@@ -13,7 +13,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from mlhooks.fast.structure import Structure, may_do_more
 from mlhooks.fast.switch import is_plain, native
-from mlhooks.nn.encoders import VisualEncoder
+from mlhooks.nn.encoders import MixedEncoder
 from mlhooks.nn.layers import ACTIVATIONS, MLP
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ class NetworkMLP:
 
     def __init__(self) -> None:
         self.mlp: FastMLP | None = None
-        self.images: VisualEncoder | None = None  # The mlp is the last layers of this encoder, if it reads images.
+        self.images: MixedEncoder | None = None  # The mlp is the last layers of this encoder, if it reads images.
         self._structure: Structure | None = None  # The network had it when the mlp was found.
 
     def __reduce__(self) -> tuple[type[NetworkMLP], tuple[()]]:
@@ -293,7 +293,7 @@ class NetworkMLP:
         mlp = None if encoder_and_heads is None else FastMLP.refreshed(self.mlp, *encoder_and_heads)
         if mlp is not None:  # Otherwise the former one stays, which is current again once its weights come back.
             parts, deciding = [*network.modules(), mlp.layers, *mlp.modules], [network, network.encoder, mlp.modules[0]]
-            self.images = network.encoder if isinstance(network.encoder, VisualEncoder) else None
+            self.images = network.encoder if isinstance(network.encoder, MixedEncoder) else None
             self.mlp, self._structure = mlp, Structure(parts, self._called(network, mlp), deciding, mlp.parameters)
         return mlp
 
@@ -306,7 +306,7 @@ class NetworkMLP:
 
 def dense_part(encoder: nn.Module) -> nn.Module:
     """Return the plain layers at the end of an encoder of images, or else the encoder itself."""
-    if type(encoder) is VisualEncoder and not may_do_more(encoder):
+    if type(encoder) is MixedEncoder and not may_do_more(encoder):
         return encoder.body
     return encoder
 

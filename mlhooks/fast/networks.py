@@ -23,7 +23,7 @@ from mlhooks.fast.switch import is_plain
 from mlhooks.nn.layers import MLP
 
 if TYPE_CHECKING:
-    from mlhooks.nn.encoders import VisualEncoder
+    from mlhooks.nn.encoders import MixedEncoder
     from mlhooks.nn.networks import Network
 
 logger = logging.getLogger("mlhooks")
@@ -45,7 +45,7 @@ class _Known(NamedTuple):
     """
 
     mlp: FastMLP | None
-    images: VisualEncoder | None
+    images: MixedEncoder | None
     may_be_arrays: bool
     is_hooked: bool
     is_simple: bool
@@ -59,7 +59,7 @@ class _Networks:
         self._mlps: dict[Network, NetworkMLP] = {}
         self.known: dict[Network, _Known] = {}
 
-    def passes_of(self, network: Network) -> tuple[FastMLP | None, VisualEncoder | None]:
+    def passes_of(self, network: Network) -> tuple[FastMLP | None, MixedEncoder | None]:
         """Return what computes a network, None for torch, and the encoder of images whose last layers that is."""
         if network not in self._mlps:
             self._mlps[network] = self._kind()
@@ -158,7 +158,7 @@ class LossScope:
             self._encodings[key] = features, _version(features), encoding
         return encoding
 
-    def _before_body(self, images: VisualEncoder, features: Tensor, record: Record | None) -> Any:
+    def _before_body(self, images: MixedEncoder, features: Tensor, record: Record | None) -> Any:
         """Return the input of an encoder's last layers, by torch, as an array of the record where there is one."""
         tensor = self._once(images, images.before_body, features)
         is_compiled = any(module._compiled_call_impl is not None for module in images.modules())

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mlhooks.errors import UnsupportedError
+from mlhooks.nn.attention import ObservationEncoder
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.layers import MLP
-from mlhooks.nn.visual import ImageEncoder
 
 if TYPE_CHECKING:
     from mlhooks.settings import NetworkSettings
@@ -40,7 +41,8 @@ class HyperLinear(nn.Module):
 
     def forward(self, features: Tensor, goal: Tensor) -> Tensor:
         """Apply the goal's own weights to each row."""
-        if goal.requires_grad:  # It is the encoding of an image, which differs in each row and learns from it.
+        # The encoding of an image differs in each row and learns from it; Unity has no operator that finds equal rows.
+        if goal.requires_grad or torch.onnx.is_in_onnx_export():
             weights = self.weights(goal).view(-1, *self.shape)
             return torch.bmm(features.unsqueeze(1), weights).squeeze(1) + self.bias
         # Goals are few: each one's weights are made once, applied to all rows, and each row picks its own result.
@@ -89,8 +91,8 @@ class GoalEncoder(nn.Module):
         return self._activate(self.conditional(self.body(features), goal))
 
 
-class VisualEncoder(nn.Module):
-    """Each image passes an encoder of its own; the layers read vectors and encodings side by side.
+class MixedEncoder(ObservationEncoder):
+    """Images and entities pass encoders of their own; the layers read vectors and encodings side by side.
 
     The encoding of an image that is a goal signal is what conditions the layers, as in ML-Agents.
 
@@ -104,45 +106,43 @@ class VisualEncoder(nn.Module):
     """
 
     def __init__(self, layout: FeatureLayout, settings: NetworkSettings, extra: int = 0) -> None:
-        super().__init__()
-        self.columns = [image.columns for image in layout.images]
-        self.vectors = slice(0, layout.vectors)
-        self.images = nn.ModuleList(ImageEncoder(image, settings) for image in layout.images)
-        # Each image's encoding begins at one of these columns.
-        encodings = layout.vectors + settings.hidden_units * np.arange(len(layout.images) + 1)
-        goals = [
-            np.arange(a, a + settings.hidden_units) for a, i in zip(encodings, layout.images, strict=False) if i.is_goal
-        ]
-        goal = np.concatenate([layout.goal, *goals])
-        self.body = _make_body(int(encodings[-1]) + extra, goal, settings, learned=bool(goals))
+        super().__init__(layout, settings)
+        self.body = _make_body(self.encoding_size + extra, self.goal, settings, learned=self.goal_learns)
         self.output_size = self.body.output_size
 
     def before_body(self, features: Tensor) -> Tensor:
-        """Return what the body reads of [rows, size], floats or the bytes of images alone: vectors, then encodings."""
-        parts = [image(features[:, columns]) for image, columns in zip(self.images, self.columns, strict=True)]
-        if self.vectors.stop:
-            parts.insert(0, features[:, self.vectors])
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        """Return what the body reads of [rows, size], floats or the bytes of images alone."""
+        return super().forward(features)
 
     def forward(self, features: Tensor) -> Tensor:
         """Encode [rows, size], floats or the bytes of images alone, to [rows, hidden_units]."""
         return self.body(self.before_body(features))  # type: ignore[no-any-return]
 
 
-Encoder = MLP | GoalEncoder | VisualEncoder
+Encoder = MLP | GoalEncoder | MixedEncoder
 
 
 def make_encoder(layout: FeatureLayout, settings: NetworkSettings, extra: int = 0) -> Encoder:
-    """Return the encoder for a layout: layers, with encoders of images before them where there are any.
+    """Return the encoder for a layout: layers, with encoders of images and entities before them where there are any.
 
     Args:
         layout: layout of the features.
         settings: size, activation and initialization.
         extra: how many numbers, such as continuous actions, the layers read behind the features, or behind what
             `before_body` makes of them where the encoder has that method.
+
+    Raises:
+        UnsupportedError: an image is too small, or a goal signal that is to make weights has a variable length.
     """
-    if layout.images:
-        return VisualEncoder(layout, settings, extra)
+    for kind in layout.entities:
+        if kind.is_goal and settings.goal_conditioning_type.value == "hyper":
+            raise UnsupportedError(
+                f"{kind.title} is a goal signal of variable length, which cannot make weights, as "
+                "goal_conditioning_type: hyper asks for. Set goal_conditioning_type: none under network_settings, to "
+                "read it like other observations, or let the sensor be no goal signal."
+            )
+    if layout.images or layout.entities:
+        return MixedEncoder(layout, settings, extra)
     return _make_body(layout.size + extra, layout.goal, settings)
 
 

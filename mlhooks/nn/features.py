@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from mlagents_envs.base_env import BehaviorSpec, ObservationType
+from mlagents_envs.base_env import BehaviorSpec, DimensionProperty, ObservationSpec, ObservationType
 from torch import Tensor, nn
 
 from mlhooks.envs.pixels import to_floats
 from mlhooks.errors import UnsupportedError
 from mlhooks.nn.normalizer import Normalizer
+
+ENTITIES = (DimensionProperty.VARIABLE_SIZE, DimensionProperty.NONE)
+"""The kinds of dimensions by which ML-Agents knows an observation of variable length."""
 
 
 class Image(NamedTuple):
@@ -31,18 +34,37 @@ class Image(NamedTuple):
     is_goal: bool
 
 
+class Entities(NamedTuple):
+    """An observation of variable length, as ML-Agents' buffer sensors show it: entities, and zeros in place of others.
+
+    Attributes:
+        title: what messages call it.
+        most: how many entities there are at most.
+        size: numbers of an entity.
+        columns: where its numbers lie in the features, entity after entity.
+        is_goal: whether it is a goal signal.
+    """
+
+    title: str
+    most: int
+    size: int
+    columns: slice
+    is_goal: bool
+
+
 class FeatureLayout:
-    """The places of observations in the features: vectors first, then flattened images, both in the spec's order.
+    """The places of observations in the features: vectors, then flattened images and entities, each in spec order.
 
     Images are flattened with their channels last, as convolutions read them fastest on a CPU.
 
     Attributes:
         size: number of features, of which the first `vectors` come from vectors.
         goal: columns of goal signals among the vectors, an index array.
-        images: the images; `order` has the place of every observation in the spec, vectors first.
+        images, entities: the other observations.
+        order: the place of every observation in the spec, in the order of the features.
 
     Raises:
-        UnsupportedError: an observation is neither a vector nor an image, or there is none.
+        UnsupportedError: an observation is neither vector, nor image, nor entities, or there is none.
     """
 
     def __init__(self, behavior_name: str, spec: BehaviorSpec) -> None:
@@ -50,28 +72,24 @@ class FeatureLayout:
         self.size = self.vectors = 0
         self._parts: list[tuple[int, slice, tuple[int, ...]]] = []
         self.images: list[Image] = []
+        self.entities: list[Entities] = []
         specs = spec.observation_specs
-        self.order = sorted(range(len(specs)), key=lambda index: len(specs[index].shape))
+        self.order = sorted(range(len(specs)), key=lambda index: {1: 0, 3: 1}.get(len(specs[index].shape), 2))
         for index in self.order:
-            observation, shape = specs[index], tuple(specs[index].shape)
-            title = f"Behavior {behavior_name!r}: observation {index} ({observation.name or 'unnamed'})"
-            if len(shape) not in (1, 3):
-                raise UnsupportedError(
-                    f"{title} has shape {shape}, and the installed networks read vectors and images [channels, height, "
-                    "width] only, no variable-length observations. Flatten it in the environment, install a plugin "
-                    "whose create_policy brings an encoder for it, or let ML-Agents' own trainer learn, as by "
-                    "trainer_type: mlagents:ppo."
-                )
+            shape = tuple(specs[index].shape)
+            title = f"Behavior {behavior_name!r}: observation {index} ({specs[index].name or 'unnamed'})"
+            _refuse_other_kinds(title, specs[index])
             columns = slice(self.size, self.size + math.prod(shape))
-            is_goal = observation.observation_type is ObservationType.GOAL_SIGNAL
+            is_goal = specs[index].observation_type is ObservationType.GOAL_SIGNAL
             self.size = columns.stop
             self._parts.append((index, columns, shape))
             if len(shape) == 3:
                 self.images.append(Image(title, shape, columns, is_goal))
-                continue
-            self.vectors = columns.stop
-            if is_goal:
-                goal.extend(range(columns.start, columns.stop))
+            elif len(shape) == 2:
+                self.entities.append(Entities(title, *shape, columns, is_goal))
+            else:
+                self.vectors = columns.stop
+                goal.extend(range(columns.start, columns.stop) if is_goal else ())
         if self.size == 0:
             raise UnsupportedError(f"Behavior {behavior_name!r} has no observations: there is nothing to learn from.")
         self.goal = np.array(goal, dtype=np.int64)
@@ -79,7 +97,7 @@ class FeatureLayout:
     def split(self, features: Tensor) -> list[Tensor]:
         """Return the observations that features [rows, size] consist of, in the spec's order.
 
-        They are views: vectors [rows, numbers], and images [rows, channels, height, width].
+        They are views: vectors [rows, numbers], images [rows, channels, height, width], entities [rows, most, size].
         """
         observations: list[Tensor] = [features] * len(self._parts)
         for index, columns, shape in self._parts:
@@ -87,6 +105,8 @@ class FeatureLayout:
             if len(shape) == 3:
                 channels, height, width = shape
                 part = part.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
+            elif len(shape) == 2:
+                part = part.unflatten(1, shape)
             observations[index] = part
         return observations
 
@@ -108,7 +128,7 @@ class FeatureInput(nn.Module):
         self.layout = layout
         self.normalizer = Normalizer(layout.vectors) if normalize and layout.vectors else None
         self.keeps_bytes = False
-        self._given = len(layout.order) == 1 and not layout.images
+        self._given = len(layout.order) == 1 and layout.vectors == layout.size
 
     def features(self, obs: Sequence[np.ndarray]) -> np.ndarray:
         """Return features [rows, size] of observations [rows, ...], normalized where the settings ask for it.
@@ -118,8 +138,8 @@ class FeatureInput(nn.Module):
         raw = self.raw(obs)
         if self.normalizer is None:
             return raw
-        # Where there are images beside the vectors, all were just copied into one array, which may be written to.
-        return self._normalized(raw, into=raw if self.layout.images else None)
+        # Where there is more beside the vectors, all was just copied into one array, which may be written to.
+        return self._normalized(raw, into=raw if self.layout.vectors < self.layout.size else None)
 
     def raw(self, obs: Sequence[np.ndarray]) -> np.ndarray:
         """Return observations [rows, ...] as features [rows, size] that are not normalized.
@@ -132,10 +152,11 @@ class FeatureInput(nn.Module):
             return np.asarray(obs[0], np.float32)
         parts = [obs[index] for index in self.layout.order]
         images = [_flat(array) for array in parts if array.ndim == 4]
-        vectors = parts[: len(parts) - len(images)]
-        if self.keeps_bytes and not vectors and all(image.dtype == np.uint8 for image in images):
+        if self.keeps_bytes and len(images) == len(parts) and all(image.dtype == np.uint8 for image in images):
             return _joined(images)
-        return np.asarray(_joined([*vectors, *map(to_floats, images)]), np.float32)
+        entities = [array.reshape(len(array), math.prod(array.shape[1:])) for array in parts if array.ndim == 3]
+        vectors = parts[: len(parts) - len(images) - len(entities)]
+        return np.asarray(_joined([*vectors, *map(to_floats, images), *entities]), np.float32)
 
     def normalize(self, raw: np.ndarray) -> np.ndarray:
         """Return raw features [rows, size] with the vectors among them normalized; the same array where none are."""
@@ -146,7 +167,7 @@ class FeatureInput(nn.Module):
             return raw
         vectors = slice(0, self.layout.vectors)
         normalized = self.normalizer.normalize(raw[:, vectors])
-        if not self.layout.images:
+        if self.layout.vectors == self.layout.size:
             return normalized
         features = raw.copy() if into is None else into
         features[:, vectors] = normalized
@@ -156,6 +177,19 @@ class FeatureInput(nn.Module):
         """Add observations to the normalizer's statistics."""
         if self.normalizer is not None:
             self.normalizer.update(_joined([array for array in obs if array.ndim == 2]))
+
+
+def _refuse_other_kinds(title: str, observation: ObservationSpec) -> None:
+    shape, kinds = tuple(observation.shape), tuple(observation.dimension_property)
+    if len(shape) in (1, 3) or (len(shape) == 2 and kinds == ENTITIES and min(shape) > 0):
+        return
+    dimensions = f" and dimensions {', '.join(str(kind.name) for kind in kinds)}" if len(shape) == 2 else ""
+    raise UnsupportedError(
+        f"{title} has shape {shape}{dimensions}, and the installed networks read vectors, images [channels, height, "
+        "width], and entities [most, size] with dimensions VARIABLE_SIZE, NONE, as a buffer sensor shows them. Flatten "
+        "it in the environment, install a plugin whose create_policy brings an encoder for it, or let ML-Agents' own "
+        "trainer learn, as by trainer_type: mlagents:ppo."
+    )
 
 
 def _flat(images: np.ndarray) -> np.ndarray:

@@ -65,6 +65,12 @@ class EnvironmentSettings(SettingsModel):
         description="Which observations of each copy must be within the bounds of their space: the first ones, all, "
         "or none.",
     )
+    max_entities: int | None = extension(
+        None,
+        ge=1,
+        le=10**6,
+        description="Members that a Gymnasium Sequence has at most where its space has no max_length.",
+    )
     bind: str | None = extension(
         None, description="Address on which Unity players are awaited; null for this machine's loopback address."
     )
@@ -141,7 +147,10 @@ class TorchSettings(SettingsModel):
 
     device: str | None = Field(default=None, description="Device, such as cpu or cuda:0; null for the best there is.")
     threads: int | None = extension(
-        None, ge=1, le=4096, description="Threads of one operation; null: one, or all for large networks and images."
+        None,
+        ge=1,
+        le=4096,
+        description="Threads of one operation; null: one, or all for large networks, images and entities.",
     )
     compile: bool = extension(
         False, description="Have torch.compile compile what torch computes of networks; it needs a C++ compiler."

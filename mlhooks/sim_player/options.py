@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from mlhooks.errors import UsageError
 
-WORLDS = ("3DBall", "Basic", "GridWorld", "scripted")
+WORLDS = ("3DBall", "Basic", "GridWorld", "Sorter", "scripted")
 OBSERVATIONS = ("buffer", "goal", "gray", "png", "stack", "tensor")
 ACTIONS = ("continuous", "discrete", "branches", "hybrid")
 TRAITS = (*OBSERVATIONS, *ACTIONS, "mask", "group", "skip")

@@ -10,8 +10,9 @@ from mlhooks.sims.base import Simulation
 from mlhooks.sims.basic import Basic
 from mlhooks.sims.grid_world import GridWorld
 from mlhooks.sims.recall import Recall
+from mlhooks.sims.sorter import Sorter
 
-__all__ = ["SIMULATIONS", "Ball3D", "Basic", "GridWorld", "Recall", "Simulation"]
+__all__ = ["SIMULATIONS", "Ball3D", "Basic", "GridWorld", "Recall", "Simulation", "Sorter"]
 
-SIMULATIONS: dict[str, type[Simulation]] = {sim.NAME: sim for sim in (Ball3D, Basic, GridWorld, Recall)}
+SIMULATIONS: dict[str, type[Simulation]] = {sim.NAME: sim for sim in (Ball3D, Basic, GridWorld, Recall, Sorter)}
 """Name -> simulation, as in `sim:3DBall`; the name is the behavior's, too."""

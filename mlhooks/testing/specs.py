@@ -18,7 +18,8 @@ def make_behavior_spec(
     """Return a behavior spec.
 
     Args:
-        observations: the size of each vector observation, or the shape of one with more dimensions.
+        observations: the size of each vector observation, or the shape of one with more dimensions: (most, size) is an
+            observation of variable length, (channels, height, width) an image.
         continuous: number of continuous actions.
         branches: number of choices of each discrete action.
         goals: the size of each goal signal, which come after the observations.
@@ -32,7 +33,8 @@ def _observation(
     name: str, shape: int | tuple[int, ...], kind: ObservationType = ObservationType.DEFAULT
 ) -> ObservationSpec:
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    return ObservationSpec(shape, (DimensionProperty.NONE,) * len(shape), kind, name)
+    first = DimensionProperty.VARIABLE_SIZE if len(shape) == 2 else DimensionProperty.NONE
+    return ObservationSpec(shape, (first, *(DimensionProperty.NONE,) * (len(shape) - 1)), kind, name)
 
 
 ACTION_KINDS: Mapping[str, BehaviorSpec] = {
@@ -46,6 +48,8 @@ OBSERVATION_KINDS: Mapping[str, Mapping[str, Any]] = {
     "one number": {"observations": (1,)},
     "several vectors": {"observations": (3, 2)},
     "goal signal": {"observations": (3,), "goals": (2,)},
+    "entities": {"observations": ((4, 3),)},
+    "two kinds of entities beside a vector": {"observations": (2, (4, 3), (2, 5))},
     "image": {"observations": ((3, 20, 20),)},  # ML-Agents' default encoder takes none that is smaller.
 }
 

@@ -33,6 +33,57 @@ class OneStep(ScriptedEnv):
         return Outcome(right.astype(np.float32), np.full(len(rows), TERMINAL))
 
 
+class Goal(OneStep):
+    """As `OneStep`, but that a goal signal says whether the action is rewarded that is right there, or the next one."""
+
+    spec = make_behavior_spec((4,), branches=(3,), goals=(2,))
+
+    def begin(self, rows: np.ndarray) -> None:
+        """Draw situations and goals."""
+        super().begin(rows)
+        self.state.setdefault("goal", np.zeros(self.agents, np.int64))[rows] = self.rng.integers(0, 2, len(rows))
+
+    def observe(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Return the situation and the goal, each as one-hot."""
+        return [*super().observe(rows), one_hot(self.state["goal"][rows], 2)]
+
+    def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:
+        """Return 1 for the action that the goal asks for, and the end."""
+        wanted = (self.RIGHT[self.state["situation"][rows]] + self.state["goal"][rows]) % 3
+        return Outcome((action.discrete[:, 0] == wanted).astype(np.float32), np.full(len(rows), TERMINAL))
+
+
+class Entities(ScriptedEnv):
+    """One decision: one to four entities, at any places of an observation of variable length, and one is the largest.
+
+    Each has a colour of three, as one-hot, and a size. The action of the largest one's colour is rewarded.
+    """
+
+    MOST, COLOURS = 4, 3
+    spec = make_behavior_spec((1, (MOST, COLOURS + 1)), branches=(COLOURS,))
+    enough = 0.9
+
+    def begin(self, rows: np.ndarray) -> None:
+        """Draw entities; two never have the same size."""
+        shape = len(rows), self.MOST
+        size = self.rng.permuted(np.tile(np.arange(1, self.MOST + 1), (len(rows), 1)), axis=1) / self.MOST
+        there = self.rng.permuted(np.arange(self.MOST) < self.rng.integers(1, self.MOST + 1, (len(rows), 1)), axis=1)
+        for name, values in {"size": size * there, "colour": self.rng.integers(0, self.COLOURS, shape)}.items():
+            self.state.setdefault(name, np.zeros((self.agents, self.MOST), values.dtype))[rows] = values
+
+    def observe(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Return a number that is always the same, and the entities."""
+        size, colour = self.state["size"][rows, :, None], self.state["colour"][rows, :, None]
+        colours = (colour == np.arange(self.COLOURS)) & (size > 0)
+        return [np.ones((len(rows), 1)), np.concatenate([colours, size], axis=2)]
+
+    def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:
+        """Return 1 for the colour of the largest entity, and the end."""
+        largest = self.state["size"][rows].argmax(axis=1)
+        right = action.discrete[:, 0] == self.state["colour"][rows, largest]
+        return Outcome(right.astype(np.float32), np.full(len(rows), TERMINAL))
+
+
 class TwoSignals(OneStep):
     """As `OneStep`, but that the environment pays in the first two situations alone, a reward signal in the others.
 
@@ -233,6 +284,8 @@ class Process(ScriptedEnv):
 
 TASKS: Mapping[str, type[ScriptedEnv]] = {
     "one_step": OneStep,
+    "goal": Goal,
+    "entities": Entities,
     "two_signals": TwoSignals,
     "delayed": Delayed,
     "masked": Masked,

@@ -8,6 +8,8 @@ from typing import Any
 
 from mlagents_envs.base_env import BehaviorSpec
 
+from mlhooks.errors import MlhooksError
+from mlhooks.nn.attention import SelfAttention
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import HyperparameterSettings
 from mlhooks.testing.managers import offered
@@ -61,6 +63,14 @@ class Trial:
     def takes(self, spec: BehaviorSpec) -> bool:
         """Return whether it declares the actions of a behavior."""
         return all(getattr(self.kind.supports, kind) for kind in needed_actions(spec))
+
+    def compares_entities(self, spec: BehaviorSpec) -> bool:
+        """Return whether it reads the observations of a behavior, and has the attention by which mlhooks compares entities."""
+        try:
+            modules = self.trainer(spec).modules().values()
+        except MlhooksError:
+            return False
+        return any(isinstance(part, SelfAttention) for module in modules for part in module.modules())
 
     @cached_property
     def any_actions(self) -> dict[str, Any]:

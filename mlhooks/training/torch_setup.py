@@ -84,8 +84,8 @@ SMALL = 256
 class Threads:
     """While it is entered, operations use the number of threads that was asked for, or else one that suits.
 
-    That is one, until a trainer has large networks or reads images. It is chosen by size, never by timing, so that one
-    seed gives the same weights on one machine every time.
+    That is one, until a trainer has large networks or reads images or entities. It is chosen by size, never by timing,
+    so that one seed gives the same weights on one machine every time.
 
     Args:
         asked: the number that the settings ask for.
@@ -109,7 +109,7 @@ class Threads:
     def adapt_to(self, trainer: Trainer) -> None:
         """Use all threads where a trainer's networks are worth it."""
         large = trainer.settings.network_settings.hidden_units > SMALL
-        if self.asked is None and (large or trainer.policy.layout.images):
+        if self.asked is None and (large or trainer.policy.layout.vectors < trainer.policy.layout.size):
             self._set(self.available)
 
     def _set(self, count: int) -> None:

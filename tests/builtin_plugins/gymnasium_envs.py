@@ -60,6 +60,16 @@ class Spaces(gymnasium.Env):
         return self._show(), 0.0, len(self.given) % 3 == 0, False, {}
 
 
+class Short(spaces.Sequence):
+    """A sequence that says how long it is at most."""
+
+    max_length = 3
+
+    def sample(self, mask=None, probability=None):
+        least = int(self.stack)  # Gymnasium cannot stack nothing.
+        return super().sample(mask=(np.arange(least, self.max_length + 1), None))
+
+
 class Broken(gymnasium.Env):
     observation_space = action_space = spaces.Discrete(2)
 
@@ -140,8 +150,9 @@ for mode in AutoresetMode:  # There are no single copies of it, so that few copi
     gymnasium.register(f"mlhooks-tests/Spaces{mode.value}-v0", vector_entry_point=vectorized(mode, Spaces))
 
 
-def make(name, env_kwargs=None, *, num_areas=1, seed=0, worker_id=0, check="first"):
+def make(name, env_kwargs=None, *, num_areas=1, seed=0, worker_id=0, check="first", max_entities=None):
     """Return an environment as the run would make it."""
-    options = SimpleNamespace(env_settings=SimpleNamespace(env_kwargs=env_kwargs or {}, check=check))
+    settings = {"env_kwargs": env_kwargs or {}, "check": check, "max_entities": max_entities}
+    options = SimpleNamespace(env_settings=SimpleNamespace(**settings))
     (factory,) = gymnasium_env.get_env_types().values()
     return factory(name, worker_id=worker_id, seed=seed, num_areas=num_areas, options=options, side_channels=())

@@ -10,7 +10,7 @@ from mlagents_envs.base_env import ActionTuple, DimensionProperty
 
 from mlhooks.envs.spaces import Box, ObservationEncoder
 from mlhooks.errors import UnsupportedError
-from tests.builtin_plugins.gymnasium_envs import make
+from tests.builtin_plugins.gymnasium_envs import Short, make
 
 SPACES = "mlhooks-tests/Spaces-v0"
 
@@ -107,6 +107,47 @@ def test_images_are_copies_of_what_an_environment_may_write_over(shape):
     kept = [*encode(buffer, 2), *encode.each(list(buffer))]
     buffer[:] = 0
     assert all((images == 7).all() for images in kept)
+
+
+@pytest.mark.parametrize("stack", [False, True])
+@pytest.mark.parametrize("name", [SPACES, *(f"mlhooks-tests/Spaces{mode.value}-v0" for mode in AutoresetMode)])
+def test_sequences_become_entities_and_zeros(name, stack):
+    space = spaces.Dict({"near": Short(spaces.Box(-1, 1, (2,)), stack=stack), "speed": spaces.Box(-1, 1, (1,))})
+    specs, pairs = encoded(space, name)
+    assert [(spec.name, spec.shape) for spec in specs] == [("near", (3, 2)), ("speed", (1,))]
+    assert specs[0].dimension_property == (DimensionProperty.VARIABLE_SIZE, DimensionProperty.NONE)
+    lengths = set()
+    for (near, speed), shown in pairs:
+        count = len(shown["near"])
+        lengths.add(count)
+        np.testing.assert_array_equal(near[:count], np.reshape(shown["near"], (count, 2)))
+        assert not near[count:].any()
+        np.testing.assert_array_equal(speed, shown["speed"])
+    assert lengths == {1, 2, 3} | ({0} if not stack else set())
+
+
+def test_sequence_without_a_maximum_is_refused_unless_the_settings_say_one():
+    space = {"observation_space": spaces.Dict({"near": spaces.Sequence(spaces.Box(-1, 1, (2,)))})}
+    with pytest.raises(UnsupportedError, match=r'"near" of .*Sequence.*max_length.*env_settings.max_entities'):
+        make(SPACES, space)
+    env = make(SPACES, space, max_entities=5)
+    ((spec,),) = (found.observation_specs for found in env.behavior_specs.values())
+    assert spec.shape == (5, 2)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [spaces.Graph(spaces.Box(-1, 1, (2,)), None), Short(spaces.Graph(spaces.Box(-1, 1, (2,)), None))],
+    ids=["graph", "graphs"],
+)
+def test_graphs_are_refused_by_name(space):
+    with pytest.raises(UnsupportedError, match=r'"b" of gymnasium:mlhooks-tests/Spaces-v0 has the space Graph'):
+        make(SPACES, {"observation_space": spaces.Dict({"a": spaces.Discrete(2), "b": space})})
+
+
+def test_sequence_of_images_is_refused_by_name():
+    with pytest.raises(UnsupportedError, match=r"observation.*Sequence of Box.*no vector"):
+        make(SPACES, {"observation_space": Short(spaces.Box(0, 255, (6, 6, 3), np.uint8))})
 
 
 def test_unusable_observation_space_is_refused_by_name():

@@ -222,3 +222,27 @@ def test_lessons_reach_the_player_while_it_plays(tmp_path: Path, require_reset: 
     told = stats["Parameter/episode_length"]
     assert (told[0], told[-1], set(told)) == (2, 40, {2, 40})
     assert {round(value - 0.5) for value in stats["Parameter/width"]} == {2, 8}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the player stand-in is a shell script")
+def test_buffer_sensor_beside_goal_and_camera_is_learned_from(tmp_path: Path) -> None:
+    from mlhooks.sim_player.command import write_executable
+
+    behavior = ["--behavior", "Sorter:branches+mask+buffer+goal+png", "--image-size", "20"]
+    game = str(write_executable(tmp_path / "Game", ["scripted", *behavior]))
+    settings = config("Sorter", game, max_steps=200)
+    settings["env_settings"] |= {"base_port": free_port(), "timeout_wait": 20}
+    found: list[float] = []
+
+    class Note:
+        @hookimpl
+        def update_finished(self, losses: dict[str, float]) -> None:
+            found.extend(losses.values())
+
+    run = train(settings, tmp_path, Note())
+    assert run.outcome.status == "finished"
+    layout = run.trainers["Sorter"].policy.layout
+    assert [(kind.most, kind.size) for kind in layout.entities] == [(4, 3)]
+    assert (len(layout.images), len(layout.goal)) == (1, 3)
+    assert found
+    assert np.isfinite(found).all()

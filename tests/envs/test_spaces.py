@@ -16,7 +16,21 @@ from hypothesis import strategies as st
 from mlagents_envs.base_env import ActionTuple
 
 from builtin_plugins.gymnasium_spaces import describe_spaces
-from mlhooks.envs.spaces import ActionDecoder, Box, Dict, Discrete, MultiDiscrete, Space, SpaceError, Spaces, Tuple
+from mlhooks.envs.spaces import (
+    ActionDecoder,
+    Box,
+    Dict,
+    Discrete,
+    Misfit,
+    MultiDiscrete,
+    ObservationEncoder,
+    Sequence,
+    Space,
+    SpaceError,
+    Spaces,
+    Tuple,
+)
+from tests.builtin_plugins.gymnasium_envs import Short
 
 SHAPES = st.lists(st.integers(1, 3), max_size=3).map(tuple)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -51,8 +65,9 @@ MULTI_DISCRETE = st.builds(
     st.sampled_from([np.int64, np.int32]),
 )
 PIXELS = st.sampled_from([(6, 5, 3), (4, 6, 6), (6, 5), (2, 6, 5, 3)]).map(lambda s: spaces.Box(0, 255, s, np.uint8))
+VECTORS = st.one_of(boxes(), DISCRETE, MULTI_DISCRETE, SHAPES.filter(len).map(spaces.MultiBinary))
 SEEN: st.SearchStrategy[spaces.Space[Any]] = st.recursive(
-    st.one_of(boxes(), DISCRETE, MULTI_DISCRETE, PIXELS, SHAPES.filter(len).map(spaces.MultiBinary)),
+    st.one_of(VECTORS, PIXELS, VECTORS.map(Short), VECTORS.map(lambda part: Short(part, stack=True))),
     lambda parts: st.one_of(
         st.lists(parts, min_size=1, max_size=3).map(spaces.Tuple),
         st.dictionaries(st.text("abc/", max_size=3), parts, min_size=1, max_size=3).map(spaces.Dict),
@@ -124,7 +139,12 @@ JUNK: list[Any] = [
     {"a": 1},
 ]
 WHOLE = Spaces(
-    Dict({"eye": Box(0, 255, (6, 6, 3), np.uint8), "mood": Tuple([Discrete(3, 1), Box([-1, 0], [1, np.inf], (2,))])}),
+    Dict(
+        {
+            "eye": Box(0, 255, (6, 6, 3), np.uint8),
+            "mood": Tuple([Discrete(3, 1), Sequence(Box([-1, 0], [1, np.inf], (2,)), 4)]),
+        }
+    ),
     MultiDiscrete([2, 3], (2,), [0, 5]),
 ).to_data()
 
@@ -173,6 +193,10 @@ def test_description_deeper_than_anybody_needs_is_refused() -> None:
         (lambda: Discrete(2.0), "no whole number"),  # type: ignore[arg-type]
         (lambda: MultiDiscrete([2, 0], (2,)), "below 1"),
         (lambda: Dict({2.5: Discrete(2)}), "Dict with the key 2.5"),  # type: ignore[dict-item]
+        (lambda: Sequence(Dict({"a": Discrete(2)}), 3), "Sequence of Dict"),
+        (lambda: Sequence(Box(0, 255, (6, 6), np.uint8), 3), "which is no vector"),
+        (lambda: Sequence(Box(0, 1, (2,)), 0), "max_length is 0"),
+        (lambda: Sequence(Box(0, 1, (2**20,)), 2**20), "Sequence of the shape"),
         (lambda: Spaces(Discrete(2), Tuple([Discrete(2)])), "nobody can act"),
         (lambda: Spaces(Discrete(2), Box(0, 1, (2,), np.int64)), "nobody can act"),
     ],
@@ -186,4 +210,42 @@ def test_spaces_say_what_they_are() -> None:
     assert str(Box(-1, 1, (2,))) == "Box(-1, 1, (2,), float32)"
     assert str(Box([-1, 0], [1, np.inf], (2,))) == "Box(-1..0, 1..inf, (2,), float32)"
     assert str(Dict({"a": Tuple([Discrete(2), Discrete(3, 5)])})) == "Dict(a: Tuple(Discrete(2), Discrete(3, start=5)))"
+    assert str(Sequence(Discrete(2), 8)) == "Sequence(Discrete(2), up to 8)"
     assert str(MultiDiscrete([2, 3], (2,), [0, 1])) == "MultiDiscrete([2, 3], start=[0, 1])"
+
+
+def test_sequences_are_filled_up_with_zeros() -> None:
+    encode = ObservationEncoder(Dict({"at": Sequence(Box(-1, 1, (2,)), 3), "kind": Sequence(Discrete(2), 2)}))
+    assert [spec.shape for spec in encode.specs] == [(3, 2), (2, 2)]
+    assert all([kind.name for kind in spec.dimension_property] == ["VARIABLE_SIZE", "NONE"] for spec in encode.specs)
+    at, kind = encode.each([{"at": ([0.5, 1.0], [0.0, -1.0]), "kind": (1,)}, {"at": (), "kind": [0, 1]}])
+    assert at.tolist() == [[[0.5, 1.0], [0.0, -1.0], [0.0, 0.0]], [[0.0, 0.0]] * 3]
+    assert kind.tolist() == [[[0.0, 1.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]]
+    assert at.dtype == kind.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("sequence", "said"),
+    [
+        (([0.0, 0.0],) * 3, r"float64 of shape \(3, 2\).*Declared: Sequence\(Box.*up to 2"),
+        (([0.0],), r"shape \(1, 1\)"),
+        (([0.0, 0.0], [0.0]), "whose parts differ in shape"),
+        (3.0, r"3.0 \(float\)"),
+        (("a", "b"), "given as a tuple"),
+        (([0.0, 2.0],), r"Declared: Sequence"),
+    ],
+)
+def test_sequence_that_does_not_fit_is_refused_with_what_was_found(sequence: Any, said: str) -> None:
+    encode = ObservationEncoder(Tuple([Sequence(Box(-1, 1, (2,)), 2)]))
+    with pytest.raises(Misfit, match=said):
+        encode.check((sequence,))
+    encode.check((([0.0, 1.0],),))
+    encode.check(((),))
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [((), None), (([1.0, 0.0],), None), (np.zeros((3, 2)), None), (((), ()), 2), ((([1.0, 0.0],), ()), 2)],
+)
+def test_batch_of_sequences_is_told_from_a_single_one(given: Any, count: int | None) -> None:
+    assert ObservationEncoder(Sequence(Box(-1, 1, (2,)), 3)).count(given) == count

@@ -1,4 +1,4 @@
-"""Networks that read images: torch computes the encoders of images, and the layers behind them are computed without."""
+"""Networks that read images or entities: torch computes their encoders, and not the layers behind them."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ ROWS = 7
 
 
 def observed(shape: tuple[int, ...]) -> ObservationSpec:
-    return ObservationSpec(shape, (DimensionProperty.NONE,) * len(shape), ObservationType.DEFAULT, str(shape))
+    first = DimensionProperty.VARIABLE_SIZE if len(shape) == 2 else DimensionProperty.NONE
+    dimensions = first, *(DimensionProperty.NONE,) * (len(shape) - 1)
+    return ObservationSpec(shape, dimensions, ObservationType.DEFAULT, str(shape))
 
 
 class Networks(nn.Module):
     """An actor on an image and a vector, and a critic, on the actor's encoder or on its own."""
 
-    def __init__(self, *, shared: bool, vector: bool = True) -> None:
+    def __init__(self, *, shared: bool, vector: bool = True, entities: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
-        seen = [observed((3, 20, 20)), *([observed((4,))] if vector else [])]
+        seen = [observed((5, 3) if entities else (3, 20, 20)), *([observed((4,))] if vector else [])]
         layout = FeatureLayout("B", BehaviorSpec(seen, ActionSpec(2, (3,))))
         self.size = layout.size
         self.actor = Actor(layout, ActionSpec(2, (3,)), SETTINGS)
@@ -89,9 +91,21 @@ LOSSES = [
 @pytest.mark.parametrize("arrays", [True, False], ids=["arrays", "tensors"])
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 def test_gradients_reach_images_and_what_comes_behind(loss: Callable[..., Any], arrays: bool, shared: bool) -> None:
+    compare_gradients(loss, arrays, shared=shared)
+
+
+@pytest.mark.parametrize("vector", [True, False], ids=["vector beside", "alone"])
+@pytest.mark.parametrize("arrays", [True, False], ids=["arrays", "tensors"])
+@pytest.mark.parametrize("loss", [plain_loss, loss_with_a_frozen_critic, hook_on_the_body], ids=lambda x: x.__name__)
+def test_gradients_reach_attention_and_what_comes_behind(loss: Callable[..., Any], arrays: bool, vector: bool) -> None:
+    compare_gradients(loss, arrays, shared=False, entities=True, vector=vector)
+
+
+def compare_gradients(loss: Callable[..., Any], arrays: bool, **kind: bool) -> None:
+    """Compare what a scope computes with what torch does."""
     results = []
     for scope in (None, LossScope(arrays=arrays)):
-        networks = Networks(shared=shared)
+        networks = Networks(**kind)
         with scope or nullcontext():
             total = loss(networks, networks.features())
         (scope.backward if scope else Tensor.backward)(total)

@@ -6,7 +6,7 @@ import torch
 from mlagents_envs.base_env import ActionSpec, BehaviorSpec, DimensionProperty, ObservationSpec, ObservationType
 
 from mlhooks.errors import CheckpointError, UnsupportedError
-from mlhooks.nn.encoders import GoalEncoder, VisualEncoder, make_encoder
+from mlhooks.nn.encoders import GoalEncoder, MixedEncoder, make_encoder
 from mlhooks.nn.features import FeatureInput, FeatureLayout
 from mlhooks.nn.layers import MLP, linear
 from mlhooks.nn.networks import Critic
@@ -98,12 +98,6 @@ def test_behavior_without_observations_is_refused() -> None:
         FeatureLayout("B", BehaviorSpec([], ActionSpec(1, ())))
 
 
-def test_observation_of_variable_length_is_refused_by_name() -> None:
-    spec = BehaviorSpec([vector(2), image(7, 4)], ActionSpec(1, ()))
-    with pytest.raises(UnsupportedError, match=r"'B': observation 1 \(i7\) has shape \(7, 4\).*no variable-length"):
-        FeatureLayout("B", spec)
-
-
 @pytest.mark.parametrize(("conditioning", "kind"), [("hyper", GoalEncoder), ("none", MLP)])
 def test_goal_conditioning_type_chooses_the_encoder(conditioning: str, kind: type) -> None:
     settings = NetworkSettings(hidden_units=8, goal_conditioning_type=conditioning)
@@ -135,7 +129,7 @@ def test_goal_makes_the_weights_of_the_last_layer_row_by_row(rows: int) -> None:
 def test_layers_read_vectors_and_the_encoding_of_each_image(conditioning: str, kind: type) -> None:
     settings = NetworkSettings(hidden_units=4, vis_encode_type="match3", goal_conditioning_type=conditioning)
     encoder = make_encoder(FeatureLayout("B", MIXED), settings)
-    assert isinstance(encoder, VisualEncoder)
+    assert isinstance(encoder, MixedEncoder)
     assert type(encoder.body) is kind
     features = torch.rand(3, 90)
     encodings = [encoder.images[0](features[:, 5:65]), encoder.images[1](features[:, 65:])]
@@ -158,7 +152,7 @@ def test_encoding_of_an_image_that_is_a_goal_makes_the_weights_and_is_read(with_
     images = [image(1, 5, 5), image(1, 5, 5, kind=ObservationType.GOAL_SIGNAL)]
     layout = FeatureLayout("B", BehaviorSpec([vector(2, kind=ObservationType.GOAL_SIGNAL), *images], ActionSpec(1, ())))
     encoder = make_encoder(layout, NetworkSettings(hidden_units=4, num_layers=2, vis_encode_type="match3"))
-    assert isinstance(encoder, VisualEncoder)
+    assert isinstance(encoder, MixedEncoder)
     body = encoder.body
     assert isinstance(body, GoalEncoder)
     features = torch.rand(3, 52)
@@ -179,7 +173,7 @@ def test_encoding_of_an_image_that_is_a_goal_makes_the_weights_and_is_read(with_
     none = make_encoder(
         layout, NetworkSettings(hidden_units=4, vis_encode_type="match3", goal_conditioning_type="none")
     )
-    assert isinstance(none, VisualEncoder)
+    assert isinstance(none, MixedEncoder)
     assert isinstance(none.body, MLP)
 
 

@@ -49,6 +49,7 @@ COMBINATIONS = {
     "PPO, continuous": of("ppo", "3DBall"),
     "PPO, discrete": of("ppo", "Basic"),
     "PPO, masks": of("ppo", "GridWorld"),
+    "PPO, entities": of("ppo", "Sorter"),
     "PPO, three areas": {**of("ppo", "3DBall"), "env_settings": {"env_path": "sim:3DBall", "seed": 5, "num_areas": 3}},
     "PPO, lessons": {**of("ppo", "3DBall"), "environment_parameters": LESSONS},
     "PPO, rollouts cut at the horizon": of("ppo", "3DBall", time_horizon=7),
@@ -61,6 +62,7 @@ COMBINATIONS = {
     "PPO, evaluated": of("ppo", "3DBall", evaluation={"interval": 170, "episodes": 5, "patience": 50}),
     "DQN": of("dqn", "Basic"),
     "DQN, masks": of("dqn", "GridWorld"),
+    "DQN, entities": of("dqn", "Sorter"),
 }
 
 

@@ -27,7 +27,7 @@ from tests.sim_player.recording import connected, free_port
 ECHO = UUID("12345678-0000-4000-8000-1234567890ab")
 
 
-@pytest.mark.parametrize("name", ["3DBall", "Basic", "GridWorld"])
+@pytest.mark.parametrize("name", ["3DBall", "Basic", "GridWorld", "Sorter"])
 def test_player_shows_what_the_simulation_shows_in_process(tmp_path, name):
     """Same seed and actions: the same steps, over several episodes; sensors sorted by name."""
     source = np.random.default_rng(1)

@@ -48,7 +48,8 @@ def play(env, decisions, rng):
 
 
 def test_default_agents_and_areas_multiply(sim):
-    assert {"3DBall": 12, "Basic": 1, "GridWorld": 9, "Recall": 1}[sim.NAME] == make(sim.NAME).num_agents
+    agents = {"3DBall": 12, "Basic": 1, "GridWorld": 9, "Recall": 1, "Sorter": 16}
+    assert agents[sim.NAME] == make(sim.NAME).num_agents
     env = make(sim.NAME, {"num_agents": 4}, num_areas=3)
     env.reset()
     steps, _ = env.get_steps(sim.NAME)

@@ -17,6 +17,8 @@ from mlhooks.testing.tasks import (
     Aim,
     Branches,
     Delayed,
+    Entities,
+    Goal,
     Masked,
     Mixed,
     OneStep,
@@ -27,15 +29,15 @@ from mlhooks.testing.tasks import (
 )
 from mlhooks.training.batch import Batch
 
-Choose = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Choose = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
 def play(env: ScriptedEnv, choose: Choose, ticks: int = 200) -> float:
-    """Mean return of a policy from observations [agents, size] to continuous and discrete actions."""
+    """Return the mean return of a policy from observations, each [agents, ...], to continuous and discrete actions."""
     env.reset()
     for _ in range(ticks):
         decisions, _ = env.get_steps(BEHAVIOR)
-        continuous, discrete = choose(decisions.obs[0])
+        continuous, discrete = choose(*decisions.obs)
         env.set_actions(BEHAVIOR, ActionTuple(continuous, discrete))
         env.step()
     return float(np.mean(env.audit.returns))
@@ -46,12 +48,20 @@ def at_random(env: ScriptedEnv, ticks: int = 200) -> float:
     return float(np.mean(env.audit.returns))
 
 
-def discrete(choice: Callable[[np.ndarray], list[np.ndarray]]) -> Choose:
-    return lambda obs: (np.zeros((len(obs), 0), np.float32), np.stack(choice(obs), axis=1).astype(np.int32))
+def discrete(choice: Callable[..., list[np.ndarray]]) -> Choose:
+    return lambda *obs: (np.zeros((len(obs[0]), 0), np.float32), np.stack(choice(*obs), axis=1).astype(np.int32))
+
+
+def largest(own: np.ndarray, entities: np.ndarray) -> list[np.ndarray]:
+    """Return the colour of the largest entity."""
+    colour, size = entities[..., :3].argmax(2), entities[..., 3]
+    return [colour[np.arange(len(size)), size.argmax(1)]]
 
 
 BEST: dict[type[ScriptedEnv], Choose] = {
     OneStep: discrete(lambda obs: [np.array([2, 0, 1, 0])[obs.argmax(1)]]),
+    Goal: discrete(lambda obs, goal: [(np.array([2, 0, 1, 0])[obs.argmax(1)] + goal.argmax(1)) % 3]),
+    Entities: discrete(largest),
     Delayed: discrete(lambda obs: [(obs.argmax(1) == 0)]),
     Masked: discrete(lambda obs: [np.where(obs[:, 0] == 1, 1, 2)]),
     Branches: discrete(lambda obs: [np.array([2, 0, 1, 0])[obs.argmax(1)], np.array([0, 1, 1, 0])[obs.argmax(1)]]),
@@ -65,6 +75,14 @@ def test_best_policy_is_enough_and_chance_is_far_from_it(task: type[ScriptedEnv]
     if task is not Masked:  # Its best action is forbidden to those who chose the way to it.
         assert play(task(), BEST[task]) >= task.enough
     assert at_random(task()) < task.enough - 0.15
+
+
+def test_goal_and_entities_must_be_read() -> None:
+    right = np.array([2, 0, 1, 0])
+    assert play(Goal(), discrete(lambda obs, _: [right[obs.argmax(1)]])) < Goal.enough - 0.3
+    # Neither the colour that comes most often, nor that of the first one, is that of the largest.
+    assert play(Entities(), discrete(lambda _, seen: [seen[..., :3].sum(1).argmax(1)])) < Entities.enough - 0.1
+    assert play(Entities(), discrete(lambda _, seen: [seen[:, 0, :3].argmax(1)])) < Entities.enough - 0.3
 
 
 def test_masked_task_punishes_who_values_a_forbidden_action() -> None:

@@ -19,6 +19,7 @@ from mlhooks.errors import CheckpointError, EnvironmentFailure, UsageError
 from mlhooks.training.checkpoints import read_state, write_state
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.run import Run
+from tests.builtin_plugins.gymnasium_envs import Short
 from tests.scripted import Corridor, Env, config, train
 
 PIXELS = spaces.Box(0, 255, (20, 24, 3), np.uint8)
@@ -34,6 +35,7 @@ SEEN = {
     "multi binary": spaces.MultiBinary((2, 2)),
     "pixels": PIXELS,
     "frames": FRAMES,
+    "sequence": spaces.Dict({"near": Short(spaces.Box(-1, 1, (2,))), "x": spaces.Box(-1, 1, ())}),
     "tuple": spaces.Tuple([spaces.Discrete(2), spaces.Box(-1, 1, (2,))]),
     "dict": spaces.Dict(
         {"b": spaces.Discrete(3), "a": spaces.Tuple([PIXELS, spaces.Dict({"x": spaces.Box(0, 1, ())})])}
@@ -52,8 +54,8 @@ TAKEN = {
 }
 PAIRS = [
     *(("box", taken) for taken in TAKEN),
-    *((seen, "from 5") for seen in SEEN if seen not in ("box", "pixels", "frames", "dict")),
-    *((seen, "matrix") for seen in ("pixels", "frames", "dict")),  # A small network decides alike on noise.
+    *((seen, "from 5") for seen in SEEN if seen not in ("box", "pixels", "frames", "dict", "sequence")),
+    *((seen, "matrix") for seen in ("pixels", "frames", "dict", "sequence")),  # A small network decides alike on noise.
 ]
 
 

@@ -1,7 +1,17 @@
 """Spaces of an environment, in its own terms, as plain data, and their translation to and from arrays."""
 
 from mlhooks.envs.spaces.actions import ActionDecoder
-from mlhooks.envs.spaces.description import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, SpaceError, Tuple
+from mlhooks.envs.spaces.description import (
+    Box,
+    Dict,
+    Discrete,
+    MultiBinary,
+    MultiDiscrete,
+    Sequence,
+    Space,
+    SpaceError,
+    Tuple,
+)
 from mlhooks.envs.spaces.misfits import Misfit, found
 from mlhooks.envs.spaces.observations import Encoded, ObservationEncoder
 from mlhooks.envs.spaces.pair import Spaces
@@ -16,6 +26,7 @@ __all__ = [
     "MultiBinary",
     "MultiDiscrete",
     "ObservationEncoder",
+    "Sequence",
     "Space",
     "SpaceError",
     "Spaces",

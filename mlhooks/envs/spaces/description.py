@@ -6,6 +6,7 @@ Their plain form, of `to_data`, is made of dicts, lists, numbers and texts:
     {"space": "Discrete", "n": 3, "start": 5, "dtype": "int64"}
     {"space": "MultiDiscrete", "shape": [2], "nvec": [2, 3], "start": 0, "dtype": "int64"}
     {"space": "MultiBinary", "shape": [4]}
+    {"space": "Sequence", "part": {...}, "max_length": 8}
     {"space": "Tuple", "parts": [...]}
     {"space": "Dict", "keys": ["camera", "speed"], "parts": [...]}
 
@@ -16,7 +17,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections import abc
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -76,7 +78,7 @@ class Elementary(Space):
 
 
 class _Array(Elementary):
-    def __init__(self, shape: Sequence[int], dtype: DTypeLike, dtypes: Sequence[str]) -> None:
+    def __init__(self, shape: abc.Sequence[int], dtype: DTypeLike, dtypes: abc.Sequence[str]) -> None:
         self.shape = tuple(int(size) for size in shape)
         self.dtype = np.dtype(dtype)
         if self.dtype.name not in dtypes:
@@ -107,7 +109,9 @@ class _Array(Elementary):
 class Box(_Array):
     """Arrays of numbers between bounds, which may be infinite."""
 
-    def __init__(self, low: ArrayLike, high: ArrayLike, shape: Sequence[int], dtype: DTypeLike = np.float32) -> None:
+    def __init__(
+        self, low: ArrayLike, high: ArrayLike, shape: abc.Sequence[int], dtype: DTypeLike = np.float32
+    ) -> None:
         super().__init__(shape, dtype, _NUMBERS)
         self.low, self.high = self._spread("low", low, self.dtype), self._spread("high", high, self.dtype)
         if not (self.low <= self.high).all():
@@ -152,7 +156,7 @@ class MultiDiscrete(_Array):
     """Arrays of whole numbers, each of which counts from its own start."""
 
     def __init__(
-        self, nvec: ArrayLike, shape: Sequence[int], start: ArrayLike = 0, dtype: DTypeLike = np.int64
+        self, nvec: ArrayLike, shape: abc.Sequence[int], start: ArrayLike = 0, dtype: DTypeLike = np.int64
     ) -> None:
         super().__init__(shape, dtype, _INTEGERS)
         self.nvec, self.start = self._spread("nvec", nvec, np.int64), self._spread("start", start, np.int64)
@@ -172,7 +176,7 @@ class MultiDiscrete(_Array):
 class MultiBinary(_Array):
     """Arrays of zeros and ones."""
 
-    def __init__(self, shape: Sequence[int]) -> None:
+    def __init__(self, shape: abc.Sequence[int]) -> None:
         super().__init__(shape, np.int8, ("int8",))
 
     def to_data(self) -> dict[str, Any]:
@@ -183,10 +187,29 @@ class MultiBinary(_Array):
         return f"MultiBinary({self.shape})"
 
 
+class Sequence(Elementary):
+    """Tuples of some members of another space, of which there are more or fewer, up to a maximum."""
+
+    def __init__(self, part: Space, max_length: int) -> None:
+        if not isinstance(part, Elementary) or isinstance(part, Sequence) or (isinstance(part, Box) and part.is_image):
+            raise SpaceError(f"Sequence of {part}, which is no vector")
+        self.part, self.max_length = part, _whole("max_length", max_length, least=1)
+        self.shape, self.dtype = (self.max_length, *part.shape), part.dtype
+        if math.prod(self.shape) > _LARGEST or 0 in self.shape:
+            raise SpaceError(f"Sequence of the shape {self.shape}")
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the plain form."""
+        return {"space": "Sequence", "part": self.part.to_data(), "max_length": self.max_length}
+
+    def __str__(self) -> str:
+        return f"Sequence({self.part}, up to {self.max_length})"
+
+
 class Tuple(Space):
     """Tuples with a member of each part."""
 
-    def __init__(self, parts: Sequence[Space]) -> None:
+    def __init__(self, parts: abc.Sequence[Space]) -> None:
         self.parts = tuple(parts)
 
     def to_data(self) -> dict[str, Any]:
@@ -259,6 +282,8 @@ def _from_data(data: Any, depth: int) -> Space:
             return MultiDiscrete(_numbers(nvec), _shape(shape), _numbers(start), _dtype(dtype))
         case {"space": "MultiBinary", "shape": shape}:
             return MultiBinary(_shape(shape))
+        case {"space": "Sequence", "part": part, "max_length": most}:
+            return Sequence(_from_data(part, depth + 1), most)
         case {"space": "Tuple", "parts": list(parts)}:
             return Tuple([_from_data(part, depth + 1) for part in parts])
         case {"space": "Dict", "keys": list(keys), "parts": list(parts)} if len(keys) == len(parts):

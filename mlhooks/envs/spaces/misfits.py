@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlhooks.envs.spaces.description import Box, Dict, Path, Space, Tuple
+from mlhooks.envs.spaces.description import Box, Dict, Path, Sequence, Space, Tuple
 from mlhooks.shortening import cut
 
 ROUNDING = 1e-5
@@ -68,6 +68,9 @@ def structure_misfit(space: Space, value: Any, path: Path = ()) -> Misfit | None
 
 def bounds_misfit(space: Space, value: Any, path: Path) -> Misfit | None:
     """Return a misfit for numbers that exceed their bounds by more than rounding does; None where all fit."""
+    declared = space
+    if isinstance(space, Sequence) and len(value):
+        space = space.part
     if not isinstance(space, Box):
         return None
     array, low, high = np.asarray(value), space.low, space.high
@@ -77,7 +80,7 @@ def bounds_misfit(space: Space, value: Any, path: Path) -> Misfit | None:
             high = high + ROUNDING * np.maximum(1.0, np.abs(high.astype(np.float64)))
     if not ((array < low) | (array > high)).any():  # NaN is told of elsewhere
         return None
-    return Misfit(path, found(value), space, strict=True)
+    return Misfit(path, found(value), declared, strict=True)
 
 
 def found(value: Any) -> str:

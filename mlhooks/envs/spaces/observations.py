@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import abc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mlhooks.envs.spaces.description import (
     MultiBinary,
     MultiDiscrete,
     Path,
+    Sequence,
     Space,
     Tuple,
 )
@@ -28,6 +30,8 @@ Encode = Callable[[Any, int], Encoded]
 """What encodes so many observations of an elementary space, an array or a list of arrays."""
 
 _FLOAT32 = np.dtype(np.float32)
+_NONE, _SPATIAL = DimensionProperty.NONE, DimensionProperty.TRANSLATIONAL_EQUIVARIANCE
+_DIMENSIONS = {1: (_NONE,), 2: (DimensionProperty.VARIABLE_SIZE, _NONE), 3: (_NONE, _SPATIAL, _SPATIAL)}
 
 
 class _Unfit(Exception):
@@ -39,8 +43,9 @@ class ObservationEncoder:
 
     Boxes, whatever their type, become vectors of float32; boxes of two to four dimensions with bytes from 0 to 255
     become images of shape [channels, height, width] and stay bytes, the frames of a stack as channels. Discrete becomes
-    one-hot, MultiDiscrete its one-hots side by side, MultiBinary a vector of zeros and ones. The parts of Dict and
-    Tuple spaces become observations of their own, in the space's order, named by their keys (`camera/left`).
+    one-hot, MultiDiscrete its one-hots side by side, MultiBinary a vector of zeros and ones. Sequences of any of these
+    but images become observations of variable length, [max_length, size], with zeros behind what is there. The parts of
+    Dict and Tuple spaces become observations of their own, in the space's order, named by their keys (`camera/left`).
 
     What would be bent on the way is refused with every batch: other shapes, other kinds of values, numbers that the
     type of their space cannot hold, and values that are none of a discrete space. `check` also looks at all the rest.
@@ -58,9 +63,8 @@ class ObservationEncoder:
         self._parts: list[tuple[Path, Elementary, Encode]] = []
         for path, leaf in space.leaves():
             shape, encode = _encoding(leaf)
-            image = (DimensionProperty.TRANSLATIONAL_EQUIVARIANCE,) * 2 if len(shape) == 3 else ()
             name = "/".join(map(str, path)) or "observation"
-            self.specs.append(ObservationSpec(shape, (DimensionProperty.NONE, *image), ObservationType.DEFAULT, name))
+            self.specs.append(ObservationSpec(shape, _DIMENSIONS[len(shape)], ObservationType.DEFAULT, name))
             self._parts.append((path, leaf, encode))
 
     def __call__(self, batch: Any, count: int) -> list[Encoded]:
@@ -75,7 +79,7 @@ class ObservationEncoder:
             self._refuse_batch(batch, count)
             raise
 
-    def each(self, observations: Sequence[Any]) -> list[Encoded]:
+    def each(self, observations: abc.Sequence[Any]) -> list[Encoded]:
         """Encode one observation of each copy, in their order, as `__call__` would their batch.
 
         Raises:
@@ -109,12 +113,9 @@ class ObservationEncoder:
         for path, leaf, _ in self._parts:
             part = _part(observation, path)
             try:
-                shape = np.shape(part)
-            except ValueError:  # The lists differ in length.
+                counts.add(_count_sequences(leaf, part) if isinstance(leaf, Sequence) else _count(leaf, part))
+            except (_Unfit, ValueError):  # Lists that differ in length are a ValueError.
                 raise Misfit(path, found(part), f"{leaf}, or a batch") from None
-            if shape != leaf.shape and (shape[1:] != leaf.shape or len(shape) == 0 or shape[0] == 0):
-                raise Misfit(path, found(part), f"{leaf}, or a batch")
-            counts.add(None if shape == leaf.shape else shape[0])
         if len(counts) > 1:
             parts = sorted(str(count or "one") for count in counts)
             raise Misfit((), f"parts of batches of different sizes: {', '.join(parts)}", self.space)
@@ -160,7 +161,7 @@ class ObservationEncoder:
             raise misfit
         for path, leaf, _ in self._parts:
             part = _part(batch, path)
-            if np.shape(part)[:1] != (count,):
+            if not hasattr(part, "__len__") or len(part) != count:
                 raise Misfit(path, found(part), f"{count} times {leaf}")
         for copy in range(count):
             self._refuse(self.row(batch, copy), copy)
@@ -180,6 +181,34 @@ def _row(space: Space, batch: Any, copy: int) -> Any:
     return batch[copy]
 
 
+def _count(space: Elementary, value: Any) -> int | None:
+    """Return the size of a batch; None for a single member of the space."""
+    shape = np.shape(value)
+    if shape == space.shape:
+        return None
+    if shape[1:] != space.shape or len(shape) == 0 or shape[0] == 0:
+        raise _Unfit
+    return shape[0]
+
+
+def _count_sequences(space: Sequence, value: Any) -> int | None:
+    """Return as `_count` does; a sequence without members is a single one."""
+    if not isinstance(value, tuple | list | np.ndarray):
+        raise _Unfit
+    if all(_has_shape(member, space.part.shape) for member in value):
+        return None
+    if any(_count_sequences(space, sequence) is not None for sequence in value):
+        raise _Unfit
+    return len(value)
+
+
+def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:
+    try:
+        return np.shape(value) == shape
+    except ValueError:
+        return False
+
+
 def _encoding(space: Elementary) -> tuple[tuple[int, ...], Encode]:
     """Return the shape of one encoded observation, and what encodes a batch of them."""
     match space:
@@ -191,6 +220,8 @@ def _encoding(space: Elementary) -> tuple[tuple[int, ...], Encode]:
             return _one_hots(np.array([space.n]), np.array([space.start]), ())
         case MultiDiscrete():
             return _one_hots(space.nvec.ravel(), space.start.ravel(), space.shape)
+        case Sequence():
+            return _sequence(space)
     raise TypeError(f"{space} is no elementary space")
 
 
@@ -246,6 +277,23 @@ def _image(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Encode]:
         return np.moveaxis(last, -1, 1)
 
     return (channels, height, width), encode
+
+
+def _sequence(space: Sequence) -> tuple[tuple[int, ...], Encode]:
+    ((size,), encode_members), most = _encoding(space.part), space.max_length
+    places = np.arange(most)
+
+    def encode(batch: Any, count: int) -> Encoded:
+        lengths = np.array([len(sequence) for sequence in batch])
+        if len(lengths) != count or lengths.max(initial=0) > most:
+            raise _Unfit
+        encoded = np.zeros((count, most, size), dtype=np.float32)
+        members = [member for sequence in batch for member in sequence]
+        if members:
+            encoded[places < lengths[:, None]] = encode_members(members, len(members))
+        return encoded
+
+    return (most, size), encode
 
 
 def _zeros_and_ones(space: MultiBinary) -> tuple[tuple[int, ...], Encode]:

@@ -1,4 +1,4 @@
-"""Checks of acting: forbidden actions, independent agents, determinism, and the rate of exploration."""
+"""Checks of acting: forbidden actions, independent agents, determinism, exploration, and sets of entities."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mlhooks.testing.assertions import demand
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.tasks import OneStep, any_kind
 from mlhooks.testing.trainer_loop import Play
 from mlhooks.testing.trainer_trial import Trial
+from mlhooks.training.trainer import Trainer
 
 
 def test_never_takes_a_forbidden_action(trial: Trial) -> None:
@@ -111,3 +113,58 @@ def _demand_shares(trial: Trial, hyperparameters: dict[str, Any], shares: dict[i
             f"At step {step:,} of 100,000, a share of {found:.2f} of all actions is random, and it should be {share}, "
             f"with {hyperparameters}.",
         )
+
+
+def test_entities_are_a_set(trial: Trial) -> None:
+    """Other entities change what it makes of them; their order, and padding among or behind them, do not."""
+    specs = [make_behavior_spec((2, (most, 3)), **trial.any_actions) for most in (4, 7)]
+    if not trial.compares_entities(specs[0]):
+        pytest.skip("it does not read entities, or not by attention")
+    small, large = (trial.trainer(spec) for spec in specs)
+    Play(small, any_kind(specs[0])()).updates(2)
+    rng = np.random.default_rng(0)
+    own, entities = (rng.standard_normal(shape).astype(np.float32) for shape in ((64, 2), (64, 4, 3)))
+    entities[:, 2:] = 0.0
+    right = _responses(small, [own, entities])
+    change = float((_responses(small, [own, 0.5 * entities]) - right).abs().max())
+    demand(change > 1e-6, "It decides the same, and values the same, whatever the entities are.")
+    moved = float((_responses(small, [own, entities[:, [2, 1, 3, 0]]]) - right).abs().max())
+    demand(
+        moved < 1e-2 * change,
+        f"Entities in another order, with padding between them, change its outputs by {moved:.2g}; other entities do "
+        f"so by {change:.2g}. Leave out of sums and means what is padding, and let nothing depend on the place.",
+    )
+    more = np.zeros((64, 7, 3), np.float32)
+    more[:, [5, 1]] = entities[:, :2]
+    try:
+        for name, module in large.modules().items():
+            module.load_state_dict(small.modules()[name].state_dict())
+    except RuntimeError:
+        return  # Weights for each place cannot be compared.
+    large.policy.weights_changed()
+    padded = float((_responses(large, [own, more]) - right).abs().max())
+    demand(
+        padded < 1e-2 * change,
+        f"With the same weights, room for 7 entities in place of 4 changes its outputs by {padded:.2g}, and other "
+        f"entities do so by {change:.2g}. Padding counts: in a mean, or among the keys of attention.",
+    )
+
+
+@torch.no_grad()
+def _responses(trainer: Trainer, obs: list[np.ndarray]) -> torch.Tensor:
+    """Return what policy and critic make of observations, as numbers [rows, any]."""
+    policy: Any = trainer.policy
+    features = policy.features(obs)
+    found: list[Any] = []
+    for network in (getattr(policy, "actor", None), getattr(policy, "network", None)):
+        outputs = network(features) if isinstance(network, torch.nn.Module) else ()
+        found += [outputs] if isinstance(outputs, torch.Tensor) else outputs
+    estimate: Any = getattr(trainer.optimizer, "estimate", None)
+    if callable(estimate):
+        found.append(estimate(features))
+    parts = [part for part in found if part is not None and len(part) == len(features)]
+    if not parts:
+        policy.deterministic = True
+        actions = policy.act(obs, None, np.random.default_rng(0))
+        parts = [torch.from_numpy(part).float() for part in (actions.continuous, actions.discrete)]
+    return torch.cat([part.flatten(1) for part in parts], dim=1)

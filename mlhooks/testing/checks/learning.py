@@ -12,7 +12,19 @@ import torch
 from mlhooks.testing.assertions import demand
 from mlhooks.testing.extra_reward_signals import MoreSignals
 from mlhooks.testing.scripted import ScriptedEnv
-from mlhooks.testing.tasks import Aim, Branches, Delayed, Masked, Mixed, OneStep, Process, TimeLimit, TwoSignals
+from mlhooks.testing.tasks import (
+    Aim,
+    Branches,
+    Delayed,
+    Entities,
+    Goal,
+    Masked,
+    Mixed,
+    OneStep,
+    Process,
+    TimeLimit,
+    TwoSignals,
+)
 from mlhooks.testing.trainer_loop import Play, score
 from mlhooks.testing.trainer_trial import Trial
 from mlhooks.training.trainer import Trainer
@@ -28,6 +40,20 @@ SLOW = "If it is only slow: conformance_settings may name a higher learning rate
 def test_learns_one_step(trial: Trial, seed: int) -> None:
     """It learns which of three actions is rewarded in each of four situations."""
     learns(trial, OneStep, seed, "Is the sign of the loss right, and the reward's?")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_learns_what_a_goal_signal_asks_for(trial: Trial, seed: int) -> None:
+    """It learns which of three actions is rewarded in each of four situations, under each of two goals."""
+    learns(trial, Goal, seed, "Do the networks read goal signals, or get weights from them?")
+
+
+@pytest.mark.parametrize("seed", SEEDS[:1])
+def test_learns_from_entities(trial: Trial, seed: int) -> None:
+    """It learns an action that the largest of one to four entities tells, wherever that stands among them."""
+    if not trial.compares_entities(Entities.spec):
+        pytest.skip("it does not read entities, or not by attention")
+    learns(trial, Entities, seed, "Do the networks compare entities, and leave padding out?")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
