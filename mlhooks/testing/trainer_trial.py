@@ -65,7 +65,7 @@ class Trial:
         return all(getattr(self.kind.supports, kind) for kind in needed_actions(spec))
 
     def compares_entities(self, spec: BehaviorSpec) -> bool:
-        """Return whether it reads the observations of a behavior, and has the attention by which mlhooks compares entities."""
+        """Return whether it reads a behavior, and has the attention by which mlhooks compares entities."""
         try:
             modules = self.trainer(spec).modules().values()
         except MlhooksError:
