@@ -183,7 +183,7 @@ def _row(space: Space, batch: Any, copy: int) -> Any:
 
 def _count(space: Elementary, value: Any) -> int | None:
     """Return the size of a batch; None for a single member of the space."""
-    shape = np.shape(value)
+    shape: tuple[int, ...] = np.shape(value)
     if shape == space.shape:
         return None
     if shape[1:] != space.shape or len(shape) == 0 or shape[0] == 0:
@@ -204,7 +204,7 @@ def _count_sequences(space: Sequence, value: Any) -> int | None:
 
 def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:
     try:
-        return np.shape(value) == shape
+        return bool(np.shape(value) == shape)
     except ValueError:
         return False
 
