@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from builtin_plugins.inprocess import InProcessManager
 from mlhooks import hookimpl, stop_signals
+from mlhooks.envs.restarts import RestartPolicy
+from mlhooks.training.stage import Stage
+from mlhooks.training.stop_request import StopRequest
 from tests.scripted import Env, config, train
 from tests.training.recorder import Recorder
 
@@ -179,6 +184,59 @@ def test_interrupt_while_environments_start_does_not_wait_for_them(tmp_path: Pat
     run = train(LONG, tmp_path, Env(make))
     assert run.outcome.status == "interrupted"
     assert not reached
+
+
+class Waits(InProcessManager):
+    """Gives all steps at once, as a manager of other machines may, and is interrupted while it waits for them."""
+
+    def __init__(self, *arguments: Any, at: int) -> None:
+        super().__init__(*arguments)
+        self.calls, self.at = 0, at
+
+    def ready(self) -> Any:
+        self.calls += 1
+        if self.calls == self.at:
+            signal.raise_signal(signal.SIGINT)
+        return list(super().ready())
+
+
+class WaitingManager:
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    @hookimpl
+    def create_env_manager(self, make_env: Any) -> Waits:
+        self.made = Waits(make_env, 1, RestartPolicy(0, 0, 1), at=self.at)
+        return self.made
+
+
+@pytest.mark.parametrize(("at", "steps"), [(1, {}), (5, {"Corridor": 16})], ids=["first steps", "later ones"])
+def test_interrupt_ends_the_wait_for_the_first_steps_alone(tmp_path: Path, at: int, steps: dict[str, int]) -> None:
+    """Once environments step, nothing that is under way is given up: the run goes on to where it can be saved."""
+    manager = WaitingManager(at)
+    run = train(LONG, tmp_path, Env(), manager)
+    assert run.outcome.status == "interrupted"
+    assert {name: trainer.step for name, trainer in run.trainers.items()} == steps
+    assert manager.made.calls == at
+
+
+def test_first_signal_interrupts_only_where_it_is_to_end_at_once() -> None:
+    stop = StopRequest()
+    with stop:
+        with pytest.raises(KeyboardInterrupt), stop.ending_at_once():
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    assert stop.requested
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_stage_changes_in_what_is_named_alone(stage: Stage) -> None:
+    for waits, saves in product([True, False], repeat=2):
+        changed = stage.changed(waits=waits, saves=saves)
+        assert (changed.waits, changed.saves) == (waits, saves)
+        assert stage.changed(waits=waits).saves == stage.saves
+        assert stage.changed(saves=saves).waits == stage.waits
+    assert stage.changed() is stage
 
 
 def test_inference_that_is_stopped_does_not_speak_of_saving(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
