@@ -198,6 +198,7 @@ def evaluate(config: str | None, folder: Path, seed: int, **arguments: Any) -> f
     ("config", "max_steps", "training", "evaluation"),
     [
         ("basic_ppo", None, 0.92, 0.93),
+        ("recall_ppo", None, 0.9, 0.93),
         ("cartpole_ppo", None, 475.0, 475.0),
         ("3dball_ppo", None, 95.0, 95.0),
         ("pendulum_ppo", None, -300.0, -300.0),
@@ -222,6 +223,41 @@ def test_soft_actor_critic_swings_a_pendulum_up_with_small_networks(seed: int, t
     run = {"run_id": "pendulum_sac", "results_dir": tmp_path, "plugin_names": QUIET}
     mlhooks.train("pendulum_sac", seed=seed, **run, **small)
     assert evaluate("pendulum_sac", tmp_path, seed=1000 + seed, **small) >= -180.0
+
+
+@pytest.mark.slow
+def test_sign_of_recall_is_of_no_use_without_a_memory(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"run_id": "forgets", "results_dir": tmp_path, "plugin_names": QUIET}
+    forgets = {"behaviors.*.network_settings.memory": None}
+    (trainer,) = mlhooks.train("recall_ppo", seed=21, flags=forgets, **arguments).trainers.values()
+    assert trainer.policy.memory_size == 0
+    assert 0.2 < trainer.mean_reward < 0.55  # Whoever turns at random in the last cell gets 0.38.
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_recall_is_learned_by_recurrent_q_learning(tmp_path: Path) -> None:
+    settings = {
+        "behaviors": {
+            "Recall": {
+                "trainer_type": "dqn",
+                "hyperparameters": {
+                    **{"batch_size": 256, "buffer_size": 20_000, "learning_rate": 0.001, "gamma": 0.95},
+                    **{"buffer_init_steps": 1000, "steps_per_update": 8.0, "burn_in": 2, "double_q": True},
+                    **{"exploration_initial_eps": 1.0, "exploration_final_eps": 0.02, "exploration_steps": 15_000},
+                    "learning_rate_schedule": "constant",
+                },
+                "network_settings": {
+                    **{"hidden_units": 32, "num_layers": 1, "activation": "tanh"},
+                    "memory": {"memory_size": 64, "sequence_length": 16},
+                },
+                "max_steps": 40_000,
+            }
+        },
+        "env_settings": {"env_path": "sim:Recall", "num_areas": 8},
+    }
+    run = train(settings, tmp_path, seed=21)
+    assert run.trainers["Recall"].mean_reward > 0.8
 
 
 @pytest.mark.slow
