@@ -18,6 +18,7 @@ SECTIONS = {
     "array_arithmetic": "array-arithmetic",
     "transitions": "experience",
     "learning": "learning",
+    "memory": "memory",
     "environments": "steps",
     "episodes": "episodes",
     "mlagents_trainers": "trainers-of-ml-agents",

@@ -124,6 +124,32 @@ class Delayed(ScriptedEnv):
         return Outcome((place == 7).astype(np.float32), np.where(over, TERMINAL, GOES_ON))
 
 
+class Recall(ScriptedEnv):
+    """A sign that is shown at the first of four decisions only, and tells which choice the last one rewards."""
+
+    spec = make_behavior_spec((3,), branches=(2,))
+    enough = 0.95
+    DECISIONS = 4
+
+    def begin(self, rows: np.ndarray) -> None:
+        """Draw signs."""
+        self.state.setdefault("clock", np.zeros(self.agents, np.int64))[rows] = 0
+        self.state.setdefault("sign", np.zeros(self.agents, np.int64))[rows] = self.rng.integers(0, 2, len(rows))
+
+    def observe(self, rows: np.ndarray) -> list[np.ndarray]:
+        """The sign as one-hot, zeros later on; and whether the decision is the last one."""
+        clock = self.state["clock"][rows, None]
+        shown = one_hot(self.state["sign"][rows], 2) * (clock == 0)
+        return [np.concatenate([shown, clock == self.DECISIONS - 1], axis=1)]
+
+    def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:
+        """1 for the choice that the sign told, at the end."""
+        self.state["clock"][rows] += 1
+        is_last = self.state["clock"][rows] == self.DECISIONS
+        right = action.discrete[:, 0] == self.state["sign"][rows]
+        return Outcome((is_last & right).astype(np.float32), np.where(is_last, TERMINAL, GOES_ON))
+
+
 class Masked(ScriptedEnv):
     """A place whose best action is forbidden to those who chose to go there.
 
@@ -288,6 +314,7 @@ TASKS: Mapping[str, type[ScriptedEnv]] = {
     "entities": Entities,
     "two_signals": TwoSignals,
     "delayed": Delayed,
+    "recall": Recall,
     "masked": Masked,
     "branches": Branches,
     "aim": Aim,

@@ -23,6 +23,7 @@ from mlhooks.testing.tasks import (
     Mixed,
     OneStep,
     Process,
+    Recall,
     TimeLimit,
     TwoSignals,
     any_kind,
@@ -58,6 +59,18 @@ def largest(own: np.ndarray, entities: np.ndarray) -> list[np.ndarray]:
     return [colour[np.arange(len(size)), size.argmax(1)]]
 
 
+def remembering() -> Choose:
+    """Choose what the sign told that each agent saw last."""
+    signs = np.zeros(16, np.int64)
+
+    def choose(obs: np.ndarray) -> list[np.ndarray]:
+        shown = obs[:, :2].any(axis=1)
+        signs[shown] = obs[shown, :2].argmax(axis=1)
+        return [signs.copy()]
+
+    return discrete(choose)
+
+
 BEST: dict[type[ScriptedEnv], Choose] = {
     OneStep: discrete(lambda obs: [np.array([2, 0, 1, 0])[obs.argmax(1)]]),
     Goal: discrete(lambda obs, goal: [(np.array([2, 0, 1, 0])[obs.argmax(1)] + goal.argmax(1)) % 3]),
@@ -66,6 +79,7 @@ BEST: dict[type[ScriptedEnv], Choose] = {
     Masked: discrete(lambda obs: [np.where(obs[:, 0] == 1, 1, 2)]),
     Branches: discrete(lambda obs: [np.array([2, 0, 1, 0])[obs.argmax(1)], np.array([0, 1, 1, 0])[obs.argmax(1)]]),
     Aim: lambda obs: ((obs * np.array([0.6, -0.4], np.float32)), np.zeros((len(obs), 0), np.int32)),
+    Recall: remembering(),
     Mixed: lambda obs: (0.6 * obs[:, :1], (obs[:, :1] > 0).astype(np.int32)),
 }
 
