@@ -24,6 +24,7 @@ OFFERS = {
     "optimizer": "an optimizer for a trainer type",
     "network": "a network for a trainer type",
     "stats-writer": "a statistics writer",
+    "exporter": "an exporter of models",
     "env": "environments",
 }
 """The kinds of plugin, each with a folder of templates, and what it offers."""
@@ -33,6 +34,7 @@ MEANT = {
     **dict.fromkeys(("writer", "stats", "statistics-writer"), "stats-writer"),
     **dict.fromkeys(("loss", "create-optimizer"), "optimizer"),
     **dict.fromkeys(("policy", "actor", "create-policy"), "network"),
+    **dict.fromkeys(("export", "export-model", "model-exporter"), "exporter"),
     "environment": "env",
 }
 """Other words for a kind."""
@@ -164,7 +166,8 @@ new = Command(
             required=True,
             help="What the plugin is to offer: trainer, a trainer type that learns from rollouts (on-policy); "
             "off-policy-trainer, one that learns from a replay buffer; optimizer or network, another loss or another "
-            "policy network for PPO; stats-writer, a statistics writer; env, environments.",
+            "policy network for PPO; stats-writer, a statistics writer; exporter, an exporter of models; env, "
+            "environments.",
         ),
     ],
     help=_new.__doc__,

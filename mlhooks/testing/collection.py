@@ -25,13 +25,15 @@ OF_TRAINERS = (
     *("policy_gradients", "clipping", "array_arithmetic", "transitions", "learning", "memory"),
 )
 OF_WRITERS = ("stats_writers", "writer_runs")
+OF_EXPORTERS = ("exporters",)
 OF_ENVIRONMENTS = ("environments", "episodes")
 OF_MLAGENTS = ("mlagents_trainers",)
-CHECKS = ("every_plugin", *OF_WRITERS, *OF_TRAINERS, *OF_ENVIRONMENTS, *OF_MLAGENTS)
+CHECKS = ("every_plugin", *OF_WRITERS, *OF_EXPORTERS, *OF_TRAINERS, *OF_ENVIRONMENTS, *OF_MLAGENTS)
 """The modules of `mlhooks.testing.checks`, in the order in which they run."""
 KINDS = {
     "every plugin": ("every_plugin",),
     "statistics writers": OF_WRITERS,
+    "exporters": OF_EXPORTERS,
     "trainers": OF_TRAINERS,
     "environments": OF_ENVIRONMENTS,
     "trainers of ML-Agents": OF_MLAGENTS,
@@ -88,6 +90,8 @@ def applicable(target: Target) -> list[str]:
         kinds |= set(OF_TRAINERS)
     if target.implements("get_env_types"):
         kinds |= set(OF_ENVIRONMENTS)
+    if target.implements("export_model"):
+        kinds |= set(OF_EXPORTERS)
     if target.implements(*WRITER_HOOKS) or (target.implements("configure") and kinds == {"every_plugin"}):
         kinds |= set(OF_WRITERS)  # An object that `configure` registers may be one; the checks find out.
     return [checks for checks in CHECKS if checks in kinds]

@@ -8,6 +8,7 @@ SECTIONS = {
     "every_plugin": "every-plugin",
     "stats_writers": "what-is-stored",
     "writer_runs": "over-the-course-of-runs",
+    "exporters": "exporters",
     "trainers": "settings-behaviors-gradients",
     "robustness": "seeds-checkpoints-fleets-memory",
     "answering": "answers-of-its-hooks",

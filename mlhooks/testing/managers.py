@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from mlhooks.settings import RunOptions
     from mlhooks.training.run import Run
 
-WRITERS = ("console", "tensorboard", "jsonl", "curve")
-"""The built-in plugins that write; tests are quiet unless they ask for them."""
+WRITERS = ("console", "tensorboard", "jsonl", "curve", "onnx_export")
+"""The built-in plugins that write; tests are quiet and quick unless they ask for them."""
 SCHEME = "scripted"
 
 

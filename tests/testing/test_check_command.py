@@ -45,7 +45,11 @@ def test_folder_is_named_by_its_plugin(
     ("kinds", "keyword", "said"),
     [
         (["every plugin", "trainers (klpo)"], None, "passed the conformance tests of: every plugin, trainers (klpo)."),
-        (["every plugin"], None, "offers no trainer type, statistics writer or environment, so only what every plugin"),
+        (
+            ["every plugin"],
+            None,
+            "offers no trainer type, statistics writer, exporter or environment, so only what every plugin",
+        ),
         ([], "learns", "was not tried: every test that -k learns chooses was skipped"),
     ],
 )

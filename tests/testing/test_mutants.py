@@ -27,6 +27,8 @@ RIGHT = [
     "console",
     "extrinsic",
     "inprocess",
+    "policy_file",
+    "onnx_export",
 ]
 EXAMPLES = ["examples/mlhooks-stats-sqlite", "examples/mlhooks-trainer-reinforce", "tests/testing/torch_loss.py"]
 TRIES = [

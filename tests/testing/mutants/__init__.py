@@ -6,6 +6,7 @@ from tests.testing.mutants import (  # noqa: F401 - Each adds its mutants.
     array_arithmetic,
     dqn,
     every_plugin,
+    exporters,
     gymnasium,
     memory,
     networks,
