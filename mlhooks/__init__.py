@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from mlhooks.api import load, train
+    from mlhooks.api import export, load, train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "hookimpl", "load", "train"]
+__all__ = ["__version__", "export", "hookimpl", "load", "train"]
 
 hookimpl = pluggy.HookimplMarker("mlhooks")
 """Decorator that marks a function of a plugin as the implementation of the hook of the same name."""
@@ -19,8 +19,8 @@ hookimpl = pluggy.HookimplMarker("mlhooks")
 if not TYPE_CHECKING:  # Type checkers would accept any name otherwise.
 
     def __getattr__(name: str) -> Any:
-        # train and load need torch, which takes longer to import than a plugin or the command line may wait.
-        if name in {"train", "load"}:
+        # These need torch, which takes longer to import than a plugin or the command line may wait.
+        if name in {"export", "load", "train"}:
             from mlhooks import api
 
             return getattr(api, name)

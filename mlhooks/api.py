@@ -18,7 +18,7 @@ from mlhooks.envs.references import reference_to
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.example_configs import examples_folder, find_config, is_nothing
 from mlhooks.general_settings import choose, refuse_other_type
-from mlhooks.names import BEST_POLICIES
+from mlhooks.names import BEST_POLICIES, best_stem, file_name
 from mlhooks.places import shown_path
 from mlhooks.plugins import PluginManager, load_plugins
 from mlhooks.settings import (
@@ -31,10 +31,12 @@ from mlhooks.settings import (
 )
 from mlhooks.settings.findings import lines
 from mlhooks.settings.support import refuse_unsupported
+from mlhooks.state_checks import whole
 from mlhooks.training.admission import admit
 from mlhooks.training.behavior_file import spec_from_dict
 from mlhooks.training.checkpoints import CheckpointFolder, NoCheckpoint, read_state
 from mlhooks.training.environment_scheme import make_factory
+from mlhooks.training.exporting import export_models
 from mlhooks.training.named_plugins import name_all_plugins
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.provenance import loading_from
@@ -253,24 +255,94 @@ def load(
             or a plugin lies in the folder of a run.
     """
     path = Path(path)
+    manager = _plugins_beside(path, plugins, plugin_names, plugins_dir)
+    files = _files(path, best)
+    if behavior is None and len(files) == 1:
+        (behavior,) = files
+    if path.is_dir():
+        path = _of_behavior(files, behavior, path)
+    with loading_from(path, manager):
+        return _loaded(read_state(path), manager)
+
+
+def export(
+    path: str | Path,
+    behavior: str | None = None,
+    *,
+    best: bool = False,
+    output: str | Path | None = None,
+    only: str | None = None,
+    opset: int | None = None,
+    plugins: Sequence[object] = (),
+    plugin_names: Sequence[str | Path] | Path = (),
+    plugins_dir: str | Path | None = None,
+) -> list[Path]:
+    """Write the models of trained policies again, by the exporters of the installed plugins; returns the files.
+
+    Args:
+        path: a run's folder, or a `.pt` file that a run wrote.
+        behavior: which behavior of a folder; all by default.
+        best: as for `load`.
+        output: the folder to write into; by default the models lie where the run itself writes them.
+        only: the name of the plugin that exports; by default all do.
+        opset: version of the operators of ONNX models; by default that of the run's settings.
+        plugins: as for `load`.
+        plugin_names: as for `load`.
+        plugins_dir: as for `load`.
+
+    Raises:
+        CheckpointError, UsageError: as by `load`; or a run goes on in the folder that is written to.
+        PluginError: an exporter fails, or there is none.
+    """
+    path = Path(path)
+    manager = _plugins_beside(path, plugins, plugin_names, plugins_dir)
+    files = _files(path, best)
+    if behavior is not None and path.is_dir():
+        files = {behavior: _of_behavior(files, behavior, path)}
+    trainers: dict[Path, Trainer] = {}
+    for file in files.values():
+        with loading_from(file, manager):
+            trainer = _restored(read_state(file), manager)
+        if opset is not None:
+            trainer.settings.onnx_opset = opset
+        name = file_name(trainer.behavior_name)
+        stem = file.with_name(file.name.removesuffix(".pt").removesuffix(".policy"))
+        if path.is_dir():
+            stem = best_stem(path, trainer.behavior_name) if best else path / name
+        trainers[stem if output is None else Path(output) / stem.name] = trainer
+    return export_models(manager, trainers, only=only)
+
+
+def _plugins_beside(
+    path: Path,
+    plugins: Sequence[object],
+    plugin_names: Sequence[str | Path] | Path,
+    plugins_dir: str | Path | None,
+) -> PluginManager:
+    """Load plugins, of which none may lie in the folder of a run."""
     own = [path] if path.is_dir() else []
     folder = None if plugins_dir is None else Path(plugins_dir)
     manager = load_plugins(names=_texts(plugin_names), plugins_dir=folder, around=partial(around_import, own=own))
     for plugin in plugins:
         manager.register(plugin)
+    return manager
+
+
+def _files(path: Path, best: bool) -> dict[str, Path]:
+    """Return the files of the behaviors in a run's folder by their names, or the one that the path names."""
     if best and path.is_file():
         raise UsageError(f"{path} is a file, and best=True chooses among those of a run's folder: leave it out.")
     if path.is_dir():
-        behaviors = _best(path) if best else _newest(path)
-        if behavior is None and len(behaviors) == 1:
-            (behavior,) = behaviors
-        if behavior not in behaviors:
-            raise UsageError(f"{path} holds the behaviors {', '.join(behaviors)}: name one of them as `behavior`.")
-        path = behaviors[behavior]
+        return _best(path) if best else _newest(path)
     if not path.exists():
         raise CheckpointError(_not_there(path))
-    with loading_from(Path(path), manager):
-        return _loaded(read_state(Path(path)), manager)
+    return {"": path}
+
+
+def _of_behavior(files: Mapping[str, Path], behavior: str | None, folder: Path) -> Path:
+    if behavior is None or behavior not in files:
+        raise UsageError(f"{folder} holds the behaviors {', '.join(files)}: name one of them as `behavior`.")
+    return files[behavior]
 
 
 def _not_there(path: Path) -> str:
@@ -311,6 +383,12 @@ def _newest(folder: Path) -> dict[str, Path]:
 
 
 def _loaded(state: Mapping[str, Any], manager: PluginManager) -> LoadedPolicy:
+    trainer = _restored(state, manager)
+    return LoadedPolicy(trainer.behavior_name, trainer.behavior_spec, trainer.policy, trainer.spaces)
+
+
+def _restored(state: Mapping[str, Any], manager: PluginManager) -> Trainer:
+    """Return a trainer with the weights of a checkpoint, on the CPU."""
     header = state["mlhooks"]
     if not isinstance(header["behavior"], str):
         raise CheckpointError("the name of its behavior is no text.")
@@ -336,4 +414,5 @@ def _loaded(state: Mapping[str, Any], manager: PluginManager) -> LoadedPolicy:
         seed=0,
     )
     trainer.load_modules(state["modules"])
-    return LoadedPolicy(header["behavior"], spec, trainer.policy, spaces)
+    trainer.spaces, trainer.step = spaces, whole(state["step"], "step")
+    return trainer

@@ -33,6 +33,7 @@ COMMANDS = {
     "config": LazyCommand("mlhooks.cli.config", "Check, show and describe configuration files."),
     "demo": LazyCommand("mlhooks.cli.demo", "Look at demonstrations of experts, and record new ones."),
     "plugins": LazyCommand("mlhooks.cli.plugins", "List plugins and the hooks they can implement."),
+    "export": LazyCommand("mlhooks.cli.export", "Write the models of a run again, such as ONNX for Unity."),
     "doctor": LazyCommand("mlhooks.cli.doctor", "Tell whether this machine can run, and what to do if not."),
     "sim-player": LazyCommand("mlhooks.cli.sim_player", "Play a simulation as a Unity player would."),
     "completion": LazyCommand("mlhooks.cli.completion", "Complete words of the command line in your shell."),
