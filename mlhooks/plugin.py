@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from mlhooks.fast.networks import parameter_like as parameter_like
     from mlhooks.names import file_name as file_name
     from mlhooks.nn.encoders import make_encoder as make_encoder
+    from mlhooks.nn.exported import ExportedActions as ExportedActions
     from mlhooks.nn.features import FeatureLayout as FeatureLayout
     from mlhooks.nn.frozen import frozen as frozen
     from mlhooks.nn.heads import MASKED_LOGIT as MASKED_LOGIT
@@ -125,6 +126,7 @@ _NAMES = {
     " MlhooksError NonFiniteError PluginError SettingsError UnsupportedError UsageError",
     "mlhooks.names": "file_name",
     "mlhooks.nn.encoders": "make_encoder",
+    "mlhooks.nn.exported": "ExportedActions",
     "mlhooks.nn.features": "FeatureLayout",
     "mlhooks.nn.frozen": "frozen",
     "mlhooks.nn.heads": "MASKED_LOGIT ActionHeads ActionParameters SampledActions counted_entropies whole_actions",

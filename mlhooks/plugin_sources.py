@@ -38,6 +38,7 @@ BUILTIN_PLUGINS = (
     "builtin_plugins.tensorboard",
     "builtin_plugins.jsonl",
     "builtin_plugins.curve",
+    "builtin_plugins.onnx_export",
     "builtin_plugins.policy_file",
     "builtin_plugins.mlagents_wheel",
 )

@@ -17,7 +17,7 @@ from mlhooks.envs.single_behavior import SingleBehaviorEnv
 if TYPE_CHECKING:
     from mlhooks.training.run import Run
 
-QUIET = ["no:console", "no:tensorboard", "no:curve"]
+QUIET = ["no:console", "no:tensorboard", "no:curve", "no:onnx_export"]
 
 
 class Corridor(SingleBehaviorEnv):

@@ -42,7 +42,7 @@ class HyperLinear(nn.Module):
     def forward(self, features: Tensor, goal: Tensor) -> Tensor:
         """Apply the goal's own weights to each row."""
         # The encoding of an image differs in each row and learns from it; Unity has no operator that finds equal rows.
-        if goal.requires_grad or torch.onnx.is_in_onnx_export():
+        if goal.requires_grad or torch._C._get_tracing_state() is not None:
             weights = self.weights(goal).view(-1, *self.shape)
             return torch.bmm(features.unsqueeze(1), weights).squeeze(1) + self.bias
         # Goals are few: each one's weights are made once, applied to all rows, and each row picks its own result.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from mlagents_envs.base_env import BehaviorSpec, DimensionProperty, ObservationSpec, ObservationType
 from torch import Tensor, nn
 
@@ -110,6 +111,41 @@ class FeatureLayout:
             observations[index] = part
         return observations
 
+    def apart(self, obs: Sequence[Tensor]) -> UnjoinedFeatures:
+        """Return the features of observations [rows, *shape] in the spec's order, as they are."""
+        vectors = [obs[index] for index, _, shape in self._parts if len(shape) == 1]
+        others = {(c.start, c.stop): obs[index] for index, c, shape in self._parts if len(shape) > 1}
+        return UnjoinedFeatures(_cat(vectors) if vectors else None, others)
+
+
+class UnjoinedFeatures:
+    """Features whose parts are apart, for exported models: images stay as environments give them.
+
+    Joining would flatten images and encoders would undo that, by operations that inference engines are slow at. It can
+    be asked for the columns of one part, `features[:, columns]`, as the tensor for which it stands.
+
+    Args:
+        vectors: [rows, size] of all vectors, None where there are none.
+        others: observations [rows, *shape] of other kinds, by their first and last column in the features.
+    """
+
+    def __init__(self, vectors: Tensor | None, others: dict[tuple[int, int], Tensor]) -> None:
+        self.vectors, self._others = vectors, others
+
+    def __getitem__(self, index: tuple[slice, slice]) -> Tensor:
+        columns = index[1]
+        if columns.start == 0 and self.vectors is not None:
+            return self.vectors
+        return self._others[columns.start, columns.stop]
+
+    def joined(self) -> Tensor:
+        """Return the features [rows, size] as networks read them in training."""
+        parts = [] if self.vectors is None else [self.vectors]
+        for (start, stop), part in self._others.items():
+            channels_last = part.permute(0, 2, 3, 1) if part.dim() == 4 else part
+            parts.append(channels_last.reshape(-1, stop - start))
+        return _cat(parts)
+
 
 class FeatureInput(nn.Module):
     """Concatenates the observations of a batch and normalizes vectors; actor and critic read the same result.
@@ -173,6 +209,13 @@ class FeatureInput(nn.Module):
         features[:, vectors] = normalized
         return features
 
+    def unjoined(self, obs: Sequence[Tensor]) -> UnjoinedFeatures:
+        """Return the features of float32 observations [rows, *shape] by torch alone; joined, as `features` does."""
+        apart = self.layout.apart(obs)
+        if apart.vectors is not None and self.normalizer is not None:
+            apart.vectors = self.normalizer(apart.vectors)
+        return apart
+
     def update(self, obs: Sequence[np.ndarray]) -> None:
         """Add observations to the normalizer's statistics."""
         if self.normalizer is not None:
@@ -199,3 +242,7 @@ def _flat(images: np.ndarray) -> np.ndarray:
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def _cat(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)

@@ -11,7 +11,7 @@ from mlagents_envs.base_env import ActionSpec
 from torch import Tensor, nn
 
 from mlhooks.fast import networks as fast
-from mlhooks.fast.mlp import ActingNetwork
+from mlhooks.fast.mlp import ActingNetwork, dense_part
 from mlhooks.fast.opting_in import ArrayArithmetic
 from mlhooks.fast.recurrent import ActingMemory
 from mlhooks.fast.structure import computes_as
@@ -288,3 +288,10 @@ class QNetwork(Network):
         if isinstance(advantages, np.ndarray):
             return np.concatenate(centered, axis=1)
         return torch.cat(centered, dim=1)
+
+
+def reads_unjoined(network: nn.Module) -> bool:
+    """Return whether a network reads `UnjoinedFeatures`: only its encoder reads features, and takes them apart."""
+    if not isinstance(network, Network) or not network.computes_heads_only():
+        return False
+    return dense_part(network.encoder) is not network.encoder

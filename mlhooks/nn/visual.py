@@ -69,7 +69,14 @@ class ImageEncoder(nn.Module):
         self._activate = functional.relu if kind == "resnet" else functional.leaky_relu
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Encode [rows, height * width * channels], floats in [0, 1] or bytes, to [rows, hidden_units]."""
+        """Encode images to [rows, hidden_units].
+
+        Args:
+            pixels: [rows, height * width * channels], floats in [0, 1] or bytes; or such floats as environments give
+                them, [rows, channels, height, width].
+        """
+        if pixels.dim() == 4:
+            return self._activate(self.dense(self._unflattened(pixels)))
         encoding, dense = convolve(self.layers, self.shape, pixels), self.dense
         if encoding is None:
             encoding = self._through_torch(pixels)
@@ -86,6 +93,11 @@ class ImageEncoder(nn.Module):
             images = images.contiguous(memory_format=torch.channels_last)
         encoding: Tensor = self.layers(images).flatten(1)
         return encoding
+
+    def _unflattened(self, images: Tensor) -> Tensor:
+        for layer in self.layers:
+            images = images if isinstance(layer, nn.Flatten) else layer(images)
+        return images.reshape(-1, self.dense.in_features)  # to a known size, for inference engines
 
 
 def _plain(channels: int, convolutions: tuple[tuple[int, int, int], ...]) -> Iterator[nn.Module]:

@@ -296,6 +296,9 @@ class TrainerSettings(SettingsModel):
     behavioral_cloning: BehavioralCloningSettings | None = Field(
         default=None, description="Imitate a demonstration; null for no."
     )
+    onnx_opset: int = extension(
+        9, ge=9, le=20, description="Version of ONNX's operators in exported models; Unity's inference takes 9."
+    )
     evaluation: EvaluationSettings | None = extension(
         None, description="Try the policy in an environment apart while it is trained, and keep the best one."
     )

@@ -243,8 +243,21 @@ class CheckpointFolder:
         extra = [self._relative(path) for paths in exported.values() for path in paths]
         self.manifest["mlhooks"][-1]["exported"] = extra
         for name in exported.keys() - SECTIONS:
-            auxiliary = [path.as_posix() for path in exported[name]]
-            self.manifest[name]["final_checkpoint"]["auxillary_file_paths"] = auxiliary
+            described = self.manifest[name]["final_checkpoint"]
+            others = [path.as_posix() for path in exported[name] if path != _model(exported[name])]
+            if model := _model(exported[name]):  # As in ML-Agents' own, the file of a checkpoint is the one for Unity.
+                others.insert(0, described["file_path"])
+                described["file_path"] = model.as_posix()
+            described["auxillary_file_paths"] = others
+        self.end_export()
+
+    def note_models(self, models: Mapping[str, list[Path]]) -> None:
+        """Name in the manifest the models to use, by behavior: as in ML-Agents' own, that for Unity is the last one."""
+        for name in models.keys() - SECTIONS:
+            described = self.manifest.get(name, {}).get("final_checkpoint")
+            if described and (model := _model(models[name])):
+                # Another mapping, because that of the last checkpoint is among all checkpoints, too.
+                self.manifest[name]["final_checkpoint"] = described | {"file_path": model.as_posix()}
         self.end_export()
 
     def begin_export(self, stems: Iterable[Path]) -> None:
@@ -369,3 +382,8 @@ def _records(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _files(entry: Mapping[str, Any]) -> list[str]:
     return [*(file["path"] for file in _records(entry)), *entry["exported"]]
+
+
+def _model(files: Iterable[Path]) -> Path | None:
+    """Return the file among these that Unity loads."""
+    return next((path for path in files if path.suffix == ".onnx"), None)

@@ -96,15 +96,18 @@ class Persistence:
     def write_models(self) -> None:
         """Write the models to use, and note where people find them, the settings and the status."""
         run = self.run
-        models = run.outcome.files["model"] = []
+        files: list[Path] = []
+        models: dict[str, list[Path]] = {}
+        run.outcome.files["model"] = files
         run.outcome.files["settings"] = [run.path / "configuration.yaml"]
         run.outcome.files["status"] = [run.path / MANIFEST]
         self.folder.begin_export(run.path / file_name(name) for name in run.trainers)
         for name, trainer in run.trainers.items():
-            models += self._export(trainer, run.path / file_name(name))
-        for path in models:
+            models[name] = self._export(trainer, run.path / file_name(name))
+            files += models[name]
+        for path in files:
             run.note_file(path)
-        self.folder.end_export()
+        self.folder.note_models(models)
         run.evaluations.export_best()
         if best := [path for policy in run.evaluations.best.values() for path in policy.files]:
             run.outcome.files["best model"] = best

@@ -11,12 +11,14 @@ import torch
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec
 from torch import Tensor, nn
 
+from mlhooks.errors import UnsupportedError
 from mlhooks.fast.actions import action_tuple
 from mlhooks.fast.opting_in import ArrayArithmetic
 from mlhooks.fast.structure import computes_as
+from mlhooks.nn.exported import ExportedActions, sampled
 from mlhooks.nn.features import FeatureInput, FeatureLayout
 from mlhooks.nn.heads import SampledActions, branch_slices, evaluate, sample
-from mlhooks.nn.networks import Actor, Network
+from mlhooks.nn.networks import Actor, Network, reads_unjoined
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
 from mlhooks.training.device import to_device
@@ -45,7 +47,7 @@ class Policy(ArrayArithmetic, ABC):
     reads_bytes = False
     memory_size = 0
     OUTSIDE_LOSSES = frozenset(
-        {"act", "action_tuple", "features", "from_environment", "modules", "raw_features", "weights_changed"}
+        {"act", "action_tuple", "exported", "features", "from_environment", "modules", "raw_features", "weights_changed"}
     )
 
     def __init__(
@@ -76,6 +78,26 @@ class Policy(ArrayArithmetic, ABC):
     def modules(self) -> dict[str, nn.Module]:
         """Return all modules that a checkpoint holds, by name: `{**super().modules(), "network": self.network}`."""
         return {"inputs": self.inputs}
+
+    def exported(
+        self,
+        obs: Sequence[Tensor],  # noqa: ARG002
+        allowed: Tensor | None,  # noqa: ARG002
+        memory: Tensor | None = None,  # noqa: ARG002
+    ) -> ExportedActions:
+        """Decide in torch's operations alone, which a tracer writes down as a model for other programs.
+
+        A policy that overrides `act`, `action_tuple` or `features` overrides this as well, or is not exported.
+
+        Args:
+            obs: a list of [rows, *shape] float32, images in [0, 1].
+            allowed: [rows, sum of branch sizes] float32, 1 where an action is allowed, else 0; None without branches.
+            memory: [rows, 1, memory_size], None where agents carry none.
+
+        Raises:
+            UnsupportedError: there is no such form of the policy.
+        """
+        raise UnsupportedError(f"{type(self).__name__} does not override Policy.exported")
 
     def action_tuple(self, actions: SampledActions) -> ActionTuple:
         """Return what environments get: continuous actions clipped to [-3, 3] and divided by 3, as in ML-Agents."""
@@ -212,6 +234,16 @@ class ActorPolicy(Policy):
             parameters, after = actor.step(to_device(features, self.device), to_device(memory, self.device))
         mean, log_std, logits = (None if p is None else p.detach().cpu().numpy() for p in parameters)
         return (mean, log_std, logits), after.detach().cpu().numpy()
+
+    def exported(self, obs: Sequence[Tensor], allowed: Tensor | None, memory: Tensor | None = None) -> ExportedActions:
+        """Return samples of the actor's distributions, and their most likely actions."""
+        actor: Any = self.actor
+        unjoined = self.inputs.unjoined(obs)
+        features = unjoined if reads_unjoined(actor) else unjoined.joined()
+        if memory is None:
+            return sampled(actor(features), allowed, self.branches)
+        parameters, after = actor.step(features, memory.reshape(-1, self.memory_size))
+        return sampled(parameters, allowed, self.branches)._replace(memory=after.unsqueeze(1))
 
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and entropies of a batch's actions, each [rows, dimensions].

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from mlagents_envs.base_env import BehaviorSpec
-from torch import nn
+from torch import Tensor, nn
 
+from mlhooks.nn.exported import ExportedActions, highest, masked
 from mlhooks.nn.heads import MASKED_LOGIT, SampledActions
-from mlhooks.nn.networks import QNetwork
+from mlhooks.nn.networks import QNetwork, reads_unjoined
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.device import to_device
 from mlhooks.training.policy import Policy
@@ -74,6 +75,20 @@ class QPolicy(Policy):
             discrete = np.stack([scores[:, columns].argmax(1) for columns in branches], 1)
         continuous, log_prob = np.empty((agents, 0), np.float32), np.zeros(discrete.shape, np.float32)
         return SampledActions(continuous, discrete, log_prob, memory=after)
+
+    def exported(self, obs: Sequence[Tensor], allowed: Tensor | None, memory: Tensor | None = None) -> ExportedActions:
+        """Return the actions of the highest value; there is no randomness without exploration."""
+        assert allowed is not None
+        network: Any = self.network
+        unjoined = self.inputs.unjoined(obs)
+        features, after = unjoined if reads_unjoined(network) else unjoined.joined(), None
+        if memory is None:
+            values = network(features)
+        else:
+            values, after = network.step(features, memory.reshape(-1, self.memory_size))
+            after = after.unsqueeze(1)
+        chosen = highest(masked(values, allowed, network.branches))
+        return ExportedActions(discrete=chosen, likely_discrete=chosen, memory=after)
 
     def _values(self, features: np.ndarray) -> np.ndarray:
         network: nn.Module = self.network

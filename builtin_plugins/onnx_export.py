@@ -1,0 +1,166 @@
+"""Exports policies as ONNX models, which Unity's inference loads as it loads those of ML-Agents."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import inspect
+import io
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+
+from mlhooks.describing import described
+from mlhooks.nn.networks import Network
+from mlhooks.plugin import Policy, Trainer, UnsupportedError, hookimpl
+from mlhooks.training.durable import write_durably
+
+logger = logging.getLogger("mlhooks")
+
+VERSION = 3
+"""The layout of inputs and outputs, as Unity's package numbers it: MLAgents2_0."""
+DECIDING = ("act", "action_tuple", "features")
+"""The methods of a policy that say what `exported` computes."""
+_without_model: WeakSet[Trainer] = WeakSet()
+
+
+@hookimpl
+def export_model(trainer: Trainer, path: Path) -> list[Path]:
+    """Write the policy as a file `path` with .onnx; say once why there is none of a policy that cannot be written."""
+    from mlhooks.mlagents_wheel.trainer import WheelTrainer
+
+    if isinstance(trainer, WheelTrainer) or trainer in _without_model:
+        return []  # Trainers of ML-Agents' own package have an exporter of their own.
+    file = path.with_name(f"{path.name}.onnx")
+    try:
+        data = as_onnx(trainer.policy, trainer.settings.onnx_opset)
+    except Exception as error:  # Code of others is traced, and may do what ONNX has no operators for.
+        _without_model.add(trainer)
+        file.unlink(missing_ok=True)  # It would be another policy's.
+        reason = described(error).strip().partition("\n")[0].rstrip(".")
+        logger.warning(
+            "Behavior %r gets no ONNX model for Unity: %s. All else is saved.", trainer.behavior_name, reason
+        )
+        return []
+    write_durably(file, data)
+    return [file]
+
+
+def as_onnx(policy: Policy, opset: int) -> bytes:
+    """Return the policy as an ONNX model.
+
+    Random numbers, the policy and its networks stay as they are.
+
+    Args:
+        policy: whose `exported` is traced.
+        opset: version of the operators.
+
+    Raises:
+        UnsupportedError: the policy has no form that can be traced, or the package onnx is missing.
+        Exception: of whatever type, by torch or by code of others that is traced.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        raise UnsupportedError("the package onnx is not installed: pip install onnx")
+    _refuse_unknown(policy)
+    model = ExportedPolicy(_copied(policy))
+    export: Any = torch.onnx.export
+    # Later versions of torch have another exporter beside it, which knows no operators as old as Unity's.
+    tracing = {"dynamo": False} if "dynamo" in inspect.signature(export).parameters else {}
+    buffer = io.BytesIO()
+    cuda = [policy.device] if policy.device.type == "cuda" else []
+    with torch.random.fork_rng(cuda), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Tracing is called deprecated, and warns of each number that stays as it is.
+        export(
+            model,
+            tuple(model.example.values()),
+            buffer,
+            input_names=list(model.example),
+            output_names=model.names,
+            dynamic_axes={name: {0: "batch"} for name in [*model.example, *model.names] if name not in model.constants},
+            opset_version=opset,
+            **tracing,
+        )
+    return buffer.getvalue()
+
+
+def _refuse_unknown(policy: Policy) -> None:
+    """Refuse a policy that decides by code of its own, of which `exported` knows nothing.
+
+    Raises:
+        UnsupportedError: it is one.
+    """
+    lineage = type(policy).__mro__
+    own = {name: next(n for n, kind in enumerate(lineage) if name in vars(kind)) for name in (*DECIDING, "exported")}
+    changed = [name for name in DECIDING if own[name] < own["exported"]]
+    if changed:
+        raise UnsupportedError(f"{type(policy).__name__} overrides {changed[0]}, and not Policy.exported beside it")
+
+
+def _copied(policy: Policy) -> Policy:
+    """Return a policy of its own with equal networks, which are not compiled, learn nothing and compute in float32."""
+    shared = (policy.behavior_spec, policy.settings, policy.layout)
+    copied = copy.deepcopy(policy, {id(each): each for each in shared})
+    for module in copied.modules().values():
+        module.requires_grad_(False).eval()
+        for part in module.modules():
+            if isinstance(part, Network):
+                part.autocast = None
+    return copied
+
+
+class ExportedPolicy(nn.Module):
+    """A policy as a module, from what Unity sends to what it reads; only what the behavior has is among either.
+
+    Args:
+        policy: whose networks are this module's.
+
+    Attributes:
+        example: an input of one agent by each name.
+        constants: names of those outputs that say what the model is, with their values.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        self._policy = policy
+        for name, module in policy.modules().items():
+            self.add_module(name.replace(".", "_"), module)
+        spec, device = policy.behavior_spec, policy.device
+        actions, size = spec.action_spec, policy.memory_size
+        self.example = {
+            f"obs_{number}": torch.zeros((1, *observation.shape), device=device)
+            for number, observation in enumerate(spec.observation_specs)
+        }
+        self.constants: dict[str, list[Any]] = {"version_number": [VERSION], "memory_size": [size]}
+        self.names = [*self.constants]
+        if actions.continuous_size:
+            self.constants["continuous_action_output_shape"] = [actions.continuous_size]
+            self.names += ["continuous_actions", "continuous_action_output_shape", "deterministic_continuous_actions"]
+        if actions.discrete_size:
+            self.example["action_masks"] = torch.ones((1, sum(actions.discrete_branches)), device=device)
+            self.constants["discrete_action_output_shape"] = [[*actions.discrete_branches]]
+            self.names += ["discrete_actions", "discrete_action_output_shape", "deterministic_discrete_actions"]
+        if size:
+            self.example["recurrent_in"] = torch.zeros((1, 1, size), device=device)
+            self.names.append("recurrent_out")
+        for name, value in self.constants.items():
+            self.register_buffer(f"constant_{name}", torch.tensor(value, dtype=torch.float32, device=device))
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return all outputs in their order, for inputs in theirs."""
+        given = dict(zip(self.example, inputs, strict=True))
+        obs = [given[name] for name in given if name.startswith("obs_")]
+        actions = self._policy.exported(obs, given.get("action_masks"), given.get("recurrent_in"))
+        computed: dict[str, Any] = {
+            "continuous_actions": actions.continuous,
+            "deterministic_continuous_actions": actions.likely_continuous,
+            "discrete_actions": actions.discrete,
+            "deterministic_discrete_actions": actions.likely_discrete,
+            "recurrent_out": actions.memory,
+        }
+        computed |= {name: getattr(self, f"constant_{name}") for name in self.constants}
+        return tuple(computed[name] for name in self.names)
