@@ -33,14 +33,18 @@ class ExportedActions(NamedTuple):
     memory: Tensor | None = None
 
 
-def sampled(parameters: ActionParameters, allowed: Tensor | None, branches: list[slice]) -> ExportedActions:
+def sampled(
+    parameters: ActionParameters, allowed: Tensor | None, branches: list[slice], *, squash: bool
+) -> ExportedActions:
     """Return random and most likely actions of distributions, as `ActorPolicy` and `Policy.action_tuple` make them.
 
     Args:
         parameters: the distributions.
         allowed: [rows, sum of branch sizes], 1 where an action is allowed and else 0; None without discrete actions.
         branches: columns of each branch, as `branch_slices` gives them.
+        squash: whether continuous actions are squashed by tanh, in place of being clipped and scaled.
     """
+    finished = torch.tanh if squash else _scaled
     actions = ExportedActions()
     mean, log_std, logits = parameters
     if mean is not None and log_std is not None:
@@ -48,7 +52,7 @@ def sampled(parameters: ActionParameters, allowed: Tensor | None, branches: list
             mean * 0.0 + log_std
         )  # in each row, because ML-Agents found broadcasting to fail in Unity
         drawn = mean + torch.randn_like(mean) * deviation
-        actions = actions._replace(continuous=_scaled(drawn), likely_continuous=_scaled(mean))
+        actions = actions._replace(continuous=finished(drawn), likely_continuous=finished(mean))
     if logits is None or allowed is None:
         return actions
     scores = masked(logits, allowed, branches)

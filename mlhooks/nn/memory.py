@@ -60,7 +60,7 @@ class Memory(nn.Module):
             The output [units * width, output_size]; and the memory after the last row of each unit that is no padding,
             [units, size].
         """
-        rows = encoding.view(-1, width, encoding.shape[1])
+        rows = encoding.view(-1, width, self.lstm.input_size)
         if memory is None:
             memory = encoding.new_zeros(len(rows), self.size)
         elif width > 1 and len(memory) > len(rows):
@@ -73,7 +73,7 @@ class Memory(nn.Module):
             packed = nn.utils.rnn.pack_padded_sequence(rows, lengths, batch_first=True, enforce_sorted=False)
             packed, (last, cell) = self.lstm(packed, state)
             output, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True, total_length=width)
-        return output.reshape(-1, half), torch.cat([last[0], cell[0]], 1)
+        return output.reshape(-1, half), torch.cat([last, cell], 2).squeeze(0)
 
 
 def make_memory(inputs: int, settings: NetworkSettings) -> Memory | None:

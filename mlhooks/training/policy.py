@@ -47,7 +47,16 @@ class Policy(ArrayArithmetic, ABC):
     reads_bytes = False
     memory_size = 0
     OUTSIDE_LOSSES = frozenset(
-        {"act", "action_tuple", "exported", "features", "from_environment", "modules", "raw_features", "weights_changed"}
+        {
+            "act",
+            "action_tuple",
+            "exported",
+            "features",
+            "from_environment",
+            "modules",
+            "raw_features",
+            "weights_changed",
+        }
     )
 
     def __init__(
@@ -241,9 +250,10 @@ class ActorPolicy(Policy):
         unjoined = self.inputs.unjoined(obs)
         features = unjoined if reads_unjoined(actor) else unjoined.joined()
         if memory is None:
-            return sampled(actor(features), allowed, self.branches)
+            return sampled(actor(features), allowed, self.branches, squash=self.squashes)
         parameters, after = actor.step(features, memory.reshape(-1, self.memory_size))
-        return sampled(parameters, allowed, self.branches)._replace(memory=after.unsqueeze(1))
+        actions = sampled(parameters, allowed, self.branches, squash=self.squashes)
+        return actions._replace(memory=after.unsqueeze(1))
 
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and entropies of a batch's actions, each [rows, dimensions].

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from mlagents_envs.base_env import ActionTuple
 from torch import Tensor
 
 from mlhooks.fast.actions import action_tuple
+from mlhooks.nn.exported import ExportedActions
 from mlhooks.nn.heads import MASKED_LOGIT, SampledActions, evaluate, probabilities, squashed
 from mlhooks.training.batch import Batch
 from mlhooks.training.policy import ActorPolicy
@@ -52,6 +54,10 @@ class SquashedPolicy(ActorPolicy):
     def from_environment(self, continuous: np.ndarray) -> np.ndarray:
         """Return the samples of these actions: the actions themselves."""
         return continuous
+
+    def exported(self, obs: Sequence[Tensor], allowed: Tensor | None, memory: Tensor | None = None) -> ExportedActions:
+        """Return what the base does, squashed."""
+        return super().exported(obs, allowed, memory)
 
     def decide(self, features: Tensor, mask: Tensor | None, generator: torch.Generator | None = None) -> Decisions:
         """Draw continuous actions, and return the distributions of discrete ones, with gradients.

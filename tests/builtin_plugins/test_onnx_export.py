@@ -31,11 +31,12 @@ from mlhooks.cli import main
 from mlhooks.example_configs import find_config
 from mlhooks.names import MANIFEST
 from mlhooks.nn.heads import ActionHeads, ActionParameters
-from mlhooks.settings import NetworkSettings, TrainerSettings
+from mlhooks.settings import MemorySettings, NetworkSettings, TrainerSettings
 from mlhooks.sims import Ball3D
 from mlhooks.training.policy import ActorPolicy, Policy
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.q_policy import QPolicy
+from mlhooks.training.squashed_policy import SquashedPolicy
 from tests.scripted import QUIET, Env, config
 from tests.scripted import train as train_without_models
 
@@ -77,6 +78,7 @@ ACTIONS = {
     "branches": ActionSpec(0, (3, 2, 4)),
     "hybrid": ActionSpec(3, (2, 3)),
 }
+KINDS: dict[str, type[Policy]] = {"ppo": ActorPolicy, "sac": SquashedPolicy, "dqn": QPolicy}
 INPUT, OUTPUT = "input", "output"
 
 
@@ -140,7 +142,7 @@ def predicted(policy: Any, spec: BehaviorSpec, inputs: dict[str, np.ndarray]) ->
     """What the policy itself decides, by the names of a model's outputs."""
     obs = [array for name, array in inputs.items() if name.startswith("obs_")]
     masks = inputs.get("action_masks")
-    loaded = LoadedPolicy("Ball", spec, policy)
+    loaded = policy if isinstance(policy, LoadedPolicy) else LoadedPolicy("Ball", spec, policy)
     answer = loaded.predict(
         obs[0] if len(obs) == 1 else obs, action_mask=None if masks is None else masks == 0, raw=True
     )
@@ -205,6 +207,51 @@ def test_model_of_q_learning_takes_the_highest_value(observations: str, actions:
     assert operators(model) - OPERATORS == set()
     outputs = run(model, some_inputs(spec, 7, np.random.default_rng(1)))
     np.testing.assert_array_equal(outputs["discrete_actions"], outputs["deterministic_discrete_actions"])
+
+
+@pytest.mark.parametrize("actions", ["continuous", "hybrid"])
+def test_squashed_actions_are_tanh_of_samples_and_of_the_mean(actions: str) -> None:
+    spec = spec_of([(3,), (5,)], ACTIONS[actions])
+    policy = policy_of(spec, kind=SquashedPolicy, normalize=True)
+    with torch.no_grad():  # Actions near 1 would not tell what they were before the squashing.
+        for layer in (policy.actor.heads.mean, policy.actor.heads.log_std):
+            layer.weight.mul_(0.1)
+            layer.bias.mul_(0.5)
+    model = onnx_export.as_onnx(policy, 9)
+    see_equal(policy, spec, model)
+    assert operators(model) - OPERATORS == {"Tanh"}
+    inputs = some_inputs(spec, 1, np.random.default_rng(1))
+    onnxruntime.set_seed(1)
+    drawn = np.arctanh(run(model, {name: each.repeat(5000, 0) for name, each in inputs.items()})["continuous_actions"])
+    features = policy.features([each for name, each in inputs.items() if name.startswith("obs_")])
+    parameters = policy.actor(features)
+    mean, deviation = (each[0].detach().numpy() for each in (parameters.mean, parameters.log_std.exp()))
+    np.testing.assert_array_less(np.abs(drawn.mean(0) - mean), 4 * deviation / 5000**0.5)
+    np.testing.assert_allclose(drawn.std(0), deviation, rtol=4 / 10_000**0.5)
+
+
+@pytest.mark.parametrize(("kind", "actions"), [("ppo", "hybrid"), ("ppo", "discrete"), ("dqn", "branches")])
+@pytest.mark.parametrize("observations", ["vectors", "mixed"])
+def test_memory_is_carried_from_one_decision_to_the_next(observations: str, kind: str, actions: str) -> None:
+    given = OBSERVATIONS[observations]
+    spec = spec_of(given["shapes"], ACTIONS[actions])
+    policy = policy_of(spec, kind=KINDS[kind], normalize=True, memory=MemorySettings(memory_size=12))
+    model = onnx_export.as_onnx(policy, 9)
+    assert operators(model) - OPERATORS == set()
+    assert [node.op_type for node in onnx.load_from_string(model).graph.node].count("LSTM") == 1
+    opened, rng = session(model), np.random.default_rng(5)
+    assert opened.get_inputs()[-1].name == "recurrent_in"
+    assert opened.get_outputs()[-1].name == "recurrent_out"
+    for rows in (1, 7):
+        loaded, memory = LoadedPolicy("Ball", spec, policy), np.zeros((rows, 1, 12), np.float32)
+        for _ in range(4):
+            inputs = some_inputs(spec, rows, rng)
+            outputs = run(opened, {**inputs, "recurrent_in": memory})
+            assert outputs["memory_size"].tolist() == [12]
+            assert outputs["recurrent_out"].shape == memory.shape
+            memory = outputs["recurrent_out"]
+            for name, array in predicted(loaded, spec, inputs).items():
+                np.testing.assert_allclose(outputs[name], array, rtol=0, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("encoder", ["fully_connected", "match3", "resnet", "simple", "nature_cnn"])
