@@ -70,6 +70,9 @@ OBSERVATIONS: dict[str, dict[str, Any]] = {
     "mixed": {"shapes": [(4,), (1, 36, 37), (2,), (3, 20, 20)], "network": {"normalize": True}},
     "goal": {"shapes": [(4,), (2,)], "goals": [1]},
     "goal_as_input": {"shapes": [(4,), (2,)], "goals": [0], "network": {"goal_conditioning_type": "none"}},
+    "entities": {"shapes": [(3,), (4, 5)]},
+    "entities_alone": {"shapes": [(6, 2)]},
+    "kinds_of_entities": {"shapes": [(4, 5), (3, 20, 20), (3, 2), (2,)], "network": {"normalize": True}},
     "goal_image": {"shapes": [(3,), (3, 20, 20)], "goals": [1]},
 }
 ACTIONS = {
@@ -77,6 +80,15 @@ ACTIONS = {
     "discrete": ActionSpec(0, (3,)),
     "branches": ActionSpec(0, (3, 2, 4)),
     "hybrid": ActionSpec(3, (2, 3)),
+}
+DIMENSIONS = {
+    1: (DimensionProperty.NONE,),
+    2: (DimensionProperty.VARIABLE_SIZE, DimensionProperty.NONE),
+    3: (
+        DimensionProperty.TRANSLATIONAL_EQUIVARIANCE,
+        DimensionProperty.TRANSLATIONAL_EQUIVARIANCE,
+        DimensionProperty.NONE,
+    ),
 }
 KINDS: dict[str, type[Policy]] = {"ppo": ActorPolicy, "sac": SquashedPolicy, "dqn": QPolicy}
 INPUT, OUTPUT = "input", "output"
@@ -94,7 +106,7 @@ def spec_of(
     kinds = [ObservationType.GOAL_SIGNAL if n in goals else ObservationType.DEFAULT for n in range(len(shapes))]
     return BehaviorSpec(
         [
-            ObservationSpec(shape, (DimensionProperty.NONE,) * len(shape), kind, f"sensor {number}")
+            ObservationSpec(shape, DIMENSIONS[len(shape)], kind, f"sensor {number}")
             for number, (shape, kind) in enumerate(zip(shapes, kinds, strict=True))
         ],
         actions,
@@ -129,6 +141,8 @@ def some_inputs(spec: BehaviorSpec, rows: int, rng: np.random.Generator) -> dict
     """Random observations, and masks that allow at least one action of each branch."""
     shapes = [(rows, *each.shape) for each in observed(spec)]
     obs = [rng.random(s, np.float32) if len(s) == 4 else 3 * rng.standard_normal(s, np.float32) for s in shapes]
+    for array in (each for each in obs if each.ndim == 3):  # Some entities of some agents are not there.
+        array[rng.random(array.shape[:2]) < 0.4] = 0.0
     inputs = {f"obs_{number}": array for number, array in enumerate(obs)}
     if branches := spec.action_spec.discrete_branches:
         allowed = [rng.random((rows, size)) < 0.6 for size in branches]
