@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -38,8 +39,9 @@ class WheelPolicy(Policy):
         # The base would make what networks of mlhooks read, and refuse observations that they do not know.
         self.behavior_name, self.behavior_spec = behavior_name, behavior_spec
         self.settings, self.device = settings, device
-        images = [observation for observation in behavior_spec.observation_specs if len(observation.shape) == 3]
-        self.layout: Any = SimpleNamespace(images=images)
+        shapes = [observation.shape for observation in behavior_spec.observation_specs]
+        vectors = sum(shape[0] for shape in shapes if len(shape) == 1)
+        self.layout: Any = SimpleNamespace(vectors=vectors, size=sum(map(math.prod, shapes)))
         self.inputs: Any = SimpleNamespace(keeps_bytes=False, normalizer=None)
         self._deterministic = settings.network_settings.deterministic
 
