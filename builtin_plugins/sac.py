@@ -32,6 +32,7 @@ from mlhooks.plugin import (
     extension,
     frozen,
     hookimpl,
+    in_one_piece,
     parameter_like,
 )
 
@@ -69,7 +70,7 @@ class EntropyCoefficients(nn.Module):
     def values(self) -> tuple[float, list[float]]:
         """Return the weights as they are now: that of continuous actions, and those of branches."""
         of_continuous, of_branches = (
-            [] if log is None else log.detach().exp().tolist() for log in (self.log_continuous, self.log_discrete)
+            [] if log is None else [*map(math.exp, log.tolist())] for log in (self.log_continuous, self.log_discrete)
         )
         return (of_continuous[0] if of_continuous else 0.0), of_branches
 
@@ -101,6 +102,10 @@ class SACOptimizer(TorchOptimizer):
         self.target: Any = copy.deepcopy(self.followed).requires_grad_(False)
         self.coefficients = EntropyCoefficients(self.size, actions.discrete_branches, h.init_entcoef).to(policy.device)
         self.noise_seed, self.updates = int(torch.randint(2**31, ())), 0
+        self._following: tuple[Tensor, Tensor] | None = None  # the target's numbers, and those that it follows
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_following": None}  # A copy has networks in other memory.
 
     def _critic(self, extra: int = 0, outputs: int = 1) -> Critic:
         network, signals = self.settings.network_settings, len(self.signals)
@@ -113,15 +118,15 @@ class SACOptimizer(TorchOptimizer):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the sum of the losses; equations are those of the first paper, and [2] those of the second."""
-        # Random numbers come from the number of the update, so that a resumed run draws those that it would have drawn.
-        noise = torch.Generator(self.policy.device).manual_seed(self.noise_seed + self.updates)
+        noise = self.noise(len(batch))
         weights, features = self.coefficients.values(), batch.features
-        now = self.policy.decide(features, batch.mask, noise)
-        targets = self.targets(batch, noise)
+        now = self.policy.decide(features, batch.mask, noise[0])
+        targets = self.targets(batch, noise[-1])
 
         # J_Q, equation 7
         actions = batch.continuous if self.size else None
-        all_q1, all_q2 = self.q1(features, actions=actions), self.q2(features, actions=actions)
+        inputs = self.q1.joined(features, actions)
+        all_q1, all_q2 = (q(inputs[0], actions=inputs[1]) for q in (self.q1, self.q2))
         q1, q2 = self.taken(all_q1, batch.discrete), self.taken(all_q2, batch.discrete)
         q1_loss = 0.5 * batch.mean((q1 - targets).square())
         q2_loss = 0.5 * batch.mean((q2 - targets).square())
@@ -129,10 +134,11 @@ class SACOptimizer(TorchOptimizer):
         # J_pi, equation 12, by the values of what the policy does now
         q1_now, q2_now = all_q1.detach(), all_q2.detach()
         if self.size:
+            inputs = self.q1.joined(features, now.continuous)
             with frozen(self.q1):
-                q1_now = self.q1(features, actions=now.continuous)
+                q1_now = self.q1(inputs[0], actions=inputs[1])
             with frozen(self.q2), torch.set_grad_enabled(self.twin_targets and torch.is_grad_enabled()):
-                q2_now = self.q2(features, actions=now.continuous)
+                q2_now = self.q2(inputs[0], actions=inputs[1])
         policy_loss = batch.mean(self.cost(torch.min(q1_now, q2_now) if self.twin_targets else q1_now, now, weights))
         losses = {"Losses/Policy Loss": policy_loss, "Losses/Q1 Loss": q1_loss, "Losses/Q2 Loss": q2_loss}
 
@@ -149,8 +155,17 @@ class SACOptimizer(TorchOptimizer):
             loss = loss + part
         return {"loss": loss, **losses, **self.report(batch, values, now)}
 
+    def noise(self, rows: int) -> Tensor:
+        """Return standard normal random numbers [draws, rows, size], of which targets have the last if they need any.
+
+        They come from the number of the update, so that a resumed run draws those that it would have drawn.
+        """
+        generator = torch.Generator(self.policy.device).manual_seed(self.noise_seed + self.updates)
+        shape = (2 if self.twin_targets else 1, rows, self.size)
+        return torch.randn(shape, generator=generator, device=self.policy.device)
+
     @torch.no_grad()
-    def targets(self, batch: Batch, noise: torch.Generator | None = None) -> Tensor:
+    def targets(self, batch: Batch, noise: Tensor | None = None) -> Tensor:
         """Return targets [rows, signals] of action values: equation 8, or 3 of [2]."""
         if self.critic is not None:
             following = self.target(batch.next_features)
@@ -165,11 +180,12 @@ class SACOptimizer(TorchOptimizer):
         return self._estimate((self.q1, self.q2), features) if self.critic is None else self.critic(features)
 
     def _estimate(
-        self, critics: Any, features: Tensor, mask: Tensor | None = None, noise: torch.Generator | None = None
+        self, critics: Any, features: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
     ) -> Tensor:
         """Return values of states by two critics of actions."""
         decisions = self.policy.decide(features, mask, noise)
-        q1, q2 = (critic(features, actions=decisions.continuous) for critic in critics)
+        inputs = self.q1.joined(features, decisions.continuous)
+        q1, q2 = (critic(inputs[0], actions=inputs[1]) for critic in critics)
         return self.soft_values(q1, q2, decisions, self.coefficients.values())
 
     def soft_values(self, q1: Tensor, q2: Tensor, now: Decisions, weights: tuple[float, list[float]]) -> Tensor:
@@ -228,8 +244,8 @@ class SACOptimizer(TorchOptimizer):
         loss: Any = 0.0
         if now.log_prob is not None and log_continuous is not None:
             with torch.no_grad():
-                lacking = batch.mean(now.log_prob) - float(self.size)
-            loss = -(parameter_like(now.log_prob, log_continuous) * lacking).mean()
+                lacking = float(batch.mean(now.log_prob)) - self.size
+            loss = (parameter_like(now.log_prob, log_continuous) * -lacking).sum()
         if now.entropies and log_discrete is not None:
             with torch.no_grad():
                 parts = zip(self.entropies_wanted, now.entropies, strict=True)
@@ -250,11 +266,11 @@ class SACOptimizer(TorchOptimizer):
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take a step on all losses, then move the target network by `tau`."""
+        if self._following is None:  # Networks have not been computed yet, which would not notice that they move.
+            self._following = in_one_piece([*self.target.parameters()]), self.flat.part([self.followed]).data
         losses = super().update(batch)
         self.updates += 1
-        with torch.no_grad():
-            for target, online in zip(self.target.parameters(), self.followed.parameters(), strict=True):
-                target.lerp_(online, self.tau)
+        self._following[0].lerp_(self._following[1], self.tau)
         return losses
 
     def state_dict(self) -> dict[str, Any]:

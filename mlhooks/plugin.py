@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from mlhooks.errors import UnsupportedError as UnsupportedError
     from mlhooks.errors import UsageError as UsageError
     from mlhooks.fast.adam import FlatParameters as FlatParameters
+    from mlhooks.fast.adam import in_one_piece as in_one_piece
     from mlhooks.fast.networks import parameter_like as parameter_like
     from mlhooks.names import file_name as file_name
     from mlhooks.nn.encoders import make_encoder as make_encoder
@@ -137,7 +138,7 @@ _NAMES = {
     " OffPolicyHyperparameters OnPolicyHyperparameters Problem RewardSignalSettings RunOptions ScheduleType"
     " SettingsModel TrainerSettings derived extension",
     "mlhooks.stats": "StatsAggregationMethod StatsPropertyType StatsReporter StatsSummary",
-    "mlhooks.fast.adam": "FlatParameters",
+    "mlhooks.fast.adam": "FlatParameters in_one_piece",
     "mlhooks.fast.networks": "parameter_like",
     "mlhooks.training.acting": "ActingHalf",
     "mlhooks.training.batch": "Batch column",

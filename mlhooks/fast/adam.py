@@ -8,7 +8,7 @@ operations whatever the number of layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from operator import attrgetter, is_
 from typing import Any, ClassVar
@@ -22,6 +22,19 @@ from mlhooks.fast.switch import is_plain, kernel, native
 from mlhooks.state_checks import number, whole
 
 _GRAD = attrgetter("grad")
+
+
+def in_one_piece(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Move parameters into one flat tensor, and return it; they stay what they were, as views of it."""
+    data = torch.cat([p.detach().reshape(-1) for p in parameters])
+    for p, (start, stop) in zip(parameters, places(parameters), strict=True):
+        p.data = data[start:stop].view_as(p)
+    return data
+
+
+def places(parameters: Iterable[nn.Parameter]) -> Iterator[tuple[int, int]]:
+    """Yield where each parameter begins and ends in one piece."""
+    return pairwise(accumulate((p.numel() for p in parameters), initial=0))
 
 
 class FlatParameters:
@@ -44,10 +57,9 @@ class FlatParameters:
             raise ValueError("there is nothing to learn: no parameter is there that requires a gradient")
         if any(self._holds(p) for p in self.parameters):
             raise ValueError("parameters are in one piece already: take a part of the FlatParameters that has them")
-        data = torch.cat([p.detach().reshape(-1) for p in self.parameters])
+        data = in_one_piece(self.parameters)
         self._set(data, torch.zeros_like(data))
-        for p, (start, stop) in zip(self.parameters, self._places(), strict=True):
-            p.data = self.data[start:stop].view_as(p)
+        for p, (start, stop) in zip(self.parameters, places(self.parameters), strict=True):
             p.grad = self.grad[start:stop].view_as(p)
             self._grads.append(p.grad)
         self._by_memory[data.untyped_storage().data_ptr()] = self
@@ -59,9 +71,6 @@ class FlatParameters:
         # On the CPU, numpy is faster than torch on the same memory.
         on_cpu = grad.device.type == "cpu" and grad.dtype is not torch.bfloat16
         self._grad = grad.numpy() if on_cpu and not is_plain() else None
-
-    def _places(self) -> Iterator[tuple[int, int]]:
-        return pairwise(accumulate((p.numel() for p in self.parameters), initial=0))
 
     @classmethod
     def _holds(cls, parameter: nn.Parameter) -> bool:
@@ -81,7 +90,7 @@ class FlatParameters:
         return self._part(places[0], places[-1])
 
     def _part(self, first: int, last: int) -> FlatParameters:
-        bounds = list(self._places())
+        bounds = list(places(self.parameters))
         here, piece = slice(first, last + 1), slice(bounds[first][0], bounds[last][1])
         part = FlatParameters.__new__(FlatParameters)
         part._set(self.data[piece], self.grad[piece])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from types import EllipsisType
 from typing import Any
 
@@ -134,7 +134,7 @@ def stack(arrays: Sequence[np.ndarray], dim: int = 0) -> Result:
 
 
 def cat(arrays: Sequence[np.ndarray], dim: int = 0) -> Result:
-    ends = np.cumsum([0, *(array.shape[dim] for array in arrays)]).tolist()
+    ends = [*accumulate((array.shape[dim] for array in arrays), initial=0)]
     before = (slice(None),) * (dim % arrays[0].ndim)
     backward = [lambda g, a=a, b=b: np.ascontiguousarray(g[(*before, slice(a, b))]) for a, b in pairwise(ends)]
     return np.concatenate(arrays, axis=dim), backward

@@ -18,7 +18,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
     Args:
         module: such as a critic that judges a policy's actions, while it learns from others.
     """
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    parameters = [parameter for parameter in _parameters(module) if parameter.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
@@ -26,3 +26,13 @@ def frozen(module: nn.Module) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
+
+
+def _parameters(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield the parameters of a module; `Module.parameters` takes several times as long, to name them."""
+    for parameter in module._parameters.values():
+        if parameter is not None:
+            yield parameter
+    for part in module._modules.values():
+        if part is not None:
+            yield from _parameters(part)

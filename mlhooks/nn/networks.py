@@ -70,10 +70,8 @@ class Network(nn.Module, ArrayArithmetic):
             features: of a network with a memory, unit after unit of `width` consecutive rows.
             memory: as `unroll` takes it.
             width: rows of a unit; 1 without a memory.
-            beside: [rows, extra], what the last layers read beside the features, such as actions.
+            beside: [rows, extra], what the last layers read beside encodings of images, such as actions.
         """
-        if beside is not None and not hasattr(type(self.encoder), "before_body"):
-            features, beside = torch.cat([features, beside], 1), None
         if self.memory is not None:
             return self.unroll(features, memory, width)[0]
         outputs = fast.outputs(self, features, beside)
@@ -238,7 +236,18 @@ class Critic(Network):
 
         `memory` and `width` are as for `outputs`.
         """
+        features, actions = self.joined(features, actions)
         return self.outputs(features, memory, width, actions)[0]
+
+    def joined(self, features: Tensor, actions: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return features and actions as one where the encoder reads them so, for several critics that read the same.
+
+        Returns:
+            What `forward` takes for both.
+        """
+        if actions is None or hasattr(type(self.encoder), "before_body"):
+            return features, actions
+        return torch.cat([features, actions], 1), None
 
 
 class QNetwork(Network):

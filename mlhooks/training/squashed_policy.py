@@ -59,19 +59,20 @@ class SquashedPolicy(ActorPolicy):
         """Return what the base does, squashed."""
         return super().exported(obs, allowed, memory)
 
-    def decide(self, features: Tensor, mask: Tensor | None, generator: torch.Generator | None = None) -> Decisions:
+    def decide(self, features: Tensor, mask: Tensor | None, noise: Tensor | None = None) -> Decisions:
         """Draw continuous actions, and return the distributions of discrete ones, with gradients.
 
         Args:
             features: [rows, size].
             mask: [rows, sum of branch sizes], True where an action is forbidden, or None.
-            generator: of the random numbers, on the policy's device; by default it is torch's own.
+            noise: [rows, size], from a standard normal distribution; by default torch draws it.
         """
         parameters = self.actor(features)
         continuous = log_prob = None
         branches: list[tuple[Tensor, Tensor]] = []
         if parameters.mean is not None:
-            noise = torch.randn(parameters.mean.shape, generator=generator, device=features.device)
+            if noise is None:
+                noise = torch.randn(parameters.mean.shape, device=features.device)
             continuous, log_probs = squashed(parameters.mean, parameters.log_std, noise)
             log_prob = log_probs if log_probs.shape[1] == 1 else log_probs.sum(1, keepdim=True)
         if parameters.logits is not None:

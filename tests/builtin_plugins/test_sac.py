@@ -81,13 +81,13 @@ def optimizer_of(trainer: Any) -> SACOptimizer:
 # What ML-Agents and the papers say, written again with torch's distributions
 
 
-def decisions_by_torch(o: SACOptimizer, features: Tensor, mask: Tensor | None, noise: torch.Generator) -> Any:
+def decisions_by_torch(o: SACOptimizer, features: Tensor, mask: Tensor | None, noise: Tensor) -> Any:
     """Actions, their log-probabilities, and the distributions of branches."""
     p = o.policy.actor(features)
     found = SimpleNamespace(action=None, log_prob=None, branches=[])
     if p.mean is not None:
         normal, tanh = Normal(p.mean, p.log_std.exp()), TanhTransform()
-        x = p.mean + p.log_std.exp() * torch.randn(p.mean.shape, generator=noise)
+        x = p.mean + p.log_std.exp() * noise
         found.action = tanh(x)
         found.log_prob = (normal.log_prob(x) - tanh.log_abs_det_jacobian(x, found.action)).sum(1)
     for columns in o.branches:
@@ -119,15 +119,16 @@ def soft_value(o: SACOptimizer, q1: Tensor, q2: Tensor, d: Any, k: int) -> Tenso
 
 def losses_by_torch(o: SACOptimizer, batch: Batch) -> dict[str, Tensor]:
     """The losses of policy, critics and entropy coefficients, each for parameters of its own."""
-    noise = torch.Generator().manual_seed(o.noise_seed + o.updates)
+    generator = torch.Generator().manual_seed(o.noise_seed + o.updates)
+    noise = torch.randn((1 if o.critic else 2, len(batch), o.size), generator=generator)
     signals, alphas = range(len(o.signals)), o.coefficients
     actions = batch.continuous if o.size else None
-    d = decisions_by_torch(o, batch.features, batch.mask, noise)
+    d = decisions_by_torch(o, batch.features, batch.mask, noise[0])
     all_q = [q(batch.features, actions=actions) for q in (o.q1, o.q2)]
     q_now = [q(batch.features, actions=d.action) for q in (o.q1, o.q2)]
     with torch.no_grad():
         if o.critic is None:
-            following = decisions_by_torch(o, batch.next_features, batch.next_mask, noise)
+            following = decisions_by_torch(o, batch.next_features, batch.next_mask, noise[1])
             q_next = [q(batch.next_features, actions=following.action) for q in o.target]
             after = torch.stack([soft_value(o, *q_next, following, k) for k in signals], 1)
         else:
@@ -415,6 +416,18 @@ def test_signals_have_values_of_their_own_and_the_policy_their_mean() -> None:
     assert o.cost(q, d, (0.0, [0.0])).item() == pytest.approx(-4.0)
 
 
+def test_target_of_a_copy_follows_the_networks_of_the_copy() -> None:
+    trainer = made()
+    first, batch = optimizer_of(trainer), trainer.learning.sample(trainer.store, 32)
+    first.update(batch)
+    other = copy.deepcopy(first)
+    before = [p.clone() for p in other.target.parameters()]
+    other.update(batch)
+    for old, new, online in zip(before, other.target.parameters(), other.followed.parameters(), strict=True):
+        torch.testing.assert_close(new, old + 0.1 * (online - old))
+        assert not new.equal(old)
+
+
 # The trainer
 
 
@@ -475,8 +488,9 @@ def test_environments_get_squashed_actions_as_they_are_and_deterministic_ones_ar
 def test_log_probabilities_of_stored_actions_are_those_of_their_drawing() -> None:
     trainer = made("hybrid")
     policy, generator = trainer.policy, torch.Generator().manual_seed(0)
+    assert isinstance(policy, SquashedPolicy)
     features = torch.randn(64, 4, generator=generator)
-    decisions = policy.decide(features, None, torch.Generator().manual_seed(5))
+    decisions = policy.decide(features, None)
     discrete = torch.zeros(64, 2, dtype=torch.int64)
     batch = Batch(features=features, continuous=decisions.continuous.detach(), discrete=discrete)
     log_probs, entropies = policy.evaluate(batch)

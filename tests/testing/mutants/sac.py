@@ -14,7 +14,7 @@ OPTIMIZER = "builtin_plugins.sac:SACOptimizer"
 
 @mutant("sac", caught_by="test_target_network_follows_as_told")
 def sac_target_never_moves(patch: Patch) -> None:
-    patch.replace(f"{OPTIMIZER}.update", "target.lerp_(online, self.tau)", "target.lerp_(online, 0.0)")
+    patch.replace(f"{OPTIMIZER}.update", "self._following[0].lerp_(self._following[1], self.tau)", "pass")
 
 
 @mutant("sac", caught_by="test_target_network_follows_as_told")
@@ -56,7 +56,7 @@ def sac_heeds_the_first_signal_alone(patch: Patch) -> None:
 
 @mutant("sac", caught_by="test_learns_continuous_actions")
 def sac_policy_does_not_pass_through_the_critic(patch: Patch) -> None:
-    patch.replace(f"{OPTIMIZER}.loss", "q1_now = self.q1(features, actions=now.continuous)", "q1_now = all_q1.detach()")
+    patch.replace(f"{OPTIMIZER}.loss", "q1_now = self.q1(inputs[0], actions=inputs[1])", "q1_now = all_q1.detach()")
 
 
 @mutant("sac", caught_by="test_losses_are_means_over_the_rows_that_count")
