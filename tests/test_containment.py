@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import copy
-import inspect
 import logging
 from asyncio import CancelledError
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +9,6 @@ from mlhooks import hookimpl
 from mlhooks.errors import PluginError, UnsupportedError
 from mlhooks.plugins import Origin, PluginManager
 from tests.parts import AnyPolicy
-from tests.test_hookspecs import SPECS, plugin_with
 
 ORIGIN = Origin("flaky", "mlhooks-flaky", "3.1", "entry point")
 
@@ -401,98 +397,6 @@ def test_answers_are_not_kept_after_a_direct_call():
     manager.register(Summary({"a": 1.0}))
     manager.hook.summary_stats(trainer=None, step=1)
     assert manager.answers == []
-
-
-@pytest.mark.parametrize(
-    ("hook", "argument", "value"),
-    [
-        ("write_stats", "values", {"a": 1}),
-        ("update_finished", "losses", {"a": 1}),
-        ("add_property", "value", {"a": {"b": 1}}),
-        ("configure", "options", {"a": {"b": 1}}),
-        ("create_env_manager", "options", {"a": {"b": 1}}),
-        ("register_side_channels", "options", {"a": {"b": 1}}),
-        ("create_policy", "behavior_spec", {"a": {"b": 1}}),
-        ("behavior_added", "behavior_spec", {"a": {"b": 1}}),
-    ],
-)
-def test_what_a_plugin_changes_in_its_arguments_reaches_no_other(hook, argument, value):
-    seen, kept = [], copy.deepcopy(value)
-
-    def empties(given):
-        for inner in given[argument].values():
-            if isinstance(inner, dict):
-                inner.clear()
-        given[argument].clear()
-
-    manager = PluginManager(strict=True)
-    manager.register(plugin_with(hook, lambda given: seen.append(given[argument])), "last")
-    manager.register(plugin_with(hook, empties), "middle")
-    manager.register(plugin_with(hook, empties), "first")
-    given = {name: value if name == argument else name for name in inspect.signature(SPECS[hook]).parameters}
-    caller = getattr(manager.hook, hook)
-    caller.call_historic(kwargs=given) if caller.is_historic() else caller(**given)
-    assert seen == [kept]
-    assert value == kept
-
-
-class Outcome:
-    """As RunOutcome."""
-
-    def __init__(self):
-        self.status, self.error = "finished", None
-        self.files = {"model": ["a.pt"]}
-
-
-def finish(change):
-    """Return the outcome that one plugin changes, and what the next plugin sees of it."""
-    seen, outcome, manager = {}, Outcome(), PluginManager()
-    manager.register(plugin_with("run_finished", lambda given: seen.update(copy.deepcopy(vars(given["outcome"])))))
-    # It is called first.
-    manager.register(plugin_with("run_finished", lambda given: change(given["outcome"])), "changes")
-    manager.hook.run_finished(run=None, outcome=outcome)
-    return outcome, seen
-
-
-def fail(outcome):
-    outcome.status, outcome.error = "failed", "no exception"
-
-
-def test_plugin_does_not_change_for_others_how_a_run_ended():
-    outcome, seen = finish(fail)
-    assert seen == {"status": "finished", "error": None, "files": {"model": ["a.pt"]}}
-    assert (outcome.status, outcome.error) == ("finished", None)
-
-
-@pytest.mark.parametrize(
-    "add",
-    [
-        lambda outcome: outcome.files.setdefault("video", []).append(Path("b.mp4")),
-        lambda outcome: setattr(outcome, "files", {**outcome.files, "video": [Path("b.mp4")]}),
-    ],
-    ids=["in place", "by another dictionary"],
-)
-def test_plugin_adds_files_to_the_outcome(add):
-    outcome, seen = finish(add)
-    assert outcome.files == seen["files"] == {"model": ["a.pt"], "video": [Path("b.mp4")]}
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (lambda outcome: outcome.files.update(video=[3, None]), "made 'video' of the outcome's files [3, None]"),
-        (lambda outcome: outcome.files.update(video="b.mp4"), "made 'video' of the outcome's files 'b.mp4'"),
-        (lambda outcome: outcome.files.update({3: ["b.mp4"]}), "made 3 of the outcome's files ['b.mp4']"),
-        (lambda outcome: outcome.files["model"].append(None), "made 'model' of the outcome's files ['a.pt', None]"),
-        (lambda outcome: setattr(outcome, "files", None), "made the files of the outcome None"),
-    ],
-)
-def test_wrong_files_of_an_outcome_are_named_and_left_out(spoil, words, caplog):
-    outcome, seen = finish(spoil)
-    assert outcome.files == seen["files"] == {"model": ["a.pt"]}
-    (record,) = caplog.records
-    assert "plugin 'changes'" in record.getMessage()
-    assert words in record.getMessage()
 
 
 def test_summary_does_not_take_the_place_of_what_the_run_reports(caplog):
