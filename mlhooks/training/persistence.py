@@ -140,7 +140,8 @@ class Persistence:
     def _export(self, trainer: Trainer, stem: Path) -> list[Path]:
         with writing(stem.parent):
             stem.parent.mkdir(parents=True, exist_ok=True)
-        answers: list[Any] = self.run.plugins.hook.export_model(trainer=trainer, path=stem)
+        with self.run.timers("export"):
+            answers: list[Any] = self.run.plugins.hook.export_model(trainer=trainer, path=stem)
         return [path for files in answers for path in files]
 
     def _run_state(self) -> dict[str, Any]:

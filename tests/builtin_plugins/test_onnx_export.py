@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -36,6 +37,7 @@ from mlhooks.sims import Ball3D
 from mlhooks.training.policy import ActorPolicy, Policy
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.q_policy import QPolicy
+from mlhooks.training.run_folder import RunFolder
 from mlhooks.training.squashed_policy import SquashedPolicy
 from tests.scripted import QUIET, Env, config
 from tests.scripted import train as train_without_models
@@ -550,6 +552,22 @@ def test_export_again_writes_the_models_that_the_run_wrote(
     obs = {"obs_0": np.ones((2, 3), np.float32), "action_masks": np.ones((2, 2), np.float32)}
     outputs = run(written.read_bytes(), obs)["deterministic_discrete_actions"]
     np.testing.assert_array_equal(outputs, mlhooks.load(checkpoint).predict(obs["obs_0"]))
+
+
+def test_run_that_goes_on_is_not_written_to(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = Path(shutil.copytree(trained, tmp_path / "copy"))
+    (copy / "Corridor.onnx").unlink()
+    with RunFolder(copy, "copy").hold():
+        assert main(["export", str(copy), "--onnx"]) == 2
+        assert f"process {os.getpid()}" in capsys.readouterr().err
+        assert not (copy / "Corridor.onnx").exists()
+        assert main(["export", str(copy), "--onnx", "--output", str(tmp_path / "elsewhere")]) == 0
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["Corridor.onnx"]
+
+
+def test_time_of_exports_is_told(trained: Path) -> None:
+    timers = json.loads((trained / "run_logs" / "timers.json").read_text())
+    assert timers["children"]["checkpoint"]["children"]["export"]["count"] == 3
 
 
 def test_opset_of_the_settings_is_that_of_the_models(tmp_path: Path) -> None:
