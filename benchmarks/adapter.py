@@ -77,7 +77,7 @@ def finished(infos: dict[str, Any]) -> list[float]:
 
 
 def layers(settings: dict[str, Any], inputs: int, outputs: int, gain: float | None = None) -> list[nn.Module]:
-    """Hidden layers and an output layer.
+    """Return hidden layers and an output layer.
 
     With a gain weights are orthogonal, of gain sqrt(2) and `gain` in the output layer; without one, as torch has them.
     """

@@ -39,19 +39,19 @@ class Idle:
 
     @hookimpl
     def on_add_stat(self, category: str, key: str, value: float, aggregation: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     @hookimpl
     def write_stats(self, category: str, values: Any, step: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     @hookimpl
     def add_property(self, category: str, property_type: Any, value: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     @hookimpl
     def update_finished(self, trainer: Any, step: int, losses: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Clock:

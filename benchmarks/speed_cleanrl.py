@@ -42,7 +42,7 @@ class Agent(nn.Module):
         return Normal(mean, torch.exp(self.log_std.expand_as(mean)))
 
     def forward(self, obs: Tensor, action: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Action, its log-probability, the entropy, and the value."""
+        """Return the action, its log-probability, the entropy, and the value."""
         distribution = self.distribution(obs)
         if action is None:
             action = distribution.sample()
@@ -53,7 +53,7 @@ class Agent(nn.Module):
 
 
 def on_policy(settings: dict[str, Any], envs: VectorEnv[Any, Any], returns: Returns) -> int:
-    """PPO, or A2C; gives the number of steps."""
+    """Train by PPO or A2C, and return the number of steps."""
     agent = Agent(settings, envs)
     optimizer = torch.optim.Adam(agent.parameters(), lr=settings["learning_rate"], eps=1e-5)
     length, copies = settings["rollout"], envs.num_envs
@@ -86,7 +86,7 @@ def on_policy(settings: dict[str, Any], envs: VectorEnv[Any, Any], returns: Retu
 
 
 def estimate(settings: dict[str, Any], rewards: Tensor, values: Tensor, dones: Tensor) -> Tensor:
-    """Generalized advantages; `values` and `dones` have one row more than `rewards` [rollout, environments]."""
+    """Return generalized advantages; `values` and `dones` have one row more than `rewards` [rollout, environments]."""
     advantages, following = torch.zeros_like(rewards), torch.zeros(rewards.shape[1])
     for step in reversed(range(len(rewards))):
         goes_on = 1.0 - dones[step + 1]
@@ -121,7 +121,7 @@ def learn(settings: dict[str, Any], agent: Agent, optimizer: torch.optim.Optimiz
 
 
 def dqn(settings: dict[str, Any], envs: VectorEnv[Any, Any], returns: Returns) -> int:
-    """Deep Q-learning; gives the number of steps."""
+    """Train by deep Q-learning, and return the number of steps."""
     inputs, actions = envs.single_observation_space.shape[0], int(envs.single_action_space.n)
     network = nn.Sequential(*layers(settings, inputs, actions))
     target = copy.deepcopy(network)

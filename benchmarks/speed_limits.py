@@ -166,11 +166,11 @@ class SoftActorCritic(nn.Module):
         return torch.tanh(x), log_prob.sum(1, keepdim=True)
 
     def least(self, critics: nn.ModuleList, obs: Tensor, action: Tensor) -> Tensor:
-        """The lower of both critics' values [rows, 1]."""
+        """Return the lower of both critics' values [rows, 1]."""
         return torch.min(*(critic(torch.cat([obs, action], 1)) for critic in critics))
 
     def forward(self, obs: Tensor, action: Tensor, reward: Tensor, goes_on: Tensor, following: Tensor) -> Tensor:
-        """The loss; `obs`, `following` [rows, features], `action` [rows, actions], all others [rows]."""
+        """Return the loss; `obs`, `following` [rows, features], `action` [rows, actions], all others [rows]."""
         weight = self.log_weight.detach().exp()
         with torch.no_grad():
             then, log_prob = self.decide(following)
@@ -187,7 +187,7 @@ class SoftActorCritic(nn.Module):
         return cost + 0.5 * (errors[0] + errors[1]) - self.log_weight * lacking
 
     def passes(self) -> list[tuple[nn.Module, bool, bool]]:
-        """Each pass: the network, whether it learns, and whether the gradient of its inputs is wanted."""
+        """Return for each pass the network, whether it learns, and whether the gradient of its inputs is wanted."""
         acting = [(self.actor, True, False), (self.actor, False, False)]
         judging = [(critic, learns, not learns) for critic in self.critics for learns in (True, False)]
         return [*acting, *judging, *((target, False, False) for target in self.targets)]

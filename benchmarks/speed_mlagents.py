@@ -72,7 +72,7 @@ class Copies(BaseEnv):
             self._actions = action.discrete[:, 0]
 
     def set_action_for_agent(self, behavior_name: str, agent_id: int, action: ActionTuple) -> None:
-        """Nobody asks for it."""
+        """Refuse: nobody asks for it."""
         raise NotImplementedError
 
     def step(self) -> None:

@@ -76,7 +76,7 @@ class Memory:
 
 
 def resident(process: int | None) -> float:
-    """MiB of a process, what it shares with others in equal parts."""
+    """Return the MiB of a process, what it shares with others in equal parts."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
@@ -140,7 +140,7 @@ def dqn(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def sac(settings: dict[str, Any]) -> dict[str, Any]:
-    """Hyperparameters of SAC, as other libraries compute it."""
+    """Return hyperparameters of SAC, as other libraries compute it."""
     copied = "batch_size", "buffer_size", "steps_per_update", "tau"
     return {name: settings[name] for name in copied} | {
         "buffer_init_steps": settings["learning_starts"],

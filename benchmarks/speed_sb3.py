@@ -39,7 +39,7 @@ class Frames(NatureCNN):
 
 
 def soft_actor_critic(settings: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of SAC, which learns the weight of the entropy by default."""
+    """Return the arguments of SAC, which learns the weight of the entropy by default."""
     return {
         "policy": "MlpPolicy",
         "env": make_vec_env(settings["environment"], n_envs=settings["environments"], seed=settings["seed"]),

@@ -46,7 +46,7 @@ def gaussian(parameters: tuple[Tensor, Tensor]) -> Distribution:
 
 
 def net(settings: dict[str, Any], env: gymnasium.Env[Any, Any], outputs: int = 0) -> Net:
-    """Hidden layers, and an output layer where asked for."""
+    """Return hidden layers, and an output layer where asked for."""
     return Net(
         state_shape=env.observation_space.shape,
         action_shape=outputs,
@@ -56,7 +56,7 @@ def net(settings: dict[str, Any], env: gymnasium.Env[Any, Any], outputs: int = 0
 
 
 def initialize(network: nn.Module, gain: float) -> None:
-    """Orthogonal weights: of gain sqrt(2), and `gain` in the last layer."""
+    """Set orthogonal weights: of gain sqrt(2), and `gain` in the last layer."""
     *hidden, last = (layer for layer in network.modules() if isinstance(layer, nn.Linear))
     for layer in hidden:
         orthogonal(layer, math.sqrt(2.0))
@@ -64,7 +64,7 @@ def initialize(network: nn.Module, gain: float) -> None:
 
 
 def on_policy(settings: dict[str, Any], env: gymnasium.Env[Any, Any], rows: int) -> Algorithm:
-    """PPO or A2C."""
+    """Train by PPO or A2C."""
     discrete = isinstance(env.action_space, spaces.Discrete)
     shared: dict[str, Any] = {"preprocess_net": net(settings, env)}
     if discrete:
@@ -98,7 +98,7 @@ def on_policy(settings: dict[str, Any], env: gymnasium.Env[Any, Any], rows: int)
 
 
 def dqn(settings: dict[str, Any], env: gymnasium.Env[Any, Any]) -> DQN[Any]:
-    """Deep Q-learning."""
+    """Train by deep Q-learning."""
     network = net(settings, env, int(env.action_space.n))
     return DQN(
         policy=DiscreteQLearningPolicy(model=network, action_space=env.action_space, eps_training=1.0),

@@ -71,7 +71,7 @@ def batches(settings: dict[str, Any], env: EnvBase, policy: nn.Module, frames: i
 
 
 def on_policy(settings: dict[str, Any], env: EnvBase, returns: Returns) -> Iterator[int]:
-    """PPO or A2C; gives the steps of each rollout that was learned from."""
+    """Train by PPO or A2C, and yield the steps of each rollout that was learned from."""
     actor, critic = actor_critic(settings, env)
     frames = settings["environments"] * settings["rollout"]
     advantage = GAE(gamma=settings["gamma"], lmbda=settings["lambda"], value_network=critic, average_gae=False)
@@ -104,7 +104,7 @@ def step(losses: TensorDict, loss: nn.Module, optimizer: torch.optim.Optimizer, 
 
 
 def dqn(settings: dict[str, Any], env: EnvBase, returns: Returns) -> Iterator[int]:
-    """Deep Q-learning; gives the steps between two updates."""
+    """Train by deep Q-learning, and yield the steps between two updates."""
     frames, action = settings["steps_per_update"], env.action_spec_unbatched
     network = layers(settings, env.observation_spec["observation"].shape[-1], action.space.n)
     values = QValueActor(nn.Sequential(*network), in_keys=["observation"], spec=action)

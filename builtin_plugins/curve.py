@@ -54,7 +54,7 @@ class CurveWriter:
 
     @hookimpl
     def behavior_added(self, run: Run, behavior_name: str, trainer: Trainer) -> None:
-        """On a resume, take over the part of the curve that leads up to the checkpoint."""
+        """Take over the part of the curve that leads up to the checkpoint on a resume."""
         if not (self._active and run.resumed):
             return
         for row in read_rows(run.path / STATS_NAME):

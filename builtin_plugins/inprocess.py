@@ -56,7 +56,7 @@ class InProcessManager(EnvManager):
         return env
 
     def ready(self) -> Iterator[WorkerStep | WorkerLost]:
-        """Step every worker and give what it sent; all decisions were made by now."""
+        """Step every worker and yield what it sent; all decisions were made by now."""
         for worker in self._workers:
             try:
                 step = self._step(worker)

@@ -65,7 +65,7 @@ class TensorBoardWriter:
 
     @hookimpl
     def behavior_added(self, run: Run, behavior_name: str, trainer: Trainer) -> None:
-        """On a resume, let TensorBoard hide what was written after the checkpoint from which the run goes on."""
+        """Let TensorBoard hide what was written after the checkpoint from which a resumed run goes on."""
         if run.resumed and not run.inference:
             from tensorboardX.proto.event_pb2 import SessionLog
 

@@ -23,7 +23,7 @@ START_SECONDS = 60.0
 
 
 def workers() -> Iterator[Check]:
-    """Worker processes and shared memory, as --num-envs needs them."""
+    """Check worker processes and shared memory, as --num-envs needs them."""
     began = time.monotonic()
     try:
         start_worker(START_SECONDS)

@@ -284,7 +284,7 @@ class PluginChannels:
         self._plugins = plugins
 
     def __call__(self, options: RunOptions) -> list[tuple[Any, Sequence[SideChannel]]]:
-        """New side channels for one worker."""
+        """Return new side channels for one worker."""
         return [(origin, made) for origin, made in self._plugins.collect("register_side_channels", options=options)]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -307,7 +307,7 @@ class CollectedChannels:
         self._makers = makers
 
     def __call__(self, options: RunOptions) -> list[tuple[Any, Sequence[SideChannel]]]:
-        """New side channels for one worker."""
+        """Return new side channels for one worker."""
         given = {"options": options}
         made = []
         for origin, make, names in self._makers:

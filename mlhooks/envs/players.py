@@ -32,7 +32,7 @@ def find(pid: int) -> list[Process]:
 
 
 def listen(listener: Callable[[Process], None]) -> None:
-    """Be told of the processes that environments of this process start."""
+    """Let a function be called with the processes that environments of this process start."""
     _listeners.append(listener)
 
 

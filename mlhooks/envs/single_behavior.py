@@ -139,7 +139,7 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
         rows: npt.NDArray[np.intp] | None = None,
         mask: list[npt.NDArray[np.bool_]] | None = None,
     ) -> DecisionSteps:
-        """Decision steps of all agents, or of the agents at `rows`; the arrays hold those agents only."""
+        """Return the decision steps of all agents, or of those at `rows`; the arrays hold those agents only."""
         if rows is None:
             return DecisionSteps(obs, reward, self._ids, mask, self._no_groups, self._no_group_reward)
         count = len(rows)
@@ -152,7 +152,7 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
         interrupted: npt.NDArray[np.bool_],
         rows: npt.NDArray[np.intp],
     ) -> TerminalSteps:
-        """Terminal steps of the agents at `rows`; the arrays hold those agents only."""
+        """Return the terminal steps of the agents at `rows`; the arrays hold those agents only."""
         count = len(rows)
         return TerminalSteps(
             obs, reward, interrupted, self._ids[rows], self._no_groups[:count], self._no_group_reward[:count]

@@ -32,7 +32,7 @@ class SlotPool:
         self._free = sorted([*self._free, *slots], reverse=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """State for a checkpoint."""
+        """Return the state for a checkpoint."""
         return {"size": self.size, "free": list(self._free)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -113,7 +113,7 @@ class SlotMap:
         self._last_ids = b""
 
     def state_dict(self) -> dict[str, Any]:
-        """State for a checkpoint."""
+        """Return the state for a checkpoint."""
         return {"agents": list(self._slot_of), "slots": list(self._slot_of.values())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

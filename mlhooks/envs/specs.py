@@ -19,7 +19,7 @@ def in_words(spec: BehaviorSpec) -> str:
 
 
 def change_in_words(behavior_id: str, since: str, old: BehaviorSpec, new: BehaviorSpec) -> str:
-    """That a behavior has changed, how, and what to do about it.
+    """Say that a behavior has changed, how, and what to do about it.
 
     Args:
         behavior_id: the behavior.

@@ -48,7 +48,7 @@ class Normalizer(nn.Module):
         self._shift_scale = None
 
     def shift_scale(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and reciprocal standard deviation as float32 arrays of [size]."""
+        """Return mean and reciprocal standard deviation as float32 arrays of [size]."""
         if self._shift_scale is None:
             mean, m2, count = self.mean.cpu().numpy(), self.m2.cpu().numpy(), float(self.count)
             variance = m2 / count if count else np.ones_like(m2)

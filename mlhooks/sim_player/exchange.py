@@ -129,7 +129,7 @@ class Prepared:
         return data
 
     def answer(self, rl_input: Any) -> bool:
-        """Heed nothing but the command to quit."""
+        """Obey nothing but the command to quit."""
         return bool(rl_input.command != QUIT)
 
 

@@ -55,7 +55,7 @@ def goal(moment: Moment) -> Floats:
 
 
 def frame(moment: Moment, size: int) -> Images:
-    """Episode and step, modulo 256, and a slope (x + 2 y) % 256 as red, green and blue, [agents, size, size + 4, 3]."""
+    """Return red, green, blue: episode, step, slope (x + 2 y), all modulo 256, [agents, size, size + 4, 3]."""
     out = np.empty((len(moment.agent), size, size + 4, 3), dtype=np.uint8)
     out[..., 0] = (moment.episode % 256)[:, None, None]
     out[..., 1] = (moment.step % 256)[:, None, None]
@@ -71,7 +71,7 @@ def stack(moment: Moment, size: int) -> Images:
 
 
 def tensor(moment: Moment, size: int) -> Floats:
-    """Episode plus the slope x / width, and step plus y / height, [agents, 2, size, size + 4]."""
+    """Return episode plus the slope x / width, and step plus y / height, [agents, 2, size, size + 4]."""
     out = np.empty((len(moment.agent), TENSOR_CHANNELS, size, size + 4), dtype=np.float32)
     out[:, 0] = moment.episode[:, None, None] + np.arange(size + 4, dtype=np.float32) / (size + 4)
     out[:, 1] = moment.step[:, None, None] + np.arange(size, dtype=np.float32)[:, None] / size

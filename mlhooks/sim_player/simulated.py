@@ -91,7 +91,7 @@ class Simulated:
         return {self._name: lists}
 
     def stats(self) -> Sequence[tuple[str, float, int]]:
-        """Nothing: training sees what it sees in process."""
+        """Return nothing: training sees what it sees in process."""
         return ()
 
     def set_parameters(self, samplers: Mapping[str, Sampler]) -> None:

@@ -115,7 +115,7 @@ class World(Protocol):
         """Return what the agents of each behavior that has appeared send now, in the order of sending."""
 
     def stats(self) -> Sequence[tuple[str, float, int]]:
-        """Key, value and aggregation of what happened since the last call."""
+        """Return key, value and aggregation of what happened since the last call."""
 
     def set_parameters(self, samplers: Mapping[str, Sampler]) -> None:
         """Draw the environment parameters of episodes that begin from now on from these."""

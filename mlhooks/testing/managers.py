@@ -67,7 +67,7 @@ def make_manager(
 
 
 def load_options(manager: PluginManager, config: Mapping[str, Any], flags: Mapping[str, Any]) -> RunOptions:
-    """Resolved options of a configuration; refuses what a run would refuse."""
+    """Resolve the options of a configuration, and refuse what a run would refuse."""
     from mlhooks.settings import SettingsRegistry, load_run_options
     from mlhooks.settings.support import refuse_unsupported
 

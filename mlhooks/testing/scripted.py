@@ -164,11 +164,11 @@ class ScriptedEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no type
         self._action = action
 
     def set_action_for_agent(self, behavior_name: str, agent_id: int, action: ActionTuple) -> None:
-        """Not offered: trainers decide for all agents at once."""
+        """Refuse: trainers decide for all agents at once."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to free."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state between two steps."""

@@ -137,13 +137,13 @@ class Recall(ScriptedEnv):
         self.state.setdefault("sign", np.zeros(self.agents, np.int64))[rows] = self.rng.integers(0, 2, len(rows))
 
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
-        """The sign as one-hot, zeros later on; and whether the decision is the last one."""
+        """Return the sign as one-hot, zeros later on; and whether the decision is the last one."""
         clock = self.state["clock"][rows, None]
         shown = one_hot(self.state["sign"][rows], 2) * (clock == 0)
         return [np.concatenate([shown, clock == self.DECISIONS - 1], axis=1)]
 
     def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:
-        """1 for the choice that the sign told, at the end."""
+        """Pay 1 for the choice that the sign told, at the end."""
         self.state["clock"][rows] += 1
         is_last = self.state["clock"][rows] == self.DECISIONS
         right = action.discrete[:, 0] == self.state["sign"][rows]
@@ -173,7 +173,7 @@ class Masked(ScriptedEnv):
         return [one_hot(np.minimum(self.state["place"][rows], 1), 2)]
 
     def mask(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Action 2 is allowed only where an episode begins at B."""
+        """Forbid action 2 but where an episode begins at B."""
         forbidden = np.zeros((len(rows), 3), np.bool_)
         forbidden[:, 2] = self.state["place"][rows] != self.B
         return [forbidden]
@@ -268,7 +268,7 @@ class TimeLimit(ScriptedEnv):
         return [np.ones((len(rows), 1))]
 
     def play(self, rows: np.ndarray, action: ActionTuple) -> Outcome:  # noqa: ARG002
-        """Reward and the kind of end, by the action."""
+        """Return reward and the kind of end, by the action."""
         choice = action.discrete[:, 0]
         return Outcome(self.REWARD[choice], np.where(choice == 1, TERMINAL, INTERRUPTED))
 

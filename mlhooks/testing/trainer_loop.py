@@ -147,7 +147,7 @@ def differing(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> l
 
 
 def score(trainer: Trainer, env: ScriptedEnv, episodes: int = 64) -> float:
-    """Mean return of the trainer's policy, acting deterministically in a fresh environment."""
+    """Return the mean return of the trainer's policy, acting deterministically in a fresh environment."""
     policy, rng = trainer.policy, np.random.default_rng(0)
     before, policy.deterministic = policy.deterministic, True
     carried = CarriedMemories(policy)

@@ -27,7 +27,7 @@ _ALIKE = 0.86  # `hyperparameters`, which is a good name, is less like `hyperpar
 
 
 def obstacle(trial: Trial) -> str | None:
-    """Why a trainer type cannot be tried, as sentences for its author; None where it can."""
+    """Say why a trainer type cannot be tried, in sentences for its author; None where it can."""
     return class_fault(trial.kind) or _no_update(trial)
 
 

@@ -85,7 +85,7 @@ def _check_tensor(own: Any, saved: Any, what: str) -> None:
 
 
 def pack(value: Any) -> Any:
-    """State made of tensors and plain values only, which loads without unpickling: arrays become marked tensors.
+    """Make a state of tensors and plain values only, which loads without unpickling: arrays become marked tensors.
 
     Raises:
         CheckpointError: there is anything else in it, which could be saved and never be loaded; names its place.

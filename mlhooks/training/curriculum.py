@@ -177,7 +177,7 @@ class Curriculum:
             logger.info("Parameter %r %s lesson %s: %s.", name, verb, place, value)
 
     def state_dict(self) -> dict[str, Any]:
-        """State for a checkpoint: lessons, and what decides about the next ones."""
+        """Return the state for a checkpoint: lessons, and what decides about the next ones."""
         returns = {behavior: list(returns) for behavior, returns in self._returns.items()}
         return {"lessons": dict(self.lessons), "smoothed": dict(self._smoothed), "returns": returns}
 

@@ -226,7 +226,7 @@ class Evaluations:
             self._evaluator.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """State for a checkpoint; of behaviors that are not evaluated any more, what was taken over."""
+        """Return the state for a checkpoint; of behaviors that are not evaluated any more, what was taken over."""
         state = dict(self._saved)
         for name, course in self._courses.items():
             best = course.best

@@ -85,7 +85,7 @@ class Decoder:
             columns.obs[sensor][row] = values
 
     def _bytes(self, sensor: int, agents: int) -> NDArray[np.uint8]:
-        """Room for images as the player shapes them, with their channels last in memory."""
+        """Make room for images as the player shapes them, with their channels last in memory."""
         shape = self._shapes[sensor]
         last = self.unity_spec.channels_last[sensor]
         return np.zeros((agents, *shape), np.uint8) if last else blank(agents, shape, np.uint8)

@@ -40,7 +40,7 @@ def decode_images(data: bytes, channels: int, mapping: Sequence[int]) -> NDArray
 
 
 def encode_images(pixels: NDArray[np.uint8]) -> tuple[bytes, list[int]]:
-    """PNG files, one after another, of an observation [channels, height, width], and their channel mapping.
+    """Return the PNG files of an observation [channels, height, width], one after another, and their mapping.
 
     `decode_images` gives the same bytes again.
     """
@@ -55,7 +55,7 @@ def encode_images(pixels: NDArray[np.uint8]) -> tuple[bytes, list[int]]:
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """Height and width of the first image.
+    """Return height and width of the first image.
 
     Raises:
         ImageError: there is none.

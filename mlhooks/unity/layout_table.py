@@ -137,7 +137,7 @@ def _padded(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _floats(values: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Little-endian floats, in memory of their own: [records, bytes] -> [records, floats]."""
+    """Read little-endian floats into memory of their own: [records, bytes] -> [records, floats]."""
     if values.shape[1] == 0:
         return np.zeros(values.shape, np.float32)
     return values.copy().view("<f4").astype(np.float32, copy=False)

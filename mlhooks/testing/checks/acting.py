@@ -75,7 +75,7 @@ class _Alike(OneStep):
         return [np.ones((len(rows), 2))]
 
     def play(self, rows: np.ndarray, action: Any) -> Any:  # noqa: ARG002
-        """Nothing happens."""
+        """Do nothing."""
         return np.zeros(len(rows), np.float32), np.zeros(len(rows), np.int64)
 
 

@@ -144,7 +144,7 @@ def test_training_goes_on_as_if_nothing_was_exported(export: Export, trainer: Tr
 
 
 def _modes(trainer: Trainer) -> dict[str, object]:
-    """What training needs of modules and parameters beside their numbers, by their names."""
+    """Return what training needs of modules and parameters beside their numbers, by their names."""
     modes: dict[str, object] = {"policy.deterministic": trainer.policy.deterministic}
     for name, module in trainer.modules().items():
         modes |= {f"{name}.{key}": part.training for key, part in module.named_modules()}

@@ -202,7 +202,7 @@ def _skip_unless(trial: Trial, task: type[ScriptedEnv]) -> None:
 
 @torch.no_grad()
 def values_of(trainer: Trainer) -> np.ndarray | None:
-    """Estimated values of the places of `Process`, by a critic or by action values; None where there are none."""
+    """Estimate the values of the places of `Process` by a critic or action values; None where there are none."""
     features = trainer.policy.features([np.eye(7, dtype=np.float32)])
     estimate: Any = getattr(trainer.optimizer, "estimate", None)
     if callable(estimate):

@@ -215,7 +215,7 @@ def test_bootstrapped_targets_are_right(trial: Trial) -> None:
 
 
 def _targets(batch: Batch, values: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """Bootstrapped targets [rows] where scores choose the action, and values are its worth: each [rows, 3 + 2]."""
+    """Return targets [rows] where scores choose the action and values are its worth: each [rows, 3 + 2]."""
     scores = scores if batch.next_mask is None else torch.where(batch.next_mask, -torch.inf, scores)
     best = [values[:, c].gather(1, scores[:, c].argmax(1, keepdim=True)) for c in (slice(0, 3), slice(3, 5))]
     return batch.signal_rewards.sum(dim=1) + batch.discounts[:, 0] * torch.cat(best, dim=1).mean(dim=1)

@@ -91,6 +91,6 @@ def read(path: Path, *, behavior: str = "*", key: str = "*", periods: int | None
 
 
 def _numbers(summary: StatsSummary) -> tuple[float | None, ...]:
-    """Value, mean, std, sum and count; what is not finite becomes null, as SQLite knows no NaN."""
+    """Return value, mean, std, sum and count; others than finite ones become null, as SQLite knows no NaN."""
     numbers = (summary.aggregated_value, summary.mean, summary.std, summary.sum, summary.num)
     return tuple(number if math.isfinite(number) else None for number in numbers)
