@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import io
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
+import mlhooks
 from mlhooks.describing import described
 from mlhooks.nn.networks import Network
 from mlhooks.plugin import Policy, Trainer, UnsupportedError, hookimpl
@@ -27,6 +29,7 @@ VERSION = 3
 DECIDING = ("act", "action_tuple", "features")
 """The methods of a policy that say what `exported` computes."""
 _without_model: WeakSet[Trainer] = WeakSet()
+_told: set[str] = set()
 
 
 @hookimpl
@@ -73,8 +76,8 @@ def as_onnx(policy: Policy, opset: int) -> bytes:
     tracing = {"dynamo": False} if "dynamo" in inspect.signature(export).parameters else {}
     buffer = io.BytesIO()
     cuda = [policy.device] if policy.device.type == "cuda" else []
-    with torch.random.fork_rng(cuda), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Tracing is called deprecated, and warns of each number that stays as it is.
+    with torch.random.fork_rng(cuda), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         export(
             model,
             tuple(model.example.values()),
@@ -85,7 +88,25 @@ def as_onnx(policy: Policy, opset: int) -> bytes:
             opset_version=opset,
             **tracing,
         )
+    for place in sorted(_branches_of_others(caught) - _told):
+        _told.add(place)
+        logger.warning(
+            "The ONNX model may decide otherwise than the policy: what %s does depends on the numbers that it gets, "
+            "and the model always does what was done for zeros. Say it by operations of torch, such as torch.where.",
+            place,
+        )
     return buffer.getvalue()
+
+
+def _branches_of_others(caught: list[warnings.WarningMessage]) -> set[str]:
+    """Return where code of others makes numbers of Python out of tensors, which tracing does not see.
+
+    All else that tracing warns of is known: it is called deprecated, and torch and mlhooks do so with sizes and with
+    what stays as it is.
+    """
+    own = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, mlhooks.__file__, __file__))
+    found = (each for each in caught if each.category.__name__ == "TracerWarning")
+    return {f"{each.filename}:{each.lineno}" for each in found if not each.filename.startswith(own)}
 
 
 def _refuse_unknown(policy: Policy) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import random
@@ -290,9 +291,9 @@ def test_every_activation_is_exported(activation: str) -> None:
 
 
 @pytest.mark.parametrize("opset", [9, 13, 15, 20])
-def test_later_operators_compute_the_same(opset: int) -> None:
-    given = OBSERVATIONS["mixed"]
-    spec = spec_of(given["shapes"], ACTIONS["hybrid"])
+@pytest.mark.parametrize("observations", ["mixed", "kinds_of_entities"])
+def test_later_operators_compute_the_same(observations: str, opset: int) -> None:
+    spec = spec_of(OBSERVATIONS[observations]["shapes"], ACTIONS["hybrid"])
     policy = policy_of(spec, normalize=True)
     model = onnx_export.as_onnx(policy, opset)
     see_equal(policy, spec, model)
@@ -316,6 +317,14 @@ BASIC = [
     (OUTPUT, "discrete_action_output_shape", "FLOAT", [1, 1]),
     (OUTPUT, "deterministic_discrete_actions", "INT64", ["batch", 1]),
 ]
+HALLWAY = [
+    (INPUT, "obs_0", "FLOAT", ["batch", 105]),
+    (INPUT, "obs_1", "FLOAT", ["batch", 3]),
+    (INPUT, "action_masks", "FLOAT", ["batch", 5]),
+    (INPUT, "recurrent_in", "FLOAT", ["batch", 1, 128]),
+    *BASIC[2:],
+    (OUTPUT, "recurrent_out", "FLOAT", ["batch", 1, 128]),
+]
 HYBRID = [
     (INPUT, "obs_0", "FLOAT", ["batch", 3, 20, 20]),
     (INPUT, "obs_1", "FLOAT", ["batch", 8]),
@@ -325,7 +334,7 @@ HYBRID = [
     (OUTPUT, "discrete_action_output_shape", "FLOAT", [1, 2]),
     (OUTPUT, "deterministic_discrete_actions", "INT64", ["batch", 2]),
 ]
-"""Inputs and outputs of models that ML-Agents 1.1.0 wrote: of 3DBall, of Basic, and of a behavior with all kinds."""
+"""Inputs and outputs of models that ML-Agents wrote: 3DBall, Basic, Hallway, and a behavior with all kinds."""
 
 
 @pytest.mark.parametrize(
@@ -333,6 +342,7 @@ HYBRID = [
     [
         ([(8,)], ActionSpec(2, ()), BALL, {"continuous_action_output_shape": [2]}),
         ([(20,)], ActionSpec(0, (3,)), BASIC, {"discrete_action_output_shape": [[3]]}),
+        ([(105,), (3,)], ActionSpec(0, (5,)), HALLWAY, {"discrete_action_output_shape": [[5]]}),
         (
             [(3, 20, 20), (8,)],
             ActionSpec(2, (2, 3)),
@@ -340,13 +350,15 @@ HYBRID = [
             {"continuous_action_output_shape": [2], "discrete_action_output_shape": [[2, 3]]},
         ),
     ],
-    ids=["3DBall", "Basic", "hybrid"],
+    ids=["3DBall", "Basic", "Hallway", "hybrid"],
 )
 def test_inputs_and_outputs_are_those_of_mlagents_own_models(
     shapes: list[tuple[int, ...]], actions: ActionSpec, wanted: list[Any], constants: dict[str, Any]
 ) -> None:
     spec = spec_of(shapes, actions)
-    model = onnx_export.as_onnx(policy_of(spec, normalize=True), 9)
+    sizes = [shape[-1] for _, name, _, shape in wanted if name == "recurrent_in"]
+    memory = MemorySettings(memory_size=sizes[0]) if sizes else None
+    model = onnx_export.as_onnx(policy_of(spec, normalize=True, memory=memory), 9)
     graph = onnx.load_from_string(model).graph
     found = [
         (side, value.name, onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type), dimensions(value))
@@ -354,9 +366,12 @@ def test_inputs_and_outputs_are_those_of_mlagents_own_models(
         for value in values
     ]
     assert found == wanted
-    outputs = run(model, some_inputs(spec, 2, np.random.default_rng(0)))
+    inputs = some_inputs(spec, 2, np.random.default_rng(0))
+    if sizes:
+        inputs["recurrent_in"] = np.zeros((2, 1, sizes[0]), np.float32)
+    outputs = run(model, inputs)
     said = {name: outputs[name].tolist() for name in ("version_number", "memory_size", *constants)}
-    assert said == {"version_number": [3], "memory_size": [0], **constants}
+    assert said == {"version_number": [3], "memory_size": sizes or [0], **constants}
 
 
 def dimensions(value: Any) -> list[Any]:
@@ -433,6 +448,23 @@ def test_network_of_somebody_else_is_exported() -> None:
     settings = TrainerSettings(network_settings=NetworkSettings(vis_encode_type="match3"))
     policy = ActorPolicy("Ball", spec, settings, torch.device("cpu"), Residual(34, spec.action_spec))
     see_equal(policy, spec, onnx_export.as_onnx(policy, 9))
+
+
+class Branching(Residual):
+    """A network that computes something else for large numbers, which tracing cannot see."""
+
+    def forward(self, features: Tensor) -> ActionParameters:
+        return super().forward(features * 0.5 if float(features.abs().max()) > 3.0 else features)
+
+
+def test_branch_of_somebody_else_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    spec = spec_of([(4,)], ACTIONS["hybrid"])
+    policy = ActorPolicy("Ball", spec, TrainerSettings(), torch.device("cpu"), Branching(4, spec.action_spec))
+    for _ in range(2):
+        onnx_export.as_onnx(policy, 9)
+    assert len(caplog.records) == 1
+    line = inspect.getsourcelines(Branching.forward)[1] + 1
+    assert f"what {__file__}:{line} does depends on the numbers" in caplog.text
 
 
 class Shifted(ActorPolicy):
@@ -552,6 +584,14 @@ def test_export_again_writes_the_models_that_the_run_wrote(
     obs = {"obs_0": np.ones((2, 3), np.float32), "action_masks": np.ones((2, 2), np.float32)}
     outputs = run(written.read_bytes(), obs)["deterministic_discrete_actions"]
     np.testing.assert_array_equal(outputs, mlhooks.load(checkpoint).predict(obs["obs_0"]))
+
+
+def test_best_policy_is_exported_beside_its_own_file(trained: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(trained, tmp_path / "copy"))
+    shutil.copy(copy / "Corridor" / "Corridor-400.policy.pt", copy / "Corridor.best.policy.pt")
+    written = mlhooks.export(copy, best=True, only="onnx_export")
+    assert written == [copy / "Corridor.best.onnx"]
+    assert written[0].read_bytes() == (copy / "Corridor" / "Corridor-400.onnx").read_bytes()
 
 
 def test_run_that_goes_on_is_not_written_to(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
