@@ -78,6 +78,8 @@ class EntropyCoefficients(nn.Module):
 class SACOptimizer(TorchOptimizer):
     """The losses of actor, critics and entropy coefficients, in one step, and the target network.
 
+    With a memory they learn from sequences, in which critics and target begin with an empty memory.
+
     Each loss trains parameters of its own, because the actor's passes through frozen critics. Adam treats each
     parameter by itself, so that one step on the sum of all losses is the step on each that ML-Agents takes.
     """
@@ -119,14 +121,14 @@ class SACOptimizer(TorchOptimizer):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the sum of the losses; equations are those of the first paper, and [2] those of the second."""
         noise = self.noise(len(batch))
-        weights, features = self.coefficients.values(), batch.features
-        now = self.policy.decide(features, batch.mask, noise[0])
+        weights, features, width = self.coefficients.values(), batch.features, batch.width
+        now = self.policy.decide(features, batch.mask, noise[0], batch.memory, width)
         targets = self.targets(batch, noise[-1])
 
         # J_Q, equation 7
         actions = batch.continuous if self.size else None
         inputs = self.q1.joined(features, actions)
-        all_q1, all_q2 = (q(inputs[0], actions=inputs[1]) for q in (self.q1, self.q2))
+        all_q1, all_q2 = (q(inputs[0], None, width, inputs[1]) for q in (self.q1, self.q2))
         q1, q2 = self.taken(all_q1, batch.discrete), self.taken(all_q2, batch.discrete)
         q1_loss = 0.5 * batch.mean((q1 - targets).square())
         q2_loss = 0.5 * batch.mean((q2 - targets).square())
@@ -136,9 +138,9 @@ class SACOptimizer(TorchOptimizer):
         if self.size:
             inputs = self.q1.joined(features, now.continuous)
             with frozen(self.q1):
-                q1_now = self.q1(inputs[0], actions=inputs[1])
+                q1_now = self.q1(inputs[0], None, width, inputs[1])
             with frozen(self.q2), torch.set_grad_enabled(self.twin_targets and torch.is_grad_enabled()):
-                q2_now = self.q2(inputs[0], actions=inputs[1])
+                q2_now = self.q2(inputs[0], None, width, inputs[1])
         policy_loss = batch.mean(self.cost(torch.min(q1_now, q2_now) if self.twin_targets else q1_now, now, weights))
         losses = {"Losses/Policy Loss": policy_loss, "Losses/Q1 Loss": q1_loss, "Losses/Q2 Loss": q2_loss}
 
@@ -147,7 +149,7 @@ class SACOptimizer(TorchOptimizer):
         if self.critic is not None:
             with torch.no_grad():
                 wanted = self.soft_values(q1_now, q2_now, now, weights)
-            values = self.critic(features)
+            values = self.critic(features, None, width)
             losses["Losses/Value Loss"] = 0.5 * batch.mean((values - wanted).square())
 
         loss = self.entropy_loss(batch, now)
@@ -167,10 +169,18 @@ class SACOptimizer(TorchOptimizer):
     @torch.no_grad()
     def targets(self, batch: Batch, noise: Tensor | None = None) -> Tensor:
         """Return targets [rows, signals] of action values: equation 8, or 3 of [2]."""
+        features, mask, memory = batch.next_features, batch.next_mask, None
+        if self.policy.memory_size:  # What follows is further on in the sequences.
+            features, memory = batch.features, batch.memory
+            if mask is not None and batch.mask is not None:
+                counting = slice(None) if batch.loss_mask is None else batch.loss_mask
+                mask = batch.mask.index_copy(0, batch.following[counting], mask[counting])
         if self.critic is not None:
-            following = self.target(batch.next_features)
+            following = self.target(features, None, batch.width)
         else:
-            following = self._estimate(self.target, batch.next_features, batch.next_mask, noise)
+            following = self._estimate(self.target, features, mask, noise, memory, batch.width)
+        if memory is not None:
+            following = following[batch.following]
         targets: Tensor = following * batch.discounts + batch.signal_rewards
         return targets
 
@@ -180,12 +190,18 @@ class SACOptimizer(TorchOptimizer):
         return self._estimate((self.q1, self.q2), features) if self.critic is None else self.critic(features)
 
     def _estimate(
-        self, critics: Any, features: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
+        self,
+        critics: Any,
+        features: Tensor,
+        mask: Tensor | None = None,
+        noise: Tensor | None = None,
+        memory: Tensor | None = None,
+        width: int = 1,
     ) -> Tensor:
         """Return values of states by two critics of actions."""
-        decisions = self.policy.decide(features, mask, noise)
+        decisions = self.policy.decide(features, mask, noise, memory, width)
         inputs = self.q1.joined(features, decisions.continuous)
-        q1, q2 = (critic(inputs[0], actions=inputs[1]) for critic in critics)
+        q1, q2 = (critic(inputs[0], None, width, inputs[1]) for critic in critics)
         return self.soft_values(q1, q2, decisions, self.coefficients.values())
 
     def soft_values(self, q1: Tensor, q2: Tensor, now: Decisions, weights: tuple[float, list[float]]) -> Tensor:
@@ -287,7 +303,7 @@ class SACTrainer(OffPolicyTrainer):
     """Acts by a stochastic policy and learns from the replay buffer."""
 
     hyperparameters_type = SACSettings
-    supports = Supports(threaded=True, behavioral_cloning=True)
+    supports = Supports(threaded=True, behavioral_cloning=True, memory=True)
     conformance_settings: ClassVar = {"hyperparameters": {"init_entcoef": 0.05}}
     conformance_exempt: ClassVar = {
         "test_learns_with_masked_actions": "its value network of states does not see what is forbidden there"

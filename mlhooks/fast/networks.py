@@ -191,9 +191,9 @@ class LossScope:
         record.steps.append(MLPStep(mlp, saved, outputs, None))
         return cast("list[Tensor]", outputs)
 
-    def encoding(self, network: Network, features: Tensor) -> Tensor | None:
+    def encoding(self, network: Network, features: Tensor, beside: Tensor | None = None) -> Tensor | None:
         """Return as the function `encoding` does."""
-        outputs = self._computed(self._encoders, network, features)
+        outputs = self._computed(self._encoders, network, features, beside)
         return None if outputs is None else outputs[0]
 
     def _computed(
@@ -294,10 +294,10 @@ def outputs(network: Network, features: Tensor, beside: Tensor | None = None) ->
     return None if scope is None else scope.outputs(network, features, beside)
 
 
-def encoding(network: Network, features: Tensor) -> Tensor | None:
+def encoding(network: Network, features: Tensor, beside: Tensor | None = None) -> Tensor | None:
     """Return the encoder's output [rows, encoding_size], as `outputs` does those of the heads."""
     scope = _scope_for(network, features)
-    return None if scope is None else scope.encoding(network, features)
+    return None if scope is None else scope.encoding(network, features, beside)
 
 
 def encoding_in_torch(encoder: Any, features: Tensor, beside: Tensor | None = None) -> Tensor:

@@ -73,23 +73,28 @@ class Network(nn.Module, ArrayArithmetic):
             beside: [rows, extra], what the last layers read beside encodings of images, such as actions.
         """
         if self.memory is not None:
-            return self.unroll(features, memory, width)[0]
+            return self.unroll(features, memory, width, beside=beside)[0]
         outputs = fast.outputs(self, features, beside)
         if outputs is not None:
             return outputs
         with self._precision(features):
             return [self._in_float32(output) for output in self._in_torch(features, beside)]
 
-    def encoding(self, features: Tensor) -> Tensor:
-        """Return the encoder's output [rows, encoder.output_size] for features [rows, size]."""
-        encoding = fast.encoding(self, features)
+    def encoding(self, features: Tensor, beside: Tensor | None = None) -> Tensor:
+        """Return the encoder's output [rows, encoder.output_size] for features [rows, size]; `beside` as `outputs`."""
+        encoding = fast.encoding(self, features, beside)
         if encoding is not None:
             return encoding
         with self._precision(features):
-            return self._in_float32(fast.encoding_in_torch(self.encoder, features))
+            return self._in_float32(fast.encoding_in_torch(self.encoder, features, beside))
 
     def unroll(
-        self, features: Tensor, memory: Tensor | None, width: int = 1, lengths: Tensor | None = None
+        self,
+        features: Tensor,
+        memory: Tensor | None,
+        width: int = 1,
+        lengths: Tensor | None = None,
+        beside: Tensor | None = None,
     ) -> tuple[list[Tensor], Tensor]:
         """Pass through units of rows by the memory that the network has, each from its own memory on.
 
@@ -99,12 +104,13 @@ class Network(nn.Module, ArrayArithmetic):
                 counts; or [units, memory_size]; None for zeros.
             width: rows of a unit.
             lengths: [units] int64 on the CPU, how many rows of each unit are no padding; by default all.
+            beside: as `outputs` takes it.
 
         Returns:
             The output of each head [units * width, out]; and the memory after each unit [units, memory_size].
         """
         assert self.memory is not None
-        output, after = self.memory(self.encoding(features), memory, width, lengths)
+        output, after = self.memory(self.encoding(features, beside), memory, width, lengths)
         return [head(output) for head in self.linear_heads()], after
 
     def _in_torch(self, features: Tensor, beside: Tensor | None = None) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from mlhooks.fast.actions import action_tuple
 from mlhooks.nn.exported import ExportedActions
-from mlhooks.nn.heads import MASKED_LOGIT, SampledActions, evaluate, probabilities, squashed
+from mlhooks.nn.heads import MASKED_LOGIT, SampledActions, probabilities, squashed
 from mlhooks.training.batch import Batch
 from mlhooks.training.policy import ActorPolicy
 
@@ -59,15 +60,24 @@ class SquashedPolicy(ActorPolicy):
         """Return what the base does, squashed."""
         return super().exported(obs, allowed, memory)
 
-    def decide(self, features: Tensor, mask: Tensor | None, noise: Tensor | None = None) -> Decisions:
+    def decide(
+        self,
+        features: Tensor,
+        mask: Tensor | None,
+        noise: Tensor | None = None,
+        memory: Tensor | None = None,
+        width: int = 1,
+    ) -> Decisions:
         """Draw continuous actions, and return the distributions of discrete ones, with gradients.
 
         Args:
             features: [rows, size].
             mask: [rows, sum of branch sizes], True where an action is forbidden, or None.
             noise: [rows, size], from a standard normal distribution; by default torch draws it.
+            memory: [rows, memory_size], the memory before each row, of an actor that has one.
+            width: rows of a unit, where there is a memory.
         """
-        parameters = self.actor(features)
+        parameters = self.actor(features, memory, width) if self.memory_size else self.actor(features)
         continuous = log_prob = None
         branches: list[tuple[Tensor, Tensor]] = []
         if parameters.mean is not None:
@@ -93,7 +103,7 @@ class SquashedPolicy(ActorPolicy):
         """
         squashed_actions = batch.continuous.clamp(-LARGEST, LARGEST)
         before = torch.atanh(squashed_actions)
-        log_probs, entropies = evaluate(self.actor(batch.features), before, batch.discrete, batch.mask, self.branches)
+        log_probs, entropies = super().evaluate(replace(batch, continuous=before))
         size = batch.continuous.shape[1]
         if not size:
             return log_probs, entropies

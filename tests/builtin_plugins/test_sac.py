@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Normal, TanhTransform
 
 from builtin_plugins.sac import ENTROPY_SHARE, SACOptimizer, SACSettings, SACTrainer
-from mlhooks.errors import SettingsError, UnsupportedError
+from mlhooks.errors import SettingsError
 from mlhooks.nn.heads import ActionHeads, probabilities, squashed
 from mlhooks.plugins import load_plugins
 from mlhooks.settings import SettingsRegistry, load_run_options
@@ -344,7 +345,7 @@ def test_values_of_continuous_actions_by_hand() -> None:
 @pytest.mark.parametrize(("discount", "target"), [(0.9, 2.8), (0.0, 1.0)])
 def test_targets_of_action_values_by_hand(discount: float, target: float) -> None:
     o = hand("continuous")
-    o.target = lambda features: torch.full((len(features), 1), 2.0)
+    o.target = lambda features, *_: torch.full((len(features), 1), 2.0)
     batch = row(
         signal_rewards=torch.ones(1, 1), discounts=torch.full((1, 1), discount), next_features=torch.zeros(1, 4)
     )
@@ -353,7 +354,7 @@ def test_targets_of_action_values_by_hand(discount: float, target: float) -> Non
 
 def test_signal_that_ignores_ends_bootstraps_where_others_do_not() -> None:
     o = hand("continuous", TWO_SIGNALS)
-    o.target = lambda features: torch.full((len(features), 2), 2.0)
+    o.target = lambda features, *_: torch.full((len(features), 2), 2.0)
     batch = row(signal_rewards=torch.ones(1, 2), discounts=torch.tensor([[0.0, 0.9]]), next_features=torch.zeros(1, 4))
     assert o.targets(batch)[0].tolist() == pytest.approx([1.0, 2.8])
 
@@ -458,12 +459,49 @@ def test_coefficient_that_has_no_logarithm_is_refused() -> None:
         made(init_entcoef=0.0)
 
 
-def test_memory_is_refused_by_name(tmp_path: Path) -> None:
-    settings = config(
-        "Basic", "sim:Basic", max_steps=400, trainer_type="sac", network_settings={"memory": {"sequence_length": 8}}
-    )
-    with pytest.raises(UnsupportedError, match="trainer type sac does not support memory"):
-        train(settings, tmp_path)
+MEMORY = {"memory": {"sequence_length": 4, "memory_size": 8}, "num_layers": 1}
+
+
+@pytest.mark.parametrize("kind", ["hybrid", "branches"])
+@pytest.mark.parametrize("twin", [False, True])
+def test_sequences_are_learned_from_with_critics_whose_memory_is_empty(kind: str, twin: bool) -> None:
+    """Losses and gradients are those of each sequence alone, row by row, with what follows further on in it."""
+    trainer = made(kind, masked=True, network=MEMORY, twin_targets=twin)
+    o = optimizer_of(trainer)
+    policy, batch = o.policy, trainer.learning.sample(trainer.store, 32)
+    assert batch.width > 4
+    assert batch.loss_mask is not None
+    assert not batch.loss_mask.all()
+    found = o.loss(batch)
+    wanted = found["loss"].detach()
+    gradients = torch.autograd.grad(found["loss"], list(o.flat))
+    own, other = torch.randn_like(batch.memory), batch.memory.clone()
+    first = torch.arange(len(batch)) % batch.width == 0
+    other[~first] = own[~first]  # of a sequence the memory before its first row counts
+    again = o.loss(replace(batch, memory=other))
+    torch.testing.assert_close(again["loss"].detach(), wanted)
+    torch.testing.assert_close(torch.autograd.grad(again["loss"], list(o.flat)), gradients)
+    assert float(o.loss(replace(batch, memory=own))["loss"].detach()) != pytest.approx(float(wanted))
+    with torch.no_grad():
+        o.noise = lambda rows: torch.zeros(2, rows, o.size)  # type: ignore[method-assign]
+        units = [batch[torch.arange(u, u + batch.width)] for u in range(0, len(batch), batch.width)]
+        for number, unit in enumerate(units):
+            inside = (unit.following - number * batch.width).clamp(0, batch.width - 1)
+            alone = replace(unit, width=batch.width, following=inside)
+            noise = torch.zeros(len(unit), o.size)
+            targets = o.targets(alone, noise)
+            of_all = o.targets(batch, torch.zeros(len(batch), o.size))[number * batch.width :][: batch.width]
+            counts = unit.loss_mask
+            torch.testing.assert_close(targets[counts], of_all[counts])
+            for row in torch.nonzero(counts).flatten().tolist():  # what follows is in the sequence up to there
+                after, value = int(inside[row]), torch.zeros(1)
+                seen = unit.features[: after + 1]
+                if o.critic is not None:
+                    value = o.target(seen, None, len(seen))[-1]
+                    wanted_row = value * unit.discounts[row] + unit.signal_rewards[row]
+                    torch.testing.assert_close(targets[row], wanted_row)
+    assert policy.memory_size == 8
+    assert trainer.learning.sample(trainer.store, 32).memory.shape[1] == 8
 
 
 def test_environments_get_squashed_actions_as_they_are_and_deterministic_ones_are_tanh_of_the_mean() -> None:

@@ -38,6 +38,7 @@ def make_settings(activation: str) -> Any:
         activation=activation,
         initialization="kaiming_he",
         goal_conditioning_type="hyper",
+        memory=None,
     )
 
 
