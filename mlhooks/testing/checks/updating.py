@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from mlagents_envs.base_env import ActionTuple, BehaviorSpec
 
+from mlhooks.demos.records import Records
+from mlhooks.demos.writing import write_demo
 from mlhooks.testing.assertions import demand
 from mlhooks.testing.scripted import ScriptedEnv
 from mlhooks.testing.specs import make_behavior_spec
@@ -19,6 +23,8 @@ from mlhooks.training.batch import Batch
 from mlhooks.training.off_policy import OffPolicyTrainer
 from mlhooks.training.on_policy import OnPolicyTrainer
 from mlhooks.training.trainer import Trainer
+
+PRETRAINING = "Losses/Pretraining Loss"
 
 
 def test_learning_rate_follows_its_schedule(trial: Trial) -> None:
@@ -139,6 +145,70 @@ def test_replay_updates_as_often_as_told(trial: Trial) -> None:
         )
         sizes = {len(batch) for _, batch in seen}
         demand(sizes == {32}, f"With batch_size 32 there are minibatches of {sorted(sizes)} rows.")
+
+
+def test_imitates_demonstrations_where_it_says_so(trial: Trial, tmp_path: Path) -> None:
+    """With `behavioral_cloning`, if `supports` declares that, the policy comes to do what the expert does."""
+    if not trial.kind.supports.behavioral_cloning:
+        pytest.skip("its `supports` does not declare behavioral_cloning")
+    env = any_kind(make_behavior_spec((4,), **trial.any_actions))(agents=8)
+    section = {"demo_path": str(tmp_path / "expert.demo"), "num_epoch": 10, "batch_size": 32}
+    play = trial.play(env, behavioral_cloning=section)
+    obs = np.random.default_rng(0).uniform(-1, 1, (65, 4)).astype(np.float32)
+    expert = _another_action(_decided(play.trainer, obs))
+    write_demo(tmp_path / "expert.demo", _always(expert, obs, env.spec))
+    before = _distance(play.trainer, obs, expert)
+    losses = play.updates(8).losses
+    demand(
+        all(PRETRAINING in update for update in losses),
+        f"`supports` declares behavioral_cloning, and the updates report no {PRETRAINING}: call "
+        "self.cloning.update(step) of the learning half after each update, and report what it returns.",
+    )
+    after = _distance(play.trainer, obs, expert)
+    demand(
+        after < 0.5 * before,
+        f"In 8 updates the distance of the policy's actions from the expert's went from {before:.3g} to {after:.3g}, "
+        "which must be less than half.",
+    )
+
+
+def _decided(trainer: Trainer, obs: np.ndarray) -> ActionTuple:
+    """Return what the policy most likely does."""
+    policy = trainer.policy
+    before, policy.deterministic = policy.deterministic, True
+    action = policy.action_tuple(policy.act([obs], None, np.random.default_rng(0)))
+    policy.deterministic = before
+    return action
+
+
+def _another_action(action: ActionTuple) -> ActionTuple:
+    """Return one action that is not what a policy mostly does: continuous ones on the other side of 0."""
+    discrete = [[int((column == 0).mean() > 0.5)] for column in action.discrete.T]
+    continuous = np.where(action.continuous.mean(0, keepdims=True) > 0, -0.5, 0.5)
+    return ActionTuple(continuous.astype(np.float32), np.array(discrete, np.int32).reshape(1, -1))
+
+
+def _distance(trainer: Trainer, obs: np.ndarray, expert: ActionTuple) -> float:
+    """Return how far the policy's actions are from the expert's, the share of other ones in branches included."""
+    action = _decided(trainer, obs)
+    far = np.abs(action.continuous - expert.continuous).mean() if action.continuous.size else 0.0
+    return float(far + ((action.discrete != expert.discrete).mean() if action.discrete.size else 0.0))
+
+
+def _always(action: ActionTuple, obs: np.ndarray, spec: BehaviorSpec) -> Records:
+    """Return one episode of an expert that does the same whatever it sees."""
+    rows, done = len(obs), np.arange(len(obs)) == len(obs) - 1
+    return Records(
+        behavior_name="Expert",
+        spec=spec,
+        obs=[obs],
+        reward=np.zeros(rows, np.float32),
+        done=done,
+        interrupted=np.zeros(rows, np.bool_),
+        acts=~done,
+        continuous=np.repeat(action.continuous, rows, 0),
+        discrete=np.repeat(action.discrete, rows, 0).astype(np.int64),
+    )
 
 
 def test_target_network_follows_as_told(trial: Trial) -> None:

@@ -150,3 +150,13 @@ def gradient_not_clipped(patch: Patch) -> None:
 @mutant("ppo", caught_by="test_gradients_do_not_pile_up")
 def gradients_pile_up(patch: Patch) -> None:
     patch.drop(f"{DESCENT}.step", "self.flat.zero()")
+
+
+@mutant("ppo", caught_by="test_imitates_demonstrations_where_it_says_so")
+def ppo_declares_cloning_and_never_imitates(patch: Patch) -> None:
+    patch.replace(f"{ON_POLICY}.update", "self.cloning is not None", "False")
+
+
+@mutant("sac", caught_by="test_imitates_demonstrations_where_it_says_so")
+def sac_imitates_the_opposite(patch: Patch) -> None:
+    patch.replace("mlhooks.training.cloning:BehavioralCloning.loss", "errors.mean()", "-errors.mean()")

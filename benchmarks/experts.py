@@ -1,0 +1,20 @@
+"""Policies that solve simulations by rule, for `mlhooks demo record --policy benchmarks/experts.py:NAME`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+RIGHT = 2
+TURN = np.radians(10)  # of a full action of 3DBall
+
+
+def basic(observation: np.ndarray) -> int:  # noqa: ARG001  (it never needs to look)
+    """Go to the large goal."""
+    return RIGHT
+
+
+def ball(observation: np.ndarray) -> np.ndarray:
+    """Tilt the plate of 3DBall against the ball's place and speed."""
+    tilt, place, speed = 2 * observation[:2], observation[[2, 4]], observation[[5, 7]]
+    wanted = np.array([1.0, -1.0]) * (place + 1.5 * speed) / 7.0
+    return np.clip((wanted - tilt) / TURN, -1, 1)
