@@ -91,7 +91,7 @@ class LearningHalf:
         if self.cloning is not None:
             self.cloning.load(folder)
         for signal in self.reward_signals:
-            signal.begin_training(folder)
+            signal.begin_training(self.policy, folder)
 
     def ready(self, store: ExperienceStore, step: int) -> bool:  # noqa: ARG002
         """Return whether there is enough experience to learn from.

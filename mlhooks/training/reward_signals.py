@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from mlagents_envs.base_env import BehaviorSpec
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from mlhooks.settings import RewardSignalSettings
 from mlhooks.training.batch import Batch
 from mlhooks.training.part_checks import check_reads, check_reported, check_rewards
+
+if TYPE_CHECKING:
+    from mlhooks.training.policy import Policy
 
 
 class RewardSignal(ABC):
@@ -74,10 +77,11 @@ class RewardSignal(ABC):
         """
         return {}
 
-    def begin_training(self, folder: Path) -> None:
+    def begin_training(self, policy: Policy, folder: Path) -> None:
         """Read what the signal needs to learn, such as a demonstration; called before training, and not to act alone.
 
         Args:
+            policy: the behavior's; its `from_environment` brings actions of a demonstration to the level of `Batch`'s.
             folder: to which relative paths of the settings belong.
         """
 
