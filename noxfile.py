@@ -127,7 +127,11 @@ def min_versions(session: nox.Session) -> None:
 
 
 @nox.session(name="unity-versions")
-@nox.parametrize("versions", [("protobuf==4.25.*", "grpcio==1.60.*"), ("protobuf", "grpcio")], ids=["lowest", "newest"])
+@nox.parametrize(
+    "versions",
+    [("protobuf==4.25.*", "grpcio==1.60.*", "onnx==1.17.*"), ("protobuf", "grpcio")],
+    ids=["lowest", "newest"],
+)
 def unity_versions(session: nox.Session, versions: tuple[str, ...]) -> None:
     """Run the tests of the Unity protocol with the lowest and the newest protobuf and grpc."""
     install(session, "-e", ".[dev]")

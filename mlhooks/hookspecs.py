@@ -239,5 +239,6 @@ def export_model(trainer: Trainer, path: Path) -> Iterable[Path]:
     The files lie beside `path` or elsewhere in the run's folder; none of them may be the checkpoint, `path` with `.pt`.
 
     Collect: called beside every checkpoint, once its files are durable and the manifest names them, and at the end of
-    the run. During training a failure is contained as an observer's.
+    the run. During training a failure is contained as an observer's. `mlhooks export` calls it without a run, and so
+    without what a plugin registers in `configure`.
     """
