@@ -12,7 +12,7 @@ from mlagents_envs.base_env import BehaviorSpec, DecisionSteps, TerminalSteps
 from mlhooks.envs.pixels import blank, to_floats
 from mlhooks.fast.switch import kernel
 from mlhooks.nn.heads import SampledActions
-from mlhooks.state_checks import LARGEST_WHOLE, array_of, indices, whole
+from mlhooks.training.store_state import check_state, completed
 
 
 class End:
@@ -367,51 +367,15 @@ class ExperienceStore:
         Raises:
             ValueError: an array or a number cannot be one of this store.
         """
-        without = {"memory": state["encoding"], "critic_memory": state["encoding"], "slot_memory": state["open_row"]}
-        empty = {name: np.zeros((len(rows), 0), np.float32) for name, rows in without.items()}
-        state = empty | state | {"log_prob": self._by_dimension(state["log_prob"])}  # Former checkpoints lack some.
-        self._check(state)
+        state = completed(state, self.log_prob.shape[1])
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        widths = {name: (-1,) if name in OF_ANY_WIDTH else column.shape[1:] for name, column in columns.items()}
+        layout = {name: (column.dtype, widths[name]) for name, column in columns.items()}
+        check_state(state, self.COUNTERS, layout, self.spec)
         for name in (*self.COUNTERS, *PER_SLOT, *COLUMNS):
             setattr(self, name, state[name])
         self.memory_size = self.memory.shape[1]
         self.obs, self.final_obs = list(state["obs"]), list(state["final_obs"])
-
-    def _by_dimension(self, log_prob: Any) -> Any:
-        """Return log-probabilities by action dimension, from those of whole actions that former checkpoints have."""
-        dimensions = self.log_prob.shape[1]
-        if not isinstance(log_prob, np.ndarray) or log_prob.ndim != 1:
-            return log_prob
-        if dimensions == 1:
-            return log_prob[:, None]
-        raise ValueError(
-            f"log_prob has one number for each action, and must have one for each of an action's {dimensions} "
-            "dimensions: train again, or go on with the mlhooks that wrote it"
-        )
-
-    def _check(self, state: dict[str, Any]) -> None:
-        """Refuse indices beyond the arrays and contradictory sizes, which would do harm long after they were loaded."""
-        for name in set(self.COUNTERS) - {"masked", "grouped"}:
-            whole(state[name], name)
-        in_use, finals = state.get("filled", state["size"]), state["finals"]
-        if not state["waiting"] <= state["size"] <= in_use:
-            raise ValueError("the numbers of rows in use and of those that wait contradict each other")
-        slots = len(indices(state["open_row"], "open_row", -1, in_use))
-        for name in ("slot_trajectory", "slot_length"):
-            indices(state[name], name, slots, LARGEST_WHOLE, 0)
-        array_of(state["slot_memory"], "slot_memory", np.float32, (slots, len(state["memory"].T)))
-        for name in COLUMNS:
-            own = getattr(self, name)
-            trailing = (-1,) if name in OF_ANY_WIDTH else own.shape[1:]
-            array_of(state[name], name, own.dtype, (in_use, *trailing))
-        for name, stop in {"successor": in_use, "final": finals}.items():
-            indices(state[name], name, in_use, stop)
-        indices(state["slot"], "slot", in_use, slots, 0)
-        if (state["discrete"] < 0).any() or (state["discrete"] >= self.spec.action_spec.discrete_branches).any():
-            raise ValueError("discrete has actions that the behavior does not have")
-        for name, rows in {"obs": in_use, "final_obs": finals}.items():
-            for found, spec in zip(state[name], self.spec.observation_specs, strict=True):
-                is_image = isinstance(found, np.ndarray) and found.dtype == np.uint8 and len(spec.shape) == 3
-                array_of(found, name, np.uint8 if is_image else np.float32, (rows, *spec.shape))
 
 
 @kernel("experience")
