@@ -41,7 +41,7 @@ PEERS = (
     Peer("tianshou", "speed_tianshou.py", ("tianshou==2.0.1", GYMNASIUM)),
     Peer("torchrl", "speed_torchrl.py", ("torchrl==0.14.1", "tensordict==0.14.3", GYMNASIUM)),
     Peer("skrl", "speed_skrl.py", ("skrl==2.1.1", GYMNASIUM)),
-    Peer("sbx", "speed_sbx.py", ("sbx-rl==0.28.0", GYMNASIUM), title="SBX (JAX)"),
+    Peer("sbx", "speed_sbx.py", ("sbx-rl==0.28.0", *peers.SB3), title="SBX (JAX)"),
     MLAGENTS,
 )
 LIMITS = Peer("limits", "speed_limits.py", MLHOOKS.requirements, environment="mlhooks")

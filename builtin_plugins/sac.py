@@ -39,6 +39,9 @@ from mlhooks.plugin import (
 ENTROPY_SHARE = 0.2
 """The entropy that each branch is to have, as a share of the greatest possible one; ML-Agents has the same."""
 
+Weights = tuple[float, list[float]]
+"""Weights of the entropy: that of all continuous actions, and those of branches."""
+
 
 class SACSettings(OffPolicyHyperparameters):
     """Hyperparameters of `trainer_type: sac`; names and defaults are ML-Agents'."""
@@ -67,7 +70,7 @@ class EntropyCoefficients(nn.Module):
         self.log_continuous = nn.Parameter(torch.full((1,), start)) if continuous else None
         self.log_discrete = nn.Parameter(torch.full((len(branches),), start)) if branches else None
 
-    def values(self) -> tuple[float, list[float]]:
+    def values(self) -> Weights:
         """Return the weights as they are now: that of continuous actions, and those of branches."""
         of_continuous, of_branches = (
             [] if log is None else [*map(math.exp, log.tolist())] for log in (self.log_continuous, self.log_discrete)
@@ -204,7 +207,7 @@ class SACOptimizer(TorchOptimizer):
         q1, q2 = (critic(inputs[0], None, width, inputs[1]) for critic in critics)
         return self.soft_values(q1, q2, decisions, self.coefficients.values())
 
-    def soft_values(self, q1: Tensor, q2: Tensor, now: Decisions, weights: tuple[float, list[float]]) -> Tensor:
+    def soft_values(self, q1: Tensor, q2: Tensor, now: Decisions, weights: Weights) -> Tensor:
         """Return expected action values and the entropy, [rows, signals], as means over branches: equation 3.
 
         Of both critics the lower expectation counts.
@@ -235,7 +238,7 @@ class SACOptimizer(TorchOptimizer):
         found = values.gather(1, index)
         return found if branches == 1 else found.view(-1, signals, branches).mean(2)
 
-    def cost(self, values: Tensor, now: Decisions, weights: tuple[float, list[float]]) -> Tensor:
+    def cost(self, values: Tensor, now: Decisions, weights: Weights) -> Tensor:
         """Return what the policy is to lower, [rows, 1]: weighted log-probabilities less action values.
 
         As in ML-Agents, values are sums over branches, and count for each kind of actions.
