@@ -52,13 +52,13 @@ class Memory(nn.Module):
         Args:
             encoding: [units * width, inputs], unit after unit, each with its padding at the end.
             memory: [units * width, size], the memory before each row, of which that of a unit's first row counts; or
-                [units, size]; None for a memory of zeros, as at the beginning of an episode.
+                [units, size], or [units, 1, size]; None for a memory of zeros, as at the beginning of an episode.
             width: rows of a unit.
             lengths: [units] int64 on the CPU, how many rows of each unit are no padding; by default all.
 
         Returns:
             The output [units * width, output_size]; and the memory after the last row of each unit that is no padding,
-            [units, size].
+            [units, size], or [units, 1, size] where it was given so.
         """
         rows = encoding.view(-1, width, self.lstm.input_size)
         if memory is None:
@@ -66,14 +66,18 @@ class Memory(nn.Module):
         elif width > 1 and len(memory) > len(rows):
             memory = memory.view(-1, width, self.size)[:, 0]
         half = self.output_size
-        state = memory[:, :half].unsqueeze(0).contiguous(), memory[:, half:].unsqueeze(0).contiguous()
+        # Exported models carry memories with an axis for time, and part them on the last one, as ML-Agents' do.
+        timed = memory.dim() == 3
+        carried = memory.transpose(0, 1) if timed else memory.unsqueeze(0)  # [1, units, size]
+        state = carried[:, :, :half].contiguous(), carried[:, :, half:].contiguous()
         if lengths is None:
             output, (last, cell) = self.lstm(rows, state)
         else:
             packed = nn.utils.rnn.pack_padded_sequence(rows, lengths, batch_first=True, enforce_sorted=False)
             packed, (last, cell) = self.lstm(packed, state)
             output, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True, total_length=width)
-        return output.reshape(-1, half), torch.cat([last, cell], 2).squeeze(0)
+        after = torch.cat([last, cell], 2)
+        return output.reshape(-1, half), after.transpose(0, 1) if timed else after.squeeze(0)
 
 
 def make_memory(inputs: int, settings: NetworkSettings) -> Memory | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -310,3 +310,19 @@ def reads_unjoined(network: nn.Module) -> bool:
     if not isinstance(network, Network) or not network.computes_heads_only():
         return False
     return dense_part(network.encoder) is not network.encoder
+
+
+def exported_step(network: Any, features: Any, memory: Tensor) -> tuple[Any, Tensor]:
+    """Return what `network.step` does, of memories with an axis for time as exported models carry them.
+
+    Args:
+        network: one that has a memory.
+        features: as the network reads them.
+        memory: [rows, 1, memory_size].
+
+    Returns:
+        What is decided by, and the memories [rows, 1, memory_size] after that.
+    """
+    timed = isinstance(network, Network) and network.computes_heads_only()
+    decided, after = cast("Any", network).step(features, memory if timed else memory.squeeze(1))
+    return decided, after if timed else after.unsqueeze(1)

@@ -18,7 +18,7 @@ from mlhooks.fast.structure import computes_as
 from mlhooks.nn.exported import ExportedActions, sampled
 from mlhooks.nn.features import FeatureInput, FeatureLayout
 from mlhooks.nn.heads import SampledActions, branch_slices, evaluate, sample
-from mlhooks.nn.networks import Actor, Network, reads_unjoined
+from mlhooks.nn.networks import Actor, Network, exported_step, reads_unjoined
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
 from mlhooks.training.device import to_device
@@ -251,9 +251,8 @@ class ActorPolicy(Policy):
         features = unjoined if reads_unjoined(actor) else unjoined.joined()
         if memory is None:
             return sampled(actor(features), allowed, self.branches, squash=self.squashes)
-        parameters, after = actor.step(features, memory.reshape(-1, self.memory_size))
-        actions = sampled(parameters, allowed, self.branches, squash=self.squashes)
-        return actions._replace(memory=after.unsqueeze(1))
+        parameters, after = exported_step(actor, features, memory)
+        return sampled(parameters, allowed, self.branches, squash=self.squashes)._replace(memory=after)
 
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and entropies of a batch's actions, each [rows, dimensions].

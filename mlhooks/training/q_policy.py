@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mlhooks.nn.exported import ExportedActions, highest, masked
 from mlhooks.nn.heads import MASKED_LOGIT, SampledActions
-from mlhooks.nn.networks import QNetwork, reads_unjoined
+from mlhooks.nn.networks import QNetwork, exported_step, reads_unjoined
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.device import to_device
 from mlhooks.training.policy import Policy
@@ -85,8 +85,7 @@ class QPolicy(Policy):
         if memory is None:
             values = network(features)
         else:
-            values, after = network.step(features, memory.reshape(-1, self.memory_size))
-            after = after.unsqueeze(1)
+            values, after = exported_step(network, features, memory)
         chosen = highest(masked(values, allowed, network.branches))
         return ExportedActions(discrete=chosen, likely_discrete=chosen, memory=after)
 
