@@ -84,19 +84,30 @@ def demo_files(path: Path) -> list[Path]:
     Raises:
         DemonstrationError: there is none, or the file is not called .demo.
     """
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix == SUFFIX and file.is_file())
-        if not files:
-            raise DemonstrationError(f"The folder {path} holds no demonstrations: there are no {SUFFIX} files in it.")
-        return files
-    if not path.exists():
-        folder = path.parent
-        near = nearest(path.name, (file.name for file in folder.iterdir())) if folder.is_dir() else ""
-        missing = "" if folder.is_dir() else f", nor a folder {folder}"
-        raise DemonstrationError(f"There is no demonstration {path}{missing}{near or '.'}")
+    try:
+        if path.is_dir():
+            return _files_in(path)
+        if not path.exists():
+            raise DemonstrationError(_missing(path))
+    except OSError as error:  # such as for a name that is too long
+        raise DemonstrationError(f"The demonstration {path} cannot be read: {error.strerror or error}.") from error
     if path.suffix != SUFFIX:
         raise DemonstrationError(f"The file {path} is no demonstration: those are called NAME{SUFFIX}.")
     return [path]
+
+
+def _files_in(folder: Path) -> list[Path]:
+    files = sorted(file for file in folder.iterdir() if file.suffix == SUFFIX and file.is_file())
+    if not files:
+        raise DemonstrationError(f"The folder {folder} holds no demonstrations: there are no {SUFFIX} files in it.")
+    return files
+
+
+def _missing(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"There is no demonstration {path}, nor a folder {folder}."
+    return f"There is no demonstration {path}{nearest(path.name, (file.name for file in folder.iterdir())) or '.'}"
 
 
 def read_demos(path: Path) -> dict[Path, Records]:

@@ -68,8 +68,11 @@ def read_demo(path: Path) -> Records:
     try:
         first = AgentInfoProto.FromString(pairs[0].info)
         unity_spec = read_spec(brain, first, _package_version(first))
-    except (*_UNREADABLE, ValueError) as error:  # The latter is of an enum that has no such member.
-        raise _damaged(path, 0, error) from error
+    except (*_UNREADABLE, ValueError, IndexError) as error:  # The latter are of unknown or missing properties.
+        raise _damaged(path, 0, f"its observations are described in a way that is none ({error})") from error
+    actions = unity_spec.spec.action_spec
+    if actions.continuous_size < 0 or min(actions.discrete_branches, default=1) < 1:
+        raise DemonstrationError(f"The demonstration {path} is damaged: it describes its actions as {actions}.")
     return _records(path, name, unity_spec, pairs)
 
 

@@ -116,6 +116,7 @@ def test_missing_file_is_named_with_the_nearest(new):
     [
         (lambda folder: folder / "empty", "holds no demonstrations"),
         (lambda folder: folder / "nowhere" / "a.demo", "nor a folder"),
+        (lambda folder: folder / ("x" * 5000), "x cannot be read|no demonstration .*x"),
         (lambda folder: folder / "notes.txt", "is no demonstration: those are called NAME.demo"),
     ],
 )

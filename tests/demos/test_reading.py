@@ -168,6 +168,14 @@ def test_file_without_records_is_refused(tmp_path):
         read_demo(path)
 
 
+def test_description_that_makes_no_sense_is_refused(tmp_path):
+    lacking = observation(np.ones((5, 4, 3)), properties=(2,))
+    with pytest.raises(DemonstrationError, match=r"record 0 \(counted from 0\): its observations are described"):
+        read_demo(written(tmp_path / "a.demo", old_brain([3], continuous=False), [pair([lacking], old=[0])] * 2))
+    with pytest.raises(DemonstrationError, match="is damaged: it describes its actions"):
+        read_demo(written(tmp_path / "a.demo", old_brain([-3], continuous=False), [pair([0.0], old=[0])] * 2))
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
