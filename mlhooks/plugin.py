@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from mlhooks.settings import AdvantageNormalization as AdvantageNormalization
     from mlhooks.settings import EnvironmentSettings as EnvironmentSettings
     from mlhooks.settings import HyperparameterSettings as HyperparameterSettings
+    from mlhooks.settings import LearnedSignalSettings as LearnedSignalSettings
     from mlhooks.settings import NetworkSettings as NetworkSettings
     from mlhooks.settings import OffPolicyHyperparameters as OffPolicyHyperparameters
     from mlhooks.settings import OnPolicyHyperparameters as OnPolicyHyperparameters
@@ -94,6 +95,8 @@ if TYPE_CHECKING:
     from mlhooks.training.descent import Descent as Descent
     from mlhooks.training.descent import GradientStepper as GradientStepper
     from mlhooks.training.device import to_device as to_device
+    from mlhooks.training.learned_signal import LearnedSignal as LearnedSignal
+    from mlhooks.training.learned_signal import SignalNetwork as SignalNetwork
     from mlhooks.training.learning import LearningHalf as LearningHalf
     from mlhooks.training.off_policy import OffPolicyLearning as OffPolicyLearning
     from mlhooks.training.off_policy import OffPolicyTrainer as OffPolicyTrainer
@@ -134,7 +137,8 @@ _NAMES = {
     "mlhooks.nn.networks": "Actor Critic QNetwork",
     "mlhooks.nn.schedules": "Schedule",
     "mlhooks.plugins": "PluginManager",
-    "mlhooks.settings": "AdvantageNormalization EnvironmentSettings HyperparameterSettings NetworkSettings"
+    "mlhooks.settings": "AdvantageNormalization EnvironmentSettings HyperparameterSettings"
+    " LearnedSignalSettings NetworkSettings"
     " OffPolicyHyperparameters OnPolicyHyperparameters Problem RewardSignalSettings RunOptions ScheduleType"
     " SettingsModel TrainerSettings derived extension",
     "mlhooks.stats": "StatsAggregationMethod StatsPropertyType StatsReporter StatsSummary",
@@ -144,6 +148,7 @@ _NAMES = {
     "mlhooks.training.batch": "Batch column",
     "mlhooks.training.checkpoints": "Checkpoint",
     "mlhooks.training.descent": "Descent GradientStepper",
+    "mlhooks.training.learned_signal": "LearnedSignal SignalNetwork",
     "mlhooks.training.learning": "LearningHalf",
     "mlhooks.training.off_policy": "OffPolicyLearning OffPolicyTrainer",
     "mlhooks.training.on_policy": "OnPolicyLearning OnPolicyTrainer",

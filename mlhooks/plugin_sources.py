@@ -25,6 +25,8 @@ FILES = "mlhooks_plugin_files"
 """The package that modules of plugin files seem to be in."""
 BUILTIN_PLUGINS = (
     "builtin_plugins.extrinsic",
+    "builtin_plugins.curiosity",
+    "builtin_plugins.rnd",
     "builtin_plugins.ppo",
     "builtin_plugins.a2c",
     "builtin_plugins.dqn",

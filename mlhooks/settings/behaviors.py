@@ -186,8 +186,22 @@ class RewardSignalSettings(SettingsModel):
     )
 
 
-class _EncodedSettings(RewardSignalSettings):
+class LearnedSignalSettings(RewardSignalSettings):
+    """The settings of reward signals that learn networks of their own."""
+
     learning_rate: float = Field(default=3e-4, ge=0, description="Step size of this signal's own network.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Refuse a strength of 0, and warn of a memory, which only policies and critics have."""
+        if self.strength == 0:
+            message = "a strength of 0 lets the signal learn and reward nothing; remove the signal instead"
+            yield Problem(("strength",), message)
+        if self.network_settings.memory is not None:
+            message = "networks of reward signals have no memory: this is ignored, as in ML-Agents"
+            yield Problem(("network_settings", "memory"), message, "warning")
+
+
+class _EncodedSettings(LearnedSignalSettings):
     encoding_size: int | None = Field(
         default=None,
         ge=1,

@@ -76,6 +76,8 @@ class OffPolicyLearning(LearningHalf):
         count = int((step - self._updated_at) / h.steps_per_update)
         self._updated_at += count * h.steps_per_update
         if self.signals_that_learn:
+            for signal in self.signals_that_learn:
+                signal.step = step
             signal_updates = int((step - self._signals_updated_at) / h.reward_signal_steps_per_update)
             self._signals_updated_at += signal_updates * h.reward_signal_steps_per_update
         self._update_normalizer(store)

@@ -68,6 +68,8 @@ class OnPolicyLearning(LearningHalf):
             rows = store.complete_rows()
             self.policy.inputs.update([obs[rows] for obs in store.obs])
         self.optimizer.set_step(step)
+        for signal in self.signals_that_learn:
+            signal.step = step
         batch = self.normalized_advantages(self.rollout(store))
         size = self.settings.hyperparameters.batch_size
         reported = []

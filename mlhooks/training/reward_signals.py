@@ -33,6 +33,7 @@ class RewardSignal(ABC):
         ignores_ends: whether the value of the final observation follows the end of an episode, as it does where an
             episode was interrupted; otherwise nothing follows an end.
         reads_bytes: whether it takes images as bytes, or looks at no observations; else they are floats.
+        step: the agent steps so far when it learns, for messages.
 
     Raises:
         PluginError: `reads` names something else.
@@ -41,12 +42,16 @@ class RewardSignal(ABC):
     reads: ClassVar[frozenset[str]] = frozenset()
     ignores_ends: ClassVar[bool] = False
     reads_bytes: ClassVar[bool] = False
+    step = 0
 
     def __init__(self, name: str, behavior_spec: BehaviorSpec, settings: RewardSignalSettings) -> None:
         check_reads(self)
         self.name, self.behavior_spec, self.settings = name, behavior_spec, settings
         self.gamma: float = settings.gamma
         self.strength: float = settings.strength
+
+    def attach(self, policy: Policy) -> None:
+        """Take note of the policy that it rewards, as to make networks on its device; called once, before all else."""
 
     @abstractmethod
     def evaluate(self, batch: Batch) -> Tensor:

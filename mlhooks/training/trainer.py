@@ -114,6 +114,8 @@ class Trainer(ABC):
             signals[name][0](name, behavior_spec, signal) for name, signal in settings.reward_signals.items()
         ]
         self.policy: Policy = make_policy(self)
+        for signal in self.reward_signals:
+            signal.attach(self.policy)
         store = self.store_type(behavior_spec, self.store_rows(settings), settings.time_horizon)
         self.acting = ActingHalf(behavior_spec, settings, self.policy, store, self.stats)
         self.optimizer: Optimizer = make_optimizer(self)

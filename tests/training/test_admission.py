@@ -32,8 +32,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "self_play": (changed(self_play={}), "does not support self_play"),
     "cloning": (changed(behavioral_cloning={"demo_path": "d"}), "There is no demonstration d"),
     "curiosity": (
-        changed(reward_signals={"curiosity": {}}),
-        "no installed plugin provides the reward signal curiosity",
+        changed(reward_signals={"curiosity": {"strength": 0}}),
+        "a strength of 0 lets the signal learn and reward nothing",
     ),
     "trainer": (changed(trainer_type="poca"), "the trainer type poca is one of ML-Agents' own package"),
     "device": ({**BASIC, "torch_settings": {"device": "gpu:0"}}, "The device 'gpu:0' cannot be used"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mlhooks.cli import main
-from mlhooks.errors import MlhooksError, UnsupportedError, UsageError
+from mlhooks.errors import MlhooksError, UsageError
 from mlhooks.training.device import device_named
 from mlhooks.unity import ports
 from mlhooks.unity.errors import PlayerNotFound, PortTaken
@@ -99,8 +99,7 @@ def test_command_line_says_it_without_a_traceback(
 def test_settings_that_cannot_be_honoured_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     settings = config("Corridor", "test:x", self_play={"window": 5})
     settings["behaviors"]["Corridor"]["behavioral_cloning"] = {"demo_path": "walks.demo"}
-    settings["behaviors"]["Corridor"]["reward_signals"] = {"extrinsic": {}, "curiosity": {"strength": 0.1}}
-    with pytest.raises(UnsupportedError, match=r"(?s)self_play.*behavioral_cloning.*curiosity") as caught:
+    with pytest.raises(UsageError, match=r"(?s)self_play.*behavioral_cloning") as caught:
         train(settings, tmp_path, Env())
     assert caught.value.exit_code == 2
     assert not list(tmp_path.iterdir())
