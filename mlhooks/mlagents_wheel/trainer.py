@@ -103,6 +103,9 @@ class WheelTrainer(Trainer):
             if is_extension(fields[name]) and getattr(network, name) != fields[name].default:
                 message = f"the trainer type {settings.trainer_type} is ML-Agents', whose networks have no {name}"
                 yield ("network_settings", name), f"{message}; remove it"
+        if settings.onnx_opset != TrainerSettings.model_fields["onnx_opset"].default:
+            message = f"the trainer type {settings.trainer_type} is ML-Agents', whose exporter has its own"
+            yield ("onnx_opset",), f"{message}; remove it"
         if settings.evaluation is not None and network.memory is not None:
             message = f"a policy of the trainer type {settings.trainer_type} with a memory cannot be evaluated apart"
             yield ("evaluation",), f"{message}; remove one of both"

@@ -31,6 +31,7 @@ from builtin_plugins.dqn import DQNSettings
 from mlhooks import hookimpl
 from mlhooks.cli import main
 from mlhooks.example_configs import find_config
+from mlhooks.mlagents_wheel.trainer import WheelTrainer
 from mlhooks.names import MANIFEST
 from mlhooks.nn.heads import ActionHeads, ActionParameters
 from mlhooks.settings import MemorySettings, NetworkSettings, TrainerSettings
@@ -610,6 +611,12 @@ def test_run_that_goes_on_is_not_written_to(trained: Path, tmp_path: Path, capsy
 def test_time_of_exports_is_told(trained: Path) -> None:
     timers = json.loads((trained / "run_logs" / "timers.json").read_text())
     assert timers["children"]["checkpoint"]["children"]["export"]["count"] == 3
+
+
+def test_opset_is_refused_where_mlagents_own_exporter_writes() -> None:
+    settings = TrainerSettings(trainer_type="mlagents:ppo", onnx_opset=15)
+    assert [key for key, _ in WheelTrainer.refused_settings(settings)] == [("onnx_opset",)]
+    assert list(WheelTrainer.refused_settings(TrainerSettings(trainer_type="mlagents:ppo", onnx_opset=9))) == []
 
 
 def test_opset_of_the_settings_is_that_of_the_models(tmp_path: Path) -> None:
