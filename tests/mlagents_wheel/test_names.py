@@ -233,7 +233,7 @@ def test_a_package_whose_mlagents_lacks_something_says_what_to_install(wheel, in
         load_plugins()
 
 
-SHOWN = "env_settings: {env_path: 'sim:Basic'}\nbehaviors: {Basic: {trainer_type: ppo, network_settings: {memory: {}}}}"
+SHOWN = "env_settings: {env_path: 'sim:Basic'}\nbehaviors: {Basic: {trainer_type: ppo, self_play: {}}}"
 
 
 def test_check_show_and_run_have_one_verdict_and_name_what_would_train_it(wheel, monkeypatch, tmp_path, capsys):
@@ -244,7 +244,7 @@ def test_check_show_and_run_have_one_verdict_and_name_what_would_train_it(wheel,
         assert main(command) == 2
         said = capsys.readouterr()
         assert "trainer_type: mlagents:ppo, for ML-Agents' own trainer" in said.out + said.err
-        assert ("sequence_length: 64" in said.out) == (command[1] == "show")
+        assert ("save_steps: 20000" in said.out) == (command[1] == "show")
 
 
 def test_settings_that_only_mlhooks_has_are_refused(wheel):
