@@ -591,8 +591,12 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("changed", [{}, {"twin_targets": True, "n_step": 3}])
-def test_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(tmp_path: Path, changed: Any) -> None:
+@pytest.mark.parametrize(
+    ("behavior", "changed"), [("Basic", {}), ("3DBall", {}), ("3DBall", {"twin_targets": True, "n_step": 3})]
+)
+def test_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(
+    tmp_path: Path, behavior: str, changed: Any
+) -> None:
     import shutil
 
     from mlhooks import hookimpl
@@ -600,14 +604,15 @@ def test_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(tmp_path:
     class Snapshot:
         @hookimpl
         def checkpoint_saved(self, checkpoint: Any) -> None:
-            if checkpoint.step == 200:
+            if checkpoint.step // 100 == 2:
                 shutil.copytree(tmp_path / "whole" / "run", tmp_path / "200" / "run")
 
-    settings = config("Basic", "sim:Basic", max_steps=400, trainer_type="sac", hyperparameters={**SMALL, **changed})
-    train(settings, tmp_path / "whole", Snapshot())
-    whole = (tmp_path / "whole" / "run" / "Basic" / "Basic-400.pt").read_bytes()
+    hyperparameters = {**SMALL, **changed}
+    settings = config(behavior, f"sim:{behavior}", max_steps=400, trainer_type="sac", hyperparameters=hyperparameters)
+    step = train(settings, tmp_path / "whole", Snapshot()).trainers[behavior].step
+    last = Path("run", behavior, f"{behavior}-{step}.pt")
     train(settings, tmp_path / "200", resume=True)
-    assert (tmp_path / "200" / "run" / "Basic" / "Basic-400.pt").read_bytes() == whole
+    assert (tmp_path / "200" / last).read_bytes() == (tmp_path / "whole" / last).read_bytes()
 
 
 def test_statistics_have_the_keys_of_ml_agents(tmp_path: Path) -> None:

@@ -74,20 +74,6 @@ def sac_padding_counts(patch: Patch) -> None:
     patch.replace(f"{OPTIMIZER}.loss", "batch.mean((q1 - targets).square())", "(q1 - targets).square().mean()")
 
 
-@mutant("sac", caught_by="test_saved_state_goes_on_as_if_never_saved")
-def sac_coefficients_not_saved(patch: Patch) -> None:
-    patch.replace(
-        f"{OPTIMIZER}.modules",
-        "{**critics, 'target': self.target, 'coefficients': self.coefficients}",
-        "{**critics, 'target': self.target}",
-    )
-
-
-@mutant("sac", caught_by="test_saved_state_goes_on_as_if_never_saved")
-def sac_random_numbers_not_saved(patch: Patch) -> None:
-    patch.drop(f"{OPTIMIZER}.load_state_dict", "self.noise_seed, self.updates = state['noise_seed'], state['updates']")
-
-
 @mutant("sac", caught_by="test_every_hyperparameter_is_read")
 def sac_twin_targets_not_read(patch: Patch) -> None:
     patch.replace(f"{OPTIMIZER}.__init__", "h.twin_targets", "False")
