@@ -41,11 +41,12 @@ PEERS = (
     Peer("tianshou", "speed_tianshou.py", ("tianshou==2.0.1", GYMNASIUM)),
     Peer("torchrl", "speed_torchrl.py", ("torchrl==0.14.1", "tensordict==0.14.3", GYMNASIUM)),
     Peer("skrl", "speed_skrl.py", ("skrl==2.1.1", GYMNASIUM)),
+    Peer("sb3-contrib", "speed_sb3_contrib.py", ("sb3-contrib==2.9.2", *peers.SB3)),
     Peer("sbx", "speed_sbx.py", ("sbx-rl==0.28.0", *peers.SB3), title="SBX (JAX)"),
     MLAGENTS,
 )
 LIMITS = Peer("limits", "speed_limits.py", MLHOOKS.requirements, environment="mlhooks")
-ONLY_WHERE_NAMED = ("sbx",)
+ONLY_WHERE_NAMED = ("sb3-contrib", "sbx")
 """Who takes part only in workloads that name their peers."""
 WARM_UP_STEPS = 4096
 SPEED, COST = ("steps/s", "steps_per_second", 0), ("processor, s", "cpu_seconds", 1)
@@ -97,10 +98,11 @@ def tables(work: Work, results: Results) -> list[str]:
 
 
 def ratio(results: Results, name: str, key: str) -> str:
-    """Return the ratio to Stable-Baselines3, by round."""
-    pairs = zip(results[name], results.get(SB3.name, []), strict=False)
+    """Return the ratio to Stable-Baselines3, or where it takes no part to SB3-Contrib, by round."""
+    base = SB3.name if SB3.name in results else "sb3-contrib"
+    pairs = zip(results[name], results.get(base, []), strict=False)
     ratios = [ours[key] / theirs[key] for ours, theirs in pairs]
-    return spread(ratios, 2) if ratios and name != SB3.name else ""
+    return spread(ratios, 2) if ratios and name != base else ""
 
 
 def limits(runs: list[dict[str, Any]]) -> list[str]:

@@ -148,6 +148,13 @@ def sac(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def memory_of(settings: dict[str, Any]) -> dict[str, int] | None:
+    """Return the memory of the networks, which in ML-Agents' words is output and cell."""
+    if "memory_units" not in settings:
+        return None
+    return {"memory_size": 2 * settings["memory_units"], "sequence_length": settings["sequence"]}
+
+
 HYPERPARAMETERS = {"ppo": ppo, "a2c": a2c, "dqn": dqn, "sac": sac}
 
 
@@ -169,6 +176,7 @@ def configuration(settings: dict[str, Any]) -> dict[str, Any]:
                 "activation": settings["activation"],
                 "initialization": "kaiming_he" if algorithm == "sac" else "orthogonal",
                 "vis_encode_type": "nature_cnn",
+                "memory": memory_of(settings),
             },
             "reward_signals": {"extrinsic": {"gamma": settings["gamma"]}},
             "time_horizon": 1024,

@@ -93,6 +93,16 @@ WORKLOADS: dict[str, Work] = {
         "gamma": 0.99,
         "max_grad_norm": 10.0,
     },
+    "ppo_recurrent": PPO
+    | {
+        "peers": ["mlhooks", "sb3-contrib"],
+        "environment": "positions:CartPolePositions-v0",
+        "layers": [64],  # They are before the memory in mlhooks, and behind it in SB3-Contrib.
+        "memory_units": 64,
+        "sequence": 64,
+        "steps": 50_000,
+        "learning_rate": 1e-3,
+    },
     "sac_pendulum": SAC,
     "sac_pendulum_256": SAC | {"layers": [256, 256]},
     "ppo_nature_cnn": PPO
