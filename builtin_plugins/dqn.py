@@ -86,7 +86,7 @@ class DQNOptimizer(TorchOptimizer):
         """
         values: Tensor
         if self.policy.memory_size:
-            values = network(batch.features, batch.memory, batch.width)
+            values = network(batch.features, batch.memory, batch.width, batch.lengths)
             return values[batch.following]
         values = network(batch.next_features)
         return values
@@ -110,7 +110,7 @@ class DQNOptimizer(TorchOptimizer):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the error of the values of the actions that were taken."""
         targets = self.targets(batch)
-        remembered: Any = (batch.memory, batch.width) if self.policy.memory_size else ()
+        remembered: Any = (batch.memory, batch.width, batch.lengths) if self.policy.memory_size else ()
         values = self.policy.network(batch.features, *remembered)
         index = batch.discrete if len(self.policy.network.branches) == 1 else batch.discrete + self.starts
         taken = values.gather(1, index)

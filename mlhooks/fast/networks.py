@@ -18,6 +18,7 @@ from mlhooks.fast.convolutions import is_traced, is_watched
 from mlhooks.fast.mlp import REQUIRES_GRAD, EncoderMLP, FastMLP, NetworkMLP, ParameterGradient
 from mlhooks.fast.passes import MLPFunction, MLPStep, ParameterStep, TensorStep
 from mlhooks.fast.record import Record
+from mlhooks.fast.recurrent import FastRecurrent, RecurrentNetwork
 from mlhooks.fast.structure import has_gradient_hooks, has_hooks
 from mlhooks.fast.switch import is_plain
 from mlhooks.nn.layers import MLP
@@ -102,6 +103,7 @@ class LossScope:
         self.fallbacks: Counter[str] = Counter()
         self._record: Record | None = None
         self._heads, self._encoders = _Networks(NetworkMLP), _Networks(EncoderMLP)
+        self._recurrent: dict[Network, RecurrentNetwork] = {}
         self._entries: list[tuple[Token[LossScope | None], Token[Record | None]]] = []
         self._encodings: dict[tuple[Any, ...], tuple[Tensor, int, Tensor]] = {}
         self._gradients: dict[nn.Parameter, ParameterGradient] = {}
@@ -196,6 +198,40 @@ class LossScope:
         outputs = self._computed(self._encoders, network, features, beside)
         return None if outputs is None else outputs[0]
 
+    def unrolled(
+        self, network: Network, features: Tensor, memory: Tensor | None, width: int, lengths: Tensor | None
+    ) -> tuple[list[Tensor], Tensor | None] | None:
+        """Return as the function `unrolled` does."""
+        learns = torch.is_grad_enabled()
+        found = None if is_traced() or is_watched() else self._recurrent_of(network)
+        rows, kept = _rows(features), None if memory is None else _rows(memory)
+        if found is None or rows is None or (memory is not None and kept is None) or features.requires_grad:
+            self._count(f"computing {type(network).__name__}")
+            return None
+        units = len(rows) // width
+        if kept is None:
+            kept = np.zeros((units, found.memory.size), np.float32)
+        elif len(kept) > units:
+            kept = kept[::width]
+        arguments = rows, np.ascontiguousarray(kept), width, None if lengths is None else lengths.numpy()
+        if not learns:
+            outputs, after = found(*arguments)
+            return [torch.from_numpy(output) for output in outputs], torch.from_numpy(after)
+        record = self._record if self.arrays and network.array_arithmetic and self._has_opted_in(network) else None
+        if record is None or not found.learns:
+            self._count(f"the gradient of {type(network).__name__}")
+            return None
+        arrays, saved = found.record(*arguments)
+        results = [ArrayTensor(array) for array in arrays]
+        record.steps.append(MLPStep(found, saved, results, None))
+        record.in_numpy = True
+        return cast("list[Tensor]", results), None
+
+    def _recurrent_of(self, network: Network) -> FastRecurrent | None:
+        if network not in self._recurrent:
+            self._recurrent[network] = RecurrentNetwork()
+        return self._recurrent[network].of(network)
+
     def _computed(
         self, networks: _Networks, network: Network, features: Any, beside: Tensor | None = None
     ) -> list[Tensor] | None:
@@ -235,7 +271,7 @@ class LossScope:
         known = networks.known.get(network)
         if known is None or not known.may_be_arrays:
             mlp, images = networks.passes_of(network)
-            # Torch computes the memory of a network, which needs tensors.
+            # What is behind the memory of a network is torch's where its encoder is computed alone.
             opts_in = network.array_arithmetic and network.memory is None
             may_be_arrays = self.arrays and opts_in and self._has_opted_in(network)
             is_hooked = mlp is not None and mlp.has_gradient_hooks
@@ -292,6 +328,26 @@ def outputs(network: Network, features: Tensor, beside: Tensor | None = None) ->
     """
     scope = _scope_for(network, features)
     return None if scope is None else scope.outputs(network, features, beside)
+
+
+def unrolled(
+    network: Network, features: Tensor, memory: Tensor | None, width: int, lengths: Tensor | None
+) -> tuple[list[Tensor], Tensor | None] | None:
+    """Return the output of each head [units * width, out] of a network with a memory; None where torch must.
+
+    Args:
+        network: the network.
+        features: [units * width, size], as `Network.unroll` takes them with all that follows.
+        memory: the memory before each row or unit.
+        width: rows of a unit.
+        lengths: the rows of each unit that are no padding.
+
+    Returns:
+        The outputs, as `outputs` returns them; and the memories after each unit [units, size], which a loss with
+        gradients does not get.
+    """
+    scope = _scope_for(network, features)
+    return None if scope is None else scope.unrolled(network, features, memory, width, lengths)
 
 
 def encoding(network: Network, features: Tensor, beside: Tensor | None = None) -> Tensor | None:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mlhooks.fast.arrays import ArrayTensor
 from mlhooks.fast.convolutions import is_traced
-from mlhooks.fast.mlp import FastMLP, ParameterGradient, SavedPass
+from mlhooks.fast.mlp import FastMLP, ParameterGradient
+from mlhooks.fast.recurrent import FastRecurrent
 
 
 class MLPFunction(torch.autograd.Function):
@@ -41,7 +42,7 @@ class MLPFunction(torch.autograd.Function):
 
 
 class MLPStep(NamedTuple):
-    """The step of a record that computed the outputs of a `FastMLP`.
+    """The step of a record that computed the outputs of a `FastMLP`, or of a `FastRecurrent`.
 
     Attributes:
         mlp: what computed them.
@@ -50,8 +51,8 @@ class MLPStep(NamedTuple):
         features: the input, if it has a gradient.
     """
 
-    mlp: FastMLP
-    saved: SavedPass
+    mlp: FastMLP | FastRecurrent
+    saved: Any
     outputs: list[ArrayTensor]
     features: ArrayTensor | None
 

@@ -62,7 +62,13 @@ class Network(nn.Module, ArrayArithmetic):
         raise NotImplementedError
 
     def outputs(
-        self, features: Tensor, memory: Tensor | None = None, width: int = 1, beside: Tensor | None = None
+        self,
+        features: Tensor,
+        memory: Tensor | None = None,
+        width: int = 1,
+        lengths: Tensor | None = None,
+        *,
+        beside: Tensor | None = None,
     ) -> list[Tensor]:
         """Return the output of each head [rows, out] for features [rows, size], which may come from other networks.
 
@@ -70,10 +76,12 @@ class Network(nn.Module, ArrayArithmetic):
             features: of a network with a memory, unit after unit of `width` consecutive rows.
             memory: as `unroll` takes it.
             width: rows of a unit; 1 without a memory.
+            lengths: [units] int64, how many rows of each unit are no padding, whose outputs may be any; by default all.
             beside: [rows, extra], what the last layers read beside encodings of images, such as actions.
         """
         if self.memory is not None:
-            return self.unroll(features, memory, width, beside=beside)[0]
+            computed = fast.unrolled(self, features, memory, width, lengths) if beside is None else None
+            return self.unroll(features, memory, width, beside=beside)[0] if computed is None else computed[0]
         outputs = fast.outputs(self, features, beside)
         if outputs is not None:
             return outputs
@@ -110,8 +118,17 @@ class Network(nn.Module, ArrayArithmetic):
             The output of each head [units * width, out]; and the memory after each unit [units, memory_size].
         """
         assert self.memory is not None
+        if beside is None and not torch.is_grad_enabled():
+            computed = fast.unrolled(self, features, memory, width, lengths)
+            if computed is not None and computed[1] is not None:
+                return computed[0], computed[1]
         output, after = self.memory(self.encoding(features, beside), memory, width, lengths)
         return [head(output) for head in self.linear_heads()], after
+
+    def unrolls_as_network(self) -> bool:
+        """Return whether this class and nobody else says how the network passes through units of rows."""
+        own = (getattr(type(self), name) is getattr(Network, name) for name in ("unroll", "encoding"))
+        return all(own) and not vars(self).keys() & {"unroll", "encoding"}
 
     def _in_torch(self, features: Tensor, beside: Tensor | None = None) -> list[Tensor]:
         encoding = fast.encoding_in_torch(self.encoder, features, beside)
@@ -179,9 +196,11 @@ class Actor(Network):
         """Return the heads, as `ActionHeads.linear` has them."""
         return self.heads.linear()
 
-    def forward(self, features: Tensor, memory: Tensor | None = None, width: int = 1) -> ActionParameters:
-        """Return distribution parameters for features [rows, size]; `memory` and `width` are as for `outputs`."""
-        return self.heads.parameters_of(self.outputs(features, memory, width))
+    def forward(
+        self, features: Tensor, memory: Tensor | None = None, width: int = 1, lengths: Tensor | None = None
+    ) -> ActionParameters:
+        """Return distribution parameters for features [rows, size]; the others are as for `outputs`."""
+        return self.heads.parameters_of(self.outputs(features, memory, width, lengths))
 
     def step(self, features: Tensor, memory: Tensor) -> tuple[ActionParameters, Tensor]:
         """Return distribution parameters for features [rows, size], and the memories [rows, memory_size] after them."""
@@ -236,14 +255,20 @@ class Critic(Network):
         return [self.heads]
 
     def forward(
-        self, features: Tensor, memory: Tensor | None = None, width: int = 1, actions: Tensor | None = None
+        self,
+        features: Tensor,
+        memory: Tensor | None = None,
+        width: int = 1,
+        lengths: Tensor | None = None,
+        *,
+        actions: Tensor | None = None,
     ) -> Tensor:
         """Return values [rows, signals * outputs] for features [rows, size] and actions [rows, extra].
 
-        `memory` and `width` are as for `outputs`.
+        `memory`, `width` and `lengths` are as for `outputs`.
         """
         features, actions = self.joined(features, actions)
-        return self.outputs(features, memory, width, actions)[0]
+        return self.outputs(features, memory, width, lengths, beside=actions)[0]
 
     def joined(self, features: Tensor, actions: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return features and actions as one where the encoder reads them so, for several critics that read the same.
@@ -285,9 +310,11 @@ class QNetwork(Network):
         """Return the heads in the order of `combine`'s arguments."""
         return [self.advantages] if self.value is None else [self.advantages, self.value]
 
-    def forward(self, features: Tensor, memory: Tensor | None = None, width: int = 1) -> Tensor:
+    def forward(
+        self, features: Tensor, memory: Tensor | None = None, width: int = 1, lengths: Tensor | None = None
+    ) -> Tensor:
         """Return values [rows, sum of branch sizes] for features [rows, size]; the others are as for `outputs`."""
-        return self.combine(*self.outputs(features, memory, width))
+        return self.combine(*self.outputs(features, memory, width, lengths))
 
     def step(self, features: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Return values [rows, sum of branch sizes], and the memories [rows, memory_size] after these rows."""

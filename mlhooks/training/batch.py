@@ -87,6 +87,11 @@ class Batch:
     def __len__(self) -> int:
         return self.features.shape[0]
 
+    @property
+    def lengths(self) -> Tensor | None:
+        """The rows of each unit that are no padding, [units] int64; None where none is padding."""
+        return None if self.present is None else self.present.view(-1, self.width).sum(1)
+
     def rewarded(self, signal_rewards: Tensor) -> Batch:
         """Put the reward signals' rewards [rows, signals] into this batch, which was just made, and return it.
 

@@ -256,7 +256,7 @@ class ActorCriticOptimizer(TorchOptimizer):
         """Return values [rows, signals] of a batch's rows, with gradients, for losses."""
         remembered: Any = ()
         if getattr(self.critic, "memory_size", 0):
-            remembered = batch.memory if self.shares_memory else batch.critic_memory, batch.width
+            remembered = batch.memory if self.shares_memory else batch.critic_memory, batch.width, batch.lengths
         values: Tensor = self.critic(batch.features, *remembered)
         return values
 

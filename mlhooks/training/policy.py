@@ -155,8 +155,8 @@ class ActorPolicy(Policy):
 
     Args:
         actor: a network from features [rows, size] to `ActionParameters`; by default one made from the settings. One
-            that has a memory says how large it is by `memory_size`, is called with features, memory and width as
-            `Actor.forward`, and has a method like `Actor.step`.
+            that has a memory says how large it is by `memory_size`, is called with features, memory, width and lengths
+            as `Actor.forward`, and has a method like `Actor.step`.
 
     Attributes:
         squashes: whether standard deviations depend on what is observed and continuous actions are squashed by tanh, in
@@ -260,7 +260,7 @@ class ActorPolicy(Policy):
         Dimensions are those of continuous actions, and then the branches; `whole_actions` adds them up.
         """
         if self.memory_size:
-            parameters = self.actor(batch.features, batch.memory, batch.width)
+            parameters = self.actor(batch.features, batch.memory, batch.width, batch.lengths)
         else:
             parameters = self.actor(batch.features)
         return evaluate(parameters, batch.continuous, batch.discrete, batch.mask, self.branches)

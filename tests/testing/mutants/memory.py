@@ -58,4 +58,6 @@ def sequences_run_over_the_ends_of_trajectories(patch: Patch) -> None:
 
 @mutant("dqn", caught_by="test_learns_what_was_seen_before")
 def dqn_learns_without_the_memory(patch: Patch) -> None:
-    patch.replace("builtin_plugins.dqn:DQNOptimizer.loss", "(batch.memory, batch.width)", "(None, 1)")
+    patch.replace(
+        "builtin_plugins.dqn:DQNOptimizer.loss", "(batch.memory, batch.width, batch.lengths)", "(None, 1, None)"
+    )
