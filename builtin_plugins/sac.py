@@ -131,7 +131,7 @@ class SACOptimizer(TorchOptimizer):
         # J_Q, equation 7
         actions = batch.continuous if self.size else None
         inputs = self.q1.joined(features, actions)
-        all_q1, all_q2 = (q(inputs[0], None, width, inputs[1]) for q in (self.q1, self.q2))
+        all_q1, all_q2 = (q(inputs[0], None, width, actions=inputs[1]) for q in (self.q1, self.q2))
         q1, q2 = self.taken(all_q1, batch.discrete), self.taken(all_q2, batch.discrete)
         q1_loss = 0.5 * batch.mean((q1 - targets).square())
         q2_loss = 0.5 * batch.mean((q2 - targets).square())
@@ -141,9 +141,9 @@ class SACOptimizer(TorchOptimizer):
         if self.size:
             inputs = self.q1.joined(features, now.continuous)
             with frozen(self.q1):
-                q1_now = self.q1(inputs[0], None, width, inputs[1])
+                q1_now = self.q1(inputs[0], None, width, actions=inputs[1])
             with frozen(self.q2), torch.set_grad_enabled(self.twin_targets and torch.is_grad_enabled()):
-                q2_now = self.q2(inputs[0], None, width, inputs[1])
+                q2_now = self.q2(inputs[0], None, width, actions=inputs[1])
         policy_loss = batch.mean(self.cost(torch.min(q1_now, q2_now) if self.twin_targets else q1_now, now, weights))
         losses = {"Losses/Policy Loss": policy_loss, "Losses/Q1 Loss": q1_loss, "Losses/Q2 Loss": q2_loss}
 
@@ -204,7 +204,7 @@ class SACOptimizer(TorchOptimizer):
         """Return values of states by two critics of actions."""
         decisions = self.policy.decide(features, mask, noise, memory, width)
         inputs = self.q1.joined(features, decisions.continuous)
-        q1, q2 = (critic(inputs[0], None, width, inputs[1]) for critic in critics)
+        q1, q2 = (critic(inputs[0], None, width, actions=inputs[1]) for critic in critics)
         return self.soft_values(q1, q2, decisions, self.coefficients.values())
 
     def soft_values(self, q1: Tensor, q2: Tensor, now: Decisions, weights: Weights) -> Tensor:

@@ -57,7 +57,7 @@ def sac_heeds_the_first_signal_alone(patch: Patch) -> None:
 @mutant("sac", caught_by="test_learns_continuous_actions")
 def sac_policy_does_not_pass_through_the_critic(patch: Patch) -> None:
     patch.replace(
-        f"{OPTIMIZER}.loss", "q1_now = self.q1(inputs[0], None, width, inputs[1])", "q1_now = all_q1.detach()"
+        f"{OPTIMIZER}.loss", "q1_now = self.q1(inputs[0], None, width, actions=inputs[1])", "q1_now = all_q1.detach()"
     )
 
 
