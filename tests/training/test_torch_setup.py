@@ -277,7 +277,12 @@ def test_array_on_cuda_is_what_it_was_at_the_call() -> None:
 
 
 def test_every_built_in_network_can_be_computed_in_bfloat16() -> None:
-    for kind, names in {"ppo": {"Actor", "Critic"}, "a2c": {"Actor", "Critic"}, "dqn": {"QNetwork"}}.items():
+    for kind, names in {
+        "ppo": {"Actor", "Critic"},
+        "a2c": {"Actor", "Critic"},
+        "dqn": {"QNetwork"},
+        "sac": {"Actor", "Critic"},
+    }.items():
         networks = [module for module in learner(kind, BFLOAT16).modules().values() if isinstance(module, Network)]
         assert {type(network).__name__ for network in networks} == names
         assert {network.autocast for network in networks} == {torch.bfloat16}
