@@ -196,7 +196,19 @@ def test_distributions_are_those_of_torch(actions: int) -> None:
         log_probs, entropies = heads.categorical(x, INDEX[:, :1])
         return log_probs * entropies
 
-    for function in (gaussian, categorical):
+    def gaussian_by_observation(x: Any) -> Any:
+        log_probs, entropies = heads.gaussian(x[:, :actions], x[:, -actions:] * 0.3, C[:, :actions])
+        return log_probs * 2.0 + entropies.square()
+
+    def squashed(x: Any) -> Any:
+        samples, log_probs = heads.squashed(x[:, :actions] * 4.0, x[:, -actions:] * 0.3, C[:, :actions])
+        return samples * 2.0 + log_probs.square()
+
+    def probabilities(x: Any) -> Any:
+        found, entropies = heads.probabilities(x.masked_fill(MASK, heads.MASKED_LOGIT))
+        return found[:, :1] * entropies + found[:, -1:]
+
+    for function in (gaussian, categorical, gaussian_by_observation, squashed, probabilities):
         assert_as_in_torch(function, expect=True)
 
 
