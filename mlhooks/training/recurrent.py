@@ -76,7 +76,7 @@ class Recurrence:
             store.critic_memory = np.zeros((len(store.slot), size), np.float32)
         before = to_device(store.critic_memory[first], features.device)
         after = torch.empty_like(before)
-        values = features.new_zeros(store.size, len(self.optimizer.settings.reward_signals))
+        values = before.new_zeros(store.size, len(self.optimizer.settings.reward_signals))
         for part, follow in self._in_turn():
             width = int(self.lengths[part].max())
             here = units[part, :width]

@@ -16,8 +16,9 @@ from mlhooks import hookimpl
 from mlhooks.errors import PluginError, UnsupportedError
 from mlhooks.nn.networks import Actor, Critic, QNetwork
 from mlhooks.testing.managers import make_manager
-from mlhooks.testing.specs import make_behavior_spec
-from mlhooks.testing.trainer_loop import differing, make_trainer, weights
+from mlhooks.testing.specs import OBSERVATION_KINDS, make_behavior_spec
+from mlhooks.testing.tasks import any_kind
+from mlhooks.testing.trainer_loop import Play, differing, make_trainer, weights
 from mlhooks.training.checkpoints import pack, unpack
 from mlhooks.training.policy import ActorPolicy
 from mlhooks.training.trainer import Trainer
@@ -252,3 +253,32 @@ def test_diagnostics_leave_padding_out() -> None:
     optimizer.update(batch.laid_out())
     assert batch.laid_out().loss_mask is not None
     assert optimizer.diagnostics()["Losses/Explained Variance"] == pytest.approx(wanted, abs=1e-5)
+
+
+KINDS = {**OBSERVATION_KINDS, "goal signal beside an image": {"observations": (2, (3, 20, 20)), "goals": (2,)}}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_is_behind_observations_of_every_kind(kind: str, shared: bool) -> None:
+    task = any_kind(make_behavior_spec(**KINDS[kind], branches=(3,)), masked=kind == "several vectors", in_bytes=True)
+    settings = {
+        "trainer_type": "ppo",
+        "hyperparameters": {"batch_size": 16, "buffer_size": 48, "shared_critic": shared, "num_epoch": 1},
+        "network_settings": {"hidden_units": 6, "num_layers": 2, "memory": {"sequence_length": 4, "memory_size": 8}},
+        "time_horizon": 9,
+    }
+    trainer = make_trainer(make_manager(), task.spec, settings)
+    play = Play(trainer, task(5, seed=1, renewed=True, lazy=True))
+    for _ in range(2):
+        play.until_ready()
+        batch = trainer.learning.rollout(trainer.store).laid_out()
+        assert batch.present is not None
+        with torch.no_grad():
+            log_probs, values = trainer.policy.evaluate(batch)[0], trainer.optimizer.values(batch)
+        torch.testing.assert_close(log_probs[batch.present], batch.log_probs[batch.present], atol=1e-5, rtol=0)
+        torch.testing.assert_close(values[batch.present], batch.values[batch.present], atol=1e-5, rtol=0)
+        trainer.store.keep_open()
+    before = weights(trainer)
+    play.until_ready().trainer.update()
+    assert [name for name in differing(before, weights(trainer)) if "memory" in name]

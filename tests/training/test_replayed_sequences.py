@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from mlhooks.testing.managers import make_manager
-from mlhooks.testing.specs import make_behavior_spec
-from mlhooks.testing.trainer_loop import differing, make_trainer, weights
+from mlhooks.testing.specs import OBSERVATION_KINDS, make_behavior_spec
+from mlhooks.testing.tasks import any_kind
+from mlhooks.testing.trainer_loop import Play, differing, make_trainer, weights
 from mlhooks.training.checkpoints import pack, unpack
 from mlhooks.training.replay import ReplayBuffer
 from mlhooks.training.store import End
@@ -129,3 +130,18 @@ def test_resume_with_the_replay_buffer_is_exact() -> None:
     play(30)
     assert trainer.updates > 20
     assert differing(weights(trainer), weights(resumed)) == []
+
+
+@pytest.mark.parametrize("kind", ["image", "two kinds of entities beside a vector", "goal signal"])
+def test_sequences_of_observations_of_every_kind_are_learned_from(kind: str) -> None:
+    task = any_kind(make_behavior_spec(**OBSERVATION_KINDS[kind], branches=(3,)), in_bytes=True)
+    settings = {
+        "trainer_type": "dqn",
+        "hyperparameters": {"batch_size": 16, "buffer_size": 200, "steps_per_update": 20.0, "n_step": 2, "burn_in": 1},
+        "network_settings": {"hidden_units": 6, "num_layers": 2, "memory": {"sequence_length": 4, "memory_size": 8}},
+    }
+    trainer = make_trainer(make_manager(), task.spec, settings)
+    play, before = Play(trainer, task(5, seed=1, renewed=True, lazy=True)), weights(trainer)
+    play.updates(3)
+    moved = [name for name in differing(before, weights(trainer)) if name.startswith("policy.network")]
+    assert moved == [name for name in sorted(before) if name.startswith("policy.network")]
