@@ -62,7 +62,6 @@ COMBINATIONS = {
     "PPO, evaluated": of("ppo", "3DBall", evaluation={"interval": 170, "episodes": 5, "patience": 50}),
     "DQN": of("dqn", "Basic"),
     "DQN, masks": of("dqn", "GridWorld"),
-    "DQN, entities": of("dqn", "Sorter"),
 }
 
 
