@@ -26,6 +26,10 @@ _SEEN = (
     "which cannot be learned from; wrap the environment so that it shows Box, Discrete, MultiDiscrete or MultiBinary "
     "spaces, a Sequence of them, or a Dict or Tuple."
 )
+_ENDLESS = (
+    "whose length has no maximum. State one, by the attribute max_length of that space or by --set "
+    "env_settings.max_entities=N."
+)
 _TAKEN = "which cannot be acted in; wrap the environment so that it takes a Box of floats, Discrete or MultiDiscrete."
 
 
@@ -45,7 +49,10 @@ def describe_spaces(
     """
 
     def unseen(name: str, part: spaces.Space[Any], why: str) -> UnsupportedError:
-        return UnsupportedError(f'The observation "{name}" of {title} has the space {part}{why}, {_SEEN}')
+        has = f'The observation "{name}" of {title} has the space {part}'
+        if isinstance(part, spaces.Sequence) and _max_length(part, max_entities) is None:
+            return UnsupportedError(f"{has}, {_ENDLESS}")
+        return UnsupportedError(f"{has}{why}, {_SEEN}")
 
     def untaken(_: str, __: spaces.Space[Any], why: str) -> UnsupportedError:
         return UnsupportedError(f"The action space of {title} is {action}{why}, {_TAKEN}")
@@ -89,10 +96,4 @@ def _describe(
 
 def _max_length(space: spaces.Sequence, max_entities: int | None) -> Any:
     """Return how many members a sequence has at most, which Gymnasium's space does not say by itself."""
-    stated = getattr(space, "max_length", max_entities)
-    if stated is None:
-        raise SpaceError(
-            "whose length has no maximum: say it by the attribute max_length of the space, or by --set "
-            "env_settings.max_entities=N"
-        )
-    return stated
+    return getattr(space, "max_length", max_entities)
