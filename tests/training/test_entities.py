@@ -75,7 +75,7 @@ class Blind(Sorter):
 def test_order_of_entities_is_learned_by_attention_and_not_without_seeing_them(
     kind: type[Sorter], least: float, most: float, tmp_path: Path
 ) -> None:
-    changes = {"env_settings.env_path": "test:Sorter", "behaviors.Sorter.max_steps": 80_000}
+    changes = {"env_settings.env_path": "test:Sorter", "behaviors.Sorter.max_steps": 60_000}
     env = Env(lambda: kind(num_areas=4, seed=3))
     run = mlhooks.train(
         "sorter_ppo", plugins=[env], plugin_names=QUIET, results_dir=tmp_path, run_id="run", seed=3, flags=changes
