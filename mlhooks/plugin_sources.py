@@ -27,6 +27,7 @@ BUILTIN_PLUGINS = (
     "builtin_plugins.extrinsic",
     "builtin_plugins.curiosity",
     "builtin_plugins.rnd",
+    "builtin_plugins.gail",
     "builtin_plugins.ppo",
     "builtin_plugins.a2c",
     "builtin_plugins.dqn",

@@ -46,18 +46,23 @@ class SignalNetwork(Network):
 
     def forward(self, features: Tensor, beside: Tensor | None = None) -> list[Tensor]:
         """Return the output of each head [rows, out] for features [rows, size] and numbers beside them."""
+        features, beside = self._joined(features, beside)
         return self.outputs(features, beside=beside)
+
+    def _joined(self, features: Tensor, beside: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return both as one where the encoder reads them so."""
+        if beside is None or hasattr(type(self.encoder), "before_body"):
+            return features, beside
+        return torch.cat([features, beside], 1), None
 
     def by_torch(self, features: Tensor, beside: Tensor | None = None) -> list[Tensor]:
         """Return as a call does, by torch alone, so that gradients have gradients, too."""
+        features, beside = self._joined(features, beside)
         encoder: Any = self.encoder
-        before = getattr(encoder, "before_body", None)
         if beside is None:
             encoding = encoder(features)
-        elif before is None:
-            encoding = encoder(torch.cat([features, beside], 1))
         else:
-            encoding = encoder.body(torch.cat([before(features), beside], 1))
+            encoding = encoder.body(torch.cat([encoder.before_body(features), beside], 1))
         return [head(encoding) for head in self.linear_heads()]
 
 

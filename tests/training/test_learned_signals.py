@@ -14,14 +14,24 @@ import torch
 from mlhooks.cli import main
 from mlhooks.errors import NonFiniteError
 from mlhooks.fast.switch import plain
+from mlhooks.sims import Ball3D, Basic
 from mlhooks.testing.specs import make_behavior_spec
-from tests.builtin_plugins.learned_signals import rows_of, signal_of
+from tests.builtin_plugins.learned_signals import demonstration_of, rows_of, signal_of
 from tests.scripted import config, train
 from tests.training.test_resume import StopAfter, digest
 
 KEYS = {
     "curiosity": {"Losses/Curiosity Forward Loss", "Losses/Curiosity Inverse Loss", "Policy/Curiosity Reward"},
     "rnd": {"Losses/RND Loss", "Policy/Rnd Reward"},
+    "gail": {
+        "Losses/GAIL Loss",
+        "Losses/GAIL KL Loss",
+        "Policy/GAIL Beta",
+        "Policy/GAIL Expert Estimate",
+        "Policy/GAIL Grad Mag Loss",
+        "Policy/GAIL Policy Estimate",
+        "Policy/Gail Reward",
+    },
 }
 NETWORK = {"hidden_units": 8, "num_layers": 1, "normalize": True}
 HYPERPARAMETERS = {
@@ -32,10 +42,13 @@ HYPERPARAMETERS = {
 }
 
 
-def run_of(trainer_type: str, signals: Sequence[str], **more: Any) -> dict[str, Any]:
+def run_of(folder: Path, trainer_type: str, signals: Sequence[str], **more: Any) -> dict[str, Any]:
     """A short run on balls, or for DQN in a row of places, that gets rewards of the environment and of signals."""
     balls = trainer_type != "dqn"
-    given = {name: {"strength": 0.1, "network_settings": NETWORK} for name in signals}
+    given: dict[str, Any] = {name: {"strength": 0.1, "network_settings": NETWORK} for name in signals}
+    if "gail" in given:
+        demo = demonstration_of(folder / "expert.demo", (Ball3D if balls else Basic).SPEC)
+        given["gail"] |= {"demo_path": str(demo), "use_actions": True, "use_vail": True}
     return config(
         "3DBall" if balls else "Basic",
         "sim:3DBall" if balls else "sim:Basic",
@@ -60,7 +73,7 @@ def reported(folder: Path) -> dict[str, list[float]]:
 
 @pytest.mark.parametrize("trainer_type", HYPERPARAMETERS)
 def test_all_signals_learn_beside_every_trainer_and_report_as_in_ml_agents(tmp_path: Path, trainer_type: str) -> None:
-    run = train(run_of(trainer_type, list(KEYS)), tmp_path)
+    run = train(run_of(tmp_path, trainer_type, list(KEYS)), tmp_path)
     (trainer,) = run.trainers.values()
     found = reported(tmp_path)
     for signal in trainer.reward_signals[1:]:
@@ -76,7 +89,7 @@ def test_all_signals_learn_beside_every_trainer_and_report_as_in_ml_agents(tmp_p
 
 @pytest.mark.parametrize("trainer_type", ["ppo", "sac"])
 def test_resumed_run_goes_on_exactly(tmp_path: Path, trainer_type: str) -> None:
-    settings = run_of(trainer_type, list(KEYS))
+    settings = run_of(tmp_path, trainer_type, list(KEYS))
     train(settings, tmp_path / "whole")
     stopped = train(settings, tmp_path / "stopped", StopAfter(8))
     assert 0 < stopped.trainers["3DBall"].step < 600
@@ -87,7 +100,7 @@ def test_resumed_run_goes_on_exactly(tmp_path: Path, trainer_type: str) -> None:
 
 def test_policy_begins_with_the_same_weights_with_and_without_signals(tmp_path: Path) -> None:
     first = [
-        train(run_of("ppo", signals, max_steps=100), tmp_path / str(len(signals))).trainers["3DBall"]
+        train(run_of(tmp_path, "ppo", signals, max_steps=100), tmp_path / str(len(signals))).trainers["3DBall"]
         for signals in ([], list(KEYS))
     ]
     both = [list(trainer.policy.actor.parameters()) for trainer in first]
@@ -105,8 +118,8 @@ def test_policy_begins_with_the_same_weights_with_and_without_signals(tmp_path: 
     ],
     ids=["image-and-vector", "image", "entities", "goal"],
 )
-def test_all_observations_are_read_and_all_networks_learn(name: str, spec: Any) -> None:
-    signal = signal_of(name, spec, network={"normalize": True})
+def test_all_observations_are_read_and_all_networks_learn(tmp_path: Path, name: str, spec: Any) -> None:
+    signal = signal_of(name, spec, network={"normalize": True}, folder=tmp_path)
     assert signal.layout.size == rows_of(signal).obs.shape[1]
     before = [p.detach().clone() for p in signal.descent.flat]
     batch = rows_of(signal, 6)
@@ -124,9 +137,9 @@ def test_images_that_are_bytes_mean_what_their_floats_do() -> None:
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_rows_that_do_not_count_teach_nothing(name: str) -> None:
+def test_rows_that_do_not_count_teach_nothing(tmp_path: Path, name: str) -> None:
     counts = torch.arange(24) % 4 != 1
-    masked, short = signal_of(name), signal_of(name)
+    masked, short = (signal_of(name, folder=tmp_path) for _ in range(2))
     batch = rows_of(masked, loss_mask=counts)
     masked.update(batch)
     short.update(batch[counts.nonzero().squeeze(1)].map(torch.clone))
@@ -137,19 +150,19 @@ def test_rows_that_do_not_count_teach_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_plain_torch_learns_the_same(name: str) -> None:
+def test_plain_torch_learns_the_same(tmp_path: Path, name: str) -> None:
     learned = []
     for without in (False, True):
         with plain(without):
-            signal = signal_of(name, learning_rate=0.01)
+            signal = signal_of(name, learning_rate=0.01, folder=tmp_path)
             reports = [signal.update(rows_of(signal, seed=seed)) for seed in range(5)]
             learned.append([*reports[-1].values(), signal.rewards(rows_of(signal))])
     assert all(torch.allclose(*pair, rtol=1e-3) for pair in zip(*learned, strict=True))
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_rewards_have_no_graph_and_come_times_strength(name: str) -> None:
-    signal = signal_of(name, strength=0.25)
+def test_rewards_have_no_graph_and_come_times_strength(tmp_path: Path, name: str) -> None:
+    signal = signal_of(name, strength=0.25, folder=tmp_path)
     batch = rows_of(signal)
     signal.update(batch)
     rewards = signal.rewards(batch)
@@ -159,8 +172,8 @@ def test_rewards_have_no_graph_and_come_times_strength(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_numbers_that_are_not_finite_change_nothing_and_are_named(name: str) -> None:
-    signal = signal_of(name)
+def test_numbers_that_are_not_finite_change_nothing_and_are_named(tmp_path: Path, name: str) -> None:
+    signal = signal_of(name, folder=tmp_path)
     batch, before = rows_of(signal), signal.descent.flat.data.clone()
     batch.obs[3, 1] = torch.nan
     signal.step = 4321
@@ -184,7 +197,8 @@ def said_by_check(tmp_path: Path, capsys: pytest.CaptureFixture[str], signals: s
 def test_strength_of_nothing_is_refused_with_its_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    code, said = said_by_check(tmp_path, capsys, f"      {name}:\n        strength: 0")
+    demo = f"demo_path: '{demonstration_of(tmp_path / 'a.demo', Basic.SPEC)}'" if name == "gail" else ""
+    code, said = said_by_check(tmp_path, capsys, f"      {name}:\n        strength: 0\n        {demo}")
     assert code == 2
     assert f"a.yaml:6:19: error: behaviors.Basic.reward_signals.{name}.strength: a strength of 0" in said
 
@@ -193,3 +207,30 @@ def test_memory_of_a_signal_is_a_warning(tmp_path: Path, capsys: pytest.CaptureF
     code, said = said_by_check(tmp_path, capsys, "      rnd: {network_settings: {memory: {}}}")
     assert code == 0
     assert "reward_signals.rnd.network_settings.memory: networks of reward signals have no memory" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("{}", "reward_signals.gail.demo_path: a required key is missing"),
+        ("{demo_path: nowhere.demo}", "There is no demonstration nowhere.demo"),
+        ("{demo_path: .}", "does not fit the behavior 'Basic': it has the discrete branches [5] in place of [3]"),
+    ],
+)
+def test_demonstration_that_is_missing_or_does_not_fit_is_refused_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, given: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    demonstration_of(tmp_path / "walk.demo", make_behavior_spec((20,), branches=(5,)))
+    code, found = said_by_check(tmp_path, capsys, f"      gail: {given}")
+    assert code == 2
+    assert said in found
+    assert "a.yaml:5" in found
+
+
+def test_policy_is_used_without_the_demonstration(tmp_path: Path) -> None:
+    settings = run_of(tmp_path, "ppo", ["gail"], max_steps=240)
+    train(settings, tmp_path)
+    (tmp_path / "expert.demo").unlink()
+    run = train(settings, tmp_path, resume=True, flags={"checkpoint_settings.inference": True}, episodes=1)
+    assert run.outcome.status == "finished"
