@@ -118,10 +118,10 @@ class BehavioralCloning:
         if width > 1:
             units = sequences(np.zeros(rows, np.int64), demonstration.trajectory, width)
         size = max(1, min(self.batch_size, units.size) // width)
-        batches, most = units.size // size, self.samples // size
+        batches, most = len(units) // size, self.samples // (size * width)
         for _ in range(self.epochs):
             order = self.rng.permutation(len(units))
-            for index in range((min(batches, most) if most else batches) // width):
+            for index in range(min(batches, most) if most else batches):
                 yield units[order[index * size : (index + 1) * size]]
 
     def _step(self, demonstration: Demonstration, units: np.ndarray) -> Tensor:

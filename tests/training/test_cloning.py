@@ -236,6 +236,14 @@ def test_sequences_of_a_memory_are_units_of_its_length(tmp_path):
     assert {tuple(unit) for unit in units.tolist()} < kinds
 
 
+@pytest.mark.parametrize(("samples", "steps"), [(0, 3), (3, 3), (4, 1), (7, 1), (8, 2), (100, 3)])
+def test_samples_of_each_pass_are_transitions_of_sequences(tmp_path, samples, steps):
+    actions = ActionSpec(0, (3,))
+    path = expert(tmp_path / "a.demo", actions)  # 10 transitions are 3 sequences, each of which is a minibatch of 4.
+    cloning = made(with_memory(path, num_epoch=1, batch_size=4, samples_per_update=samples), actions)
+    assert len(list(cloning._minibatches(cloning.load()))) == steps
+
+
 def test_memory_is_trained_on_sequences_that_begin_with_nothing_and_whose_padding_does_not_count(tmp_path):
     actions = ActionSpec(0, (3,))
     cloning = made(with_memory(expert(tmp_path / "a.demo", actions), num_epoch=1, batch_size=12), actions)
