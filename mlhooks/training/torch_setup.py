@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from mlhooks.fast.memory import keep_freed
+from mlhooks.nn.attention import EntityEncoder
 from mlhooks.nn.layers import MLP
 from mlhooks.nn.networks import Network
 from mlhooks.nn.visual import ImageEncoder
@@ -43,7 +44,7 @@ class Computing:
         for part in (part for module in modules for part in module.modules()):
             if isinstance(part, Network) and self.settings.autocast is not None:
                 part.autocast = torch.bfloat16
-            if isinstance(part, MLP | ImageEncoder) and self.settings.compile and self._compiles:
+            if isinstance(part, MLP | ImageEncoder | EntityEncoder) and self.settings.compile and self._compiles:
                 part.compile(**self._how(threaded))
             if isinstance(part, ImageEncoder) and self.device.type == "cpu":
                 keep_freed()

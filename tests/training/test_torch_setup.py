@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import mlhooks
 from mlhooks.fast.switch import is_plain
+from mlhooks.nn.attention import EntityEncoder
 from mlhooks.nn.layers import MLP
 from mlhooks.nn.networks import Network
 from mlhooks.nn.visual import ImageEncoder
@@ -154,11 +155,14 @@ def _dynamo() -> Any:
 
 
 @pytest.mark.usefixtures("_dynamo")
-def test_layers_and_encoders_of_images_are_compiled_under_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("shape", [IMAGE, (4, 3)], ids=["image", "entities"])
+def test_layers_and_encoders_are_compiled_under_their_names(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
     compiler = Compiler(monkeypatch)
-    plain, compiled = learner("ppo", {}), learner("ppo", COMPILE)
+    plain, compiled = learner("ppo", {}, 2, shape), learner("ppo", COMPILE, 2, shape)
     modules = [part for module in compiled.modules().values() for part in module.modules()]
-    parts = [part for part in modules if type(part) in (MLP, ImageEncoder)]
+    parts = [part for part in modules if type(part) in (MLP, ImageEncoder, EntityEncoder)]
     assert len(parts) == 4  # Actor and critic have two each.
     assert [given for given in compiler.given if isinstance(given, nn.Module)] == parts
     batch = batch_for(plain)
