@@ -204,7 +204,7 @@ def evaluate(config: str | None, folder: Path, seed: int, **arguments: Any) -> f
         ("pendulum_ppo", None, -300.0, -300.0),
         ("gridworld_ppo", 300_000, 0.85, 0.85),
         ("acrobot_ppo", 200_000, -105.0, -100.0),
-        ("basic_sac", 60_000, 0.85, 0.93),
+        ("basic_sac", 120_000, 0.85, 0.93),
     ],
 )
 def test_example_learns(config: str, max_steps: int | None, training: float, evaluation: float, tmp_path: Path) -> None:
