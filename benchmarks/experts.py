@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 RIGHT = 2
-TURN = np.radians(10)  # of a full action of 3DBall
+TURN = np.radians(10)  # A full action of 3DBall turns by so much.
 
 
 def basic(observation: np.ndarray) -> int:  # noqa: ARG001  (it never needs to look)

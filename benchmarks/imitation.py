@@ -35,7 +35,7 @@ EXPERTS = {"basic": "Basic", "ball": "3DBall"}
 
 
 def record(folder: Path) -> dict[str, Path]:
-    """Record 10 episodes of each expert; returns the demonstrations by the simulation's name."""
+    """Record 10 episodes of each expert, and return the demonstrations by the simulation's name."""
     demos = {}
     for expert, simulation in EXPERTS.items():
         demos[simulation] = folder / f"{expert}.demo"

@@ -79,7 +79,7 @@ def attempt(file: Path, folder: Path, steps: int, port: int) -> Tried:
 
 
 def demonstrations(behaviors: dict[str, dict[str, Any]], player: Path, folder: Path, port: int) -> list[str]:
-    """Record a random policy of each behavior that learns from a demonstration; returns the settings that name them."""
+    """Record a random policy of each behavior that learns from a demonstration, and return settings that name them."""
     changes = []
     for name, settings in behaviors.items():
         sections = {f"reward_signals.{key}": signal for key, signal in settings.get("reward_signals", {}).items()}

@@ -258,7 +258,7 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
     env, rows, copies = gymnasium.make(settings["environment"]), settings["batch_size"], settings["environments"]
     inputs, discrete = env.observation_space.shape, isinstance(env.action_space, spaces.Discrete)
     outputs = int(env.action_space.n) if discrete else env.action_space.shape[0]
-    heads = 2 if settings["algorithm"] == "sac" else 1  # means, and here deviations
+    heads = 2 if settings["algorithm"] == "sac" else 1  # SAC has deviations beside means.
     actor = nn.Sequential(*network(settings, inputs[0], heads * outputs))
     action = torch.randint(outputs, (rows, 1)) if discrete else torch.randn(rows, outputs)
     batch = [torch.randn(rows, *inputs), action, torch.randn(rows), torch.randn(rows)]

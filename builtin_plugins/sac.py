@@ -107,7 +107,8 @@ class SACOptimizer(TorchOptimizer):
         self.target: Any = copy.deepcopy(self.followed).requires_grad_(False)
         self.coefficients = EntropyCoefficients(self.size, actions.discrete_branches, h.init_entcoef).to(policy.device)
         self.noise_seed, self.updates = int(torch.randint(2**31, ())), 0
-        self._following: tuple[Tensor, Tensor] | None = None  # the target's numbers, and those that it follows
+        # These are the target's numbers, and those that it follows.
+        self._following: tuple[Tensor, Tensor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_following": None}  # A copy has networks in other memory.

@@ -277,7 +277,7 @@ def export(
     plugin_names: Sequence[str | Path] | Path = (),
     plugins_dir: str | Path | None = None,
 ) -> list[Path]:
-    """Write the models of trained policies again, by the exporters of the installed plugins; returns the files.
+    """Write the models of trained policies again, by exporters of the installed plugins, and return the files.
 
     Args:
         path: a run's folder, or a `.pt` file that a run wrote.

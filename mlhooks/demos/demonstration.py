@@ -89,7 +89,7 @@ def demo_files(path: Path) -> list[Path]:
             return _files_in(path)
         if not path.exists():
             raise DemonstrationError(_missing(path))
-    except OSError as error:  # such as for a name that is too long
+    except OSError as error:  # A name may be too long, for example.
         raise DemonstrationError(f"The demonstration {path} cannot be read: {error.strerror or error}.") from error
     if path.suffix != SUFFIX:
         raise DemonstrationError(f"The file {path} is no demonstration: those are called NAME{SUFFIX}.")

@@ -35,9 +35,9 @@ BRAIN_AT = 33
 """Where the BrainParametersProto begins, whatever the size of the metadata."""
 VERSIONS = (0, 1)
 """The versions of the format that ML-Agents reads."""
-_INFO, _ACTION = 1, 2  # fields of AgentInfoActionPairProto
+_INFO, _ACTION = 1, 2  # These are fields of AgentInfoActionPairProto.
 _DONE = FIELDS["AgentInfoProto"]["done"]
-_CHANNELS_FIRST, _CHANNELS_LAST = "3.0.0", "1.0.0"  # versions of the Unity package that send images so
+_CHANNELS_FIRST, _CHANNELS_LAST = "3.0.0", "1.0.0"  # These versions of the Unity package send images so.
 _UNREADABLE = (DecodeError, UnicodeDecodeError, WireError)
 
 

@@ -10,7 +10,7 @@ from mlagents_envs.base_env import BehaviorSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """What one agent saw, was given and did, in the order of time.
+    """The observations, rewards and actions of one agent, in the order of time.
 
     A record has the reward since the record before, and the action that was decided on by its observations. The episode
     ends with a record that is `done`. Two kinds of these are in use. In files of today's players the done record shows

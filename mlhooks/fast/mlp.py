@@ -54,7 +54,7 @@ class FastMLP:
         self._gradients: LayerGradients = [
             (ParameterGradient(layer.weight), ParameterGradient(layer.bias)) for layer in layers
         ]
-        self._grads: list[Any] = [UNKNOWN] * len(self.parameters)  # each `.grad`, once `_sinks` has them all
+        self._grads: list[Any] = [UNKNOWN] * len(self.parameters)  # They are each `.grad`, once `_sinks` has them all.
         self._sinks: list[tuple[np.ndarray, np.ndarray]] = []
         self._address = self.parameters[0].data_ptr()
         self.layers, self.modules = encoder.layers, (encoder, *layers)

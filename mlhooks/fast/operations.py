@@ -167,7 +167,7 @@ def squashed(mean: np.ndarray, log_std: np.ndarray, noise: np.ndarray) -> tuple[
     x = mean + spread
     actions = np.tanh(x)
     slope = 1.0 - actions * actions
-    # log(1 - tanh^2 x) = 2 (log 2 - |x| - log(1 + e^(-2 |x|))), which has no overflow
+    # log(1 - tanh^2 x) = 2 (log 2 - |x| - log(1 + e^(-2 |x|))), which has no overflow.
     size = np.abs(x)
     log_prob = noise * noise
     log_prob *= np.float32(-0.5)

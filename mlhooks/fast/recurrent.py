@@ -28,7 +28,7 @@ KERNELS = native("recurrent")
 
 
 class SavedSequences(NamedTuple):
-    """What a forward pass saved for the backward pass; its arrays have no padding.
+    """Results that a forward pass saved for the backward pass; the arrays have no padding.
 
     Attributes:
         passed: of the layers.
@@ -212,7 +212,7 @@ class RecurrentNetwork(NetworkMLP):
 
 
 class ActingMemory(RecurrentNetwork):
-    """What computes one step of a network with a memory; losses compute the network otherwise."""
+    """One step of a network with a memory; losses compute the network in another way."""
 
     def __init__(self) -> None:
         super().__init__()

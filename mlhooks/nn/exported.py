@@ -18,7 +18,7 @@ LARGE = 1e8
 
 
 class ExportedActions(NamedTuple):
-    """What a policy decides, as environments get it; what a behavior lacks is None.
+    """The decisions of a policy as environments get them; None where a behavior has no such actions.
 
     Attributes:
         continuous: [rows, continuous] in [-1, 1], at random; `likely_continuous` are the most likely ones.
@@ -50,7 +50,7 @@ def sampled(
     if mean is not None and log_std is not None:
         deviation = torch.exp(
             mean * 0.0 + log_std
-        )  # in each row, because ML-Agents found broadcasting to fail in Unity
+        )  # It stands in each row, because ML-Agents found broadcasting to fail in Unity.
         drawn = mean + torch.randn_like(mean) * deviation
         actions = actions._replace(continuous=finished(drawn), likely_continuous=finished(mean))
     if logits is None or allowed is None:

@@ -97,7 +97,7 @@ class ImageEncoder(nn.Module):
     def _unflattened(self, images: Tensor) -> Tensor:
         for layer in self.layers:
             images = images if isinstance(layer, nn.Flatten) else layer(images)
-        return images.reshape(-1, self.dense.in_features)  # to a known size, for inference engines
+        return images.reshape(-1, self.dense.in_features)  # Inference engines need a known size.
 
 
 def _plain(channels: int, convolutions: tuple[tuple[int, int, int], ...]) -> Iterator[nn.Module]:

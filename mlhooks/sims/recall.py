@@ -39,7 +39,7 @@ class Recall(Simulation):
         super().__init__(num_agents=num_agents, num_areas=num_areas, seed=seed, worker_id=worker_id)
         self.sign = np.zeros(self.num_agents, np.intp)  # 0 for left, 1 for right
         self.cell = np.zeros(self.num_agents, np.intp)
-        self.last = np.ones(self.num_agents, np.intp)  # the number of the last cell
+        self.last = np.ones(self.num_agents, np.intp)  # This is the number of the last cell.
 
     def _begin(self, rows: Rows) -> None:
         self.sign[rows] = self._rng.integers(0, 2, len(rows))

@@ -25,7 +25,7 @@ TOO_LONG = 1_000_000
 
 
 class Actor(Protocol):
-    """What decides for the agents of one behavior."""
+    """A policy that decides for the agents of one behavior."""
 
     def decide(self, decisions: DecisionSteps, terminals: TerminalSteps) -> ActionTuple:
         """Return the actions of the agents that ask for one, which may be none, knowing whose episodes end."""
@@ -81,7 +81,7 @@ class Trained:
                 f"{in_words(policy.behavior_spec)}. Record in the environment of its run."
             )
         self.policy, self.deterministic, self.rng = policy, deterministic, rng
-        self._memories: dict[int, np.ndarray] = {}  # by agent
+        self._memories: dict[int, np.ndarray] = {}  # These are by agent.
 
     def decide(self, decisions: DecisionSteps, terminals: TerminalSteps) -> ActionTuple:
         """Ask the policy, which remembers what each agent saw in its episode."""
@@ -191,7 +191,7 @@ class Recorder:
     def __init__(self, env: BaseEnv, make_actor: MakeActor, behavior: str | None = None) -> None:
         self.env, self._make_actor, self.behavior = env, make_actor, behavior
         self._actors: dict[str, Actor] = {}
-        self._open: dict[tuple[str, int], _Recording | None] = {}  # by behavior id and agent
+        self._open: dict[tuple[str, int], _Recording | None] = {}  # These are by behavior id and agent.
         self._episodes: list[_Recording] = []
         self._wanted = 0
         self.spec: BehaviorSpec | None = None
@@ -221,7 +221,7 @@ class Recorder:
             self.env.step()
 
     def _take(self, behavior_id: str, spec: BehaviorSpec, decisions: DecisionSteps, terminals: TerminalSteps) -> bool:
-        """Take in what a behavior id shows, and let its agents act; returns whether an episode ended."""
+        """Take in what a behavior id shows, let its agents act, and return whether an episode ended."""
         name = behavior_id.partition("?")[0]
         if behavior_id not in self._actors:
             self._meet(behavior_id, name, spec)

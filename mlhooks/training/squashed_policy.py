@@ -22,7 +22,7 @@ LARGEST = 1.0 - 1e-6
 
 
 class Decisions(NamedTuple):
-    """What a policy does now where it is given features, with gradients.
+    """The actions of a policy where it is given features, with gradients.
 
     Attributes:
         continuous: [rows, size] random actions; None where there are none, as all that follows.

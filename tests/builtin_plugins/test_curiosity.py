@@ -24,7 +24,7 @@ from tests.builtin_plugins.learned_signals import (
 
 
 def by_torch(signal: Any, batch: Batch, p: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """The rewards [rows] before the cap, and the mean errors of the forward and the inverse model."""
+    """Return the rewards [rows] before the cap, and the mean errors of the forward and the inverse model."""
     spec = signal.behavior_spec
     now, following = encoded(p, "encoder", batch.obs), encoded(p, "encoder", batch.next_obs)
     known = torch.cat([now, flat(batch, spec)], 1)

@@ -120,7 +120,7 @@ def spec_of(
 def policy_of(
     spec: BehaviorSpec, *, kind: type[Policy] = ActorPolicy, seed: int = 3, dueling: bool = False, **network: Any
 ) -> Any:
-    """A policy whose weights are as spread as after training, and whose normalizer has seen observations."""
+    """Return a policy with weights as spread as after training, and a normalizer that has seen observations."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     settings = TrainerSettings(network_settings=NetworkSettings(**{"hidden_units": 16, **network}))
@@ -157,7 +157,7 @@ def some_inputs(spec: BehaviorSpec, rows: int, rng: np.random.Generator) -> dict
 
 
 def predicted(policy: Any, spec: BehaviorSpec, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the policy itself decides, by the names of a model's outputs."""
+    """Return what the policy itself decides, by the names of a model's outputs."""
     obs = [array for name, array in inputs.items() if name.startswith("obs_")]
     masks = inputs.get("action_masks")
     loaded = policy if isinstance(policy, LoadedPolicy) else LoadedPolicy("Ball", spec, policy)
@@ -182,7 +182,7 @@ def run(model: bytes | onnxruntime.InferenceSession, inputs: dict[str, np.ndarra
 
 
 def see_equal(policy: Any, spec: BehaviorSpec, model: bytes) -> None:
-    """The model is valid and decides as the policy does, for batches of one agent and of several."""
+    """Demand that the model is valid and decides as the policy does, for one agent and for several."""
     onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
     opened, rng = session(model), np.random.default_rng(5)
     for rows in (1, 7):
@@ -257,7 +257,7 @@ def test_memory_is_carried_from_one_decision_to_the_next(observations: str, kind
     model = onnx_export.as_onnx(policy, 9)
     assert operators(model) - OPERATORS == set()
     nodes = [node.op_type for node in onnx.load_from_string(model).graph.node]
-    around = nodes[nodes.index("LSTM") - 4 : nodes.index("LSTM") + 4]  # as in ML-Agents' Hallway
+    around = nodes[nodes.index("LSTM") - 4 : nodes.index("LSTM") + 4]  # ML-Agents' Hallway does so.
     assert around == ["Transpose", "Slice", "Slice", "Transpose", "LSTM", "Squeeze", "Transpose", "Concat"]
     opened, rng = session(model), np.random.default_rng(5)
     assert opened.get_inputs()[-1].name == "recurrent_in"

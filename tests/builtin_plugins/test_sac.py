@@ -49,7 +49,7 @@ def made(
     network: Mapping[str, Any] | None = None,
     **hyperparameters: Any,
 ) -> Any:
-    """A trainer that has seen 300 steps of random observations and rewards, and learned nothing yet."""
+    """Return a trainer that has seen 300 steps of random observations and rewards, and learned nothing yet."""
     spec = make_behavior_spec(shapes, **KINDS[kind])
     settings = {
         "trainer_type": "sac",
@@ -83,7 +83,7 @@ def optimizer_of(trainer: Any) -> SACOptimizer:
 
 
 def decisions_by_torch(o: SACOptimizer, features: Tensor, mask: Tensor | None, noise: Tensor) -> Any:
-    """Actions, their log-probabilities, and the distributions of branches."""
+    """Return actions, their log-probabilities, and the distributions of branches."""
     p = o.policy.actor(features)
     found = SimpleNamespace(action=None, log_prob=None, branches=[])
     if p.mean is not None:
@@ -100,7 +100,7 @@ def decisions_by_torch(o: SACOptimizer, features: Tensor, mask: Tensor | None, n
 
 
 def soft_value(o: SACOptimizer, q1: Tensor, q2: Tensor, d: Any, k: int) -> Tensor:
-    """The value [rows] of states for signal k."""
+    """Return the value [rows] of states for signal k."""
     alphas = o.coefficients
     if not d.branches:
         value = torch.min(q1[:, k], q2[:, k])
@@ -119,7 +119,7 @@ def soft_value(o: SACOptimizer, q1: Tensor, q2: Tensor, d: Any, k: int) -> Tenso
 
 
 def losses_by_torch(o: SACOptimizer, batch: Batch) -> dict[str, Tensor]:
-    """The losses of policy, critics and entropy coefficients, each for parameters of its own."""
+    """Return the losses of policy, critics and entropy coefficients, each for parameters of its own."""
     generator = torch.Generator().manual_seed(o.noise_seed + o.updates)
     noise = torch.randn((1 if o.critic else 2, len(batch), o.size), generator=generator)
     signals, alphas = range(len(o.signals)), o.coefficients
@@ -181,7 +181,7 @@ def losses_by_torch(o: SACOptimizer, batch: Batch) -> dict[str, Tensor]:
 
 
 def trained_by(o: SACOptimizer) -> dict[str, list[nn.Parameter]]:
-    """The parameters of each of ML-Agents' three torch optimizers, by the losses that they lower."""
+    """Return the parameters of each of ML-Agents' three torch optimizers, by the losses that they lower."""
     critics = [o.q1, o.q2, *([] if o.critic is None else [o.critic])]
     return {
         "policy": list(o.policy.actor.parameters()),
@@ -266,7 +266,7 @@ def test_one_step_is_the_three_steps_of_ml_agents(kind: str, twin: bool) -> None
 
 
 def trained_by_order(theirs: SACOptimizer, ours: SACOptimizer) -> list[list[nn.Parameter]]:
-    """The parameters of one optimizer in the order in which the other's lie in one piece."""
+    """Return the parameters of one optimizer in the order in which the other's lie in one piece."""
     modules = {"actor": theirs.policy.actor, **{name: getattr(theirs, name) for name in ours.modules()}}
     names = [name for name in ours.parts() if name in modules and name != "target"]
     return [list(modules[name].parameters()) for name in names]
@@ -278,8 +278,9 @@ def trained_by_order(theirs: SACOptimizer, ours: SACOptimizer) -> list[list[nn.P
 def test_squashed_actions_by_hand() -> None:
     one = torch.ones(1, 1)
     action, log_prob = squashed(0.0 * one, 0.0 * one, one)
-    assert action.item() == pytest.approx(0.76159, abs=1e-5)  # tanh(1)
-    assert log_prob.item() == pytest.approx(-1.41894 + 0.86756, abs=1e-5)  # of N(0, 1) at 1, less log(1 - a^2)
+    assert action.item() == pytest.approx(0.76159, abs=1e-5)  # This is tanh(1).
+    # It is that of N(0, 1) at 1, less log(1 - a^2).
+    assert log_prob.item() == pytest.approx(-1.41894 + 0.86756, abs=1e-5)
     _, far = squashed(30.0 * one, 0.0 * one, one)  # 1 - a^2 is 0 in float32
     assert far.item() == pytest.approx(-1.41894 - 2 * (math.log(2) - 31), abs=1e-4)
 
@@ -371,7 +372,7 @@ def test_values_of_choices_by_hand() -> None:
 
 def test_entropy_loss_of_choices_by_hand() -> None:
     o = hand("one branch")
-    o.entropies_wanted = [0.2 * math.log(2)]  # of a branch of two
+    o.entropies_wanted = [0.2 * math.log(2)]  # The branch has two choices.
     assert o.entropies_wanted[0] == pytest.approx(0.13863, abs=1e-5)
     with torch.no_grad():
         assert o.coefficients.log_discrete is not None
@@ -383,7 +384,7 @@ def test_entropy_loss_of_choices_by_hand() -> None:
 def test_entropy_that_is_wanted() -> None:
     assert hand("hybrid").entropies_wanted == pytest.approx([ENTROPY_SHARE * math.log(2), ENTROPY_SHARE * math.log(4)])
     o = hand("continuous")
-    loss = o.entropy_loss(row(), of_continuous(-1.2))  # two continuous actions: -log .5 (-1.2 - 2)
+    loss = o.entropy_loss(row(), of_continuous(-1.2))  # With two continuous actions it is -log .5 (-1.2 - 2).
     assert o.coefficients.log_continuous is not None
     assert loss.item() == pytest.approx(float(o.coefficients.log_continuous.detach()) * 3.2, rel=1e-5)
 
@@ -477,7 +478,7 @@ def test_sequences_are_learned_from_with_critics_whose_memory_is_empty(kind: str
     gradients = torch.autograd.grad(found["loss"], list(o.flat))
     own, other = torch.randn_like(batch.memory), batch.memory.clone()
     first = torch.arange(len(batch)) % batch.width == 0
-    other[~first] = own[~first]  # of a sequence the memory before its first row counts
+    other[~first] = own[~first]  # The memory before its first row counts for a sequence.
     again = o.loss(replace(batch, memory=other))
     torch.testing.assert_close(again["loss"].detach(), wanted)
     torch.testing.assert_close(torch.autograd.grad(again["loss"], list(o.flat)), gradients)
@@ -493,7 +494,7 @@ def test_sequences_are_learned_from_with_critics_whose_memory_is_empty(kind: str
             of_all = o.targets(batch, torch.zeros(len(batch), o.size))[number * batch.width :][: batch.width]
             counts = unit.loss_mask
             torch.testing.assert_close(targets[counts], of_all[counts])
-            for row in torch.nonzero(counts).flatten().tolist():  # what follows is in the sequence up to there
+            for row in torch.nonzero(counts).flatten().tolist():  # The following rows are in the sequence up to there.
                 after, value = int(inside[row]), torch.zeros(1)
                 seen = unit.features[: after + 1]
                 if o.critic is not None:
@@ -515,7 +516,7 @@ def test_environments_get_squashed_actions_as_they_are_and_deterministic_ones_ar
     np.testing.assert_array_equal(policy.action_tuple(drawn).continuous, drawn.continuous)
     unsquashed = np.arctanh(np.clip(np.stack(again), -1 + 1e-7, 1 - 1e-7))
     mean, deviation = parameters.mean.detach().numpy(), parameters.log_std.detach().exp().numpy()
-    small = np.abs(mean) + 3 * deviation < 4  # where float32 tells what was squashed
+    small = np.abs(mean) + 3 * deviation < 4  # There, float32 tells squashed numbers apart.
     assert small.sum() > 100
     assert np.abs((unsquashed.mean(0) - mean) / deviation)[small].max() < 5 / 200**0.5
     assert (unsquashed.std(0) / deviation)[small].mean() == pytest.approx(1.0, abs=0.02)

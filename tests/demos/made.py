@@ -25,7 +25,7 @@ BRAIN_AT = 33
 
 
 def delimited(message: Any) -> bytes:
-    """A message with its length in front."""
+    """Return a message with its length in front."""
     content = message.SerializeToString()
     out = bytearray()
     _EncodeVarint(out.extend, len(content))
@@ -33,14 +33,14 @@ def delimited(message: Any) -> bytes:
 
 
 def old_brain(sizes: Iterable[int], continuous: bool, name: str = "Walk") -> BrainParametersProto:
-    """A behavior as players before version 1.3 of the protocol describe it."""
+    """Return a behavior as players before version 1.3 of the protocol describe it."""
     return BrainParametersProto(
         brain_name=name, vector_action_size_deprecated=sizes, vector_action_space_type_deprecated=int(continuous)
     )
 
 
 def new_brain(continuous: int, branches: Iterable[int] = (), name: str = "Walk?team=0") -> BrainParametersProto:
-    """A behavior as today's players describe it; the old fields tell something else, as theirs do."""
+    """Return a behavior as today's players describe it; the old fields tell something else, as theirs do."""
     brain = BrainParametersProto(brain_name=name, vector_action_space_type_deprecated=1)
     brain.action_spec.num_continuous_actions = continuous
     brain.action_spec.num_discrete_actions = len(list(branches))
@@ -49,7 +49,7 @@ def new_brain(continuous: int, branches: Iterable[int] = (), name: str = "Walk?t
 
 
 def pair(obs: Any, reward: float = 0.0, *, done: bool = False, **action: Any) -> AgentInfoActionPairProto:
-    """One record; `obs` is a vector, or a list of messages; `old`, `continuous` and `discrete` are its action."""
+    """Return one record; `obs` is a vector, or a list of messages; `old`, `continuous`, `discrete` are its action."""
     observations = obs if hasattr(obs[0], "shape") else [observation(np.array(obs, np.float32))]
     return AgentInfoActionPairProto(
         agent_info=AgentInfoProto(reward=reward, done=done, id=7, observations=observations),
@@ -64,7 +64,7 @@ def pair(obs: Any, reward: float = 0.0, *, done: bool = False, **action: Any) ->
 def demo_bytes(
     brain: BrainParametersProto, pairs: list[AgentInfoActionPairProto], *, steps: int | None = None, version: int = 1
 ) -> bytes:
-    """A whole file, with a second copy of the metadata behind the records, as Unity leaves it there."""
+    """Return a whole file, with a second copy of the metadata behind the records, as Unity leaves it there."""
     meta = DemonstrationMetaProto(
         api_version=version, demonstration_name="Expert", number_steps=len(pairs) if steps is None else steps
     )
@@ -73,6 +73,6 @@ def demo_bytes(
 
 
 def written(path: Path, brain: BrainParametersProto, pairs: list[AgentInfoActionPairProto], **more: Any) -> Path:
-    """Write such a file; returns its path."""
+    """Write such a file, and return its path."""
     path.write_bytes(demo_bytes(brain, pairs, **more))
     return path

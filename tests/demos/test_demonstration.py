@@ -13,14 +13,14 @@ from tests.demos.made import new_brain, old_brain, pair, written
 OLD = [
     pair([10.0], 0.0, old=[2]),
     pair([11.0], -0.5, old=[2]),
-    pair([10.0], 1.0, old=[0], done=True),  # the first observation of the next episode
+    pair([10.0], 1.0, old=[0], done=True),  # It is the first observation of the next episode.
     pair([9.0], -0.25, old=[1]),
     pair([8.0], 0.5),
 ]
 NEW = [
     pair([20.0], 0.0, discrete=[1]),
     pair([21.0], 0.5, discrete=[2]),
-    pair([22.0], 1.0, discrete=[0], done=True),  # the final observation
+    pair([22.0], 1.0, discrete=[0], done=True),  # It is the final observation.
     pair([30.0], 0.0, discrete=[2]),
     pair([31.0], 2.0, discrete=[0], done=True),
 ]

@@ -75,7 +75,7 @@ def test_file_that_was_never_closed_is_read_to_its_end(tmp_path):
 
 
 def end_of_records(content: bytes) -> int:
-    """Where the last of the records ends."""
+    """Return where the last of the records ends."""
     last = STEPS[-1].SerializeToString()
     return content.rindex(last) + len(last)
 
@@ -115,7 +115,7 @@ def test_masks_are_kept(tmp_path):
 
 
 def broken(number: int, **changes: object) -> list:
-    """The records, one of which is replaced."""
+    """Return the records, one of which is replaced."""
     made = {"obs": [2.0, 3.0], "reward": 0.5, "old": [0], **changes}
     return [*STEPS[:number], pair(made.pop("obs"), made.pop("reward"), **made), *STEPS[number + 1 :]]
 

@@ -55,7 +55,7 @@ BOX = Box([-2, 0, -np.inf], [2, 1, np.inf], (3,))
     ("space", "action", "numbers"),
     [
         (BOX, [1.0, 0.25, 7.0], [0.5, -0.5, 7.0]),
-        (BOX, np.array([-3, 2, 0]), [-1.0, 1.0, 0.0]),  # beyond the bounds
+        (BOX, np.array([-3, 2, 0]), [-1.0, 1.0, 0.0]),  # They are beyond the bounds.
         (Box(-2, 2, ()), 1.0, [0.5]),
         (Discrete(3, start=5), 6, [1]),
         (MultiDiscrete([2, 3], (2,), [0, 1]), (1, 3), [1, 2]),

@@ -18,7 +18,7 @@ class Sampler:
 
 
 def walked(env: Recall, turn: int) -> tuple[list[list[float]], float, bool]:
-    """What the one agent sees until it turns in the last cell, its return, and whether the turn was right."""
+    """Return what the one agent sees until it turns in the last cell, its return, and whether the turn was right."""
     steps, _ = env.get_steps("Recall")
     seen, total = [steps.obs[0][0].tolist()], 0.0
     right = 1 + seen[0].index(1.0)

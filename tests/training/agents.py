@@ -33,17 +33,18 @@ class Agents:
 
     def __init__(self, trainer: Trainer, seed: int, workers: int = 2) -> None:
         self.trainer, self.rng = trainer, np.random.default_rng(seed)
-        self.decided: list[dict[int, bool]] = [{} for _ in range(workers)]  # by the ids of the agents that are there
+        # These are by the ids of the agents that are there.
+        self.decided: list[dict[int, bool]] = [{} for _ in range(workers)]
         self.next_id = self.shown = 0
 
     def _see(self, count: int) -> np.ndarray:
         seen = self.rng.normal(size=(count, SIZE)).astype(np.float32)
-        seen[:, 0] = np.arange(self.shown, self.shown + count) / 512  # exact in float32
+        seen[:, 0] = np.arange(self.shown, self.shown + count) / 512  # It is exact in float32.
         self.shown += count
         return seen
 
     def observe(self) -> list[Seen]:
-        """Let every worker send a step; return what agents saw, in the order of time."""
+        """Let every worker send a step, and return what agents saw, in the order of time."""
         found: list[Seen] = []
         for worker, here in enumerate(self.decided):
             while len(here) < 3:

@@ -43,7 +43,7 @@ class Watch:
         policy.act = watched
 
     def check(self) -> None:
-        """Every agent goes on with what it remembered, and begins with zeros where it sees a sign."""
+        """Demand that every agent goes on with what it remembered, and begins with zeros where it sees a sign."""
         assert len(self.steps) > 10
         kept = np.zeros_like(self.steps[0][1])
         for obs, before, after in self.steps:

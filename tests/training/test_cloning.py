@@ -42,7 +42,7 @@ def behavior(actions: ActionSpec, size: int = 3) -> BehaviorSpec:
 
 
 def expert(path: Path, actions: ActionSpec, steps: int = 10, size: int = 3) -> Path:
-    """One episode of so many decisions."""
+    """Return one episode of so many decisions."""
     rng, done = np.random.default_rng(1), np.arange(steps + 1) == steps
     discrete = [rng.integers(0, branch, steps + 1) for branch in actions.discrete_branches]
     records = Records(
@@ -200,13 +200,13 @@ def test_actor_alone_is_changed_and_the_other_adam_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("section", "steps"),
     [
-        ({}, [4, 4] * 3),  # of 10 transitions in minibatches of 4, and ML-Agents' 3 epochs
+        ({}, [4, 4] * 3),  # There are 10 transitions in minibatches of 4, and ML-Agents' 3 epochs.
         ({"num_epoch": 2}, [4, 4] * 2),
         ({"batch_size": 3, "num_epoch": 1}, [3, 3, 3]),
         ({"batch_size": 50, "num_epoch": 1}, [10]),
         ({"samples_per_update": 4, "num_epoch": 2}, [4, 4]),
         ({"samples_per_update": 7, "num_epoch": 1}, [4]),
-        ({"samples_per_update": 3, "num_epoch": 1}, [4, 4]),  # less than a minibatch means all, as in ML-Agents
+        ({"samples_per_update": 3, "num_epoch": 1}, [4, 4]),  # Less than a minibatch means all, as in ML-Agents.
     ],
 )
 def test_minibatches(tmp_path, section, steps):
@@ -463,7 +463,7 @@ def test_config_check_says_what_is_wrong_before_a_run_begins(tmp_path, monkeypat
 def spoil(path: Path, other: Path) -> None:
     """Write a file again with NaN as the second number that the expert sees in record 3."""
     rng = np.random.default_rng(1)
-    rng.integers(0, 3, 11)  # which was drawn first
+    rng.integers(0, 3, 11)  # It was drawn first.
     values = rng.standard_normal((11, 4)).astype("<f4")
     spoiled = values[3].copy()
     spoiled[1] = np.nan

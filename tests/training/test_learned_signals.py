@@ -43,7 +43,7 @@ HYPERPARAMETERS = {
 
 
 def run_of(folder: Path, trainer_type: str, signals: Sequence[str], **more: Any) -> dict[str, Any]:
-    """A short run on balls, or for DQN in a row of places, that gets rewards of the environment and of signals."""
+    """Return a short run on balls, or for DQN in a row of places, with rewards of the environment and signals."""
     balls = trainer_type != "dqn"
     given: dict[str, Any] = {name: {"strength": 0.1, "network_settings": NETWORK} for name in signals}
     if "gail" in given:

@@ -75,7 +75,7 @@ class Carried:
 
     def __init__(self, network: Actor | Critic | QNetwork) -> None:
         self.network, self.memories = network, dict[tuple[int, int], Array]()
-        self.before: dict[float, Array] = {}  # the memory before each observation, by the first number of that
+        self.before: dict[float, Array] = {}  # These are the memories before each observation, by its first number.
         self.output: dict[float, Array] = {}
 
     def see(self, seen: list[Seen], lost: list[tuple[int, int]]) -> None:
@@ -170,7 +170,7 @@ def test_resume_in_the_middle_of_a_rollout_is_exact() -> None:
 
     play(47)
     assert trainer.updates
-    assert trainer.store.complete  # of a rollout that is not full
+    assert trainer.store.complete  # The rollout is not full.
     state = unpack(pack(copy.deepcopy(trainer.state_dict())))
     resumed, history = make(), copy.deepcopy((agents.rng, agents.decided, agents.next_id, agents.shown))
     resumed.load_state_dict(state)

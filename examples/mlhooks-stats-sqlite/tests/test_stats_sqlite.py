@@ -43,7 +43,7 @@ def rows_of(folder: Path, **limits: Any) -> list[dict[str, Any]]:
 
 
 class Recorder:
-    """What the hooks handed out."""
+    """The values that the hooks handed out."""
 
     def __init__(self) -> None:
         self.summaries: dict[tuple[str, int, str], StatsSummary] = {}

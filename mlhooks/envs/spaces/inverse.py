@@ -47,7 +47,7 @@ def _member(space: Space, parts: Iterator[np.ndarray]) -> Any:
 def _pixels(shape: tuple[int, ...], image: np.ndarray) -> np.ndarray:
     """Return an image [channels, height, width] in the order of the axes of its space."""
     pixels = image if image.dtype == np.uint8 else np.rint(image * 255).astype(np.uint8)
-    if len(shape) == 2 or shape[-3] < shape[-1]:  # channels first, as in stacks of gray frames
+    if len(shape) == 2 or shape[-3] < shape[-1]:  # Stacks of gray frames have their channels first.
         return pixels.reshape(shape)
     height, width = shape[-3:-1]
     last = np.moveaxis(pixels, 0, -1).reshape(height, width, *shape[:-3], shape[-1])
@@ -66,7 +66,7 @@ def action_of(space: Space, action: Any) -> np.ndarray:
     """
     try:
         given = np.asarray(action)
-    except ValueError:  # lists that differ in length
+    except ValueError:  # The lists differ in length.
         given = np.empty(0, np.object_)
     if given.shape != getattr(space, "shape", None) or given.dtype.kind not in "fiub":
         raise ActionMisfit(f"{found(action)}, which is no action of {space}")

@@ -1,4 +1,4 @@
-"""What is demanded of an exporter: files of its own for each policy, and training left as it was."""
+"""Checks of an exporter: files of its own for each policy, and training left as it was."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KINDS = {
 
 
 @pytest.fixture
-def trainer(mlhooks_target: Target, scratch: Path) -> Trainer:  # noqa: ARG001 - torch has one thread there
+def trainer(mlhooks_target: Target, scratch: Path) -> Trainer:  # noqa: ARG001 - torch has one thread there.
     """A trainer of PPO, with continuous and discrete actions."""
     return make_trainer(mlhooks_target.manager(), PLAIN, PPO)
 
