@@ -115,7 +115,7 @@ class FeatureLayout:
         """Return the features of observations [rows, *shape] in the spec's order, as they are."""
         vectors = [obs[index] for index, _, shape in self._parts if len(shape) == 1]
         others = {(c.start, c.stop): obs[index] for index, c, shape in self._parts if len(shape) > 1}
-        return UnjoinedFeatures(_cat(vectors) if vectors else None, others)
+        return UnjoinedFeatures(_cat(vectors) if self.vectors else None, others)
 
 
 class UnjoinedFeatures:

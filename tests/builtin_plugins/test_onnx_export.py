@@ -212,6 +212,15 @@ def test_model_decides_as_the_policy_with_operators_of_mlagents_own(observations
     assert [(each.domain, each.version) for each in onnx.load_from_string(model).opset_import] == [("", 9)]
 
 
+@pytest.mark.parametrize("shape", [(4, 5), (3, 20, 20)], ids=["entities", "image"])
+def test_vector_without_numbers_takes_the_place_of_no_other_observation(shape: tuple[int, ...]) -> None:
+    spec = spec_of([(0,), shape], ACTIONS["continuous"])
+    policy, inputs = policy_of(spec), some_inputs(spec, 7, np.random.default_rng(1))
+    outputs = run(onnx_export.as_onnx(policy, 9), {"obs_1": inputs["obs_1"]})
+    wanted = predicted(policy, spec, inputs)["deterministic_continuous_actions"]
+    np.testing.assert_allclose(outputs["deterministic_continuous_actions"], wanted, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("dueling", [False, True])
 @pytest.mark.parametrize(
     ("observations", "actions"), [("vectors", "discrete"), ("mixed", "branches"), ("goal", "branches")]
