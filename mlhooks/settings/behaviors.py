@@ -126,6 +126,9 @@ class AdvantageNormalization(StrEnum):
 class HyperparameterSettings(SettingsModel):
     """The hyperparameters of every trainer type; ML-Agents' `HyperparamSettings`."""
 
+    LARGER: ClassVar[str] = "no minibatch fills"
+    """What follows from a minibatch that is larger than the buffer."""
+
     batch_size: int = Field(default=1024, ge=1, le=MOST_ROWS, description="Experiences in one gradient step.")
     buffer_size: int = Field(
         default=10240, ge=1, le=MOST_ROWS, description="Experiences to collect before an update, or to keep for replay."
@@ -140,13 +143,14 @@ class HyperparameterSettings(SettingsModel):
     def problems(self) -> Iterator[Problem]:
         """Refuse a minibatch that does not fit into the buffer."""
         if self.batch_size > self.buffer_size:
-            message = f"batch_size {self.batch_size} is larger than buffer_size {self.buffer_size}: no minibatch fills"
+            message = f"batch_size {self.batch_size} is larger than buffer_size {self.buffer_size}: {self.LARGER}"
             yield Problem(("batch_size",), message, "warning")
 
 
 class OnPolicyHyperparameters(HyperparameterSettings):
     """Shared by algorithms that learn from what the current policy just did."""
 
+    LARGER: ClassVar[str] = "all that is collected for an update is one minibatch"
     learning_rate_schedule: ScheduleType = Field(
         default=ScheduleType.LINEAR, description="How the learning rate changes until max_steps."
     )

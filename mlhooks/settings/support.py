@@ -117,7 +117,7 @@ def _hardly_updated(settings: TrainerSettings, path: KeyPath) -> Iterator[_Compl
     if isinstance(h, OnPolicyHyperparameters):
         needed = {"buffer_size": h.buffer_size}
         key, updates, few = "buffer_size", end // h.buffer_size, FEW_ROLLOUTS
-    elif isinstance(h, OffPolicyHyperparameters):
+    elif isinstance(h, OffPolicyHyperparameters) and h.batch_size <= h.buffer_size:  # Else no minibatch ever fills.
         needed = {"buffer_init_steps": h.buffer_init_steps + 1, "batch_size": h.batch_size}
         left = end - max(needed.values())
         key, updates, few = "steps_per_update", int(left / h.steps_per_update), FEW_MINIBATCHES

@@ -94,6 +94,7 @@ def test_plain_settings_raise_no_complaint(load: Load, registry: SettingsRegistr
         ("dqn", "{steps_per_update: 8}", 0, ""),
         ("dqn", "{batch_size: 1001}", 5, "batch_size: nothing will be learned"),
         ("dqn", "{batch_size: 500}", 0, ""),
+        ("dqn", "{batch_size: 400, buffer_size: 399, steps_per_update: 9}", 0, ""),  # The settings' own check names it.
     ],
 )
 def test_run_that_ends_before_its_first_updates_is_named(
@@ -103,6 +104,18 @@ def test_run_that_ends_before_its_first_updates_is_named(
     findings = unsupported(load(text), registry)
     assert [(finding.severity, finding.line) for finding in findings] == ([("warning", line)] if line else [])
     assert message in "".join(map(str, findings))
+
+
+@pytest.mark.parametrize(
+    ("trainer", "message"),
+    [
+        ("ppo", "batch_size 32 is larger than buffer_size 31: all that is collected for an update is one minibatch"),
+        ("dqn", "batch_size 32 is larger than buffer_size 31: no minibatch fills"),
+    ],
+)
+def test_minibatch_larger_than_the_buffer_is_told_with_what_follows(load: Load, trainer: str, message: str) -> None:
+    given = f"{{trainer_type: {trainer}, hyperparameters: {{batch_size: 32, buffer_size: 31}}}}"
+    assert [message in str(finding) for finding in load(f"behaviors: {{A: {given}}}").warnings] == [True]
 
 
 def test_watching_needs_no_update(load: Load, registry: SettingsRegistry) -> None:
