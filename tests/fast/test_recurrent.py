@@ -144,6 +144,26 @@ def test_gradients_of_sequences_are_those_of_torch(size: int) -> None:
         torch.testing.assert_close(parameter.grad, expected.grad, atol=2e-5, rtol=1e-4, msg=name)
 
 
+def test_gates_that_are_nearly_closed_have_their_small_gradients() -> None:
+    torch.manual_seed(0)
+    network = Critic(LAYOUT, settings(24), 1)
+    features, memory = 40 * torch.randn(24, 3), torch.randn(24, 24)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with torch.no_grad():
+        network.memory.lstm.bias_ih_l0[:12] = -20.0  # type: ignore[union-attr]
+    other = copy.deepcopy(network)
+    other(features, memory, 4).sum().backward()
+    scope = LossScope(arrays=True)
+    with scope:
+        loss = network(features, memory, 4).sum()
+    scope.backward(loss)
+    found, wanted = (each.memory.lstm.weight_ih_l0.grad[:12] for each in (network, other))  # type: ignore[union-attr]
+    most = float(wanted.abs().max())
+    assert 0 < most < 1e-6
+    torch.testing.assert_close(found, wanted, atol=1e-4 * most, rtol=1e-3)
+
+
 def test_frozen_and_hooked_memories_are_left_to_torch() -> None:
     features, memory = torch.randn(6, 3), torch.randn(6, 10)
     for spoil in (

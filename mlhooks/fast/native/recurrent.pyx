@@ -12,7 +12,7 @@ import numpy as np
 
 from mlhooks.fast.native.arrays cimport empty, pointer, whole
 from mlhooks.fast.native.buffers cimport AlignedBuffer, padded, panel_padded
-from mlhooks.fast.native.loops cimport TANH, loops
+from mlhooks.fast.native.loops cimport SWISH, TANH, loops
 
 cnp.import_array()
 
@@ -71,10 +71,11 @@ def forward(gates, memory, weight, bias, lengths):
     cdef float* cell = <float*>cnp.PyArray_DATA(cells)
     cdef long wide = padded(four)
     cdef AlignedBuffer packed = AlignedBuffer(size * panel_padded(four))
-    cdef AlignedBuffer scratch = AlignedBuffer(count * (wide + size) + padded(size))
+    cdef AlignedBuffer scratch = AlignedBuffer(count * (wide + size) + padded(size) + wide)
     cdef float* added = scratch.numbers  # [sequences, wide], what the rows before add to the gates
     cdef float* last = added + count * wide  # [sequences, size], the outputs of the rows before
     cdef float* squashed = last + count * size
+    cdef float* logistic = squashed + padded(size)
     cdef float* g
     cdef float* c
     cdef float* y
@@ -95,20 +96,14 @@ def forward(gates, memory, weight, bias, lengths):
                 row = sequences.start[sequences.order[r]] + t
                 g, c, y, a = gate + row * four, cell + row * size, output + row * size, added + r * wide
                 kept = c - size if t else before + sequences.order[r] * 2 * size + size
-                # The logistic function of x is (1 + tanh(x / 2)) / 2, so that one call of tanh serves all gates.
-                for j in range(2 * size):
-                    a[j] = 0.5 * (g[j] + b[j] + a[j])
-                for j in range(2 * size, 3 * size):
-                    a[j] = g[j] + b[j] + a[j]
-                for j in range(3 * size, four):
-                    a[j] = 0.5 * (g[j] + b[j] + a[j])
-                loops.activate(TANH, wide, a, NULL, a)
-                for j in range(2 * size):
-                    g[j] = 0.5 * a[j] + 0.5
-                for j in range(2 * size, 3 * size):
-                    g[j] = a[j]
-                for j in range(3 * size, four):
-                    g[j] = 0.5 * a[j] + 0.5
+                for j in range(four):
+                    a[j] += g[j] + b[j]
+                memcpy(squashed, a + 2 * size, size * sizeof(float))
+                loops.activate(TANH, padded(size), squashed, NULL, squashed)
+                # Swish has the logistic function beside it, exact also where a gate is nearly closed.
+                loops.activate(SWISH, wide, a, logistic, a)
+                memcpy(g, logistic, four * sizeof(float))
+                memcpy(g + 2 * size, squashed, size * sizeof(float))
                 for j in range(size):
                     c[j] = g[size + j] * kept[j] + g[j] * g[2 * size + j]
                     squashed[j] = c[j]
