@@ -179,6 +179,10 @@ def test_reward_signal(reader):
     assert '"Policy/Novelty Value Estimate"' in text
     shares = [float(share) for share in re.findall(r'"Policy/Places Seen": (?:\{[^}]*"mean": )?([\d.]+)', text)]
     assert 0.4 < shares[-1] <= 1.0  # An episode ends at two of the twenty places.
+    learned = Path("results/surprise/stats.jsonl").read_text(encoding="utf-8")
+    losses = [float(loss) for loss in re.findall(r'"Losses/Surprise Loss": (?:\{[^}]*"mean": )?([\d.e-]+)', learned)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert '"Policy/Surprise Value Estimate"' in learned
 
 
 def test_plugins_of_a_configuration(reader, capfd):

@@ -71,8 +71,8 @@ def _verdict(name: str, kinds: list[str], keyword: str | None) -> str:
         return f"{passed}; only those that -k {keyword} chooses were run."
     if kinds == ["every plugin"]:
         return (
-            f"{passed}. It offers no trainer type, statistics writer, exporter or environment, so only what every "
-            "plugin must do was tried."
+            f"{passed}. It offers no trainer type, reward signal, statistics writer, exporter or environment, so only "
+            "what every plugin must do was tried."
         )
     return f"{passed}."
 

@@ -24,6 +24,7 @@ OFFERS = {
     "optimizer": "an optimizer for a trainer type",
     "network": "a network for a trainer type",
     "stats-writer": "a statistics writer",
+    "reward-signal": "a reward signal",
     "exporter": "an exporter of models",
     "env": "environments",
 }
@@ -35,6 +36,7 @@ MEANT = {
     **dict.fromkeys(("loss", "create-optimizer"), "optimizer"),
     **dict.fromkeys(("policy", "actor", "create-policy"), "network"),
     **dict.fromkeys(("export", "export-model", "model-exporter"), "exporter"),
+    **dict.fromkeys(("signal", "reward", "rewards", "intrinsic-reward"), "reward-signal"),
     "environment": "env",
 }
 """Other words for a kind."""
@@ -166,8 +168,8 @@ new = Command(
             required=True,
             help="What the plugin is to offer: trainer, a trainer type that learns from rollouts (on-policy); "
             "off-policy-trainer, one that learns from a replay buffer; optimizer or network, another loss or another "
-            "policy network for PPO; stats-writer, a statistics writer; exporter, an exporter of models; env, "
-            "environments.",
+            "policy network for PPO; reward-signal, a reward signal; stats-writer, a statistics writer; exporter, an "
+            "exporter of models; env, environments.",
         ),
     ],
     help=_new.__doc__,

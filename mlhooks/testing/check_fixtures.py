@@ -11,6 +11,7 @@ import pytest
 
 from mlhooks.testing.assertions import works
 from mlhooks.testing.collection import CheckModule, exemptions
+from mlhooks.testing.managers import offered
 from mlhooks.testing.target import Target
 from mlhooks.testing.trainer_obstacles import class_fault, obstacle
 from mlhooks.testing.trainer_trial import Trial
@@ -38,6 +39,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(("trainer_type", "variant"), pairs, ids=ids)
         else:
             metafunc.parametrize("trainer_type", names)
+    if "reward_signal" in metafunc.fixturenames:
+        metafunc.parametrize("reward_signal", sorted(offered(module.target.plugin, "get_reward_signals")))
     if "environment" in metafunc.fixturenames:
         from mlhooks.testing.environments import environments_of
 

@@ -26,14 +26,16 @@ OF_TRAINERS = (
 )
 OF_WRITERS = ("stats_writers", "writer_runs")
 OF_EXPORTERS = ("exporters",)
+OF_SIGNALS = ("reward_signals",)
 OF_ENVIRONMENTS = ("environments", "episodes")
 OF_MLAGENTS = ("mlagents_trainers",)
-CHECKS = ("every_plugin", *OF_WRITERS, *OF_EXPORTERS, *OF_TRAINERS, *OF_ENVIRONMENTS, *OF_MLAGENTS)
+CHECKS = ("every_plugin", *OF_WRITERS, *OF_EXPORTERS, *OF_SIGNALS, *OF_TRAINERS, *OF_ENVIRONMENTS, *OF_MLAGENTS)
 """The modules of `mlhooks.testing.checks`, in the order in which they run."""
 KINDS = {
     "every plugin": ("every_plugin",),
     "statistics writers": OF_WRITERS,
     "exporters": OF_EXPORTERS,
+    "reward signals": OF_SIGNALS,
     "trainers": OF_TRAINERS,
     "environments": OF_ENVIRONMENTS,
     "trainers of ML-Agents": OF_MLAGENTS,
@@ -92,6 +94,8 @@ def applicable(target: Target) -> list[str]:
         kinds |= set(OF_ENVIRONMENTS)
     if target.implements("export_model"):
         kinds |= set(OF_EXPORTERS)
+    if target.implements("get_reward_signals"):
+        kinds |= set(OF_SIGNALS)
     if target.implements(*WRITER_HOOKS) or (target.implements("configure") and kinds == {"every_plugin"}):
         kinds |= set(OF_WRITERS)  # An object that `configure` registers may be one; the checks find out.
     return [checks for checks in CHECKS if checks in kinds]
@@ -182,7 +186,7 @@ def _kind(checks: str, item: pytest.Item) -> str:
     (kind,) = [kind for kind, modules in KINDS.items() if checks in modules]
     callspec: Any = getattr(item, "callspec", None)
     params = {} if callspec is None else callspec.params
-    which = params.get("trainer_type") or params.get("environment")
+    which = params.get("trainer_type") or params.get("environment") or params.get("reward_signal")
     return f"{kind} ({which})" if which else kind
 
 

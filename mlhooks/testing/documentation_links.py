@@ -9,6 +9,7 @@ SECTIONS = {
     "stats_writers": "what-is-stored",
     "writer_runs": "over-the-course-of-runs",
     "exporters": "exporters",
+    "reward_signals": "reward-signals",
     "trainers": "settings-behaviors-gradients",
     "robustness": "seeds-checkpoints-fleets-memory",
     "answering": "answers-of-its-hooks",

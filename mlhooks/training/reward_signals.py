@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -42,6 +42,8 @@ class RewardSignal(ABC):
     reads: ClassVar[frozenset[str]] = frozenset()
     ignores_ends: ClassVar[bool] = False
     reads_bytes: ClassVar[bool] = False
+    conformance_settings: ClassVar[Mapping[str, Any]] = {}
+    """Its settings, as in YAML, for conformance tests, where defaults do not suit it."""
     step = 0
 
     def __init__(self, name: str, behavior_spec: BehaviorSpec, settings: RewardSignalSettings) -> None:

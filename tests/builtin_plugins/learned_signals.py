@@ -12,9 +12,8 @@ from mlagents_envs.base_env import BehaviorSpec
 from torch import Tensor
 from torch.nn import functional
 
-from mlhooks.demos.records import Records
-from mlhooks.demos.writing import write_demo
 from mlhooks.plugins import load_plugins
+from mlhooks.testing.demonstrations import write_any_demonstration
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.trainer_loop import make_trainer
 from mlhooks.training.batch import Batch
@@ -24,26 +23,6 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "branches": {"branches": (3, 2)},
     "hybrid": {"continuous": 2, "branches": (2, 4)},
 }
-
-
-def demonstration_of(path: Path, spec: BehaviorSpec, steps: int = 12, *, shift: float = 0.5) -> Path:
-    """Two episodes of an expert who sees numbers around `shift`."""
-    rng, done = np.random.default_rng(3), np.isin(np.arange(steps + 1), (steps // 2, steps))
-    shapes = [tuple(obs.shape) for obs in spec.observation_specs]
-    choices = [rng.integers(0, size, steps + 1) for size in spec.action_spec.discrete_branches]
-    records = Records(
-        behavior_name="Expert",
-        spec=spec,
-        obs=[rng.random((steps + 1, *shape), np.float32) + np.float32(shift) for shape in shapes],
-        reward=np.zeros(steps + 1, np.float32),
-        done=done,
-        interrupted=np.zeros(steps + 1, np.bool_),
-        acts=~done,
-        continuous=rng.uniform(-1, 1, (steps + 1, spec.action_spec.continuous_size)).astype(np.float32),
-        discrete=np.array(choices, np.int64).T.reshape(steps + 1, -1),
-    )
-    write_demo(path, records)
-    return path
 
 
 def signal_of(
@@ -59,7 +38,7 @@ def signal_of(
     """Return the signal that a trainer has, `gail` with a demonstration in a folder; with two layers of 16."""
     spec = make_behavior_spec((4,), branches=(3,)) if spec is None else spec
     if name == "gail" and folder is not None:
-        settings["demo_path"] = str(demonstration_of(folder / "expert.demo", spec))
+        settings["demo_path"] = str(write_any_demonstration(folder / "expert.demo", spec))
     signal = {**settings, "network_settings": {"hidden_units": 16, "num_layers": 2, **(network or {})}}
     behavior = {
         "trainer_type": trainer_type,

@@ -48,7 +48,7 @@ def test_folder_is_named_by_its_plugin(
         (
             ["every plugin"],
             None,
-            "offers no trainer type, statistics writer, exporter or environment, so only what every plugin",
+            "offers no trainer type, reward signal, statistics writer, exporter or environment, so only what",
         ),
         ([], "learns", "was not tried: every test that -k learns chooses was skipped"),
     ],

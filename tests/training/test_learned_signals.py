@@ -15,8 +15,9 @@ from mlhooks.cli import main
 from mlhooks.errors import NonFiniteError
 from mlhooks.fast.switch import plain
 from mlhooks.sims import Ball3D, Basic
+from mlhooks.testing.demonstrations import write_any_demonstration
 from mlhooks.testing.specs import make_behavior_spec
-from tests.builtin_plugins.learned_signals import demonstration_of, rows_of, signal_of
+from tests.builtin_plugins.learned_signals import rows_of, signal_of
 from tests.scripted import config, train
 from tests.training.test_resume import StopAfter, digest
 
@@ -47,7 +48,7 @@ def run_of(folder: Path, trainer_type: str, signals: Sequence[str], **more: Any)
     balls = trainer_type != "dqn"
     given: dict[str, Any] = {name: {"strength": 0.1, "network_settings": NETWORK} for name in signals}
     if "gail" in given:
-        demo = demonstration_of(folder / "expert.demo", (Ball3D if balls else Basic).SPEC)
+        demo = write_any_demonstration(folder / "expert.demo", (Ball3D if balls else Basic).SPEC)
         given["gail"] |= {"demo_path": str(demo), "use_actions": True, "use_vail": True}
     return config(
         "3DBall" if balls else "Basic",
@@ -197,7 +198,7 @@ def said_by_check(tmp_path: Path, capsys: pytest.CaptureFixture[str], signals: s
 def test_strength_of_nothing_is_refused_with_its_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    demo = f"demo_path: '{demonstration_of(tmp_path / 'a.demo', Basic.SPEC)}'" if name == "gail" else ""
+    demo = f"demo_path: '{write_any_demonstration(tmp_path / 'a.demo', Basic.SPEC)}'" if name == "gail" else ""
     code, said = said_by_check(tmp_path, capsys, f"      {name}:\n        strength: 0\n        {demo}")
     assert code == 2
     assert f"a.yaml:6:19: error: behaviors.Basic.reward_signals.{name}.strength: a strength of 0" in said
@@ -221,7 +222,7 @@ def test_demonstration_that_is_missing_or_does_not_fit_is_refused_with_its_place
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, given: str, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    demonstration_of(tmp_path / "walk.demo", make_behavior_spec((20,), branches=(5,)))
+    write_any_demonstration(tmp_path / "walk.demo", make_behavior_spec((20,), branches=(5,)))
     code, found = said_by_check(tmp_path, capsys, f"      gail: {given}")
     assert code == 2
     assert said in found

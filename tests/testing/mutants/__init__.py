@@ -13,6 +13,7 @@ from tests.testing.mutants import (  # noqa: F401 - Each adds its mutants.
     policy_gradients,
     ppo,
     replay,
+    reward_signals,
     rollouts,
     sac,
     simulations,
