@@ -1,24 +1,98 @@
-"""What is learned by reward signals alone, without the environment's own."""
+"""What is learned by reward signals: a corridor whose end is never found by chance, and a demonstration alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from mlagents_envs.base_env import ActionSpec, ActionTuple, BehaviorSpec, DimensionProperty, ObservationSpec
+from mlagents_envs.base_env import ObservationType as Kind
 
 from mlhooks import hookimpl
 from mlhooks.demos.writing import write_demo
+from mlhooks.envs.single_behavior import SingleBehaviorEnv
 from mlhooks.settings import RewardSignalSettings
 from mlhooks.sims.basic import Basic
 from mlhooks.training.batch import Batch
 from mlhooks.training.recording import Recorder, Scripted
 from mlhooks.training.reward_signals import RewardSignal
-from tests.scripted import config, train
+from tests.scripted import Env, config, train
 
 pytestmark = pytest.mark.slow
+LENGTH, LIMIT, COST = 30, 45, np.float32(0.002)
+
+
+class LongCorridor(SingleBehaviorEnv):
+    """The end alone pays, and is reached by chance in one of 200,000 episodes; each step towards it costs a little.
+
+    Which of two actions leads on differs from place to place; the other one leads back.
+    """
+
+    ONWARD = np.random.default_rng(4).integers(0, 2, LENGTH)
+
+    def __init__(self, agents: int = 16) -> None:
+        seen = ObservationSpec((LENGTH + 1,), (DimensionProperty.NONE,), Kind.DEFAULT, "place")
+        super().__init__("LongCorridor", BehaviorSpec([seen], ActionSpec(0, (2,))), agents)
+
+    def _obs(self) -> list[np.ndarray]:
+        return [np.eye(LENGTH + 1, dtype=np.float32)[self.place]]
+
+    def _restart(self) -> None:
+        self.place, self.steps = np.zeros(self.num_agents, np.int64), np.zeros(self.num_agents, np.int64)
+        self._decisions = self._decide(self._obs(), np.zeros(self.num_agents, np.float32))
+        self._terminals = self._none_ended
+
+    def _advance(self, action: ActionTuple) -> None:
+        onward = action.discrete[:, 0] == self.ONWARD[self.place]
+        self.place = np.maximum(self.place + np.where(onward, 1, -1), 0)
+        self.steps += 1
+        there, late = self.place == LENGTH, self.steps == LIMIT
+        reward = there.astype(np.float32) - COST * onward
+        ended = np.flatnonzero(there | late)
+        self._terminals = self._none_ended
+        if len(ended):
+            self._terminals = self._end([part[ended] for part in self._obs()], reward[ended], ~there[ended], ended)
+            self.place[ended] = self.steps[ended] = 0
+        self._decisions = self._decide(self._obs(), np.where(there | late, np.float32(0), reward))
+
+
+def corridor(**signals: Any) -> dict[str, Any]:
+    settings = {
+        "hyperparameters": {
+            "batch_size": 64,
+            "buffer_size": 720,
+            "learning_rate": 0.001,
+            "beta": 0.01,
+            "learning_rate_schedule": "constant",
+        },
+        "network_settings": {"hidden_units": 32, "num_layers": 1},
+        "reward_signals": {"extrinsic": {"gamma": 0.99}, **signals},
+        "time_horizon": 64,
+    }
+    return config("LongCorridor", "test:x", max_steps=60_000, summary_freq=10_000, **settings)
+
+
 NETWORK = {"hidden_units": 32, "num_layers": 1}
+CURIOUS = {
+    "curiosity": {"strength": 0.1, "learning_rate": 0.001, "network_settings": NETWORK},
+    "rnd": {"strength": 0.1, "learning_rate": 0.001, "network_settings": NETWORK},
+}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("name", CURIOUS)
+def test_end_of_a_long_corridor_is_found_by_who_is_curious(tmp_path: Path, name: str, seed: int) -> None:
+    run = train(corridor(**{name: CURIOUS[name]}), tmp_path, Env(LongCorridor), seed=seed)
+    assert run.trainers["LongCorridor"].mean_reward > 0.9
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_end_of_a_long_corridor_is_not_found_without(tmp_path: Path, seed: int) -> None:
+    run = train(corridor(), tmp_path, Env(LongCorridor), seed=seed)
+    assert run.trainers["LongCorridor"].mean_reward <= 0.0
 
 
 class Constant(RewardSignal):
