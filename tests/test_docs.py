@@ -181,7 +181,7 @@ def test_reward_signal(reader):
     assert 0.4 < shares[-1] <= 1.0  # An episode ends at two of the twenty places.
     learned = Path("results/surprise/stats.jsonl").read_text(encoding="utf-8")
     losses = [float(loss) for loss in re.findall(r'"Losses/Surprise Loss": (?:\{[^}]*"mean": )?([\d.e-]+)', learned)]
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.75 * losses[0]
     assert '"Policy/Surprise Value Estimate"' in learned
 
 

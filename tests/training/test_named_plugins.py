@@ -114,7 +114,7 @@ def test_run_loads_what_its_configuration_names_and_gives_it_its_settings(ball: 
     assert notes == ["hi"]
     assert stored() == {
         "load": [str(ball.with_name("mine.py"))],
-        "block": ["console", "tensorboard", "curve"],
+        "block": ["console", "tensorboard", "curve", "onnx_export"],
         "settings": {"mine": {"word": "hi"}},
     }
 
@@ -139,7 +139,7 @@ def test_resumed_run_takes_what_the_command_line_had_named(write: Callable[..., 
     train(settings, plugin_names=[*QUIET, "named.py", "no:outside"], plugins_dir=Path("folder"))
     assert notes == ["named", "inside"]
     assert stored()["load"] == [str(Path("named.py").absolute()), str(Path("folder", "inside.py").absolute())]
-    assert stored()["block"] == ["console", "tensorboard", "curve", "outside"]
+    assert stored()["block"] == ["console", "tensorboard", "curve", "onnx_export", "outside"]
     run = train(resume=True, overrides=longer(), plugin_names=[])
     assert notes == ["named", "inside"] * 2
     assert not run.plugins.has_plugin("console")

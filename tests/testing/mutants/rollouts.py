@@ -70,22 +70,22 @@ def gamma_on_the_reward(patch: Patch) -> None:
         return original(store, gamma * rewards, values, following, gamma, lambd)
 
 
-@mutant("ppo", caught_by=("test_interruption_is_not_an_end", "test_advantages_are_those_of_gae"))
+@mutant("ppo", caught_by=("test_interruption_is_not_an_end", "test_advantages_are_those_of_gae"), plain=True)
 def interruption_is_an_end(patch: Patch) -> None:
     patch.replace(NEXT_VALUES, "final_values[store.final[interrupted]]", "0.0")
 
 
-@mutant("ppo", caught_by="test_interruption_is_not_an_end")
+@mutant("ppo", caught_by="test_interruption_is_not_an_end", plain=True)
 def terminal_is_bootstrapped(patch: Patch) -> None:
     patch.replace(NEXT_VALUES, "store.end[:n] == End.INTERRUPTED", "store.final[:n] >= 0")
 
 
-@mutant("a2c", caught_by="test_values_are_the_true_ones")
+@mutant("a2c", caught_by="test_values_are_the_true_ones", plain=True)
 def terminal_is_bootstrapped_in_values(patch: Patch) -> None:
     patch.replace(NEXT_VALUES, "store.end[:n] == End.INTERRUPTED", "store.final[:n] >= 0")
 
 
-@mutant("ppo", caught_by="test_values_are_the_true_ones")
+@mutant("ppo", caught_by="test_values_are_the_true_ones", plain=True)
 def horizon_is_an_end(patch: Patch) -> None:
     reached = "padded[store.successor[:n]] * (store.end[:n] == End.NONE)[:, None]"
     patch.replace(NEXT_VALUES, "padded[store.successor[:n]]", reached)
@@ -135,13 +135,13 @@ def signals_see_the_observations_of_others(patch: Patch) -> None:
     patch.replace(f"{ON_POLICY}._seen_by_signals", seen, f"{seen}.roll(1, 0)")
 
 
-@mutant("ppo", caught_by="test_reward_signals_have_futures_of_their_own")
+@mutant("ppo", caught_by="test_reward_signals_have_futures_of_their_own", plain=True)
 def no_signal_ignores_ends(patch: Patch) -> None:
     ignoring = "np.where(ignores_ends, final_values[store.final[terminal]], 0.0)"
     patch.replace(NEXT_VALUES, ignoring, "0.0")
 
 
-@mutant("a2c", caught_by="test_reward_signals_have_futures_of_their_own")
+@mutant("a2c", caught_by="test_reward_signals_have_futures_of_their_own", plain=True)
 def one_signal_that_ignores_ends_speaks_for_all(patch: Patch) -> None:
     ignoring = "np.where(ignores_ends, final_values[store.final[terminal]], 0.0)"
     patch.replace(NEXT_VALUES, ignoring, "final_values[store.final[terminal]]")
