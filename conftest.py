@@ -26,7 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--share",
         type=float,
         default=1.0,
-        help="The share of all mutants, of each subject, or of all cases of tests/reliability to try: 0.1 is a tenth.",
+        help="The share to try of all mutants of each subject, of the slow tests in each file, or of all cases of "
+        "tests/reliability: 0.1 is a tenth.",
     )
     group = parser.getgroup("reliability", "tests/reliability (pytest -m reliability)")
     group.addoption(
@@ -39,12 +40,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the mutants that `--share` does not ask for; of each subject the first stays, and others evenly."""
+    """Leave out the mutants and slow tests that `--share` does not ask for.
+
+    Of each subject of mutants, and of each file of slow tests, the first stays, and others evenly.
+    """
     share, places, left_out = config.getoption("--share"), Counter[object](), []
     for item in items:
-        for mark in item.iter_markers("mutants"):
-            place = places[mark.args]
-            places[mark.args] += 1
+        kinds: list[object] = [mark.args for mark in item.iter_markers("mutants")]
+        if item.get_closest_marker("slow"):
+            kinds.append(item.path)
+        for kind in kinds:
+            place = places[kind]
+            places[kind] += 1
             if math.floor(place * share) == math.floor((place - 1) * share):
                 left_out.append(item)
     items[:] = [item for item in items if item not in left_out]
