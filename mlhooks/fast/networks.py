@@ -184,10 +184,13 @@ class LossScope:
         mlp, record = cast("FastMLP", known.mlp), self._record
         if _is_large(len(rows), mlp):
             return self._computed(self._heads, network, features)
-        if not torch.is_grad_enabled() and record is None:
+        learns = torch.is_grad_enabled()
+        if record is None:
+            if learns:
+                return self._computed(self._heads, network, features)
             return [torch.from_numpy(output) for output in mlp(rows)]
-        if record is None or mlp.is_frozen or not torch.is_grad_enabled():
-            return self._computed(self._heads, network, features)
+        if not learns or mlp.is_frozen:
+            return cast("list[Tensor]", [ArrayTensor(output, constant=True) for output in mlp(rows)])
         arrays, saved = mlp.record(rows)
         outputs = [ArrayTensor(array) for array in arrays]
         record.steps.append(MLPStep(mlp, saved, outputs, None))
