@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from mlagents_envs.base_env import BehaviorSpec
+from torch import nn
 
-from mlhooks.errors import MlhooksError
-from mlhooks.nn.attention import SelfAttention
+from mlhooks.errors import MlhooksError, UnsupportedError
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import HyperparameterSettings
 from mlhooks.testing.managers import offered
@@ -64,13 +64,28 @@ class Trial:
         """Return whether it declares the actions of a behavior."""
         return all(getattr(self.kind.supports, kind) for kind in needed_actions(spec))
 
-    def compares_entities(self, spec: BehaviorSpec) -> bool:
-        """Return whether it reads a behavior, and has the attention by which mlhooks compares entities."""
+    def acts_by(self, part: type[nn.Module], spec: BehaviorSpec) -> bool:
+        """Return whether its policy for a behavior has a part by which mlhooks' networks read it, such as attention.
+
+        Networks of one's own may read flat features.
+        """
         try:
-            modules = self.trainer(spec).modules().values()
+            modules = self.trainer(spec).policy.modules().values()
         except MlhooksError:
             return False
-        return any(isinstance(part, SelfAttention) for module in modules for part in module.modules())
+        return any(isinstance(inside, part) for module in modules for inside in module.modules())
+
+    def remembers(self, spec: BehaviorSpec, **settings: Any) -> bool:
+        """Return whether it has a memory where the settings ask for one; networks of one's own may refuse that."""
+        if not self.kind.supports.memory:
+            return False
+        try:
+            self.trainer(spec, **settings)
+        except UnsupportedError:
+            if self.is_own:
+                raise
+            return False
+        return True
 
     @cached_property
     def any_actions(self) -> dict[str, Any]:

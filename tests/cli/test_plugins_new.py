@@ -216,7 +216,7 @@ def test_kind_has_other_names_that_people_guess(said, kind):
 def test_help_lists_the_kinds(capsys):
     assert main(["plugins", "new", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "optimizer or network, another loss or another policy network for PPO; reward-signal, a reward signal" in text
+    assert "another loss or another policy network for PPO; reward-signal, a reward signal; stats-writer" in text
     assert [item.value for item in Kind().shell_complete(None, None, "off")] == ["off-policy-trainer"]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mlhooks.nn.attention import SelfAttention
 from mlhooks.testing.assertions import demand
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.testing.tasks import OneStep, any_kind
@@ -118,7 +119,7 @@ def _demand_shares(trial: Trial, hyperparameters: dict[str, Any], shares: dict[i
 def test_entities_are_a_set(trial: Trial) -> None:
     """Other entities change what it makes of them; their order, and padding among or behind them, do not."""
     specs = [make_behavior_spec((2, (most, 3)), **trial.any_actions) for most in (4, 7)]
-    if not trial.compares_entities(specs[0]):
+    if not trial.acts_by(SelfAttention, specs[0]):
         pytest.skip("it does not read entities, or not by attention")
     small, large = (trial.trainer(spec) for spec in specs)
     Play(small, any_kind(specs[0])()).updates(2)

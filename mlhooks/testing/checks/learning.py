@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from mlhooks.nn.attention import SelfAttention
+from mlhooks.nn.encoders import GoalEncoder
 from mlhooks.testing.assertions import demand
 from mlhooks.testing.extra_reward_signals import MoreSignals
 from mlhooks.testing.scripted import ScriptedEnv
@@ -45,13 +47,15 @@ def test_learns_one_step(trial: Trial, seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_learns_what_a_goal_signal_asks_for(trial: Trial, seed: int) -> None:
     """It learns which of three actions is rewarded in each of four situations, under each of two goals."""
+    if not trial.acts_by(GoalEncoder, Goal.spec):
+        pytest.skip("its policy has no part of its own for goals")
     learns(trial, Goal, seed, "Do the networks read goal signals, or get weights from them?")
 
 
 @pytest.mark.parametrize("seed", SEEDS[:1])
 def test_learns_from_entities(trial: Trial, seed: int) -> None:
     """It learns an action that the largest of one to four entities tells, wherever that stands among them."""
-    if not trial.compares_entities(Entities.spec):
+    if not trial.acts_by(SelfAttention, Entities.spec):
         pytest.skip("it does not read entities, or not by attention")
     learns(trial, Entities, seed, "Do the networks compare entities, and leave padding out?")
 

@@ -26,7 +26,7 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(autouse=True)
 def _remembers(trial: Trial) -> None:
-    if not trial.kind.supports.memory:
+    if not trial.remembers(make_behavior_spec((5,), **trial.any_actions), network_settings=NETWORK):
         pytest.skip("it does not support memory")
 
 
