@@ -27,14 +27,14 @@ logger = logging.getLogger("mlhooks")
 VERSION = 3
 """The layout of inputs and outputs, as Unity's package numbers it: MLAgents2_0."""
 DECIDING = ("act", "action_tuple", "features")
-"""The methods of a policy that say what `exported` computes."""
+"""The methods of a policy that `exported` repeats: who overrides one of them has to override `exported`, too."""
 _without_model: WeakSet[Trainer] = WeakSet()
 _told: set[str] = set()
 
 
 @hookimpl
 def export_model(trainer: Trainer, path: Path) -> list[Path]:
-    """Write the policy as a file `path` with .onnx; say once why there is none of a policy that cannot be written."""
+    """Write the policy as `path` with .onnx appended; where that cannot be done, log the reason once for a trainer."""
     from mlhooks.mlagents_wheel.trainer import WheelTrainer
 
     if isinstance(trainer, WheelTrainer) or trainer in _without_model:
@@ -44,7 +44,7 @@ def export_model(trainer: Trainer, path: Path) -> list[Path]:
         data = as_onnx(trainer.policy, trainer.settings.onnx_opset)
     except Exception as error:  # Code of others is traced, and may do what ONNX has no operators for.
         _without_model.add(trainer)
-        file.unlink(missing_ok=True)  # It would be another policy's.
+        file.unlink(missing_ok=True)  # An earlier file would hold another policy.
         reason = described(error).strip().partition("\n")[0].rstrip(".")
         logger.warning(
             "Behavior %r gets no ONNX model for Unity: %s. All else is saved.", trainer.behavior_name, reason
@@ -57,22 +57,22 @@ def export_model(trainer: Trainer, path: Path) -> list[Path]:
 def as_onnx(policy: Policy, opset: int) -> bytes:
     """Return the policy as an ONNX model.
 
-    Random numbers, the policy and its networks stay as they are.
+    The policy, its networks and the state of torch's random numbers stay as they are.
 
     Args:
-        policy: whose `exported` is traced.
-        opset: version of the operators.
+        policy: the policy, whose method `exported` is traced.
+        opset: the version of the operators.
 
     Raises:
         UnsupportedError: the policy has no form that can be traced, or the package onnx is missing.
-        Exception: of whatever type, by torch or by code of others that is traced.
+        Exception: torch or other people's code, which is traced, raised an error of whatever type.
     """
     if importlib.util.find_spec("onnx") is None:
         raise UnsupportedError("the package onnx is not installed: pip install onnx")
     _refuse_unknown(policy)
     model = ExportedPolicy(_copied(policy))
     export: Any = torch.onnx.export
-    # Later versions of torch have another exporter beside it, which knows no operators as old as Unity's.
+    # Later versions of torch have a second exporter, which does not know operators as old as those of Unity.
     tracing = {"dynamo": False} if "dynamo" in inspect.signature(export).parameters else {}
     buffer = io.BytesIO()
     cuda = [policy.device] if policy.device.type == "cuda" else []
@@ -99,10 +99,10 @@ def as_onnx(policy: Policy, opset: int) -> bytes:
 
 
 def _branches_of_others(caught: list[warnings.WarningMessage]) -> set[str]:
-    """Return where code of others makes numbers of Python out of tensors, which tracing does not see.
+    """Return the lines of other people's code that turn tensors into Python numbers, which tracing takes for constant.
 
-    All else that tracing warns of is known: it is called deprecated, and torch and mlhooks do so with sizes and with
-    what stays as it is.
+    All other warnings are expected: that this exporter is deprecated, and that torch and mlhooks do the same with sizes
+    and with numbers that are indeed constant.
     """
     own = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, mlhooks.__file__, __file__))
     found = (each for each in caught if each.category.__name__ == "TracerWarning")
@@ -110,10 +110,10 @@ def _branches_of_others(caught: list[warnings.WarningMessage]) -> set[str]:
 
 
 def _refuse_unknown(policy: Policy) -> None:
-    """Refuse a policy that decides by code of its own, of which `exported` knows nothing.
+    """Refuse a policy that overrides how it decides, but not `exported`, whose model would decide otherwise.
 
     Raises:
-        UnsupportedError: it is one.
+        UnsupportedError: the policy is such a one.
     """
     lineage = type(policy).__mro__
     own = {name: next(n for n, kind in enumerate(lineage) if name in vars(kind)) for name in (*DECIDING, "exported")}
@@ -123,7 +123,7 @@ def _refuse_unknown(policy: Policy) -> None:
 
 
 def _copied(policy: Policy) -> Policy:
-    """Return a policy of its own with equal networks, which are not compiled, learn nothing and compute in float32."""
+    """Return a copy of a policy with networks that are not compiled, require no gradients and compute in float32."""
     shared = (policy.behavior_spec, policy.settings, policy.layout)
     copied = copy.deepcopy(policy, {id(each): each for each in shared})
     for module in copied.modules().values():
@@ -135,14 +135,17 @@ def _copied(policy: Policy) -> Policy:
 
 
 class ExportedPolicy(nn.Module):
-    """A policy as a module, from what Unity sends to what it reads; only what the behavior has is among either.
+    """A policy as a module, from the inputs that Unity gives to the outputs that it reads.
+
+    It has only those inputs and outputs for which the behavior has observations, actions or a memory.
 
     Args:
-        policy: whose networks are this module's.
+        policy: the policy, whose networks become parts of this module.
 
     Attributes:
-        example: an input of one agent by each name.
-        constants: names of those outputs that say what the model is, with their values.
+        example: by name, each input for one agent.
+        names: the names of all outputs, in their order.
+        constants: by name, the outputs that say what the model is.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -172,7 +175,7 @@ class ExportedPolicy(nn.Module):
             self.register_buffer(f"constant_{name}", torch.tensor(value, dtype=torch.float32, device=device))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return all outputs in their order, for inputs in theirs."""
+        """Return all outputs, in the order of `names`, for all inputs, in the order of `example`."""
         given = dict(zip(self.example, inputs, strict=True))
         obs = [given[name] for name in given if name.startswith("obs_")]
         actions = self._policy.exported(obs, given.get("action_masks"), given.get("recurrent_in"))

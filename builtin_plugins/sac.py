@@ -1,10 +1,10 @@
-"""Soft actor-critic: values of actions and of states count the policy's entropy (Haarnoja et al. 2018).
+"""Soft actor-critic, whose values count the policy's entropy beside rewards (Haarnoja et al. 2018).
 
-By default it is the first form of the paper (https://arxiv.org/abs/1801.01290), as in ML-Agents: critics of actions, a
-critic of states, and a target network that follows it. `twin_targets` makes it the second one
-(https://arxiv.org/abs/1812.05905), which other libraries have: target networks follow the critics of actions. The
-weight of the entropy is learned in both, as in the second. Discrete actions are those of Christodoulou 2019
-(https://arxiv.org/abs/1910.07207).
+There are two forms. The first paper (https://arxiv.org/abs/1801.01290) has two critics of actions, a critic of states,
+and a target network that follows the latter; this is the default, as in ML-Agents. In the second paper
+(https://arxiv.org/abs/1812.05905), and with `twin_targets: true`, target networks follow the critics of actions, as in
+other libraries. Both forms learn the weight of the entropy, as the second paper does, and treat discrete actions as
+Christodoulou 2019 does (https://arxiv.org/abs/1910.07207).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from mlhooks.plugin import (
 )
 
 ENTROPY_SHARE = 0.2
-"""The entropy that each branch is to have, as a share of the greatest possible one; ML-Agents has the same."""
+"""The entropy that decisions of a branch are to have, as a share of the greatest possible entropy, as in ML-Agents."""
 
 Weights = tuple[float, list[float]]
 """Weights of the entropy: that of all continuous actions, and those of branches."""
@@ -81,10 +81,10 @@ class EntropyCoefficients(nn.Module):
 class SACOptimizer(TorchOptimizer):
     """The losses of actor, critics and entropy coefficients, in one step, and the target network.
 
-    With a memory they learn from sequences, in which critics and target begin with an empty memory.
+    Networks with a memory learn from sequences, which critics and the target network begin with a memory of zeros.
 
-    Each loss trains parameters of its own, because the actor's passes through frozen critics. Adam treats each
-    parameter by itself, so that one step on the sum of all losses is the step on each that ML-Agents takes.
+    Each loss trains parameters of its own, because the actor's loss passes through frozen critics. Adam treats each
+    parameter by itself, so that one step on the sum of all losses equals the separate steps that ML-Agents takes.
     """
 
     policy: SquashedPolicy
@@ -107,11 +107,11 @@ class SACOptimizer(TorchOptimizer):
         self.target: Any = copy.deepcopy(self.followed).requires_grad_(False)
         self.coefficients = EntropyCoefficients(self.size, actions.discrete_branches, h.init_entcoef).to(policy.device)
         self.noise_seed, self.updates = int(torch.randint(2**31, ())), 0
-        # These are the target's numbers, and those that it follows.
+        # Each of the two holds all parameters in one piece: those of the target, and those that it follows.
         self._following: tuple[Tensor, Tensor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_following": None}  # A copy has networks in other memory.
+        return {**vars(self), "_following": None}  # The parameters of a copy lie elsewhere.
 
     def _critic(self, extra: int = 0, outputs: int = 1) -> Critic:
         network, signals = self.settings.network_settings, len(self.signals)
@@ -123,7 +123,10 @@ class SACOptimizer(TorchOptimizer):
         return {**critics, "target": self.target, "coefficients": self.coefficients}
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the sum of the losses; equations are those of the first paper, and [2] those of the second."""
+        """Return all losses and their sum, which is minimized.
+
+        Equations are numbered as in the first paper, and where [2] stands beside them, as in the second.
+        """
         noise = self.noise(len(batch))
         weights, features, width = self.coefficients.values(), batch.features, batch.width
         now = self.policy.decide(features, batch.mask, noise[0], batch.memory, width)
@@ -162,9 +165,10 @@ class SACOptimizer(TorchOptimizer):
         return {"loss": loss, **losses, **self.report(batch, values, now)}
 
     def noise(self, rows: int) -> Tensor:
-        """Return standard normal random numbers [draws, rows, size], of which targets have the last if they need any.
+        """Return standard normal random numbers [draws, rows, size]: one draw, and with `twin_targets` two.
 
-        They come from the number of the update, so that a resumed run draws those that it would have drawn.
+        The first draw is for the actor, and the last one for targets, which read it only with `twin_targets`. They
+        depend on the number of updates, so that a resumed run draws what an uninterrupted one does.
         """
         generator = torch.Generator(self.policy.device).manual_seed(self.noise_seed + self.updates)
         shape = (2 if self.twin_targets else 1, rows, self.size)
@@ -174,7 +178,7 @@ class SACOptimizer(TorchOptimizer):
     def targets(self, batch: Batch, noise: Tensor | None = None) -> Tensor:
         """Return targets [rows, signals] of action values: equation 8, or 3 of [2]."""
         features, mask, memory = batch.next_features, batch.next_mask, None
-        if self.policy.memory_size:  # What follows is further on in the sequences.
+        if self.policy.memory_size:  # The next row is a later row of the same sequence.
             features, memory = batch.features, batch.memory
             if mask is not None and batch.mask is not None:
                 counting = slice(None) if batch.loss_mask is None else batch.loss_mask
@@ -209,9 +213,9 @@ class SACOptimizer(TorchOptimizer):
         return self.soft_values(q1, q2, decisions, self.coefficients.values())
 
     def soft_values(self, q1: Tensor, q2: Tensor, now: Decisions, weights: Weights) -> Tensor:
-        """Return expected action values and the entropy, [rows, signals], as means over branches: equation 3.
+        """Return values of states [rows, signals]: expected action values plus the weighted entropy, equation 3.
 
-        Of both critics the lower expectation counts.
+        The lower expectation of the two critics counts. Over branches, both terms are means.
         """
         values = torch.min(self.expected(q1, now), self.expected(q2, now))
         if now.log_prob is not None:
@@ -240,9 +244,9 @@ class SACOptimizer(TorchOptimizer):
         return found if branches == 1 else found.view(-1, signals, branches).mean(2)
 
     def cost(self, values: Tensor, now: Decisions, weights: Weights) -> Tensor:
-        """Return what the policy is to lower, [rows, 1]: weighted log-probabilities less action values.
+        """Return what the policy minimizes, [rows, 1]: weighted log-probabilities minus action values.
 
-        As in ML-Agents, values are sums over branches, and count for each kind of actions.
+        As in ML-Agents, values are summed over branches, and count twice where there are continuous actions as well.
         """
         if len(self.signals) > 1:
             values = values.view(-1, len(self.signals), self.choices).mean(1)
@@ -259,7 +263,7 @@ class SACOptimizer(TorchOptimizer):
         return cost  # type: ignore[no-any-return]
 
     def entropy_loss(self, batch: Batch, now: Decisions) -> Tensor:
-        """Return the loss of the coefficients' logarithms: equation 18 of [2], with ML-Agents' wanted entropies."""
+        """Return the loss of the coefficients' logarithms: equation 18 of [2], with ML-Agents' target entropies."""
         log_continuous, log_discrete = self.coefficients.log_continuous, self.coefficients.log_discrete
         loss: Any = 0.0
         if now.log_prob is not None and log_continuous is not None:
@@ -286,7 +290,7 @@ class SACOptimizer(TorchOptimizer):
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take a step on all losses, then move the target network by `tau`."""
-        if self._following is None:  # Networks have not been computed yet, which would not notice that they move.
+        if self._following is None:  # This is done first, because networks that have computed do not notice a move.
             self._following = in_one_piece([*self.target.parameters()]), self.flat.part([self.followed]).data
         losses = super().update(batch)
         self.updates += 1

@@ -21,8 +21,8 @@ SUFFIX = ".demo"
 class Demonstration:
     """The transitions of an expert, in the layout of a trainer's experience.
 
-    Transition i begins with what the expert saw and did in one record and ends with the next record, which has its
-    reward and tells whether the episode ended. No transition goes from one file to another. Observations are taken by
+    A transition has the observation and the action of one record. The record after it has the reward, the observation
+    that followed, and whether the episode ended. No transition goes from one file to another. `obs` and `next_obs` take
     index arrays, so that nothing large is copied before it is needed:
 
         rows = rng.integers(len(demonstration), size=64)
@@ -33,14 +33,14 @@ class Demonstration:
         parts: the records of each file, all of behaviors of one shape.
 
     Attributes:
-        path: what it was made with.
+        path: the file or folder.
         spec: observations and actions of the behavior.
-        continuous: [transitions, size], as environments get them; `Policy.from_environment` brings them to the level of
-            a policy's samples.
+        continuous: [transitions, size], as environments get them; `Policy.from_environment` turns them back into what a
+            policy samples.
         discrete: [transitions, branches].
         rewards: [transitions], of the environment.
         ended: [transitions], True where the transition was the last of its episode, terminal or interrupted.
-        trajectory: [transitions], the number of the episode; numbers grow.
+        trajectory: [transitions], the number of the episode, counted from 0.
     """
 
     def __init__(self, path: Path, parts: Sequence[Records]) -> None:
@@ -64,10 +64,10 @@ class Demonstration:
         return [shown[self._rows[rows]] for shown in self._shown]
 
     def next_obs(self, rows: np.ndarray | slice = slice(None)) -> list[np.ndarray]:
-        """Return what followed some transitions, as `obs`.
+        """Return what the expert saw at the end of some transitions, in the form of `obs`.
 
-        Where an episode ended, this is its final observation; but in files of players older than version 1.3 of the
-        protocol the first one of the next episode, because they lack the other.
+        At the end of an episode that is the final observation. Files of players older than version 1.3 of the protocol
+        lack that one, and have the first observation of the next episode in its place.
         """
         return [shown[self._rows[rows] + 1] for shown in self._shown]
 
@@ -125,14 +125,14 @@ def load_demonstration(
     """Return the demonstration that a configuration names.
 
     Args:
-        path: a `.demo` file, or a folder of them; backslashes are slashes.
+        path: a `.demo` file, or a folder of them; a backslash counts as a slash.
         behavior_name: the behavior that is to learn from it, for messages.
         spec: that behavior's observations and actions, which must be those of the demonstration.
         folder: to which a relative path belongs; the working directory without it.
 
     Raises:
-        DemonstrationError: there is none, it is damaged, it shows no transition, or it is of another behavior; says
-            which file, which record, and what is wrong.
+        DemonstrationError: there is none, it is damaged, it shows no transition, or it is of another behavior; the
+            message names the file, the record and what is wrong.
     """
     path = Path(folder or "", str(path).replace("\\", "/"))
     parts = read_demos(path)
@@ -153,7 +153,7 @@ def load_demonstration(
 
 
 def difference(found: BehaviorSpec, wanted: BehaviorSpec) -> str:
-    """Say in what the first behavior differs from the second, whose shapes differ."""
+    """Say how the shapes of the first behavior differ from those of the second, which they must."""
     ours, others = found.action_spec, wanted.action_spec
     if ours.continuous_size != others.continuous_size:
         return f"it has {ours.continuous_size} continuous actions in place of {others.continuous_size}"

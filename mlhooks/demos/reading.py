@@ -1,8 +1,8 @@
 """Read `.demo` files, the binary format of ML-Agents' demonstrations.
 
-A file begins with a DemonstrationMetaProto. From byte 33 on follow a BrainParametersProto and as many
-AgentInfoActionPairProtos as the metadata count. Each message has its length in front. What follows is no part of the
-demonstration: many files end with a second copy of the metadata.
+A file begins with a DemonstrationMetaProto. At byte 33 a BrainParametersProto begins, and behind it there are as many
+AgentInfoActionPairProtos as the metadata count. Each message has its length in front. Bytes behind the last one are no
+part of the demonstration: many files end with a second copy of the metadata.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def read_demo(path: Path) -> Records:
     try:
         first = AgentInfoProto.FromString(pairs[0].info)
         unity_spec = read_spec(brain, first, _package_version(first))
-    except (*_UNREADABLE, ValueError, IndexError) as error:  # The latter are of unknown or missing properties.
+    except (*_UNREADABLE, ValueError, IndexError) as error:  # Unknown or missing properties raise the last two.
         raise _damaged(path, 0, f"its observations are described in a way that is none ({error})") from error
     actions = unity_spec.spec.action_spec
     if actions.continuous_size < 0 or min(actions.discrete_branches, default=1) < 1:
@@ -77,7 +77,7 @@ def read_demo(path: Path) -> Records:
 
 
 def _read_meta(path: Path, data: bytes) -> tuple[int, int]:
-    """Return the number of records that the metadata tell, 0 where a recording was never closed, and where they end."""
+    """Return how many records the metadata count, 0 where a recording was never closed, and where the brain begins."""
     try:
         size, start = read_varint(data, 0)
         if start + size > BRAIN_AT:
@@ -106,7 +106,7 @@ def _read_brain(path: Path, data: bytes, at: int) -> tuple[Any, int]:
 
 
 def _pairs(path: Path, data: bytes, at: int, steps: int) -> Iterator[Pair]:
-    """Yield the records; all to the end of the file where the metadata do not tell their number."""
+    """Yield as many records as the metadata count, or where they count none, all that the file has."""
     number = 0
     while number < steps or (not steps and at < len(data)):
         try:
@@ -133,9 +133,10 @@ def _delimited(data: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _package_version(agent: AgentInfoProto) -> str:
-    """Return a version of the Unity package that sends images as this agent's are, where they do not tell it.
+    """Return a version of the Unity package that sends images with the axes in this agent's order.
 
-    A file does not say which version wrote it. An image has fewer channels than pixels in any direction.
+    A file does not say which version wrote it. The order shows in the shape, because an image has fewer channels than
+    columns or rows.
     """
     images = [tuple(observation.shape) for observation in agent.observations if len(observation.shape) == 3]
     return _CHANNELS_FIRST if any(shape[0] < shape[2] for shape in images) else _CHANNELS_LAST
@@ -177,7 +178,7 @@ def _records(path: Path, name: str, unity_spec: UnitySpec, pairs: list[Pair]) ->
 
 
 def _merged(done: np.ndarray, going: np.ndarray, ended: np.ndarray) -> np.ndarray:
-    """Return values of all records in their order, from those of the records that are not done and those that are."""
+    """Return values of all records in order, from `going` of those that are not done and `ended` of the others."""
     if going.dtype != ended.dtype and len(going) and len(ended):
         going, ended = to_floats(going), to_floats(ended)
     merged = np.empty((len(done), *going.shape[1:]), (going if len(going) else ended).dtype)
@@ -218,7 +219,7 @@ def _non_finite(info: bytes) -> str:
 def _actions(
     path: Path, spec: ActionSpec, pairs: list[Pair], done: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return continuous actions, discrete ones, and where one was decided on in what the record shows."""
+    """Return continuous and discrete actions, and whether each record's action was decided on by what it shows."""
     continuous = np.zeros((len(pairs), spec.continuous_size), np.float32)
     discrete = np.zeros((len(pairs), spec.discrete_size), np.int64)
     acts = np.ones(len(pairs), np.bool_)

@@ -12,18 +12,18 @@ from mlagents_envs.base_env import BehaviorSpec
 class Records:
     """The observations, rewards and actions of one agent, in the order of time.
 
-    A record has the reward since the record before, and the action that was decided on by its observations. The episode
-    ends with a record that is `done`. Two kinds of these are in use. In files of today's players the done record shows
-    the final observation, in which nobody acts. In those of players older than version 1.3 of the protocol it shows the
-    first observation of the next episode already, and has the action there; what the episode ended with is not known.
+    A record has the reward since the record before, and the action that was decided on by its observations. An episode
+    ends with a record that is `done`, of which there are two kinds. Players of today show the final observation in it,
+    by which nobody acts. Players older than version 1.3 of the protocol show the first observation of the next episode
+    in it, and the action that was decided on by that; their files lack final observations.
 
     Attributes:
         behavior_name: as the player called the behavior, without its team.
         spec: the behavior's observations, images as [channels, height, width], and its actions.
         obs: a list of [records, *shape], float32, or uint8 of images that came compressed.
         reward: [records], with the share in the group's rewards.
-        done, interrupted: [records], where an episode ended, and where a step limit ended it.
-        acts: [records], where the action of the record was decided on in what it shows.
+        done, interrupted: [records], True where an episode ended, and where a step limit ended it.
+        acts: [records], True where the action of a record was decided on by its observations.
         continuous: [records, size], as environments get them; discrete: [records, branches]; 0 where nobody acts.
         mask: [records, sum of branch sizes], True where an action was forbidden; None where none ever was.
     """
@@ -44,13 +44,13 @@ class Records:
 
     @property
     def rows(self) -> np.ndarray:
-        """The records that something can be learned from: those with an action, and with a record after them."""
+        """The indices of records to learn from: those that have an action, and a record after them."""
         return np.flatnonzero(self.acts[:-1])
 
     @property
     def episodes(self) -> int:
-        """How many episodes there are; one that is not at its end counts."""
-        # A record behind the last end belongs to another episode, and so does an end at which somebody acts.
+        """The number of episodes, with the last one even if it has not ended."""
+        # Another episode has begun if the last record is no end, or is an end by whose observations somebody acts.
         goes_on = bool(len(self)) and bool(not self.done[-1] or self.acts[-1])
         return int(np.count_nonzero(self.done)) + goes_on
 

@@ -26,7 +26,7 @@ from mlagents_envs.communicator_objects.demonstration_meta_pb2 import Demonstrat
 from mlagents_envs.communicator_objects.observation_pb2 import PNG, ObservationProto  # noqa: E402
 
 LONGEST_NAME = 16
-"""Characters of a demonstration's name, as Unity cuts it."""
+"""The most characters of a demonstration's name; Unity cuts longer names, too."""
 _FLOAT_DATA, _FLOATS = FIELDS["ObservationProto"]["float_data"], 1
 _IMAGE = (DimensionProperty.NONE, *[DimensionProperty.TRANSLATIONAL_EQUIVARIANCE] * 2)
 
@@ -34,11 +34,11 @@ _IMAGE = (DimensionProperty.NONE, *[DimensionProperty.TRANSLATIONAL_EQUIVARIANCE
 def write_demo(path: Path, records: Records) -> None:
     """Write records as a file, which ML-Agents reads as well; a file of that name is replaced.
 
-    Images of bytes are compressed without loss. Where an episode's end has an action, as in files of old players, all
-    actions are written in the field that these have.
+    Images of bytes are compressed without loss. If someone acts in the record of an episode's end, as in files of old
+    players, all actions are written into the field that those players used.
 
     Raises:
-        DemonstrationError: the system refuses; nothing is left.
+        DemonstrationError: the file cannot be written; no part of it is left.
     """
     data = demo_bytes(path.stem, records)
     part = path.with_name(f".{path.name}.part")
@@ -57,8 +57,8 @@ def demo_bytes(name: str, records: Records) -> bytes:
     """Return the content of a file.
 
     Args:
-        name: of the demonstration, of which the first characters are kept.
-        records: those of the file.
+        name: the name of the demonstration, of which `metadata` keeps the beginning.
+        records: what the file is to hold.
     """
     old = bool((records.done & records.acts).any())
     head = metadata(name, len(records), records.episodes, records.mean_reward)
@@ -68,7 +68,7 @@ def demo_bytes(name: str, records: Records) -> bytes:
 
 
 def metadata(name: str, steps: int, episodes: int, mean_reward: float) -> bytes:
-    """Return how a file begins, with as much of the name as fits before the next message."""
+    """Return the metadata at the beginning of a file, with as much of the name as fits in front of the next message."""
     meta = DemonstrationMetaProto(
         api_version=VERSIONS[-1], number_steps=steps, number_episodes=episodes, mean_reward=mean_reward
     )

@@ -1,7 +1,7 @@
-"""Attention over entities, of which there are more or fewer at each decision: what ML-Agents' buffer sensors show.
+"""Attention over entities, whose number varies from decision to decision: what ML-Agents' buffer sensors show.
 
-Layer by layer it is what ML-Agents computes, after Baker et al. 2020, https://arxiv.org/abs/1909.07528. Initial weights
-are small enough to learn without warmup (Huang et al. 2020, http://www.cs.toronto.edu/~mvolkovs/ICML2020_tfixup.pdf).
+All layers are those of ML-Agents, after Baker et al. 2020, https://arxiv.org/abs/1909.07528. Initial weights are small
+enough to learn without warmup (Huang et al. 2020, http://www.cs.toronto.edu/~mvolkovs/ICML2020_tfixup.pdf).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 EMBEDDING = 128
 """The size of the embeddings of entities that agents observe."""
 LEAST = 0.01
-"""The sum of squares that an entity has at least; what has less is padding."""
+"""The least sum of squares of an entity; a row with less is padding."""
 MASKED, EPSILON = -1e6, 1e-7
 
 
 def padding(entities: Tensor) -> Tensor:
-    """Return 1 for what is padding among entities [rows, most, size], and 0 for what is an entity: [rows, most]."""
+    """Return [rows, most] for entities [rows, most, size]: 1 for each that is padding, and 0 for all others."""
     return ((entities**2).sum(2) < LEAST).float()
 
 
@@ -39,7 +39,7 @@ class EntityEmbedding(nn.Module):
     Args:
         size: numbers of an entity.
         embedding: size of an embedding.
-        activation: the name of what follows the layer.
+        activation: the name of the activation behind the layer.
         own: size of the embedding of what else the agent observes; 0 for none.
     """
 
@@ -50,10 +50,10 @@ class EntityEmbedding(nn.Module):
         self._activate = ACTIVATIONS[activation]
 
     def forward(self, entities: Tensor, own: Tensor | None = None) -> Tensor:
-        """Embed [rows, most, size], with [rows, own] where that is read, as [rows, most, embedding]."""
+        """Return embeddings [rows, most, embedding] of entities [rows, most, size], beside `own` [rows, own]."""
         if own is None:
             return self._activate(self.layer(entities))
-        # All entities of a row have the same part, which is computed once.
+        # All entities of a row stand beside the same `own`, whose part of the product is computed once.
         weight, bias = self.layer.weight, self.layer.bias
         part = functional.linear(own, weight[:, : self.own], bias)
         return self._activate(functional.linear(entities, weight[:, self.own :]) + part.unsqueeze(1))
@@ -64,8 +64,7 @@ class SelfAttention(nn.Module):
 
     Args:
         size: size of the embeddings, a multiple of `heads`.
-        most: how many entities there are with padding; None for as many as there happen to be. Exported networks need
-            the number.
+        most: the number of entities, padding included; None takes it from the input, which exported networks cannot do.
         heads: number of heads.
     """
 
@@ -82,7 +81,7 @@ class SelfAttention(nn.Module):
         most = self.most or entities.shape[1]
         entities = self._normalized(entities)
         query, key, value = (self._split(layer(entities), most) for layer in (self.query, self.key, self.value))
-        # The division stands between two transpositions, because Unity does not take the one that joins both.
+        # The division keeps two transpositions apart, because Unity does not take the one that would replace both.
         scores = query @ (key / math.sqrt(self.size)).transpose(2, 3)  # [rows, heads, most, most]
         hidden = absent.reshape(-1, 1, 1, most)
         attention = torch.softmax((1 - hidden) * scores + hidden * MASKED, dim=3)
@@ -105,8 +104,8 @@ class EntityEncoder(nn.Module):
 
     Args:
         kinds: the observations that hold entities.
-        own: size of what the agent observes besides.
-        activation: the name of what follows the layers of embeddings.
+        own: size of what else the agent observes; 0 for nothing.
+        activation: the name of the activation behind the layers of embeddings.
     """
 
     def __init__(self, kinds: list[Entities], own: int, activation: str) -> None:
@@ -119,7 +118,7 @@ class EntityEncoder(nn.Module):
         self.attention = SelfAttention(EMBEDDING, sum(kind.most for kind in kinds))
 
     def forward(self, features: Tensor, own: Tensor | None) -> Tensor:
-        """Encode the entities among features [rows, size], beside [rows, own], as [rows, EMBEDDING]."""
+        """Return an encoding [rows, EMBEDDING] of the entities among features [rows, size], beside [rows, own]."""
         of_self = None if self.own is None else self.own(own)
         entities = [features[:, columns].reshape(-1, most, size) for columns, most, size in self.kinds]
         embeddings = [embed(kind, of_self) for embed, kind in zip(self.embeddings, entities, strict=True)]

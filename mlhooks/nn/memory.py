@@ -17,9 +17,9 @@ FORGET = 1
 class Memory(nn.Module):
     """One layer of long short-term memory (Hochreiter and Schmidhuber 1997; Gers et al. 2000), as ML-Agents has it.
 
-    The memory of an agent is the layer's output and then its cell, each one half of it. Initial weights are
+    The first half of an agent's memory is the layer's output, and the second half its cell. Initial weights are
     Xavier-uniform in each gate, or orthogonal where the settings say so. Both biases of the forget gate begin at 1, so
-    that at first most is kept.
+    that most of a memory is kept at first.
 
     Args:
         inputs: size of the encoding that it reads.
@@ -47,17 +47,17 @@ class Memory(nn.Module):
     def forward(
         self, encoding: Tensor, memory: Tensor | None = None, width: int = 1, lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Pass through units of consecutive rows, each from its own memory on.
+        """Pass over units of consecutive rows, each unit with a memory of its own.
 
         Args:
             encoding: [units * width, inputs], unit after unit, each with its padding at the end.
-            memory: [units * width, size], the memory before each row, of which that of a unit's first row counts; or
-                [units, size], or [units, 1, size]; None for a memory of zeros, as at the beginning of an episode.
+            memory: the memory before each unit, [units, size] or [units, 1, size]; or before each row, [units * width,
+                size], of which only that of a unit's first row is read; None for zeros, as when an episode begins.
             width: rows of a unit.
-            lengths: [units] int64 on the CPU, how many rows of each unit are no padding; by default all.
+            lengths: [units] int64 on the CPU, the rows of each unit without its padding; by default all.
 
         Returns:
-            The output [units * width, output_size]; and the memory after the last row of each unit that is no padding,
+            The output [units * width, output_size]; and the memory after the last row of each unit that is not padding,
             [units, size], or [units, 1, size] where it was given so.
         """
         rows = encoding.view(-1, width, self.lstm.input_size)
@@ -66,7 +66,7 @@ class Memory(nn.Module):
         elif width > 1 and len(memory) > len(rows):
             memory = memory.view(-1, width, self.size)[:, 0]
         half = self.output_size
-        # Exported models carry memories with an axis for time, and part them on the last one, as ML-Agents' do.
+        # Exported models give memories an axis for time, and halve them along the last axis, as those of ML-Agents do.
         timed = memory.dim() == 3
         carried = memory.transpose(0, 1) if timed else memory.unsqueeze(0)  # [1, units, size]
         state = carried[:, :, :half].contiguous(), carried[:, :, half:].contiguous()

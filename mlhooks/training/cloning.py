@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 KEY = "Losses/Pretraining Loss"
 """The statistics key of the loss, as ML-Agents calls it."""
 NOTHING = 1e-10
-"""The learning rate at which a linear schedule ends, and from which on nothing is imitated any more."""
+"""The learning rate at which a linear schedule ends; nothing is imitated at that rate or below."""
 EPOCHS = 3
-"""Passes over the demonstration where the settings do not say how many, whatever the trainer's own are."""
+"""Passes over the demonstration where the section does not say how many; the trainer's own `num_epoch` is not read."""
 
 
 class BehavioralCloning:
@@ -41,8 +41,8 @@ class BehavioralCloning:
         rng: the source of all randomness; nobody else may use it, because an update may run in another thread.
 
     Attributes:
-        learning_rate: its schedule: the first learning rate of the policy times `strength`, linear to nothing over
-            `steps`, or constant where these are 0.
+        learning_rate: the schedule of its learning rate, which begins at that of the trainer times `strength`, and
+            falls to nothing over `steps`, or stays as it is where `steps` is 0.
 
     Raises:
         PluginError: a plugin's policy has no actor to be taught.
@@ -84,7 +84,7 @@ class BehavioralCloning:
         Raises:
             DemonstrationError: it cannot be read, or is of another behavior.
         """
-        from mlhooks.demos.demonstration import load_demonstration  # Few runs need it, and protobuf takes a while.
+        from mlhooks.demos.demonstration import load_demonstration  # Few runs need it; protobuf is slow to import.
 
         policy = self.policy
         self._demonstration = load_demonstration(self.path, policy.behavior_name, policy.behavior_spec, folder)
@@ -109,9 +109,10 @@ class BehavioralCloning:
         return {KEY: torch.stack(losses).mean()} if losses else {}
 
     def _minibatches(self, demonstration: Demonstration) -> Iterator[np.ndarray]:
-        """Yield the transitions of minibatches, [units, width], -1 where a unit has no more.
+        """Yield the transitions of each minibatch, [units, width], -1 behind the last one of a shorter unit.
 
-        As in ML-Agents, what fills no minibatch is left out, and `samples_per_update` below a minibatch means all.
+        As in ML-Agents, units that are too few for another minibatch are left out, and a `samples_per_update` that is
+        smaller than a minibatch limits nothing.
         """
         rows, width = len(demonstration), self.width
         units = np.arange(rows)[:, None]
@@ -144,8 +145,8 @@ class BehavioralCloning:
     ) -> Tensor:
         """Return how far the policy is from the expert's actions: the squared error, plus the cross-entropy.
 
-        As in ML-Agents, it is a sample with its noise that is to equal a continuous action, so that the deviation falls
-        with the error of the mean; and no action of a branch is forbidden.
+        As in ML-Agents, the squared error is that of a sample with its noise, not of the mean, so that the policy's
+        deviation falls, too; and masks are not heeded.
 
         Args:
             features: [rows, size].
@@ -155,7 +156,7 @@ class BehavioralCloning:
             counts: [rows], False where a row is padding; None where none is.
         """
         arguments: tuple[Any, ...] = ()
-        if self.policy.memory_size:  # It begins each sequence with zeros.
+        if self.policy.memory_size:  # Each sequence begins with a memory of zeros.
             arguments = features.new_zeros(len(features), self.policy.memory_size), self.width
         parameters = self.policy.actor(features, *arguments)
         parts: list[Tensor] = []
@@ -179,7 +180,7 @@ class BehavioralCloning:
         """Restore what `state_dict` returned.
 
         Raises:
-            CheckpointError: it is not of such an actor, or not finite.
+            CheckpointError: the state is of another actor, or not finite.
         """
         self.descent.load_state_dict(state["descent"])
         self.rng.bit_generator.state = state["rng"]

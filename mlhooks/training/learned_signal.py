@@ -28,8 +28,8 @@ class SignalNetwork(Network):
 
     Args:
         encoder: its layers.
-        outputs: the size of each head's output. Heads begin with weights of Xavier's uniform distribution and without
-            bias, as in ML-Agents.
+        outputs: the size of each head's output. Heads begin with Xavier-uniform weights and biases of zero, as in
+            ML-Agents.
     """
 
     def __init__(self, encoder: Encoder, outputs: Sequence[int] = ()) -> None:
@@ -50,13 +50,13 @@ class SignalNetwork(Network):
         return self.outputs(features, beside=beside)
 
     def _joined(self, features: Tensor, beside: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return both as one where the encoder reads them so."""
+        """Return both as one tensor, unless the encoder reads `beside` in its body only."""
         if beside is None or hasattr(type(self.encoder), "before_body"):
             return features, beside
         return torch.cat([features, beside], 1), None
 
     def by_torch(self, features: Tensor, beside: Tensor | None = None) -> list[Tensor]:
-        """Return as a call does, by torch alone, so that gradients have gradients, too."""
+        """Return what a call returns, computed by torch alone, so that there are gradients of gradients."""
         features, beside = self._joined(features, beside)
         encoder: Any = self.encoder
         if beside is None:
@@ -69,16 +69,17 @@ class SignalNetwork(Network):
 class LearnedSignal(RewardSignal):
     """A reward signal with networks of its own, which learns by an Adam of its own.
 
-    A subclass makes the networks, says what they reward, and what they are to minimize. It reads observations as the
-    environment sent them, normalized by a normalizer of its own where its `network_settings` ask for one.
+    A subclass makes the networks, rewards by them, and says which loss they minimize. The signal reads observations as
+    the environment sent them, normalized by a normalizer of its own where its `network_settings` ask for one.
 
     Attributes:
         settings: with `learning_rate` beside what all signals have.
         policy: the policy that it rewards; layout: the places of observations in the features of networks.
         networks: what `make_networks` returned, on the policy's device.
         normalizer: of vector observations, or None; a subclass decides when it is updated.
-        rng: the source of its randomness; nobody else may use it, because it may learn in another thread.
-        updates: how often it has learned.
+        rng: the source of the signal's randomness; nobody else may use it, because the signal may learn in another
+            thread.
+        updates: how often the signal has learned.
     """
 
     reads = frozenset({"obs"})
@@ -88,13 +89,13 @@ class LearnedSignal(RewardSignal):
 
     @abstractmethod
     def make_networks(self) -> Mapping[str, nn.Module]:
-        """Return the networks by name; what of them needs no gradients is not trained."""
+        """Return the networks by name; parameters that require no gradient are not trained."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> Losses:
         """Return losses of a minibatch: `"loss"`, which is minimized, and what is reported, by statistics key.
 
-        Rows that do not count in losses of the policy, such as padding, are not in it.
+        The minibatch holds only rows that count in losses of the policy, and so no padding.
         """
 
     def attach(self, policy: Policy) -> None:
@@ -122,7 +123,7 @@ class LearnedSignal(RewardSignal):
         return MLP(inputs, units, 1, network.activation, network.initialization)
 
     def features(self, obs: Tensor) -> Tensor:
-        """Return what networks read of observations [rows, size], such as those of a batch, normalized or not."""
+        """Return the features of observations [rows, size], normalized where there is a normalizer."""
         if self.normalizer is None:
             return obs
         vectors = self.layout.vectors
@@ -141,7 +142,7 @@ class LearnedSignal(RewardSignal):
         return int(spec.continuous_size + sum(spec.discrete_branches))
 
     def actions(self, continuous: Tensor, discrete: Tensor) -> Tensor:
-        """Return actions as numbers [rows, action_size]: the continuous ones, then ones and zeros for each branch."""
+        """Return actions as numbers [rows, action_size]: the continuous ones, then each branch as one-hot numbers."""
         sizes = self.behavior_spec.action_spec.discrete_branches
         choices = [functional.one_hot(discrete[:, i], size).to(continuous.dtype) for i, size in enumerate(sizes)]
         return torch.cat([continuous, *choices], 1)
@@ -182,7 +183,7 @@ class LearnedSignal(RewardSignal):
         """Restore what `state_dict` returned.
 
         Raises:
-            CheckpointError: it is not of such networks, or not finite.
+            CheckpointError: the state is of other networks, or not finite.
         """
         self.descent.load_state_dict(state["descent"])
         self.rng.bit_generator.state = state["rng"]

@@ -61,7 +61,7 @@ class OnPolicyLearning(LearningHalf):
         the rollout stay as they were.
 
         The normalizer comes first, as in ML-Agents: otherwise the update would learn from features that no policy will
-        see again. The observations of the first rollout are in it already, by `see`.
+        see again. The observations of the first rollout are in it already, by `update_normalizer`.
         """
         self.step = step
         if self.policy.inputs.normalizer is not None and self.updates:
@@ -85,9 +85,9 @@ class OnPolicyLearning(LearningHalf):
     def update_normalizer(self, store: ExperienceStore) -> None:
         """Hand the observations of agents that wait for a decision to the normalizer.
 
-        Until the first update, the trainer calls this before each decision. ML-Agents normalizes from the first
-        episodes on, too. Otherwise the policy would act by other features than it learns
-        from in the first update, which would clip most of its probability ratios from the start.
+        Until the first update, the trainer calls this before each decision; ML-Agents normalizes from the first
+        episodes on, too. Otherwise the policy would act by other features than those that it learns from in the first
+        update, which would clip most of its probability ratios from the start.
         """
         new = slice(store.waiting, store.size)
         if self.policy.inputs.normalizer is not None and new.start < new.stop:
