@@ -23,10 +23,10 @@ LEAST_PROBABILITY = 1e-10
 
 
 class Curiosity(LearnedSignal):
-    """The error of the prediction of what follows, up to 1 / strength; nothing before the first update.
+    """The error of the prediction of the next observation, at most 1 / strength, and 0 before the first update.
 
-    As in ML-Agents, the encodings that are predicted learn to be predictable as well, and the normalizer takes in
-    nothing: `normalize` under the signal's `network_settings` only clips vectors to [-5, 5].
+    As in ML-Agents, the error of the forward model trains the encoder as well, and the normalizer is never updated, so
+    that `normalize` under the signal's `network_settings` only clips vectors to [-5, 5].
     """
 
     reads = frozenset({"obs", "next_obs"})

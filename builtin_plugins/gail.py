@@ -1,8 +1,8 @@
 """Generative adversarial imitation (Ho and Ermon 2016, https://arxiv.org/abs/1606.03476).
 
-A discriminator learns to tell the policy's experience from a demonstration's; the reward is how much experience looks
-like the demonstration. Its gradient is held near 1 between the two (Gulrajani et al. 2017,
-https://arxiv.org/abs/1704.00028), and `use_vail` bounds what it gets to know (Peng et al. 2018,
+A discriminator learns to tell the policy's experience from a demonstration; the reward is how much experience looks
+like the demonstration. The norm of its gradient is held near 1 between the two (Gulrajani et al. 2017,
+https://arxiv.org/abs/1704.00028), and `use_vail` bounds the information that it gets (Peng et al. 2018,
 https://arxiv.org/abs/1810.00821). Formulas, sizes and names are those of ML-Agents.
 """
 
@@ -29,19 +29,19 @@ EPSILON = 1e-7
 PENALTY = 10.0
 """The weight of the gradient penalty."""
 CODE, MOST_KNOWN, BETA_STEP = 128, 0.5, 0.0005
-"""Of the bottleneck: its size, how much it may let through, and how fast its weight changes."""
+"""The size of the bottleneck, the information that it may let through, and how fast its weight changes."""
 
 
 class Discriminator(nn.Module):
     """Judges whether observations, and actions with the ends of episodes, are those of a demonstration.
 
     Args:
-        body: the encoder with one head: the code's means with a bottleneck, else the logit itself.
-        bottleneck: whether there is one.
+        body: the encoder with one head, which gives the means of the code with a bottleneck, and else the logit.
+        bottleneck: whether there is one, and with it the attributes.
 
     Attributes:
         estimator: from code to logit; sigma: [CODE] deviations of the code's noise; beta: weight of the bottleneck's
-            loss. With a bottleneck only.
+            loss.
     """
 
     beta: Tensor
@@ -75,7 +75,7 @@ class Discriminator(nn.Module):
 class GAIL(LearnedSignal):
     """How much experience looks like a demonstration: -log(1 - D).
 
-    Expert's actions are brought to the level of the policy's samples, so that they cannot be told apart by their scale.
+    The expert's actions are turned back into what a policy samples, so that their scale does not tell them apart.
     """
 
     settings: GAILSettings
@@ -97,7 +97,7 @@ class GAIL(LearnedSignal):
         Raises:
             DemonstrationError: it cannot be read, or is of another behavior.
         """
-        from mlhooks.plugin import load_demonstration  # Few runs need it, and protobuf takes a while.
+        from mlhooks.plugin import load_demonstration  # Few runs need it; protobuf is slow to import.
 
         path = self.settings.demo_path
         self._demonstration = load_demonstration(path, policy.behavior_name, policy.behavior_spec, folder)
@@ -111,7 +111,7 @@ class GAIL(LearnedSignal):
         return self._demonstration
 
     def expert(self, size: int) -> tuple[Tensor, Tensor | None]:
-        """Return raw observations of random transitions, and what `beside` would be of them."""
+        """Return raw observations of random transitions of the expert, and their actions and ends, as `beside` does."""
         demonstration, policy = self.demonstration, self.policy
         rows = self.rng.integers(len(demonstration), size=size)
         obs = torch.from_numpy(policy.inputs.raw(demonstration.obs(rows))).to(policy.device)
@@ -167,12 +167,12 @@ class GAIL(LearnedSignal):
         return torch.from_numpy(self.rng.standard_normal((rows, CODE), np.float32)).to(self.policy.device)
 
     def between(self, expert: Tensor, policy: Tensor) -> Tensor:
-        """Return numbers at random places between the expert's and the policy's, each at a place of its own."""
+        """Return numbers between those of the expert and of the policy, each at a random place of its own."""
         places = torch.from_numpy(self.rng.random(policy.shape, np.float32)).to(policy.device)
         return (places * policy + (1.0 - places) * expert).requires_grad_()
 
     def penalty(self, obs: Tensor, beside: Tensor | None = None) -> Tensor:
-        """Return how far the norms of the estimates' gradients are from 1: the mean of the squares.
+        """Return the mean squared distance of the norms of the estimates' gradients from 1.
 
         Args:
             obs: [rows, size], which needs gradients.

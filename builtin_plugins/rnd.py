@@ -1,7 +1,7 @@
 """Random network distillation: a reward for what was rarely seen (Burda et al. 2018, https://arxiv.org/abs/1810.12894).
 
-A network learns to predict what another one, which is random and stays so, makes of observations. Where it has learned
-little, it errs much. Formulas and names are those of ML-Agents.
+A network learns to predict the encodings of another one, which is random and not trained; its error is large where it
+has learned little. Formulas and names are those of ML-Agents.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class RND(LearnedSignal):
         return (self.predictor.encoding(features) - wanted).square().sum(1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean of what the rows' rewards are."""
+        """Return the mean of the errors that are rewards."""
         loss = self.evaluate(batch).mean()
         return {"loss": loss, "Losses/RND Loss": loss}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """Learn as all do, and let the normalizer take in the observations, once for each update."""
+        """Take a step as every learned signal does, then add the observations to the normalizer's statistics."""
         reported = super().update(batch)
         self.update_normalizer(batch.obs if batch.loss_mask is None else batch.obs[batch.loss_mask])
         return reported

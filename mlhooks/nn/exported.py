@@ -1,7 +1,7 @@
 """Actions in torch's operations alone, as exported models compute them where there is no Python.
 
 The operations are those of ML-Agents' own models, which Unity's inference has known from its first version on: masks
-are arithmetic, and nothing is broadcast that is random.
+are arithmetic, and random numbers are never broadcast.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from torch import Tensor
 from mlhooks.nn.heads import ActionParameters
 
 LARGE = 1e8
-"""What is taken from the logits of forbidden actions."""
+"""What is subtracted from the logits of forbidden actions."""
 
 
 class ExportedActions(NamedTuple):
     """The decisions of a policy as environments get them; None where a behavior has no such actions.
 
     Attributes:
-        continuous: [rows, continuous] in [-1, 1], at random; `likely_continuous` are the most likely ones.
-        discrete: [rows, branches] int64, at random; `likely_discrete` are the most likely ones.
-        memory: [rows, 1, memory_size], what agents carry on.
+        continuous: [rows, continuous] in [-1, 1], drawn at random; `likely_continuous` are the most likely ones.
+        discrete: [rows, branches] int64, drawn at random; `likely_discrete` are the most likely ones.
+        memory: [rows, 1, memory_size], what agents carry from there on.
     """
 
     continuous: Tensor | None = None
@@ -48,9 +48,8 @@ def sampled(
     actions = ExportedActions()
     mean, log_std, logits = parameters
     if mean is not None and log_std is not None:
-        deviation = torch.exp(
-            mean * 0.0 + log_std
-        )  # It stands in each row, because ML-Agents found broadcasting to fail in Unity.
+        # The deviation is computed for each row, because ML-Agents found broadcasting to fail in Unity.
+        deviation = torch.exp(mean * 0.0 + log_std)
         drawn = mean + torch.randn_like(mean) * deviation
         actions = actions._replace(continuous=finished(drawn), likely_continuous=finished(mean))
     if logits is None or allowed is None:

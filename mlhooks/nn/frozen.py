@@ -29,7 +29,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 def _parameters(module: nn.Module) -> Iterator[nn.Parameter]:
-    """Yield the parameters of a module; `Module.parameters` takes several times as long, to name them."""
+    """Yield the parameters of a module; `Module.parameters` also makes their names, and takes several times as long."""
     for parameter in module._parameters.values():
         if parameter is not None:
             yield parameter

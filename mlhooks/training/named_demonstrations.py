@@ -31,7 +31,7 @@ def refuse_unfit_demonstrations(options: RunOptions, plugins: PluginManager) -> 
     named = {key: demo for path, entry in entries.items() for key, demo in _named(path, entry)}
     if not named or options.checkpoint_settings.inference:
         return
-    from mlhooks.demos.demonstration import load_demonstration  # Few runs need it, and protobuf takes a while.
+    from mlhooks.demos.demonstration import load_demonstration  # Few runs need it; protobuf is slow to import.
 
     specs, findings = _specs(options, plugins), []
     for key, demo in named.items():

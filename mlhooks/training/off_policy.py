@@ -33,8 +33,8 @@ class OffPolicyLearning(LearningHalf):
     after the policy, from minibatches of their own, one for every `reward_signal_steps_per_update` agent steps.
 
     With `threaded` a round of updates runs beside the environments' next steps, and is waited for when the next round
-    is due. As many updates are made as without; but the steps between are decided by weights that are on their way, so
-    runs with the same seed differ.
+    is due. The number of updates is the same, but the steps meanwhile are decided by weights that are being changed, so
+    that runs with the same seed differ.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -104,7 +104,7 @@ class OffPolicyLearning(LearningHalf):
         return reported + [checked_update(signal, batch) for batch in for_signals for signal in self.signals_that_learn]
 
     def _finish_round(self) -> Reported:
-        """Wait for the updates that run, and return their reports after those that were not given out yet."""
+        """Wait for the updates that run, and return all reports that were not returned before."""
         if self._round is not None:
             running, self._round = self._round, None
             self._unreported += running.result()
@@ -167,9 +167,9 @@ class OffPolicyLearning(LearningHalf):
     def _sample_sequences(self, store: ReplayBuffer, size: int) -> Batch:
         """Return a minibatch of sequences that begin at random rows, with the memory that acting stored there.
 
-        A sequence has `burn_in` rows, then up to `sequence_length` rows that count, and then what follows these, n
-        steps later. It ends with its episode, whose final observation is one of its places. Burnt-in rows count as well
-        where the sequence begins with an episode: the memory of zeros there is no old network's.
+        A sequence has `burn_in` rows, then up to `sequence_length` rows that count, and then those up to n steps later,
+        for the bootstrapped values. It ends with its episode, whose final observation has a place in it, too. Rows of
+        the burn-in count where the sequence begins with an episode, because its memory of zeros is never out of date.
         """
         network = self.settings.network_settings.memory
         assert network is not None
@@ -203,7 +203,7 @@ class OffPolicyLearning(LearningHalf):
         return batch.rewarded(self._returns(passed, path.steps))
 
     def _columns(self, store: ReplayBuffer, rows: np.ndarray, following: dict[str, Any]) -> dict[str, Any]:
-        """Return the columns of rows of the store, together with those of what follows each row."""
+        """Return the columns of rows of the store, together with `following`, those of what follows each row."""
         columns = {"continuous": store.continuous, "discrete": store.discrete, "rewards": store.reward}
         if store.masked:
             columns["mask"] = store.mask

@@ -21,14 +21,14 @@ from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.step_checks import all_finite
 
 TOO_LONG = 1_000_000
-"""Steps of the environment without the end of an episode after which recording fails."""
+"""Recording fails after this many steps of the environment in which no episode ends."""
 
 
 class Actor(Protocol):
     """A policy that decides for the agents of one behavior."""
 
     def decide(self, decisions: DecisionSteps, terminals: TerminalSteps) -> ActionTuple:
-        """Return the actions of the agents that ask for one, which may be none, knowing whose episodes end."""
+        """Return an action for each agent in `decisions`, which may be empty; episodes of those in `terminals` end."""
 
 
 MakeActor = Callable[[str, BehaviorSpec, Spaces | None], Actor]
@@ -65,11 +65,11 @@ class Trained:
     Args:
         policy: the policy.
         deterministic: whether it takes the likeliest actions.
-        name, spec: the behavior that it is to act for, which must be as that of its run.
+        name, spec: the behavior to act for, whose shapes must be those of the policy's own.
         rng: the source of randomness.
 
     Raises:
-        UsageError: it is not.
+        UsageError: the shapes differ.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class _Recording:
 class Recorder:
     """Plays episodes in an environment, and records those of one behavior.
 
-    Of several agents the episodes that began first are recorded, not those that end first, which are the short ones.
+    Of several agents, the episodes that begin first are recorded. Those that end first would be the short ones.
 
     Args:
         env: the environment, which the caller closes.
@@ -201,8 +201,8 @@ class Recorder:
 
         Raises:
             UsageError: the environment has no such behavior, or several where none was named, or an actor does not fit.
-            NonFiniteError: it shows NaN or an infinite number.
-            EnvironmentFailure: it fails, or episodes do not end.
+            NonFiniteError: the environment shows NaN or an infinite number.
+            EnvironmentFailure: the environment fails, or no episode ends.
         """
         self._wanted = episodes
         self.env.reset()
@@ -212,7 +212,7 @@ class Recorder:
             ended = False
             for behavior_id, (decisions, terminals) in steps.items():
                 ended = self._take(behavior_id, specs[behavior_id], decisions, terminals) or ended
-            stats_of(self.env)  # Nobody reads them.
+            stats_of(self.env)  # They are taken out, because nobody reads them here.
             if len(self._episodes) == episodes and all(episode.ended for episode in self._episodes):
                 return self._records()
             waited = 0 if ended else waited + 1

@@ -33,12 +33,12 @@ class Recurrence:
     """The values of a rollout's rows by a critic with a memory.
 
     A critic that shares the actor's memory reads what acting stored with each row. One with a memory of its own passes
-    over each agent's rows, from the memory on that the rollout before left with the row that was open then. What it
-    remembers before each unit and before each open row is put into the store's `critic_memory`.
+    over each agent's rows, and begins with the memory that the rollout before stored with the row that was open then.
+    What it remembers before each unit and before each open row is stored in the store's `critic_memory`.
 
     Args:
         store: the rows.
-        optimizer: whose critic has a memory.
+        optimizer: the optimizer, whose critic has a memory.
         units: as `sequences_of` returns them.
     """
 
@@ -47,7 +47,7 @@ class Recurrence:
         rows = np.arange(store.size)[store.complete_rows()]
         self.units = np.where(units >= 0, rows[units], -1)
         self.lengths = (units >= 0).sum(1)
-        # The unit whose last row each row is, and the row before each row; the last entries serve row -1.
+        # These have for each row the unit that ends with it, and the row before it; their last entries serve row -1.
         self._ending, self._before = (np.full(store.size + 1, -1, np.int64) for _ in range(2))
         self._ending[self.units[np.arange(len(units)), self.lengths - 1]] = np.arange(len(units))
         goes_on = np.flatnonzero(store.successor[: store.size] >= 0)
@@ -97,7 +97,7 @@ class Recurrence:
         return values, after
 
     def _in_turn(self) -> Iterator[tuple[np.ndarray, bool]]:
-        """Yield units that can be passed at once, and whether they follow the units right before them.
+        """Yield indices of units that can be passed at once, and whether each goes on from the unit before it.
 
         The first units of all agents come first, then their second ones, and so on.
         """

@@ -23,8 +23,8 @@ def reward_key(signal: str) -> str:
 class SignalReturns:
     """Sums of the rewards of all reward signals but `extrinsic` in each agent's episode.
 
-    An episode goes on over several calls: its sum is kept for its slot, with the number of the trajectory of the row
-    that is to come. Where another trajectory's comes, as after an environment has failed, the sum is forgotten.
+    An episode may take several calls. Between them its sum is kept by slot, with the number of the trajectory that its
+    next row will have. If a row of another trajectory comes, as after an environment has failed, the sum is forgotten.
 
     Args:
         signals: the names of the reward signals.
@@ -59,7 +59,7 @@ class SignalReturns:
 
         Args:
             store: the rows.
-            rows: [rows] which; those of one agent follow one another without a gap, in any order.
+            rows: [rows] indices of rows, in any order; between those of one agent, none is missing.
             rewards: [rows, other signals].
         """
         if not len(rows):
@@ -74,7 +74,7 @@ class SignalReturns:
         last = np.append(first[1:], len(rows)) - 1
         sums = np.add.reduceat(rewards[order].astype(np.float64), first)
         slots = slot[first]
-        # Of several episodes of a slot only the first can go on: the trajectories of the others are younger.
+        # Only the first episode of a slot can have begun before: the others have later trajectories.
         going_on = self._next[slots] == store.trajectory[rows[first]]
         sums[going_on] += self._sums[slots[going_on]]
         over = ended[last]

@@ -18,17 +18,17 @@ from mlhooks.training.batch import Batch
 from mlhooks.training.policy import ActorPolicy
 
 LARGEST = 1.0 - 1e-6
-"""The largest action of which float32 tells well what it was before the squashing."""
+"""The largest action from which float32 can tell well what it was before the squashing."""
 
 
 class Decisions(NamedTuple):
-    """The actions of a policy where it is given features, with gradients.
+    """The decisions of a policy for given features, with gradients.
 
     Attributes:
-        continuous: [rows, size] random actions; None where there are none, as all that follows.
+        continuous: [rows, size], drawn actions; None where there are no continuous ones, as log_prob and log_std are.
         log_prob: [rows, 1], their log-probabilities.
-        probabilities: of each branch its choices' [rows, size].
-        entropies: of each branch [rows, 1].
+        probabilities: for each branch, those of its choices [rows, size].
+        entropies: for each branch, [rows, 1].
         log_std: [rows, size], of the Gaussians before the squashing.
     """
 
@@ -57,7 +57,7 @@ class SquashedPolicy(ActorPolicy):
         return continuous
 
     def exported(self, obs: Sequence[Tensor], allowed: Tensor | None, memory: Tensor | None = None) -> ExportedActions:
-        """Return what the base does, squashed."""
+        """Return what the base class does, with continuous actions squashed."""
         return super().exported(obs, allowed, memory)
 
     def decide(
@@ -93,7 +93,7 @@ class SquashedPolicy(ActorPolicy):
         return Decisions(continuous, log_prob, of_choices, entropies, parameters.log_std)
 
     def drawn(self, mean: Tensor, log_std: Tensor, noise: Tensor) -> Tensor:
-        """Return samples of continuous actions [rows, size], as the base does, and squashed."""
+        """Return samples of continuous actions [rows, size]: those of the base class, squashed."""
         return torch.tanh(super().drawn(mean, log_std, noise))
 
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
