@@ -53,7 +53,8 @@ class Demonstration:
         self.rewards = np.concatenate([part.reward for part in parts])[self._rows + 1]
         self.ended = np.concatenate([part.done for part in parts])[self._rows + 1]
         begins = np.ones(len(self._rows), np.bool_)
-        begins[1:] = self.ended[:-1] | np.isin(self._rows[1:], starts)
+        file = np.searchsorted(starts, self._rows, side="right")
+        begins[1:] = self.ended[:-1] | (file[1:] != file[:-1])
         self.trajectory = np.cumsum(begins) - 1
 
     def __len__(self) -> int:

@@ -70,6 +70,15 @@ def test_folder_is_one_demonstration_without_a_transition_between_files(tmp_path
     assert [file.name for file in read_demos(tmp_path)] == [old.name, new.name]
 
 
+def test_file_that_begins_with_the_end_of_an_episode_goes_on_with_none_of_the_file_before(tmp_path):
+    going_on = [pair([1.0], 0.0, discrete=[1]), pair([2.0], 0.0, discrete=[2]), pair([3.0], 0.0, discrete=[0])]
+    written(tmp_path / "a.demo", new_brain(0, [3]), going_on)
+    written(tmp_path / "b.demo", new_brain(0, [3]), [pair([19.0], 1.0, discrete=[0], done=True), *NEW])
+    demonstration = load_demonstration(tmp_path)
+    assert demonstration.obs()[0][:, 0].tolist() == [1, 2, 20, 21, 30]
+    assert demonstration.trajectory.tolist() == [0, 0, 1, 1, 2]
+
+
 def test_rows_are_taken_by_index(new):
     demonstration = load_demonstration(new)
     assert demonstration.obs(np.array([2, 0, 2]))[0][:, 0].tolist() == [30, 20, 30]
