@@ -246,8 +246,8 @@ class Critic(Network):
         self.memory = make_memory(self.encoder.output_size, settings) if encoder is None else memory
         kind = settings.initialization
         self.heads = linear(self.encoding_size, signals * outputs, initialization=kind, gain=1.0)
-        if kind == "lecun_normal":  # ML-Agents draws the weights of value heads like this.
-            for weight in self.heads.weight.detach().split(outputs if outputs > 1 else signals):
+        if kind == "lecun_normal":  # ML-Agents draws the weights of each signal's value head like this.
+            for weight in self.heads.weight.detach().split(outputs):
                 nn.init.xavier_uniform_(weight)
 
     def linear_heads(self) -> list[nn.Linear]:

@@ -211,9 +211,9 @@ def test_value_heads_begin_as_those_of_ml_agents_do() -> None:
     layout = FeatureLayout("B", BehaviorSpec([vector(3)], ActionSpec(1, ())))
     torch.manual_seed(0)
     found = Critic(layout, NetworkSettings(hidden_units=600, num_layers=1), signals=8).heads
-    bound = (6 / 608) ** 0.5  # Glorot and Bengio 2010, equation 16
+    bound = (6 / 601) ** 0.5  # Glorot and Bengio 2010, equation 16, of heads with one output each
     assert bound * 0.99 < float(found.weight.detach().abs().max()) <= bound
-    assert float(found.weight.detach().std()) == pytest.approx((2 / 608) ** 0.5, rel=0.02)
+    assert float(found.weight.detach().std()) == pytest.approx((2 / 601) ** 0.5, rel=0.02)
     assert not found.bias.any()
     settings = NetworkSettings(hidden_units=600, num_layers=1, initialization="kaiming_he")
     assert float(Critic(layout, settings, signals=8).heads.weight.detach().std()) == pytest.approx(
