@@ -19,6 +19,7 @@ from mlhooks.settings import LearnedSignalSettings
 from mlhooks.state_checks import whole
 from mlhooks.training.batch import Batch
 from mlhooks.training.descent import Descent, Losses
+from mlhooks.training.optimizer import CHUNK_FEATURES, CHUNK_ROWS
 from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal
 
@@ -148,9 +149,16 @@ class LearnedSignal(RewardSignal):
         return torch.cat([continuous, *choices], 1)
 
     def rewards(self, batch: Batch) -> Tensor:
-        """Return rewards [rows] of a batch, times `strength`, computed without gradients."""
+        """Return rewards [rows] of a batch, times `strength`, computed without gradients.
+
+        Of many rows or large images some are evaluated at a time, as for estimates, to bound the memory that it takes.
+        """
+        some = max(1, min(CHUNK_ROWS, CHUNK_FEATURES // max(1, batch.features.shape[1])))
+        evaluated = super().rewards
         with torch.no_grad(), self.descent.scope:
-            return super().rewards(batch)
+            if len(batch) <= some:
+                return evaluated(batch)
+            return torch.cat([evaluated(batch[at : at + some]) for at in range(0, len(batch), some)])
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take a step on the losses of a minibatch, and return those that are reported.

@@ -173,6 +173,23 @@ def test_rewards_have_no_graph_and_come_times_strength(tmp_path: Path, name: str
 
 
 @pytest.mark.parametrize("name", KEYS)
+def test_many_rows_are_evaluated_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    signal, sizes = signal_of(name, folder=tmp_path, use_actions=True) if name == "gail" else signal_of(name), []
+    batch = rows_of(signal, 26)
+    signal.update(batch)
+    at_once, evaluate = signal.rewards(batch), signal.evaluate
+
+    def counted(part: Any) -> torch.Tensor:
+        sizes.append(len(part))
+        return evaluate(part)
+
+    monkeypatch.setattr(signal, "evaluate", counted)
+    monkeypatch.setattr("mlhooks.training.learned_signal.CHUNK_ROWS", 8)
+    torch.testing.assert_close(signal.rewards(batch), at_once)
+    assert sizes == [8, 8, 8, 2]
+
+
+@pytest.mark.parametrize("name", KEYS)
 def test_numbers_that_are_not_finite_change_nothing_and_are_named(tmp_path: Path, name: str) -> None:
     signal = signal_of(name, folder=tmp_path)
     batch, before = rows_of(signal), signal.descent.flat.data.clone()
