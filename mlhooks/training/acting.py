@@ -78,7 +78,8 @@ class ActingHalf:
         self._acted = False  # It becomes true once the policy's first actions have been checked.
         self._silent_agents = SilentAgents()
         if policy.memory_size:
-            store.remember(policy.memory_size)
+            memory = settings.network_settings.memory
+            store.remember(policy.memory_size, 1 if memory is None else memory.sequence_length)
 
     def observe(
         self, worker: int, behavior_id: str, decisions: DecisionSteps, terminals: TerminalSteps, step: int = 0

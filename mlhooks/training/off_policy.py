@@ -165,7 +165,7 @@ class OffPolicyLearning(LearningHalf):
         return batch.rewarded(self._returns(passed, path.steps))
 
     def _sample_sequences(self, store: ReplayBuffer, size: int) -> Batch:
-        """Return a minibatch of sequences that begin at random rows, with the memory that acting stored there.
+        """Return a minibatch of random sequences, with the memories that acting stored there.
 
         A sequence has `burn_in` rows, then up to `sequence_length` rows that count, and then those up to n steps later,
         for the bootstrapped values. It ends with its episode, whose final observation has a place in it, too. Rows of
@@ -174,7 +174,7 @@ class OffPolicyLearning(LearningHalf):
         network = self.settings.network_settings.memory
         assert network is not None
         burn_in, n = int(getattr(self.hyperparameters, "burn_in", 0)), self.n_step
-        first = store.draw(max(1, size // network.sequence_length), self.rng)
+        first = store.draw_sequences(max(1, size // network.sequence_length), self.rng)
         found = find_sequences(store, first, burn_in + network.sequence_length + n - 1)
         rows, width = found.rows.ravel(), found.rows.shape[1]
         path = store.transitions(rows, self._powers, self.ignores_ends)

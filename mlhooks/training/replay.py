@@ -44,13 +44,14 @@ class ReplayBuffer(ExperienceStore):
 
     Attributes:
         filled: the number of rows that were ever written; `size` is the index of the next row.
+        sequence_length: of sequences that `draw_sequences` finds; 1 where agents have no memory.
     """
 
     COUNTERS: ClassVar[tuple[str, ...]] = (*ExperienceStore.COUNTERS, "filled")
 
     def __init__(self, spec: BehaviorSpec, rows: int, time_horizon: int) -> None:
         super().__init__(spec, rows, time_horizon)
-        self.filled = 0
+        self.filled, self.sequence_length = 0, 1
         self._free_finals: list[int] = []
 
     @property
@@ -66,6 +67,22 @@ class ReplayBuffer(ExperienceStore):
             self._free_finals += overwrite(self, self.size, min(self.size + len(slots), self.filled))
         super().open_rows(slots, steps, worker)
         self.filled = max(self.filled, self.size)
+
+    def remember(self, size: int, length: int = 1) -> None:
+        """Remember as the store does, and with which rows sequences of that length begin."""
+        super().remember(size, length)
+        self.sequence_length = length
+        self.sequence = np.full((len(self.slot), 1), -1, np.int64)
+
+    def _recall(self, slots: np.ndarray, new: slice) -> None:
+        """Give new rows memories as the store does, and the rows with which their sequences begin.
+
+        As in ML-Agents, trajectories are cut into sequences from their first row on.
+        """
+        super()._recall(slots, new)
+        before, place = self.open_row[slots], self.slot_length[slots]
+        goes_on = (before >= 0) & (place < self.time_horizon) & (place % self.sequence_length > 0)
+        self.sequence[new, 0] = np.where(goes_on, self.sequence[before, 0], np.arange(new.start, new.stop))
 
     def _add_finals(self, obs: list[np.ndarray]) -> np.ndarray:
         free, ended = self._free_finals, len(obs[0])
@@ -87,6 +104,21 @@ class ReplayBuffer(ExperienceStore):
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Return complete rows, of which there must be one, uniformly and with replacement: [size]."""
         return draw(self, rng.random(size), rng)  # `rng.integers` would take three times as long
+
+    def draw_sequences(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Return rows with which sequences begin, uniformly and with replacement: [size].
+
+        Where the first row of a sequence is gone, a sequence may begin with each of the others.
+        """
+        found = np.zeros(0, np.int64)
+        while missing := size - len(found):
+            # At least one row in so many begins a sequence.
+            rows = self.draw(missing * self.sequence_length, rng)
+            first = self.sequence[rows, 0]
+            is_there = (first >= 0) & (self.trajectory[first] == self.trajectory[rows])
+            is_there &= self.tick[first] <= self.tick[rows]  # Else a later row has overwritten it.
+            found = np.concatenate([found, rows[~is_there | (first == rows)][:missing]])
+        return found
 
     def transitions(self, rows: np.ndarray, powers: np.ndarray, ignores_ends: np.ndarray) -> Transitions:
         """Follow complete rows for up to n steps: to the end of the episode, or to a row that is still open.
@@ -134,6 +166,8 @@ class ReplayBuffer(ExperienceStore):
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self._free_finals = [whole(final, "a free final", 0, self.finals - 1) for final in state["free_finals"]]
+        if self.memory_size and not self.sequence.size:
+            self.sequence = np.full((len(self.slot), 1), -1, np.int64)
 
 
 class Sequences(NamedTuple):

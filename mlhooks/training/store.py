@@ -26,11 +26,11 @@ class End:
 
 COLUMNS = (
     *("mask", "continuous", "discrete", "log_prob", "reward", "group_reward", "end", "successor", "final"),
-    *("slot", "trajectory", "tick", "group", "group_ended", "encoding", "memory", "critic_memory"),
+    *("slot", "trajectory", "tick", "group", "group_ended", "encoding", "memory", "critic_memory", "sequence"),
 )
 COLUMNS_OF = attrgetter(*COLUMNS)
-OF_ANY_WIDTH = frozenset({"encoding", "memory", "critic_memory"})
-"""Columns of numbers by which networks decided, of a width of their own; 0 where there are none."""
+OF_ANY_WIDTH = frozenset({"encoding", "memory", "critic_memory", "sequence"})
+"""Columns that only some networks need, of a width of their own; 0 where nothing is in them."""
 FILLS = {"end": End.NONE, "successor": -1, "final": -1, "group_ended": False}
 """The value of these columns in unused rows, so that a new row has it already."""
 ALL = slice(None)
@@ -64,6 +64,7 @@ class ExperienceStore:
             from `encoded_from` to `waiting`, for which it is of the current weights.
         memory: [rows, memory_size], what the agent carried before each row; [rows, 0] where agents have no memory.
         critic_memory: [rows, size], the same of a critic with a memory of its own; 0 in rows that it has not seen.
+        sequence: [rows, 1], the row with which the sequence of each row begins, in a replay buffer; else [rows, 0].
         slot_memory: [slots, memory_size], what the agents carry now.
         memory_size: the size of an agent's memory, 0 without.
         slot, trajectory, tick: agent slot, trajectory number and act call of each row.
@@ -92,6 +93,7 @@ class ExperienceStore:
         self.log_prob = np.zeros((0, action.continuous_size + action.discrete_size), np.float32)
         self.reward, self.group_reward = (np.zeros(0, np.float32) for _ in range(2))
         self.encoding, self.memory, self.critic_memory, self.slot_memory = (np.zeros((0, 0), np.float32),) * 4
+        self.sequence = np.zeros((0, 0), np.int64)
         self.memory_size = 0
         self.end = np.zeros(0, np.int8)
         self.successor, self.final, self.slot = (np.zeros(0, np.int64) for _ in range(3))
@@ -122,8 +124,13 @@ class ExperienceStore:
             self._recall(slots, new)
         self._open(slots, steps, worker)
 
-    def remember(self, size: int) -> None:
-        """Keep a memory of that size for each agent, and with each row the memory before it."""
+    def remember(self, size: int, length: int = 1) -> None:  # noqa: ARG002
+        """Keep a memory of that size for each agent, and with each row the memory before it.
+
+        Args:
+            size: of the memory.
+            length: of the sequences that networks learn from, which a replay buffer draws.
+        """
         if size != self.memory_size:
             self.memory_size = size
             self.memory = np.zeros((len(self.slot), size), np.float32)
@@ -329,6 +336,8 @@ class ExperienceStore:
             for column in columns:
                 column[kept] = column[rows]
         self.successor[kept] = place[self.successor[kept]]
+        if self.sequence.size:
+            self.sequence[kept] = place[self.sequence[kept]]
         self.blank(slice(len(rows), in_use))
         self.open_row = place[self.open_row]
         self.size = len(rows)

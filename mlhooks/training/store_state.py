@@ -22,7 +22,8 @@ def completed(state: Mapping[str, Any], dimensions: int) -> dict[str, Any]:
         ValueError: it has log-probabilities of whole actions, and actions have several dimensions.
     """
     without = {"memory": state["encoding"], "critic_memory": state["encoding"], "slot_memory": state["open_row"]}
-    empty = {name: np.zeros((len(rows), 0), np.float32) for name, rows in without.items()}
+    empty: dict[str, np.ndarray] = {name: np.zeros((len(rows), 0), np.float32) for name, rows in without.items()}
+    empty["sequence"] = np.zeros((len(state["encoding"]), 0), np.int64)
     return {**empty, **state, "log_prob": _by_dimension(state["log_prob"], dimensions)}
 
 
@@ -69,6 +70,7 @@ def check_state(
     for name, stop in {"successor": in_use, "final": finals}.items():
         indices(state[name], name, in_use, stop)
     indices(state["slot"], "slot", in_use, slots, 0)
+    indices(state["sequence"].ravel(), "sequence", -1, in_use)
     if (state["discrete"] < 0).any() or (state["discrete"] >= spec.action_spec.discrete_branches).any():
         raise ValueError("discrete has actions that the behavior does not have")
     for name, rows in {"obs": in_use, "final_obs": finals}.items():

@@ -227,3 +227,68 @@ def test_restarted_environments_leave_complete_rows_with_their_values() -> None:
     assert buffer.final_obs[0][path.finals, 0].tolist() == [3.0, 103.0]
     decide(buffer, {0: 50.0})
     assert buffer.obs[0][: buffer.filled, 0].tolist()[-1] == 50.0
+
+
+def remember(buffer: ReplayBuffer, agents: int, ticks: range) -> None:
+    """Let agents with a memory decide; each sees the tick."""
+    for tick in ticks:
+        decide(buffer, dict.fromkeys(range(agents), float(tick)))
+
+
+def first_rows(buffer: ReplayBuffer) -> list[float]:
+    """Return the ticks at which sequences begin, of which each is drawn."""
+    rows = buffer.draw_sequences(500, np.random.default_rng(2))
+    assert len(rows) == 500
+    return sorted(set(buffer.obs[0][rows, 0].tolist()))
+
+
+def test_sequence_whose_first_row_the_ring_has_overwritten_may_begin_with_each_of_the_others() -> None:
+    buffer = make(rows=20)
+    buffer.remember(2, length=8)
+    remember(buffer, 1, range(37))
+    kept = buffer.obs[0][: buffer.filled, 0]
+    oldest = int(kept.min())
+    assert oldest % 8
+    lost = [float(tick) for tick in range(oldest, 36) if tick // 8 == oldest // 8]
+    assert first_rows(buffer) == [*lost, *(float(tick) for tick in (16, 24, 32) if tick > oldest)]
+
+
+def test_sequences_are_drawn_from_a_ring_that_is_shorter_than_one() -> None:
+    buffer = make(rows=6)
+    buffer.remember(2, length=64)
+    remember(buffer, 1, range(40))
+    ticks = np.sort(buffer.obs[0][: buffer.filled, 0])
+    begun = first_rows(buffer)
+    assert begun[0] == ticks[0]
+    assert set(begun) <= set(ticks[:-1].tolist())  # The last one waits for what follows.
+
+
+def test_checkpoint_without_experience_goes_on_with_sequences_of_its_own() -> None:
+    buffer, small = make(rows=50, agents=2), make(rows=50, agents=2)
+    buffer.remember(2, length=4)
+    small.remember(2, length=4)
+    remember(buffer, 2, range(7))
+    small.load_state_dict(buffer.open_only().state_dict())
+    remember(small, 2, range(7, 14))
+    assert first_rows(buffer) == [0.0, 4.0]
+    assert first_rows(small) == [6.0, 7.0, 8.0, 12.0]
+
+
+def test_sequences_are_those_of_before_where_rows_have_moved() -> None:
+    buffer = make(rows=50, agents=3)
+    buffer.remember(2, length=4)
+    remember(buffer, 3, range(10))
+    buffer.drop_trajectories(np.array([1]))
+    assert buffer.filled == 20
+    assert first_rows(buffer) == [0.0, 4.0, 8.0]
+    rows = buffer.draw_sequences(500, np.random.default_rng(2))
+    assert set(buffer.slot[rows].tolist()) == {0, 2}
+
+
+def test_state_with_a_sequence_that_begins_nowhere_is_refused() -> None:
+    buffer = make(rows=10)
+    buffer.remember(2, length=4)
+    remember(buffer, 1, range(3))
+    state = {**buffer.state_dict(), "sequence": np.array([[0], [0], [3]], np.int64)}
+    with pytest.raises(ValueError, match="sequence has numbers"):
+        make(rows=10).load_state_dict(state)

@@ -106,6 +106,29 @@ def test_sequences_have_the_values_of_episodes_seen_from_their_beginning(n_step:
     assert shifted
 
 
+@pytest.mark.usefixtures("each_way")
+def test_trajectories_are_cut_into_sequences_from_their_beginning_of_which_each_is_drawn_equally_often() -> None:
+    trainer = make()
+    agents = Agents(trainer, seed=8)
+    for tick in range(120):
+        if tick % 37 == 36:
+            agents.lose_a_worker()
+        agents.observe()
+        list(trainer.act())
+    store, begins = trainer.store, []
+    rows = np.flatnonzero(store.is_complete(np.arange(store.filled)))
+    for trajectory in np.unique(store.trajectory[rows]):
+        of_trajectory = rows[store.trajectory[rows] == trajectory]
+        begins += of_trajectory[np.argsort(store.tick[of_trajectory])][::LENGTH].tolist()
+    counts = np.bincount(store.draw_sequences(200 * len(begins), np.random.default_rng(0)), minlength=store.filled)
+    assert set(np.flatnonzero(counts).tolist()) == set(begins)
+    np.testing.assert_allclose(counts[begins], 200, atol=5 * 200**0.5)
+
+    batch = trainer.learning.sample(store, 400)
+    first = batch.features.view(400 // LENGTH, batch.width, SIZE)[:, 0, 0].numpy()
+    assert np.isin(first, store.obs[0][begins, 0]).all()
+
+
 def test_resume_with_the_replay_buffer_is_exact() -> None:
     trainer = make(steps_per_update=5.0, save_replay_buffer=True)
     agents = Agents(trainer, seed=5)
