@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import mlhooks
 from mlhooks.fast.switch import is_plain
+from mlhooks.fast.switch import plain as switched_off
 from mlhooks.nn.attention import EntityEncoder
 from mlhooks.nn.layers import MLP
 from mlhooks.nn.networks import Network
@@ -166,11 +167,11 @@ def test_layers_and_encoders_are_compiled_under_their_names(
     assert len(parts) == 4  # Actor and critic have two each.
     assert [given for given in compiler.given if isinstance(given, nn.Module)] == parts
     batch = batch_for(plain)
-    for trainer in (plain, compiled):
-        trainer.optimizer.update(batch)
+    with switched_off():  # Otherwise the native extension computes one of the losses, and rounds in another order.
+        for trainer in (plain, compiled):
+            trainer.optimizer.update(batch)
     assert weights(compiled).keys() == weights(plain).keys()
-    for name, tensor in weights(compiled).items():  # Plain losses are the native extension's, which rounds differently.
-        torch.testing.assert_close(tensor, weights(plain)[name], rtol=1e-4, atol=1e-6)
+    assert all(tensor.equal(weights(plain)[name]) for name, tensor in weights(compiled).items())
 
 
 def test_without_a_compiler_one_warning_says_so_and_networks_are_computed_as_before(
