@@ -138,7 +138,7 @@ def test_folder_loads_py_files_in_order_but_no_underscores(tmp_path):
     assert rows[0].source == f"file {tmp_path / 'a.py'}"
 
 
-def test_plugin_file_does_not_shadow_a_module_and_is_read_anew_by_each_manager(tmp_path):
+def test_plugin_file_does_not_shadow_a_module_and_is_read_again_by_each_manager(tmp_path):
     import json
 
     file = tmp_path / "json.py"

@@ -74,7 +74,7 @@ class Weighed(Numbered):
         self.weight = float(parameters["weight"].draw()[0])
 
 
-def test_environment_that_is_made_anew_in_process_gets_the_parameters_of_now() -> None:
+def test_environment_that_is_made_again_in_process_gets_the_parameters_of_now() -> None:
     manager = InProcessManager(lambda index: Weighed(index, Plan({2: "raise"})), 2, RestartPolicy(-1, -1, 60))
 
     def weights() -> list[float]:

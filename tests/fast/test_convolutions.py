@@ -196,7 +196,7 @@ def test_what_is_not_plain_is_left_to_torch() -> None:
     assert not is_left(plain)
 
 
-def test_weights_that_were_registered_anew_are_found() -> None:
+def test_weights_that_were_registered_again_are_found() -> None:
     shape, filters = CASES[2]
     layers, pixels = make_layers(shape, filters), flat(make_pixels(shape, 3, floats=True))
     wanted = convolve(layers, shape, pixels)

@@ -111,7 +111,7 @@ def test_progress_is_the_share_of_max_steps_and_waits_for_the_episodes_too() -> 
     assert taught.advance(A=0.51) is False
 
 
-def test_lesson_starts_its_episodes_anew_for_all_parameters() -> None:
+def test_lesson_starts_its_episodes_again_for_all_parameters() -> None:
     short = {"measure": "progress", "threshold": 0.1}
     long = {"measure": "progress", "threshold": 0.0, "min_lesson_length": 2, "behavior": "B"}
     taught = Taught(x=lessons(short), y=lessons(long))

@@ -112,7 +112,7 @@ def test_autocast_gives_log_probabilities_and_values_in_float32() -> None:
 
 @pytest.mark.skipif(is_plain(), reason="torch computes all networks")
 @pytest.mark.parametrize(("rows", "units", "rounds"), [(16, 256, False), (512, 256, True), (512, 128, False)])
-def test_autocast_leaves_to_mirrors_what_they_compute_sooner(rows: int, units: int, rounds: bool) -> None:
+def test_autocast_leaves_to_mirrors_what_they_compute_faster(rows: int, units: int, rounds: bool) -> None:
     exact, rounded = (learner("ppo", asked, 5, hidden_units=units) for asked in ({}, BFLOAT16))
     batch = batch_for(exact, rows)
     expected, gradient = (gradient_of(trainer, batch).clone() for trainer in (exact, rounded))

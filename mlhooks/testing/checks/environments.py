@@ -153,7 +153,7 @@ def test_steps_stay_as_they_were_shown(env: BaseEnv) -> None:
         )
 
 
-def test_reset_begins_anew_whenever_it_is_called(env: BaseEnv) -> None:
+def test_reset_begins_again_whenever_it_is_called(env: BaseEnv) -> None:
     """reset() works twice in a row and in the middle of episodes; afterwards the same agents ask for decisions."""
     env.reset()
     env.reset()

@@ -82,7 +82,7 @@ def test_resume_goes_on_from_the_checkpoint(start: Start) -> None:
     )
 
 
-def test_new_run_begins_anew(start: Start) -> None:
+def test_new_run_begins_again(start: Start) -> None:
     """A run that overwrites an earlier one (`--force`) does not leave the earlier one's values among its own."""
     first = start()
     write(first, range(1, 4))

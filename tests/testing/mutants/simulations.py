@@ -86,7 +86,7 @@ def sim_areas_ignored(patch: Patch) -> None:
 
 
 @mutant("sim_env", caught_by="test_parameters_may_come_at_any_time")
-def sim_parameters_begin_anew(patch: Patch) -> None:
+def sim_parameters_begin_again(patch: Patch) -> None:
     patch.insert(f"{SIMULATION}.set_parameters", "self._restart()")
 
 

@@ -30,7 +30,7 @@ def sqlite_database_removed_on_resume(patch: Patch) -> None:
     patch.replace(f"{WRITER}.run_started", "run.resumed", "False")
 
 
-@mutant(TARGET, caught_by="test_new_run_begins_anew")
+@mutant(TARGET, caught_by="test_new_run_begins_again")
 def sqlite_keeps_an_earlier_run(patch: Patch) -> None:
     patch.drop(f"{WRITER}.run_started", "path.unlink(missing_ok=True)")
 

@@ -96,7 +96,7 @@ def jsonl_deleted_by_inference(patch: Patch) -> None:
     patch.replace(f"{JSONL}.run_started", "run.inference", "False")
 
 
-@mutant("jsonl", caught_by="test_new_run_begins_anew")
+@mutant("jsonl", caught_by="test_new_run_begins_again")
 def jsonl_appends_to_an_earlier_run(patch: Patch) -> None:
     patch.drop(f"{JSONL}.run_started", "self._path.unlink(missing_ok=True)")
 
