@@ -214,7 +214,7 @@ class ActorPolicy(Policy):
             deterministic=self.deterministic,
             squash=self.squashes,
         )
-        return actions if encoding is after is None else actions._replace(encoding=encoding, memory=after)
+        return actions if encoding is None and after is None else actions._replace(encoding=encoding, memory=after)
 
     def _parameters(self, features: np.ndarray) -> tuple[Parameters, np.ndarray | None]:
         """Return the parts of `ActionParameters` as arrays, and the encoding that they come from where it is kept."""
