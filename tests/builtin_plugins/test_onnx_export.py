@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import json
-import os
 import random
-import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,187 +13,33 @@ import pytest
 import torch
 from mlagents_envs.base_env import (
     ActionSpec,
-    ActionTuple,
-    BehaviorSpec,
-    DimensionProperty,
-    ObservationSpec,
-    ObservationType,
 )
 from torch import Tensor, nn
 
-import mlhooks
 from builtin_plugins import onnx_export
-from builtin_plugins.dqn import DQNSettings
-from mlhooks import hookimpl
-from mlhooks.cli import main
-from mlhooks.example_configs import find_config
-from mlhooks.mlagents_wheel.trainer import WheelTrainer
-from mlhooks.names import MANIFEST
 from mlhooks.nn.heads import ActionHeads, ActionParameters
 from mlhooks.settings import MemorySettings, NetworkSettings, TrainerSettings
-from mlhooks.sims import Ball3D
-from mlhooks.training.policy import ActorPolicy, Policy
+from mlhooks.training.policy import ActorPolicy
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.q_policy import QPolicy
-from mlhooks.training.run_folder import RunFolder
 from mlhooks.training.squashed_policy import SquashedPolicy
-from tests.scripted import QUIET, Env, config
-from tests.scripted import train as train_without_models
-
-OPERATORS = {
-    *(
-        "Add",
-        "ArgMax",
-        "Cast",
-        "Clip",
-        "Concat",
-        "Constant",
-        "Conv",
-        "Div",
-        "Exp",
-        "Gather",
-        "Gemm",
-        "Identity",
-        "LSTM",
-    ),
-    *("LeakyRelu", "Less", "Log", "MatMul", "MaxPool", "Mul", "Multinomial", "Pow", "RandomNormalLike", "ReduceMean"),
-    *("ReduceSum", "Relu", "Reshape", "Shape", "Sigmoid", "Slice", "Softmax", "Sqrt", "Squeeze", "Sub", "Transpose"),
-    *("Unsqueeze",),
-}
-"""Those of ML-Agents' own models, of networks of every kind."""
-EXTENSIONS = {"Tanh", "Relu", "Elu", "Where", "Erf"}
-"""Those of activations that ML-Agents does not have."""
-OBSERVATIONS: dict[str, dict[str, Any]] = {
-    "vector": {"shapes": [(8,)]},
-    "vectors": {"shapes": [(3,), (5,)], "network": {"normalize": True}},
-    "image": {"shapes": [(3, 20, 24)]},
-    "mixed": {"shapes": [(4,), (1, 36, 37), (2,), (3, 20, 20)], "network": {"normalize": True}},
-    "goal": {"shapes": [(4,), (2,)], "goals": [1]},
-    "goal_as_input": {"shapes": [(4,), (2,)], "goals": [0], "network": {"goal_conditioning_type": "none"}},
-    "entities": {"shapes": [(3,), (4, 5)]},
-    "entities_alone": {"shapes": [(6, 2)]},
-    "kinds_of_entities": {"shapes": [(4, 5), (3, 20, 20), (3, 2), (2,)], "network": {"normalize": True}},
-    "goal_image": {"shapes": [(3,), (3, 20, 20)], "goals": [1]},
-}
-ACTIONS = {
-    "continuous": ActionSpec(2, ()),
-    "discrete": ActionSpec(0, (3,)),
-    "branches": ActionSpec(0, (3, 2, 4)),
-    "hybrid": ActionSpec(3, (2, 3)),
-}
-DIMENSIONS = {
-    1: (DimensionProperty.NONE,),
-    2: (DimensionProperty.VARIABLE_SIZE, DimensionProperty.NONE),
-    3: (
-        DimensionProperty.TRANSLATIONAL_EQUIVARIANCE,
-        DimensionProperty.TRANSLATIONAL_EQUIVARIANCE,
-        DimensionProperty.NONE,
-    ),
-}
-KINDS: dict[str, type[Policy]] = {"ppo": ActorPolicy, "sac": SquashedPolicy, "dqn": QPolicy}
-INPUT, OUTPUT = "input", "output"
-
-
-def train(*arguments: Any, **more: Any) -> Any:
-    """Train with the exporter, which other tests leave out because it takes time."""
-    names = [name for name in QUIET if name != "no:onnx_export"]
-    return train_without_models(*arguments, **{"plugin_names": names, **more})
-
-
-def spec_of(
-    shapes: list[tuple[int, ...]], actions: ActionSpec, goals: tuple[int, ...] | list[int] = ()
-) -> BehaviorSpec:
-    kinds = [ObservationType.GOAL_SIGNAL if n in goals else ObservationType.DEFAULT for n in range(len(shapes))]
-    return BehaviorSpec(
-        [
-            ObservationSpec(shape, DIMENSIONS[len(shape)], kind, f"sensor {number}")
-            for number, (shape, kind) in enumerate(zip(shapes, kinds, strict=True))
-        ],
-        actions,
-    )
-
-
-def policy_of(
-    spec: BehaviorSpec, *, kind: type[Policy] = ActorPolicy, seed: int = 3, dueling: bool = False, **network: Any
-) -> Any:
-    """Return a policy with weights as spread as after training, and a normalizer that has seen observations."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    settings = TrainerSettings(network_settings=NetworkSettings(**{"hidden_units": 16, **network}))
-    if kind is QPolicy:
-        settings.hyperparameters = DQNSettings(dueling=dueling)
-    policy = kind("Ball", spec, settings, torch.device("cpu"))
-    with torch.no_grad():
-        for module in policy.modules().values():
-            for name, parameter in module.named_parameters():
-                if name.endswith(("mean.weight", "logits.weight", "bias", "log_std")):
-                    parameter += torch.randn_like(parameter)
-    policy.inputs.update([3.0 * rng.standard_normal((50, *each.shape), np.float32) + 1.0 for each in observed(spec)])
-    policy.weights_changed()
-    return policy
-
-
-def observed(spec: BehaviorSpec) -> list[Any]:
-    return list(spec.observation_specs)
-
-
-def some_inputs(spec: BehaviorSpec, rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Random observations, and masks that allow at least one action of each branch."""
-    shapes = [(rows, *each.shape) for each in observed(spec)]
-    obs = [rng.random(s, np.float32) if len(s) == 4 else 3 * rng.standard_normal(s, np.float32) for s in shapes]
-    for array in (each for each in obs if each.ndim == 3):  # Some entities of some agents are not there.
-        array[rng.random(array.shape[:2]) < 0.4] = 0.0
-    inputs = {f"obs_{number}": array for number, array in enumerate(obs)}
-    if branches := spec.action_spec.discrete_branches:
-        allowed = [rng.random((rows, size)) < 0.6 for size in branches]
-        for part in allowed:
-            part[np.arange(rows), rng.integers(part.shape[1], size=rows)] = True
-        inputs["action_masks"] = np.concatenate(allowed, 1).astype(np.float32)
-    return inputs
-
-
-def predicted(policy: Any, spec: BehaviorSpec, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return what the policy itself decides, by the names of a model's outputs."""
-    obs = [array for name, array in inputs.items() if name.startswith("obs_")]
-    masks = inputs.get("action_masks")
-    loaded = policy if isinstance(policy, LoadedPolicy) else LoadedPolicy("Ball", spec, policy)
-    answer = loaded.predict(
-        obs[0] if len(obs) == 1 else obs, action_mask=None if masks is None else masks == 0, raw=True
-    )
-    parts = answer if isinstance(answer, tuple) else (answer,)
-    names = {np.float32: "deterministic_continuous_actions", np.int32: "deterministic_discrete_actions"}
-    return {names[part.dtype.type]: part for part in parts}
-
-
-def session(model: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def run(model: bytes | onnxruntime.InferenceSession, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    opened = session(model) if isinstance(model, bytes) else model
-    names = [output.name for output in opened.get_outputs()]
-    return dict(zip(names, opened.run(names, inputs), strict=True))
-
-
-def see_equal(policy: Any, spec: BehaviorSpec, model: bytes) -> None:
-    """Demand that the model is valid and decides as the policy does, for one agent and for several."""
-    onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
-    opened, rng = session(model), np.random.default_rng(5)
-    for rows in (1, 7):
-        inputs = some_inputs(spec, rows, rng)
-        outputs, wanted = run(opened, inputs), predicted(policy, spec, inputs)
-        assert {name for name in outputs if name.startswith("deterministic")} == wanted.keys()
-        for name, array in wanted.items():
-            np.testing.assert_allclose(outputs[name], array, rtol=0, atol=1e-5, err_msg=name)
-            random_one = outputs[name.removeprefix("deterministic_")]
-            assert random_one.shape == array.shape
-            assert random_one.dtype == outputs[name].dtype
-
-
-def operators(model: bytes) -> set[str]:
-    return {node.op_type for node in onnx.load_from_string(model).graph.node}
+from tests.builtin_plugins.onnx_models import (
+    ACTIONS,
+    EXTENSIONS,
+    INPUT,
+    KINDS,
+    OBSERVATIONS,
+    OPERATORS,
+    OUTPUT,
+    operators,
+    policy_of,
+    predicted,
+    run,
+    see_equal,
+    session,
+    some_inputs,
+    spec_of,
+)
 
 
 @pytest.mark.parametrize("actions", ACTIONS)
@@ -479,201 +321,3 @@ def test_branch_of_somebody_else_is_named_once(caplog: pytest.LogCaptureFixture)
     assert len(caplog.records) == 1
     line = inspect.getsourcelines(Branching.forward)[1] + 1
     assert f"what {__file__}:{line} does depends on the numbers" in caplog.text
-
-
-class Shifted(ActorPolicy):
-    def features(self, obs: Any) -> Tensor:
-        return super().features(obs) + 1.0
-
-
-class Bessel(nn.Module):
-    """A network with an operator that opset 9 does not have."""
-
-    def __init__(self, size: int, actions: ActionSpec) -> None:
-        super().__init__()
-        self.heads = ActionHeads(size, actions, "lecun_normal")
-
-    def forward(self, features: Tensor) -> ActionParameters:
-        found: ActionParameters = self.heads(torch.special.i1(features))
-        return found
-
-
-class Offers:
-    """Gives PPO a policy of its own, and counts what the manager is asked."""
-
-    def __init__(self, make: Any) -> None:
-        self.make = make
-
-    @hookimpl
-    def create_policy(self, trainer: Any, behavior_spec: BehaviorSpec) -> Policy:
-        policy: Policy = self.make(trainer.behavior_name, behavior_spec, trainer.settings, trainer.device)
-        return policy
-
-
-def bessel(name: str, spec: BehaviorSpec, settings: TrainerSettings, device: torch.device) -> ActorPolicy:
-    return ActorPolicy(name, spec, settings, device, Bessel(3, spec.action_spec))
-
-
-CORRIDOR = config("Corridor", "test:x")  # 600 steps, a checkpoint every 200
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"), [(Shifted, "Shifted overrides features"), (bessel, "special_i1")], ids=["own code", "operator"]
-)
-def test_policy_that_cannot_be_exported_is_named_once_and_the_run_goes_on(
-    tmp_path: Path, make: Any, reason: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    finished = train(CORRIDOR, tmp_path, Env(), Offers(make), strict_plugins=True)
-    warnings = [record.message for record in caplog.records if "no ONNX model" in record.message]
-    assert len(warnings) == 1
-    assert "'Corridor'" in warnings[0]
-    assert reason in warnings[0]
-    assert not list(finished.path.rglob("*.onnx"))
-    assert finished.trainers["Corridor"].step == 600
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(config("Corridor", "test:x", keep_checkpoints=2), tmp_path_factory.mktemp("trained"), Env()).path
-
-
-def manifest_of(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-    return found
-
-
-def test_models_lie_beside_the_checkpoints_that_are_kept_and_the_manifest_names_them(trained: Path) -> None:
-    assert sorted(path.relative_to(trained).as_posix() for path in trained.rglob("*.onnx")) == [
-        "Corridor.onnx",
-        "Corridor/Corridor-400.onnx",
-        "Corridor/Corridor-600.onnx",
-    ]
-    manifest, beside = manifest_of(trained), (trained / "Corridor").as_posix()
-    named = manifest["Corridor"]["checkpoints"]
-    assert [each["file_path"] for each in named] == [f"{beside}/Corridor-{step}.onnx" for step in (400, 600)]
-    assert [each["auxillary_file_paths"][0] for each in named] == [
-        f"{beside}/Corridor-{step}.pt" for step in (400, 600)
-    ]
-    last = manifest["Corridor"]["final_checkpoint"]
-    assert last["file_path"] == (trained / "Corridor.onnx").as_posix()
-    assert f"{beside}/Corridor-600.pt" in last["auxillary_file_paths"]
-    for model, source in (
-        ("Corridor.onnx", "Corridor.policy.pt"),
-        ("Corridor/Corridor-400.onnx", "Corridor/Corridor-400.pt"),
-    ):
-        policy = mlhooks.load(trained / source)
-        for place in range(5):
-            obs = np.full((1, 3), place, np.float32)
-            outputs = run((trained / model).read_bytes(), {"obs_0": obs, "action_masks": np.ones((1, 2), np.float32)})
-            assert outputs["deterministic_discrete_actions"][0, 0] == policy.predict(obs[0])
-
-
-def test_checkpoint_of_a_run_without_models_is_dropped_like_others(tmp_path: Path) -> None:
-    settings = config("Corridor", "test:x", max_steps=200, keep_checkpoints=2)
-    first = train(settings, tmp_path, Env(), plugin_names=QUIET).path
-    assert manifest_of(first)["Corridor"]["final_checkpoint"]["file_path"].endswith("/Corridor-200.pt")
-    train(settings, tmp_path, Env(), resume=True, overrides=["behaviors.Corridor.max_steps=600"])
-    named = manifest_of(first)["Corridor"]["checkpoints"]
-    assert [Path(each["file_path"]).name for each in named] == ["Corridor-400.onnx", "Corridor-600.onnx"]
-    files = {path.name for path in (first / "Corridor").iterdir() if path.suffix in (".pt", ".onnx")}
-    assert files == {f"Corridor-{step}{end}" for step in (400, 600) for end in (".onnx", ".policy.pt", ".pt")}
-
-
-def test_export_again_writes_the_models_that_the_run_wrote(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    copy = Path(shutil.copytree(trained, tmp_path / "runs" / "copy"))
-    model = (copy / "Corridor.onnx").read_bytes()
-    (copy / "Corridor.onnx").unlink()
-    assert main(["export", "copy", "--results-dir", str(copy.parent)]) == 0
-    assert (copy / "Corridor.onnx").read_bytes() == model
-    said = [f"Wrote {copy / name}" for name in ("Corridor.policy.pt", "Corridor.onnx")]
-    assert capsys.readouterr().out.splitlines() == said
-
-    checkpoint = copy / "Corridor" / "Corridor-400.pt"
-    assert main(["export", str(checkpoint), "--onnx", "--opset", "15", "--output", str(tmp_path / "elsewhere")]) == 0
-    (written,) = (tmp_path / "elsewhere").iterdir()
-    assert written.name == "Corridor-400.onnx"
-    assert onnx.load(written).opset_import[0].version == 15
-    obs = {"obs_0": np.ones((2, 3), np.float32), "action_masks": np.ones((2, 2), np.float32)}
-    outputs = run(written.read_bytes(), obs)["deterministic_discrete_actions"]
-    np.testing.assert_array_equal(outputs, mlhooks.load(checkpoint).predict(obs["obs_0"]))
-
-
-def test_best_policy_is_exported_beside_its_own_file(trained: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(trained, tmp_path / "copy"))
-    shutil.copy(copy / "Corridor" / "Corridor-400.policy.pt", copy / "Corridor.best.policy.pt")
-    written = mlhooks.export(copy, best=True, only="onnx_export")
-    assert written == [copy / "Corridor.best.onnx"]
-    assert written[0].read_bytes() == (copy / "Corridor" / "Corridor-400.onnx").read_bytes()
-
-
-def test_run_that_goes_on_is_not_written_to(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    copy = Path(shutil.copytree(trained, tmp_path / "copy"))
-    (copy / "Corridor.onnx").unlink()
-    with RunFolder(copy, "copy").hold():
-        assert main(["export", str(copy), "--onnx"]) == 2
-        assert f"process {os.getpid()}" in capsys.readouterr().err
-        assert not (copy / "Corridor.onnx").exists()
-        assert main(["export", str(copy), "--onnx", "--output", str(tmp_path / "elsewhere")]) == 0
-    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["Corridor.onnx"]
-
-
-def test_time_of_exports_is_told(trained: Path) -> None:
-    timers = json.loads((trained / "run_logs" / "timers.json").read_text())
-    assert timers["children"]["checkpoint"]["children"]["export"]["count"] == 3
-
-
-def test_opset_is_refused_where_mlagents_own_exporter_writes() -> None:
-    settings = TrainerSettings(trainer_type="mlagents:ppo", onnx_opset=15)
-    assert [key for key, _ in WheelTrainer.refused_settings(settings)] == [("onnx_opset",)]
-    assert list(WheelTrainer.refused_settings(TrainerSettings(trainer_type="mlagents:ppo", onnx_opset=9))) == []
-
-
-def test_opset_of_the_settings_is_that_of_the_models(tmp_path: Path) -> None:
-    path = train(config("Corridor", "test:x", max_steps=100, onnx_opset=12), tmp_path, Env()).path
-    assert onnx.load(path / "Corridor.onnx").opset_import[0].version == 12
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["export", "none"], "There is no checkpoint at none"),
-        (["export", "{run}", "--behavior", "Other"], "holds the behaviors Corridor"),
-        (["export", "{run}", "--onnx", "-p", "no:onnx_export"], "no exporter 'onnx_export'"),
-        (["export", "{run}", "--opset", "8"], "9<=x<=20"),
-    ],
-)
-def test_what_cannot_be_exported_is_an_error(
-    trained: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([argument.format(run=trained) for argument in arguments]) in (1, 2)
-    assert said in capsys.readouterr().err
-
-
-def test_export_of_a_policy_without_a_form_for_onnx_writes_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    finished = train(CORRIDOR, tmp_path, Env(), Offers(Shifted))
-    caplog.clear()
-    assert mlhooks.export(finished.path, only="onnx_export", plugins=[Offers(Shifted)]) == []
-    assert "Shifted overrides features" in caplog.text
-
-
-@pytest.mark.slow
-def test_learned_policy_plays_3dball_to_100_in_onnxruntime(tmp_path: Path) -> None:
-    finished = train(find_config("3dball_ppo"), tmp_path, overrides=["env_settings.seed=1"])
-    opened = session((finished.path / "3DBall.onnx").read_bytes())
-    env = Ball3D(num_areas=1, seed=9)
-    env.reset()
-    returns, total = [], np.zeros(env.num_agents)
-    while len(returns) < env.num_agents:
-        decisions, terminals = env.get_steps("3DBall")
-        total[terminals.agent_id] += terminals.reward
-        returns += total[terminals.agent_id].tolist()
-        total[terminals.agent_id] = 0.0
-        total[decisions.agent_id] += decisions.reward
-        actions = run(opened, {"obs_0": decisions.obs[0]})["deterministic_continuous_actions"]
-        env.set_actions("3DBall", ActionTuple(continuous=actions))
-        env.step()
-    np.testing.assert_allclose(returns, 100.0, atol=1.0)
