@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     share, places, left_out = config.getoption("--share"), Counter[object](), []
     for item in items:
         kinds: list[object] = [mark.args for mark in item.iter_markers("mutants")]
-        if item.get_closest_marker("slow"):
+        if any(item.iter_markers("slow")):
             kinds.append(item.path)
         for kind in kinds:
             place = places[kind]

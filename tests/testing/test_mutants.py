@@ -104,20 +104,28 @@ def test_mutant_that_is_not_caught_is_reported(result: Result, said: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("share", "kept"), [(1.0, range(9)), (0.34, [0, 2, 4, 8]), (0.1, [0, 2, 8]), (0.5, [0, 2, 3, 6, 7, 8])]
+    ("share", "kept"),
+    [
+        (1.0, range(14)),
+        (0.34, [0, 2, 4, 8, 9, 12, 13]),
+        (0.1, [0, 2, 8, 9, 13]),
+        (0.5, [0, 2, 3, 6, 7, 8, 9, 11, 13]),
+    ],
 )
-def test_share_has_the_first_mutant_of_each_subject(
+def test_share_has_the_first_mutant_of_each_subject_and_the_first_slow_test_of_each_file(
     request: pytest.FixtureRequest, share: float, kept: Sequence[int]
 ) -> None:
     subjects = ["ppo", "ppo", "dqn", "ppo", "ppo", "dqn", "dqn", "ppo"]
     all_items = [Item(number, (pytest.mark.mutants(subject).mark,)) for number, subject in enumerate(subjects)]
-    all_items.append(Item(len(subjects), ()))  # It is no mutant.
+    all_items.append(Item(len(subjects), ()))  # It is neither.
+    files = ["learning", "learning", "learning", "learning", "docs"]
+    all_items += [Item(9 + number, (pytest.mark.slow.mark,), file) for number, file in enumerate(files)]
     items, left_out = [*all_items], []
     hook = SimpleNamespace(pytest_deselected=lambda items: left_out.extend(items))
     conftest = request.config.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
     conftest.pytest_collection_modifyitems(SimpleNamespace(getoption={"--share": share}.get, hook=hook), items)
     assert [item.number for item in items] == [*kept]
-    assert sorted(item.number for item in [*items, *left_out]) == [*range(9)]
+    assert sorted(item.number for item in [*items, *left_out]) == [*range(14)]
 
 
 class Item(NamedTuple):
@@ -125,6 +133,7 @@ class Item(NamedTuple):
 
     number: int
     marks: tuple[pytest.Mark, ...]
+    path: str = ""
 
     def iter_markers(self, name: str) -> Sequence[pytest.Mark]:
         return [mark for mark in self.marks if mark.name == name]
