@@ -174,11 +174,9 @@ class LossScope:
 
     def outputs(self, network: Network, features: Tensor, beside: Tensor | None = None) -> list[Tensor] | None:
         """Return as the function `outputs` does."""
-        if beside is not None:
+        known = None if is_traced() else self._known(self._heads, network)
+        if beside is not None or known is None or not known.is_simple or features.requires_grad:
             return self._computed(self._heads, network, features, beside)
-        known = self._heads.known.get(network)
-        if known is None or not known.is_simple or features.requires_grad or is_traced():
-            return self._computed(self._heads, network, features)
         if (rows := _rows(features)) is None:
             return self._computed(self._heads, network, features)
         mlp, record = cast("FastMLP", known.mlp), self._record
