@@ -33,6 +33,12 @@ class A2CSettings(OnPolicyHyperparameters):
     lambd: float = Field(0.95, ge=0, le=1, description="GAE's lambda: 0 trusts the critic, 1 the returns.")
     num_epoch: int = Field(1, ge=1, le=1, description="Passes over each rollout: one, as the gradient is on-policy.")
     shared_critic: bool = Field(default=False, description="Put the value heads on the actor's encoder.")
+    beta_final: float | None = extension(
+        None, ge=0, description="Beta at max_steps where it is linear; null: ML-Agents' 1e-5 in PPO and 1e-10 in A2C."
+    )
+    value_coefficient: float = extension(
+        0.5, ge=0, description="Weight of the value loss: Stable-Baselines3's `vf_coef`."
+    )
     normalize_advantages: AdvantageNormalization = extension(
         AdvantageNormalization.ROLLOUT, description="Rows over which advantages are brought to mean 0 and deviation 1."
     )
@@ -60,7 +66,9 @@ class A2COptimizer(ActorCriticOptimizer):
         self.joint_actions = h.joint_actions
         self.actions = policy.behavior_spec.action_spec
         self.has_dimensions = self.actions.continuous_size + self.actions.discrete_size > 1
-        self.beta = Schedule(h.beta_schedule, h.beta, 1e-10, settings.max_steps)
+        final = 1e-10 if h.beta_final is None else h.beta_final
+        self.beta = Schedule(h.beta_schedule, h.beta, final, settings.max_steps)
+        self.value_coefficient = h.value_coefficient
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss whose gradient the paper's algorithm S3 accumulates, averaged over rows."""
@@ -75,7 +83,7 @@ class A2COptimizer(ActorCriticOptimizer):
         value_loss = batch.mean((batch.returns - self.values(batch)).square())
         entropy = batch.mean(entropies)
         return {
-            "loss": policy_loss + 0.5 * value_loss - self.beta(self.step) * entropy,
+            "loss": policy_loss + self.value_coefficient * value_loss - self.beta(self.step) * entropy,
             "Losses/Policy Loss": policy_loss,
             "Losses/Value Loss": value_loss,
             "Policy/Entropy": entropy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from mlhooks.plugin import (
     Field,
     OnPolicyHyperparameters,
     OnPolicyTrainer,
+    Problem,
     Schedule,
     ScheduleType,
     Supports,
@@ -37,7 +39,31 @@ class PPOSettings(OnPolicyHyperparameters):
     lambd: float = Field(0.95, ge=0, le=1, description="GAE's lambda: 0 trusts the critic, 1 the returns.")
     num_epoch: int = Field(3, ge=1, description="Passes over each rollout.")
     shared_critic: bool = Field(default=False, description="Put the value heads on the actor's encoder.")
+    beta_final: float | None = extension(
+        None, ge=0, description="Beta at max_steps where it is linear; null: ML-Agents' 1e-5 in PPO and 1e-10 in A2C."
+    )
+    epsilon_final: float = extension(
+        0.1, ge=0, description="Epsilon at max_steps where it is linear; in Stable-Baselines3 and RL Zoo it is 0."
+    )
+    value_coefficient: float = extension(
+        0.5, ge=0, description="Weight of the value loss: Stable-Baselines3's `vf_coef`."
+    )
     value_clipping: bool = extension(False, description="Keep value estimates within epsilon of the old ones.")
+    value_clip_range: float | None = extension(
+        None,
+        gt=0,
+        description="Take value estimates no further than this from the old ones into the value loss, where it falls "
+        "by that or not: Stable-Baselines3's `clip_range_vf`; null: no.",
+    )
+    value_clip_range_schedule: ScheduleType = extension(
+        ScheduleType.CONSTANT, description="How value_clip_range changes until max_steps; linear: to 0, as RL Zoo."
+    )
+    target_kl: float | None = extension(
+        None,
+        gt=0,
+        description="End the passes over a rollout at a minibatch whose KL divergence from the policy that acted is "
+        "above 1.5 times this, as in Stable-Baselines3; null: never.",
+    )
     normalize_advantages: AdvantageNormalization = extension(
         AdvantageNormalization.ROLLOUT, description="Rows over which advantages are brought to mean 0 and deviation 1."
     )
@@ -53,6 +79,12 @@ class PPOSettings(OnPolicyHyperparameters):
         description="How epsilon changes until max_steps; by default as the learning rate.",
     )
 
+    def problems(self) -> Iterator[Problem]:
+        """Refuse two ways to clip value estimates at once."""
+        yield from super().problems()
+        if self.value_clipping and self.value_clip_range is not None:
+            yield Problem(("value_clip_range",), "value_clipping clips value estimates already: remove one of both")
+
 
 class PPOOptimizer(ActorCriticOptimizer):
     """The clipped surrogate objective with a clipped value loss and an entropy bonus."""
@@ -65,15 +97,19 @@ class PPOOptimizer(ActorCriticOptimizer):
         super().__init__(policy, settings)
         h = settings.hyperparameters
         assert isinstance(h, PPOSettings)
-        self.epsilon = Schedule(h.epsilon_schedule, h.epsilon, 0.1, settings.max_steps)
-        self.value_clipping = h.value_clipping
+        self.epsilon = Schedule(h.epsilon_schedule, h.epsilon, h.epsilon_final, settings.max_steps)
+        self.value_clipping, self.value_coefficient, self.target_kl = h.value_clipping, h.value_coefficient, h.target_kl
+        self.value_clip_range: Schedule | None = None
+        if h.value_clip_range is not None:
+            self.value_clip_range = Schedule(h.value_clip_range_schedule, h.value_clip_range, 0.0, settings.max_steps)
         self.normalizes_minibatches = h.normalize_advantages is AdvantageNormalization.MINIBATCH
         self.joint_actions = h.joint_actions
         self.actions = policy.behavior_spec.action_spec
         self.has_dimensions = self.actions.continuous_size + self.actions.discrete_size > 1
         self.last: tuple[Batch, Tensor] | None = None  # Diagnostics read the last minibatch and its ratios.
         self.resumed_diagnostics: dict[str, float] = {}
-        self.beta = Schedule(h.beta_schedule, h.beta, 1e-5, settings.max_steps)
+        final = 1e-5 if h.beta_final is None else h.beta_final
+        self.beta = Schedule(h.beta_schedule, h.beta, final, settings.max_steps)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the negative of the paper's equation 9 on a minibatch.
@@ -99,6 +135,9 @@ class PPOOptimizer(ActorCriticOptimizer):
 
         # L^VF, equation 9, where clipped with the estimate kept near the old one as the ratio is
         values = self.values(batch)  # [rows, signals]
+        if self.value_clip_range is not None:
+            most = self.value_clip_range(self.step)
+            values = batch.values + (values - batch.values).clamp(-most, most)
         errors = (values - batch.returns).square()
         if self.value_clipping:
             near = batch.values + (values - batch.values).clamp(-epsilon, epsilon)
@@ -108,11 +147,22 @@ class PPOOptimizer(ActorCriticOptimizer):
         entropy = batch.mean(entropies)
         self.last = batch, ratio.detach()
         return {
-            "loss": policy_loss + 0.5 * value_loss - beta * entropy,
+            "loss": policy_loss + self.value_coefficient * value_loss - beta * entropy,
             "Losses/Policy Loss": policy_loss,
             "Losses/Value Loss": value_loss,
             "Policy/Entropy": entropy,
         }
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """Take a step, unless the policy has moved so far from the one that acted that no more are to follow."""
+        self.ends_epochs = self.target_kl is not None and self.divergence(batch) > 1.5 * self.target_kl
+        return {} if self.ends_epochs else super().update(batch)
+
+    @torch.no_grad()
+    def divergence(self, batch: Batch) -> float:
+        """Return the KL divergence from the policy that acted on a minibatch, estimated as in `diagnostics`."""
+        log_ratios = whole_actions(self.policy.evaluate(batch)[0] - batch.log_probs)
+        return float(batch.mean(torch.exp(log_ratios) - 1.0 - log_ratios))
 
     def diagnostics(self) -> dict[str, float]:
         """Return how far the last minibatch moved the policy, and how well the critic predicted its returns.

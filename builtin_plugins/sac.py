@@ -48,6 +48,11 @@ class SACSettings(OffPolicyHyperparameters):
 
     tau: float = Field(0.005, gt=0, le=1, description="How far target networks move at each update.")
     init_entcoef: float = Field(1.0, gt=0, description="Weight of the entropy at the start; it is learned then.")
+    learn_entcoef: bool = extension(
+        True,
+        description="Learn the weight of the entropy; false keeps init_entcoef, as a number for `ent_coef` does in "
+        "Stable-Baselines3.",
+    )
     twin_targets: bool = extension(
         False, description="Bootstrap from target networks of both action values, without a value network of states."
     )
@@ -106,6 +111,8 @@ class SACOptimizer(TorchOptimizer):
         self.followed = nn.ModuleList([self.q1, self.q2]) if self.critic is None else self.critic
         self.target: Any = copy.deepcopy(self.followed).requires_grad_(False)
         self.coefficients = EntropyCoefficients(self.size, actions.discrete_branches, h.init_entcoef).to(policy.device)
+        self.learn_entcoef = h.learn_entcoef
+        self.coefficients.requires_grad_(self.learn_entcoef)
         self.noise_seed, self.updates = int(torch.randint(2**31, ())), 0
         # Each of the two holds all parameters in one piece: those of the target, and those that it follows.
         self._following: tuple[Tensor, Tensor] | None = None
@@ -266,6 +273,8 @@ class SACOptimizer(TorchOptimizer):
         """Return the loss of the coefficients' logarithms: equation 18 of [2], with ML-Agents' target entropies."""
         log_continuous, log_discrete = self.coefficients.log_continuous, self.coefficients.log_discrete
         loss: Any = 0.0
+        if not self.learn_entcoef:
+            return loss  # type: ignore[no-any-return]
         if now.log_prob is not None and log_continuous is not None:
             with torch.no_grad():
                 lacking = float(batch.mean(now.log_prob)) - self.size

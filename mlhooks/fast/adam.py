@@ -186,17 +186,18 @@ class Adam:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned.
+        """Restore what `state_dict` returned, but for betas and eps, which are those that it was made with.
 
         Raises:
             ValueError: it is not a state of this optimizer, or of parameters of another size.
         """
+        if "optimizer" in state:
+            raise ValueError(f"it is of {state['optimizer']}, and the settings ask for adam")
         (group,) = state["param_groups"]
         self.steps = whole(state["steps"], "the number of steps")
-        beta1, beta2 = (number(beta, "a beta") for beta in group["betas"])
-        self.param_groups = [
-            {"lr": number(group["lr"], "lr"), "betas": (beta1, beta2), "eps": number(group["eps"], "eps")}
-        ]
+        for beta in (*group["betas"], group["eps"]):
+            number(beta, "an option")
+        self.param_groups[0]["lr"] = number(group["lr"], "lr")
         _copy(self.exp_avg, state["exp_avg"])
         _copy(self.exp_avg_sq, state["exp_avg_sq"])
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mlhooks.envs.pixels import to_floats
 from mlhooks.errors import UnsupportedError
-from mlhooks.nn.normalizer import Normalizer
+from mlhooks.nn.normalizer import CLIP, Normalizer
 
 ENTITIES = (DimensionProperty.VARIABLE_SIZE, DimensionProperty.NONE)
 """The kinds of dimensions by which ML-Agents knows an observation of variable length."""
@@ -153,16 +153,17 @@ class FeatureInput(nn.Module):
     Args:
         layout: where each observation goes.
         normalize: whether vectors pass a running normalizer.
+        clip: the bound of normalized vectors.
 
     Attributes:
         keeps_bytes: whether images that are bytes stay so where they are all that is observed: where all that reads the
             features takes bytes. Else they become floats.
     """
 
-    def __init__(self, layout: FeatureLayout, *, normalize: bool) -> None:
+    def __init__(self, layout: FeatureLayout, *, normalize: bool, clip: float = CLIP) -> None:
         super().__init__()
         self.layout = layout
-        self.normalizer = Normalizer(layout.vectors) if normalize and layout.vectors else None
+        self.normalizer = Normalizer(layout.vectors, clip) if normalize and layout.vectors else None
         self.keeps_bytes = False
         self._given = len(layout.order) == 1 and layout.vectors == layout.size
 

@@ -9,22 +9,28 @@ import torch
 from torch import Tensor, nn
 
 CLIP = 5.0
+"""The bound of normalized features in ML-Agents."""
 
 
 class Normalizer(nn.Module):
-    """Shifts and scales features by their running mean and variance and clips the result to [-5, 5].
+    """Shifts and scales features by their running mean and variance and clips the result to [-clip, clip].
 
     Statistics are merged batch by batch (Chan, Golub and LeVeque 1979, eq. 2.1), in float64 so that millions of
     batches lose nothing. They change only when `update` is called, which trainers do at update boundaries. Until the
     first update, features pass unchanged but for the clipping.
+
+    Args:
+        size: the number of features.
+        clip: the bound of the result.
     """
 
     count: Tensor
     mean: Tensor
     m2: Tensor
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, clip: float = CLIP) -> None:
         super().__init__()
+        self.clip = clip
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
         self.register_buffer("m2", torch.zeros(size, dtype=torch.float64))
@@ -60,13 +66,13 @@ class Normalizer(nn.Module):
         """Normalize [rows, size] float32."""
         shift, scale = self.shift_scale()
         normalized: np.ndarray = (features - shift) * scale
-        np.clip(normalized, -CLIP, CLIP, out=normalized)
+        np.clip(normalized, -self.clip, self.clip, out=normalized)
         return normalized
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalize [rows, size] on the features' device; for exported models."""
         shift, scale = (torch.from_numpy(array).to(features.device) for array in self.shift_scale())
-        return torch.clamp((features - shift) * scale, -CLIP, CLIP)
+        return torch.clamp((features - shift) * scale, -self.clip, self.clip)
 
 
 def _forget(module: Normalizer, _: Any) -> None:

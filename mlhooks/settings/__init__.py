@@ -6,23 +6,18 @@ from mlhooks.finding import Finding
 from mlhooks.settings.base import PathText, Problem, SettingsModel, derived, extension
 from mlhooks.settings.behaviors import (
     ActivationType,
-    AdvantageNormalization,
     BehavioralCloningSettings,
     ConditioningType,
     CuriositySettings,
     EncoderType,
     EvaluationSettings,
     GAILSettings,
-    HyperparameterSettings,
     InitializationType,
     LearnedSignalSettings,
     MemorySettings,
     NetworkSettings,
-    OffPolicyHyperparameters,
-    OnPolicyHyperparameters,
     RewardSignalSettings,
     RNDSettings,
-    ScheduleType,
     SelfPlaySettings,
     TrainerSettings,
 )
@@ -36,6 +31,15 @@ from mlhooks.settings.environment_parameters import (
     MultiRangeUniformSettings,
     ParameterRandomizationSettings,
     UniformSettings,
+)
+from mlhooks.settings.hyperparameters import (
+    AdvantageNormalization,
+    HyperparameterSettings,
+    OffPolicyHyperparameters,
+    OnPolicyHyperparameters,
+    OptimizerType,
+    RewardNormalization,
+    ScheduleType,
 )
 from mlhooks.settings.resolve import Configuration, LoadedOptions, load_run_options, read_configuration
 from mlhooks.settings.run_options import (
@@ -77,11 +81,13 @@ __all__ = [
     "NetworkSettings",
     "OffPolicyHyperparameters",
     "OnPolicyHyperparameters",
+    "OptimizerType",
     "ParameterRandomizationSettings",
     "PathText",
     "PluginsSettings",
     "Problem",
     "RNDSettings",
+    "RewardNormalization",
     "RewardSignalSettings",
     "RunOptions",
     "ScheduleType",

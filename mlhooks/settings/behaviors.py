@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, GetJsonSchemaHandler, SerializeAsAny, field_validator, model_validator
-from pydantic_core import CoreSchema
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from mlhooks.settings.base import PathText, Problem, SettingsModel, derived, extension
+from mlhooks.settings.hyperparameters import HyperparameterSettings, OnPolicyHyperparameters
 
 MOST_UNITS, MOST_LAYERS = 2**20, 1000
 """Far more than any network that learns has; a typing error here would fill the machine's memory."""
@@ -51,6 +51,10 @@ class InitializationType(StrEnum):
     ORTHOGONAL = "orthogonal"
 
 
+MOST_NORMALIZED = 5.0
+"""The bound of normalized observations in ML-Agents."""
+
+
 class MemorySettings(SettingsModel):
     """A recurrent layer behind the encoder."""
 
@@ -73,6 +77,11 @@ class NetworkSettings(SettingsModel):
     ignores_unknown_keys: ClassVar[bool] = True
 
     normalize: bool = Field(default=False, description="Normalize vector observations by their running statistics.")
+    normalize_clip: float = extension(
+        MOST_NORMALIZED,
+        gt=0,
+        description="Bound of normalized observations: ML-Agents' 5, where Stable-Baselines3's `clip_obs` is 10.",
+    )
     hidden_units: int = Field(default=128, ge=1, le=MOST_UNITS, description="Units in each hidden layer.")
     num_layers: int = Field(default=2, ge=1, le=MOST_LAYERS, description="Hidden layers behind the encoders.")
     vis_encode_type: EncoderType = Field(default=EncoderType.SIMPLE, description="Encoder of visual observations.")
@@ -88,95 +97,6 @@ class NetworkSettings(SettingsModel):
     initialization: InitializationType = extension(
         InitializationType.LECUN_NORMAL,
         description="How weights start; ML-Agents uses what is called lecun_normal here.",
-    )
-
-
-MOST_ROWS = 2**40
-"""More than any machine keeps, and few enough that the size of their arrays can be written down."""
-
-
-class ScheduleType(StrEnum):
-    """The course of a value over the run."""
-
-    CONSTANT = "constant"
-    LINEAR = "linear"
-
-
-class AdvantageNormalization(StrEnum):
-    """The rows over which advantages are brought to mean 0 and deviation 1; true means `rollout`, and false `none`."""
-
-    ROLLOUT = "rollout"
-    MINIBATCH = "minibatch"
-    NONE = "none"
-
-    @classmethod
-    def _missing_(cls, value: object) -> AdvantageNormalization | None:
-        word = str(value).lower()  # YAML's true and false may come as they were written.
-        return cls.ROLLOUT if word in ("true", "yes", "on") else cls.NONE if word in ("false", "no", "off") else None
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        made = handler(schema)
-        definition = handler.resolve_ref_schema(made)
-        definition["enum"] = [*definition["enum"], True, False]
-        definition.pop("type", None)
-        return made
-
-
-class HyperparameterSettings(SettingsModel):
-    """The hyperparameters of every trainer type; ML-Agents' `HyperparamSettings`."""
-
-    LARGER: ClassVar[str] = "no minibatch fills"
-    """What follows from a minibatch that is larger than the buffer."""
-
-    batch_size: int = Field(default=1024, ge=1, le=MOST_ROWS, description="Experiences in one gradient step.")
-    buffer_size: int = Field(
-        default=10240, ge=1, le=MOST_ROWS, description="Experiences to collect before an update, or to keep for replay."
-    )
-    learning_rate: float = Field(
-        default=3e-4, ge=0, description="Step size of gradient descent at the start of the run."
-    )
-    learning_rate_schedule: ScheduleType = Field(
-        default=ScheduleType.CONSTANT, description="How the learning rate changes until max_steps."
-    )
-
-    def problems(self) -> Iterator[Problem]:
-        """Refuse a minibatch that does not fit into the buffer."""
-        if self.batch_size > self.buffer_size:
-            message = f"batch_size {self.batch_size} is larger than buffer_size {self.buffer_size}: {self.LARGER}"
-            yield Problem(("batch_size",), message, "warning")
-
-
-class OnPolicyHyperparameters(HyperparameterSettings):
-    """Shared by algorithms that learn from what the current policy just did."""
-
-    LARGER: ClassVar[str] = "all that is collected for an update is one minibatch"
-    learning_rate_schedule: ScheduleType = Field(
-        default=ScheduleType.LINEAR, description="How the learning rate changes until max_steps."
-    )
-    max_grad_norm: float | None = extension(
-        None, gt=0, description="Clip the norm of the gradient to this; null leaves it alone."
-    )
-    normalize_rewards: bool = extension(
-        False, description="Divide rewards by the running standard deviation of their discounted sums."
-    )
-
-
-class OffPolicyHyperparameters(HyperparameterSettings):
-    """Shared by algorithms that learn from a replay buffer."""
-
-    batch_size: int = Field(default=128, ge=1, le=MOST_ROWS, description="Experiences in one gradient step.")
-    buffer_size: int = Field(default=50000, ge=1, le=MOST_ROWS, description="Experiences that the replay buffer keeps.")
-    buffer_init_steps: int = Field(default=0, ge=0, description="Experiences to collect before the first update.")
-    steps_per_update: float = Field(default=1.0, gt=0, description="Agent steps per update of the policy, on average.")
-    update_interval: int = extension(
-        1, ge=1, description="Agent steps between rounds of updates; a round does all updates that are due."
-    )
-    save_replay_buffer: bool = Field(default=False, description="Save the replay buffer in checkpoints.")
-    reward_signal_steps_per_update: float = derived(
-        lambda settings: settings.steps_per_update,
-        gt=0,
-        description="Agent steps per update of the reward signals; by default steps_per_update.",
     )
 
 

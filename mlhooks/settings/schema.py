@@ -19,7 +19,6 @@ from mlhooks.settings.behaviors import (
     MLAGENTS_REWARD_SIGNALS,
     BehavioralCloningSettings,
     EvaluationSettings,
-    HyperparameterSettings,
     MemorySettings,
     NetworkSettings,
     RewardSignalSettings,
@@ -28,6 +27,7 @@ from mlhooks.settings.behaviors import (
 )
 from mlhooks.settings.environment_parameters import SAMPLERS
 from mlhooks.settings.findings import KeyPath, dotted
+from mlhooks.settings.hyperparameters import HyperparameterSettings
 from mlhooks.settings.run_options import RunOptions
 
 if TYPE_CHECKING:
@@ -109,7 +109,10 @@ OTHER_NAMES = {
     **dict.fromkeys(("gae_lambda", "lam", "lambda", "gae"), "lambd"),
     **dict.fromkeys(("ent_coef", "entropy_coef", "entropy", "entropy_coefficient"), "beta"),
     **dict.fromkeys(("clip_range", "clip_coef", "clip", "clip_param", "cliprange"), "epsilon"),
-    **dict.fromkeys(("clip_vloss", "clip_range_vf"), "value_clipping"),
+    **dict.fromkeys(("clip_vloss",), "value_clipping"),
+    **dict.fromkeys(("clip_range_vf",), "value_clip_range"),
+    **dict.fromkeys(("vf_coef", "value_coef", "value_loss_coef", "critic_coef"), "value_coefficient"),
+    **dict.fromkeys(("optimizer_class", "optimiser", "use_rms_prop"), "optimizer"),
     **dict.fromkeys(("norm_adv", "normalize_advantage"), "normalize_advantages"),
     **dict.fromkeys(("learning_starts", "warmup_steps", "start_steps"), "buffer_init_steps"),
     **dict.fromkeys(("train_freq", "train_frequency"), "update_interval"),
@@ -121,6 +124,9 @@ OTHER_NAMES = {
     **dict.fromkeys(("net_arch", "hidden_size", "hidden_dim", "hidden_sizes", "units"), "hidden_units"),
     **dict.fromkeys(("layers", "n_layers"), "num_layers"),
     **dict.fromkeys(("normalize_obs", "norm_obs"), "normalize"),
+    **dict.fromkeys(("clip_obs", "obs_clip"), "normalize_clip"),
+    **dict.fromkeys(("norm_reward", "reward_normalization", "norm_rewards"), "normalize_rewards"),
+    **dict.fromkeys(("clip_reward", "reward_clip"), "normalize_rewards_clip"),
     **dict.fromkeys(("activation_fn",), "activation"),
     **dict.fromkeys(("discount", "discount_factor"), "gamma"),
     **dict.fromkeys(("log_interval", "log_freq", "summary_interval"), "summary_freq"),

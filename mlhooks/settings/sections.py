@@ -14,7 +14,6 @@ from mlhooks.mlagents_wheel.offers import HOW_TO_GET, OWN_TYPES, PREFIX, is_inst
 from mlhooks.plugin_sources import is_file
 from mlhooks.settings.behaviors import (
     DEFAULT_TRAINER_TYPE,
-    HyperparameterSettings,
     RewardSignalSettings,
     TrainerSettings,
 )
@@ -27,6 +26,7 @@ from mlhooks.settings.environment_parameters import (
     ParameterRandomizationSettings,
 )
 from mlhooks.settings.findings import KeyPath, nearest, shown
+from mlhooks.settings.hyperparameters import HyperparameterSettings
 from mlhooks.settings.run_options import BlockedSettings, PluginsSettings
 from mlhooks.settings.schema import SettingsRegistry
 

@@ -8,8 +8,9 @@ from typing import Any
 from mlhooks.errors import UnsupportedError
 from mlhooks.finding import Finding, Severity
 from mlhooks.mlagents_wheel.offers import HOW_TO_GET, OWN_TYPES, PREFIX
-from mlhooks.settings.behaviors import OffPolicyHyperparameters, OnPolicyHyperparameters, TrainerSettings
+from mlhooks.settings.behaviors import TrainerSettings
 from mlhooks.settings.findings import KeyPath, error_from, in_order
+from mlhooks.settings.hyperparameters import OffPolicyHyperparameters, OnPolicyHyperparameters
 from mlhooks.settings.resolve import LoadedOptions
 from mlhooks.settings.run_options import RunOptions
 from mlhooks.settings.schema import SettingsRegistry

@@ -16,6 +16,7 @@ from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, Ter
 from mlhooks.envs.pixels import to_floats
 from mlhooks.envs.slots import SlotMap, SlotPool
 from mlhooks.fast.actions import action_tuple
+from mlhooks.nn.heads import SampledActions
 from mlhooks.settings import TrainerSettings
 from mlhooks.stat_keys import LENGTH_KEY, REWARD_KEY
 from mlhooks.state_checks import whole
@@ -56,6 +57,7 @@ class ActingHalf:
         episodes: returns and lengths of the episodes that agents are in; pool: the slots of these agents.
         step: agent steps so far, as of the last `observe`.
         prepare: called with the store before each decision, as by a normalizer that has to see it first; or None.
+        explore: called with the policy's actions, mask and random numbers, and returns what is done instead; or None.
         version: that of the weights by which the policy decides.
     """
 
@@ -73,6 +75,7 @@ class ActingHalf:
         self._extrinsic = settings.reward_signals.get(EXTRINSIC)
         self.step = self.version = 0
         self.prepare: Callable[[ExperienceStore], None] | None = None
+        self.explore: Callable[[SampledActions, np.ndarray | None, np.random.Generator], SampledActions] | None = None
         self._maps: dict[tuple[int, str], SlotMap] = {}
         self._waiting: list[tuple[int, str, int]] = []
         self._acted = False  # It becomes true once the policy's first actions have been checked.
@@ -170,6 +173,8 @@ class ActingHalf:
         if not self._acted:
             check_actions(self.policy, actions, rows.stop - rows.start)
             self._acted = True
+        if self.explore is not None:
+            actions = self.explore(actions, mask, rng)
         try:
             store.set_actions(actions)
             sent = self.policy.action_tuple(actions)

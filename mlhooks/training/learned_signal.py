@@ -102,8 +102,8 @@ class LearnedSignal(RewardSignal):
     def attach(self, policy: Policy) -> None:
         """Make networks and optimizer for the behavior of a policy, on its device."""
         self.policy, self.layout = policy, policy.layout
-        vectors, wanted = self.layout.vectors, self.settings.network_settings.normalize
-        self.normalizer = Normalizer(vectors) if wanted and vectors else None
+        vectors, network = self.layout.vectors, self.settings.network_settings
+        self.normalizer = Normalizer(vectors, network.normalize_clip) if network.normalize and vectors else None
         self.networks = {name: network.to(policy.device) for name, network in self.make_networks().items()}
         self.rng = np.random.default_rng(int(torch.randint(2**62, ())))
         self.updates = 0

@@ -6,6 +6,7 @@ It gets rows of experience from the acting half, and sends weights back (`mlhook
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlhooks.settings import TrainerSettings
+from mlhooks.settings import RewardNormalization, TrainerSettings
 from mlhooks.state_checks import whole
 from mlhooks.stats import StatsReporter
 from mlhooks.training.acting import Weights
@@ -22,6 +23,7 @@ from mlhooks.training.device import to_device
 from mlhooks.training.optimizer import Optimizer
 from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal, all_read, ignoring_ends
+from mlhooks.training.running_returns import RunningReturns
 from mlhooks.training.signal_returns import SignalReturns
 from mlhooks.training.store import ExperienceStore
 
@@ -47,6 +49,8 @@ class LearningHalf:
         signal_returns: what the reward signals gave in the episodes of agents.
         reads: the columns that any of the signals reads; ignores_ends: which of them ignore ends, [signals] bool.
         signals_that_learn: those with an `update` of their own.
+        running_returns: the sums of rewards by whose deviation these are divided, where the settings say `running`.
+        return_normalizer: the statistics of sums by which rewards are normalized, or None.
         cloning: imitates a demonstration, where the settings ask for it and the subclass makes it.
         updates: how often it has learned; the version of its weights.
         step: the agent steps of the experience that it was given last.
@@ -70,7 +74,40 @@ class LearningHalf:
         self.reads, self.ignores_ends = all_read(reward_signals), ignoring_ends(reward_signals)
         self.signals_that_learn = [signal for signal in reward_signals if signal.learns]
         self.updates = self.step = 0
+        self.running_returns: RunningReturns | None = None
+        self.return_normalizer: nn.Module | None = None
         self.cloning: BehavioralCloning | None = None
+
+    def follow_returns(self, gammas: np.ndarray) -> None:
+        """Make what follows discounted sums of rewards, where the settings say `normalize_rewards: running`.
+
+        Args:
+            gammas: [signals], the discount factors where `normalize_rewards_gamma` is null.
+        """
+        h = self.settings.hyperparameters
+        if getattr(h, "normalize_rewards", None) is RewardNormalization.RUNNING:
+            self.running_returns = RunningReturns(self.normalizing_gammas(gammas))
+            self.return_normalizer = self.running_returns.statistics.to(self.device)
+
+    def normalizing_gammas(self, gammas: np.ndarray) -> np.ndarray:
+        """Return the discount factors [signals] of the sums by which rewards are normalized."""
+        common = getattr(self.settings.hyperparameters, "normalize_rewards_gamma", None)
+        return gammas if common is None else np.full_like(gammas, common)
+
+    @property
+    def most_reward(self) -> float:
+        """The bound of normalized rewards, before they are multiplied by the strength of their signal."""
+        return float(getattr(self.settings.hyperparameters, "normalize_rewards_clip", 10.0))
+
+    @cached_property
+    def strengths(self) -> np.ndarray:
+        """The size of each reward signal's strength, [signals] float32."""
+        return np.array([abs(signal.strength) for signal in self.reward_signals], np.float32)
+
+    @property
+    def strengths_or_1(self) -> np.ndarray:
+        """The same, but 1 in the place of 0: what rewards were multiplied by."""
+        return np.where(self.strengths == 0.0, np.float32(1.0), self.strengths)
 
     def make_cloning(self) -> None:
         """Make what imitates a demonstration, where the settings ask for it."""
@@ -130,13 +167,15 @@ class LearningHalf:
         modules = {f"optimizer.{name}": module for name, module in self.optimizer.modules().items()}
         for signal in self.reward_signals:
             modules |= {f"{signal.name}.{name}": module for name, module in signal.modules().items()}
-        return modules
+        return modules if self.return_normalizer is None else {**modules, "return_normalizer": self.return_normalizer}
 
     def state_dict(self) -> dict[str, Any]:
         """Return all state that a resume needs beyond modules."""
         cloning = {} if self.cloning is None else {"cloning": self.cloning.state_dict()}
+        following = {} if self.running_returns is None else {"running_returns": self.running_returns.state_dict()}
         return {
             **cloning,
+            **following,
             "updates": self.updates,
             "signals": {signal.name: signal.state_dict() for signal in self.reward_signals},
             "signal_returns": self.signal_returns.state_dict(),
@@ -150,5 +189,7 @@ class LearningHalf:
             signal.load_state_dict(state["signals"][signal.name])
         self.signal_returns.load_state_dict(state["signal_returns"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.running_returns is not None and "running_returns" in state:  # Else all episodes' sums begin with 0.
+            self.running_returns.load_state_dict(state["running_returns"])
         if self.cloning is not None and "cloning" in state:  # Else the run begins to imitate now.
             self.cloning.load_state_dict(state["cloning"])

@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlhooks.nn.heads import SampledActions, branch_slices
 from mlhooks.settings import OffPolicyHyperparameters, TrainerSettings
 from mlhooks.state_checks import number, whole
 from mlhooks.training.batch import Batch
 from mlhooks.training.learning import LearningHalf, Reported
+from mlhooks.training.policy import Policy
 from mlhooks.training.replay import ReplayBuffer, find_sequences
 from mlhooks.training.reward_signals import checked_update
+from mlhooks.training.running_returns import RunningReturns
 from mlhooks.training.store import take
 from mlhooks.training.trainer import Trainer
 
@@ -47,6 +50,7 @@ class OffPolicyLearning(LearningHalf):
         self._unreported: Reported = []
         self._updated_at = self._signals_updated_at = 0.0  # Updates are done up to these steps.
         self._normalized_at = 0  # Observations before this tick are in the normalizer.
+        self.follow_returns(self.gammas)
         self.make_cloning()
 
     @property
@@ -83,6 +87,8 @@ class OffPolicyLearning(LearningHalf):
         self._update_normalizer(store)
         if self.signal_returns.columns:
             self._sum_signals(store)
+        if self.running_returns is not None:
+            self._follow_rewards(store, self.running_returns)
         self.optimizer.set_step(step)
         batches = (self.sample(store, h.batch_size) for _ in range(count))
         for_signals = (self.sample(store, h.batch_size) for _ in range(signal_updates))
@@ -125,6 +131,15 @@ class OffPolicyLearning(LearningHalf):
         new = np.flatnonzero(store.tick[: store.filled] >= self._normalized_at)
         self._normalized_at = store.clock + 1
         self.policy.inputs.update([obs[new] for obs in store.obs])
+
+    def _follow_rewards(self, store: ReplayBuffer, sums: RunningReturns) -> None:
+        """Bring the rewards of the rows that were completed since the last time into the sums of their episodes."""
+        rows = sums.new_rows(store)
+        for start in range(0, len(rows), MOST_SUMMED):
+            part = rows[start : start + MOST_SUMMED]
+            batch = Batch(**self._columns(store, part, {}))
+            rewards = np.stack([signal.rewards(batch).cpu().numpy() for signal in self.reward_signals], 1)
+            sums.add(store, part, rewards / self.strengths_or_1)
 
     def _sum_signals(self, store: ReplayBuffer) -> None:
         """Evaluate the reward signals for the rows that were completed since the last time, for statistics alone."""
@@ -225,6 +240,10 @@ class OffPolicyLearning(LearningHalf):
     def _returns(self, batch: Batch, steps: np.ndarray) -> Tensor:
         """Return discounted sums [rows, signals] of rewards along transitions; `batch` has the rows of `steps`."""
         rewards = [signal.rewards(batch) for signal in self.reward_signals]
+        if self.running_returns is not None:
+            most, scales = self.most_reward, self.running_returns.statistics.scale() / self.strengths_or_1
+            factors = zip(scales.tolist(), self.strengths.tolist(), rewards, strict=True)
+            rewards = [(part * scale).clamp(-most, most) * strength for scale, strength, part in factors]
         if steps.shape[1] > 1:
             weights = self.tensor(self._powers[:-1] * (steps >= 0)[:, :, None])  # [rows, n, signals]
             rewards = [(part.view(steps.shape) * weights[:, :, k]).sum(1) for k, part in enumerate(rewards)]
@@ -248,12 +267,49 @@ class OffPolicyLearning(LearningHalf):
         self._normalized_at = whole(state["normalized_at"], "normalized_at")
 
 
+def random_actions(
+    actions: SampledActions, policy: Policy, mask: np.ndarray | None, rng: np.random.Generator
+) -> SampledActions:
+    """Return actions with others in their place, which are uniform in what an environment takes and is not forbidden.
+
+    Args:
+        actions: what the policy would do; memories stay what they are.
+        policy: the policy, which says of what samples environments get actions between -1 and 1.
+        mask: [agents, sum of branch sizes], True where forbidden, or None.
+        rng: the source of randomness.
+    """
+    spec = policy.behavior_spec.action_spec
+    continuous = rng.uniform(-1.0, 1.0, actions.continuous.shape).astype(np.float32)
+    scores = rng.random((len(actions.discrete), sum(spec.discrete_branches)))
+    if mask is not None:
+        scores[mask] = -1.0
+    discrete = np.empty_like(actions.discrete)
+    for branch, columns in enumerate(branch_slices(spec)):
+        discrete[:, branch] = scores[:, columns].argmax(1)
+    return actions._replace(continuous=policy.from_environment(continuous), discrete=discrete)
+
+
 class OffPolicyTrainer(Trainer):
     """Keeps experience in a replay buffer, from which its learning half samples."""
 
     store_type = ReplayBuffer
     learning_type = OffPolicyLearning
     learning: OffPolicyLearning
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.random_steps: int = getattr(self.settings.hyperparameters, "random_steps", 0)
+        if self.random_steps:
+            self.acting.explore = self._act_at_random
+
+    def _act_at_random(
+        self, actions: SampledActions, mask: np.ndarray | None, rng: np.random.Generator
+    ) -> SampledActions:
+        """Return uniformly random actions until `random_steps`, and from then on those of the policy."""
+        if self.step >= self.random_steps or not self.training:
+            self.acting.explore = None
+            return actions
+        return random_actions(actions, self.policy, mask, rng)
 
     @property
     def store(self) -> ReplayBuffer:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlhooks.errors import NonFiniteError
 from mlhooks.nn.normalizer import Normalizer
-from mlhooks.settings import AdvantageNormalization, TrainerSettings
+from mlhooks.settings import AdvantageNormalization, RewardNormalization, TrainerSettings
 from mlhooks.training.advantages import generalized_advantages, needs_finals, next_values
 from mlhooks.training.batch import Batch
 from mlhooks.training.learning import LearningHalf, Reported
@@ -23,9 +24,6 @@ from mlhooks.training.reward_signals import checked_update
 from mlhooks.training.store import ExperienceStore
 from mlhooks.training.trainer import Trainer
 
-MOST_REWARD = 10.0
-"""What normalized rewards are clipped to, as in Stable-Baselines3's `VecNormalize`."""
-
 
 class OnPolicyLearning(LearningHalf):
     """Learns from each rollout once: makes it one batch, and passes over it in minibatches."""
@@ -34,9 +32,12 @@ class OnPolicyLearning(LearningHalf):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        normalized = getattr(self.settings.hyperparameters, "normalize_rewards", False)
         signals = len(self.reward_signals)
-        self.return_normalizer = Normalizer(signals) if normalized else None
+        normalization = getattr(self.settings.hyperparameters, "normalize_rewards", RewardNormalization.NONE)
+        follows = normalization in (RewardNormalization.FOLLOWING, True)  # True is in settings of plugins.
+        self.following_returns = Normalizer(signals) if follows else None
+        self.return_normalizer = self.following_returns
+        self.follow_returns(self.gammas)
         self._mean_of_signals = np.full((signals, 1), 1.0 / signals, np.float32)
         self.make_cloning()
 
@@ -73,10 +74,11 @@ class OnPolicyLearning(LearningHalf):
         batch = self.normalized_advantages(self.rollout(store))
         size = self.settings.hyperparameters.batch_size
         reported = []
-        for _ in range(self.epochs):
-            for minibatch in batch.minibatches(size, self.rng):
-                reported.append(self.optimizer.update(minibatch))
-                reported += [checked_update(signal, minibatch) for signal in self.signals_that_learn]
+        for minibatch in chain.from_iterable(batch.minibatches(size, self.rng) for _ in range(self.epochs)):
+            reported.append(self.optimizer.update(minibatch))
+            if self.optimizer.ends_epochs:
+                break
+            reported += [checked_update(signal, minibatch) for signal in self.signals_that_learn]
         if self.cloning is not None:
             reported.append(self.cloning.update(step))
         self.updates += 1
@@ -116,7 +118,7 @@ class OnPolicyLearning(LearningHalf):
         if others := self.signal_returns.columns:
             self.signal_returns.add(store, np.arange(store.size)[rows], rewards[rows][:, others])
         if self.return_normalizer is not None:
-            rewards = self._normalized(store, rewards)
+            rewards[rows] = self._normalized(store, rewards)
         advantages = self.advantages(store, rewards, values, following)
 
         parts = {"reward": rewards[rows], "value estimate": values[rows], "advantage": advantages[rows]}
@@ -207,26 +209,29 @@ class OnPolicyLearning(LearningHalf):
         return seen
 
     def _normalized(self, store: ExperienceStore, rewards: np.ndarray) -> np.ndarray:
-        """Return rewards [rows, signals] over the deviation of their discounted sums so far, times strength.
+        """Return the rewards of complete rows over the deviation of discounted sums so far, times strength.
 
-        As in Stable-Baselines3's `VecNormalize`, but that the sums run from each row to the end of its trajectory or
-        rollout, instead of from the episode's beginning to the row.
+        Sums run from each row to the end of its trajectory or rollout, or where the settings say `running`, from the
+        episode's beginning to the row, as in Stable-Baselines3's `VecNormalize`.
+
+        Args:
+            store: the rows.
+            rewards: [rows in use, signals].
         """
-        assert self.return_normalizer is not None
         for index, signal in enumerate(self.reward_signals):  # Nothing that is not finite may get into the sums.
             self._check_finite_parts(store, signal.name, {"reward": rewards[:, index]})
-        nothing = np.zeros_like(rewards)
-        sums = generalized_advantages(store, rewards, nothing, nothing, self.gammas, 1.0)
-        self.return_normalizer.update(sums[store.complete_rows()])
-        _, scale = self.return_normalizer.shift_scale()
-        strength = np.array([abs(signal.strength) for signal in self.reward_signals], np.float32)
-        normalized: np.ndarray = np.clip(rewards * scale, -MOST_REWARD, MOST_REWARD) * strength
+        rows = np.arange(store.size)[store.complete_rows()]
+        if self.running_returns is not None:
+            rewards = rewards / self.strengths_or_1
+            scale = self.running_returns.add(store, rows, rewards[rows])
+        else:
+            assert self.following_returns is not None
+            nothing, gammas = np.zeros_like(rewards), self.normalizing_gammas(self.gammas)
+            sums = generalized_advantages(store, rewards, nothing, nothing, gammas, 1.0)
+            self.following_returns.update(sums[rows])
+            _, scale = self.following_returns.shift_scale()
+        normalized: np.ndarray = np.clip(rewards[rows] * scale, -self.most_reward, self.most_reward) * self.strengths
         return normalized
-
-    def modules(self) -> dict[str, nn.Module]:
-        """Return all modules that a checkpoint holds, by name, with the reward normalizer where there is one."""
-        own = {} if self.return_normalizer is None else {"return_normalizer": self.return_normalizer}
-        return super().modules() | own
 
     def _estimated(self, store: ExperienceStore, features: Tensor) -> Tensor:
         """Return values [rows in use, signals]; a critic on the actor's encoder takes the encodings of acting."""

@@ -22,6 +22,7 @@ from mlhooks.training.batch import Batch
 from mlhooks.training.descent import Descent, GradientStepper
 from mlhooks.training.optimizer_checks import check_losses, check_torch_optimizer, checked_update
 from mlhooks.training.policy import ActorPolicy, Policy
+from mlhooks.training.torch_optimizers import NamedOptimizer, make_torch_optimizer
 
 CHUNK_ROWS, CHUNK_FEATURES = 2**14, 2**22
 """The most rows, and numbers in their features, whose values are estimated at once."""
@@ -36,9 +37,11 @@ class Optimizer(ABC):
 
     Attributes:
         reads_bytes: whether its networks take images as bytes, as `ImageEncoder` does; else features are floats.
+        ends_epochs: whether the last `update` left its step out, and with it all that are left of this rollout.
     """
 
     reads_bytes: ClassVar[bool] = False
+    ends_epochs: bool = False
 
     def __init__(self, policy: Policy, settings: TrainerSettings) -> None:
         self.policy = policy
@@ -93,7 +96,8 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
         self.step = 0
         h = settings.hyperparameters
         self.max_grad_norm: float | None = getattr(h, "max_grad_norm", None)
-        self.learning_rate = Schedule(h.learning_rate_schedule, h.learning_rate, 1e-10, settings.max_steps)
+        final = getattr(h, "learning_rate_final", 1e-10)
+        self.learning_rate = Schedule(h.learning_rate_schedule, h.learning_rate, final, settings.max_steps)
         self._flat: FlatParameters | None = None
         self._descent: Descent | None = None
         self._scope = LossScope(
@@ -114,12 +118,15 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
         return {}
 
     def create_torch_optimizer(self, parameters: FlatParameters) -> GradientStepper:
-        """Make the torch optimizer, by default Adam.
+        """Make the torch optimizer that the hyperparameters name, by default Adam.
 
         Override this to return any `torch.optim.Optimizer` over `parameters.parameters`. Its learning rate follows the
         schedule.
+
+        Raises:
+            UnsupportedError: torch has no such optimizer, or it refuses the arguments.
         """
-        return Adam(parameters, lr=self.learning_rate(0))
+        return make_torch_optimizer(parameters, self.settings.hyperparameters, self.learning_rate(0))
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the modules of policy and optimizer, by name."""
@@ -154,7 +161,8 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
 
     def _create(self, parameters: FlatParameters) -> GradientStepper:
         made = self.create_torch_optimizer(parameters)
-        check_torch_optimizer(self, made, parameters)
+        if not isinstance(made, Adam | NamedOptimizer):
+            check_torch_optimizer(self, made, parameters)
         return made
 
     @property

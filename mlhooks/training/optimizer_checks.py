@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from mlhooks.describing import named, with_article
-from mlhooks.errors import PluginError
+from mlhooks.errors import PluginError, UnsupportedError
 from mlhooks.fast.arrays import ArrayTensor
 from mlhooks.fast.networks import LossScope
 from mlhooks.fast.switch import is_plain
@@ -209,10 +209,11 @@ def _is_close(found: Tensor, right: Tensor, size: float, tolerance: float) -> bo
 
 
 def check_torch_optimizer(optimizer: TorchOptimizer, made: Any, parameters: FlatParameters) -> None:
-    """Refuse what is no torch optimizer, and warn where it leaves out trainable parameters.
+    """Refuse what is no torch optimizer, or not the one that was asked for; warn where it leaves out parameters.
 
     Raises:
         PluginError: it is no torch optimizer.
+        UnsupportedError: the settings name one, and this method makes another one.
     """
     name = _named(optimizer, "create_torch_optimizer")
     groups = getattr(made, "param_groups", None)
@@ -223,6 +224,12 @@ def check_torch_optimizer(optimizer: TorchOptimizer, made: Any, parameters: Flat
         raise PluginError(
             f"{name} must return a torch optimizer that steps by the gradients that are there; {type(made).__name__} "
             "wants to compute the loss again. Take another one, or override `update` for it."
+        )
+    asked = optimizer.settings.hyperparameters.model_fields_set & {"optimizer", "optimizer_kwargs"}
+    if asked:
+        raise UnsupportedError(
+            f"{name} makes a torch optimizer of its own, {with_article(made)}, whatever the settings ask for: remove "
+            f"{' and '.join(f'hyperparameters.{key}' for key in sorted(asked))}."
         )
     if not all("params" in group for group in groups):
         return  # Such an optimizer keeps its parameters elsewhere, so none can be missed.

@@ -67,7 +67,7 @@ class Policy(ArrayArithmetic, ABC):
         self.device = device
         network = settings.network_settings
         self.layout = FeatureLayout(behavior_name, behavior_spec)
-        self.inputs = FeatureInput(self.layout, normalize=network.normalize)
+        self.inputs = FeatureInput(self.layout, normalize=network.normalize, clip=network.normalize_clip)
         self.deterministic = network.deterministic
 
     @abstractmethod

@@ -31,6 +31,7 @@ from mlhooks.training.part_checks import check_learning_type, check_reported
 from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.store import ExperienceStore
+from mlhooks.training.torch_optimizers import problems as optimizer_problems
 
 if TYPE_CHECKING:
     from mlhooks.plugins import PluginManager
@@ -150,6 +151,18 @@ class Trainer(ABC):
                 f"{self.settings.trainer_type!r} takes {kinds} actions only. Choose another trainer type{others}, or "
                 "change the behavior's actions."
             )
+
+    @classmethod
+    def refused_settings(cls, settings: TrainerSettings) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield what a trainer of this class refuses of valid settings: the path of a key in the behavior, and why.
+
+        A subclass that refuses more yields that as well.
+        """
+        for path, message in optimizer_problems(settings.hyperparameters):
+            yield ("hyperparameters", *path), message
+        if cls.optimizer_type is not None and not issubclass(cls.optimizer_type, TorchOptimizer):
+            for key in sorted({"optimizer", "optimizer_kwargs"} & settings.hyperparameters.model_fields_set):
+                yield ("hyperparameters", key), f"{cls.optimizer_type.__name__} steps by no torch optimizer; remove it"
 
     def report_properties(self) -> None:
         """Tell the plugins what is being trained."""

@@ -45,7 +45,9 @@ def make_batch() -> Batch:
 @pytest.mark.parametrize("joint", [True, False])
 @pytest.mark.parametrize("normalize", ["minibatch", "none"])
 def test_loss_and_gradient_equal_an_independent_calculation(normalize: str, joint: bool) -> None:
-    settings = {"normalize_advantages": normalize, "joint_actions": joint}
+    coefficient = 0.25 if joint else 0.5  # The latter is the default.
+    settings = {"normalize_advantages": normalize, "joint_actions": joint, "value_coefficient": coefficient}
+    assert A2CSettings().value_coefficient == 0.5
     optimizer, batch = make_optimizer(**settings), make_batch()
     losses = optimizer.loss(batch)
     optimizer.flat.grad.zero_()
@@ -72,7 +74,7 @@ def test_loss_and_gradient_equal_an_independent_calculation(normalize: str, join
             own = 0.5 * math.log(2 * math.pi * math.e) + log_std
             entropy = entropy + (own if joint else own / 2)  # ML-Agents takes the mean over continuous actions
         errors = (critic(batch.features[i : i + 1].double())[0] - batch.returns[i].double()) ** 2
-        expected = expected - log_prob * advantages[i] + 0.5 * errors.sum() / 2 - 0.02 * entropy
+        expected = expected - log_prob * advantages[i] + coefficient * errors.sum() / 2 - 0.02 * entropy
     expected = expected / ROWS
     expected.backward()
 

@@ -156,6 +156,20 @@ def test_later_operators_compute_the_same(observations: str, opset: int) -> None
     assert onnx.load_from_string(model).opset_import[0].version == opset
 
 
+def test_bound_of_normalized_observations_is_exported() -> None:
+    spec = spec_of([(3,)], ACTIONS["continuous"])
+    near, far = (policy_of(spec, normalize=True, normalize_clip=clip) for clip in (0.1, 10.0))
+    given = some_inputs(spec, 7, np.random.default_rng(1))
+    name = "deterministic_continuous_actions"
+    differ = []
+    for policy in (near, far):
+        model = onnx_export.as_onnx(policy, 9)
+        see_equal(policy, spec, model)
+        differ.append(run(model, given)[name])
+    assert np.abs(near.inputs.features([given["obs_0"]])).max() == np.float32(0.1)
+    assert np.abs(differ[0] - differ[1]).max() > 1e-3
+
+
 BALL = [
     (INPUT, "obs_0", "FLOAT", ["batch", 8]),
     (OUTPUT, "version_number", "FLOAT", [1]),

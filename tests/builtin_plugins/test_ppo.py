@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +11,12 @@ import torch
 from mlagents_envs.base_env import BehaviorSpec
 
 from builtin_plugins.ppo import PPOOptimizer, PPOSettings
+from mlhooks import hookimpl
 from mlhooks.errors import NonFiniteError
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
 from mlhooks.training.policy import ActorPolicy
+from tests.scripted import Env, config, train
 from tests.steps import make_spec
 
 ROWS = 12
@@ -47,11 +52,19 @@ def make_batch(spec: BehaviorSpec, signals: int, *, masked: bool) -> Batch:
 
 
 def scalar_loss(
-    optimizer: PPOOptimizer, batch: Batch, spec: BehaviorSpec, *, clip_values: bool, joint: bool
+    optimizer: PPOOptimizer,
+    batch: Batch,
+    spec: BehaviorSpec,
+    *,
+    clip_values: bool,
+    joint: bool,
+    coefficient: float = 0.5,
+    clip_range: float | None = None,
 ) -> torch.Tensor:
     """Return PPO's loss row by row and number by number, from the paper's formulas in double precision.
 
     Without `joint` it has a ratio for each action dimension, and the mean of continuous entropies, as in ML-Agents.
+    With `clip_range` estimates are clipped as in Stable-Baselines3, whatever the error without.
     """
     actor, critic = optimizer.policy.actor.double(), optimizer.critic.double()
     epsilon, beta = 0.2, 0.01
@@ -85,7 +98,10 @@ def scalar_loss(
         values = critic(batch.features[i : i + 1].double())[0]
         for s in range(batch.values.shape[1]):
             target, old = batch.returns[i, s].double(), batch.values[i, s].double()
-            error = (values[s] - target) ** 2
+            value = values[s]
+            if clip_range is not None and abs(value - old) > clip_range:
+                value = old + math.copysign(clip_range, float(value.detach() - old))
+            error = (value - target) ** 2
             if clip_values:
                 near = old + max(min(values[s] - old, epsilon), -epsilon)
                 error = max(error, (near - target) ** 2)
@@ -93,7 +109,7 @@ def scalar_loss(
         entropy_terms.append(entropy)
     policy_loss = -sum(policy_terms) / len(policy_terms)
     value_loss = sum(value_terms) / len(value_terms)
-    return policy_loss + 0.5 * value_loss - beta * sum(entropy_terms) / ROWS
+    return policy_loss + coefficient * value_loss - beta * sum(entropy_terms) / ROWS
 
 
 @pytest.mark.parametrize("joint", [True, False])
@@ -131,6 +147,72 @@ def test_loss_and_gradient_equal_an_independent_calculation(
     assert any(bool(gradient.abs().max() > 1e-3) for gradient in theirs)
 
 
+@pytest.mark.parametrize(("coefficient", "clip_range"), [(0.19, None), (0.0, None), (1.5, 0.4)])
+def test_value_loss_is_weighted_and_clipped_as_asked(coefficient: float, clip_range: float | None) -> None:
+    spec = make_spec(observation=3, continuous=2)
+    asked = {"value_coefficient": coefficient, "value_clip_range": clip_range, "normalize_advantages": "minibatch"}
+    optimizer, other = make_optimizer(spec, 1, **asked), make_optimizer(spec, 1, **asked)
+    batch = make_batch(spec, 1, masked=False)
+    optimizer.flat.grad.zero_()
+    optimizer.loss(batch)["loss"].backward()
+    expected = scalar_loss(
+        other, batch, spec, clip_values=False, joint=False, coefficient=coefficient, clip_range=clip_range
+    )
+    expected.backward()
+    for found, wanted in zip(optimizer.critic.parameters(), other.critic.parameters(), strict=True):
+        torch.testing.assert_close(found.grad.double(), wanted.grad, rtol=1e-3, atol=1e-6)
+    whole = [float(p.grad.abs().max()) for p in other.critic.parameters()]
+    assert (max(whole) > 1e-3) == (coefficient > 0)
+    if clip_range is not None:
+        errors = (optimizer.estimate(batch.features) - batch.values).abs()
+        assert bool((errors > clip_range).any())
+        assert bool((errors < clip_range).any())
+
+
+def moved_batch(optimizer: PPOOptimizer, spec: BehaviorSpec, by: float) -> tuple[Batch, float]:
+    """Return a batch from whose policy the present one has moved, and the divergence by Schulman's k3 by hand."""
+    batch = make_batch(spec, 1, masked=False)
+    now = optimizer.policy.evaluate(batch)[0].detach()
+    shifts = by * torch.linspace(-1.0, 2.0, now.numel()).view_as(now)
+    ratios = [math.exp(sum(row)) for row in shifts.tolist()]
+    divergence = sum(ratio - 1.0 - math.log(ratio) for ratio in ratios) / len(ratios)
+    return replace(batch, log_probs=now - shifts), divergence
+
+
+def test_update_beyond_the_target_of_the_divergence_takes_no_step_and_ends_the_epochs() -> None:
+    spec = make_spec(observation=3, continuous=2)
+    batch, divergence = moved_batch(make_optimizer(spec), spec, 0.3)
+    for target, ends in ((divergence / 1.5 * 1.01, False), (divergence / 1.5 * 0.99, True), (None, False)):
+        optimizer = make_optimizer(spec, target_kl=target)
+        optimizer.set_step(0)
+        before = optimizer.flat.data.clone()
+        reported = optimizer.update(batch)
+        assert optimizer.ends_epochs == ends
+        assert torch.equal(optimizer.flat.data, before) == ends == (not reported)
+
+
+def test_rollout_is_left_where_the_divergence_exceeds_its_target(tmp_path: Path) -> None:
+    calls: list[bool] = []
+
+    class Count:
+        @hookimpl
+        def behavior_added(self, trainer: Any) -> None:
+            update = trainer.optimizer.update
+
+            def counted(batch: Batch) -> Any:
+                reported = update(batch)
+                calls.append(trainer.optimizer.ends_epochs)
+                return reported
+
+            trainer.optimizer.update = counted
+
+    asked = {"learning_rate": 0.1, "num_epoch": 10, "batch_size": 20, "buffer_size": 100, "target_kl": 0.01}
+    run = train(config("Corridor", "test:x", hyperparameters=asked), tmp_path, Env(), Count())
+    assert run.trainers["Corridor"].updates == 6
+    assert calls.count(True) > 0
+    assert len(calls) < 6 * 50
+
+
 def test_gradient_ascends_what_was_better_than_expected() -> None:
     spec = make_spec(observation=3, continuous=0, branches=(2,))
     optimizer = make_optimizer(spec, learning_rate=0.05)
@@ -158,6 +240,17 @@ def test_schedules_fall_linearly_to_their_minima() -> None:
     assert optimizer.epsilon(500) == pytest.approx(0.15)
     assert optimizer.beta(1000) == pytest.approx(1e-5)
     assert optimizer.epsilon(5000) == pytest.approx(0.1)
+
+
+def test_schedules_fall_to_what_is_asked_for() -> None:
+    asked = {"learning_rate_final": 0.0, "epsilon_final": 0.0, "beta_final": 0.0}
+    optimizer = make_optimizer(make_spec(observation=3), learning_rate=1e-3, **asked)
+    optimizer.set_step(750)
+    assert optimizer.torch_optimizer.param_groups[0]["lr"] == pytest.approx(0.25e-3, rel=1e-9)
+    assert optimizer.epsilon(750) == pytest.approx(0.05)
+    assert optimizer.beta(750) == pytest.approx(0.0025)
+    optimizer.set_step(1000)
+    assert optimizer.torch_optimizer.param_groups[0]["lr"] == optimizer.epsilon(1000) == optimizer.beta(2000) == 0.0
 
 
 def test_shared_critic_reads_the_encoder_of_the_actor() -> None:

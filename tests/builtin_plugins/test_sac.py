@@ -19,6 +19,7 @@ from mlhooks.errors import SettingsError
 from mlhooks.nn.heads import ActionHeads, probabilities, squashed
 from mlhooks.plugins import load_plugins
 from mlhooks.settings import SettingsRegistry, load_run_options
+from mlhooks.settings.base import is_extension
 from mlhooks.testing.checks.learning import learns
 from mlhooks.testing.extra_reward_signals import MoreSignals
 from mlhooks.testing.specs import make_behavior_spec
@@ -439,7 +440,8 @@ def test_defaults_are_those_of_ml_agents() -> None:
     ).options
     found = options.behaviors["A"].hyperparameters
     assert isinstance(found, SACSettings)
-    ours = {"twin_targets": False, "n_step": 1, "max_grad_norm": None, "update_interval": 1}
+    ours = {name: field.default for name, field in type(found).model_fields.items() if is_extension(field)}
+    assert {"twin_targets": False, "n_step": 1, "max_grad_norm": None, "update_interval": 1}.items() <= ours.items()
     assert found.model_dump(mode="json") == {
         "batch_size": 128,
         "buffer_size": 50000,
@@ -453,6 +455,46 @@ def test_defaults_are_those_of_ml_agents() -> None:
         "reward_signal_steps_per_update": 1.0,
         **ours,
     }
+
+
+@pytest.mark.parametrize("kind", ["continuous", "hybrid"])
+def test_coefficient_that_is_not_learned_stays_what_it_was_and_is_in_no_loss(kind: str) -> None:
+    trainer = made(kind, learn_entcoef=False, twin_targets=True)
+    o = optimizer_of(trainer)
+    before = o.coefficients.values()
+    batch = trainer.learning.sample(trainer.store, 32)
+    losses = o.loss(batch)
+    parts = [losses[f"Losses/{name} Loss"] for name in ("Policy", "Q1", "Q2")]
+    torch.testing.assert_close(losses["loss"], sum(parts[1:], start=parts[0]))
+    o.set_step(0)
+    for _ in range(3):
+        o.update(batch)
+    assert o.coefficients.values() == before
+    assert o.flat.data.numel() == optimizer_of(made(kind, twin_targets=True)).flat.data.numel() - sum(
+        p.numel() for p in o.coefficients.parameters()
+    )
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_first_steps_are_uniformly_random_where_asked(masked: bool) -> None:
+    trainer = made("hybrid", masked=masked, random_steps=200)
+    rows = trainer.store.complete_rows()
+    continuous = trainer.store.continuous[rows]
+    first, rest = continuous[:200], continuous[208:]
+    assert np.abs(first).max() <= 1.0
+    counts = np.histogram(first, 4, (-1.0, 1.0))[0] / first.size
+    np.testing.assert_allclose(counts, 0.25, atol=0.1)
+    squares = [abs(float(np.square(part).mean()) - 1 / 3) for part in (first, rest)]
+    assert squares[0] < 0.045 < squares[1]  # Squashed samples of a Gaussian are larger.
+    taken = trainer.store.discrete[rows][:200]
+    assert {int(choice) for choice in taken[:, 0]} == set(range(2))
+    if masked:
+        start = 0
+        for branch, size in enumerate(trainer.behavior_spec.action_spec.discrete_branches):
+            forbidden = trainer.store.mask[rows][:200, start : start + size]
+            assert not forbidden[np.arange(200), taken[:, branch]].any()
+            start += size
+    assert trainer.acting.explore is None
 
 
 def test_coefficient_that_has_no_logarithm_is_refused() -> None:

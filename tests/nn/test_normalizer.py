@@ -34,6 +34,14 @@ def test_exported_form_computes_the_same() -> None:
     assert normalizer.normalize(features)[0, 1] == 5.0
 
 
+def test_bound_is_what_is_asked_for() -> None:
+    normalizer = Normalizer(1, clip=10.0)
+    normalizer.update(np.array([[-1.0], [1.0]], np.float32))
+    features = np.array([[7.0], [-70.0]], np.float32)
+    assert normalizer.normalize(features).tolist() == [[7.0], [-10.0]]
+    assert normalizer(torch.from_numpy(features)).tolist() == [[7.0], [-10.0]]
+
+
 def test_features_pass_unchanged_before_the_first_update() -> None:
     normalizer = Normalizer(2)
     assert normalizer.normalize(np.array([[0.5, -2.0]], np.float32)).tolist() == [[0.5, -2.0]]

@@ -242,6 +242,13 @@ def test_policy_shows_what_it_takes_and_gives(policies: dict[str, LoadedPolicy],
     assert str(policy) == "LoadedPolicy('Corridor', observations (3,) -> actions discrete (2,))"
 
 
+def test_loaded_policy_has_the_bound_of_normalized_observations_that_it_was_trained_with(tmp_path: Path) -> None:
+    network = {"hidden_units": 8, "num_layers": 1, "normalize": True, "normalize_clip": 0.25}
+    run = train(config("Corridor", "test:x", max_steps=100, network_settings=network), tmp_path, Env())
+    inputs = mlhooks.load(run.path)._policy.inputs
+    assert np.abs(inputs.features([np.full((1, 3), 9.0, np.float32)])).max() == 0.25
+
+
 def test_raw_takes_and_gives_what_mlagents_does(policies: dict[str, LoadedPolicy]) -> None:
     classes = np.eye(4, dtype=np.float32)
     numbers = policies["discrete"]
