@@ -9,6 +9,7 @@ import numpy as np
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
 
 from mlhooks.describing import with_article
+from mlhooks.envs.own_terms import OwnTerms
 from mlhooks.envs.shared_arrays import ArrayReader, ArrayWriter, Field, Layout
 from mlhooks.envs.told import Specs, Steps
 from mlhooks.errors import ContractBroken
@@ -17,7 +18,8 @@ from mlhooks.errors import ContractBroken
 class StepCount(NamedTuple):
     """The numbers of a behavior id's agents that decide and end, and whether the deciding ones have masks.
 
-    `types` has the dtype of each observation of those that decide, and then of those that end.
+    `types` has the dtype of each observation of those that decide, and then of those that end; `own` says whether the
+    environment tells of episodes in its own terms.
     """
 
     behavior_id: str
@@ -25,6 +27,7 @@ class StepCount(NamedTuple):
     masked: bool
     terminals: int
     types: tuple[str, ...]
+    own: bool = False
 
 
 class ActionCount(NamedTuple):
@@ -89,6 +92,7 @@ def write_steps(writer: ArrayWriter | _Scratch, specs: Specs, steps: Steps) -> M
             decisions.action_mask is not None,
             len(terminals),
             tuple(map(_type, (*decisions.obs, *terminals.obs))),
+            isinstance(terminals, OwnTerms),
         )
         for behavior_id, (decisions, terminals) in steps.items()
     )
@@ -104,6 +108,8 @@ def write_steps(writer: ArrayWriter | _Scratch, specs: Specs, steps: Steps) -> M
         _fill(arrays, [getattr(decisions, name) for name, _ in _DECISION], [*dict(_DECISION)], count.behavior_id)
         _fill(arrays, terminals.obs, [f"final {name}" for name in names], count.behavior_id)
         _fill(arrays, [getattr(terminals, name) for name, _ in _TERMINAL], [*dict(_TERMINAL)], count.behavior_id)
+        if count.own:
+            _fill(arrays, [getattr(terminals, name) for name, _ in _OWN], [*dict(_OWN)], count.behavior_id)
     return Message(writer.block, counts)
 
 
@@ -119,7 +125,15 @@ def read_steps(reader: ArrayReader, specs: Specs, message: Message) -> Steps:
         mask = _take(arrays, branches) if count.masked else None
         reward, agent_id, group_id, group_reward = _take(arrays, len(_DECISION))
         decisions = DecisionSteps(obs, reward, agent_id, mask, group_id, group_reward)
-        steps[count.behavior_id] = decisions, TerminalSteps(_take(arrays, seen), *_take(arrays, len(_TERMINAL)))
+        ends = _take(arrays, seen), *_take(arrays, len(_TERMINAL))
+        steps[count.behavior_id] = (
+            decisions,
+            (
+                OwnTerms(*ends, own_returns=next(arrays), own_lengths=next(arrays))
+                if count.own
+                else TerminalSteps(*ends)
+            ),
+        )
     return steps
 
 
@@ -143,6 +157,7 @@ def read_actions(reader: ArrayReader, specs: Specs, message: Message) -> dict[st
 
 _DECISION = (("reward", "f4"), ("agent_id", "i4"), ("group_id", "i4"), ("group_reward", "f4"))
 _TERMINAL = (("reward", "f4"), ("interrupted", "?"), ("agent_id", "i4"), ("group_id", "i4"), ("group_reward", "f4"))
+_OWN = (("own_returns", "f8"), ("own_lengths", "i8"))
 
 
 def _step_layout(specs: Specs, counts: tuple[StepCount, ...]) -> list[Field]:
@@ -156,7 +171,7 @@ def _step_layout(specs: Specs, counts: tuple[StepCount, ...]) -> list[Field]:
             layout += [((n, size), "?") for size in spec.action_spec.discrete_branches]
         layout += [((n,), dtype) for _, dtype in _DECISION]
         layout += [((ended, *shape), dtype) for shape, dtype in zip(shapes, count.types[seen:], strict=False)]
-        layout += [((ended,), dtype) for _, dtype in _TERMINAL]
+        layout += [((ended,), dtype) for _, dtype in (*_TERMINAL, *(_OWN if count.own else ()))]
     return layout
 
 

@@ -12,6 +12,7 @@ import torch
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
 from torch import nn
 
+from mlhooks.envs.own_terms import counted
 from mlhooks.envs.slots import SlotMap
 from mlhooks.errors import MlhooksError, PluginError
 from mlhooks.mlagents_wheel import state as saved_state
@@ -200,7 +201,8 @@ class WheelTrainer(Trainer):
         slots.refuse_vanishing(worker, behavior_id)
         if len(terminals):
             known = ended >= 0
-            episodes.ended(ended[known], terminals.reward[known])
+            seen = episodes.take_ended(ended[known], terminals.reward[known])
+            episodes.count(*counted(terminals, known, ended[known], *seen)[:2])
             slots.release(terminals.agent_id[~np.isin(terminals.agent_id, decisions.agent_id)])
         if len(where):
             episodes.decided(where, decisions.reward)

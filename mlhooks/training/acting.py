@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
 
+from mlhooks.envs.own_terms import counted
 from mlhooks.envs.pixels import to_floats
 from mlhooks.envs.slots import SlotMap, SlotPool
 from mlhooks.fast.actions import action_tuple
@@ -148,9 +149,12 @@ class ActingHalf:
         rewards, shared, known = terminals.reward, terminals.group_reward, slots >= 0
         if np.count_nonzero(known) < len(slots):
             rewards, shared, slots = rewards[known], shared[known], slots[known]
-        returns, lengths = self.episodes.ended(slots, rewards)
-        self.stats.add_stats(REWARD_KEY, returns, StatsAggregationMethod.HISTOGRAM)
-        self.stats.add_stats(LENGTH_KEY, lengths)
+        returns, lengths = self.episodes.take_ended(slots, rewards)
+        whose, own_returns, own_lengths = counted(terminals, known, slots, returns, lengths)
+        if len(whose):
+            self.episodes.count(whose, own_returns)
+            self.stats.add_stats(REWARD_KEY, own_returns, StatsAggregationMethod.HISTOGRAM)
+            self.stats.add_stats(LENGTH_KEY, own_lengths)
         if self._extrinsic is not None:
             if self.store.grouped:
                 returns = returns + self.episodes.shared_ended(slots, shared)

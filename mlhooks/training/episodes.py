@@ -65,14 +65,23 @@ class Episodes:
 
     def ended(self, slots: np.ndarray, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """End agents' episodes with a last reward, and return their returns and lengths in decisions, each [agents]."""
+        returns, lengths = self.take_ended(slots, rewards)
+        self.count(slots, returns)
+        return returns, lengths
+
+    def take_ended(self, slots: np.ndarray, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """End agents' episodes as `ended` does, for a caller that counts them itself."""
         returns, lengths = self._return[slots] + rewards, self._length[slots].copy()
         self._return[slots] = 0.0
         self._length[slots] = 0
+        return returns, lengths
+
+    def count(self, slots: np.ndarray, returns: np.ndarray) -> None:
+        """Count episodes with these returns [agents] as finished."""
         self.finished += len(slots)
         self.recent.extend(returns.tolist())
         for listener in self.listeners:
             listener(slots, returns)
-        return returns, lengths
 
     def abandon(self, slots: np.ndarray | slice = slice(None)) -> None:
         """Forget the unfinished episodes, all or those of some agents."""

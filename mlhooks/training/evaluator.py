@@ -15,6 +15,7 @@ from mlagents_envs.base_env import ActionTuple, BaseEnv, DecisionSteps, Terminal
 from mlhooks.envs import players
 from mlhooks.envs.closing import close
 from mlhooks.envs.factory import EnvironmentFactory, evaluation_seed
+from mlhooks.envs.own_terms import counted
 from mlhooks.envs.parameters import Parameters, set_parameters
 from mlhooks.envs.pixels import to_floats
 from mlhooks.envs.slots import SlotMap, SlotPool
@@ -209,8 +210,8 @@ class _Side:
         self._episodes.reserve(self._pool.size)
         if len(terminals):
             known = ended >= 0
-            returns, lengths = self._episodes.ended(ended[known], terminals.reward[known])
-            self.counted.ended(self.name, self._pool.size, ended[known], returns, lengths)
+            seen = self._episodes.ended(ended[known], terminals.reward[known])
+            self.counted.ended(self.name, self._pool.size, *counted(terminals, known, ended[known], *seen))
             self._carried.forget(ended[known])
             slots.release(terminals.agent_id[~np.isin(terminals.agent_id, decisions.agent_id)])
         if not len(decisions):
