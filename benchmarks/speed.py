@@ -32,7 +32,7 @@ from report import machine, spread, table, today, write
 from workloads import TUNED, WORKLOADS, Work
 
 GYMNASIUM = "gymnasium"
-MLHOOKS = Peer("mlhooks", "speed_mlhooks.py", ("--editable", ".[gymnasium]"))
+MLHOOKS = Peer("mlhooks", "speed_mlhooks.py", ("--editable", ".[atari]"))
 SB3 = Peer("stable-baselines3", "speed_sb3.py", peers.SB3)
 PEERS = (
     MLHOOKS,

@@ -184,6 +184,7 @@ def configuration(settings: dict[str, Any]) -> dict[str, Any]:
         },
         "env_settings": {
             "env_path": f"gymnasium:{settings['environment']}",
+            "atari": settings.get("atari", False),
             "num_areas": settings["environments"],
             "seed": settings["seed"],
         },
@@ -194,7 +195,9 @@ def configuration(settings: dict[str, Any]) -> dict[str, Any]:
 def train(settings: dict[str, Any]) -> dict[str, Any]:
     """Train and report."""
     stopwatch, memory = Stopwatch(), Memory(settings.get("memory_at", []))
-    plugins: list[object] = [stopwatch, Layers(settings["layers"])]
+    plugins: list[object] = [stopwatch]
+    if not settings.get("frames"):  # `network_settings` has the layers behind images.
+        plugins.append(Layers(settings["layers"]))
     if memory.steps:
         plugins.append(memory)
     if "stop_at" in settings:

@@ -7,13 +7,16 @@ from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
+import ale_py
+import gymnasium
 from adapter import ACTIVATIONS, Returns, script
 from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.torch_layers import NatureCNN
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 from torch import nn
 
 
@@ -57,11 +60,20 @@ def soft_actor_critic(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def vectorized(settings: dict[str, Any]) -> VecEnv:
+    """Return the environments, with the usual preprocessing and a stack of four frames where they are Atari games."""
+    name, copies, seed = settings["environment"], settings["environments"], settings["seed"]
+    if settings.get("atari"):
+        gymnasium.register_envs(ale_py)
+        return VecFrameStack(make_atari_env(name, n_envs=copies, seed=seed), n_stack=4)
+    return make_vec_env(name, n_envs=copies, seed=seed)
+
+
 def model(settings: dict[str, Any]) -> BaseAlgorithm:
     """Return the algorithm on a DummyVecEnv of environments that are wrapped in a Monitor each."""
     if settings["algorithm"] == "sac":
         return SAC(**soft_actor_critic(settings))
-    environments = make_vec_env(settings["environment"], n_envs=settings["environments"], seed=settings["seed"])
+    environments = vectorized(settings)
 
     def schedule(value: float) -> float | Callable[[float], float]:
         return (lambda remaining: value * remaining) if settings["decay"] else value

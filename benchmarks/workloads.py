@@ -48,6 +48,19 @@ SAC: Work = {
     "gamma": 0.99,
     "max_grad_norm": None,
 }
+ATARI: Work = {
+    "peers": ["mlhooks", "stable-baselines3"],
+    "environment": "PongNoFrameskip-v4",
+    "atari": True,  # The usual preprocessing, as each peer has it.
+    "vectorized": False,
+    "frames": True,  # As in `ppo_nature_cnn`.
+    "layers": [512],
+    "activation": "relu",
+    "steps": 20_000,  # They are decisions, with four frames of the game each.
+    "warm_up_steps": 2_048,
+    "decay": False,
+    "gamma": 0.99,
+}
 WORKLOADS: dict[str, Work] = {
     "ppo_cartpole": PPO,
     "ppo_cartpole_64": PPO | {"environments": 64, "rollout": 32, "batch_size": 512, "steps": 200_000},
@@ -114,6 +127,34 @@ WORKLOADS: dict[str, Work] = {
         "steps": 6_144,
         "learning_rate": 2.5e-4,
         "peers": ["mlhooks", "stable-baselines3", "limits"],
+    },
+    # RL Baselines3 Zoo's settings for Atari games, with a layer more, as the two libraries count them differently
+    "ppo_pong": ATARI
+    | {
+        "algorithm": "ppo",
+        "environments": 8,
+        "rollout": 128,
+        "epochs": 4,
+        "batch_size": 256,
+        "learning_rate": 2.5e-4,
+        "lambda": 0.95,
+        "clip": 0.1,
+        "entropy": 0.01,
+        "max_grad_norm": 0.5,
+    },
+    "dqn_pong": ATARI
+    | {
+        "algorithm": "dqn",
+        "environments": 1,
+        "batch_size": 32,
+        "buffer_size": 20_000,
+        "learning_starts": 1_000,
+        "steps_per_update": 4,
+        "target_update_interval": 1_000,
+        "exploration_steps": 10_000,
+        "final_epsilon": 0.01,
+        "learning_rate": 1e-4,
+        "max_grad_norm": 10.0,
     },
     # RL Baselines3 Zoo's settings for PPO on CartPole-v1, until the mean of the last 100 training episodes is 475
     "time_to_475": PPO
