@@ -164,6 +164,13 @@ def mlagents(session: nox.Session) -> None:
     session.run("pytest", "tests/mlagents_wheel", *session.posargs)
 
 
+@nox.session
+def atari(session: nox.Session) -> None:
+    """Run the tests of Atari games, slow ones included, which are skipped where these are not installed."""
+    install(session, "-e", ".[dev,atari]")
+    session.run("pytest", "-m", "slow or not slow", "tests/builtin_plugins/test_atari.py", *session.posargs)
+
+
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Measure the speed of the workloads named after `--`, or of all, beside other libraries."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from gymnasium import Env
@@ -17,8 +17,11 @@ from builtin_plugins.gymnasium_spaces import describe_spaces
 from mlhooks.describing import named
 from mlhooks.envs.single_behavior import SingleBehaviorEnv
 from mlhooks.errors import WrongAnswer
-from mlhooks.places import in_brackets, raised_at
+from mlhooks.places import defined_at, in_brackets, raised_at
 from mlhooks.plugin import ActionDecoder, ContractBroken, EnvironmentFailure, Misfit, Spaces
+
+if TYPE_CHECKING:
+    from builtin_plugins.gymnasium_wrapping import Layer
 
 Check = Literal["first", "always", "never"]
 When = Literal["reset", "step", "end"]
@@ -64,7 +67,7 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         self._encode, self._decode = known.encode, ActionDecoder(known.action, agents)
         super().__init__(behavior_name, BehaviorSpec(self._encode.specs, self._decode.spec), agents)
         self._opened = opened
-        self._title = title
+        self._title, self._max_entities = title, max_entities
         self._first_seeds: list[int] = np.random.SeedSequence([seed, worker_id]).generate_state(agents).tolist()
         self._check_ends = check == "first"
         self._to_check: dict[When, set[int]] = {
@@ -111,14 +114,38 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         copy = error.copy if isinstance(error, Misfit) else copy
         of_copy = "" if copy is None or self.num_agents == 1 else f" of copy {copy}"
         failed = f"{self._title} failed in {method}(){of_copy}"
-        opened = self._opened[copy if copy is not None and copy < len(self._opened) else 0]
-        place = in_brackets(place_of(opened, method))
+        which = copy if copy is not None and copy < len(self._opened) else 0
         if not isinstance(error, WrongAnswer | Misfit):
             what = by_our_extras(named(error))
+            if layer := self._raised_in(error, which):
+                return EnvironmentFailure(
+                    f"The wrapper {layer} of {failed}: {what}{in_brackets(raised_at(error) or defined_at(layer.maker))}"
+                )
             if why := interface_hint(error):
-                return ContractBroken(f"{failed}: {what}{place}. {why}")
+                return ContractBroken(f"{failed}: {what}{in_brackets(self._place_of(which, method))}. {why}")
             return EnvironmentFailure(f"{failed}: {what}{in_brackets(raised_at(error))}")
+        if layer := self._shows_unfit(error, which):
+            made = in_brackets(defined_at(layer.maker))
+            return ContractBroken(
+                f"{failed}: {error}. The wrapper {layer} makes it so: correct what it returns, or its spaces{made}."
+            )
+        place = in_brackets(self._place_of(which, method))
         if isinstance(error, WrongAnswer):
             return ContractBroken(f"{failed}: {error}{place}.")
         without = ", or turn this check off by --set env_settings.check=never" if error.strict else ""
         return ContractBroken(f"{failed}: {error}. Correct {method}(){place} or the observation_space{without}.")
+
+    def _place_of(self, copy: int, method: str) -> str:
+        return place_of(self._of_environment(copy), method)
+
+    def _of_environment(self, copy: int) -> Env[Any, Any] | VectorEnv[Any, Any]:
+        """Return a copy without the wrappers of the configuration, or the vector environment."""
+        return self._opened[copy]
+
+    def _raised_in(self, error: Exception, copy: int) -> Layer | None:  # noqa: ARG002
+        """Return the wrapper of a copy in whose code an error was raised; None where it was the environment's."""
+        return None
+
+    def _shows_unfit(self, error: Exception, copy: int) -> Layer | None:  # noqa: ARG002
+        """Return the wrapper of a copy that makes its answers unfit; None where that is the environment, or unknown."""
+        return None

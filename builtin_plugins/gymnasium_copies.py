@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import Env
-from mlagents_envs.base_env import ActionTuple
+from mlagents_envs.base_env import ActionTuple, TerminalSteps
 
 from builtin_plugins import gymnasium_answers as answers
 from builtin_plugins.gymnasium_answers import NUMBERS
 from builtin_plugins.gymnasium_behavior import GymnasiumBehavior
+from mlhooks.envs.own_terms import OwnTerms
 from mlhooks.plugin import Encoded, EnvironmentFailure, Misfit
+
+if TYPE_CHECKING:
+    from builtin_plugins.gymnasium_stack import Stack
+    from builtin_plugins.gymnasium_wrapping import Layer
 
 
 class GymnasiumCopies(GymnasiumBehavior):
@@ -24,6 +29,8 @@ class GymnasiumCopies(GymnasiumBehavior):
 
     Args:
         envs: What `gymnasium.make` made, each copy with the same arguments.
+        stacks: The wrappers of the configuration around each copy, whose episodes are then counted beneath them; none
+            where there are no wrappers.
         settings: Those of `GymnasiumBehavior`.
 
     Raises:
@@ -31,7 +38,7 @@ class GymnasiumCopies(GymnasiumBehavior):
         EnvironmentFailure: The copies differ in their spaces.
     """
 
-    def __init__(self, *envs: Env[Any, Any], **settings: Any) -> None:
+    def __init__(self, *envs: Env[Any, Any], stacks: Sequence[Stack] = (), **settings: Any) -> None:
         spaces = envs[0].observation_space, envs[0].action_space
         super().__init__(envs, spaces, len(envs), **settings)
         for env in envs:
@@ -40,7 +47,9 @@ class GymnasiumCopies(GymnasiumBehavior):
                     f"The copies of {self._title} differ in their spaces: one has {env.observation_space} and "
                     f"{env.action_space}, another {spaces[0]} and {spaces[1]}; make them alike."
                 )
-        self._envs = envs
+        self._envs, self._stacks = envs, stacks
+        self._lengths = np.zeros(len(envs), np.int64)
+        """Decisions since the last beginning of an environment's own episode, where there are wrappers."""
         self._seeds: list[int] | list[None] = self._first_seeds
 
     def _restart(self) -> None:
@@ -48,6 +57,9 @@ class GymnasiumCopies(GymnasiumBehavior):
         self._seeds = [None] * self.num_agents  # Later resets go on with the same random streams.
         self._decisions = self._decide(obs, np.zeros(self.num_agents, dtype=np.float32))
         self._terminals = self._none_ended
+        for stack in self._stacks:
+            stack.meter.take()
+        self._lengths[:] = 0
 
     def _begin(self, agents: Sequence[int]) -> list[Encoded]:
         """Reset these copies, and return their first observations."""
@@ -92,6 +104,8 @@ class GymnasiumCopies(GymnasiumBehavior):
         if self._to_check["step"]:
             self._check("step", "step", range(self.num_agents), observations)
         self._terminals = self._none_ended
+        if self._stacks:
+            self._lengths += 1
         if ended:
             if self._to_check["end"]:
                 self._check("end", "step", ended, [observations[agent] for agent in ended])
@@ -100,4 +114,26 @@ class GymnasiumCopies(GymnasiumBehavior):
             reward[rows] = 0.0
             for part, first in zip(obs, self._begin(ended), strict=True):
                 part[rows] = first
+            if self._stacks:
+                self._terminals = self._in_own_terms(self._terminals, rows)
         self._decisions = self._decide(obs, reward)
+
+    def _in_own_terms(self, steps: TerminalSteps, rows: np.ndarray) -> OwnTerms:
+        """Return terminal steps of the agents at `rows`, which have begun again, with their environments' episodes."""
+        returns = np.array([self._stacks[row].meter.take() for row in rows])
+        lengths = self._lengths[rows]
+        self._lengths[rows[~np.isnan(returns)]] = 0
+        seen = steps.obs, steps.reward, steps.interrupted, steps.agent_id, steps.group_id, steps.group_reward
+        return OwnTerms(*seen, own_returns=returns, own_lengths=lengths)
+
+    def _of_environment(self, copy: int) -> Env[Any, Any]:
+        """Return a copy without the wrappers of the configuration."""
+        return self._stacks[copy].meter.env if self._stacks else self._envs[copy]
+
+    def _raised_in(self, error: Exception, copy: int) -> Layer | None:
+        return self._stacks[copy].raised_in(error) if self._stacks else None
+
+    def _shows_unfit(self, error: Exception, copy: int) -> Layer | None:
+        if not self._stacks or self._stacks[copy].is_environments(error):
+            return None
+        return self._stacks[copy].unfit(self._max_entities)

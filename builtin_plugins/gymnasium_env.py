@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from builtin_plugins.gymnasium_making import NATIVE, check_arguments, make_envs
-from builtin_plugins.gymnasium_own import INTERFACES, settings_of
-from builtin_plugins.gymnasium_registry import check_packages, find_spec, ids, import_gymnasium, newest_version
+from builtin_plugins.gymnasium_making import NATIVE, SYNC, check_arguments, make_envs
+from builtin_plugins.gymnasium_own import INTERFACES, copies_of, settings_of
+from builtin_plugins.gymnasium_registry import (
+    check_packages,
+    find_spec,
+    ids,
+    import_gymnasium,
+    is_atari,
+    newest_version,
+)
+from builtin_plugins.gymnasium_wrapping import KEYS, layers_of
 from mlhooks.envs.closing import close
 from mlhooks.envs.parameters import refuse_parameters
-from mlhooks.plugin import EnvironmentKind, hookimpl
+from mlhooks.plugin import EnvironmentKind, UsageError, hookimpl
 
 if TYPE_CHECKING:
+    from gymnasium.envs.registration import EnvSpec
     from mlagents_envs.base_env import BaseEnv
     from mlagents_envs.side_channel.side_channel import SideChannel
 
@@ -30,7 +39,15 @@ def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
     """Return the scheme `gymnasium`."""
     return {
         "gymnasium": EnvironmentKind(
-            make, check, behavior_names, INTERFACES, quick=True, takes_areas=lambda *_: True, names=ids
+            make,
+            check,
+            behavior_names,
+            INTERFACES,
+            quick=True,
+            takes_areas=lambda *_: True,
+            names=ids,
+            settings=lambda *_: KEYS,
+            suggests=suggests,
         )
     }
 
@@ -40,12 +57,16 @@ def check(name: str, options: RunOptions) -> None:
 
     Raises:
         UsageError: Gymnasium or a package that the environment imports is missing, there is no such id, or the
-            configuration sets environment parameters or arguments that are not the user's to set.
+            configuration sets environment parameters, arguments that are not the user's to set, or wrappers that are
+            not there or do not take their arguments.
     """
     gymnasium = import_gymnasium(name)
     spec = find_spec(gymnasium, name)
-    check_arguments(spec, dict(options.env_settings.env_kwargs or {}))
+    layers = layers_of(gymnasium, options.env_settings)
+    check_arguments(spec, dict(options.env_settings.env_kwargs or {}), wrapped=bool(layers))
     check_packages(gymnasium, spec)
+    if options.env_settings.atari and not is_atari(spec):
+        raise UsageError(f"env_settings.atari is for Atari games, and gymnasium:{spec.id} is none: remove it.")
     if options.environment_parameters:
         refuse_parameters(options.environment_parameters, f"gymnasium:{spec.id}")
 
@@ -53,6 +74,14 @@ def check(name: str, options: RunOptions) -> None:
 def behavior_names(name: str, options: RunOptions) -> list[str]:  # noqa: ARG001  (every kind gets them)
     """Return the one behavior's name: the id without namespace and version."""
     return [find_spec(import_gymnasium(name), name).name]
+
+
+def suggests(name: str, options: RunOptions) -> dict[str, Any]:
+    """Return the settings of a run without a configuration: the usual preprocessing of Atari games that show frames."""
+    spec = find_spec(import_gymnasium(name), name)
+    settings = options.env_settings
+    shown = ({**spec.kwargs, **(settings.env_kwargs or {})}).get("obs_type")
+    return {"atari": True} if is_atari(spec) and shown != "ram" and not settings.wrappers else {}
 
 
 def make(
@@ -68,7 +97,8 @@ def make(
 
     The keyword arguments of the environment come from `env_settings.env_kwargs`, among them those of `gymnasium.make`
     such as `max_episode_steps`, and `vectorization_mode`: `vector_entry_point` is the environment's own vectorized
-    implementation, the default for several copies where there is one; `sync` steps single copies. `name` is a
+    implementation, the default for several copies where there is one; `sync` steps single copies, and so do wrappers of
+    `env_settings`, which are put around each of them. `name` is a
     registered id, with or without its version; `package:id` imports the package that registers it, which may be a
     module in the current folder.
 
@@ -78,19 +108,33 @@ def make(
         EnvironmentFailure: The environment does not start.
     """
     gymnasium = import_gymnasium(name)
-    from builtin_plugins.gymnasium_copies import GymnasiumCopies
     from builtin_plugins.gymnasium_vector import GymnasiumVector
 
     spec = find_spec(gymnasium, name)
     newest = newest_version(gymnasium.registry, spec.id)
     if newest is not None and newest is not spec and worker_id == 0:  # One worker says it for all.
         logger.warning("%s is out of date: there is %s.", spec.id, newest.id)
-    mode, envs = make_envs(gymnasium, spec, num_areas, dict(options.env_settings.env_kwargs or {}))
-    behavior: Callable[..., BaseEnv] = GymnasiumVector if mode == NATIVE else GymnasiumCopies
-    settings = {"seed": seed, "worker_id": worker_id, **settings_of(options)}
+    arguments = _arguments(spec, options)
+    mode, envs = make_envs(gymnasium, spec, num_areas, arguments)
+    title = f"gymnasium:{spec.id}"
+    settings: dict[str, Any] = {"behavior_name": spec.name, "title": title, "seed": seed, "worker_id": worker_id}
+    if mode != NATIVE:
+        return copies_of(gymnasium, envs, options, **settings)
     try:
-        return behavior(*envs, behavior_name=spec.name, title=f"gymnasium:{spec.id}", **settings)
+        return GymnasiumVector(envs[0], **settings, **settings_of(options))
     except Exception:
         for env in envs:
-            close(env, f"gymnasium:{spec.id}")
+            close(env, title)
         raise
+
+
+def _arguments(spec: EnvSpec, options: RunOptions) -> dict[str, Any]:
+    """Return the keyword arguments of `gymnasium.make`; wrappers step single copies, and that of Atari skips frames."""
+    settings = options.env_settings
+    arguments = dict(settings.env_kwargs or {})
+    if settings.wrappers or settings.atari:
+        check_arguments(spec, arguments, wrapped=True)
+        arguments["vectorization_mode"] = SYNC
+    if settings.atari and is_atari(spec):
+        arguments.setdefault("frameskip", 1)
+    return arguments

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from builtin_plugins.gymnasium_registry import missing_package
+from builtin_plugins.gymnasium_registry import is_atari, missing_package
 from mlhooks.describing import described
 from mlhooks.envs.closing import close
 from mlhooks.plugin import EnvironmentFailure, MlhooksError, UsageError
@@ -23,13 +23,18 @@ LEAST_COPIES = 10
 NOT_FOR_USERS = {
     "num_envs": "env_settings.num_areas",
     "vector_kwargs": "vectorization_mode",
-    "wrappers": "a registered id",
+    "wrappers": "env_settings.wrappers",
 }
 """Arguments of `gymnasium.make_vec` that users cannot set, and what to use instead."""
 
 
-def check_arguments(spec: EnvSpec, arguments: Mapping[str, Any]) -> None:
+def check_arguments(spec: EnvSpec, arguments: Mapping[str, Any], *, wrapped: bool = False) -> None:
     """Refuse arguments of `gymnasium.make` that users cannot set, or values that it does not take.
+
+    Args:
+        spec: of the environment.
+        arguments: those of the configuration.
+        wrapped: whether the configuration puts wrappers around single copies.
 
     Raises:
         UsageError: says which, and what to use instead.
@@ -47,6 +52,12 @@ def check_arguments(spec: EnvSpec, arguments: Mapping[str, Any]) -> None:
             f'"vectorization_mode" of {env} must be "{NATIVE}" or "{SYNC}", not {mode!r}; for worker processes use '
             "env_settings.num_envs."
         )
+    if wrapped and (mode == NATIVE or spec.entry_point is None):
+        instead = "remove vectorization_mode from env_settings.env_kwargs"
+        raise UsageError(
+            f"The wrappers of env_settings are put around single copies, and {env} is to be made as a vector "
+            f"environment of its own: {instead if spec.entry_point else 'it has no single ones'}."
+        )
 
 
 def make_envs(gymnasium: ModuleType, spec: EnvSpec, copies: int, arguments: dict[str, Any]) -> tuple[str, list[Any]]:
@@ -57,7 +68,8 @@ def make_envs(gymnasium: ModuleType, spec: EnvSpec, copies: int, arguments: dict
         EnvironmentFailure: the environment does not start.
     """
     check_arguments(spec, arguments)
-    has_native = spec.vector_entry_point is not None and not spec.additional_wrappers
+    # That of Atari games shows other observations than a single copy does.
+    has_native = spec.vector_entry_point is not None and not spec.additional_wrappers and not is_atari(spec)
     worth_it = has_native and (copies >= LEAST_COPIES or spec.entry_point is None)
     mode = arguments.pop("vectorization_mode", NATIVE if worth_it else SYNC)
     title = f'"gymnasium:{spec.id}"'
@@ -89,14 +101,20 @@ def make_copies(
 
 
 @contextlib.contextmanager
+def without_gymnasiums_warnings() -> Iterator[None]:
+    """Leave out what Gymnasium warns authors of environments of, who are not those who train in them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"gymnasium(\.|$)")
+        yield
+
+
+@contextlib.contextmanager
 def _starting(
     gymnasium: ModuleType, spec: EnvSpec, arguments: Mapping[str, Any], title: str, hint: str = ""
 ) -> Iterator[None]:
     """Turn what goes wrong while environments are made in the block into errors for the person who chose them."""
     try:
-        with warnings.catch_warnings():
-            # Gymnasium warns authors of environments, who are not those who train in them.
-            warnings.filterwarnings("ignore", module=r"gymnasium(\.|$)")
+        with without_gymnasiums_warnings():
             yield
     except MlhooksError:
         raise

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from builtin_plugins.gymnasium_making import make_copies
 from builtin_plugins.gymnasium_registry import import_gymnasium, spec_of
+from builtin_plugins.gymnasium_wrapping import KEYS, blamed, layers_of, wrap_all
 from mlhooks.envs.closing import close
 from mlhooks.envs.own import accepts, fail
 from mlhooks.envs.parameters import refuse_parameters
@@ -14,9 +15,12 @@ from mlhooks.places import defined_at, in_brackets
 from mlhooks.plugin import ContractBroken, Interface, MlhooksError
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from mlagents_envs.base_env import BaseEnv
     from mlagents_envs.side_channel.side_channel import SideChannel
 
+    from builtin_plugins.gymnasium_stack import Stack
     from mlhooks.plugin import RunOptions
 
 
@@ -38,8 +42,6 @@ def adapt(
         EnvironmentFailure: it does not start.
     """
     gymnasium = import_gymnasium(title)
-    from builtin_plugins.gymnasium_copies import GymnasiumCopies
-
     names: list[str] = []
 
     def made(**arguments: Any) -> Any:
@@ -53,13 +55,37 @@ def adapt(
 
     arguments = dict(options.env_settings.env_kwargs or {})
     copies = make_copies(gymnasium, spec_of(gymnasium, made, behavior_name or "Own"), num_areas, arguments, title)
-    settings = {"seed": seed, "worker_id": worker_id, **settings_of(options)}
+    settings = {"behavior_name": names[0], "title": title, "seed": seed, "worker_id": worker_id}
+    return copies_of(gymnasium, copies, options, **settings)
+
+
+def copies_of(gymnasium: ModuleType, envs: Sequence[Any], options: RunOptions, **settings: Any) -> BaseEnv:
+    """Return single copies of an environment with the wrappers of the configuration, as one environment.
+
+    Args:
+        gymnasium: the package.
+        envs: the copies, which are closed if this fails.
+        options: of the run.
+        settings: those of `GymnasiumBehavior`, without what `options` say.
+
+    Raises:
+        UsageError: a wrapper does not go with the environment, or a space cannot be used.
+        EnvironmentFailure: the copies differ in their spaces.
+    """
+    from builtin_plugins.gymnasium_copies import GymnasiumCopies
+
+    title, wanted = settings["title"], options.env_settings
+    stacks: Sequence[Stack] = ()
     try:
-        return GymnasiumCopies(*copies, behavior_name=names[0], title=title, **settings)
-    except Exception:
-        for env in copies:
+        if wanted.wrappers or wanted.atari:
+            whole = wanted.whole_episodes or options.checkpoint_settings.inference
+            stacks = wrap_all(gymnasium, envs, layers_of(gymnasium, wanted, whole_episodes=whole), title)
+            envs = [stack.env for stack in stacks]
+        return GymnasiumCopies(*envs, stacks=stacks, **settings, **settings_of(options))
+    except Exception as error:
+        for env in envs:
             close(env, title)
-        raise
+        raise blamed(stacks, error) from error.__cause__
 
 
 def adapt_vector(
@@ -111,10 +137,13 @@ def name_of(env: Any) -> str:
 def _check_own(title: str, options: RunOptions) -> None:
     if options.environment_parameters:
         refuse_parameters(options.environment_parameters, title)
+    layers_of(import_gymnasium(title), options.env_settings)
 
 
 INTERFACES = (
-    Interface("gymnasium.Env", adapt, name_of, frozenset({"max_episode_steps", "disable_env_checker"}), _check_own),
+    Interface(
+        "gymnasium.Env", adapt, name_of, frozenset({"max_episode_steps", "disable_env_checker"}), _check_own, KEYS
+    ),
     Interface("gymnasium.vector.VectorEnv", adapt_vector, name_of, check=_check_own),
 )
 """The interfaces of classes that this kind runs."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
 
 
-ATARI = "ALE"
-"""The namespace of the Atari games, which are registered when `ale_py` is imported."""
+ATARI, ALE = "ALE", "ale_py"
+"""The namespace of the Atari games, and the package that registers them when it is imported."""
+_OLD_ATARI = re.compile(r"\w+(NoFrameskip|Deterministic)-v\d+")
+"""What ids of Atari games without a namespace look like."""
 
 
 def import_gymnasium(name: str) -> ModuleType:
@@ -67,6 +71,8 @@ def find_spec(gymnasium: ModuleType, name: str) -> EnvSpec:
             ) from error
     registry: dict[str, EnvSpec] = gymnasium.registry
     spec = registry.get(env_id) or (None if VERSION.search(env_id) else newest_version(registry, env_id))
+    if spec is None and not package:
+        spec = _old_atari_spec(gymnasium, env_id)
     if spec is not None:
         return spec
     own = getattr(sys.modules.get(package), env_id, None) if package else None
@@ -128,9 +134,24 @@ def missing_package(title: str, spec: EnvSpec, error: Exception) -> UsageError:
     return UsageError(f"{title} needs {what}, which is not installed: pip install 'mlhooks[{extra}]'")
 
 
+def is_atari(spec: EnvSpec) -> bool:
+    """Return whether an environment is an Atari game of `ale_py`."""
+    return isinstance(spec.entry_point, str) and spec.entry_point.partition(":")[0].partition(".")[0] == ALE
+
+
+def _old_atari_spec(gymnasium: ModuleType, env_id: str) -> EnvSpec | None:
+    """Return the spec of a game by an id from before there was a namespace, such as `PongNoFrameskip-v4`."""
+    if _OLD_ATARI.fullmatch(env_id):
+        _register_atari(gymnasium, env_id)
+    elif ALE not in sys.modules and importlib.util.find_spec(ALE) is not None:
+        importlib.import_module(ALE)  # There are others, as Pong-v4 and Pong-ram-v4.
+    found: EnvSpec | None = gymnasium.registry.get(env_id)
+    return found
+
+
 def _register_atari(gymnasium: ModuleType, name: str) -> None:
     try:
-        gymnasium.register_envs(importlib.import_module("ale_py"))
+        gymnasium.register_envs(importlib.import_module(ALE))
     except ImportError as error:
         raise UsageError(
             f"\"gymnasium:{name}\" needs the package ale_py, which is not installed: pip install 'mlhooks[atari]'"

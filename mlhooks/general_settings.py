@@ -145,12 +145,14 @@ def general(algo: str, factory: EnvironmentFactory) -> Chosen:
         EnvironmentFailure: the environment cannot be made.
     """
     sections = read_yaml(FILE).value.get(algo)
+    suggested = factory.suggested_settings()
+    factory = factory.with_settings(suggested)
     seen = factory.inspect_behaviors()
     if sections is None:
         settings: dict[str, Any] = {}
         text = f"the defaults of trainer type {algo}"
     else:
-        parts = ["all", *traits(seen)]
+        parts = ["all", *traits(seen), *(key for key in suggested if key in sections)]
         settings = merged([sections[part] for part in parts if part in sections])
         text = f"general ones for {algo}{f', {_listed(parts[1:])}' if parts[1:] else ''}"
     areas = settings.pop("num_areas", 1)
@@ -160,7 +162,9 @@ def general(algo: str, factory: EnvironmentFactory) -> Chosen:
     if not names:
         source = {"default_settings": entry}
     if areas > 1 and factory.takes_areas():
-        source[ENVIRONMENT] = {"num_areas": areas}
+        suggested["num_areas"] = areas
+    if suggested:
+        source[ENVIRONMENT] = suggested
     return Chosen(source, text)
 
 
@@ -214,5 +218,5 @@ def _name(behavior_id: str) -> str:
 
 
 def _listed(parts: Sequence[str]) -> str:
-    words = {"images": "images", "one_hot": "one-hot observations"}
+    words = {"images": "images", "one_hot": "one-hot observations", "atari": "Atari games"}
     return " and ".join(words.get(part, f"{part} actions") for part in parts)

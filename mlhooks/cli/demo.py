@@ -109,6 +109,7 @@ def _record(
     options, manager, names = _options(source, flags, overrides, plugin_names, plugins_dir)
     make_actor = _actors(source, policy, stochastic, options.env_settings.seed, names, plugins_dir)
     factory = make_factory(options, manager)
+    factory.check()
     made = factory(0)
     try:
         records = Recorder(made, make_actor, behavior).record(episodes)

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _USED = ("behavior_specs", "reset", "step", "get_steps", "set_actions", "close")
 """What a run uses of a `BaseEnv`."""
 
+OF_SOME_KINDS = ("wrappers", "atari")
+"""Keys of `env_settings` that an environment has to obey, and that not every kind knows."""
+
 MOST_AREAS = 16
 """Copies of an environment that evaluations make at most, because some are large."""
 
@@ -61,6 +64,11 @@ class EnvironmentKind:
         takes_areas: called as `takes_areas(name, options)`; whether `num_areas` may be more than one. Without a
             configuration there are then as many as the trainer type learns well from.
         names: returns names that may stand behind the scheme, for hints and completion.
+        settings: called as `settings(name, options)`; returns the keys among `OF_SOME_KINDS` that this environment
+            obeys. Others are refused.
+        suggests: called as `suggests(name, options)`; returns keys of `env_settings` that a run without a configuration
+            has for this environment, such as the usual preprocessing. The general settings may have a section of the
+            same name as a key.
     """
 
     make: Callable[..., BaseEnv]
@@ -70,6 +78,8 @@ class EnvironmentKind:
     quick: bool = False
     takes_areas: Callable[[Any, RunOptions], bool] | None = None
     names: Callable[[], Iterable[str]] | None = None
+    settings: Callable[[Any, RunOptions], Collection[str]] | None = None
+    suggests: Callable[[Any, RunOptions], Mapping[str, Any]] | None = None
 
     def __call__(self, name: str | None, **arguments: Any) -> BaseEnv:
         """Make an environment."""
@@ -164,6 +174,7 @@ class EnvironmentFactory:
         Raises:
             MlhooksError: says what is wrong; nothing was started.
         """
+        self._refuse_settings_of_others()
         if not isinstance(self.make, EnvironmentKind):
             return
         try:
@@ -173,6 +184,31 @@ class EnvironmentFactory:
                 what = getattr(error, "what", None)  # Its advice does not help here.
                 raise UsageError(f"{what or error}{'.' if what else ''} {hint}") from error
             raise
+
+    def _refuse_settings_of_others(self) -> None:
+        env = self.options.env_settings
+        asked = [key for key in OF_SOME_KINDS if getattr(env, key)]
+        if not asked:
+            return
+        tell = self.make.settings if isinstance(self.make, EnvironmentKind) else None
+        known = () if tell is None else self._call_kind(tell)
+        what = env.env_path or "the Unity Editor"
+        for key in asked:
+            if key not in known:
+                raise UsageError(
+                    f"env_settings.{key} is for single Gymnasium environments, and {what} is none: remove it."
+                )
+
+    def suggested_settings(self) -> dict[str, Any]:
+        """Return what the kind suggests for `env_settings`, without what was set already."""
+        tell = self.make.suggests if isinstance(self.make, EnvironmentKind) else None
+        said = self.options.env_settings.model_fields_set
+        return {} if tell is None else {k: value for k, value in self._call_kind(tell).items() if k not in said}
+
+    def with_settings(self, settings: Mapping[str, Any]) -> EnvironmentFactory:
+        """Return a factory whose options have other values of these keys of `env_settings`."""
+        env = self.options.env_settings.model_copy(update=dict(settings))
+        return replace(self, options=self.options.model_copy(update={"env_settings": env}))
 
     def _call_kind(self, question: Callable[[Any, RunOptions], Any], options: RunOptions | None = None) -> Any:
         try:
@@ -220,7 +256,7 @@ class EnvironmentFactory:
         """
         options = self.options.model_copy(deep=True)
         env = options.env_settings
-        env.seed = evaluation_seed(env.seed)
+        env.seed, env.whole_episodes = evaluation_seed(env.seed), True
         if self.takes_areas() and "render_mode" not in (env.env_kwargs or {}):
             env.num_areas = min(episodes, MOST_AREAS)
         return replace(self, options=options)

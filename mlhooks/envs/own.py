@@ -47,6 +47,7 @@ class Interface:
             whose environments name their behaviors themselves.
         arguments: keys of `env_settings.env_kwargs` that the adapter gets, unless the maker takes them itself.
         check: called as `check(title, options)`; raises what keeps environments of this interface from being made.
+        settings: the keys of `env_settings` that its environments obey, of those that not every kind knows.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Interface:
     behavior_name: Callable[[Any], str] | None = None
     arguments: frozenset[str] = frozenset()
     check: Callable[[str, RunOptions], None] | None = None
+    settings: frozenset[str] = frozenset()
 
     def fits(self, kind: type) -> bool:
         """Return whether a class has this interface."""
@@ -123,6 +125,12 @@ class OwnEnvironments:
         if isinstance(maker, type):
             return self._interface(maker) is not BASE_ENV
         return self._seen(maker, options)[0] is not BASE_ENV
+
+    def settings(self, _: Any, options: RunOptions) -> frozenset[str]:
+        """Return the keys of `env_settings` that the environment's interface obeys beside those that all do."""
+        maker = self._maker()
+        interface = self._interface(maker) if isinstance(maker, type) else self._seen(maker, options)[0]
+        return interface.settings
 
     def make(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SerializeAsAny
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SerializeAsAny, WithJsonSchema
 
 from mlhooks.errors import SettingsError
 from mlhooks.finding import Finding
@@ -35,6 +35,42 @@ def _storable(value: dict[str, Any] | None) -> dict[str, Any] | None:
     return value
 
 
+def _one_wrapper(value: Any) -> dict[str, dict[str, Any]]:
+    """Return an entry of `wrappers` as a mapping of the wrapper's name to its arguments."""
+    if isinstance(value, str) and value:
+        return {value: {}}
+    if not isinstance(value, dict) or not value:
+        raise ValueError("names no wrapper: write Name, or Name: {argument: value}")
+    name, *others = value
+    if others and value[name] is None:
+        raise ValueError(f"is more than one key: indent the arguments of {name} deeper, or write {name}: {{...}}")
+    if others:
+        raise ValueError(f"names {', '.join(value)} at once: each wrapper is an entry of its own, with a dash")
+    arguments = {} if value[name] is None else value[name]
+    if not isinstance(arguments, dict):
+        raise ValueError(f"gives {name} something that has no names: write {name}: {{argument: value}}")  # noqa: TRY004
+    return {name: _storable(arguments) or {}}
+
+
+WrapperEntry: TypeAlias = Annotated[
+    Any,
+    AfterValidator(_one_wrapper),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {
+                    "type": "object",
+                    "minProperties": 1,
+                    "maxProperties": 1,
+                    "additionalProperties": {"type": ["object", "null"]},
+                },
+            ]
+        }
+    ),
+]
+"""The name of a wrapper, or its name with its arguments: `{FrameStackObservation: {stack_size: 4}}`."""
+
 FOR_ONE_RUN = ("force", "resume", "inference")
 """Keys of checkpoint_settings that are said for one invocation; in a file they have no effect."""
 
@@ -60,6 +96,16 @@ class EnvironmentSettings(SettingsModel):
     env_kwargs: Annotated[dict[str, Any] | None, AfterValidator(_storable)] = extension(
         None, description="Keyword arguments for the environment, such as gymnasium.make's."
     )
+    wrappers: list[WrapperEntry] | None = extension(
+        None,
+        description="Wrappers around each copy of a Gymnasium environment, the innermost first: Gymnasium's by name, "
+        "your own as FILE.py:CLASS or MODULE:CLASS.",
+    )
+    atari: bool = extension(
+        False,
+        description="Preprocess an Atari game as usual (Mnih et al. 2015; SB3's AtariWrapper): AtariPreprocessing, "
+        "EpisodicLife, a stack of 4 frames, and rewards clipped to [-1, 1].",
+    )
     check: Literal["first", "always", "never"] = extension(
         "first",
         description="Which observations of each copy must be within the bounds of their space: the first ones, all, "
@@ -74,6 +120,17 @@ class EnvironmentSettings(SettingsModel):
     bind: str | None = extension(
         None, description="Address on which Unity players are awaited; null for this machine's loopback address."
     )
+
+    _whole_episodes: bool = PrivateAttr(default=False)
+
+    @property
+    def whole_episodes(self) -> bool:
+        """Whether episodes are played to see how good a policy is, so that no wrapper may cut them short."""
+        return self._whole_episodes
+
+    @whole_episodes.setter
+    def whole_episodes(self, wanted: bool) -> None:
+        self._whole_episodes = wanted
 
     def problems(self) -> Iterator[Problem]:
         """Refuse several workers for the Unity Editor, which is a single environment."""

@@ -45,16 +45,21 @@ def make_factory(options: RunOptions, plugins: PluginManager) -> EnvironmentFact
     """Return a function that makes the environment of a worker, given the worker's number.
 
     Raises:
-        UsageError: no installed plugin brings the environment's kind.
+        UsageError: no installed plugin brings the environment's kind, or a class that is named lies in the folder of a
+            run.
     """
     types = plugins.collect_claims("get_env_types")
     path = options.env_settings.env_path
+    for wrapper in (name for entry in options.env_settings.wrappers or () for name in entry if ":" in name):
+        refuse_environment_in_run(wrapper, "wrapper")
     scheme, name = scheme_and_name(path)
     if options.own_environment is None and name and name.endswith(":") and name[:-1] in types:
         raise UsageError(f"--env {path}: say which environment, as in gymnasium:CartPole-v1 or sim:3DBall.")
     if (own := _own(scheme, name, options, types)) is not None:
         return EnvironmentFactory(
-            EnvironmentKind(own.make, own.check, own.behavior_names, quick=True, takes_areas=own.takes_areas),
+            EnvironmentKind(
+                own.make, own.check, own.behavior_names, quick=True, takes_areas=own.takes_areas, settings=own.settings
+            ),
             name,
             options,
             PluginChannels(plugins),

@@ -59,11 +59,12 @@ def refuse_target_in_run(text: str, candidate: Candidate, paths: Iterable[str]) 
         refuse_in_run(replace(candidate, asked=file, module=""), ())
 
 
-def refuse_environment_in_run(reference: str) -> None:
+def refuse_environment_in_run(reference: str, what: str = "environment") -> None:
     """Refuse an environment class that lies in the folder of a run, before it is imported.
 
     Args:
         reference: `FILE.py:NAME` or `MODULE:NAME`.
+        what: what is named so.
 
     Raises:
         UsageError: it lies there.
@@ -72,7 +73,7 @@ def refuse_environment_in_run(reference: str) -> None:
     folder = _run_around(_files("" if place.endswith(".py") else place, place), ())
     if folder is not None:
         raise UsageError(
-            f"The environment {reference} lies in {shown_path(folder)}, the folder of a run. Such a folder may come "
+            f"The {what} {reference} lies in {shown_path(folder)}, the folder of a run. Such a folder may come "
             "from somebody else, so nothing in it is imported: move the file elsewhere and name it there."
         )
 

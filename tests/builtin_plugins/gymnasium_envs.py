@@ -12,6 +12,7 @@ from gymnasium.error import DependencyNotInstalled
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from builtin_plugins import gymnasium_env
+from mlhooks.settings import EnvironmentSettings
 
 
 class Walk(gymnasium.Env):
@@ -150,9 +151,19 @@ for mode in AutoresetMode:  # There are no single copies of it, so that few copi
     gymnasium.register(f"mlhooks-tests/Spaces{mode.value}-v0", vector_entry_point=vectorized(mode, Spaces))
 
 
-def make(name, env_kwargs=None, *, num_areas=1, seed=0, worker_id=0, check="first", max_entities=None):
+def options_of(env_kwargs=None, *, inference=False, **settings):
+    """Return options of a run that say these settings of the environment."""
+    wrappers = EnvironmentSettings(wrappers=settings.pop("wrappers", None)).wrappers
+    said = {"check": "first", "max_entities": None, "atari": False, "whole_episodes": False, **settings}
+    return SimpleNamespace(
+        env_settings=SimpleNamespace(env_kwargs=env_kwargs or {}, wrappers=wrappers, **said),
+        checkpoint_settings=SimpleNamespace(inference=inference),
+        environment_parameters=None,
+    )
+
+
+def make(name, env_kwargs=None, *, num_areas=1, seed=0, worker_id=0, **settings):
     """Return an environment as the run would make it."""
-    settings = {"env_kwargs": env_kwargs or {}, "check": check, "max_entities": max_entities}
-    options = SimpleNamespace(env_settings=SimpleNamespace(**settings))
+    options = options_of(env_kwargs, **settings)
     (factory,) = gymnasium_env.get_env_types().values()
     return factory(name, worker_id=worker_id, seed=seed, num_areas=num_areas, options=options, side_channels=())

@@ -7,7 +7,6 @@ import re
 import sys
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -21,7 +20,7 @@ from mlagents_envs.exception import UnityActionException
 from builtin_plugins import gymnasium_env
 from builtin_plugins.gymnasium_extras import EXTRAS, by_our_extras
 from mlhooks.errors import EnvironmentFailure, UsageError
-from tests.builtin_plugins.gymnasium_envs import Walk, make
+from tests.builtin_plugins.gymnasium_envs import Walk, make, options_of
 
 WALKS = ["mlhooks-tests/Walk-v2", *(f"mlhooks-tests/Walk{mode.value}-v0" for mode in AutoresetMode)]
 
@@ -306,7 +305,7 @@ def test_missing_package_is_told_before_a_run_begins(tmp_path, monkeypatch, plac
     (tmp_path / "mlhooks_tests_needs_box2d.py").write_text(needs)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(gymnasium.registry, "Needy-v0", EnvSpec("Needy-v0", **{place: f"{module}:Env"}))
-    settings = SimpleNamespace(env_settings=SimpleNamespace(env_kwargs={}), environment_parameters={})
+    settings = options_of()
     with pytest.raises(UsageError, match=r'"gymnasium:Needy-v0" needs a package that is not installed: [nN]o '):
         gymnasium_env.check("Needy-v0", settings)
 
