@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 ATARI, ALE = "ALE", "ale_py"
 """The namespace of the Atari games, and the package that registers them when it is imported."""
-_OLD_ATARI = re.compile(r"\w+(NoFrameskip|Deterministic)-v\d+")
-"""What ids of Atari games without a namespace look like."""
+_OLD_ATARI = re.compile(r"\w+?(NoFrameskip|Deterministic)?(-ram\w*)?-v[04]")
+"""What ids of Atari games without a namespace look like, of which those without a group may be others'."""
 
 
 def import_gymnasium(name: str) -> ModuleType:
@@ -141,10 +141,11 @@ def is_atari(spec: EnvSpec) -> bool:
 
 def _old_atari_spec(gymnasium: ModuleType, env_id: str) -> EnvSpec | None:
     """Return the spec of a game by an id from before there was a namespace, such as `PongNoFrameskip-v4`."""
-    if _OLD_ATARI.fullmatch(env_id):
+    match = _OLD_ATARI.fullmatch(env_id)
+    if match is None:
+        return None
+    if match[1] or (ALE not in sys.modules and importlib.util.find_spec(ALE) is not None):
         _register_atari(gymnasium, env_id)
-    elif ALE not in sys.modules and importlib.util.find_spec(ALE) is not None:
-        importlib.import_module(ALE)  # There are others, as Pong-v4 and Pong-ram-v4.
     found: EnvSpec | None = gymnasium.registry.get(env_id)
     return found
 

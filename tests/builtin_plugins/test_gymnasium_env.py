@@ -291,7 +291,7 @@ def test_unfit_requests_say_what_to_do(name, env_kwargs, message, monkeypatch):
     ("env_id", "hint"), [("Therm-v0", " Did you mean gymnasium:json:mine/Therm-v0?"), ("Xyzzyqq", "")]
 )
 def test_unknown_id_of_a_module_is_answered_by_the_whole_name_or_by_what_the_module_lacks(monkeypatch, env_id, hint):
-    monkeypatch.setitem(gymnasium.registry, "mine/Therm-v0", EnvSpec("mine/Therm-v0", "json:loads"))
+    monkeypatch.setattr(gymnasium, "registry", {"mine/Therm-v0": EnvSpec("mine/Therm-v0", "json:loads")})
     with pytest.raises(UsageError) as caught:
         make(f"json:{env_id}")
     told = f'Gymnasium knows no environment "{env_id}", and importing "json" did not register it.'
