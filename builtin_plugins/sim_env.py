@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from mlhooks.plugin import RunOptions
 
-conformance_environments = ("sim:3DBall", "sim:Basic", "sim:GridWorld", "sim:Sorter")
+conformance_environments = (
+    *("sim:3DBall", "sim:Basic", "sim:GridWorld", "sim:Sorter"),
+    *("sim:StrikeAndGuard", "sim:Tag"),
+)
 """The environments with which `mlhooks plugins check` tries this plugin."""
 
 
@@ -26,12 +29,18 @@ def get_env_types() -> Mapping[str, Callable[..., BaseEnv]]:
         "sim": EnvironmentKind(
             make,
             check,
-            lambda name, options: [name],  # noqa: ARG005  (every kind gets them)
+            _behavior_names,
             quick=True,
             takes_areas=lambda *_: True,
             names=_names,
         )
     }
+
+
+def _behavior_names(name: str, options: RunOptions) -> list[str] | None:  # noqa: ARG001  (every kind gets them)
+    from mlhooks.sims import SIMULATIONS
+
+    return SIMULATIONS[name].behavior_names() if name in SIMULATIONS else None
 
 
 def _names() -> list[str]:

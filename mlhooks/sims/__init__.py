@@ -8,11 +8,27 @@ from __future__ import annotations
 from mlhooks.sims.ball3d import Ball3D
 from mlhooks.sims.base import Simulation
 from mlhooks.sims.basic import Basic
+from mlhooks.sims.game import Game
 from mlhooks.sims.grid_world import GridWorld
 from mlhooks.sims.recall import Recall
 from mlhooks.sims.sorter import Sorter
+from mlhooks.sims.strike_and_guard import StrikeAndGuard
+from mlhooks.sims.tag import Tag
 
-__all__ = ["SIMULATIONS", "Ball3D", "Basic", "GridWorld", "Recall", "Simulation", "Sorter"]
+__all__ = [
+    "SIMULATIONS",
+    "Ball3D",
+    "Basic",
+    "Game",
+    "GridWorld",
+    "Recall",
+    "Simulation",
+    "Sorter",
+    "StrikeAndGuard",
+    "Tag",
+]
 
-SIMULATIONS: dict[str, type[Simulation]] = {sim.NAME: sim for sim in (Ball3D, Basic, GridWorld, Recall, Sorter)}
-"""Name -> simulation, as in `sim:3DBall`; the name is the behavior's, too."""
+SIMULATIONS: dict[str, type[Simulation | Game]] = {
+    sim.NAME: sim for sim in (Ball3D, Basic, GridWorld, Recall, Sorter, StrikeAndGuard, Tag)
+}
+"""Name -> simulation, as in `sim:3DBall`; where it shows a single behavior without teams, that has this name, too."""

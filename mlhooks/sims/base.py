@@ -72,6 +72,11 @@ class Simulation(SingleBehaviorEnv):
     PARAMETERS: ClassVar[Mapping[str, float]] = {}
     """Environment parameters and their defaults."""
 
+    @classmethod
+    def behavior_names(cls) -> list[str]:
+        """Return the names of all behaviors."""
+        return [cls.NAME]
+
     def __init__(self, *, num_agents: int | None = None, num_areas: int = 1, seed: int = 0, worker_id: int = 0) -> None:
         per_area = self.AGENTS if num_agents is None else num_agents
         super().__init__(self.NAME, self.SPEC, per_area * num_areas)

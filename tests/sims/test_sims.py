@@ -15,7 +15,7 @@ from builtin_plugins import sim_env
 from mlhooks.envs.parameters import Sampler
 from mlhooks.errors import UsageError
 from mlhooks.settings.environment_parameters import GaussianSettings, UniformSettings
-from mlhooks.sims import SIMULATIONS, Ball3D, Basic
+from mlhooks.sims import SIMULATIONS, Ball3D, Basic, Simulation
 from tests.sims.sim_play import act, random_actions
 
 
@@ -26,7 +26,7 @@ def make(name, env_kwargs=None, num_areas=1, parameters=None):
     return factory(name, worker_id=0, seed=0, num_areas=num_areas, options=options, side_channels=())
 
 
-@pytest.fixture(params=sorted(SIMULATIONS))
+@pytest.fixture(params=sorted(name for name, kind in SIMULATIONS.items() if issubclass(kind, Simulation)))
 def sim(request):
     return SIMULATIONS[request.param]
 
