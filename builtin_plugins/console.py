@@ -17,7 +17,7 @@ from mlhooks import __version__
 from mlhooks.fast.switch import is_plain
 from mlhooks.places import shown_path
 from mlhooks.plugin import PluginError, UsageError, hookimpl
-from mlhooks.stat_keys import EVALUATED_REWARD_KEY, REWARD_KEY
+from mlhooks.stat_keys import ELO_KEY, EVALUATED_REWARD_KEY, REWARD_KEY
 from mlhooks.streams import GONE
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ class ConsoleWriter:
                 (category, "bold cyan"),
                 (f"step {step:,}", ""),
                 *self._reward_parts(category, values.get(REWARD_KEY)),
+                *([(f"ELO: {values[ELO_KEY].mean:.3f}", "magenta")] if ELO_KEY in values else []),
                 (f"{short_number(speed)} steps/s", ""),
                 (f"elapsed {clock(now - self._started)}", "dim"),
             ]
@@ -253,9 +254,9 @@ def _spec_texts(spec: BehaviorSpec) -> list[str]:
 
 def _result(trainer: Trainer) -> str:
     text = f"{trainer.step:,} of {trainer.settings.max_steps:,} steps"
-    if trainer.mean_reward is None:
-        return text
-    return f"{text}, {last_episodes(trainer.mean_reward)}"
+    if trainer.mean_reward is not None:
+        text = f"{text}, {last_episodes(trainer.mean_reward)}"
+    return text if trainer.self_play is None else f"{text}, ELO: {trainer.self_play.rating:.3f}"
 
 
 def _best(step: int, mean_reward: float) -> str:

@@ -118,10 +118,11 @@ def _cells(name: str, trainer: Trainer, samples: deque[tuple[float, int]]) -> Ce
     (first_time, first_step), (now, _) = samples[0], samples[-1]
     speed = (step - first_step) / (now - first_time) if now > first_time else 0.0
     reward = trainer.mean_reward
+    told = "no episode yet" if reward is None else last_episodes(reward)
     return Cells(
         name=name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…",
         percent=f"{min(100, 100 * step // total)}%",
-        reward="no episode yet" if reward is None else last_episodes(reward),
+        reward=told if trainer.self_play is None else f"{told}, ELO: {trainer.self_play.rating:.0f}",
         left=f"{clock(max(0, total - step) / speed)} left" if speed > 0 else "-:--:-- left",
         speed=f"{short_number(speed)}/s",
         steps=f"{step:,}/{total:,}",

@@ -111,7 +111,8 @@ class InProcessManager(EnvManager):
 
     def reset(self, worker: Worker) -> None:
         """Reset the environment; one that is paused begins again in any case."""
-        if worker.index in self._paused | self._untold.keys():
+        failed = self.envs[worker.index] is None  # It is made again in any case.
+        if failed or worker.index in self._paused | self._untold.keys():
             return
         try:
             self._begin(worker.index)

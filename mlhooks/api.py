@@ -38,6 +38,7 @@ from mlhooks.training.checkpoints import CheckpointFolder, NoCheckpoint, read_st
 from mlhooks.training.environment_scheme import make_factory
 from mlhooks.training.exporting import export_models
 from mlhooks.training.named_plugins import name_all_plugins
+from mlhooks.training.policy import Policy
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.provenance import loading_from
 from mlhooks.training.results_folder import check_folder, claimed_folder
@@ -78,6 +79,7 @@ def train(
     episodes: int | None = None,
     eval_every: int | None = None,
     policy: Literal["last", "best"] = "last",
+    opponent: str | Path | None = None,
 ) -> Run:
     """Train as `mlhooks run` does, until `max_steps`, Ctrl-C or a failure.
 
@@ -104,6 +106,7 @@ def train(
         episodes: with inference, how many episodes of each behavior to run.
         eval_every: agent steps between evaluations of each behavior, as `--eval-every`.
         policy: with inference, whether the last policy of the run acts or the best one of its evaluations.
+        opponent: with inference, a run or checkpoint whose policies play the other teams, as `--opponent`.
 
     Returns:
         The run: `run.outcome`, `run.path`, `run.trainers`, `run.evaluations.best` with the best evaluated policies,
@@ -159,14 +162,47 @@ def train(
         raise UsageError("--episodes ends a run with --inference; for training, set max_steps.")
     if policy != "last" and not options.checkpoint_settings.inference:
         raise UsageError("--policy best is for --inference; a run that is resumed goes on with the last policy.")
+    if opponent is not None and not options.checkpoint_settings.inference:
+        raise UsageError("--opponent is for --inference; in training, self_play lets earlier policies play.")
     with claimed_folder(options) as folder:
+        opponents = None if opponent is None else _opponents(opponent, options, manager)
         make_factory(options, manager).check()  # Nothing is written yet, nor removed by --force.
         check_folder(options, folder)
         manager.configure(options)
-        run = Run(options, manager, episodes=episodes, folder=folder, started_in=started_in, policy=policy)
+        run = Run(
+            options,
+            manager,
+            episodes=episodes,
+            folder=folder,
+            started_in=started_in,
+            policy=policy,
+            opponents=opponents,
+        )
         run.configuration = described
         run.execute()
     return run
+
+
+def _opponents(opponent: str | Path, options: RunOptions, plugins: PluginManager) -> dict[str, Policy]:
+    """Return the policies of another run, by their behaviors.
+
+    Args:
+        opponent: a run's folder, a `.pt` file that a run wrote, or the name of a run beside this one.
+        options: of this run.
+        plugins: those of this run.
+
+    Raises:
+        CheckpointError: there is no checkpoint there, or it is damaged.
+    """
+    path, beside = Path(opponent), Path(options.checkpoint_settings.results_dir, opponent)
+    if not path.exists() and beside.exists():
+        path = beside
+    policies = {}
+    for file in _files(path, best=False).values():
+        with loading_from(file, plugins):
+            trainer = _restored(read_state(file), plugins)
+        policies[trainer.behavior_name] = trainer.policy
+    return policies
 
 
 def _texts(names: Sequence[str | Path] | Path) -> list[str]:

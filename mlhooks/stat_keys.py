@@ -6,3 +6,5 @@ REWARD_KEY, LENGTH_KEY = "Environment/Cumulative Reward", "Environment/Episode L
 """The returns and lengths of training episodes."""
 EVALUATED_REWARD_KEY, EVALUATED_LENGTH_KEY = "Evaluation/Cumulative Reward", "Evaluation/Episode Length"
 """Those of evaluations."""
+ELO_KEY = "Self-play/ELO"
+"""The rating of a behavior that plays against itself, after each of its games."""

@@ -76,6 +76,15 @@ def _run_options() -> list[SectionOption]:
         ),
         _flag(
             "Run",
+            "--opponent",
+            None,
+            "With --inference: let the policies of another run, or a checkpoint, play the other teams, and count wins; "
+            "--episodes games, by default 100.",
+            metavar="RUN",
+            shell_complete=completing.run_ids,
+        ),
+        _flag(
+            "Run",
             "--eval-every",
             "behaviors.*.evaluation.interval",
             "Evaluate each behavior every N agent steps, in an environment of its own, and keep the best policy.",
@@ -263,6 +272,7 @@ def _run(**values: Any) -> None:
         trace_hooks=values["trace_hooks"],
         episodes=values["episodes"],
         policy=values["policy"],
+        opponent=values["opponent"],
     )
     outcome = result.outcome
     if result.evaluation is not None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from mlhooks.envs.own_terms import counted
 from mlhooks.envs.slots import SlotMap
-from mlhooks.errors import MlhooksError, PluginError
+from mlhooks.errors import MlhooksError, PluginError, UnsupportedError
 from mlhooks.mlagents_wheel import state as saved_state
 from mlhooks.mlagents_wheel.learner import Learner
 from mlhooks.mlagents_wheel.offers import Offer
@@ -27,7 +27,9 @@ from mlhooks.settings import TrainerSettings
 from mlhooks.settings.base import is_extension
 from mlhooks.state_checks import whole
 from mlhooks.training.episodes import Episodes
+from mlhooks.training.sides import Sides
 from mlhooks.training.step_checks import check_values
+from mlhooks.training.teams import Teams
 from mlhooks.training.trainer import Supports, Trainer
 
 _RESUMED = ("pool", "episodes", "stats")
@@ -215,6 +217,19 @@ class WheelTrainer(Trainer):
                     decided = list(side.act())
                 for worker, action in decided:
                     yield worker, behavior_id, action
+
+    def begin_self_play(self, teams: Teams) -> None:
+        """Do nothing: the package has a ghost trainer and a controller of its own."""
+
+    def play_against(self, opponents: Sides) -> None:  # noqa: ARG002
+        """Refuse: the package's policies decide for all teams.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        raise UnsupportedError(
+            f"--opponent: the trainer type {self.settings.trainer_type!r} is ML-Agents', which decides for all teams."
+        )
 
     def ready_to_update(self) -> bool:
         """Return True: the package's trainer decides for itself whether there is something to do."""

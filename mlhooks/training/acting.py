@@ -43,6 +43,22 @@ class Weights(NamedTuple):
     policy: Policy
 
 
+class GamesOver(NamedTuple):
+    """How episodes of agents ended, of whose groups no member is left in one: arrays [agents].
+
+    Attributes:
+        slots: of the agents.
+        rewards: what they got last, with what their groups got.
+        interrupted: whether they were cut by a step limit.
+        groups: the numbers of their groups, other ones in each worker; 0 where they are in none.
+    """
+
+    slots: np.ndarray
+    rewards: np.ndarray
+    interrupted: np.ndarray
+    groups: np.ndarray
+
+
 class ActingHalf:
     """Takes in the steps of environments, and decides for the agents of one behavior.
 
@@ -60,6 +76,7 @@ class ActingHalf:
         prepare: called with the store before each decision, as by a normalizer that has to see it first; or None.
         explore: called with the policy's actions, mask and random numbers, and returns what is done instead; or None.
         version: that of the weights by which the policy decides.
+        games_over: called with how episodes of agents ended, once those of their whole groups are over; or None.
     """
 
     def __init__(
@@ -77,6 +94,7 @@ class ActingHalf:
         self.step = self.version = 0
         self.prepare: Callable[[ExperienceStore], None] | None = None
         self.explore: Callable[[SampledActions, np.ndarray | None, np.random.Generator], SampledActions] | None = None
+        self.games_over: Callable[[GamesOver], None] | None = None
         self._maps: dict[tuple[int, str], SlotMap] = {}
         self._waiting: list[tuple[int, str, int]] = []
         self._acted = False  # It becomes true once the policy's first actions have been checked.
@@ -145,7 +163,14 @@ class ActingHalf:
 
     def _end_episodes(self, slots: np.ndarray, terminals: TerminalSteps) -> None:
         """Take in the ends of agents' episodes; their slots are -1 for those that never decided."""
+        rows = None if self.games_over is None else self._open_rows(slots)
         self.store.end_episodes(slots, terminals)
+        if self.games_over is not None and rows is not None:
+            over = rows >= 0
+            over[over] = self.store.group_ended[rows[over]]
+            last = terminals.reward[over] + terminals.group_reward[over]
+            groups = self.store.group[rows[over]]
+            self.games_over(GamesOver(slots[over], last, terminals.interrupted[over], groups))
         rewards, shared, known = terminals.reward, terminals.group_reward, slots >= 0
         if np.count_nonzero(known) < len(slots):
             rewards, shared, slots = rewards[known], shared[known], slots[known]
@@ -159,6 +184,12 @@ class ActingHalf:
             if self.store.grouped:
                 returns = returns + self.episodes.shared_ended(slots, shared)
             self.stats.add_stats(reward_key(EXTRINSIC), self._extrinsic.strength * returns)
+
+    def _open_rows(self, slots: np.ndarray) -> np.ndarray:
+        """Return the rows [agents] in which agents wait for what comes of their decisions, -1 where there is none."""
+        rows = np.full(len(slots), -1, np.int64)
+        rows[slots >= 0] = self.store.open_row[slots[slots >= 0]]
+        return rows
 
     def act(self, rng: np.random.Generator) -> Iterator[tuple[int, str, ActionTuple]]:
         """Decide for all agents that wait, in one batch, and yield each worker's and behavior id's actions."""

@@ -65,6 +65,8 @@ class Behaviors:
             self.add(trainer)
         elif not same_shape(trainer.behavior_spec, spec):
             raise UsageError(change_in_words(behavior_id, "the run was saved", trainer.behavior_spec, spec))
+        elif trainer.settings.self_play is None and not run.inference:
+            self._warn_of_teams(behavior_id, name)
         set_spaces(trainer, behavior_id, step.spaces.get(behavior_id))
         self.trainer_of[behavior_id] = trainer
         self.awaited.note_behavior(name)
@@ -84,7 +86,19 @@ class Behaviors:
         )
         if not self.run.inference:
             trainer.learning.begin_training(self.run.started_in)
+            trainer.begin_self_play(self.run.teams)
         return trainer
+
+    def _warn_of_teams(self, behavior_id: str, name: str) -> None:
+        """Warn of a second team where all teams are one policy's; to be called for each behavior id that is new."""
+        others = [known for known in self.trainer_of if name_in(known) == name]
+        if len(others) == 1:
+            logger.warning(
+                "Behavior %r has several teams, %r and %r, and no self_play: one policy learns from all of them at "
+                "once, also in games in which what one team wins the other loses. For such games, add self_play to "
+                "its settings.",
+                *(name, others[0], behavior_id),
+            )
 
     def add(self, trainer: Trainer) -> None:
         """Add a trainer to the run, and tell the plugins."""

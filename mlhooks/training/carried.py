@@ -1,4 +1,4 @@
-"""Memories of agents that no experience store keeps, as evaluations carry them from decision to decision."""
+"""Acting without an experience store, as in evaluations and for frozen teams: what policies see, and memories."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from mlagents_envs.base_env import DecisionSteps
 
+from mlhooks.envs.pixels import to_floats
 from mlhooks.nn.heads import SampledActions
 from mlhooks.training.policy import Policy
 
@@ -16,11 +18,14 @@ class CarriedMemories:
 
     Args:
         policy: decides.
+
+    Attributes:
+        memories: [agents, memory_size], what each carries.
     """
 
     def __init__(self, policy: Policy) -> None:
         self.policy: Any = policy
-        self._memories = np.zeros((0, policy.memory_size), np.float32)
+        self.memories = np.zeros((0, policy.memory_size), np.float32)
 
     def act(
         self, agents: np.ndarray, obs: Sequence[np.ndarray], mask: np.ndarray | None, rng: np.random.Generator
@@ -29,13 +34,27 @@ class CarriedMemories:
         if not self.policy.memory_size:
             actions: SampledActions = self.policy.act(obs, mask, rng)
             return actions
-        missing = max(0, int(agents.max(initial=-1)) + 1 - len(self._memories))
-        self._memories = np.pad(self._memories, ((0, missing), (0, 0)))
-        actions = self.policy.act(obs, mask, rng, self._memories[agents])
-        self._memories[agents] = actions.memory
+        missing = max(0, int(agents.max(initial=-1)) + 1 - len(self.memories))
+        self.memories = np.pad(self.memories, ((0, missing), (0, 0)))
+        actions = self.policy.act(obs, mask, rng, self.memories[agents])
+        self.memories[agents] = actions.memory
         return actions
 
     def forget(self, agents: np.ndarray) -> None:
-        """Let agents [agents], all of which have decided, begin with a memory of zeros again."""
+        """Let agents [agents] begin with a memory of zeros again."""
         if self.policy.memory_size:
-            self._memories[agents] = 0.0
+            self.memories[agents[agents < len(self.memories)]] = 0.0
+
+
+def seen_by(policy: Policy, decisions: DecisionSteps) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """Return observations and mask of agents that ask for a decision, as a policy takes them."""
+    masks = decisions.action_mask
+    mask = None if masks is None else np.concatenate(masks, axis=1).astype(np.bool_, copy=False)
+    return [_as_taken(array, policy.reads_bytes) for array in decisions.obs], mask
+
+
+def _as_taken(obs: np.ndarray, reads_bytes: bool) -> np.ndarray:
+    """Return observations [agents, *shape] as a policy takes them."""
+    if obs.dtype == np.uint8 and obs.ndim == 4:
+        return obs if reads_bytes else to_floats(obs)
+    return obs.astype(np.float32, copy=False)

@@ -288,6 +288,12 @@ class CheckpointFolder:
             if name not in SECTIONS:
                 self.manifest.setdefault(name, {})["lesson_num"] = lesson
 
+    def note_ratings(self, ratings: Mapping[str, float]) -> None:
+        """Let the next manifest say the rating of each behavior that has self-play, as ML-Agents' does."""
+        for name, rating in ratings.items():
+            if name not in SECTIONS:
+                self.manifest.setdefault(name, {})["elo"] = rating
+
     def note_file(self, name: str) -> None:
         """Name in the manifest, at once, a file that a plugin writes: relative to the folder, with slashes."""
         noted = self.manifest.setdefault("metadata", {}).setdefault("files", [])

@@ -17,13 +17,12 @@ from mlhooks.envs.closing import close
 from mlhooks.envs.factory import EnvironmentFactory, evaluation_seed
 from mlhooks.envs.own_terms import counted
 from mlhooks.envs.parameters import Parameters, set_parameters
-from mlhooks.envs.pixels import to_floats
 from mlhooks.envs.slots import SlotMap, SlotPool
 from mlhooks.envs.specs import in_words, same_shape
 from mlhooks.envs.told import stats_of, steps_of
 from mlhooks.errors import ContractBroken, EnvironmentFailure, MlhooksError
 from mlhooks.settings.behaviors import EvaluationSettings
-from mlhooks.training.carried import CarriedMemories
+from mlhooks.training.carried import CarriedMemories, seen_by
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.step_checks import check_values
@@ -217,17 +216,8 @@ class _Side:
         if not len(decisions):
             return None
         self._episodes.decided(where, decisions.reward)
-        policy, masks = self.trainer.policy, decisions.action_mask
-        obs = [_as_taken(array, policy.reads_bytes) for array in decisions.obs]
-        mask = None if masks is None else np.concatenate(masks, axis=1).astype(np.bool_, copy=False)
-        return policy.action_tuple(self._carried.act(where, obs, mask, self._rng))
-
-
-def _as_taken(obs: np.ndarray, reads_bytes: bool) -> np.ndarray:
-    """Return observations [agents, *shape] as a policy takes them."""
-    if obs.dtype == np.uint8 and obs.ndim == 4:
-        return obs if reads_bytes else to_floats(obs)
-    return obs.astype(np.float32, copy=False)
+        policy = self.trainer.policy
+        return policy.action_tuple(self._carried.act(where, *seen_by(policy, decisions), self._rng))
 
 
 @contextlib.contextmanager

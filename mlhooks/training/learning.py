@@ -154,6 +154,9 @@ class LearningHalf:
         """Finish an update that goes on beside the environments' steps, and return as `update` does."""
         return []
 
+    def await_update(self) -> None:
+        """Wait for an update that goes on beside the environments' steps; what it reports comes with the next one."""
+
     def weights(self) -> Weights:
         """Return what the acting half is to decide by."""
         return Weights(self.updates, self.policy)

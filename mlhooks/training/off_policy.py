@@ -117,6 +117,10 @@ class OffPolicyLearning(LearningHalf):
         reported, self._unreported = self._unreported, []
         return reported
 
+    def await_update(self) -> None:
+        """Wait for the round of updates that runs."""
+        self._unreported = self._finish_round()
+
     def finish_update(self) -> Reported:
         """Finish the round of updates that runs, and its thread."""
         finished = self._finish_round()
@@ -251,7 +255,7 @@ class OffPolicyLearning(LearningHalf):
 
     def state_dict(self) -> dict[str, Any]:
         """Return all state that a resume needs beyond modules; a round of updates that runs ends first."""
-        self._unreported = self._finish_round()
+        self.await_update()
         return {
             **super().state_dict(),
             "updated_at": self._updated_at,

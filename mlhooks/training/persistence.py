@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mlhooks")
 
+NO_TEAMS: dict[str, Any] = {"learning": None, "queue": [], "owners": {}}
+"""The state of teams in checkpoints that know nothing of them."""
+
 
 class Persistence:
     """Saves a run's checkpoints when they are due, and restores a run from the newest one."""
@@ -41,6 +44,7 @@ class Persistence:
         self._plugins = run.plugins.others  # Those that will be taken out are among them.
         self._saved_at: dict[str, int] = {}
         self._warned = False  # The warning is that environments cannot tell their state.
+        self._teams_changed = False  # It becomes true where self-play was switched on or off since the checkpoint.
 
     @cached_property
     def folder(self) -> CheckpointFolder:
@@ -65,6 +69,7 @@ class Persistence:
         run = self.run
         trainers, files = run.trainers, run.outcome.files
         self.folder.note_lessons(run.curriculum.lessons)
+        self.folder.note_ratings({name: play.rating for name, play in run.teams.players.items()})
         self.folder.note_plugins(self._plugins)
         with run.timers("checkpoint"):
             write = partial(
@@ -150,6 +155,7 @@ class Persistence:
             "step": sum(trainer.step for trainer in self.run.trainers.values()),
             "curriculum": self.run.curriculum.state_dict(),
             "evaluations": self.run.evaluations.state_dict(),
+            "teams": self.run.teams.state_dict(),
             "environments": self._environments(),
             "random": {
                 "python": random.getstate(),
@@ -189,6 +195,7 @@ class Persistence:
                         trainer.step = whole(state["step"], "step")
                     else:
                         trainer.load_state_dict(state)
+                        self._teams_changed |= (trainer.self_play is None) != ("self_play" not in state)
             except CheckpointError as error:
                 if not hasattr(error, "__notes__"):  # No plugin is missing.
                     own = self.run.path / "configuration.yaml"
@@ -196,6 +203,9 @@ class Persistence:
                 raise
             self._saved_at[name] = trainer.step
             self.run.behaviors.add(trainer)
+        if not (self.run.inference or self._teams_changed):
+            with loading_from(self._newest["run"], self.run.plugins):
+                self.run.teams.load_state_dict(read_state(self._newest["run"]).get("teams", NO_TEAMS))
 
     def _best(self, newest: Mapping[str, Path]) -> dict[str, Path]:
         """Return the best policies, and the newest checkpoints of behaviors that were not evaluated.
@@ -251,7 +261,9 @@ class Persistence:
     def _restore_manager(self, saved: dict[str, Any] | None) -> None:
         manager = self.run.manager
         why = "The environment offers no saved state"
-        if saved is not None and manager is not None and self._environments() is not None:
+        if self._teams_changed:
+            why = "Self-play was switched on or off"
+        elif saved is not None and manager is not None and self._environments() is not None:
             try:
                 manager.load_state_dict(saved)
             except Exception as error:  # It may be of another number of areas.

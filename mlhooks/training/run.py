@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -42,15 +42,18 @@ from mlhooks.training.durable import write_durably, writing
 from mlhooks.training.environment_scheme import environment_name, make_factory
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.evaluations import Evaluations
+from mlhooks.training.match import GAMES, Match
 from mlhooks.training.outcome import RunOutcome
 from mlhooks.training.part_checks import check_update
 from mlhooks.training.persistence import Persistence
+from mlhooks.training.policy import Policy
 from mlhooks.training.run_files import known
 from mlhooks.training.run_folder import RunFolder
 from mlhooks.training.silence import Silence
 from mlhooks.training.stage import Stage
 from mlhooks.training.stop_request import StopRequest
 from mlhooks.training.summaries import Summaries
+from mlhooks.training.teams import Teams
 from mlhooks.training.trainer import Trainer
 
 logger = logging.getLogger("mlhooks")
@@ -66,6 +69,7 @@ class Run:
         folder: the folder of the run, held by the caller; without it nothing keeps other runs out.
         started_in: the folder to which relative paths of the options belong; the working directory without it.
         policy: with inference, which policies of the run act.
+        opponents: with inference, behavior name -> the policy that plays the other teams in a match.
 
     Attributes:
         path: the results folder of the run, absolute; run_id: its name; env_name: what `--env` names.
@@ -74,9 +78,10 @@ class Run:
         trainers: behavior name -> trainer, as behaviors appear.
         manager: what steps the environments, once they run.
         curriculum: the environment parameters and their lessons.
+        teams: those of behaviors with self-play, which learn in turns.
         policy: with inference, which policies act: the last ones, or the best ones of evaluations.
         resumed, inference: whether the run goes on from a checkpoint, and whether it only acts.
-        evaluation: with inference, the returns of finished episodes by behavior.
+        evaluation: with inference, the returns of finished episodes by behavior, or the games of a match.
         evaluations: those of the behaviors while they are trained, with the best policies.
         behaviors, persistence, summaries: what makes trainers, checkpoints and summaries.
         stop: set its `requested` to end the run as Ctrl-C does.
@@ -91,6 +96,7 @@ class Run:
         folder: RunFolder | None = None,
         started_in: Path | None = None,
         policy: Literal["last", "best"] = "last",
+        opponents: Mapping[str, Policy] | None = None,
     ) -> None:
         checkpoint = options.checkpoint_settings
         self.options, self.plugins = options, plugins
@@ -107,10 +113,13 @@ class Run:
         self.trainers: dict[str, Trainer] = {}
         self.manager: EnvManager | None = None
         self.curriculum = Curriculum(options.environment_parameters, self.seed)
+        self.teams = Teams()
         self.timers = Timers()
         self.stop = StopRequest(saves=not self.inference)
         self.outcome = RunOutcome()
         self.evaluation = Evaluation(episodes) if self.inference else None
+        if opponents is not None:
+            self.evaluation = Match(episodes or GAMES, opponents, self.teams, self.seed)
         self.evaluations = Evaluations(self)
         self.behaviors = Behaviors(self)
         self.persistence = Persistence(self, self._folder)
@@ -276,6 +285,8 @@ class Run:
                             named = True
             for trainer in trainers.values():
                 self._learn(trainer)
+            if self.teams.players and self.teams.advance():
+                self._restart_environments(manager)
             if not self.inference:  # Inference stays in the lesson that was saved.
                 self.curriculum.start_due_lessons(trainers, manager, steps)
             if awaited.names:
@@ -287,6 +298,13 @@ class Run:
                 self.persistence.save_if_due()
         for trainer in trainers.values():
             self.finish_update(trainer)
+
+    def _restart_environments(self, manager: EnvManager) -> None:
+        """Let all workers begin new episodes, because another team learns from now on."""
+        for index in range(self.options.env_settings.num_envs):
+            manager.reset(Worker(index))
+        for trainer in self.trainers.values():
+            trainer.environments_restarted()
 
     def finish_update(self, trainer: Trainer) -> None:
         """Finish an update of a trainer that goes on beside the environments' steps, and report it."""

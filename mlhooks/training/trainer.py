@@ -6,6 +6,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -30,7 +31,10 @@ from mlhooks.training.optimizer_checks import check_made
 from mlhooks.training.part_checks import check_learning_type, check_reported
 from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal
+from mlhooks.training.self_play import SelfPlay
+from mlhooks.training.sides import Sides
 from mlhooks.training.store import ExperienceStore
+from mlhooks.training.teams import Teams
 from mlhooks.training.torch_optimizers import problems as optimizer_problems
 
 if TYPE_CHECKING:
@@ -43,7 +47,8 @@ class Supports:
 
     Attributes:
         continuous, discrete: actions of this kind.
-        memory: `network_settings.memory`; self_play, behavioral_cloning: the sections of these names.
+        memory: `network_settings.memory`; behavioral_cloning: the section of this name.
+        self_play: the section of this name; every trainer that leaves acting and storing to this base can do it.
         groups: rewards of whole groups of agents count for each of them as a group's.
         threaded: updates beside the environments' steps.
     """
@@ -51,7 +56,7 @@ class Supports:
     continuous: bool = True
     discrete: bool = True
     memory: bool = False
-    self_play: bool = False
+    self_play: bool = True
     behavioral_cloning: bool = False
     groups: bool = False
     threaded: bool = False
@@ -78,6 +83,7 @@ class Trainer(ABC):
         acting: the half that takes in experience and decides; learning: the half that learns from it.
         rng: source of all randomness in acting and in the order of minibatches.
         spaces: what an agent sees and does in the terms of its environment; None where these are ML-Agents'.
+        sides: the teams that its policy does not play, with self-play in training and in matches; else None.
     """
 
     hyperparameters_type: ClassVar[type[HyperparameterSettings]]
@@ -107,6 +113,8 @@ class Trainer(ABC):
         self.behavior_name, self.behavior_spec, self.settings = behavior_name, behavior_spec, settings
         self.plugins, self.device = plugins, device
         self.training, self.step = True, 0
+        self.sides: Sides | None = None
+        self._run_seed = seed
         self._refuse_unsupported_actions()
         self.rng = np.random.default_rng([seed, zlib.crc32(behavior_name.encode())])
         self.stats = StatsReporter(behavior_name, plugins)
@@ -168,6 +176,26 @@ class Trainer(ABC):
         """Tell the plugins what is being trained."""
         hyperparameters = self.settings.hyperparameters.model_dump(mode="json")
         self.stats.add_property(StatsPropertyType.HYPERPARAMETERS, hyperparameters)
+        if self.self_play is not None:
+            self.stats.add_property(StatsPropertyType.SELF_PLAY, True)
+
+    def begin_self_play(self, teams: Teams) -> None:
+        """Let one team learn at a time, as the settings' `self_play` says; to be called before anything is observed.
+
+        Args:
+            teams: those of the run, which learn in turns.
+        """
+        if self.settings.self_play is not None:
+            self.sides = SelfPlay(self, self.settings.self_play, teams, self._run_seed)
+
+    @property
+    def self_play(self) -> SelfPlay | None:
+        """Snapshots, frozen teams and ratings, in training with `self_play`; else None."""
+        return self.sides if isinstance(self.sides, SelfPlay) else None
+
+    def play_against(self, opponents: Sides) -> None:
+        """Let others decide for the teams that its policy does not play."""
+        self.sides = opponents
 
     @classmethod
     @abstractmethod
@@ -235,15 +263,22 @@ class Trainer(ABC):
             ContractBroken: agents appear again and again and are never heard of again.
             ValueError: an agent decides or ends twice, or there are more of one thing than of another.
 
-        Whatever is raised, nothing of the step was stored.
+        Whatever is raised, nothing of the step was stored. Nothing is stored, either, of teams that do not learn.
         """
+        if self.sides is not None and (frozen := self.sides.frozen(behavior_id)) is not None:
+            self.sides.observed(frozen.observe(worker, behavior_id, decisions, terminals))
+            return
         completed = self.acting.observe(worker, behavior_id, decisions, terminals, self.step)
         if self.training:
             self.step += completed
 
     def act(self) -> Iterator[tuple[int, str, ActionTuple]]:
-        """Decide for all agents that wait, in one batch, and yield each worker's and behavior id's actions."""
-        return self.acting.act(self.rng)
+        """Decide for all agents that wait, in one batch, and yield each worker's and behavior id's actions.
+
+        With self-play, each team that does not learn has a batch of its own.
+        """
+        acting = self.acting.act(self.rng)
+        return acting if self.sides is None else chain(acting, self.sides.act())
 
     def discard(self) -> None:
         """Let go of complete rows that nothing will be learned from, when there are many."""
@@ -252,10 +287,14 @@ class Trainer(ABC):
     def environments_restarted(self) -> None:
         """Interrupt the episodes that agents are in, because all environments begin new ones."""
         self.acting.environments_restarted()
+        if self.sides is not None:
+            self.sides.environments_restarted()
 
     def worker_failed(self, worker: int) -> None:
         """Drop whole what a failed worker's agents were in the middle of; steps that were counted stay counted."""
         self.acting.worker_failed(worker)
+        if self.sides is not None:
+            self.sides.worker_failed(worker)
 
     def weights_changed(self) -> None:
         """Hand the learning half's weights over to the acting half, as after each update."""
@@ -295,10 +334,12 @@ class Trainer(ABC):
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resume needs, besides what the environments hold."""
         learning = self.learning.state_dict()  # This comes first, because an update that runs ends with it.
+        self_play = {} if self.self_play is None else {"self_play": self.self_play.state_dict()}
         return {
             "step": self.step,
             **self.acting.state_dict(),
             **learning,
+            **self_play,
             "rng": self.rng.bit_generator.state,
             "modules": {name: module.state_dict() for name, module in self.modules().items()},
             "stats": self.stats.state_dict(),
@@ -318,6 +359,8 @@ class Trainer(ABC):
         self.learning.load_state_dict(state)
         self.stats.load_state_dict(state["stats"])
         self.weights_changed()
+        if self.self_play is not None and "self_play" in state:  # Else the run begins with it now.
+            self.self_play.load_state_dict(state["self_play"])
 
     def load_modules(self, states: dict[str, Any]) -> None:
         """Load weights and normalizers only, as to begin training from another run's.

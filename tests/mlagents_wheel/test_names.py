@@ -233,7 +233,10 @@ def test_a_package_whose_mlagents_lacks_something_says_what_to_install(wheel, in
         load_plugins()
 
 
-SHOWN = "env_settings: {env_path: 'sim:Basic'}\nbehaviors: {Basic: {trainer_type: ppo, self_play: {}}}"
+SHOWN = (
+    "env_settings: {env_path: 'sim:Basic'}\nplugins: {block: [gail]}\n"
+    "behaviors: {Basic: {trainer_type: ppo, self_play: {}, reward_signals: {gail: {demo_path: d}}}}"
+)
 
 
 def test_check_show_and_run_have_one_verdict_and_name_what_would_train_it(wheel, monkeypatch, tmp_path, capsys):

@@ -28,8 +28,10 @@ def with_env(**settings: Any) -> dict[str, Any]:
 LESSONS = [{"name": "a", "value": 1, "completion_criteria": {"behavior": "4DBall", "measure": "progress"}}]
 LESSONS += [{"name": "b", "value": 2}]
 
+DQN_CLONES: dict[str, Any] = {"trainer_type": "dqn", "hyperparameters": {}, "behavioral_cloning": {"demo_path": "d"}}
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "self_play": (changed(self_play={}), "does not support self_play"),
+    "self_play": (changed(self_play={"window": 0}), "allowed: a whole number, at least 1"),
     "cloning": (changed(behavioral_cloning={"demo_path": "d"}), "There is no demonstration d"),
     "curiosity": (
         changed(reward_signals={"curiosity": {"strength": 0}}),
@@ -74,8 +76,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "completion_criteria.behavior: the environment sim:3DBall has no behavior of this name",
     ),
     "two things": (
-        {**changed(self_play={}), "env_settings": {"env_path": "sim:Basik"}, "torch_settings": {"device": "gpu"}},
-        "3 errors",
+        {
+            **changed(**DQN_CLONES),
+            "env_settings": {"env_path": "sim:Basik"},
+            "torch_settings": {"device": "gpu"},
+        },
+        "4 errors",
     ),
 }
 
