@@ -21,6 +21,7 @@ SECTIONS = {
     "transitions": "experience",
     "learning": "learning",
     "memory": "memory",
+    "self_play": "self-play",
     "environments": "steps",
     "episodes": "episodes",
     "mlagents_trainers": "trainers-of-ml-agents",

@@ -16,6 +16,7 @@ from tests.testing.mutants import (  # noqa: F401 - Each adds its mutants.
     reward_signals,
     rollouts,
     sac,
+    self_play,
     simulations,
     sqlite,
     stats_writers,
