@@ -10,6 +10,8 @@ are there, which take most of the time.
   it at the end.
 - evaluation: mean return of 100 episodes of the final policy with its likeliest actions, as
   `mlhooks run CONFIG --inference --deterministic --episodes 100` prints it; its seed is the run's plus 1000.
+- won: of examples of self-play, the share of 200 games that the final policy wins against the one that it began with,
+  as `mlhooks run CONFIG --inference --opponent INITIAL --episodes 200` prints it.
 - seconds: of the whole training command, from the start of the interpreter to its end.
 """
 
@@ -113,7 +115,10 @@ TARGETS: dict[str, list[Target]] = {
     "3dball_sac": [Target("evaluation", 95, 95)],
     "3dball_ppo_mlagents": [Target("training", 95), Target("evaluation", 95, 95)],
     "basic_dqn_player": [Target("evaluation", 0.93, 0.93, digits=3)],
+    "tag_ppo": [Target("won", 80, 80), Target("elo", 1200, 1200)],
 }
+GAMES = 200
+"""Games in which an example of self-play, whose target names `won`, meets the policy that it began with."""
 PLAYERS = {"3dball_ppo_mlagents": ("3DBall", "12"), "basic_dqn_player": ("Basic", "10")}
 """Configurations that are trained over the Unity protocol: what the stand-in of a player plays, and its areas."""
 SB3 = peers.Peer("stable-baselines3", "learning_sb3.py", peers.SB3)
@@ -152,8 +157,19 @@ def train_and_score(name: str, run: Sequence[str], seed: int) -> dict[str, Any]:
         "minimum": float(minimum),
         "seconds": round(seconds, 1),
     }
+    if any(target.measure == "won" for target in TARGETS.get(name, ())):
+        result |= {"elo": float(_found(r"of [\d,]+ steps, .*ELO: ([\d.]+)", trained)[0]), "won": _won(run, seed)}
     print(f"{name}  {'  '.join(f'{key} {value:,}' for key, value in result.items())}", flush=True)
     return result
+
+
+def _won(run: Sequence[str], seed: int) -> float:
+    """Return the share of games, in percent, that a run wins against the policy that it began with."""
+    initial = f"{run[run.index('--run-id') + 1]}-initial"
+    begun = ["--run-id", initial, "--set", "behaviors.*.max_steps=1", "--seed", str(seed)]
+    mlhooks("run", *run, *begun)
+    match = ("--inference", "--opponent", initial, "--episodes", str(GAMES), "--seed", str(seed + 1000))
+    return float(_found(rf"all together .* in {GAMES} games: ([\d.]+)% won", mlhooks("run", *run, *match))[0])
 
 
 def measure_sb3(config: str, seed: int) -> dict[str, Any]:

@@ -33,14 +33,17 @@ _ENVIRONMENT = re.compile(r"(gymnasium|sim|python|[^:]*\.py):.")
 
 @dataclass(frozen=True)
 class Measured:
-    """The results of an example: mean returns of 100 episodes of the final policy, over seeds.
+    """The results of an example over seeds: mean returns of 100 episodes of the final policy, or games that it wins.
 
     Attributes:
+        measure: `evaluation` for returns; `won` for the share of games, in percent, against the policy that it began
+            with.
         median, worst: of the seeds.
         seeds: how many there were.
         steps: of one run; seconds: the median of the time that it took.
     """
 
+    measure: str
     median: float
     worst: float
     seeds: int
@@ -91,9 +94,11 @@ def _example(name: str, result: dict[str, list[dict[str, float]]] | None) -> Exa
     measured = None
     if result is not None:
         runs = result["runs"]
-        scores = [run["evaluation"] for run in runs]
+        measure = "won" if "won" in runs[0] else "evaluation"
+        scores = [run[measure] for run in runs]
         seconds = median(run["seconds"] for run in runs)
-        measured = Measured(median(scores), min(scores), len(runs), max(int(run["steps"]) for run in runs), seconds)
+        steps = max(int(run["steps"]) for run in runs)
+        measured = Measured(measure, median(scores), min(scores), len(runs), steps, seconds)
     return Example(
         name,
         about[: needs.start()] if needs else about,

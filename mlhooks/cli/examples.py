@@ -34,8 +34,9 @@ def _list(as_json: bool, names_only: bool) -> None:
             return "what it reaches is not measured"
         m = example.measured
         return (
-            f"reaches {m.median:.3g} (median of {m.seeds} seeds, the worst {m.worst:.3g}) in {m.steps:,} steps, "
-            f"{m.seconds:.0f} s"
+            f"{'wins' if m.measure == 'won' else 'reaches'} {m.median:.3g}"
+            f"{' % of games against the policy that it began with' if m.measure == 'won' else ''} "
+            f"(median of {m.seeds} seeds, the worst {m.worst:.3g}) in {m.steps:,} steps, {m.seconds:.0f} s"
         )
 
     for example in found:
