@@ -5,9 +5,10 @@ clone of https://github.com/Unity-Technologies/ml-agents, and runs it by the com
 Unity player that shows the file's behaviors, for `--steps` steps of each with rollouts of 256 steps, so that every
 behavior learns. It prints a table in Markdown and exits with 1 when a run fails for another reason than a refusal.
 
-The stand-in's agents have vector sensors, a camera of 40 x 36 pixels where the scene's have cameras or grids, and
-continuous actions, or discrete ones for DQN, whatever the scenes have: it is the files that are tried. In place of the
-demonstrations that a file names, a random policy of the stand-in is recorded.
+The scenes of teams and groups, all of `poca/`, are those that the stand-in knows by name. Elsewhere its agents have
+vector sensors, a camera of 40 x 36 pixels where the scene's have cameras or grids, and continuous actions, or discrete
+ones for DQN, whatever the scenes have: it is the files that are tried. In place of demonstrations that a file names, a
+random policy of the stand-in is recorded. With self-play, each team learns in turn within these steps.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+
+from mlhooks.sim_player.options import SCENES
 
 SEEING = ("Grid", "Match3", "Visual")  # Names of behaviors with cameras or grids begin so.
 REFUSED = re.compile(r"\.yaml:\d+:\d+: (?:error: )?([^:]+): (.*)")  # Warnings say so before the key.
@@ -57,7 +60,8 @@ def attempt(file: Path, folder: Path, steps: int, port: int) -> Tried:
         actions = "discrete" if settings.get("trainer_type") == "dqn" else "continuous"
         sensors = "+png" * name.startswith(SEEING) + "+buffer" * name.startswith("Sorter")
         behaviors += ["--behavior", f"{name}:{actions}{sensors}"]
-    made = mlhooks("sim-player", "scripted", *behaviors, "--agents", "4", "--write-executable", player)
+    scene = [file.stem] if file.stem in SCENES else ["scripted", *behaviors, "--agents", "4"]
+    made = mlhooks("sim-player", *scene, "--write-executable", player)
     if made.returncode:
         return Tried("failed", made.stderr)
     # The question is whether it starts to learn, so it makes as few steps as possible.
@@ -65,6 +69,9 @@ def attempt(file: Path, folder: Path, steps: int, port: int) -> Tried:
     rollout = {"batch_size": 64, "buffer_size": 256}
     changes = [f"behaviors.{name}.{key}={value}" for name in names for key, value in small.items()]
     changes += [f"behaviors.{name}.hyperparameters.{key}={value}" for name in names for key, value in rollout.items()]
+    turns = {"team_change": steps // 4, "save_steps": steps // 8, "swap_steps": steps // 8}
+    playing = [name for name in names if found[name].get("self_play")]
+    changes += [f"behaviors.{name}.self_play.{key}={value}" for name in playing for key, value in turns.items()]
     changes += demonstrations(found, player, folder, port)
     flags = [argument for change in changes for argument in ("--set", change)]
     where = ("--run-id", "tried", "--force", "--results-dir", folder, "--base-port", str(port))

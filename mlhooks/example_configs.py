@@ -28,7 +28,7 @@ def example_names() -> list[str]:
     return sorted(path.stem for path in examples_folder().glob("*.yaml"))
 
 
-_ENVIRONMENT = re.compile(r"(gymnasium|sim|python|[^:]*\.py):.")
+_ENVIRONMENT = re.compile(r"(gymnasium|pettingzoo|sim|python|[^:]*\.py):.")
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ BUILTIN_PLUGINS = (
     "builtin_plugins.processes",
     "builtin_plugins.inprocess",
     "builtin_plugins.sim_env",
+    "builtin_plugins.pettingzoo_env",
     "builtin_plugins.gymnasium_env",
     "builtin_plugins.unity_env",
     "builtin_plugins.console",

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 _USED = ("behavior_specs", "reset", "step", "get_steps", "set_actions", "close")
 """What a run uses of a `BaseEnv`."""
 
-OF_SOME_KINDS = ("wrappers", "atari")
-"""Keys of `env_settings` that an environment has to obey, and that not every kind knows."""
+_GYMNASIUM = "single Gymnasium environments"
+OF_SOME_KINDS = {"wrappers": _GYMNASIUM, "atari": _GYMNASIUM, "teams": "environments of PettingZoo"}
+"""Keys of `env_settings` that an environment has to obey and not every kind knows, and what they are for."""
 
 MOST_AREAS = 16
 """Copies of an environment that evaluations make at most, because some are large."""
@@ -196,7 +197,7 @@ class EnvironmentFactory:
         for key in asked:
             if key not in known:
                 raise UsageError(
-                    f"env_settings.{key} is for single Gymnasium environments, and {what} is none: remove it."
+                    f"env_settings.{key} is for {OF_SOME_KINDS[key]}, and {what} is none: remove it."
                 )
 
     def suggested_settings(self) -> dict[str, Any]:

@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 
     from mlhooks.settings import RunOptions
 
-OLD = {
-    "gym": "gym has become gymnasium: make it a class of gymnasium.Env",
-    "pettingzoo": "PettingZoo's are not run yet",
-}
+OLD = {"gym": "gym has become gymnasium: make it a class of gymnasium.Env"}
 """Packages whose environments cannot be run, and what to say about them."""
 
 
@@ -48,6 +45,8 @@ class Interface:
         arguments: keys of `env_settings.env_kwargs` that the adapter gets, unless the maker takes them itself.
         check: called as `check(title, options)`; raises what keeps environments of this interface from being made.
         settings: the keys of `env_settings` that its environments obey, of those that not every kind knows.
+        names_when_made: whether an adapted environment, which is made in little time, shows all behaviors in
+            `behavior_specs` before its first reset, or none where it does not know them yet.
     """
 
     name: str
@@ -56,6 +55,7 @@ class Interface:
     arguments: frozenset[str] = frozenset()
     check: Callable[[str, RunOptions], None] | None = None
     settings: frozenset[str] = frozenset()
+    names_when_made: bool = False
 
     def fits(self, kind: type) -> bool:
         """Return whether a class has this interface."""
@@ -102,10 +102,11 @@ class OwnEnvironments:
     def behavior_names(self, _: Any, options: RunOptions) -> list[str] | None:
         """Return the name of a class; a function is called once, for the name of what it makes."""
         maker = self._maker()
-        if isinstance(maker, type):
-            return [maker.__name__] if self._interface(maker).behavior_name else None
-        _, name = self._seen(maker, options)
-        return None if name is None else [name]
+        kind = isinstance(maker, type)
+        interface, name = (self._interface(maker), maker.__name__) if kind else self._seen(maker, options)
+        if interface.behavior_name is not None and name is not None:
+            return [name]
+        return names_of(self.make, None, options, self.title) if interface.names_when_made else None
 
     def _seen(self, maker: Callable[..., Any], options: RunOptions) -> tuple[Interface, str | None]:
         """Return the interface of what a function makes, and the one behavior's name; the function is called once."""
@@ -234,6 +235,28 @@ class OwnEnvironments:
 
 def _cannot_be_made_with(arguments: Mapping[str, Any]) -> str:
     return f"does not take the arguments {dict(arguments)}" if arguments else "needs arguments"
+
+
+def names_of(make: Callable[..., BaseEnv], name: str | None, options: RunOptions, title: str) -> list[str] | None:
+    """Return the names of the behaviors that an environment shows before its first reset; None where it shows none.
+
+    Args:
+        make: the factory of the environment kind.
+        name: what it gets as the name.
+        options: of the run.
+        title: what messages call the environment.
+
+    Raises:
+        UsageError: it cannot be made as the options say.
+    """
+    try:
+        env = make(name, worker_id=0, seed=max(0, options.env_settings.seed), num_areas=1, options=options)
+    except EnvironmentFailure:
+        return None  # The run tells it when it makes the environment.
+    try:
+        return list(dict.fromkeys(behavior_id.partition("?")[0] for behavior_id in env.behavior_specs)) or None
+    finally:
+        close(env, title)
 
 
 def signature_of(maker: Callable[..., Any]) -> inspect.Signature | None:

@@ -158,6 +158,8 @@ def _refuse_broken(place: str, error: BaseException) -> None:
     if isinstance(error, SyntaxError) and error.filename:
         where = f"{_shown(Path(error.filename))}:{error.lineno}"
     hint = ""
+    if isinstance(error, ModuleNotFoundError) and error.name == "pettingzoo":
+        hint = " Install PettingZoo: pip install 'mlhooks[pettingzoo]'"
     if isinstance(error, ModuleNotFoundError) and error.name in {"gymnasium", "gym"}:
         hint = " Install Gymnasium: pip install 'mlhooks[gymnasium]'"
         if error.name == "gym":

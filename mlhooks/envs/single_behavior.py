@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from mlagents_envs.base_env import (
 )
 from mlagents_envs.exception import UnityActionException, UnityEnvironmentException
 
-from mlhooks.fast.actions import are_indices
+from mlhooks.envs.given_actions import check_action
 
 Observations = Sequence[npt.NDArray[np.float32] | npt.NDArray[np.uint8]]
 """An array [agents, *shape] for each observation."""
@@ -41,7 +40,6 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
         self.num_agents = agents
         self._specs = MappingProxyType({behavior_name: spec})
         self._action_spec = spec.action_spec
-        self._action_sizes = spec.action_spec.continuous_size, spec.action_spec.discrete_size
         self._ids = np.arange(agents, dtype=np.int32)
         self._no_groups = np.zeros(agents, dtype=np.int32)
         self._no_group_reward = np.zeros(agents, dtype=np.float32)
@@ -109,7 +107,7 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
                 its branch.
         """
         waiting, _ = self.get_steps(behavior_name)
-        self._check_action(action, waiting.agent_id)
+        check_action(self.behavior_name, self._action_spec, action, waiting.agent_id)
         self._action = action
 
     def set_action_for_agent(self, behavior_name: str, agent_id: int, action: ActionTuple) -> None:
@@ -122,7 +120,7 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
         rows = np.flatnonzero(waiting.agent_id == agent_id)
         if len(rows) == 0:
             raise UnityActionException(f"Agent {agent_id} of {behavior_name} does not wait for an action.")
-        self._check_action(action, waiting.agent_id[rows])
+        check_action(self.behavior_name, self._action_spec, action, waiting.agent_id[rows])
         merged = self._action_spec.empty_action(len(waiting))
         if self._action is not None:
             # A copy: the arrays of set_actions() belong to the caller.
@@ -161,29 +159,3 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
     def _require_open(self) -> None:
         if self._closed:
             raise UnityEnvironmentException(f"This {self.behavior_name} environment is closed; make a new one.")
-
-    def _check_action(self, action: ActionTuple, agents: Sequence[int] | npt.NDArray[np.int32]) -> None:
-        continuous, discrete = action.continuous, action.discrete
-        count, (numbers, branches) = len(agents), self._action_sizes
-        self._check_shape("continuous", continuous, (count, numbers))
-        self._check_shape("discrete", discrete, (count, branches))
-        # count_nonzero takes a fraction of the time of all() and any() on few agents.
-        if numbers and np.count_nonzero(np.isfinite(continuous)) < continuous.size:
-            bad = np.flatnonzero(~np.isfinite(continuous).all(axis=1))[0]
-            raise UnityActionException(
-                f"The action of agent {agents[bad]} of {self.behavior_name} is not finite: {continuous[bad]}."
-            )
-        if branches and not are_indices(discrete, self._action_spec.discrete_branches):
-            sizes = self._action_spec.discrete_branches
-            bad = next(row for row in range(count) if not are_indices(discrete[row : row + 1], sizes))
-            raise UnityActionException(
-                f"The discrete action of agent {agents[bad]} of {self.behavior_name} is {discrete[bad]}, but its "
-                f"branches have the sizes {sizes}, counted from 0."
-            )
-
-    def _check_shape(self, kind: str, given: npt.NDArray[Any] | None, wanted: tuple[int, int]) -> None:
-        if given is None or given.shape != wanted:
-            found = "there are none" if given is None else f"their shape is {given.shape}"
-            raise UnityActionException(
-                f"{self.behavior_name} needs {kind} actions of shape {wanted} (agents, action size); {found}."
-            )

@@ -48,6 +48,7 @@ from mlhooks.settings.run_options import (
     EnvironmentSettings,
     PluginsSettings,
     RunOptions,
+    TeamSettings,
     TorchSettings,
 )
 from mlhooks.settings.schema import SettingsRegistry
@@ -94,6 +95,7 @@ __all__ = [
     "SelfPlaySettings",
     "SettingsModel",
     "SettingsRegistry",
+    "TeamSettings",
     "TorchSettings",
     "TrainerSettings",
     "UniformSettings",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -96,10 +96,14 @@ def build(
         if key in raw:
             values[key] = as_written(raw[key], field.annotation, (*path, key), report.origin.text)
         section = _section_model(field, raw[key]) if key in raw else None
+        item = _item_model(field) if key in raw and isinstance(raw[key], list) else None
         if key in (ready := ready or {}):
             values[key] = ready[key]
         elif section is not None:
             values[key] = build(section, raw[key], (*path, key), report)
+        elif item is not None:
+            built = [build(item, part, (*path, key, index), report) for index, part in enumerate(raw[key])]
+            values[key] = None if None in built else built
         else:
             continue
         if values[key] is None:
@@ -135,6 +139,15 @@ def _section_model(field: FieldInfo, value: Any) -> type[BaseModel] | None:
         return None
     models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
     return models[0] if len(models) == 1 else None
+
+
+def _item_model(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the model of the items of a field that is a list of sections, and may be null."""
+    for kind in get_args(field.annotation):
+        item = next(iter(get_args(kind)), None) if get_origin(kind) is list else None
+        if isinstance(item, type) and issubclass(item, BaseModel):
+            return item
+    return None
 
 
 def _report_unknown_key(key: str, model: type[BaseModel], path: KeyPath, report: Report) -> None:

@@ -75,6 +75,30 @@ FOR_ONE_RUN = ("force", "resume", "inference")
 """Keys of checkpoint_settings that are said for one invocation; in a file they have no effect."""
 
 
+class TeamSettings(SettingsModel):
+    """A team of agents in an environment of PettingZoo: how they act, for whom, and what they share."""
+
+    agents: list[str] = Field(
+        min_length=1, description="Names of agents, in which * stands for any text and ? for one letter."
+    )
+    behavior: str | None = Field(
+        default=None, min_length=1, description="The behavior by which they act; null for that of their spaces."
+    )
+    team: int | None = Field(
+        default=None, ge=0, le=INT32, description="Number of the team in self-play; null where there is none."
+    )
+    group: Literal["own", "mean", "sum"] | None = Field(
+        default=None,
+        description="Make them a group in each copy, as POCA trains: each has its own rewards, or the mean or sum of "
+        "these is the group's; null for no group.",
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Refuse a name that would say a team as well."""
+        if self.behavior is not None and "?" in self.behavior:
+            yield Problem(("behavior",), f"{self.behavior} has a question mark; the team stands under team")
+
+
 class EnvironmentSettings(SettingsModel):
     """The environment, the number of its workers and copies, and the limits of its restarts."""
 
@@ -116,6 +140,9 @@ class EnvironmentSettings(SettingsModel):
         ge=1,
         le=10**6,
         description="Members that a Gymnasium Sequence has at most where its space has no max_length.",
+    )
+    teams: list[TeamSettings] | None = extension(
+        None, description="Behaviors, teams and groups of a PettingZoo environment's agents; null: by spaces alone."
     )
     bind: str | None = extension(
         None, description="Address on which Unity players are awaited; null for this machine's loopback address."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,29 @@ from typing import NoReturn
 
 from mlhooks.errors import UsageError
 
-WORLDS = ("3DBall", "Basic", "GridWorld", "Sorter", "scripted")
+SIMULATIONS = ("3DBall", "Basic", "GridWorld", "Recall", "Sorter")
+"""The names of `mlhooks.sims.SIMULATIONS`, which is imported later."""
+SCENES: dict[str, tuple[str, ...]] = {
+    "SoccerTwos": tuple(f"SoccerTwos?team={team}:bare+3x3x3+rays264+rays72+group+stay+contest*2" for team in (0, 1)),
+    "StrikersVsGoalie": (
+        "Goalie?team=0:bare+3x3x3+rays738+group+stay+contest*1",
+        "Striker?team=1:bare+3x3x3+rays231+rays63+group+stay+contest*2",
+    ),
+    "DungeonEscape": ("DungeonEscape:bare+7+rays175+rays1+group*3",),
+    "PushBlockCollab": ("PushBlockCollab:bare+7+grid6x20x20+group+stay*3",),
+}
+"""Scripted behaviors of the shapes, teams and groups of scenes of ML-Agents, whose courses they do not have."""
+WORLDS = (*SIMULATIONS, "scripted", *SCENES)
 OBSERVATIONS = ("buffer", "goal", "gray", "png", "stack", "tensor")
 ACTIONS = ("continuous", "discrete", "branches", "hybrid")
 TRAITS = (*OBSERVATIONS, *ACTIONS, "mask", "group", "skip")
+OF_TEAMS = ("bare", "stay", "contest")
+SIZED = {
+    "branches": re.compile(r"\d+(x\d+)*"),
+    "rays": re.compile(r"rays(\d+)"),
+    "grid": re.compile(r"grid(\d+)x(\d+)x(\d+)"),
+}
+"""Traits with numbers: sizes of branches, of a vector, of a grid's channels, height and width."""
 FAULTS = ("crash", "exit", "hang", "stall", "slow-start", "quit", "nan", "nan-reward", "shape", "version", "close")
 AT_START = ("slow-start", "version")
 IN_MESSAGE = ("nan", "nan-reward", "shape", "close")
@@ -33,15 +53,21 @@ SIZES: dict[str, tuple[int, tuple[int, ...]]] = {
     "hybrid": (2, (3, 2)),
 }
 """Number of continuous actions and sizes of discrete branches."""
+_TEAM, _SIZES = re.compile(r"[^?]+(\?team=\d+)?"), re.compile(r"\d+")
 
 EPILOG = f"""\
 --behavior gives a behavior's name, which may end in ?team=T. For a simulation it replaces the simulation's own name.
 For `scripted` it may be given many times and go on with traits and the step at which the behavior appears, as in
-Walker, Striker?team=1:discrete+mask+group or Late:hybrid+png@50. The traits are
-  {", ".join(OBSERVATIONS)}: more sensors;
-  {", ".join(ACTIONS)}: the kind of actions, one of them;
-  mask, group, skip: forbidden actions, groups with group rewards, agents that do not decide at every step.
-Every scripted behavior has the sensors "clock" (seed, agent, episode, step) and "action" (the agent's last one).
+Walker, Striker?team=1:discrete+mask+group*2 or Late:hybrid+png@50; *2 is the number of its agents in an area. The
+traits are
+  {", ".join(OBSERVATIONS)}: more sensors, as are rays264, a vector, and grid6x20x20;
+  {", ".join(ACTIONS)}: the kind of actions, one of them, or sizes of branches, as in 3x3x3;
+  mask, group, skip: forbidden actions, groups with group rewards, agents that do not decide at every step;
+  stay, contest, bare: no member of a group leaves before the others; teams win 1 and lose 1 in place of rewards for
+  steps; there are no sensors but those named.
+Every other scripted behavior has the sensors "clock" (seed, agent, episode, step) and "action" (the agent's last one).
+{", ".join(SCENES)}
+are scripted, too, with the sensors, actions, teams and groups of those scenes.
 
 A fault happens just before message --fault-step, counted from 1 after the handshake; 0 is before the player connects.
 `hang` at message 1 is a player whose agents never ask for a decision. Unity's own arguments are accepted; -logFile PATH
@@ -141,15 +167,24 @@ def _positive(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A behavior in the script: its name with its team, its traits, and the step at which its agents appear."""
+    """A behavior in the script: its name with its team, its traits, when its agents appear, and how many in an area."""
 
     name: str
     traits: frozenset[str]
     since: int = 0
+    agents: int | None = None
+
+    @property
+    def team(self) -> int:
+        """The number of its team."""
+        return int(self.name.rpartition("=")[2])
 
     @property
     def actions(self) -> tuple[int, tuple[int, ...]]:
         """Number of continuous actions, and sizes of the branches."""
+        sizes = [trait for trait in self.traits if SIZED["branches"].fullmatch(trait)]
+        if sizes:
+            return 0, tuple(int(size) for size in sizes[0].split("x"))
         return next((SIZES[trait] for trait in ACTIONS if trait in self.traits), SIZES["continuous"])
 
 
@@ -159,7 +194,7 @@ def with_team(name: str) -> str:
 
 
 def scripted_behaviors(texts: Sequence[str]) -> list[Part]:
-    """Read behaviors spelt `NAME[?team=T][:TRAIT+TRAIT...][@STEP]`.
+    """Read behaviors spelt `NAME[?team=T][:TRAIT+TRAIT...][*AGENTS][@STEP]`.
 
     Raises:
         UsageError: A spelling is wrong, or a name is there twice.
@@ -174,12 +209,23 @@ def scripted_behaviors(texts: Sequence[str]) -> list[Part]:
 
 def _part(text: str) -> Part:
     rest, at, since = text.partition("@")
+    rest, star, agents = rest.partition("*")
     name, _, spelt = rest.partition(":")
     traits = frozenset(filter(None, spelt.split("+")))
-    wrong = sorted(traits - set(TRAITS))
-    if wrong or len(traits & set(ACTIONS)) > 1 or not name or (at and not since.isdecimal()):
+    known = {*TRAITS, *OF_TEAMS}
+    wrong = sorted(trait for trait in traits - known if not any(form.fullmatch(trait) for form in SIZED.values()))
+    kinds = [trait for trait in traits if trait in ACTIONS or SIZED["branches"].fullmatch(trait)]
+    numbers = [number for mark, number in ((at, since), (star, agents)) if mark]
+    right = _TEAM.fullmatch(name) and len(kinds) < 2 and all(number.isdecimal() for number in numbers)
+    if wrong or not right or any("0" in _SIZES.findall(trait) for trait in traits):
         raise UsageError(
-            f"--behavior {text} is not NAME:TRAIT+TRAIT@STEP with at most one of {', '.join(ACTIONS)}"
-            + (f"; there is no trait {', '.join(wrong)}, only {', '.join(TRAITS)}." if wrong else ".")
+            f"--behavior {text} is not NAME:TRAIT+TRAIT*AGENTS@STEP with at most one of {', '.join(ACTIONS)} or sizes "
+            "of branches"
+            + (f"; there is no trait {', '.join(wrong)}, only {', '.join((*TRAITS, *OF_TEAMS))}." if wrong else ".")
         )
-    return Part(with_team(name), traits, int(since or 0))
+    seen = (*OBSERVATIONS, SIZED["rays"], SIZED["grid"])
+    if "bare" in traits and not any(re.fullmatch(form, trait) for form in seen for trait in traits):
+        raise UsageError(f"--behavior {text} is bare and has no sensor; name one, as in {name}:bare+rays8.")
+    if star and int(agents) < 1:
+        raise UsageError(f"--behavior {text} has no agents.")
+    return Part(with_team(name), traits, int(since or 0), int(agents) if star else None)

@@ -17,7 +17,7 @@ from mlhooks.errors import UsageError
 from mlhooks.sim_player.dialect import Dialect, dialect
 from mlhooks.sim_player.exchange import Exchange, Live, Prepared
 from mlhooks.sim_player.faults import Faults, Quit
-from mlhooks.sim_player.options import scripted_behaviors, with_team
+from mlhooks.sim_player.options import SCENES, scripted_behaviors
 from mlhooks.sim_player.scripted import Scripted
 from mlhooks.sim_player.side_channels import Channels
 from mlhooks.sim_player.simulated import Simulated
@@ -142,16 +142,19 @@ def _world_maker(options: argparse.Namespace, dialect: Dialect) -> MakeWorld:
     Raises:
         UsageError: A behavior is not one of the world, or has what players of this protocol version do not have.
     """
-    return _scripted(options, dialect) if options.world == "scripted" else _simulated(options)
+    if options.world in SCENES and options.behaviors:
+        raise UsageError(f"{options.world} has its own behaviors; --behavior is for scripted and for simulations.")
+    scripted = options.world == "scripted" or options.world in SCENES
+    return _scripted(options, dialect) if scripted else _simulated(options)
 
 
 def _simulated(options: argparse.Namespace) -> MakeWorld:
-    names = options.behaviors or [options.world]
-    if len(names) > 1:
+    if len(options.behaviors) > 1:
         raise UsageError(f"{options.world} has one behavior, so --behavior can be given once only.")
+    name = options.behaviors[0] if options.behaviors else None
     return lambda seed, areas: Simulated(
         options.world,
-        behavior_name=with_team(names[0]),
+        behavior_name=name,
         agents=options.agents,
         areas=areas,
         seed=seed,
@@ -160,7 +163,7 @@ def _simulated(options: argparse.Namespace) -> MakeWorld:
 
 
 def _scripted(options: argparse.Namespace, dialect: Dialect) -> MakeWorld:
-    found = scripted_behaviors(options.behaviors)
+    found = scripted_behaviors(SCENES.get(options.world) or options.behaviors)
     for part in found:
         if not dialect.action_spec and all(part.actions):
             raise UsageError(

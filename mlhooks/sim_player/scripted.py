@@ -5,11 +5,13 @@ Agent `a` (counted from 0 over all areas) of a behavior is in the episodes 1, 2,
 name, and is interrupted where `(a + e) % 3 == 0`. Each step gives the reward 1, so an info's reward is the number of
 steps since the agent's last one.
 
-With `group`, the agents of an area are a group, whose number counts from 1: `a` in the formulas above is the group's,
-each step also gives the group reward 0.5, and the last member leaves alone, in a terminal step, halfway through the
-episode, to come back in the next one under another id. With `skip`, agent `a` asks for a decision at every
-`1 + a % 3`-th step of the player; after a reset all ask. With `mask`, action `step % size` of each branch is forbidden,
-but the first decision of an agent's life brings no mask at all.
+With `group`, the agents of an area are a group, whose number counts from 1 over all behaviors: `a` in the formulas
+above is the area's, counted from 1, each step also gives the group reward 0.5, and the last member leaves alone, in a
+terminal step, halfway through the episode, to come back in the next one under another id; with `stay` it does not. With
+`contest`, steps give nothing, and an episode's end gives each group, or each agent that is in none, 1 or -1: teams of
+even numbers win where area + episode is even, the others win the other ones, and interrupted episodes give 0. With
+`skip`, agent `a` asks for a decision at every `1 + a % 3`-th step of the player; after a reset all ask. With `mask`,
+action `step % size` of each branch is forbidden, but the first decision of an agent's life brings no mask at all.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from mlhooks.sim_player.world import Actions, Behavior, Bools, Infos, Ints
 
 AGENTS = 4
 STEP_REWARD, GROUP_REWARD = 1.0, 0.5
+WIN = 1.0
 SKIPS = 3
 SEEDS = 1 << 20  # float32 tells so many integers apart, and many more.
 
@@ -55,9 +58,13 @@ class Scripted:
         image_size: int,
         change_ids: bool = False,
     ) -> None:
-        self._casts = [
-            _Cast(part, agents or AGENTS, areas, seed % SEEDS, episode_length, image_size, change_ids) for part in parts
-        ]
+        self._casts: list[_Cast] = []
+        groups = 0
+        for part in parts:
+            per_area = part.agents or agents or AGENTS
+            cast = _Cast(part, per_area, areas, seed % SEEDS, episode_length, image_size, change_ids, groups)
+            self._casts.append(cast)
+            groups += areas * ("group" in part.traits)
         self.behaviors: Mapping[str, Behavior] = {cast.behavior.name: cast.behavior for cast in self._casts}
         self._step = 0
         self._samplers: Mapping[str, Sampler] = {}
@@ -98,7 +105,15 @@ class _Cast:
     """The agents of one behavior; arrays are [agents]."""
 
     def __init__(
-        self, part: Part, per_area: int, areas: int, seed: int, base: int, image_size: int, change_ids: bool
+        self,
+        part: Part,
+        per_area: int,
+        areas: int,
+        seed: int,
+        base: int,
+        image_size: int,
+        change_ids: bool,
+        groups_before: int,
     ) -> None:
         count = per_area * areas
         continuous, branches = part.actions
@@ -109,11 +124,12 @@ class _Cast:
         self._part, self._seed, self._change_ids = part, seed, change_ids
         self._see = [see for _, see in made]
         self._agent = np.arange(count, dtype=np.int32)
-        self._groups = self._agent // per_area + np.int32(1) if "group" in part.traits else np.zeros_like(self._agent)
-        # What decides about ends: members of a group end together, but for the one that leaves.
-        self._fate = self._groups if "group" in part.traits else self._agent
+        area = self._agent // per_area + np.int32(1)
+        self._groups = area + np.int32(groups_before) if "group" in part.traits else np.zeros_like(self._agent)
+        # What decides about ends: members of a group end together, but for the one that leaves, and so do teams.
+        self._fate = area if "group" in part.traits else self._agent
         self._leaves = self._agent % per_area == per_area - 1
-        if "group" not in part.traits or per_area == 1:
+        if "group" not in part.traits or "stay" in part.traits or per_area == 1:
             self._leaves = np.zeros(count, dtype=np.bool_)
         self._ids = self._agent.copy()
         self._episode, self._step, self._length = (np.zeros(count, dtype=np.int32) for _ in range(3))
@@ -142,14 +158,20 @@ class _Cast:
             self._note_forbidden(actions.discrete)
             self._action[self._asked] = np.concatenate(actions, axis=1)
         self._step[self._alive] += 1
-        self._reward[self._alive] += STEP_REWARD
-        if "group" in self._part.traits:
-            self._group_reward[self._alive] += GROUP_REWARD
+        if "contest" not in self._part.traits:
+            self._reward[self._alive] += STEP_REWARD
+            if "group" in self._part.traits:
+                self._group_reward[self._alive] += GROUP_REWARD
         over = self._step >= self._length
         # The one that left stands still: its group's end is seen in the others.
         over |= ~self._alive & np.isin(self._groups, self._groups[over])
         leaving = self._leaves & self._alive & ~over & (self._step >= self._length // 2)
-        self._end(over & self._alive, interrupted=(self._fate + self._episode) % 3 == 0)
+        interrupted = (self._fate + self._episode) % 3 == 0
+        if "contest" in self._part.traits:
+            wins = (self._fate + self._episode + self._part.team) % 2 == 0
+            result = np.where(interrupted, 0.0, np.where(wins, WIN, -WIN))[over].astype(np.float32)
+            (self._group_reward if "group" in self._part.traits else self._reward)[over] += result
+        self._end(over & self._alive, interrupted=interrupted)
         self._end(leaving, interrupted=np.zeros_like(leaving))
         self._alive[leaving] = False
         if over.any():

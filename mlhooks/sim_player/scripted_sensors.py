@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from mlhooks.sim_player.options import SIZED
 from mlhooks.sim_player.world import NONE, TRANSLATIONAL, VARIABLE, Floats, Ints, Sensor
 
 BUFFER_ROWS = 4
@@ -78,6 +80,32 @@ def tensor(moment: Moment, size: int) -> Floats:
     return out
 
 
+def rays(moment: Moment, size: int) -> Floats:
+    """Return (step + i) modulo 10, in tenths, for each number i, [agents, size]."""
+    shown: Floats = ((moment.step[:, None] + np.arange(size)) % 10 / 10).astype(np.float32)
+    return shown
+
+
+def grid(moment: Moment, shape: tuple[int, int, int]) -> Floats:
+    """Return a one in channel (step + x + y) modulo channels of each cell, [agents, *shape]."""
+    channels, height, width = shape
+    where = (moment.step[:, None, None] + np.arange(height)[:, None] + np.arange(width)) % channels
+    cells: Floats = (where[:, None] == np.arange(channels)[:, None, None]).astype(np.float32)
+    return cells
+
+
+def sized(traits: frozenset[str]) -> list[tuple[Sensor, See]]:
+    """Return the sensors that traits such as `rays264` and `grid6x20x20` name."""
+    found: list[tuple[Sensor, See]] = []
+    for trait in traits:
+        if match := SIZED["rays"].fullmatch(trait):
+            found.append((Sensor(trait, (int(match[1]),), (NONE,)), partial(rays, size=int(match[1]))))
+        elif match := SIZED["grid"].fullmatch(trait):
+            shape = int(match[1]), int(match[2]), int(match[3])
+            found.append((Sensor(trait, shape, IMAGE), partial(grid, shape=shape)))
+    return found
+
+
 def sensors(traits: frozenset[str], actions: int, size: int) -> list[tuple[Sensor, See]]:
     """Return the sensors of a behavior with these traits, sorted by name, and what each of them sees.
 
@@ -95,9 +123,10 @@ def sensors(traits: frozenset[str], actions: int, size: int) -> list[tuple[Senso
         "stack": (Sensor("stack", (4, *plane), IMAGE, mapping=STACK_MAPPING), lambda now: stack(now, size)),
         "tensor": (Sensor("tensor", (TENSOR_CHANNELS, *plane), IMAGE), lambda now: tensor(now, size)),
     }
-    found: list[tuple[Sensor, See]] = [
+    always: list[tuple[Sensor, See]] = [
         (Sensor("action", (actions,), (NONE,)), lambda now: now.action),
         (Sensor("clock", (4,), (NONE,)), clock),
-        *(made for name, made in optional.items() if name in traits),
     ]
+    named = [made for name, made in optional.items() if name in traits]
+    found = [*([] if "bare" in traits else always), *named, *sized(traits)]
     return sorted(found, key=lambda made: made[0].name)

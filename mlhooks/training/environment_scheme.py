@@ -21,7 +21,13 @@ from mlhooks.training.untrusted import refuse_environment_in_run
 
 _SCHEME = re.compile(rf"({SCHEME}):(?![\\/])(.+)")  # x:/ is a path.
 
-_OTHER_NAMES = {"gym": "gymnasium", "unity3d": "unity", "simulation": "sim"}
+_OTHER_NAMES = {
+    "gym": "gymnasium",
+    "zoo": "pettingzoo",
+    "petting_zoo": "pettingzoo",
+    "unity3d": "unity",
+    "simulation": "sim",
+}
 """What people say for an environment kind."""
 
 

@@ -59,8 +59,8 @@ def test_extra_of_an_example_is_the_one_that_a_missing_package_names():
 
     for example in examples():
         kind, _, env_id = example.env_path.partition(":")
-        if kind == "sim":
-            assert example.extra is None
+        if kind in ("sim", "pettingzoo"):
+            assert example.extra == (None if kind == "sim" else "pettingzoo")
         else:
             atari = env_id.startswith("ALE/")  # These are not registered before they are installed.
             place = "ale_py" if atari else gymnasium.spec(env_id).entry_point.partition(":")[0]

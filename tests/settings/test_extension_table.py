@@ -13,6 +13,7 @@ from mlhooks.settings import (
     RunOptions,
     SettingsModel,
     SettingsRegistry,
+    TeamSettings,
     TrainerSettings,
 )
 from mlhooks.settings.base import allowed_values, is_extension
@@ -35,6 +36,8 @@ def sections(registry: SettingsRegistry) -> Iterator[tuple[str, type[SettingsMod
     for name, field in RunOptions.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, SettingsModel):
             yield name, field.annotation
+            if name == "env_settings":
+                yield "env_settings.teams[]", TeamSettings
 
 
 def rows(registry: SettingsRegistry) -> list[str]:
@@ -46,8 +49,9 @@ def rows(registry: SettingsRegistry) -> list[str]:
     lines: dict[str, str] = {}
     for path, section, owner in found:
         for key, field in section.model_fields.items():
-            if is_extension(field) or section is EvaluationSettings:  # That section is one as a whole.
+            if is_extension(field) or section in (EvaluationSettings, TeamSettings):  # These are so as a whole.
                 default = "null" if field.default is None else str(field.default).lower()
+                default = "required" if field.is_required() else default
                 row = f"| {allowed_values(field)} | {default} | {field.description} |"
                 name = f"`{path}.{key}`"
                 lines[name] = lines.get(name, f"| {name}OWNER {row}").replace("OWNER", f"{owner}OWNER")

@@ -24,6 +24,7 @@ RIGHT = [
     "tensorboard",
     "sim_env",
     "gymnasium_env",
+    "pettingzoo_env",
     "console",
     "extrinsic",
     "inprocess",

@@ -10,6 +10,7 @@ from tests.testing.mutants import (  # noqa: F401 - Each adds its mutants.
     gymnasium,
     memory,
     networks,
+    pettingzoo,
     policy_gradients,
     ppo,
     replay,

@@ -1,0 +1,252 @@
+"""What environments of PettingZoo answer that cannot be used, and names of environments that are none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from builtin_plugins import pettingzoo_env
+from builtin_plugins.pettingzoo_finding import find_maker, missing_package, names
+from builtin_plugins.pettingzoo_tried import Hunt
+from mlhooks.errors import ContractBroken, EnvironmentFailure, UnsupportedError, UsageError
+from mlhooks.settings import RunOptions
+from tests.builtin_plugins.zoo_envs import NUMBERS, Told, Turns, zoo
+
+ON = ({"a_0": (1, None), "a_1": (1, None)}, ["a_0", "a_1"])
+DEAD = ({"a_0": (1, None), "a_1": (1, "terminated")}, ["a_0"])
+
+
+def said_of(make, steps=3, **settings):
+    env = zoo(make, **settings)
+    with pytest.raises(EnvironmentFailure) as caught:
+        play(env, steps)
+    assert ".py:" in str(caught.value)  # It says where.
+    return str(caught.value)
+
+
+def play(env, steps):
+    env.reset()
+    for _ in range(steps):
+        env.step()
+
+
+def without(agent):
+    return lambda part: {key: value for key, value in part.items() if key != agent}
+
+
+def with_value(agent, value):
+    return lambda part: {**part, agent: value}
+
+
+WRONG = {
+    "no pair": ({"reset": {"a_0": 1}}, "reset() must return the pair (observations, infos), two dicts by agent, and"),
+    "four dicts": ({"whole": lambda five: tuple(five[:4])}, "and returned 4 values: dict, dict, dict, dict; with four"),
+    "nothing": ({"whole": lambda five: None}, "returned None (NoneType)"),
+    "no observation": ({"step": {0: without("a_1")}}, "agent 'a_1' is missing from the observations, which have 'a_0'"),
+    "no reward": ({"step": {1: without("a_0")}}, "agent 'a_0' is missing from the rewards, which have 'a_1'"),
+    "no termination": ({"step": {2: without("a_0")}}, "agent 'a_0' is missing from the terminations"),
+    "no truncation": ({"step": {3: without("a_1")}}, "agent 'a_1' is missing from the truncations"),
+    "odd reward": ({"step": {1: with_value("a_1", [1, 2])}}, "agent 'a_1' got the reward int64 of shape (2,), [1, 2]"),
+    "no number": ({"step": {1: with_value("a_1", None)}}, "agent 'a_1' got the reward None (NoneType); a reward must"),
+    "odd flag": ({"step": {2: with_value("a_0", "no")}}, "agent 'a_0' cannot go on: step() returned 'no' (str) as"),
+    "odd observation": (
+        {"step": {0: with_value("a_1", np.zeros(3))}},
+        "agent 'a_1': the observation is not in its space. Found: float64 of shape (3,)",
+    ),
+    "out of bounds": (
+        {"step": {0: with_value("a_1", np.array([0, 500]))}},
+        "or turn this check off by --set env_settings.check=never",
+    ),
+}
+
+
+@pytest.mark.parametrize(("answers", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_answer_names_the_environment_the_copy_and_the_agent(answers, message):
+    said = said_of(lambda: Told([ON] * 3, answers=answers), num_areas=2)
+    assert said.startswith("pettingzoo:tried failed in ")
+    assert ("() of copy 0: ") in said
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ([({"a_0": (1, None), "a_1": (1, None)}, ["a_0"])], "agent 'a_1' is gone from its list of agents, and was nei"),
+        ([(DEAD[0], ["a_0", "a_1"])], "agent 'a_1' was terminated or truncated, and is still in its list of agents"),
+        ([(ON[0], ["a_0", "a_1", "a_1"])], "agent 'a_1' is twice in its list of agents"),
+    ],
+)
+def test_list_of_agents_must_fit_the_flags(script, message):
+    assert message in said_of(lambda: Told(script * 2))
+
+
+def test_nobody_after_a_reset_is_refused():
+    assert "its list of agents is empty after reset()" in said_of(lambda: Told([ON], first=[], possible=["a_0"]))
+
+
+def test_reset_without_a_seed_is_told_what_it_must_take():
+    class Seedless(Told):
+        def reset(self):
+            return super().reset()
+
+    with pytest.raises(EnvironmentFailure, match="must take the keyword arguments seed and options"):
+        zoo(lambda: Seedless([ON])).reset()
+
+
+def test_error_of_the_environment_is_told_with_its_line():
+    said = said_of(lambda: Told([]))  # The script has no step.
+    assert "failed in step(): IndexError: list index out of range (" in said
+
+
+MASKED = spaces.Dict(observation=NUMBERS, action_mask=spaces.Box(0, 1, (3,), np.int8))
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.zeros(3, np.int8), "allows no action where it has to act"),
+        (np.ones(4, np.int8), "must be 3 zeros and ones"),
+        (np.array([0, 2, 1]), "gave int64 of shape (3,), [0, 2, 1] as its action mask"),
+        ("all", "gave 'all' (str) as its action mask"),
+    ],
+)
+def test_wrong_masks_name_the_agent(mask, message):
+    said = said_of(lambda: Turns([({}, {})] * 3, observed=MASKED, mask=mask), check="never")
+    assert "agent 'p_0' was shown wrongly: " in said
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"selection": "p_9"}, "its agent_selection is 'p_9', who is not in its list of agents ['p_0', 'p_1']"),
+        ({"forgetful": True}, "agent 'p_0' got 3 by last(), and its rewards since it last acted add up to 1"),
+    ],
+)
+def test_wrong_turns_are_refused(wrong, message):
+    script = [({"p_0": 1}, {}), ({"p_0": 1}, {}), ({"p_0": 1}, {}), ({}, {})]
+    said = said_of(lambda: Turns(script, **wrong), steps=4)
+    assert message in said
+
+
+def test_turns_that_never_begin_are_refused():
+    class Over(Turns):
+        def reset(self, seed=None, options=None):
+            super().reset(seed)
+            self.agents = []
+
+    assert "100 episodes in a row ended before any agent could act" in said_of(lambda: Over([]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "space", "message"),
+    [
+        ("action", spaces.Tuple([spaces.Discrete(2), spaces.Discrete(2)]), "The action space of agent 'a_0' of"),
+        ("action", spaces.Dict(move=spaces.Discrete(2)), "The action space of agent 'a_0' of pettingzoo:tried is Dict"),
+        ("observation", spaces.Text(5), "of agent 'a_0' of pettingzoo:tried has the space Text"),
+    ],
+)
+def test_spaces_that_cannot_be_used_name_the_agent(kind, space, message):
+    class Odd(Told):
+        pass
+
+    setattr(Odd, f"{kind}_space", lambda self, agent: space)
+    with pytest.raises(UnsupportedError, match=message):
+        zoo(lambda: Odd([ON]))
+
+
+def test_tuples_are_observed_part_by_part():
+    class Parts(Told):
+        def observation_space(self, agent):
+            return spaces.Tuple([spaces.Discrete(5), spaces.Dict(near=NUMBERS)])
+
+        def see(self, agent):
+            return self.time, {"near": super().see(agent)}
+
+    env = zoo(lambda: Parts([ON]))
+    env.reset()
+    assert [spec.name for spec in env.behavior_specs["told"].observation_specs] == ["0", "1/near"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda self, agent: {}[agent], r"has no observation_space for agent 'a_0' \(KeyError: 'a_0'\)"),
+        (lambda self, agent: (2,), r"observation_space\('a_0'\) is int64 of shape \(1,\).* must be a space of Gymnas"),
+    ],
+)
+def test_missing_spaces_name_the_agent(answer, message):
+    class Spaceless(Told):
+        observation_space = answer
+
+    with pytest.raises(ContractBroken, match=message):
+        zoo(lambda: Spaceless([ON]))
+
+
+def test_environment_of_another_kind_is_refused():
+    with pytest.raises(ContractBroken, match="makes a dict, which is neither a pettingzoo"):
+        zoo(dict)
+    with pytest.raises(EnvironmentFailure, match=r"does not start: ValueError: no map \(.*test_pettingzoo_answers.py"):
+        zoo(lambda: int("no map") if False else (_ for _ in ()).throw(ValueError("no map")))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "builtin_plugins.pettingzoo_tried:Hunt",
+        "tests.builtin_plugins.zoo_module",
+        "tests/builtin_plugins/zoo_module.py:Own",
+    ],
+)
+def test_environments_are_found_by_module_class_and_file(name):
+    assert callable(find_maker(name))
+
+
+def test_registered_ids_are_found_with_and_without_version_and_namespace():
+    import pettingzoo
+
+    pettingzoo.register("parallel", "tried/hunt_v3", entry_point="builtin_plugins.pettingzoo_tried:Hunt")
+    try:
+        for name in ("tried/hunt-v3", "tried/hunt_v3", "hunt_v3", "tried/hunt", "hunt"):
+            env = find_maker(name)(hounds=3)
+            assert (type(env), len(env.possible_agents)) == (Hunt, 4)
+    finally:
+        del pettingzoo.parallel_registry["tried/hunt-v3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("conect_four", r'knows no environment "conect_four".*Did you mean classic/connect_four_v3\?'),
+        (
+            "tests.builtin_plugins.zoo_envs",
+            r"has no parallel_env or env.* Name one of: pettingzoo:tests.*:Told, .*:Turns",
+        ),
+        ("builtin_plugins.pettingzoo_tried:Hund", 'has no class or function "Hund".*It has: Hunt, Nim'),
+        ("nosuch.py:Hunt", "There is no file nosuch.py"),
+    ],
+)
+def test_names_of_nothing_are_refused_with_what_is_near(name, message):
+    with pytest.raises(UsageError, match=message):
+        pettingzoo_env.check(name, RunOptions())
+
+
+def test_names_are_those_of_the_newest_versions():
+    assert "classic/connect_four_v3" in names()
+    assert len({name.rpartition("_v")[0] for name in names()}) == len(names())
+
+
+def test_missing_package_is_named_with_what_brings_it():
+    error = ImportError("no")
+    error.__cause__ = ModuleNotFoundError("No module named 'pygame'", name="pygame.gfxdraw")
+    assert 'needs pygame, which is not installed: pip install "mlhooks[pettingzoo]"' in str(missing_package("x", error))
+    other = ModuleNotFoundError("No module named 'chess'", name="chess")
+    assert "needs the package chess, which is not installed: pip install chess" in str(missing_package("x", other))
+
+
+def test_environment_parameters_are_refused():
+    options = RunOptions.model_validate({"environment_parameters": {}})
+    options.environment_parameters = {"mass": None}
+    with pytest.raises(UsageError, match="takes no environment parameters"):
+        pettingzoo_env.check("builtin_plugins.pettingzoo_tried:Hunt", options)
