@@ -196,9 +196,7 @@ class EnvironmentFactory:
         what = env.env_path or "the Unity Editor"
         for key in asked:
             if key not in known:
-                raise UsageError(
-                    f"env_settings.{key} is for {OF_SOME_KINDS[key]}, and {what} is none: remove it."
-                )
+                raise UsageError(f"env_settings.{key} is for {OF_SOME_KINDS[key]}, and {what} is none: remove it.")
 
     def suggested_settings(self) -> dict[str, Any]:
         """Return what the kind suggests for `env_settings`, without what was set already."""

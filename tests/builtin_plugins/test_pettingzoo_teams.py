@@ -153,7 +153,9 @@ def test_wrong_teams_of_a_file_are_findings_with_their_lines(tmp_path):
 @pytest.mark.parametrize("env_path", ["sim:Basic", "gymnasium:CartPole-v1"])
 def test_teams_are_refused_where_they_mean_nothing(env_path):
     options = RunOptions.model_validate({"env_settings": {"env_path": env_path, "teams": [{"agents": ["a"]}]}})
-    with pytest.raises(UsageError, match=f"env_settings.teams is for environments of PettingZoo, and {env_path} is none"):
+    with pytest.raises(
+        UsageError, match=f"env_settings.teams is for environments of PettingZoo, and {env_path} is none"
+    ):
         make_factory(options, load_plugins(autoload=False)).check()
 
 

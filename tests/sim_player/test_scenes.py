@@ -162,3 +162,37 @@ def test_ids_may_change_with_every_episode_of_an_agent():
         played.act({"Hall?team=0": Actions(np.zeros((2, 0), np.float32), np.full((2, 1), len(seen) % 2, np.int32))})
     assert ended == sorted(set(ended))  # No id ends twice.
     assert set(seen[-2:]) & set(ended) == set()
+
+
+def test_both_teams_of_a_game_are_played_as_in_process():
+    played, own = (
+        Simulated("Tag", behavior_name="Catch", agents=2, areas=1, seed=4),
+        SIMULATIONS["Tag"](num_agents=2, seed=4),
+    )
+    assert list(played.behaviors) == ["Catch?team=0", "Catch?team=1"]
+    played.reset()
+    own.reset()
+    rng = np.random.default_rng(0)
+    ends = 0
+    for _ in range(40):
+        shown, actions = played.infos(), {}
+        for team in (0, 1):
+            *ended, infos = shown[f"Catch?team={team}"]
+            decisions, terminals = own.get_steps(f"Tag?team={team}")
+            np.testing.assert_array_equal(infos.obs[0], decisions.obs[0])
+            np.testing.assert_array_equal(infos.ids, decisions.agent_id)
+            assert [each.reward.tolist() for each in ended] == ([terminals.reward.tolist()] if len(terminals) else [])
+            ends += len(terminals)
+            actions[f"Catch?team={team}"] = action = Actions(
+                np.zeros((2, 0), np.float32), rng.integers(0, 9, (2, 1), dtype=np.int32)
+            )
+            own.set_actions(f"Tag?team={team}", ActionTuple(*action))
+        played.act(actions)
+        own.step()
+    assert ends > 8
+
+
+@pytest.mark.parametrize(("world_name", "name"), [("Tag", "Catch?team=1"), ("StrikeAndGuard", "Player")])
+def test_one_name_cannot_stand_for_several_behaviors(world_name, name):
+    with pytest.raises(UsageError, match="--behavior names one behavior, without its team"):
+        Simulated(world_name, behavior_name=name, agents=1, areas=1, seed=0)
