@@ -40,7 +40,7 @@ def model(options: dict[str, Any], seed: int) -> BaseAlgorithm:
         "seed": seed,
         "device": "cpu",
         "policy_kwargs": {
-            "net_arch": [network["hidden_units"]] * network["num_layers"],
+            "net_arch": network.get("hidden_layers") or [network["hidden_units"]] * network["num_layers"],
             "activation_fn": ACTIVATIONS[network["activation"]],
         },
     }

@@ -95,6 +95,7 @@ class SACOptimizer(TorchOptimizer):
     policy: SquashedPolicy
     reads_bytes = True
     array_arithmetic = True
+    network_keys = frozenset({"critic_hidden_layers"})
 
     def __init__(self, policy: SquashedPolicy, settings: TrainerSettings) -> None:
         super().__init__(policy, settings)
@@ -121,7 +122,7 @@ class SACOptimizer(TorchOptimizer):
         return {**vars(self), "_following": None}  # The parameters of a copy lie elsewhere.
 
     def _critic(self, extra: int = 0, outputs: int = 1) -> Critic:
-        network, signals = self.settings.network_settings, len(self.signals)
+        network, signals = self.settings.network_settings.of_critic, len(self.signals)
         return Critic(self.policy.layout, network, signals, extra=extra, outputs=outputs).to(self.policy.device)
 
     def modules(self) -> dict[str, nn.Module]:
@@ -176,9 +177,13 @@ class SACOptimizer(TorchOptimizer):
 
         The first draw is for the actor, and the last one for targets, which read it only with `twin_targets`. They
         depend on the number of updates, so that a resumed run draws what an uninterrupted one does.
+
+        With `use_sde` there is one draw for both, a matrix [1, latent features, size] for all rows.
         """
         generator = torch.Generator(self.policy.device).manual_seed(self.noise_seed + self.updates)
-        shape = (2 if self.twin_targets else 1, rows, self.size)
+        shape: tuple[int, ...] = (2 if self.twin_targets else 1, rows, self.size)
+        if self.policy.noise_shape is not None:
+            shape = 1, *self.policy.noise_shape
         return torch.randn(shape, generator=generator, device=self.policy.device)
 
     @torch.no_grad()

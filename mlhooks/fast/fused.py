@@ -19,6 +19,7 @@ OPERATIONS: dict[str, Callable[..., Any] | None] = {
     "categorical": getattr(native("actions"), "categorical", None),
     "squashed": operations.squashed,
     "probabilities": operations.probabilities,
+    "explored": operations.explored,
 }
 """The operation on arrays for each function of tensors, by its name."""
 Function = TypeVar("Function", bound=Callable[..., Any])

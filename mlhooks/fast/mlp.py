@@ -46,7 +46,7 @@ class FastMLP:
         assert KERNELS is not None
         hidden = _linear(encoder)
         layers = *hidden, *heads
-        self.encoding_size = encoder.output_size
+        self.widest = encoder.widest
         self._kernels = KERNELS.MLP([*map(_arrays, hidden)], [*map(_arrays, heads)], encoder.activation)
         self._activation = ACTIVATIONS[encoder.activation]
         self._hidden = len(hidden)

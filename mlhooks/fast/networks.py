@@ -386,11 +386,11 @@ def _worth_torch(encoder: nn.Module, rows: int) -> bool:
     """Return whether layers are so large that torch in bfloat16 is faster than a `FastMLP`, as images always are."""
     if not isinstance(encoder, MLP):
         return True
-    return encoder.output_size >= BFLOAT16_UNITS and rows * encoder.output_size**2 >= BFLOAT16_PRODUCTS
+    return encoder.widest >= BFLOAT16_UNITS and rows * encoder.widest**2 >= BFLOAT16_PRODUCTS
 
 
 def _is_large(rows: int, mlp: FastMLP) -> bool:
-    return rows * mlp.encoding_size > MAX_ACTIVATIONS and torch.get_num_threads() > 1
+    return rows * mlp.widest > MAX_ACTIVATIONS and torch.get_num_threads() > 1
 
 
 def _rows(features: Any) -> np.ndarray | None:

@@ -21,6 +21,8 @@ from torch import Tensor
 LOG_2PI = math.log(2.0 * math.pi)
 # `np.where` chooses it, because multiplying an infinite gradient by 0 would give NaN. An array is faster than a number.
 ZERO = np.zeros(1, np.float32)
+LEAST_VARIANCE = 1e-6
+"""What is added to the variance of noise that depends on the state, as in Stable-Baselines3."""
 
 Backward = Callable[[np.ndarray], np.ndarray]
 Result = tuple[np.ndarray, Sequence[Backward | None]]
@@ -189,6 +191,33 @@ def probabilities(logits: np.ndarray) -> tuple[Result, Result]:
     return (
         (probs, (lambda g: probs * (g - (g * probs).sum(1, keepdims=True)),)),
         (entropies, (lambda g: -g * probs * (log_probs + entropies),)),
+    )
+
+
+def explored(
+    encoding: np.ndarray, latent: np.ndarray, weight: np.ndarray, bias: np.ndarray, log_std: np.ndarray
+) -> tuple[Result, Result]:
+    """Return means of actions and logarithms of their deviations, each [rows, n], under state-dependent exploration."""
+    squares, variances = latent * latent, np.exp(2.0 * log_std)
+    variance = squares @ variances + np.float32(LEAST_VARIANCE)
+    width, size = variances.shape[1], len(weight)
+
+    def of_variance(g: np.ndarray) -> np.ndarray:
+        found: np.ndarray = 0.5 * (g.sum(1, keepdims=True) if width < size else g) / variance
+        return found
+
+    return (
+        (encoding @ weight.T + bias, (lambda g: g @ weight, None, lambda g: g.T @ encoding, lambda g: g.sum(0), None)),
+        (
+            np.broadcast_to(0.5 * np.log(variance), (len(latent), size)).copy(),
+            (
+                None,
+                lambda g: 2.0 * latent * (of_variance(g) @ variances.T),
+                None,
+                None,
+                lambda g: 2.0 * variances * (squares.T @ of_variance(g)),
+            ),
+        ),
     )
 
 

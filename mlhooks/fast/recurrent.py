@@ -56,7 +56,7 @@ class FastRecurrent:
     Args:
         mlp: the plain layers, with what they add to the gates as the one head.
         memory: the memory.
-        heads: linear layers on its output.
+        heads: linear layers on its output. Without any, that is the one output.
     """
 
     def __init__(self, mlp: FastMLP, memory: Memory, heads: Sequence[nn.Linear]) -> None:
@@ -109,10 +109,11 @@ class FastRecurrent:
         return passed
 
     def _of_heads(self, outputs: np.ndarray, places: np.ndarray | None, rows: int) -> list[np.ndarray]:
-        found = [outputs @ weight.T + bias for weight, bias in self._heads]
+        found = [outputs @ weight.T + bias for weight, bias in self._heads] or [outputs]
         if places is None:
             return found
-        padded = [np.tile(bias, (rows, 1)) for _, bias in self._heads]
+        nothing = np.zeros((rows, outputs.shape[1]), np.float32)
+        padded = [np.tile(bias, (rows, 1)) for _, bias in self._heads] or [nothing]
         for array, part in zip(padded, found, strict=True):
             array[places] = part
         return padded
@@ -139,7 +140,9 @@ class FastRecurrent:
         assert not inputs
         found: list[np.ndarray | None] = [None, None]
         above = np.zeros_like(saved.outputs)
-        for gradient, (weight, _) in zip(gradients, self._heads, strict=True):
+        if not self._heads and gradients[0] is not None:
+            above += gradients[0] if saved.places is None else gradients[0][saved.places]
+        for gradient, (weight, _) in zip(gradients, self._heads, strict=bool(self._heads)):
             if gradient is None:
                 found += [None, None]
                 continue

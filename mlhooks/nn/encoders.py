@@ -30,7 +30,7 @@ class HyperLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, goals: int, settings: NetworkSettings) -> None:
         super().__init__()
         self.shape = (inputs, outputs)
-        body = MLP(goals, outputs, 2, settings.activation, settings.initialization)
+        body = MLP(goals, [outputs, outputs], settings.activation, settings.initialization)
         flat = nn.Linear(outputs, inputs * outputs)
         bound = math.sqrt(1.0 / (outputs * inputs))
         with torch.no_grad():
@@ -55,7 +55,7 @@ class HyperLinear(nn.Module):
 
 
 class GoalEncoder(nn.Module):
-    """`num_layers` layers of which the last is conditioned on the goal signals (`goal_conditioning_type: hyper`).
+    """Hidden layers of which the last is conditioned on the goal signals (`goal_conditioning_type: hyper`).
 
     As in ML-Agents, goal signals are also among what the layers read.
 
@@ -72,19 +72,13 @@ class GoalEncoder(nn.Module):
         super().__init__()
         self.learned = learned
         self.register_buffer("goal", torch.from_numpy(goal), persistent=False)
-        self.output_size = settings.hidden_units
-        self.body = MLP(
-            size,
-            settings.hidden_units,
-            settings.num_layers - 1,
-            settings.activation,
-            settings.initialization,
-        )
+        *below, self.output_size = settings.layers
+        self.body = MLP(size, below, settings.activation, settings.initialization)
         self.conditional = HyperLinear(self.body.output_size, self.output_size, len(goal), settings)
         self._activate = self.body._activate
 
     def forward(self, features: Tensor) -> Tensor:
-        """Encode [rows, size] to [rows, hidden_units]."""
+        """Encode [rows, size] to [rows, output_size]."""
         goal = features.index_select(1, self.goal)
         if not self.learned:
             goal = goal.detach()  # Encodings of images beside it may need gradients; the goal does not.
@@ -115,7 +109,7 @@ class MixedEncoder(ObservationEncoder):
         return super().forward(features)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Encode [rows, size], floats or the bytes of images alone, to [rows, hidden_units]."""
+        """Encode [rows, size], floats or the bytes of images alone, to [rows, output_size]."""
         return self.body(self.before_body(features))  # type: ignore[no-any-return]
 
 
@@ -150,4 +144,4 @@ def _make_body(size: int, goal: np.ndarray, settings: NetworkSettings, *, learne
     """Return plain layers, or goal-conditioned ones where goal signals and settings ask for them."""
     if len(goal) and settings.goal_conditioning_type.value == "hyper":
         return GoalEncoder(size, goal, settings, learned=learned)
-    return MLP(size, settings.hidden_units, settings.num_layers, settings.activation, settings.initialization)
+    return MLP(size, settings.layers, settings.activation, settings.initialization)

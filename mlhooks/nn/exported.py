@@ -6,6 +6,7 @@ are arithmetic, and random numbers are never broadcast.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -34,7 +35,7 @@ class ExportedActions(NamedTuple):
 
 
 def sampled(
-    parameters: ActionParameters, allowed: Tensor | None, branches: list[slice], *, squash: bool
+    parameters: ActionParameters, allowed: Tensor | None, branches: list[slice], *, squash: bool, limit: float
 ) -> ExportedActions:
     """Return random and most likely actions of distributions, as `ActorPolicy` and `Policy.action_tuple` make them.
 
@@ -43,8 +44,9 @@ def sampled(
         allowed: [rows, sum of branch sizes], 1 where an action is allowed and else 0; None without discrete actions.
         branches: columns of each branch, as `branch_slices` gives them.
         squash: whether continuous actions are squashed by tanh, in place of being clipped and scaled.
+        limit: what they are clipped to and divided by.
     """
-    finished = torch.tanh if squash else _scaled
+    finished = torch.tanh if squash else partial(_scaled, limit=limit)
     actions = ExportedActions()
     mean, log_std, logits = parameters
     if mean is not None and log_std is not None:
@@ -76,6 +78,6 @@ def highest(scores: list[Tensor]) -> Tensor:
     return torch.cat([torch.argmax(part, 1, keepdim=True) for part in scores], 1)
 
 
-def _scaled(actions: Tensor) -> Tensor:
+def _scaled(actions: Tensor, limit: float) -> Tensor:
     """Clip and scale continuous actions, as environments get them."""
-    return torch.clamp(actions, -3.0, 3.0) / 3.0
+    return torch.clamp(actions, -limit, limit) / limit

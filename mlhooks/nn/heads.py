@@ -55,14 +55,23 @@ class ActionHeads(nn.Module):
         action_spec: the behavior's actions.
         initialization: as in `linear`.
         conditional: whether standard deviations have a head of their own. Otherwise they do not depend on what is
-            observed, and start at 1.
+            observed.
+        log_std_init: logarithm of the standard deviations at the start; of a head of their own, its bias.
     """
 
     mean: nn.Linear | None
     logits: nn.Linear | None
     log_std: nn.Parameter | nn.Linear
 
-    def __init__(self, inputs: int, action_spec: ActionSpec, initialization: str, *, conditional: bool = False) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        action_spec: ActionSpec,
+        initialization: str,
+        *,
+        conditional: bool = False,
+        log_std_init: float = 0.0,
+    ) -> None:
         super().__init__()
         self.conditional = conditional and action_spec.continuous_size > 0
         branches = branch_slices(action_spec)
@@ -73,8 +82,10 @@ class ActionHeads(nn.Module):
             self.mean = linear(inputs, action_spec.continuous_size, initialization=initialization, gain=gain)
             if conditional:
                 self.log_std = linear(inputs, action_spec.continuous_size, initialization=initialization, gain=gain)
+                if log_std_init:
+                    nn.init.constant_(self.log_std.bias, log_std_init)
             else:
-                self.log_std = nn.Parameter(torch.zeros(action_spec.continuous_size))
+                self.log_std = nn.Parameter(torch.full((action_spec.continuous_size,), log_std_init))
         if branches:
             gain = 0.01 if orthogonal else 0.1
             self.logits = linear(inputs, branches[-1].stop, initialization=initialization, gain=gain)
@@ -170,6 +181,13 @@ def squashed(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tens
     return torch.tanh(x), noise.square().mul(-0.5) - (log_std + 0.5 * LOG_2PI) - log_slope
 
 
+def squashed_by(mean: Tensor, log_std: Tensor, difference: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what `squashed` does, for samples that differ from the mean by so much [rows, size], with a gradient."""
+    x = mean + difference
+    log_slope = 2.0 * (math.log(2.0) - x - nn.functional.softplus(-2.0 * x))
+    return torch.tanh(x), gaussian(mean, log_std, x)[0] - log_slope
+
+
 @fused
 def probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return probabilities [rows, size] and entropies [rows, 1] for logits [rows, size]."""
@@ -245,9 +263,11 @@ def sample(
     rng: np.random.Generator,
     deterministic: bool,
     squash: bool = False,
+    noise: np.ndarray | None = None,
 ) -> SampledActions:
     """Draw actions from distribution parameters laid out as in `ActionParameters`, as numpy arrays.
 
+    `noise` is what a drawn action differs by from the mean, in deviations, [rows, size]; by default it is drawn here.
     A category is the winner of a race of exponential arrivals at the rates of its branch's weights, which unlike an
     inverse distribution function can never round its way into a forbidden one: that has no weight, and never arrives.
     `mask` is [rows, sum of branch sizes], True where forbidden. With `squash` continuous actions are those of
@@ -260,7 +280,9 @@ def sample(
     continuous = np.empty((rows, 0), np.float32)
     discrete = np.empty((rows, len(branches)), np.int64)
     if mean is not None and log_std is not None and squash:
-        drawn = mean if deterministic else mean + np.exp(log_std) * rng.standard_normal(mean.shape, np.float32)
+        drawn = mean
+        if not deterministic:
+            drawn = mean + np.exp(log_std) * (rng.standard_normal(mean.shape, np.float32) if noise is None else noise)
         continuous = np.tanh(drawn)
         log_probs.append(np.zeros_like(mean))
     elif mean is not None and log_std is not None:
@@ -269,7 +291,8 @@ def sample(
             continuous = mean
             log_probs.append(np.broadcast_to(-constant, mean.shape).copy())
         else:
-            noise = rng.standard_normal(mean.shape, np.float32)
+            if noise is None:
+                noise = rng.standard_normal(mean.shape, np.float32)
             continuous = mean + np.exp(log_std) * noise
             log_probs.append(noise * noise * np.float32(-0.5) - constant)
     if logits is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +23,15 @@ SCALE = 1 / 255
 
 
 def linear(inputs: int, outputs: int, *, initialization: str, gain: float) -> nn.Linear:
-    """Return a linear layer with zero bias.
+    """Return a linear layer, whose bias is zero if torch's own initialization is not asked for.
 
     Args:
         inputs: features in.
         outputs: features out.
         initialization: `lecun_normal` (normal with variance 1 / inputs; LeCun et al. 1998, section 4.6), `kaiming_he`
-            (normal with variance 2 / inputs; He et al. 2015) or `orthogonal` (Saxe et al. 2014).
-        gain: factor on the initial weights.
+            (normal with variance 2 / inputs; He et al. 2015), `orthogonal` (Saxe et al. 2014), or `torch`: torch's own
+            default, uniform up to 1 / sqrt(inputs), biases too.
+        gain: factor on the initial weights, but for `torch`.
     """
     layer = nn.Linear(inputs, outputs)
     initialize(layer, initialization, gain)
@@ -40,6 +41,9 @@ def linear(inputs: int, outputs: int, *, initialization: str, gain: float) -> nn
 @torch.no_grad()
 def initialize(layer: nn.Linear | nn.Conv2d, initialization: str, gain: float) -> None:
     """Draw a layer's weights again, as `linear` does; the inputs of a convolution are those of one output."""
+    if initialization == "torch":
+        layer.reset_parameters()
+        return
     if initialization == "orthogonal":
         nn.init.orthogonal_(layer.weight, gain)
     else:
@@ -61,25 +65,25 @@ class Convolution(nn.Conv2d):
 
 
 class MLP(nn.Module):
-    """`num_layers` linear layers of `hidden_units`, each followed by the activation; [rows, inputs] -> [rows, hidden].
+    """Linear layers of some widths, each followed by the activation; [rows, inputs] -> [rows, width of the last one].
 
-    Initial weights follow `network_settings.initialization`: `lecun_normal` as in ML-Agents, `kaiming_he`, or
+    Initial weights follow `network_settings.initialization`: `lecun_normal` as in ML-Agents, `kaiming_he`, `torch`, or
     `orthogonal` with gain sqrt(2) as most published PPO results use (Andrychowicz et al. 2021, section 3.2).
     """
 
-    def __init__(self, inputs: int, hidden_units: int, num_layers: int, activation: str, initialization: str) -> None:
+    def __init__(self, inputs: int, widths: Sequence[int], activation: str, initialization: str) -> None:
         super().__init__()
         gain = math.sqrt(2.0) if initialization == "orthogonal" else 1.0
-        sizes = [inputs] + [hidden_units] * num_layers
+        sizes = [inputs, *widths]
         self.activation = activation
-        self.output_size = sizes[-1]
+        self.output_size, self.widest = sizes[-1], max(sizes[1:], default=0)
         self.layers = nn.ModuleList(
             linear(a, b, initialization=initialization, gain=gain) for a, b in itertools.pairwise(sizes)
         )
         self._activate = ACTIVATIONS[activation]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Encode [rows, inputs] to [rows, hidden_units]."""
+        """Encode [rows, inputs] to [rows, output_size]."""
         for layer in self.layers:
             features = self._activate(layer(features))
         return features

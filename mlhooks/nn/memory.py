@@ -19,7 +19,7 @@ class Memory(nn.Module):
 
     The first half of an agent's memory is the layer's output, and the second half its cell. Initial weights are
     Xavier-uniform in each gate, or orthogonal where the settings say so. Both biases of the forget gate begin at 1, so
-    that most of a memory is kept at first.
+    that most of a memory is kept at first. With `torch` all begin as torch has them.
 
     Args:
         inputs: size of the encoding that it reads.
@@ -35,6 +35,8 @@ class Memory(nn.Module):
         super().__init__()
         self.size, self.output_size = size, size // 2
         self.lstm = nn.LSTM(inputs, self.output_size, batch_first=True)
+        if initialization == "torch":
+            return
         draw = nn.init.orthogonal_ if initialization == "orthogonal" else nn.init.xavier_uniform_
         with torch.no_grad():
             for parameter in self.lstm.parameters():

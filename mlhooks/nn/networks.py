@@ -20,6 +20,7 @@ from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.heads import ActionHeads, ActionParameters, branch_slices
 from mlhooks.nn.layers import linear
 from mlhooks.nn.memory import Memory, make_memory
+from mlhooks.nn.state_noise import StateNoiseHeads
 
 if TYPE_CHECKING:
     from mlhooks.settings import NetworkSettings
@@ -58,7 +59,7 @@ class Network(nn.Module, ArrayArithmetic):
         return self.encoder.output_size if self.memory is None else self.memory.output_size
 
     def linear_heads(self) -> list[nn.Linear]:
-        """Return the heads; each subclass has its own."""
+        """Return the heads; each subclass has its own. Without any, the one output is what they would read."""
         raise NotImplementedError
 
     def outputs(
@@ -123,7 +124,7 @@ class Network(nn.Module, ArrayArithmetic):
             if computed is not None and computed[1] is not None:
                 return computed[0], computed[1]
         output, after = self.memory(self.encoding(features, beside), memory, width, lengths)
-        return [head(output) for head in self.linear_heads()], after
+        return [head(output) for head in self.linear_heads()] or [output], after
 
     def unrolls_as_network(self) -> bool:
         """Return whether this class and nobody else says how the network passes through units of rows."""
@@ -132,7 +133,7 @@ class Network(nn.Module, ArrayArithmetic):
 
     def _in_torch(self, features: Tensor, beside: Tensor | None = None) -> list[Tensor]:
         encoding = fast.encoding_in_torch(self.encoder, features, beside)
-        return [head(encoding) for head in self.linear_heads()]
+        return [head(encoding) for head in self.linear_heads()] or [encoding]
 
     def _precision(self, features: Tensor) -> AbstractContextManager[Any]:
         return nullcontext() if self.autocast is None else torch.autocast(features.device.type, self.autocast)
@@ -173,7 +174,7 @@ class Actor(Network):
         layout: layout of the input features.
         action_spec: the behavior's actions.
         settings: size, activation and initialization of the network.
-        conditional: whether standard deviations depend on what is observed.
+        conditional: whether standard deviations depend on what is observed, as those of squashed actions do.
     """
 
     array_arithmetic = True
@@ -190,7 +191,21 @@ class Actor(Network):
         super().__init__()
         self.encoder = make_encoder(layout, settings)
         self.memory = make_memory(self.encoder.output_size, settings)
-        self.heads = ActionHeads(self.encoding_size, action_spec, settings.initialization, conditional=conditional)
+        kind, log_std = settings.initialization, settings.log_std_init
+        if settings.use_sde and action_spec.continuous_size:
+            self.heads = StateNoiseHeads(
+                self.encoding_size,
+                action_spec,
+                kind,
+                log_std_init=log_std,
+                full_std=settings.full_std,
+                squashed=conditional,
+            )
+        else:
+            conditional = conditional or settings.state_dependent_std
+            self.heads = ActionHeads(
+                self.encoding_size, action_spec, kind, conditional=conditional, log_std_init=log_std or 0.0
+            )
 
     def linear_heads(self) -> list[nn.Linear]:
         """Return the heads, as `ActionHeads.linear` has them."""
@@ -211,7 +226,7 @@ class Actor(Network):
 
     def computes_heads_only(self) -> bool:
         """Return whether a call computes action parameters from the outputs of the heads, and nothing else."""
-        return super().computes_heads_only() and type(self.heads) is ActionHeads
+        return super().computes_heads_only() and type(self.heads) in (ActionHeads, StateNoiseHeads)
 
 
 class Critic(Network):

@@ -5,17 +5,11 @@ from __future__ import annotations
 from mlhooks.finding import Finding
 from mlhooks.settings.base import PathText, Problem, SettingsModel, derived, extension
 from mlhooks.settings.behaviors import (
-    ActivationType,
     BehavioralCloningSettings,
-    ConditioningType,
     CuriositySettings,
-    EncoderType,
     EvaluationSettings,
     GAILSettings,
-    InitializationType,
     LearnedSignalSettings,
-    MemorySettings,
-    NetworkSettings,
     RewardSignalSettings,
     RNDSettings,
     SelfPlaySettings,
@@ -40,6 +34,14 @@ from mlhooks.settings.hyperparameters import (
     OptimizerType,
     RewardNormalization,
     ScheduleType,
+)
+from mlhooks.settings.networks import (
+    ActivationType,
+    ConditioningType,
+    EncoderType,
+    InitializationType,
+    MemorySettings,
+    NetworkSettings,
 )
 from mlhooks.settings.resolve import Configuration, LoadedOptions, load_run_options, read_configuration
 from mlhooks.settings.run_options import (

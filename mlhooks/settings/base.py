@@ -310,12 +310,14 @@ def choices(annotation: Any) -> list[str]:
 def _in_words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _in_words(arguments[0], arguments[1:])
+        inside = (item.metadata if isinstance(item, FieldInfo) else [item] for item in arguments[1:])
+        return _in_words(arguments[0], [item for part in inside for item in part])
     if origin in (Union, types.UnionType):
         parts = [_in_words(kind, metadata) for kind in arguments if kind is not type(None)]
         return " or ".join([*parts, "null"] if type(None) in arguments else parts)
     if origin is list:
-        return f"a list [{_in_words(arguments[0])}, ...]"
+        words = f"a list [{_in_words(arguments[0])}, ...]"
+        return f"{words} that is not empty" if any(getattr(item, "min_length", None) for item in metadata) else words
     if origin is tuple:
         return f"a list of {len(arguments)} values"
     if origin is dict:

@@ -3,101 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from mlhooks.settings.base import PathText, Problem, SettingsModel, derived, extension
 from mlhooks.settings.hyperparameters import HyperparameterSettings, OnPolicyHyperparameters
-
-MOST_UNITS, MOST_LAYERS = 2**20, 1000
-"""Far more than any network that learns has; a typing error here would fill the machine's memory."""
-
-
-class EncoderType(StrEnum):
-    """Encoders of visual observations."""
-
-    FULLY_CONNECTED = "fully_connected"
-    MATCH3 = "match3"
-    SIMPLE = "simple"
-    NATURE_CNN = "nature_cnn"
-    RESNET = "resnet"
-
-
-class ConditioningType(StrEnum):
-    """The use of goal-signal observations."""
-
-    HYPER = "hyper"
-    NONE = "none"
-
-
-class ActivationType(StrEnum):
-    """Activation functions between layers."""
-
-    SWISH = "swish"
-    TANH = "tanh"
-    RELU = "relu"
-    ELU = "elu"
-    LEAKY_RELU = "leaky_relu"
-    GELU = "gelu"
-
-
-class InitializationType(StrEnum):
-    """The initial distribution of weights."""
-
-    LECUN_NORMAL = "lecun_normal"
-    KAIMING_HE = "kaiming_he"
-    ORTHOGONAL = "orthogonal"
-
-
-MOST_NORMALIZED = 5.0
-"""The bound of normalized observations in ML-Agents."""
-
-
-class MemorySettings(SettingsModel):
-    """A recurrent layer behind the encoder."""
-
-    ignores_unknown_keys: ClassVar[bool] = True
-
-    sequence_length: int = Field(default=64, ge=1, description="Steps of a sequence that the memory is trained on.")
-    memory_size: int = Field(
-        default=128, ge=2, le=MOST_UNITS, description="Size of the memory that an agent carries; an even number."
-    )
-
-    def problems(self) -> Iterator[Problem]:
-        """Refuse an odd size: half of the memory is the cell's state, half its output."""
-        if self.memory_size % 2:
-            yield Problem(("memory_size",), f"memory_size must be an even number, not {self.memory_size}")
-
-
-class NetworkSettings(SettingsModel):
-    """A network, of a policy or of a reward signal."""
-
-    ignores_unknown_keys: ClassVar[bool] = True
-
-    normalize: bool = Field(default=False, description="Normalize vector observations by their running statistics.")
-    normalize_clip: float = extension(
-        MOST_NORMALIZED,
-        gt=0,
-        description="Bound of normalized observations: ML-Agents' 5, where Stable-Baselines3's `clip_obs` is 10.",
-    )
-    hidden_units: int = Field(default=128, ge=1, le=MOST_UNITS, description="Units in each hidden layer.")
-    num_layers: int = Field(default=2, ge=1, le=MOST_LAYERS, description="Hidden layers behind the encoders.")
-    vis_encode_type: EncoderType = Field(default=EncoderType.SIMPLE, description="Encoder of visual observations.")
-    memory: MemorySettings | None = Field(default=None, description="Give agents a memory (LSTM); null for none.")
-    goal_conditioning_type: ConditioningType = Field(
-        default=ConditioningType.HYPER, description="hyper: goal signals make the weights; none: they are observations."
-    )
-    deterministic: bool = Field(default=False, description="Take the most probable action instead of sampling.")
-    activation: ActivationType = extension(
-        ActivationType.SWISH,
-        description="Activation function between layers; ML-Agents uses swish. Encoders of images have their own.",
-    )
-    initialization: InitializationType = extension(
-        InitializationType.LECUN_NORMAL,
-        description="How weights start; ML-Agents uses what is called lecun_normal here.",
-    )
+from mlhooks.settings.networks import MOST_UNITS, OF_POLICIES, NetworkSettings
 
 
 class RewardSignalSettings(SettingsModel):
@@ -123,6 +35,9 @@ class LearnedSignalSettings(RewardSignalSettings):
         if self.network_settings.memory is not None:
             message = "networks of reward signals have no memory: this is ignored, as in ML-Agents"
             yield Problem(("network_settings", "memory"), message, "warning")
+        for key in sorted(OF_POLICIES & self.network_settings.model_fields_set):
+            message = f"networks of reward signals have no {key}: this is ignored"
+            yield Problem(("network_settings", key), message, "warning")
 
 
 class _EncodedSettings(LearnedSignalSettings):
@@ -262,5 +177,8 @@ class TrainerSettings(SettingsModel):
         if memory is not None and memory.sequence_length > batch_size:
             message = f"sequence_length {memory.sequence_length} is larger than batch_size {batch_size}"
             yield Problem(("network_settings", "memory", "sequence_length"), message)
+        if self.network_settings.critic_hidden_layers and getattr(self.hyperparameters, "shared_critic", False):
+            message = "shared_critic puts the value heads on the actor's layers: remove critic_hidden_layers, or that"
+            yield Problem(("network_settings", "critic_hidden_layers"), message)
         if self.even_checkpoints and self.keep_checkpoints < 1:
             yield Problem(("keep_checkpoints",), "even_checkpoints needs keep_checkpoints of at least 1")

@@ -19,8 +19,6 @@ from mlhooks.settings.behaviors import (
     MLAGENTS_REWARD_SIGNALS,
     BehavioralCloningSettings,
     EvaluationSettings,
-    MemorySettings,
-    NetworkSettings,
     RewardSignalSettings,
     SelfPlaySettings,
     TrainerSettings,
@@ -28,6 +26,7 @@ from mlhooks.settings.behaviors import (
 from mlhooks.settings.environment_parameters import SAMPLERS
 from mlhooks.settings.findings import KeyPath, dotted
 from mlhooks.settings.hyperparameters import HyperparameterSettings
+from mlhooks.settings.networks import MemorySettings, NetworkSettings
 from mlhooks.settings.run_options import RunOptions
 
 if TYPE_CHECKING:
@@ -121,13 +120,16 @@ OTHER_NAMES = {
     **dict.fromkeys(("exploration_fraction", "eps_decay"), "exploration_steps"),
     **dict.fromkeys(("exploration_eps", "start_e", "eps_start"), "exploration_initial_eps"),
     **dict.fromkeys(("end_e", "eps_end"), "exploration_final_eps"),
-    **dict.fromkeys(("net_arch", "hidden_size", "hidden_dim", "hidden_sizes", "units"), "hidden_units"),
+    **dict.fromkeys(("hidden_size", "hidden_dim", "units"), "hidden_units"),
+    **dict.fromkeys(("net_arch", "hidden_sizes"), "hidden_layers"),
     **dict.fromkeys(("layers", "n_layers"), "num_layers"),
     **dict.fromkeys(("normalize_obs", "norm_obs"), "normalize"),
     **dict.fromkeys(("clip_obs", "obs_clip"), "normalize_clip"),
     **dict.fromkeys(("norm_reward", "reward_normalization", "norm_rewards"), "normalize_rewards"),
     **dict.fromkeys(("clip_reward", "reward_clip"), "normalize_rewards_clip"),
     **dict.fromkeys(("activation_fn",), "activation"),
+    **dict.fromkeys(("ortho_init",), "initialization"),
+    **dict.fromkeys(("conditional_sigma", "conditioned_sigma"), "state_dependent_std"),
     **dict.fromkeys(("discount", "discount_factor"), "gamma"),
     **dict.fromkeys(("log_interval", "log_freq", "summary_interval"), "summary_freq"),
     **dict.fromkeys(("save_freq", "save_interval", "checkpoint_freq"), "checkpoint_interval"),

@@ -11,6 +11,7 @@ from mlhooks.mlagents_wheel.offers import HOW_TO_GET, OWN_TYPES, PREFIX
 from mlhooks.settings.behaviors import TrainerSettings
 from mlhooks.settings.findings import KeyPath, error_from, in_order
 from mlhooks.settings.hyperparameters import OffPolicyHyperparameters, OnPolicyHyperparameters
+from mlhooks.settings.networks import unread
 from mlhooks.settings.resolve import LoadedOptions
 from mlhooks.settings.run_options import RunOptions
 from mlhooks.settings.schema import SettingsRegistry
@@ -97,6 +98,10 @@ def _of_behavior(
         yield (*path, "threaded"), message, "warning"
     for key, message in getattr(trainer, "refused_settings", lambda _: ())(settings):
         yield (*path, *key), message, "error"
+    parts = [getattr(trainer, name, None) for name in ("policy_type", "optimizer_type")]
+    for name in [] if None in parts else unread(settings.network_settings, *parts):  # Plugins may make them.
+        message = f"the networks of the trainer type {kind} have no {name}; remove it"
+        yield (*path, "network_settings", name), message, "error"
 
 
 def through_mlagents(kind: str, trainer_types: Mapping[str, type]) -> str:

@@ -118,6 +118,8 @@ class Trial:
             inner["gamma"] = gamma
         signal = {"gamma": gamma, "strength": strength}
         network = {**base["network_settings"], **changes.pop("network_settings", {})}
+        if "hidden_layers" in network:  # It says the number of layers, too.
+            network.pop("num_layers", None)
         return {
             "reward_signals": {"extrinsic": signal},
             "max_steps": self.budget,

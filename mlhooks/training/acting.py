@@ -8,7 +8,7 @@ the same policy; elsewhere a half has a copy of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from mlagents_envs.base_env import ActionTuple, BehaviorSpec, DecisionSteps, TerminalSteps
@@ -24,9 +24,10 @@ from mlhooks.state_checks import whole
 from mlhooks.stats import StatsAggregationMethod, StatsReporter
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.part_checks import check_actions
-from mlhooks.training.policy import Policy
+from mlhooks.training.policy import ActorPolicy, Policy
 from mlhooks.training.signal_returns import EXTRINSIC, reward_key
 from mlhooks.training.silent_agents import SilentAgents
+from mlhooks.training.slot_noise import SlotNoise
 from mlhooks.training.step_checks import check_values
 from mlhooks.training.store import ExperienceStore
 
@@ -72,6 +73,7 @@ class ActingHalf:
     Attributes:
         behavior_name, behavior_spec, settings, policy, store, stats: what it was made with.
         episodes: returns and lengths of the episodes that agents are in; pool: the slots of these agents.
+        noise: what agents explore by, where the policy has them hold it.
         step: agent steps so far, as of the last `observe`.
         prepare: called with the store before each decision, as by a normalizer that has to see it first; or None.
         explore: called with the policy's actions, mask and random numbers, and returns what is done instead; or None.
@@ -102,6 +104,7 @@ class ActingHalf:
         if policy.memory_size:
             memory = settings.network_settings.memory
             store.remember(policy.memory_size, 1 if memory is None else memory.sequence_length)
+        self.noise = SlotNoise(cast("ActorPolicy", policy)) if policy.noise_shape is not None else None
 
     def observe(
         self, worker: int, behavior_id: str, decisions: DecisionSteps, terminals: TerminalSteps, step: int = 0
@@ -204,7 +207,11 @@ class ActingHalf:
         if not self.policy.reads_bytes:
             seen = [to_floats(obs) for obs in seen]
         memory: Any = (store.memory[rows],) if store.memory_size else ()
-        actions = self.policy.act(seen, mask, rng, *memory)
+        if self.noise is None:
+            actions = self.policy.act(seen, mask, rng, *memory)
+        else:
+            policy: Any = self.policy
+            actions = policy.act(seen, mask, rng, *memory, noise=self.noise.of(store.slot[rows], self.version, rng))
         if not self._acted:
             check_actions(self.policy, actions, rows.stop - rows.start)
             self._acted = True
@@ -230,6 +237,8 @@ class ActingHalf:
         """Let go of complete rows that nothing will be learned from, when there are many."""
         if self.store.complete >= self.store.rows:
             self.store.keep_open()
+            if self.noise is not None:
+                self.noise.forget()  # Where nothing is learned, noise is drawn again as often as with a rollout.
 
     def environments_restarted(self) -> None:
         """Interrupt the episodes that agents are in, because all environments begin new ones."""
@@ -267,6 +276,7 @@ class ActingHalf:
             "pool": self.pool.state_dict(),
             "waiting": [list(entry) for entry in self._waiting],
             "slots": [[worker, name, slots.state_dict()] for (worker, name), slots in self._maps.items()],
+            **({} if self.noise is None else {"noise": self.noise.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -283,6 +293,8 @@ class ActingHalf:
         self._waiting = [(worker, name, whole(agents, "agents that wait")) for worker, name, agents in state["waiting"]]
         if sum(agents for _, _, agents in self._waiting) != self.store.size - self.store.waiting:
             raise ValueError("the agents that wait for a decision are not those of the rows that wait for an action")
+        if self.noise is not None:
+            self.noise.load_state_dict(state["noise"])
         for worker, name, slots in state["slots"]:
             self._maps[worker, name] = SlotMap(self.pool)
             self._maps[worker, name].load_state_dict(slots)

@@ -121,7 +121,7 @@ class LearnedSignal(RewardSignal):
     def hidden_layer(self, inputs: int, units: int) -> MLP:
         """Return one new layer, with the activation and the initial weights that the settings say."""
         network = self.settings.network_settings
-        return MLP(inputs, units, 1, network.activation, network.initialization)
+        return MLP(inputs, [units], network.activation, network.initialization)
 
     def features(self, obs: Tensor) -> Tensor:
         """Return the features of observations [rows, size], normalized where there is a normalizer."""

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from mlagents_envs.base_env import BehaviorSpec
 
-from mlhooks.errors import PluginError
+from mlhooks.errors import PluginError, UnsupportedError
 from mlhooks.plugin_sources import Origin
+from mlhooks.settings.networks import unread
 from mlhooks.training.optimizer import Optimizer
 from mlhooks.training.policy import Policy
 
@@ -33,8 +34,15 @@ def make_optimizer(trainer: Trainer) -> Optimizer:
 
     Raises:
         PluginError: there is neither, it cannot be made, or the `optimizer_type` was not written for such a policy.
+        UnsupportedError: the settings of networks ask for something that neither policy nor optimizer reads.
     """
     optimizer: Optimizer = _made(trainer, "create_optimizer", _named_optimizer, policy=trainer.policy)
+    for key in unread(trainer.settings.network_settings, trainer.policy, optimizer):
+        raise UnsupportedError(
+            f"Behavior {trainer.behavior_name!r}: network_settings.{key} is read neither by its policy, "
+            f"{type(trainer.policy).__name__}, nor by its optimizer, {type(optimizer).__name__}; remove it. A plugin "
+            "whose part reads it names it in the attribute network_keys of its class."
+        )
     return optimizer
 
 

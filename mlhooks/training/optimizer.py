@@ -38,9 +38,12 @@ class Optimizer(ABC):
     Attributes:
         reads_bytes: whether its networks take images as bytes, as `ImageEncoder` does; else features are floats.
         ends_epochs: whether the last `update` left its step out, and with it all that are left of this rollout.
+        network_keys: the keys of `network_settings` that it reads and not every network does, such as
+            `critic_hidden_layers`. A run whose policy and optimizer both lack one is refused.
     """
 
     reads_bytes: ClassVar[bool] = False
+    network_keys: ClassVar[frozenset[str]] = frozenset()
     ends_epochs: bool = False
 
     def __init__(self, policy: Policy, settings: TrainerSettings) -> None:
@@ -235,6 +238,7 @@ class ActorCriticOptimizer(TorchOptimizer):
     """
 
     policy: ActorPolicy
+    network_keys = frozenset({"critic_hidden_layers"})
 
     def __init__(self, policy: ActorPolicy, settings: TrainerSettings) -> None:
         super().__init__(policy, settings)
@@ -252,7 +256,8 @@ class ActorCriticOptimizer(TorchOptimizer):
         actor, shared = policy.actor, getattr(settings.hyperparameters, "shared_critic", False)
         encoder, memory = (actor.encoder, actor.memory) if shared and isinstance(actor, Actor) else (None, None)
         signals = len(settings.reward_signals)
-        self.critic = Critic(policy.layout, settings.network_settings, signals, encoder, memory).to(policy.device)
+        network = settings.network_settings.of_critic
+        self.critic = Critic(policy.layout, network, signals, encoder, memory).to(policy.device)
         # A normalizer changes features between acting and learning, so that an encoding of them would be stale.
         policy.keeps_encodings = encoder is not None and policy.inputs.normalizer is None
 

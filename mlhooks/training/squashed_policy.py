@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mlhooks.fast.actions import action_tuple
 from mlhooks.nn.exported import ExportedActions
-from mlhooks.nn.heads import MASKED_LOGIT, SampledActions, probabilities, squashed
+from mlhooks.nn.heads import MASKED_LOGIT, SampledActions, probabilities, squashed, squashed_by
 from mlhooks.training.batch import Batch
 from mlhooks.training.policy import ActorPolicy
 
@@ -47,6 +47,7 @@ class SquashedPolicy(ActorPolicy):
 
     array_arithmetic = True
     squashes = True
+    network_keys = ActorPolicy.network_keys - {"action_limit"}
 
     def action_tuple(self, actions: SampledActions) -> ActionTuple:
         """Return what environments get: the actions themselves."""
@@ -73,17 +74,29 @@ class SquashedPolicy(ActorPolicy):
         Args:
             features: [rows, size].
             mask: [rows, sum of branch sizes], True where an action is forbidden, or None.
-            noise: [rows, size], from a standard normal distribution; by default torch draws it.
+            noise: [rows, size], from a standard normal distribution; by default torch draws it. Of a policy with a
+                `noise_shape` it has that shape, and is one matrix for all rows.
             memory: [rows, memory_size], the memory before each row, of an actor that has one.
             width: rows of a unit, where there is a memory.
         """
-        parameters = self.actor(features, memory, width) if self.memory_size else self.actor(features)
+        heads, encoding = self.noise_heads, None
+        remembered = (memory, width) if self.memory_size else ()
+        if heads is None:
+            parameters = self.actor(features, *remembered)
+        else:
+            actor: Any = self.actor
+            (encoding,) = actor.outputs(features, *remembered)
+            parameters = heads.parameters_of([encoding])
         continuous = log_prob = None
         branches: list[tuple[Tensor, Tensor]] = []
         if parameters.mean is not None:
             if noise is None:
-                noise = torch.randn(parameters.mean.shape, device=features.device)
-            continuous, log_probs = squashed(parameters.mean, parameters.log_std, noise)
+                noise = torch.randn(self.noise_shape or parameters.mean.shape, device=features.device)
+            if heads is None or encoding is None:
+                continuous, log_probs = squashed(parameters.mean, parameters.log_std, noise)
+            else:
+                difference = heads.noise(encoding, noise)
+                continuous, log_probs = squashed_by(parameters.mean, parameters.log_std, difference)
             log_prob = log_probs if log_probs.shape[1] == 1 else log_probs.sum(1, keepdim=True)
         if parameters.logits is not None:
             logits = parameters.logits if mask is None else parameters.logits.masked_fill(mask, MASKED_LOGIT)

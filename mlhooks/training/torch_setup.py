@@ -109,7 +109,8 @@ class Threads:
 
     def adapt_to(self, trainer: Trainer) -> None:
         """Use all threads where a trainer's networks are worth it."""
-        large = trainer.settings.network_settings.hidden_units > SMALL
+        network = trainer.settings.network_settings
+        large = max(*network.layers, *network.of_critic.layers) > SMALL
         if self.asked is None and (large or trainer.policy.layout.vectors < trainer.policy.layout.size):
             self._set(self.available)
 

@@ -17,7 +17,7 @@ from mlagents_envs.base_env import (
 from torch import Tensor, nn
 
 from builtin_plugins import onnx_export
-from mlhooks.nn.heads import ActionHeads, ActionParameters
+from mlhooks.nn.heads import ActionHeads, ActionParameters, SampledActions
 from mlhooks.settings import MemorySettings, NetworkSettings, TrainerSettings
 from mlhooks.training.policy import ActorPolicy
 from mlhooks.training.prediction import LoadedPolicy
@@ -99,14 +99,60 @@ def test_squashed_actions_are_tanh_of_samples_and_of_the_mean(actions: str) -> N
     np.testing.assert_allclose(drawn.std(0), deviation, rtol=4 / 10_000**0.5)
 
 
+@pytest.mark.parametrize(("kind", "actions"), [("ppo", "continuous"), ("ppo", "hybrid"), ("sac", "continuous")])
+def test_state_dependent_noise_has_its_variance_in_the_model(kind: str, actions: str) -> None:
+    spec = spec_of([(3,), (5,)], ACTIONS[actions])
+    given = {"use_sde": True, "full_std": kind == "sac", "hidden_layers": [20, 16], "activation": "tanh"}
+    policy = policy_of(spec, kind=KINDS[kind], normalize=True, **given)
+    with torch.no_grad():
+        policy.actor.heads.log_std.fill_(-2.0)
+        policy.actor.heads.mean.weight.mul_(0.1)
+        policy.actor.heads.mean.bias.mul_(0.1)
+    model = onnx_export.as_onnx(policy, 9)
+    see_equal(policy, spec, model)
+    assert operators(model) - OPERATORS == {"Tanh"}
+    inputs = some_inputs(spec, 1, np.random.default_rng(1))
+    onnxruntime.set_seed(1)
+    drawn = run(model, {name: each.repeat(5000, 0) for name, each in inputs.items()})["continuous_actions"]
+    with torch.no_grad():
+        features = policy.features([each for name, each in inputs.items() if name.startswith("obs_")])
+        latent = policy.actor.encoder(features)
+        mean = policy.actor.heads.mean(latent)[0].numpy()
+        deviation = float((latent.square().sum() * np.exp(-4.0) + 1e-6).sqrt())
+    assert np.abs(mean).max() + 4 * deviation < 3.0
+    samples = np.arctanh(drawn) if kind == "sac" else 3.0 * drawn
+    np.testing.assert_allclose(samples.mean(0), mean, atol=5 * deviation / 5000**0.5)
+    np.testing.assert_allclose(samples.std(0), np.full(mean.shape, deviation), rtol=0.05)
+
+
+@pytest.mark.parametrize("limit", [1.0, 0.4])
+def test_actions_are_clipped_where_the_settings_say(limit: float) -> None:
+    spec = spec_of([(3,)], ACTIONS["continuous"])
+    policy = policy_of(spec, action_limit=limit)
+    see_equal(policy, spec, onnx_export.as_onnx(policy, 9))
+    actions = np.array([[-5.0, -0.3, 0.2, 7.0]], np.float32)
+    sampled = SampledActions(actions, np.zeros((1, 0), np.int64), actions)
+    np.testing.assert_allclose(
+        policy.action_tuple(sampled).continuous, np.clip(actions, -limit, limit) / limit, rtol=1e-6
+    )
+    np.testing.assert_allclose(policy.from_environment(np.array([[-1.0, 0.5]], np.float32)), [[-limit, 0.5 * limit]])
+
+
 @pytest.mark.parametrize(
-    ("kind", "actions"), [("ppo", "hybrid"), ("ppo", "discrete"), ("dqn", "branches"), ("sac", "hybrid")]
+    ("kind", "actions", "sde"),
+    [
+        ("ppo", "hybrid", False),
+        ("ppo", "discrete", False),
+        ("dqn", "branches", False),
+        ("sac", "hybrid", False),
+        ("ppo", "hybrid", True),
+    ],
 )
 @pytest.mark.parametrize("observations", ["vectors", "mixed"])
-def test_memory_is_carried_from_one_decision_to_the_next(observations: str, kind: str, actions: str) -> None:
+def test_memory_is_carried_from_one_decision_to_the_next(observations: str, kind: str, actions: str, sde: bool) -> None:
     given = OBSERVATIONS[observations]
     spec = spec_of(given["shapes"], ACTIONS[actions])
-    policy = policy_of(spec, kind=KINDS[kind], normalize=True, memory=MemorySettings(memory_size=12))
+    policy = policy_of(spec, kind=KINDS[kind], normalize=True, memory=MemorySettings(memory_size=12), use_sde=sde)
     model = onnx_export.as_onnx(policy, 9)
     assert operators(model) - OPERATORS == ({"Tanh"} if kind == "sac" else set())
     nodes = [node.op_type for node in onnx.load_from_string(model).graph.node]

@@ -215,7 +215,7 @@ def test_distributions_are_those_of_torch(actions: int) -> None:
 @pytest.mark.parametrize("shape", [(1, 4), (5, 1), (5, 4)])
 def test_logits_stay_what_they_were_when_a_distribution_is_made_of_them(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    layers, actions = MLP(3, 8, 1, "tanh", "orthogonal"), torch.zeros(shape[0], 1, dtype=torch.int64)
+    layers, actions = MLP(3, [8], "tanh", "orthogonal"), torch.zeros(shape[0], 1, dtype=torch.int64)
     head, rows = nn.Linear(8, shape[1]), torch.randn(shape[0], 3)
 
     def loss(logits: Any) -> Any:

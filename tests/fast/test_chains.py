@@ -38,7 +38,7 @@ class Networks(nn.Module):
 
     @staticmethod
     def make(activation: str, inputs: int, *heads: int) -> Plain:
-        encoder = MLP(inputs, 40, 2, activation, "orthogonal")
+        encoder = MLP(inputs, [40, 40], activation, "orthogonal")
         return make_network(encoder, [nn.Linear(40, size) for size in heads])
 
 

@@ -27,6 +27,8 @@ A2C = {"trainer_type": "a2c", "hyperparameters": ROLLOUT}
 DQN = {"trainer_type": "dqn", "hyperparameters": REPLAY}
 SAC = {"trainer_type": "sac", "hyperparameters": REPLAY}
 TWIN = {"trainer_type": "sac", "hyperparameters": {**REPLAY, "twin_targets": True}}
+SDE = {"use_sde": True, "log_std_init": -1.0, "sde_sample_freq": 4}
+MEMORY = {"memory_size": 16, "sequence_length": 8}
 ACTIVATIONS = ("tanh", "relu", "leaky_relu", "elu", "swish")
 CASES: dict[str, tuple[type[ScriptedEnv], Mapping[str, Any]]] = {
     **{f"PPO, {name}": (Aim, {**PPO, "network_settings": {**SMALL, "activation": name}}) for name in ACTIVATIONS},
@@ -37,6 +39,14 @@ CASES: dict[str, tuple[type[ScriptedEnv], Mapping[str, Any]]] = {
     "PPO, shared critic": (Mixed, {**PPO, "hyperparameters": {**ROLLOUT, "shared_critic": True}}),
     "PPO, gradient clipped": (Aim, {**PPO, "hyperparameters": {**ROLLOUT, "max_grad_norm": 0.01}}),
     "PPO, wide layers": (Aim, {**PPO, "network_settings": {"hidden_units": 600, "num_layers": 1}}),
+    "PPO, widths of layers": (Aim, {**PPO, "network_settings": {"hidden_layers": [70, 33, 8], "activation": "swish"}}),
+    "PPO, deviations of the state": (Aim, {**PPO, "network_settings": {**SMALL, "state_dependent_std": True}}),
+    "PPO, noise of the state": (Aim, {**PPO, "network_settings": {**SMALL, **SDE}}),
+    "PPO, noise of the state, hybrid": (Mixed, {**PPO, "network_settings": {**SMALL, **SDE, "full_std": False}}),
+    "PPO, noise of the memory": (Aim, {**PPO, "network_settings": {**SMALL, **SDE, "memory": MEMORY}}),
+    "SAC, noise of the state": (Aim, {**SAC, "network_settings": {**SMALL, **SDE}}),
+    "SAC, noise of the state, twin targets": (Mixed, {**TWIN, "network_settings": {**SMALL, **SDE}}),
+    "A2C, noise of the state": (Aim, {**A2C, "network_settings": {**SMALL, **SDE}}),
     "A2C": (Aim, A2C),
     "A2C, masks": (Masked, A2C),
     "A2C, branches": (Branches, A2C),

@@ -27,10 +27,12 @@ SAC = {**PPO, "trainer_type": "sac", "hyperparameters": REPLAY}
 
 pytestmark = needs_native
 A2C = {**PPO, "trainer_type": "a2c"}
+SDE = {"use_sde": True, "log_std_init": -1.0}
 CASES: list[Any] = [
     *((kind, extra, task) for kind in (PPO, A2C) for extra in ({}, {"joint_actions": True}) for task in (Aim, Mixed)),
     *((kind, {}, task) for kind in (PPO, A2C) for task in (Branches, Masked)),
     *((PPO, {name: True}, Mixed) for name in ("value_clipping", "shared_critic")),
+    *(({**kind, "network_settings": {**kind["network_settings"], **SDE}}, {}, Aim) for kind in (PPO, A2C)),
     *((DQN, extra, task) for extra in ({}, {"double_q": True, "dueling": True}) for task in (Branches, Masked)),
     (DQN, {"n_step": 3}, Masked),
     *((SAC, {"twin_targets": twin}, task) for twin in (False, True) for task in (Aim, Branches, Masked, Mixed)),

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from mlhooks.fast.switch import plain
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.layers import MLP
 from mlhooks.nn.networks import Actor, Critic
-from mlhooks.settings import TrainerSettings
+from mlhooks.settings import NetworkSettings, TrainerSettings
 from mlhooks.training.policy import ActorPolicy
 from tests.fast.recording import make_network, needs_native
 from tests.steps import make_spec
@@ -31,15 +30,8 @@ on_arrays = pytest.mark.parametrize("arrays", [True, False], ids=["arrays", "ten
 LAYOUT = FeatureLayout("B", make_spec(observation=6))
 
 
-def make_settings(activation: str) -> Any:
-    return SimpleNamespace(
-        hidden_units=32,
-        num_layers=3,
-        activation=activation,
-        initialization="kaiming_he",
-        goal_conditioning_type="hyper",
-        memory=None,
-    )
+def make_settings(activation: str) -> NetworkSettings:
+    return NetworkSettings(hidden_units=32, num_layers=3, activation=activation, initialization="kaiming_he")
 
 
 def make_actor(activation: str, spec: ActionSpec) -> Actor:
@@ -84,22 +76,22 @@ class DoubledHead(torch.nn.Linear):
 
 
 def test_layers_that_may_compute_something_else_are_left_to_torch() -> None:
-    layers, head = MLP(6, 8, 1, "tanh", "orthogonal"), torch.nn.Linear(8, 2)
+    layers, head = MLP(6, [8], "tanh", "orthogonal"), torch.nn.Linear(8, 2)
     assert FastMLP.supports(layers, [head])
     assert not FastMLP.supports(torch.nn.Linear(2, 2), [head])
-    assert not FastMLP.supports(Doubled(6, 8, 1, "tanh", "orthogonal"), [head])
+    assert not FastMLP.supports(Doubled(6, [8], "tanh", "orthogonal"), [head])
     assert not FastMLP.supports(layers, [head, DoubledHead(8, 2)])
     assert not FastMLP.supports(layers, [torch.nn.Linear(8, 2, bias=False)])
     head.register_forward_hook(lambda *_: None)
     assert not FastMLP.supports(layers, [head])
     assert not FastMLP.supports(
-        MLP(6, MAX_HIDDEN_UNITS + 1, 1, "tanh", "orthogonal"), [torch.nn.Linear(MAX_HIDDEN_UNITS + 1, 2)]
+        MLP(6, [MAX_HIDDEN_UNITS + 1], "tanh", "orthogonal"), [torch.nn.Linear(MAX_HIDDEN_UNITS + 1, 2)]
     )
-    assert not FastMLP.supports(MLP(6, 8, 1, "gelu", "orthogonal"), [torch.nn.Linear(8, 2)])
+    assert not FastMLP.supports(MLP(6, [8], "gelu", "orthogonal"), [torch.nn.Linear(8, 2)])
 
 
 def test_fast_mlp_ends_with_a_hook_or_other_memory() -> None:
-    layers, head = MLP(6, 8, 1, "tanh", "orthogonal"), torch.nn.Linear(8, 2)
+    layers, head = MLP(6, [8], "tanh", "orthogonal"), torch.nn.Linear(8, 2)
     mlp = FastMLP(layers, [head])
     assert mlp.is_current
     hook = layers.register_forward_hook(lambda *_: None)
@@ -163,7 +155,7 @@ def outputs(encoder: Any, heads: Any, features: torch.Tensor, *, array_arithmeti
 def test_other_networks_large_batches_and_other_numbers_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     heads = [torch.nn.Linear(8, 2)]
-    layers, other = MLP(6, 8, 1, "tanh", "orthogonal"), torch.nn.Linear(6, 8)
+    layers, other = MLP(6, [8], "tanh", "orthogonal"), torch.nn.Linear(6, 8)
     network, rows, many = make_network(layers, heads), torch.ones(3, 6), torch.ones(MAX_ACTIVATIONS // 8 + 1, 6)
     cases = [
         (make_network(other, heads), rows),
@@ -185,7 +177,7 @@ def test_other_networks_large_batches_and_other_numbers_are_left_to_torch(monkey
 
 @pytest.mark.parametrize(("loss", "network"), [(True, False), (False, True), (False, False)])
 def test_arrays_stand_in_for_tensors_only_where_loss_and_network_opt_in(loss: bool, network: bool) -> None:
-    layers, heads = MLP(6, 8, 1, "tanh", "orthogonal"), [torch.nn.Linear(8, 2)]
+    layers, heads = MLP(6, [8], "tanh", "orthogonal"), [torch.nn.Linear(8, 2)]
     with LossScope(arrays=loss):
         (output,) = outputs(layers, heads, torch.ones(3, 6), array_arithmetic=network)
         with torch.no_grad():
@@ -199,7 +191,7 @@ def test_arrays_stand_in_for_tensors_only_where_loss_and_network_opt_in(loss: bo
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_many_rows_are_computed_in_blocks_as_at_once(activation: str, arrays: bool) -> None:
     torch.manual_seed(0)
-    encoder, heads = MLP(6, 512, 2, activation, "lecun_normal"), [torch.nn.Linear(512, 2), torch.nn.Linear(512, 1)]
+    encoder, heads = MLP(6, [512, 512], activation, "lecun_normal"), [torch.nn.Linear(512, 2), torch.nn.Linear(512, 1)]
     modules = [encoder, *heads]
     features, weights = torch.randn(1000, 6), torch.randn(1000, 3)
     scope = LossScope(arrays=arrays)
@@ -226,7 +218,7 @@ def test_many_rows_are_computed_in_blocks_as_at_once(activation: str, arrays: bo
 @on_arrays
 def test_parameters_may_be_frozen_and_thawed_between_losses(arrays: bool) -> None:
     torch.manual_seed(0)
-    encoder, heads, scope = MLP(6, 8, 1, "tanh", "orthogonal"), [torch.nn.Linear(8, 2)], LossScope(arrays=arrays)
+    encoder, heads, scope = MLP(6, [8], "tanh", "orthogonal"), [torch.nn.Linear(8, 2)], LossScope(arrays=arrays)
     weight = encoder.layers[0].weight
     moved = []
     for learns in (True, False, True):
@@ -245,7 +237,7 @@ def test_parameters_may_be_frozen_and_thawed_between_losses(arrays: bool) -> Non
 @pytest.mark.filterwarnings("ignore:grad and param do not obey the gradient layout contract")
 def test_gradients_may_lie_in_memory_as_they_like(arrays: bool) -> None:
     torch.manual_seed(0)
-    encoder, heads, scope = MLP(6, 8, 1, "tanh", "orthogonal"), [torch.nn.Linear(8, 2)], LossScope(arrays=arrays)
+    encoder, heads, scope = MLP(6, [8], "tanh", "orthogonal"), [torch.nn.Linear(8, 2)], LossScope(arrays=arrays)
     weight = encoder.layers[0].weight
     moved = []
     for grad in (torch.ones(8, 6), torch.ones(6, 8).t(), torch.ones(8, 6, 2)[..., 0]):
@@ -279,7 +271,7 @@ def test_policy_acts_with_moved_weights_even_if_nobody_tells_it() -> None:
 def gradients_of(loss: Callable[[Any, Any], Any], scope: LossScope | None) -> list[torch.Tensor | None]:
     """Return the gradients of two networks after a loss on a function that gives a network's outputs for features."""
     torch.manual_seed(0)
-    networks = [(MLP(6, 8, 1, "tanh", "orthogonal"), [torch.nn.Linear(8, 2)]) for _ in range(2)]
+    networks = [(MLP(6, [8], "tanh", "orthogonal"), [torch.nn.Linear(8, 2)]) for _ in range(2)]
     with scope or nullcontext():
         total = loss(lambda *asked: outputs(*asked)[0], networks)
     (scope.backward if scope else torch.Tensor.backward)(total)
@@ -381,7 +373,7 @@ def test_real_tensors_are_all_that_torch_has(loss: Callable[[Any, Any], Any]) ->
 
 def test_networks_below_transforms_of_torch_are_left_to_torch() -> None:
     torch.manual_seed(0)
-    layers, heads = MLP(6, 8, 1, "tanh", "orthogonal"), [torch.nn.Linear(8, 2)]
+    layers, heads = MLP(6, [8], "tanh", "orthogonal"), [torch.nn.Linear(8, 2)]
 
     def values(rows: torch.Tensor) -> Any:
         return outputs(layers, heads, rows)[0]
@@ -396,7 +388,7 @@ def test_networks_below_transforms_of_torch_are_left_to_torch() -> None:
 
 def test_graph_that_outlives_its_loss_keeps_what_it_needs() -> None:
     torch.manual_seed(0)
-    layers, heads = MLP(6, 8, 1, "tanh", "orthogonal"), [torch.nn.Linear(8, 2)]
+    layers, heads = MLP(6, [8], "tanh", "orthogonal"), [torch.nn.Linear(8, 2)]
     scope, kept = LossScope(), []
     for scale in (1.0, 2.0):
         with scope:
@@ -432,7 +424,7 @@ def test_encoding_is_computed_again_for_features_that_changed_in_place() -> None
 
 
 def test_scope_is_left_when_a_loss_raises() -> None:
-    plain, heads = MLP(6, 8, 1, "tanh", "orthogonal"), [torch.nn.Linear(8, 2)]
+    plain, heads = MLP(6, [8], "tanh", "orthogonal"), [torch.nn.Linear(8, 2)]
     with pytest.raises(ValueError, match="mine"), LossScope(arrays=True):
         raise ValueError("mine")
     assert isinstance(outputs(plain, heads, torch.ones(3, 6))[0], torch.Tensor)

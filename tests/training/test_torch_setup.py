@@ -178,7 +178,7 @@ def test_without_a_compiler_one_warning_says_so_and_networks_are_computed_as_bef
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     Compiler(monkeypatch, RuntimeError("No working C++ compiler found.\nand more"))
-    network, computing = nn.Sequential(MLP(3, 4, 1, "tanh", "orthogonal")), Computing(TorchSettings(compile=True), CPU)
+    network, computing = nn.Sequential(MLP(3, [4], "tanh", "orthogonal")), Computing(TorchSettings(compile=True), CPU)
     before = network(torch.ones(2, 3))
     for _ in range(2):
         computing.set_up([network])

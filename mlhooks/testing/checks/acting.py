@@ -67,8 +67,8 @@ def test_agents_decide_independently(trial: Trial) -> None:
 class _Alike(OneStep):
     """256 agents that all see the same for ever."""
 
-    def __init__(self, trial: Trial) -> None:
-        self.spec = make_behavior_spec((2,), **trial.any_actions)  # type: ignore[misc]
+    def __init__(self, trial: Trial, **actions: Any) -> None:
+        self.spec = make_behavior_spec((2,), **(actions or trial.any_actions))  # type: ignore[misc]
         super().__init__(agents=256)
 
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
@@ -78,6 +78,35 @@ class _Alike(OneStep):
     def play(self, rows: np.ndarray, action: Any) -> Any:  # noqa: ARG002
         """Do nothing."""
         return np.zeros(len(rows), np.float32), np.zeros(len(rows), np.int64)
+
+
+def test_noise_of_an_agent_is_held_as_long_as_it_is_told(trial: Trial) -> None:
+    """With `use_sde`, an agent that sees the same does the same until its noise is drawn again; no two do the same."""
+    env = _Alike(trial, continuous=2)
+    network = {"use_sde": True, "sde_sample_freq": 4, "log_std_init": -1.0}
+    longer = {"update_interval": 10_000} if trial.has("update_interval") else {}
+    if not trial.takes(env.spec) or "use_sde" not in getattr(trial.kind.policy_type, "network_keys", ()):
+        pytest.skip("its policy does not read use_sde")
+    env.audit.keep_actions = True
+    play = trial.play(env, learning=False, network_settings=network, hyperparameters=longer)
+    for _ in range(8):
+        play.act()
+    actions = np.stack(env.audit.actions)  # [ticks, agents, 2]
+    for start in (0, 4):
+        changed = float(np.abs(actions[start : start + 4] - actions[start]).max())
+        demand(
+            changed < 1e-5,
+            f"With sde_sample_freq: 4 actions changed by {changed:.2g} within 4 decisions, and agents saw the same: "
+            "add the `noise` with which `Policy.act` is called, and none besides.",
+        )
+    demand(
+        np.abs(actions[4] - actions[3]).min(axis=1).max() > 1e-4,
+        "With sde_sample_freq: 4 the noise of agents was not drawn again after 4 decisions.",
+    )
+    demand(
+        len(np.unique(actions[0].round(6), axis=0)) > 250,
+        "256 agents that see the same explore alike: each must have noise of its own.",
+    )
 
 
 def test_explores_as_often_as_it_is_told(trial: Trial) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mlhooks import hookimpl
+from mlhooks.errors import UnsupportedError
 from mlhooks.stat_keys import LENGTH_KEY, REWARD_KEY
 from mlhooks.testing.assertions import demand
 from mlhooks.testing.check_fixtures import variants
@@ -154,19 +155,37 @@ def test_episodes_are_reported_as_they_were(trial: Trial) -> None:
 
 
 def test_network_settings_are_used(trial: Trial) -> None:
-    """`hidden_units` and `num_layers` change the size of the policy's networks and of the optimizer's."""
-    sizes: dict[str, list[int]] = {"policy": [], "optimizer": []}
-    for units, layers in ((16, 1), (48, 1), (16, 3)):
-        network = {"hidden_units": units, "num_layers": layers}
-        made = trial.trainer(_task(trial).spec, network_settings=network)
-        for owner, modules in (("policy", made.policy.modules()), ("optimizer", made.optimizer.modules())):
-            sizes[owner].append(sum(p.numel() for module in modules.values() for p in module.parameters()))
-    for owner, counts in sizes.items():
+    """`hidden_units`, `num_layers` and `hidden_layers` change the size of the policy's networks and the optimizer's."""
+    sizes = [_sizes(trial, hidden_units=units, num_layers=layers) for units, layers in ((16, 1), (48, 1), (16, 3))]
+    for owner in ("policy", "optimizer"):
+        counts = [of[owner] for of in sizes]
         demand(
             not any(counts) or len(set(counts)) == 3,
             f"With the (hidden_units, num_layers) (16, 1), (48, 1) and (16, 3) the {owner}'s modules have {counts} "
             "parameters: make networks from settings.network_settings.",
         )
+    try:
+        one, several = _sizes(trial, hidden_layers=[48]), _sizes(trial, hidden_layers=[16, 24, 16])
+    except UnsupportedError:
+        return
+    for owner in ("policy", "optimizer"):
+        counts = [one[owner], several[owner]]
+        demand(
+            counts[0] == sizes[1][owner] and (not any(counts) or counts[1] not in (sizes[2][owner], counts[0])),
+            f"With the hidden_layers [48] and [16, 24, 16] the {owner}'s modules have {counts} parameters, and with "
+            f"the (hidden_units, num_layers) (48, 1) and (16, 3) {[sizes[1][owner], sizes[2][owner]]}: make networks "
+            "of the widths network_settings.layers, or raise UnsupportedError where hidden_layers is set.",
+        )
+
+
+def _sizes(trial: Trial, **network: Any) -> dict[str, int]:
+    """Return the number of parameters of the policy's modules and of the optimizer's."""
+    made = trial.trainer(_task(trial).spec, network_settings=network)
+    owners = {"policy": made.policy.modules(), "optimizer": made.optimizer.modules()}
+    return {
+        owner: sum(p.numel() for module in modules.values() for p in module.parameters())
+        for owner, modules in owners.items()
+    }
 
 
 def test_every_hyperparameter_is_read(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from tests.testing.mutants.patch import Patch
 
 SAMPLE = "mlhooks.nn.heads:sample"
 EVALUATE = "mlhooks.nn.heads:evaluate"
+NOISE = "mlhooks.training.slot_noise:SlotNoise.of"
 DRAWN = "rng.standard_exponential((size, rows), np.float32)"
 
 
@@ -41,3 +42,18 @@ def log_probability_of_one_branch_only(patch: Patch) -> None:
 @mutant("ppo", caught_by="test_deterministic_policy_draws_nothing")
 def deterministic_ignored(patch: Patch) -> None:
     patch.replace(SAMPLE, f"None if deterministic else {DRAWN}", DRAWN)
+
+
+@mutant("ppo", caught_by="test_noise_of_an_agent_is_held_as_long_as_it_is_told")
+def noise_drawn_for_each_decision(patch: Patch) -> None:
+    patch.replace(NOISE, "self.ages[slots] >= period", "self.ages[slots] >= 1")
+
+
+@mutant("sac", caught_by="test_noise_of_an_agent_is_held_as_long_as_it_is_told")
+def noise_drawn_once(patch: Patch) -> None:
+    patch.replace(NOISE, "| (self.ages[slots] >= period)", "")
+
+
+@mutant("a2c", caught_by="test_noise_of_an_agent_is_held_as_long_as_it_is_told")
+def noise_of_all_agents(patch: Patch) -> None:
+    patch.replace("mlhooks.nn.state_noise:StateNoiseHeads.draw", "(count, *self.noise_shape)", "(1, *self.noise_shape)")

@@ -41,6 +41,11 @@ def ppo_network_settings_ignored(patch: Patch) -> None:
         return made
 
 
+@mutant("ppo", caught_by="test_network_settings_are_used")
+def ppo_widths_of_layers_ignored(patch: Patch) -> None:
+    patch.replace("mlhooks.nn.encoders:_make_body", "settings.layers", "[settings.hidden_units] * settings.num_layers")
+
+
 @mutant("ppo", caught_by="test_every_hyperparameter_is_read")
 def ppo_epsilon_not_read(patch: Patch) -> None:
     patch.replace(f"{PPO}:PPOOptimizer.__init__", "h.epsilon", "0.2")

@@ -1,0 +1,92 @@
+"""The noise by which agents explore state-dependently, as long as each of them holds it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+from mlhooks.errors import UnsupportedError
+from mlhooks.training.policy import ActorPolicy
+
+NEVER = np.iinfo(np.int64).max
+
+
+class SlotNoise:
+    """A matrix of noise for each agent slot (Raffin et al. 2021, https://arxiv.org/abs/2005.05719).
+
+    As in Stable-Baselines3, which has one for each copy of the environment, it is drawn again when the weights were
+    updated, and with `sde_sample_freq` after so many decisions. Off-policy that library counts `train_freq` steps
+    before the first update, too: here these are `update_interval`.
+
+    Args:
+        policy: one with `noise_heads`.
+
+    Raises:
+        UnsupportedError: the policy overrides `act` and takes no noise.
+    """
+
+    def __init__(self, policy: ActorPolicy) -> None:
+        if "noise" not in inspect.signature(policy.act).parameters:
+            raise UnsupportedError(
+                f"Behavior {policy.behavior_name!r}: network_settings.use_sde asks for noise that agents hold over "
+                f"many decisions, and {type(policy).__name__}.act does not take it: remove the setting, or give that "
+                "method an argument `noise`, [agents, latent features, actions] or None."
+            )
+        frequency = policy.settings.network_settings.sde_sample_freq
+        assert policy.noise_heads is not None
+        self.heads = policy.noise_heads
+        self.period = frequency if frequency > 0 else NEVER
+        self._interval: int | None = getattr(policy.settings.hyperparameters, "update_interval", None)
+        self.matrices = np.zeros((0, *self.heads.noise_shape), np.float32)  # [slots, latent features, actions]
+        # For each slot, the version of the weights when its matrix was drawn, and the decisions by it so far.
+        self.versions, self.ages = np.zeros(0, np.int64), np.zeros(0, np.int64)
+
+    def of(self, slots: np.ndarray, version: int, rng: np.random.Generator) -> np.ndarray:
+        """Return the matrices [agents, latent features, actions] for the next decision of agents.
+
+        Args:
+            slots: [agents] their slots, each of which is there once.
+            version: that of the weights.
+            rng: the source of randomness.
+        """
+        missing = int(slots.max()) + 1 - len(self.ages)
+        if missing > 0:
+            self.matrices = np.pad(self.matrices, ((0, missing), (0, 0), (0, 0)))
+            self.ages = np.pad(self.ages, (0, missing))
+            self.versions = np.pad(self.versions, (0, missing), constant_values=-1)
+        period = self.period
+        if version == 0 and self._interval is not None:
+            period = min(period, max(1, self._interval // len(self.ages)))
+        due = (self.versions[slots] != version) | (self.ages[slots] >= period)
+        if np.count_nonzero(due):
+            new = slots[due]
+            self.matrices[new] = self.heads.draw(len(new), rng)
+            self.versions[new], self.ages[new] = version, 0
+        self.ages[slots] += 1
+        matrices: np.ndarray = self.matrices[slots]
+        return matrices
+
+    def forget(self) -> None:
+        """Draw all matrices again before they are used next."""
+        self.versions.fill(-1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resume needs."""
+        return {"matrices": self.matrices, "versions": self.versions, "ages": self.ages}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned.
+
+        Raises:
+            ValueError: the parts do not fit each other or the policy.
+        """
+        matrices, versions, ages = (state[name] for name in ("matrices", "versions", "ages"))
+        if matrices.shape != (len(ages), *self.matrices.shape[1:]) or versions.shape != ages.shape:
+            raise ValueError("the noise of the agents is of another shape than the policy's")
+        if matrices.dtype != np.float32 or not np.isfinite(matrices).all():
+            raise ValueError("the noise of the agents is not finite")
+        if not versions.dtype == ages.dtype == np.int64:
+            raise ValueError("the numbers of the agents' noise are not whole")
+        self.matrices, self.versions, self.ages = matrices, versions, ages
