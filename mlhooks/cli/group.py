@@ -31,6 +31,7 @@ COMMANDS = {
     "run": LazyCommand("mlhooks.cli.run", "Train agents, or watch trained ones."),
     "examples": LazyCommand("mlhooks.cli.examples", "List the example configurations and what they reach."),
     "config": LazyCommand("mlhooks.cli.config", "Check, show and describe configuration files."),
+    "zoo": LazyCommand("mlhooks.cli.zoo", "Convert settings of RL Baselines3 Zoo into a configuration."),
     "demo": LazyCommand("mlhooks.cli.demo", "Look at demonstrations of experts, and record new ones."),
     "plugins": LazyCommand("mlhooks.cli.plugins", "List plugins and the hooks they can implement."),
     "export": LazyCommand("mlhooks.cli.export", "Write the models of a run again, such as ONNX for Unity."),

@@ -1,0 +1,1 @@
+"""Settings of RL Baselines3 Zoo as configurations of mlhooks."""

@@ -1,0 +1,276 @@
+"""Entries of RL Baselines3 Zoo as configurations, with the values that Stable-Baselines3 would train by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mlhooks.cli import main
+from mlhooks.plugins import load_plugins
+from mlhooks.settings import SettingsRegistry, load_run_options, read_configuration
+from mlhooks.zoo import python_text
+from mlhooks.zoo.converting import Converted, convert
+from mlhooks.zoo.entry import Entry
+from mlhooks.zoo.python_text import Name
+from tests.zoo.entries import FILES
+
+
+def converted(algo: str, name: str, **changes: Any) -> Converted:
+    return convert(Entry(f"{algo}.yml, {name}", {**FILES[algo][name], **changes}), algo, name)
+
+
+def behavior(found: Converted) -> dict[str, Any]:
+    (settings,) = found.settings["behaviors"].values()
+    return settings
+
+
+@pytest.fixture(scope="module")
+def registry() -> SettingsRegistry:
+    return SettingsRegistry.from_plugins(load_plugins(autoload=False))
+
+
+MISSING = {
+    ("ppo", "atari"): ["NatureCNN"],
+    ("a2c", "atari"): ["NatureCNN"],
+    ("dqn", "atari"): ["NatureCNN"],
+    ("ppo", "CarRacing-v3"): ["NatureCNN", "FrameSkip"],
+}
+"""The entries that say what no configuration can, and what that is; all others are expressed as a whole."""
+
+
+@pytest.mark.parametrize(("algo", "name"), [(algo, name) for algo, entries in FILES.items() for name in entries])
+def test_every_entry_is_a_valid_configuration_and_names_what_it_lacks(
+    algo: str, name: str, registry: SettingsRegistry, tmp_path: Path
+) -> None:
+    game = "PongNoFrameskip-v4" if name == "atari" else name
+    found = convert(Entry(f"{algo}.yml, {name}", FILES[algo][name]), algo, game)
+    wanted = MISSING.get((algo, name), [])
+    assert len(found.missing) == len(wanted)
+    for what in wanted:
+        assert any(what in said for said in found.missing), (what, found.missing)
+    path = tmp_path / "converted.yaml"
+    path.write_text(found.as_text(), encoding="utf-8")
+    loaded = load_run_options(read_configuration(path), registry)
+    assert loaded.warnings == []
+    (settings,) = loaded.options.behaviors.values()
+    assert settings.max_steps == FILES[algo][name]["n_timesteps"]
+    assert all(f"# Not expressed: {what}" in found.as_text() for what in found.missing)
+
+
+def test_ppo_with_schedules_and_defaults_of_stable_baselines3() -> None:
+    found = converted("ppo", "CartPole-v1")
+    assert found.missing == found.assumed == []
+    assert found.settings["env_settings"] == {"env_path": "gymnasium:CartPole-v1", "num_areas": 8}
+    assert found.settings["behaviors"].keys() == {"CartPole"}
+    assert behavior(found) == {
+        "trainer_type": "ppo",
+        "hyperparameters": {
+            "batch_size": 256,
+            "buffer_size": 32 * 8,
+            "learning_rate": 0.001,
+            "learning_rate_schedule": "linear",
+            "learning_rate_final": 0,
+            "epsilon": 0.2,
+            "epsilon_schedule": "linear",
+            "epsilon_final": 0,
+            "num_epoch": 20,
+            "beta": 0,
+            "beta_schedule": "constant",
+            "lambd": 0.8,
+            "value_coefficient": 0.5,
+            "max_grad_norm": 0.5,
+            "normalize_advantages": "minibatch",
+            "joint_actions": True,
+            "optimizer_kwargs": {"eps": 1e-5},
+        },
+        "network_settings": {
+            "hidden_units": 64,
+            "num_layers": 2,
+            "activation": "tanh",
+            "initialization": "orthogonal",
+        },
+        "reward_signals": {"extrinsic": {"gamma": 0.98}},
+        "time_horizon": 1_000_000,
+        "max_steps": 100_000,
+        "summary_freq": 2000,
+    }
+
+
+def test_noise_that_depends_on_the_state_and_normalization() -> None:
+    found = behavior(converted("ppo", "MountainCarContinuous-v0"))
+    network, h = found["network_settings"], found["hyperparameters"]
+    assert network["use_sde"] is True
+    assert network["log_std_init"] == -3.29
+    assert network["initialization"] == "torch"
+    assert network["action_limit"] == 1.0
+    assert (network["normalize"], network["normalize_clip"]) == (True, 10)
+    assert h["normalize_rewards"] == "running"
+    assert (h["batch_size"], h["buffer_size"]) == (8, 8)  # A minibatch is never larger than a rollout.
+    assert h["value_coefficient"] == 0.19
+    assert behavior(converted("ppo", "Pendulum-v1"))["network_settings"]["action_limit"] == 2.0
+
+
+def test_a2c_by_rmsprop_and_by_what_an_entry_asks_for() -> None:
+    usual = behavior(converted("a2c", "CartPole-v1"))["hyperparameters"]
+    assert (usual["optimizer"], usual["optimizer_kwargs"]) == ("rmsprop", {"alpha": 0.99, "eps": 1e-5})
+    assert (usual["buffer_size"], usual["batch_size"], usual["lambd"]) == (40, 40, 1)
+    assert usual["normalize_advantages"] == "none"
+    games = behavior(converted("a2c", "atari"))["hyperparameters"]
+    assert (games["optimizer"], games["optimizer_kwargs"]) == ("rmsprop_tf", {"eps": 1e-5})
+    adam = behavior(converted("a2c", "CartPole-v1", use_rms_prop=False))["hyperparameters"]
+    assert (adam.get("optimizer"), adam["optimizer_kwargs"]) == (None, {"eps": 1e-5})
+
+
+def test_updates_of_dqn_and_its_exploration() -> None:
+    h = behavior(converted("dqn", "MountainCar-v0"))["hyperparameters"]
+    assert (h["update_interval"], h["steps_per_update"]) == (16, 2)
+    assert (h["exploration_steps"], h["exploration_initial_eps"], h["exploration_final_eps"]) == (24_000, 1, 0.07)
+    assert (h["buffer_init_steps"], h["random_steps"]) == (1000, 1000)
+    assert (h["tau"], h["target_update_interval"], h["max_grad_norm"]) == (1, 600, 10)
+    assert "optimizer_kwargs" not in h
+    every = behavior(converted("dqn", "Acrobot-v1"))["hyperparameters"]
+    assert (every["update_interval"], every["steps_per_update"]) == (4, 1)  # gradient_steps is -1.
+    several = behavior(converted("dqn", "MountainCar-v0", n_envs=2))["hyperparameters"]
+    assert (several["update_interval"], several["steps_per_update"]) == (32, 4)
+
+
+def test_sac_with_and_without_a_learned_weight_of_the_entropy() -> None:
+    fixed = behavior(converted("sac", "MountainCarContinuous-v0"))
+    assert (fixed["hyperparameters"]["init_entcoef"], fixed["hyperparameters"]["learn_entcoef"]) == (0.1, False)
+    assert fixed["network_settings"]["log_std_init"] == -3.67
+    learned = behavior(converted("sac", "BipedalWalker-v3", ent_coef="auto_0.3"))
+    assert learned["hyperparameters"]["init_entcoef"] == 0.3
+    assert "learn_entcoef" not in learned["hyperparameters"]
+    assert learned["network_settings"]["hidden_layers"] == [400, 300]
+    assert learned["hyperparameters"]["twin_targets"] is True
+
+
+def test_wrappers_and_stacks_around_images() -> None:
+    environment = converted("ppo", "CarRacing-v3").settings["env_settings"]
+    assert environment["wrappers"] == [
+        {"ResizeObservation": {"shape": [64, 64]}},
+        {"GrayscaleObservation": {}},
+        {"FrameStackObservation": {"stack_size": 2}},
+    ]
+    assert converted("dqn", "atari").settings["env_settings"]["atari"] is True
+    vectors = converted("ppo", "CartPole-v1", frame_stack=3).settings["env_settings"]["wrappers"]
+    assert vectors == [{"FrameStackObservation": {"stack_size": 3}}, {"FlattenObservation": {}}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sample_weight": 3}, "sample_weight: 3"),
+        ({"policy_kwargs": "dict(features_extractor_class=Mine)"}, "policy_kwargs: features_extractor_class=Mine"),
+        ({"policy_kwargs": "dict(activation_fn=nn.Softplus)"}, "activation_fn=nn.Softplus"),
+        (
+            {"policy_kwargs": "dict(net_arch=[128, dict(pi=[32], vf=[16])])"},
+            "layers [128] that policy and critic share",
+        ),
+        ({"env_wrapper": "rl_zoo3.wrappers.HistoryWrapper"}, "env_wrapper rl_zoo3.wrappers.HistoryWrapper"),
+        ({"normalize": {"norm_obs": True, "epsilon": 1e-3}}, "normalize: epsilon: 0.001"),
+        ({"policy": "Mine"}, "policy: Mine"),
+    ],
+)
+def test_what_cannot_be_expressed_is_named(changes: dict[str, Any], said: str) -> None:
+    found = converted("ppo", "CartPole-v1", **changes)
+    assert len(found.missing) == 1
+    assert said in found.missing[0]
+
+
+def test_text_of_python_is_read_and_never_run() -> None:
+    read = python_text.read
+    assert read("dict(net_arch=[dict(pi=[64, 2*32], vf=(8,))], a=-1.5e-3, activation_fn=nn.ReLU, b=None)") == {
+        "net_arch": [{"pi": [64, 64], "vf": [8]}],
+        "a": -0.0015,
+        "activation_fn": Name("nn.ReLU"),
+        "b": None,
+    }
+    for text in (
+        "__import__('os').system('touch ran')",
+        "dict(a=open('x'))",
+        "[x for x in y]",
+        "(lambda: 1)()",
+        "dict(**{})",
+        "dict(",
+        "a" * 20_000,
+        "(" * 5000,
+        "9 ** 9 ** 9",
+        "'x' * 3",
+        "1 / 0",
+    ):
+        with pytest.raises(ValueError, match=r"."):
+            read(text)
+
+
+FILE = """
+CartPole-v1: &base
+  n_envs: 8
+  n_timesteps: !!float 1e5
+  policy: 'MlpPolicy'
+  n_steps: 32
+  learning_rate: lin_0.001
+  normalize: "dict(norm_obs=False, norm_reward=True)"
+Acrobot-v1:
+  <<: *base
+  n_steps: 64
+  use_unheard_of: true
+"""
+
+
+def test_command_writes_a_configuration_that_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ppo.yml").write_text(FILE, encoding="utf-8")
+    assert main(["zoo", "ppo.yml"]) == 0
+    assert capsys.readouterr().out.split() == ["CartPole-v1", "Acrobot-v1"]
+    assert main(["zoo", "ppo.yml", "Acrobot-v1"]) == 0
+    said = capsys.readouterr()
+    assert "not expressed: use_unheard_of: True" in said.err
+    assert "# Not expressed: use_unheard_of: True" in said.out
+    written = yaml.safe_load(said.out)
+    h = written["behaviors"]["Acrobot"]["hyperparameters"]
+    assert (h["buffer_size"], h["normalize_rewards"]) == (8 * 64, "running")
+    assert "normalize" not in written["behaviors"]["Acrobot"]["network_settings"]
+    assert main(["zoo", "ppo.yml", "CartPole-v1", "-o", "mine.yaml"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["config", "check", "--strict", "mine.yaml"]) == 0
+    assert main(["zoo", "ppo.yml", "CartPole-v1", "-o", "mine.yaml"]) == 2
+    assert "mine.yaml is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "said"),
+    [
+        (FILE, ["ppo.yml", "CartPole-v0"], "no entry CartPole-v0. Did you mean CartPole-v1?"),
+        (FILE, ["mine.yml", "CartPole-v1"], "say --algo, one of ppo, a2c, dqn, sac"),
+        (FILE, ["mine.yml", "CartPole-v1", "--algo", "td3"], "--algo td3"),
+        (FILE.replace("8", "many", 1), ["ppo.yml", "CartPole-v1"], "n_envs: 'many' is no number"),
+        (FILE.replace("dict(", "open(", 1), ["ppo.yml", "CartPole-v1"], "normalize: .* cannot be read"),
+        ("behaviors: {A: {}}", ["ppo.yml", "CartPole-v1"], "holds no settings of RL Zoo"),
+        ("- 1", ["ppo.yml"], "holds no settings of RL Zoo"),
+        ("a: [", ["ppo.yml"], "ppo.yml"),
+        (None, ["ppo.yml", "CartPole-v1"], "ppo.yml"),
+    ],
+)
+def test_mistakes_are_said_without_a_traceback(
+    text: str | None,
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        Path(arguments[0]).write_text(text, encoding="utf-8")
+    assert main(["zoo", *arguments]) == 2
+    found = capsys.readouterr().err
+    assert re.search(said, found), found
+    assert "Traceback" not in found
