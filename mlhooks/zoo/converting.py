@@ -108,7 +108,8 @@ def _ppo(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
     size = min(entry.whole("batch_size", 64), rows)
     if rows % size:
         entry.assumes(
-            f"minibatches of near-equal sizes, of at least {size} rows, do as well as {size} and a rest of {rows % size}"
+            f"minibatches of near-equal sizes, of at least {size} rows, do as well as those of {size} and a rest of "
+            f"{rows % size}"
         )
     h: dict[str, Any] = {"batch_size": size, "buffer_size": rows}
     h |= _scheduled(entry, "learning_rate", 3e-4, "learning_rate")

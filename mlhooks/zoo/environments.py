@@ -15,7 +15,7 @@ from mlhooks.zoo.entry import ATARI, Entry, plain
 _VERSION = re.compile(r"-v(\d+)$")
 _ATARI = re.compile(r"^(ALE/.+|.+(NoFrameskip|Deterministic)-v\d+)$")
 ATARI_WRAPPER = "AtariWrapper"
-TIME_FEATURE = "TimeFeatureWrapper"
+TIME_FEATURE, FRAME_SKIP = "TimeFeatureWrapper", "FrameSkip"
 GYMNASIUMS = {
     "ResizeObservation": "ResizeObservation",
     "GrayScaleObservation": "GrayscaleObservation",
@@ -163,6 +163,8 @@ def _known(entry: Entry, path: str, name: str, given: dict[str, Any]) -> dict[st
             "know is the same"
         )
         return {"TimeAwareObservation": {"flatten": True, "normalize_time": True}}
+    if name == FRAME_SKIP and given.keys() <= {"skip"}:
+        return {"RepeatAction": {"num_repeats": given.get("skip", 4)}}
     if name in GYMNASIUMS and path.startswith(("gym.", "gymnasium.")):
         if name == "ResizeObservation" and isinstance(given.get("shape"), int):
             given = {**given, "shape": [given["shape"], given["shape"]]}

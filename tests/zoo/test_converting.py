@@ -36,7 +36,7 @@ MISSING = {
     ("ppo", "atari"): ["NatureCNN"],
     ("a2c", "atari"): ["NatureCNN"],
     ("dqn", "atari"): ["NatureCNN"],
-    ("ppo", "CarRacing-v3"): ["NatureCNN", "FrameSkip"],
+    ("ppo", "CarRacing-v3"): ["NatureCNN"],
 }
 """The entries that say what no configuration can, and what that is; all others are expressed as a whole."""
 
@@ -151,6 +151,7 @@ def test_sac_with_and_without_a_learned_weight_of_the_entropy() -> None:
 def test_wrappers_and_stacks_around_images() -> None:
     environment = converted("ppo", "CarRacing-v3").settings["env_settings"]
     assert environment["wrappers"] == [
+        {"RepeatAction": {"num_repeats": 2}},
         {"ResizeObservation": {"shape": [64, 64]}},
         {"GrayscaleObservation": {}},
         {"FrameStackObservation": {"stack_size": 2}},
