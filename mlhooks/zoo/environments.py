@@ -66,7 +66,7 @@ def look_up(name: str) -> Found:
     if is_atari(name):
         with suppress(ImportError):
             gymnasium.register_envs(import_module("ale_py"))
-    candidates, why_not = _versions(gymnasium.registry, name), "no installed package has it"
+    candidates, why_not = _versions(gymnasium.registry, name), ""
     for candidate in candidates:
         try:
             with warnings.catch_warnings():
@@ -77,8 +77,8 @@ def look_up(name: str) -> Found:
             finally:
                 env.close()
         except Exception as error:
-            why_not = f"{error}".partition("\n")[0][:200]
-    return Found(next(iter(candidates), name), why_not=why_not)
+            why_not = why_not or f"{error}".partition("\n")[0][:200]
+    return Found(next(iter(candidates), name), why_not=why_not or "no installed package has it")
 
 
 def _versions(registry: Mapping[str, Any], name: str) -> list[str]:

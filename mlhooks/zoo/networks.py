@@ -132,7 +132,9 @@ def exploration_of(entry: Entry, arguments: PolicyArguments, found: Found, *, sq
             settings["full_std"] = False
     if squashed:
         return settings
-    if found.bound is None:
-        entry.assumes("continuous actions have the bounds -1 and 1" + (f" ({found.why_not})" if found.why_not else ""))
+    if found.why_not:
+        entry.assumes("continuous actions, if there are any, have the bounds -1 and 1")
+    elif found.bound is None:
+        entry.lacks("actions in the units of the environment, where their bounds are not -x and x for all")
     settings["action_limit"] = found.bound or 1.0
     return settings

@@ -11,9 +11,10 @@ import yaml
 from mlhooks.cli import main
 from mlhooks.plugins import load_plugins
 from mlhooks.settings import SettingsRegistry, load_run_options, read_configuration
-from mlhooks.zoo import python_text
+from mlhooks.zoo import converting, python_text
 from mlhooks.zoo.converting import Converted, convert
 from mlhooks.zoo.entry import Entry
+from mlhooks.zoo.environments import Found
 from mlhooks.zoo.python_text import Name
 from tests.zoo.entries import FILES
 
@@ -27,6 +28,21 @@ def behavior(found: Converted) -> dict[str, Any]:
     return settings
 
 
+@pytest.fixture
+def all_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let environments of packages that are not installed be known, by their bounds."""
+    monkeypatch.setattr(converting, "look_up", lambda name: Found(name, bound_of(name), name == "CarRacing-v3"))
+
+
+def bound_of(name: str) -> float | None:
+    """Return the bound of all continuous actions, as Gymnasium's documentation has it; 0 where they are discrete."""
+    if name.startswith("Humanoid"):
+        return 0.4
+    others = {"Pendulum-v1": 2.0, "InvertedPendulum-v4": 3.0, "CarRacing-v3": None}
+    discrete = name.startswith(("CartPole", "MountainCar-", "Acrobot", "LunarLander-", "Pong"))
+    return others.get(name, 0.0 if discrete else 1.0)
+
+
 @pytest.fixture(scope="module")
 def registry() -> SettingsRegistry:
     return SettingsRegistry.from_plugins(load_plugins(autoload=False))
@@ -36,12 +52,13 @@ MISSING = {
     ("ppo", "atari"): ["NatureCNN"],
     ("a2c", "atari"): ["NatureCNN"],
     ("dqn", "atari"): ["NatureCNN"],
-    ("ppo", "CarRacing-v3"): ["NatureCNN"],
+    ("ppo", "CarRacing-v3"): ["NatureCNN", "actions in the units of the environment"],
 }
 """The entries that say what no configuration can, and what that is; all others are expressed as a whole."""
 
 
 @pytest.mark.parametrize(("algo", "name"), [(algo, name) for algo, entries in FILES.items() for name in entries])
+@pytest.mark.usefixtures("all_installed")
 def test_every_entry_is_a_valid_configuration_and_names_what_it_lacks(
     algo: str, name: str, registry: SettingsRegistry, tmp_path: Path
 ) -> None:
@@ -55,6 +72,10 @@ def test_every_entry_is_a_valid_configuration_and_names_what_it_lacks(
     path.write_text(found.as_text(), encoding="utf-8")
     loaded = load_run_options(read_configuration(path), registry)
     assert loaded.warnings == []
+    assert found.assumed == []
+    network = behavior(found)["network_settings"]
+    bound = 1.0 if bound_of(game) is None else bound_of(game)
+    assert network.get("action_limit", 0.0) == (bound if algo in ("ppo", "a2c") else 0.0)
     (settings,) = loaded.options.behaviors.values()
     assert settings.max_steps == FILES[algo][name]["n_timesteps"]
     assert all(f"# Not expressed: {what}" in found.as_text() for what in found.missing)
@@ -148,6 +169,7 @@ def test_sac_with_and_without_a_learned_weight_of_the_entropy() -> None:
     assert learned["hyperparameters"]["twin_targets"] is True
 
 
+@pytest.mark.usefixtures("all_installed")
 def test_wrappers_and_stacks_around_images() -> None:
     environment = converted("ppo", "CarRacing-v3").settings["env_settings"]
     assert environment["wrappers"] == [
