@@ -98,8 +98,8 @@ def _versions(registry: Mapping[str, Any], name: str) -> list[str]:
 def _bound(gymnasium: Any, space: Any) -> float | None:
     if not isinstance(space, gymnasium.spaces.Box):
         return 0.0
-    high = float(space.high.flat[0])
-    same = bool((space.high == high).all()) and bool((space.low == -high).all())
+    high = float(str(space.high.flat[0]))  # The shortest text of a float32 is the number that was meant.
+    same = bool((space.high == space.high.flat[0]).all()) and bool((space.low == -space.high).all())
     return high if same and 0.0 < high < float("inf") else None
 
 
