@@ -26,12 +26,13 @@ class End:
 
 COLUMNS = (
     *("mask", "continuous", "discrete", "log_prob", "reward", "group_reward", "end", "successor", "final"),
-    *("slot", "trajectory", "tick", "group", "group_ended", "encoding", "memory", "critic_memory", "sequence"),
+    *("slot", "trajectory", "tick", "end_tick", "group", "group_ended", "groupmate_reward"),
+    *("encoding", "memory", "critic_memory", "sequence"),
 )
 COLUMNS_OF = attrgetter(*COLUMNS)
-OF_ANY_WIDTH = frozenset({"encoding", "memory", "critic_memory", "sequence"})
-"""Columns that only some networks need, of a width of their own; 0 where nothing is in them."""
-FILLS = {"end": End.NONE, "successor": -1, "final": -1, "group_ended": False}
+OF_ANY_WIDTH = frozenset({"encoding", "memory", "critic_memory", "sequence", "groupmate_reward"})
+"""Columns that only some networks or trainers need, of a width of their own; 0 where nothing is in them."""
+FILLS = {"end": End.NONE, "successor": -1, "final": -1, "group_ended": False, "groupmate_reward": 0}
 """The value of these columns in unused rows, so that a new row has it already."""
 ALL = slice(None)
 PER_SLOT = ("open_row", "slot_trajectory", "slot_length", "slot_memory")
@@ -68,8 +69,11 @@ class ExperienceStore:
         slot_memory: [slots, memory_size], what the agents carry now.
         memory_size: the size of an agent's memory, 0 without.
         slot, trajectory, tick: agent slot, trajectory number and act call of each row.
+        end_tick: [rows], the act call before which the episode ended, of rows that end one.
         group: [rows], the number of the agent's group, another one in each worker; 0 where it is in none.
         group_ended: [rows], True where the row ends an episode and no member of the group is left in one.
+        groupmate_reward: [rows, 1], what the other members of the group got in former rollouts while the row was open;
+            [rows, 0] where nobody asks for it.
         final_obs: a list of [finals, *shape], the final observations of ended episodes, in the types of `obs`.
         masked: whether any row has a mask; grouped: whether there ever was a group reward.
     """
@@ -94,10 +98,11 @@ class ExperienceStore:
         self.reward, self.group_reward = (np.zeros(0, np.float32) for _ in range(2))
         self.encoding, self.memory, self.critic_memory, self.slot_memory = (np.zeros((0, 0), np.float32),) * 4
         self.sequence = np.zeros((0, 0), np.int64)
+        self.groupmate_reward = np.zeros((0, 0), np.float32)
         self.memory_size = 0
         self.end = np.zeros(0, np.int8)
         self.successor, self.final, self.slot = (np.zeros(0, np.int64) for _ in range(3))
-        self.trajectory, self.tick, self.group = (np.zeros(0, np.int64) for _ in range(3))
+        self.trajectory, self.tick, self.end_tick, self.group = (np.zeros(0, np.int64) for _ in range(4))
         self.group_ended = np.zeros(0, np.bool_)
         self.open_row, self.slot_trajectory, self.slot_length = (np.zeros(0, np.int64) for _ in range(3))
 
@@ -213,6 +218,7 @@ class ExperienceStore:
             known, rows, slots = waited, rows[waited], slots[waited]
         self._reward(rows, steps, known)
         self.end[rows] = END_OF.take(steps.interrupted[known])
+        self.end_tick[rows] = self.clock
         self.final[rows] = self._add_finals([obs[known] for obs in self._fitting(steps.obs)])
         self.open_row[slots] = -1
         self.complete += len(rows)
@@ -315,7 +321,7 @@ class ExperienceStore:
         """Remove rows where `gone` [rows in use]; interrupt rows before them, and keep their final observations."""
         successor = self.successor[: self.in_use]
         last = np.flatnonzero((successor >= 0) & ~gone & gone[successor])
-        self.end[last] = End.INTERRUPTED
+        self.end[last], self.end_tick[last] = End.INTERRUPTED, self.tick[successor[last]]
         self.group_ended[last] = True  # The whole environment begins again or is lost, and all its groups with it.
         self.final[last] = self._add_finals([obs[successor[last]] for obs in self.obs])
         successor[last] = -1

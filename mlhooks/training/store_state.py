@@ -24,6 +24,8 @@ def completed(state: Mapping[str, Any], dimensions: int) -> dict[str, Any]:
     without = {"memory": state["encoding"], "critic_memory": state["encoding"], "slot_memory": state["open_row"]}
     empty: dict[str, np.ndarray] = {name: np.zeros((len(rows), 0), np.float32) for name, rows in without.items()}
     empty["sequence"] = np.zeros((len(state["encoding"]), 0), np.int64)
+    empty["groupmate_reward"] = np.zeros((len(state["encoding"]), 0), np.float32)
+    empty["end_tick"] = state["tick"] + 1  # An agent that decided at every tick ended so.
     return {**empty, **state, "log_prob": _by_dimension(state["log_prob"], dimensions)}
 
 
