@@ -22,11 +22,14 @@ from mlhooks.plugin import (
     Supports,
     Trainer,
     TrainerSettings,
+    clipped_errors,
+    clipped_surrogate,
     column,
     counted_entropies,
     derived,
     extension,
     hookimpl,
+    surrogate_diagnostics,
     whole_actions,
 )
 
@@ -129,19 +132,14 @@ class PPOOptimizer(ActorCriticOptimizer):
             advantages = batch.standardize(advantages)
 
         # L^CLIP, equation 7
-        ratio = torch.exp(log_probs - old_log_probs)
-        clipped = ratio.clamp(1.0 - epsilon, 1.0 + epsilon)
-        policy_loss = -batch.mean(torch.min(ratio * advantages, clipped * advantages))
+        policy_loss, ratio = clipped_surrogate(batch, log_probs, old_log_probs, advantages, epsilon)
 
         # L^VF, equation 9, where clipped with the estimate kept near the old one as the ratio is
         values = self.values(batch)  # [rows, signals]
         if self.value_clip_range is not None:
             most = self.value_clip_range(self.step)
             values = batch.values + (values - batch.values).clamp(-most, most)
-        errors = (values - batch.returns).square()
-        if self.value_clipping:
-            near = batch.values + (values - batch.values).clamp(-epsilon, epsilon)
-            errors = torch.max(errors, (near - batch.returns).square())
+        errors = clipped_errors(values, batch.values if self.value_clipping else None, batch.returns, epsilon)
         value_loss = batch.mean(errors)
 
         entropy = batch.mean(entropies)
@@ -165,21 +163,10 @@ class PPOOptimizer(ActorCriticOptimizer):
         return float(batch.mean(torch.exp(log_ratios) - 1.0 - log_ratios))
 
     def diagnostics(self) -> dict[str, float]:
-        """Return how far the last minibatch moved the policy, and how well the critic predicted its returns.
-
-        The KL estimate is Schulman's k3, http://joschu.net/blog/kl-approx.html.
-        """
+        """Return how far the last minibatch moved the policy, and how well the critic predicted its returns."""
         if self.last is None:
             return self.resumed_diagnostics
-        batch, ratio = self.last
-        if batch.loss_mask is not None:  # Padding is left out.
-            ratio, batch = ratio[batch.loss_mask], batch[batch.loss_mask]
-        unexplained = (batch.returns - batch.values).var(correction=0) / batch.returns.var(correction=0).clamp(min=1e-8)
-        return {
-            "Policy/Clip Fraction": float(batch.mean(((ratio - 1.0).abs() > self.epsilon(self.step)).float())),
-            "Policy/KL Divergence": float(batch.mean(ratio - 1.0 - ratio.log())),
-            "Losses/Explained Variance": 1.0 - float(unexplained),
-        }
+        return surrogate_diagnostics(*self.last, self.epsilon(self.step))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the torch optimizer's state and the diagnostics."""

@@ -18,7 +18,7 @@ DQN = "builtin_plugins.dqn:DQNOptimizer.loss"
 @mutant("ppo", caught_by=CAUGHT_BY)
 def ppo_value_loss_of_arrays_doubled(patch: Patch) -> None:
     mean = "batch.mean(errors)"
-    patch.replace(PPO, mean, f"({mean} if isinstance(errors, torch.Tensor) else 2.0 * {mean})")
+    patch.replace(PPO, mean, f"({mean} if isinstance(errors, Tensor) else 2.0 * {mean})")
 
 
 @mutant("ppo", caught_by=CAUGHT_BY)

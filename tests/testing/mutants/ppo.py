@@ -9,18 +9,20 @@ from tests.testing.mutants.patch import Patch
 
 OPTIMIZER = "builtin_plugins.ppo:PPOOptimizer"
 LOSS = f"{OPTIMIZER}.loss"
+CLIPPED_SURROGATE = "mlhooks.training.surrogate:clipped_surrogate"
+CLIPPED_ERRORS = "mlhooks.training.surrogate:clipped_errors"
 SURROGATE = "torch.min(ratio * advantages, clipped * advantages)"
 RATIO = "torch.exp(log_probs - old_log_probs)"
 CLIPPED = "ratio.clamp(1.0 - epsilon, 1.0 + epsilon)"
 ADVANTAGES = "column(batch.advantages)"
 TOTAL = "policy_loss + 0.5 * value_loss - beta * entropy"
-VALUE_ERRORS = "(values - batch.returns).square()"
+ERRORS = "clipped_errors(self.values(batch), old_values, batch.returns, epsilon)"
 VALUE_LOSS = "batch.mean(errors)"
 
 
 @mutant("ppo", caught_by=("test_policy_loss_has_the_policy_gradient", "test_learns_one_step"))
 def ppo_policy_loss_sign(patch: Patch) -> None:
-    patch.replace(LOSS, f"-batch.mean({SURROGATE})", f"batch.mean({SURROGATE})")
+    patch.replace(CLIPPED_SURROGATE, f"-batch.mean({SURROGATE})", f"batch.mean({SURROGATE})")
 
 
 @mutant("ppo", caught_by="test_padding_of_units_has_no_gradient")
@@ -45,27 +47,27 @@ def ppo_values_are_detached(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_policy_loss_has_the_policy_gradient")
 def ppo_ratio_inverted(patch: Patch) -> None:
-    patch.replace(LOSS, RATIO, "torch.exp(old_log_probs - log_probs)")
+    patch.replace(CLIPPED_SURROGATE, RATIO, "torch.exp(old_log_probs - log_probs)")
 
 
 @mutant("ppo", caught_by="test_policy_loss_has_the_policy_gradient")
 def ppo_difference_instead_of_ratio(patch: Patch) -> None:
-    patch.replace(LOSS, RATIO, "1.0 + torch.exp(log_probs) - torch.exp(old_log_probs)")
+    patch.replace(CLIPPED_SURROGATE, RATIO, "1.0 + torch.exp(log_probs) - torch.exp(old_log_probs)")
 
 
 @mutant("ppo", caught_by="test_clips_the_ratio_on_both_sides")
 def ppo_upper_clip_ignored(patch: Patch) -> None:
-    patch.replace(LOSS, CLIPPED, "ratio.clamp(min=1.0 - epsilon)")
+    patch.replace(CLIPPED_SURROGATE, CLIPPED, "ratio.clamp(min=1.0 - epsilon)")
 
 
 @mutant("ppo", caught_by="test_clips_the_ratio_on_both_sides")
 def ppo_lower_clip_ignored(patch: Patch) -> None:
-    patch.replace(LOSS, CLIPPED, "ratio.clamp(max=1.0 + epsilon)")
+    patch.replace(CLIPPED_SURROGATE, CLIPPED, "ratio.clamp(max=1.0 + epsilon)")
 
 
 @mutant("ppo", caught_by="test_clips_the_ratio_on_both_sides")
 def ppo_maximum_of_surrogates(patch: Patch) -> None:
-    patch.replace(LOSS, SURROGATE, "torch.max(ratio * advantages, clipped * advantages)")
+    patch.replace(CLIPPED_SURROGATE, SURROGATE, "torch.max(ratio * advantages, clipped * advantages)")
 
 
 @mutant("ppo", caught_by="test_clipping_follows_its_schedule")
@@ -98,8 +100,8 @@ def ppo_entropy_reported_negative(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_clips_value_estimates")
 def ppo_value_clipping_minimum(patch: Patch) -> None:
-    clipped = "errors, (near - batch.returns).square()"
-    patch.replace(LOSS, f"torch.max({clipped})", f"torch.min({clipped})")
+    clipped = "errors, (near - returns).square()"
+    patch.replace(CLIPPED_ERRORS, f"torch.max({clipped})", f"torch.min({clipped})")
 
 
 @mutant("ppo", caught_by="test_clips_value_estimates")
@@ -119,7 +121,7 @@ def ppo_actor_never_trained(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_value_loss_pulls_values_to_returns")
 def ppo_value_error_from_old_values(patch: Patch) -> None:
-    patch.replace(LOSS, VALUE_ERRORS, "(values - batch.values).square()")
+    patch.replace(LOSS, ERRORS, ERRORS.replace("batch.returns", "batch.values"))
 
 
 @mutant("ppo", caught_by="test_value_loss_pulls_values_to_returns")
