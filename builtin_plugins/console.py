@@ -17,7 +17,7 @@ from mlhooks import __version__
 from mlhooks.fast.switch import is_plain
 from mlhooks.places import shown_path
 from mlhooks.plugin import PluginError, UsageError, hookimpl
-from mlhooks.stat_keys import ELO_KEY, EVALUATED_REWARD_KEY, REWARD_KEY
+from mlhooks.stat_keys import ELO_KEY, EVALUATED_REWARD_KEY, GROUP_REWARD_KEY, REWARD_KEY
 from mlhooks.streams import GONE
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class ConsoleWriter:
                 (f"step {step:,}", ""),
                 *self._reward_parts(category, values.get(REWARD_KEY)),
                 *([(f"ELO: {values[ELO_KEY].mean:.3f}", "magenta")] if ELO_KEY in values else []),
+                *_group_parts(values.get(GROUP_REWARD_KEY)),
                 (f"{short_number(speed)} steps/s", ""),
                 (f"elapsed {clock(now - self._started)}", "dim"),
             ]
@@ -219,6 +220,13 @@ class ConsoleWriter:
                 lines.append(Text(indent) + Text(*part))
         with contextlib.suppress(*GONE):  # The terminal is gone, and the run saves what it has.
             self._console.print(Text("\n").join(lines), soft_wrap=True)
+
+
+def _group_parts(rewards: StatsSummary | None) -> list[Part]:
+    """Return what groups of agents got, where there are any."""
+    if rewards is None or not rewards.num:
+        return []
+    return [(f"mean group reward {decimal(rewards.mean)} ± {decimal(rewards.std)}", "green")]
 
 
 def _is_live_terminal() -> bool:

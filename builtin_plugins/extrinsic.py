@@ -8,13 +8,14 @@ from mlhooks.plugin import Batch, RewardSignal, RewardSignalSettings, hookimpl
 
 
 class ExtrinsicReward(RewardSignal):
-    """The agent's own reward plus its group's."""
+    """The agent's own reward plus its group's, and where a trainer learns from groups, what its mates got."""
 
     reads_bytes = True
 
     def evaluate(self, batch: Batch) -> Tensor:
         """Return rewards [rows]."""
-        return batch.rewards if batch.group_rewards is None else batch.rewards + batch.group_rewards
+        rewards = batch.rewards if batch.group_rewards is None else batch.rewards + batch.group_rewards
+        return rewards if batch.groupmate_rewards is None else rewards + batch.groupmate_rewards
 
 
 @hookimpl

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 REWARD_KEY, LENGTH_KEY = "Environment/Cumulative Reward", "Environment/Episode Length"
 """The returns and lengths of training episodes."""
+GROUP_REWARD_KEY = "Environment/Group Cumulative Reward"
+"""What groups got in training episodes, for each member that was there when its group's episode ended."""
 EVALUATED_REWARD_KEY, EVALUATED_LENGTH_KEY = "Evaluation/Cumulative Reward", "Evaluation/Episode Length"
 """Those of evaluations."""
 ELO_KEY = "Self-play/ELO"

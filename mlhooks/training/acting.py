@@ -7,6 +7,7 @@ the same policy; elsewhere a half has a copy of it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
@@ -19,7 +20,7 @@ from mlhooks.envs.slots import SlotMap, SlotPool
 from mlhooks.fast.actions import action_tuple
 from mlhooks.nn.heads import SampledActions
 from mlhooks.settings import TrainerSettings
-from mlhooks.stat_keys import LENGTH_KEY, REWARD_KEY
+from mlhooks.stat_keys import GROUP_REWARD_KEY, LENGTH_KEY, REWARD_KEY
 from mlhooks.state_checks import whole
 from mlhooks.stats import StatsAggregationMethod, StatsReporter
 from mlhooks.training.episodes import Episodes
@@ -30,6 +31,8 @@ from mlhooks.training.silent_agents import SilentAgents
 from mlhooks.training.slot_noise import SlotNoise
 from mlhooks.training.step_checks import check_values
 from mlhooks.training.store import ExperienceStore
+
+logger = logging.getLogger("mlhooks")
 
 
 class Weights(NamedTuple):
@@ -79,6 +82,8 @@ class ActingHalf:
         explore: called with the policy's actions, mask and random numbers, and returns what is done instead; or None.
         version: that of the weights by which the policy decides.
         games_over: called with how episodes of agents ended, once those of their whole groups are over; or None.
+        takes_groups: whether the trainer learns from groups; group rewards that others get are told of once.
+        reports_extrinsic: whether it reports the returns of the reward signal `extrinsic`.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class ActingHalf:
         self.episodes, self.pool = Episodes(), SlotPool()
         self._extrinsic = settings.reward_signals.get(EXTRINSIC)
         self.step = self.version = 0
+        self.takes_groups, self.reports_extrinsic, self._told_of_groups = False, True, False
         self.prepare: Callable[[ExperienceStore], None] | None = None
         self.explore: Callable[[SampledActions, np.ndarray | None, np.random.Generator], SampledActions] | None = None
         self.games_over: Callable[[GamesOver], None] | None = None
@@ -149,6 +155,7 @@ class ActingHalf:
             store.open_rows(where, decisions, worker)
             if store.grouped:
                 self.episodes.shared(where, decisions.group_reward)
+                self._tell_of_groups()
             self._waiting.append((worker, behavior_id, agents))
         if ended is not None and self.pool.size:
             # An agent that did not begin a new episode at once is gone.
@@ -166,26 +173,30 @@ class ActingHalf:
 
     def _end_episodes(self, slots: np.ndarray, terminals: TerminalSteps) -> None:
         """Take in the ends of agents' episodes; their slots are -1 for those that never decided."""
-        rows = None if self.games_over is None else self._open_rows(slots)
-        self.store.end_episodes(slots, terminals)
+        store = self.store
+        rows = None if self.games_over is None and not self.takes_groups else self._open_rows(slots)
+        store.end_episodes(slots, terminals)
         if self.games_over is not None and rows is not None:
             over = rows >= 0
-            over[over] = self.store.group_ended[rows[over]]
+            over[over] = store.group_ended[rows[over]]
             last = terminals.reward[over] + terminals.group_reward[over]
-            groups = self.store.group[rows[over]]
+            groups = store.group[rows[over]]
             self.games_over(GamesOver(slots[over], last, terminals.interrupted[over], groups))
         rewards, shared, known = terminals.reward, terminals.group_reward, slots >= 0
         if np.count_nonzero(known) < len(slots):
             rewards, shared, slots = rewards[known], shared[known], slots[known]
+            rows = None if rows is None else rows[known]
         returns, lengths = self.episodes.take_ended(slots, rewards)
         whose, own_returns, own_lengths = counted(terminals, known, slots, returns, lengths)
+        if store.grouped or self.takes_groups:
+            totals = self.episodes.shared_ended(slots, shared)
+            returns = returns + totals
+            self._tell_of_groups(rows, totals)
         if len(whose):
-            self.episodes.count(whose, own_returns)
+            self.episodes.count(whose, counted(terminals, known, slots, returns, lengths)[1])
             self.stats.add_stats(REWARD_KEY, own_returns, StatsAggregationMethod.HISTOGRAM)
             self.stats.add_stats(LENGTH_KEY, own_lengths)
-        if self._extrinsic is not None:
-            if self.store.grouped:
-                returns = returns + self.episodes.shared_ended(slots, shared)
+        if self._extrinsic is not None and self.reports_extrinsic:
             self.stats.add_stats(reward_key(EXTRINSIC), self._extrinsic.strength * returns)
 
     def _open_rows(self, slots: np.ndarray) -> np.ndarray:
@@ -193,6 +204,29 @@ class ActingHalf:
         rows = np.full(len(slots), -1, np.int64)
         rows[slots >= 0] = self.store.open_row[slots[slots >= 0]]
         return rows
+
+    def _tell_of_groups(self, rows: np.ndarray | None = None, totals: np.ndarray | None = None) -> None:
+        """Report what groups gave to members whose episodes end with their groups'.
+
+        Where the trainer does not learn from groups, it warns once of their rewards.
+
+        Args:
+            rows: [agents] with which episodes end, -1 for those that never decided.
+            totals: [agents], what their groups gave.
+        """
+        if self.takes_groups:
+            if rows is not None and totals is not None:
+                together = (rows >= 0) & self.store.group_ended[rows] & (self.store.group[rows] > 0)
+                self.stats.add_stats(GROUP_REWARD_KEY, totals[together], StatsAggregationMethod.HISTOGRAM)
+        elif not self._told_of_groups:
+            self._told_of_groups = True
+            logger.warning(
+                "Behavior %r: an agent got a group reward, and the trainer type %s learns for each agent by itself. As "
+                "its own reward, it teaches only members that are still there when it comes. Train with trainer_type: "
+                "poca.",
+                self.behavior_name,
+                self.settings.trainer_type,
+            )
 
     def act(self, rng: np.random.Generator) -> Iterator[tuple[int, str, ActionTuple]]:
         """Decide for all agents that wait, in one batch, and yield each worker's and behavior id's actions."""

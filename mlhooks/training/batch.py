@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mlhooks.fast.switch import kernel
+from mlhooks.training.groups import Cells
 
 ABSENT: Any = None
 """The default of columns that a trainer may leave out; as Any, a loss need not test the ones that its trainer fills."""
@@ -42,6 +43,7 @@ class Batch:
         groupmate_rewards: [rows], the sum of what the other members of the agent's group got at the same step.
         memory, critic_memory: [rows, size], the memory of actor and critic before each row.
         values, returns: [rows, signals], estimates before the update and their targets.
+        baselines: [rows, signals], estimates before the update of what is got whatever the agent itself does.
         advantages: [rows, 1], over all reward signals: a column, which goes with all dimensions of an action.
         next_features, next_mask: what follows, off-policy; as `features` and `mask`.
         following: [rows] int64, off-policy with a memory, in place of `next_features`: the row of this batch that
@@ -55,6 +57,9 @@ class Batch:
         units: [units, width] the rows of each unit, of which the first is there; -1 where a unit has no more. None
             where rows are laid out already.
         counts: [units, width] which of these rows count; None where all that are there do.
+        cells: the members of groups at single ticks, as rows of this batch, where a trainer learns from groups. Where
+            there are no units, minibatches are made of whole cells.
+        together: [units] numbers from 0 on; units of one number stay together in minibatches of a batch with `cells`.
     """
 
     features: Tensor
@@ -72,6 +77,7 @@ class Batch:
     critic_memory: Tensor = ABSENT
     values: Tensor = ABSENT
     returns: Tensor = ABSENT
+    baselines: Tensor = ABSENT
     advantages: Tensor = ABSENT
     next_features: Tensor = ABSENT
     next_mask: Tensor | None = None
@@ -83,6 +89,8 @@ class Batch:
     width: int = 1
     units: np.ndarray | None = None
     counts: np.ndarray | None = None
+    cells: Cells | None = None
+    together: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self.features.shape[0]
@@ -104,12 +112,25 @@ class Batch:
         """Return some of the rows, each a unit of its own; the batch itself where they are all of them."""
         if isinstance(rows, slice) and rows == slice(0, len(self)):
             return self
-        return self._alike({name: column[rows] for name, column in self._columns()})
+        taken = {name: column[rows] for name, column in self._columns()}
+        return self._alike(taken, cells=self._cells_at(np.arange(len(self))[_on_cpu(rows)]))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with a function applied to every column."""
         columns = {name: function(column) for name, column in self._columns()}
-        return self._alike(columns, width=self.width, units=self.units, counts=self.counts)
+        return self._alike(columns, **{name: getattr(self, name) for name in LAYOUT})
+
+    def with_rows(self, more: Mapping[str, Tensor]) -> Batch:
+        """Return the batch with more rows behind its own, which do not count; columns that are not given are 0."""
+        count = len(more["features"])
+        columns = dict(self._columns())
+        if self.loss_mask is None:
+            columns["loss_mask"] = torch.ones(len(self), dtype=torch.bool, device=self.features.device)
+        longer = {
+            name: torch.cat([x, more[name] if name in more else x.new_zeros(count, *x.shape[1:])])
+            for name, x in columns.items()
+        }
+        return self._alike(longer, **{name: getattr(self, name) for name in LAYOUT})
 
     def _columns(self) -> Iterator[tuple[str, Tensor]]:
         """Yield names and tensors of the columns; raw observations are left out where they are the features."""
@@ -143,8 +164,12 @@ class Batch:
 
         Fewer than 2 * `size` rows are one part, in their order. No rows are left out: those that fill no part of their
         own make the others larger. Where the rows are in units, whole units are in random order, and the parts have
-        near-equal numbers of units: of rows that count, padding aside, they have `size` on average at least.
+        near-equal numbers of units: of rows that count, padding aside, they have `size` on average at least. Where
+        there are `cells`, the members of a group at one tick stay together; parts have near-equal numbers of rows.
         """
+        if self.cells is not None:
+            yield from self._of_groups(self.cells, size, rng)
+            return
         units = len(self) if self.units is None else len(self.units)
         parts = min(self._counting // size, units)
         if parts < 2:
@@ -160,6 +185,61 @@ class Batch:
             names, columns = zip(*shuffled._columns(), strict=True)
             for part in zip(*(column.split(sizes) for column in columns), strict=True):
                 yield self._alike(dict(zip(names, part, strict=True)), width=shuffled.width)
+
+    def _of_groups(self, cells: Cells, size: int, rng: np.random.Generator) -> Iterator[Batch]:
+        """Yield minibatches of whole cells; or of sequences, with the rows of others that are in cells with them."""
+        if self.units is None:
+            counting = cells.decided.sum(1)
+            unit_of = np.arange(len(counting))
+        else:
+            counting = (self.units >= 0).sum(1)
+            unit_of = np.arange(len(counting)) if self.together is None else self.together
+        parts = min(int(counting.sum()) // size, int(unit_of.max(initial=-1)) + 1)
+        if parts < 2:
+            yield self if self.units is None else self._of_sequences(cells, np.arange(len(self.units)))
+            return
+        # Units that stay together get the same random number.
+        order = np.argsort(rng.permutation(int(unit_of.max()) + 1)[unit_of], kind="stable")
+        begins = np.flatnonzero(np.diff(unit_of[order], prepend=-1))
+        rows = np.add.reduceat(counting[order], begins)
+        bounds = np.searchsorted(np.cumsum(rows) - rows, np.linspace(0, rows.sum(), parts + 1)[1:-1])
+        for part in np.split(order, np.unique(begins[bounds[(bounds > 0) & (bounds < len(begins))]])):
+            yield self._of_cells(cells, part) if self.units is None else self._of_sequences(cells, part)
+
+    def _of_cells(self, cells: Cells, part: np.ndarray) -> Batch:
+        """Return the rows of some cells; of those that did not decide there, only the others' values depend on them."""
+        rows, chosen = cells.choose(part)
+        counts = torch.from_numpy(chosen.decided[chosen.members >= 0])
+        layout = {} if counts.all() else {"loss_mask": counts.to(self.features.device)}
+        return replace(self._take(torch.from_numpy(rows).to(self.features.device), layout), cells=chosen)
+
+    def _of_sequences(self, cells: Cells, part: np.ndarray) -> Batch:
+        """Return the rows of some units, and behind them all others that are in cells with one of them."""
+        assert self.units is not None
+        units = self.units[part]
+        there, width = units >= 0, units.shape[1]
+        counts = np.zeros(len(self), np.bool_)
+        counts[units[there]] = True
+        chosen = cells.counting(counts)
+        others = np.setdiff1d(chosen.members[chosen.members >= 0], units[there])
+        # They fill whole units, because networks with a memory pass over units; what that gives for them is not used.
+        padding = -len(others) % width
+        rows = np.concatenate([np.where(there, units, units[:, :1]).ravel(), others, np.repeat(others[:1], padding)])
+        present = np.concatenate([there.ravel(), np.ones(len(others), np.bool_), np.zeros(padding, np.bool_)])
+        counting = np.concatenate([there.ravel(), np.zeros(len(others) + padding, np.bool_)])
+        masks = {"present": present, "loss_mask": counting}
+        device = self.features.device
+        layout = {name: torch.from_numpy(mask).to(device) for name, mask in masks.items() if not mask.all()}
+        return replace(self, cells=chosen)._take(torch.from_numpy(rows).to(device), layout)
+
+    def _cells_at(self, rows: np.ndarray, present: np.ndarray | None = None) -> Cells | None:
+        """Return the cells of a batch of some rows [rows], of which some are padding."""
+        if self.cells is None:
+            return None
+        there = np.arange(len(rows)) if present is None else np.flatnonzero(present)
+        places = np.full(len(self), -1, np.int64)
+        places[rows[there]] = there
+        return self.cells.moved(places)
 
     def laid_out(self) -> Batch:
         """Return a batch with the rows unit after unit; the batch itself where they lie so already."""
@@ -190,7 +270,15 @@ class Batch:
         taken = dict(zip(names, rows_of(columns, rows), strict=True))
         for name, mask in layout.items():
             taken[name] = taken[name] & mask if name in taken else mask
-        return self._alike(taken, width=1 if self.units is None else self.units.shape[1])
+        width = 1 if self.units is None else self.units.shape[1]
+        if self.cells is None:
+            return self._alike(taken, width=width)
+        return self._alike(taken, width=width, cells=self._cells_at(_on_cpu(rows), _on_cpu(layout.get("present"))))
+
+
+def _on_cpu(rows: Any) -> Any:
+    """Return what says which rows as numpy takes it."""
+    return rows.cpu().numpy() if isinstance(rows, Tensor) else rows
 
 
 def column(x: Tensor) -> Tensor:
@@ -211,6 +299,6 @@ def rows_of(columns: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
     return [column.index_select(0, rows) for column in columns]
 
 
-LAYOUT = frozenset({"width", "units", "counts"})
+LAYOUT = frozenset({"width", "units", "counts", "cells", "together"})
 """What a batch has beside its columns."""
 COLUMNS = tuple(field.name for field in fields(Batch) if field.name not in LAYOUT)

@@ -19,8 +19,8 @@ class Episodes:
 
     Attributes:
         finished: number of finished episodes.
-        recent: returns of the last 100 of them.
-        listeners: called with slots and returns, each [agents], whenever episodes finish.
+        recent: returns of the last 100 of them, with what agents got as members of groups.
+        listeners: called with slots and such returns, each [agents], whenever episodes finish.
     """
 
     def __init__(self) -> None:

@@ -209,13 +209,13 @@ class _Side:
         self._episodes.reserve(self._pool.size)
         if len(terminals):
             known = ended >= 0
-            seen = self._episodes.ended(ended[known], terminals.reward[known])
+            seen = self._episodes.ended(ended[known], (terminals.reward + terminals.group_reward)[known])
             self.counted.ended(self.name, self._pool.size, *counted(terminals, known, ended[known], *seen))
             self._carried.forget(ended[known])
             slots.release(terminals.agent_id[~np.isin(terminals.agent_id, decisions.agent_id)])
         if not len(decisions):
             return None
-        self._episodes.decided(where, decisions.reward)
+        self._episodes.decided(where, decisions.reward + decisions.group_reward)
         policy = self.trainer.policy
         return policy.action_tuple(self._carried.act(where, *seen_by(policy, decisions), self._rng))
 

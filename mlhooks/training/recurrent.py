@@ -40,10 +40,14 @@ class Recurrence:
         store: the rows.
         optimizer: the optimizer, whose critic has a memory.
         units: as `sequences_of` returns them.
+        outputs: the numbers that the critic has for each row; by default those of the reward signals.
     """
 
-    def __init__(self, store: ExperienceStore, optimizer: ActorCriticOptimizer, units: np.ndarray) -> None:
+    def __init__(
+        self, store: ExperienceStore, optimizer: ActorCriticOptimizer, units: np.ndarray, outputs: int | None = None
+    ) -> None:
         self.store, self.optimizer = store, optimizer
+        self.outputs = len(optimizer.settings.reward_signals) if outputs is None else outputs
         rows = np.arange(store.size)[store.complete_rows()]
         self.units = np.where(units >= 0, rows[units], -1)
         self.lengths = (units >= 0).sum(1)
@@ -76,7 +80,7 @@ class Recurrence:
             store.critic_memory = np.zeros((len(store.slot), size), np.float32)
         before = to_device(store.critic_memory[first], features.device)
         after = torch.empty_like(before)
-        values = before.new_zeros(store.size, len(self.optimizer.settings.reward_signals))
+        values = before.new_zeros(store.size, self.outputs)
         for part, follow in self._in_turn():
             width = int(self.lengths[part].max())
             here = units[part, :width]

@@ -96,18 +96,19 @@ class EpisodeSums:
 
 
 class SignalReturns(EpisodeSums):
-    """Sums of the rewards of all reward signals but `extrinsic` in each agent's episode.
+    """Sums of the rewards of reward signals in each agent's episode, as a rule of all but `extrinsic`.
 
     Args:
         signals: the names of the reward signals.
         stats: gets the sums of the episodes that end.
+        with_extrinsic: whether `extrinsic` is among them, whose returns the acting half does not report then.
 
     Attributes:
         columns: the indices of these signals among all.
     """
 
-    def __init__(self, signals: Sequence[str], stats: StatsReporter) -> None:
-        self.columns = [index for index, name in enumerate(signals) if name != EXTRINSIC]
+    def __init__(self, signals: Sequence[str], stats: StatsReporter, *, with_extrinsic: bool = False) -> None:
+        self.columns = [index for index, name in enumerate(signals) if with_extrinsic or name != EXTRINSIC]
         super().__init__(len(self.columns))
         self._keys = [reward_key(signals[index]) for index in self.columns]
         self._stats = stats

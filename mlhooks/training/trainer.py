@@ -127,6 +127,7 @@ class Trainer(ABC):
             signal.attach(self.policy)
         store = self.store_type(behavior_spec, self.store_rows(settings), settings.time_horizon)
         self.acting = ActingHalf(behavior_spec, settings, self.policy, store, self.stats)
+        self.acting.takes_groups = self.supports.groups
         self.optimizer: Optimizer = make_optimizer(self)
         if isinstance(self.optimizer, TorchOptimizer):
             check_made(self.optimizer)
