@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 conformance_environments = (
     *("sim:3DBall", "sim:Basic", "sim:GridWorld", "sim:Sorter"),
-    *("sim:StrikeAndGuard", "sim:Tag"),
+    *("sim:StrikeAndGuard", "sim:Tag", "sim:Sacrifice"),
 )
 """The environments with which `mlhooks plugins check` tries this plugin."""
 
@@ -71,6 +71,12 @@ def check(name: str, options: RunOptions) -> None:
                 f"{_choices(argument, taken)}"
             )
     _refuse_no_counts(name, arguments)
+    members = getattr(simulation, "MEMBERS", 1)
+    if arguments.get("num_agents", 0) % members:
+        raise UsageError(
+            f'"num_agents" of "sim:{name}" must be a multiple of {members}, the members of a group, not '
+            f"{arguments['num_agents']}."
+        )
     for parameter in options.environment_parameters or {}:
         if parameter not in simulation.PARAMETERS:
             raise UsageError(

@@ -10,7 +10,9 @@ from mlhooks.sims.base import Simulation
 from mlhooks.sims.basic import Basic
 from mlhooks.sims.game import Game
 from mlhooks.sims.grid_world import GridWorld
+from mlhooks.sims.push_together import PushTogether
 from mlhooks.sims.recall import Recall
+from mlhooks.sims.sacrifice import Sacrifice
 from mlhooks.sims.sorter import Sorter
 from mlhooks.sims.strike_and_guard import StrikeAndGuard
 from mlhooks.sims.tag import Tag
@@ -21,7 +23,9 @@ __all__ = [
     "Basic",
     "Game",
     "GridWorld",
+    "PushTogether",
     "Recall",
+    "Sacrifice",
     "Simulation",
     "Sorter",
     "StrikeAndGuard",
@@ -29,6 +33,6 @@ __all__ = [
 ]
 
 SIMULATIONS: dict[str, type[Simulation | Game]] = {
-    sim.NAME: sim for sim in (Ball3D, Basic, GridWorld, Recall, Sorter, StrikeAndGuard, Tag)
+    sim.NAME: sim for sim in (Ball3D, Basic, GridWorld, PushTogether, Recall, Sacrifice, Sorter, StrikeAndGuard, Tag)
 }
 """Name -> simulation, as in `sim:3DBall`; where it shows a single behavior without teams, that has this name, too."""

@@ -189,8 +189,9 @@ class Simulation(SingleBehaviorEnv):
 
 
 def _arrays_of(steps: DecisionSteps | TerminalSteps) -> dict[str, Any]:
-    arrays = {"obs": [part.copy() for part in steps.obs], "reward": steps.reward.copy()}
+    names = ("reward", "agent_id", "group_reward")
+    arrays = {"obs": [part.copy() for part in steps.obs], **{name: getattr(steps, name).copy() for name in names}}
     if isinstance(steps, TerminalSteps):
-        return {**arrays, "interrupted": steps.interrupted.copy(), "agent_id": steps.agent_id.copy()}
+        return {**arrays, "interrupted": steps.interrupted.copy()}
     mask = steps.action_mask
     return {**arrays, "mask": None if mask is None else [part.copy() for part in mask]}
