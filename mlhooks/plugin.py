@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from mlhooks.nn.exported import ExportedActions as ExportedActions
     from mlhooks.nn.features import FeatureLayout as FeatureLayout
     from mlhooks.nn.frozen import frozen as frozen
+    from mlhooks.nn.groups import GroupCritic as GroupCritic
     from mlhooks.nn.heads import MASKED_LOGIT as MASKED_LOGIT
     from mlhooks.nn.heads import ActionHeads as ActionHeads
     from mlhooks.nn.heads import ActionParameters as ActionParameters
@@ -95,6 +96,10 @@ if TYPE_CHECKING:
     from mlhooks.training.descent import Descent as Descent
     from mlhooks.training.descent import GradientStepper as GradientStepper
     from mlhooks.training.device import to_device as to_device
+    from mlhooks.training.group_learning import GroupLearning as GroupLearning
+    from mlhooks.training.group_learning import GroupOptimizer as GroupOptimizer
+    from mlhooks.training.group_learning import GroupTrainer as GroupTrainer
+    from mlhooks.training.groups import Cells as Cells
     from mlhooks.training.learned_signal import LearnedSignal as LearnedSignal
     from mlhooks.training.learned_signal import SignalNetwork as SignalNetwork
     from mlhooks.training.learning import LearningHalf as LearningHalf
@@ -115,6 +120,9 @@ if TYPE_CHECKING:
     from mlhooks.training.squashed_policy import Decisions as Decisions
     from mlhooks.training.squashed_policy import SquashedPolicy as SquashedPolicy
     from mlhooks.training.store import ExperienceStore as ExperienceStore
+    from mlhooks.training.surrogate import clipped_errors as clipped_errors
+    from mlhooks.training.surrogate import clipped_surrogate as clipped_surrogate
+    from mlhooks.training.surrogate import surrogate_diagnostics as surrogate_diagnostics
     from mlhooks.training.trainer import Supports as Supports
     from mlhooks.training.trainer import Trainer as Trainer
 
@@ -133,6 +141,7 @@ _NAMES = {
     "mlhooks.nn.exported": "ExportedActions",
     "mlhooks.nn.features": "FeatureLayout",
     "mlhooks.nn.frozen": "frozen",
+    "mlhooks.nn.groups": "GroupCritic",
     "mlhooks.nn.heads": "MASKED_LOGIT ActionHeads ActionParameters SampledActions counted_entropies whole_actions",
     "mlhooks.nn.networks": "Actor Critic QNetwork",
     "mlhooks.nn.schedules": "Schedule",
@@ -148,6 +157,8 @@ _NAMES = {
     "mlhooks.training.batch": "Batch column",
     "mlhooks.training.checkpoints": "Checkpoint",
     "mlhooks.training.descent": "Descent GradientStepper",
+    "mlhooks.training.group_learning": "GroupLearning GroupOptimizer GroupTrainer",
+    "mlhooks.training.groups": "Cells",
     "mlhooks.training.learned_signal": "LearnedSignal SignalNetwork",
     "mlhooks.training.learning": "LearningHalf",
     "mlhooks.training.off_policy": "OffPolicyLearning OffPolicyTrainer",
@@ -161,6 +172,7 @@ _NAMES = {
     "mlhooks.training.run": "Run",
     "mlhooks.training.squashed_policy": "Decisions SquashedPolicy",
     "mlhooks.training.store": "ExperienceStore",
+    "mlhooks.training.surrogate": "clipped_errors clipped_surrogate surrogate_diagnostics",
     "mlhooks.training.trainer": "Supports Trainer",
     "mlhooks.training.device": "to_device",
     "pydantic": "Field",

@@ -32,6 +32,7 @@ BUILTIN_PLUGINS = (
     "builtin_plugins.a2c",
     "builtin_plugins.dqn",
     "builtin_plugins.sac",
+    "builtin_plugins.poca",
     "builtin_plugins.processes",
     "builtin_plugins.inprocess",
     "builtin_plugins.sim_env",

@@ -26,7 +26,7 @@ PROMISED: dict[str, list[str]] = defaultdict(list)
 for line in (ROOT / "tests" / "public_names.txt").read_text(encoding="utf-8").splitlines():
     KIND, _, NAME = line.partition(" ")
     PROMISED[KIND].append(NAME)
-BUILTINS = ("builtin_plugins.ppo", "builtin_plugins.a2c", "builtin_plugins.dqn", "builtin_plugins.sac")
+BUILTINS = tuple(f"builtin_plugins.{name}" for name in ("ppo", "a2c", "dqn", "sac", "poca"))
 BASES = ("Settings", "Policy", "Optimizer", "Trainer")
 
 
@@ -97,7 +97,7 @@ def keys() -> Iterator[str]:
     registry = SettingsRegistry.from_plugins(load_plugins(autoload=False))
     yield from below(RunOptions, "")
     yield from below(TrainerSettings, "behaviors.*.")
-    for kind in ("ppo", "a2c", "dqn", "sac"):
+    for kind in ("ppo", "a2c", "dqn", "sac", "poca"):
         model = registry.hyperparameters(kind)
         assert model is not None
         yield from below(model, f"behaviors.*.hyperparameters({kind}).")

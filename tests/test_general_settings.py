@@ -134,7 +134,7 @@ def test_all_general_settings_are_valid_and_learn(algo, traits):
 
 
 def test_general_settings_exist_for_every_built_in_trainer_type():
-    assert set(SECTIONS) == {"ppo", "a2c", "dqn", "sac"}
+    assert set(SECTIONS) == {"ppo", "a2c", "dqn", "sac", "poca"}
 
 
 @pytest.mark.parametrize(("env", "areas"), [(Walk, 8), (lambda: Walk(), 8), (Batched, 1), (lambda: Batched(), 1)])
@@ -178,12 +178,13 @@ def test_trainer_type_of_a_plugin_has_its_own_defaults():
 
 
 def test_unknown_trainer_type_is_refused_with_the_nearest_one():
-    with pytest.raises(UsageError, match=r"--algo pp0: .*installed are a2c, dqn, ppo, sac. Did you mean ppo\?"):
+    with pytest.raises(UsageError, match=r"--algo pp0: .*installed are a2c, dqn, poca, ppo, sac. Did you mean ppo\?"):
         chosen("sim:Basic", "pp0")
     with pytest.raises(
-        UsageError, match=r"--algo poca: .*own package.*installed are a2c, dqn, ppo, sac\. To get it: pip install"
+        UsageError,
+        match=r"--algo mlagents:poca: .*own package.*installed are a2c, dqn, poca, ppo, sac\. To get it: pip install",
     ):
-        chosen("sim:Basic", "poca")
+        chosen("sim:Basic", "mlagents:poca")
 
 
 def test_first_lines_of_a_run_name_the_settings(capsys, tmp_path, monkeypatch):

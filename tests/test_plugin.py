@@ -16,7 +16,7 @@ from mlhooks import plugin
 from mlhooks.training.batch import Batch
 
 ROOT = Path(__file__).parents[1]
-ALGORITHMS = ["builtin_plugins/ppo.py", "builtin_plugins/a2c.py", "builtin_plugins/dqn.py", "builtin_plugins/sac.py"]
+ALGORITHMS = [f"builtin_plugins/{name}.py" for name in ("ppo", "a2c", "dqn", "sac", "poca")]
 PACKAGES = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "examples").glob("*/src/**/*.py"))]
 TEMPLATES = [
     path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "mlhooks" / "templates").glob("*/src/**/*.py.tmpl"))

@@ -62,7 +62,7 @@ def test_environments(here):
 
 
 def test_trainer_types_and_plugins(here):
-    assert offered("run", "--algo", "") == ["a2c", "dqn", "ppo", "sac"]
+    assert offered("run", "--algo", "") == ["a2c", "dqn", "poca", "ppo", "sac"]
     Path("mine.py").write_text("def get_trainer_types():\n    return {'mine': Mine}\n", encoding="utf-8")
     assert offered("run", "-p", "mine.py", "--algo", "") == ["a2c", "dqn", "mine", "ppo", "sac"]
     assert offered("run", "-p", "no:ten") == ["no:tensorboard"]
@@ -82,7 +82,7 @@ def test_trainer_types_and_plugins(here):
         (["run", "--set", "default_settings.hyperparameters.n_"], ["default_settings.hyperparameters.n_step="]),
         (
             ["run", "--set", "behaviors.*.trainer_type="],
-            [f"behaviors.*.trainer_type={n}" for n in ("a2c", "dqn", "ppo", "sac")],
+            [f"behaviors.*.trainer_type={n}" for n in ("a2c", "dqn", "poca", "ppo", "sac")],
         ),
         (
             ["run", "--set", "behaviors.*.network_settings.normalize=f"],

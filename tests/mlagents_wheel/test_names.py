@@ -55,9 +55,10 @@ def test_nothing_of_mlagents_is_imported_where_nobody_asks(wheel):
     wheel()
     found = types()
     assert {"mlagents:ppo", "mlagents:sac", "mlagents:poca", "poca"} <= found.keys()
-    assert found["poca"] is found["mlagents:poca"]
-    assert found["ppo"] is not found["mlagents:ppo"]
-    assert found["sac"] is not found["mlagents:sac"]
+    for name in ("ppo", "sac", "poca"):
+        assert found[name] is not found[f"mlagents:{name}"]
+    without = types(names=["no:poca"])
+    assert without["poca"] is without["mlagents:poca"]
     load_run_options({"behaviors": {"A": {"trainer_type": "ppo"}}}, SettingsRegistry(found))
     assert [name for name in sys.modules if name.startswith("mlagents.")] == []
 

@@ -79,10 +79,6 @@ def test_writes_what_a_run_writes(kind):
     assert manifest["Soccer"]["final_checkpoint"]["steps"] == step
 
 
-def test_bare_names_are_the_packages_where_there_is_no_native_trainer():
-    assert type(train(entry("poca"), teams()).trainers["Soccer"]).__mro__[1].__name__ == "WheelTrainer"
-
-
 @pytest.mark.parametrize("kind", ["ppo", "sac"])
 def test_resumes_with_all_that_mlagents_keeps(kind):
     hyperparameters = {**OFF_POLICY, "save_replay_buffer": True} if kind == "sac" else SMALL

@@ -59,6 +59,8 @@ COMBINATIONS = {
     "A2C, memory, one encoder": of(
         "a2c", "Basic", hyperparameters={**ROLLOUTS, "shared_critic": True}, network_settings=MEMORY
     ),
+    "POCA": of("poca", "Sacrifice", time_horizon=7),
+    "POCA, memory": of("poca", "Sacrifice", time_horizon=7, network_settings=MEMORY),
     "PPO, evaluated": of("ppo", "3DBall", evaluation={"interval": 170, "episodes": 5, "patience": 50}),
     "DQN": of("dqn", "Basic"),
     "DQN, masks": of("dqn", "GridWorld"),

@@ -242,7 +242,7 @@ def test_all_errors_are_reported_at_once_in_the_order_of_lines(refuse: Refuse) -
         """\
         behaviors:
           A:
-            trainer_type: poca
+            trainer_type: mlagents:poca
             hyperparameters: {anything: 1}
             max_steps: -1
             max_steps: -2
