@@ -22,7 +22,7 @@ from mlhooks.testing.target import WRITER_HOOKS, Target, resolve
 
 OF_TRAINERS = (
     *("trainers", "robustness", "answering", "acting", "updating"),
-    *("policy_gradients", "clipping", "array_arithmetic", "transitions", "learning", "memory", "self_play"),
+    *("policy_gradients", "clipping", "array_arithmetic", "transitions", "learning", "memory", "groups", "self_play"),
 )
 OF_WRITERS = ("stats_writers", "writer_runs")
 OF_EXPORTERS = ("exporters",)

@@ -21,6 +21,7 @@ SECTIONS = {
     "transitions": "experience",
     "learning": "learning",
     "memory": "memory",
+    "groups": "groups",
     "self_play": "self-play",
     "environments": "steps",
     "episodes": "episodes",

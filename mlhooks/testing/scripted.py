@@ -102,6 +102,10 @@ class ScriptedEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no type
         """Return the group's reward beside the agents' own, [rows]; none by default."""
         return np.zeros(len(rows), np.float32)
 
+    def group_id(self, rows: np.ndarray) -> np.ndarray:
+        """Return the groups of agents, [rows]; 0, which is none, by default."""
+        return np.zeros(len(rows), np.int32)
+
     def mask(self, rows: np.ndarray) -> list[np.ndarray] | None:  # noqa: ARG002
         """Return what is forbidden, per branch [rows, choices], or None."""
         return None
@@ -201,7 +205,7 @@ class ScriptedEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no type
     def _terminal_steps(self, over: np.ndarray, interrupted: np.ndarray) -> TerminalSteps:
         obs = self._observed(over)
         ids, reward = self.state["_id"][over], self.state["_reward"][over]
-        return TerminalSteps(obs, reward, interrupted, ids, np.zeros(len(over), np.int32), self.group_reward(over))
+        return TerminalSteps(obs, reward, interrupted, ids, self.group_id(over), self.group_reward(over))
 
     def _end(self, over: np.ndarray) -> None:
         """Note the episodes that are over and begin the next ones."""
@@ -226,8 +230,7 @@ class ScriptedEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no type
         obs = self._observed(asked)
         reward, ids = state["_reward"][asked], state["_id"][asked]
         shared = np.where(state["_open"][asked], self.group_reward(asked), 0.0).astype(np.float32)
-        groups = np.zeros(len(asked), np.int32)
-        self._decisions = DecisionSteps(obs, reward, ids, self.mask(asked), groups, shared)
+        self._decisions = DecisionSteps(obs, reward, ids, self.mask(asked), self.group_id(asked), shared)
         state["_open"][asked], state["_reward"][asked] = True, 0.0
         self._waiting, self._action = asked, None
 

@@ -20,6 +20,7 @@ RIGHT = [
     "a2c",
     "dqn",
     "sac",
+    "poca",
     "jsonl",
     "tensorboard",
     "sim_env",

@@ -7,6 +7,7 @@ from tests.testing.mutants import (  # noqa: F401 - Each adds its mutants.
     dqn,
     every_plugin,
     exporters,
+    groups,
     gymnasium,
     memory,
     networks,
