@@ -87,8 +87,8 @@ class POCAOptimizer(GroupOptimizer):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a minibatch: policy + 0.5 * (value + 0.5 * baseline) - beta * entropy, as in ML-Agents.
 
-        The first 0.5 is `value_coefficient`. Values and baselines have the same returns as targets. As in PPO, each action dimension has a ratio of its own,
-        unless the settings say `joint_actions`.
+        The first 0.5 is `value_coefficient`. Values and baselines have the same returns as targets. As in PPO, each
+        action dimension has a ratio of its own, unless the settings say `joint_actions`.
         """
         epsilon, beta = self.epsilon(self.step), self.beta(self.step)
         log_probs, entropies = self.policy.evaluate(batch)  # [rows, dimensions]
