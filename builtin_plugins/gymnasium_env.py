@@ -135,6 +135,6 @@ def _arguments(spec: EnvSpec, options: RunOptions) -> dict[str, Any]:
     if settings.wrappers or settings.atari:
         check_arguments(spec, arguments, wrapped=True)
         arguments["vectorization_mode"] = SYNC
-    if settings.atari and is_atari(spec):
+    if is_atari(spec) and (settings.atari or any("AtariPreprocessing" in entry for entry in settings.wrappers or ())):
         arguments.setdefault("frameskip", 1)
     return arguments

@@ -152,7 +152,9 @@ def _old_atari_spec(gymnasium: ModuleType, env_id: str) -> EnvSpec | None:
 
 def _register_atari(gymnasium: ModuleType, name: str) -> None:
     try:
-        gymnasium.register_envs(importlib.import_module(ALE))
+        ale = importlib.import_module(ALE)
+        ale.ALEInterface.setLoggerMode(ale.LoggerMode.Error)  # Each process would begin with its banner.
+        gymnasium.register_envs(ale)
     except ImportError as error:
         raise UsageError(
             f"\"gymnasium:{name}\" needs the package ale_py, which is not installed: pip install 'mlhooks[atari]'"

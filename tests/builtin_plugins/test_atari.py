@@ -120,6 +120,13 @@ def test_frames_that_the_game_skips_itself_are_refused_with_what_to_do(arguments
         make("ALE/Pong-v5", arguments, atari=True)
 
 
+def test_preprocessing_among_the_wrappers_takes_every_frame_of_the_game():
+    env = make("ALE/Pong-v5", wrappers=[{"AtariPreprocessing": {"screen_size": [42, 84]}}, "FireReset"])
+    assert env.behavior_specs["Pong"].observation_specs[0].shape == (1, 84, 42)
+    assert env._opened[0].unwrapped._frameskip == 1
+    env.close()
+
+
 @pytest.mark.slow
 def test_many_copies_of_a_game_show_what_one_shows():
     env = make("ALE/Pong-v5", num_areas=10)
