@@ -86,6 +86,12 @@ class Table:
             self.advance()
         raise AssertionError(f"with {len(TEAMS)} teams, trainer.step stays at {self.trainer.step}")
 
+    def until_learned(self) -> None:
+        """Play until the trainer's weights have changed, or it is late for that."""
+        initial = weights(self.trainer)
+        while self.trainer.step < FIRST_UPDATE and not differing(weights(self.trainer), initial):
+            self.until(self.trainer.step + 1)
+
 
 def test_frozen_teams_are_not_learned_from(trial: Trial) -> None:
     """Only rows of the team that learns are stored and counted as steps, also after another team's turn began."""
@@ -130,11 +136,7 @@ def test_games_are_rated_by_elo(trial: Trial) -> None:
 def test_opponents_are_snapshots(trial: Trial) -> None:
     """A snapshot that is due is saved before opponents are drawn; what plays it neither changes nor shares weights."""
     table = Table(trial, save_steps=1_000_000, swap_steps=1_000_000)
-    initial = weights(table.trainer)
-    for _ in range(FIRST_UPDATE // table.env.agents + 1):
-        table.until(table.trainer.step + 1)
-        if differing(weights(table.trainer), initial):
-            break
+    table.until_learned()
     first = _of(table.play.snapshots[0])
     demand(
         not differing(_weights(table), first),
@@ -166,7 +168,7 @@ def test_self_play_resumes_exactly(trial: Trial) -> None:
     whole = {"save_replay_buffer": True} if trial.has("save_replay_buffer") else {}
     tables = [Table(trial, hyperparameters=whole, team_change=120, save_steps=1_000_000) for _ in range(2)]
     first, second = tables
-    first.until(200)
+    first.until_learned()
     state = unpack(copy.deepcopy(pack(first.trainer.state_dict())))
     teams, env, generator = first.teams.state_dict(), first.env.state_dict(), torch.get_rng_state()
     second.trainer.load_state_dict(state)
