@@ -23,6 +23,7 @@ class FakeRun(SimpleNamespace):
             settings=SimpleNamespace(trainer_type="ppo", max_steps=max_steps),
             stats=StatsReporter(name, self.plugins),
             mean_reward=None,
+            self_play=None,
             episodes=0,
         )
         self.trainers[name] = trainer

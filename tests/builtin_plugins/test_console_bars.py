@@ -14,7 +14,9 @@ def bars_at(width, *behaviors):
     screen = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
     bars = console_bars.ProgressBars(screen)
     for name, step, reward in behaviors:
-        trainer = SimpleNamespace(step=step, mean_reward=reward, settings=SimpleNamespace(max_steps=500_000))
+        trainer = SimpleNamespace(
+            step=step, mean_reward=reward, self_play=None, settings=SimpleNamespace(max_steps=500_000)
+        )
         bars.add(name, trainer)
     screen.print(bars.render())
     return CONTROL.sub("", screen.file.getvalue()).splitlines()
@@ -41,7 +43,9 @@ def test_bar_estimates_from_the_steps_it_saw(monkeypatch):
     monkeypatch.setattr(console_bars, "time", SimpleNamespace(monotonic=lambda: next(times)))
     screen = Console(file=io.StringIO(), width=120, color_system=None)
     bars = console_bars.ProgressBars(screen)
-    trainer = SimpleNamespace(step=200_000, mean_reward=1.0, settings=SimpleNamespace(max_steps=500_000))
+    trainer = SimpleNamespace(
+        step=200_000, mean_reward=1.0, self_play=None, settings=SimpleNamespace(max_steps=500_000)
+    )
     bars.add("3DBall", trainer)
     screen.print(bars.render())
     trainer.step = 240_000
