@@ -98,6 +98,7 @@ TARGETS: dict[str, list[Target]] = {
     "cartpole_ppo": [Target("training", 475, 475)],
     "acrobot_ppo": [Target("evaluation", -90, -90)],
     "pendulum_ppo": [Target("evaluation", -200, -300)],
+    "mountaincarcontinuous_ppo": [Target("evaluation", 85)],
     "basic_ppo": [Target("evaluation", 0.93, 0.93, digits=3)],
     "recall_ppo": [Target("evaluation", 0.93, 0.93, digits=3)],
     "sacrifice_poca": [Target("training", 0.6, 0.6, digits=3)],

@@ -41,6 +41,7 @@ def chosen(
         ("gymnasium:CartPole-v1", "a2c", "cartpole_a2c"),
         ("gymnasium:Acrobot-v1", "dqn", "acrobot_dqn"),
         ("gymnasium:Pendulum-v1", "sac", "pendulum_sac"),
+        ("gymnasium:MountainCarContinuous-v0", None, "mountaincarcontinuous_ppo"),
         ("gymnasium:HalfCheetah-v5", "sac", None),
         ("gymnasium:Acrobot-v1", "a2c", None),
         ("gymnasium:Taxi-v3", "ppo", None),
@@ -74,7 +75,7 @@ def test_settings_of_the_example_are_used_as_they_are():
     ("env", "algo", "parts", "text"),
     [
         ("gymnasium:MountainCar-v0", "ppo", ["discrete"], "general ones for ppo, discrete actions"),
-        ("gymnasium:MountainCarContinuous-v0", "ppo", ["continuous"], "general ones for ppo, continuous actions"),
+        ("gymnasium:BipedalWalker-v3", "ppo", ["continuous"], "general ones for ppo, continuous actions"),
         ("gymnasium:MountainCarContinuous-v0", "a2c", ["continuous"], "general ones for a2c, continuous actions"),
         ("gymnasium:MountainCarContinuous-v0", "sac", ["continuous"], "general ones for sac, continuous actions"),
         (

@@ -224,6 +224,12 @@ class Actor(Network):
             return self.heads.parameters_of(outputs), after
         return self(features, memory), after
 
+    def weights_changed(self) -> None:
+        """Do what the base class does, and drop what the heads derived from their weights."""
+        super().weights_changed()
+        if isinstance(self.heads, StateNoiseHeads):
+            self.heads.weights_changed()
+
     def computes_heads_only(self) -> bool:
         """Return whether a call computes action parameters from the outputs of the heads, and nothing else."""
         return super().computes_heads_only() and type(self.heads) in (ActionHeads, StateNoiseHeads)

@@ -65,6 +65,7 @@ class StateNoiseHeads(ActionHeads):
             log_std_init = SQUASHED_LOG_STD_INIT if squashed else LOG_STD_INIT
         size = action_spec.continuous_size
         self.squashed = squashed
+        self._arrays: tuple[np.ndarray, ...] | None = None
         self.noise_shape = inputs, size
         self.log_std = nn.Parameter(torch.full((inputs, size if full_std else 1), log_std_init))
 
@@ -92,11 +93,22 @@ class StateNoiseHeads(ActionHeads):
     def from_outputs(self, outputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Return the parts of `ActionParameters` as arrays, from an encoding on the CPU."""
         (encoding,) = outputs
-        mean = _applied(self.mean, encoding)
+        if self._arrays is None:
+            weight, bias = _arrays_of(self.mean)
+            self._arrays = weight.T, bias, np.square(self.deviations())
+        weight, bias, variances = self._arrays
+        mean = np.dot(encoding, weight) + bias
         if self.squashed:
             mean = np.minimum(np.maximum(mean, -MOST_MEAN), MOST_MEAN)
-        variance = np.square(encoding) @ np.square(self.deviations()) + np.float32(LEAST_VARIANCE)
+        variance = np.dot(encoding * encoding, variances) + np.float32(LEAST_VARIANCE)
         return mean, 0.5 * np.log(variance), None if self.logits is None else _applied(self.logits, encoding)
+
+    def weights_changed(self) -> None:
+        """Drop what was derived from the weights."""
+        self._arrays = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_arrays": None}  # The parameters of a copy lie elsewhere.
 
     def deviations(self) -> np.ndarray:
         """Return the deviations of noise, [inputs, continuous]."""
@@ -136,7 +148,12 @@ def explored(encoding: Tensor, latent: Tensor, weight: Tensor, bias: Tensor, log
     return mean, spread if log_std.shape[1] == len(weight) else torch.cat([spread] * len(weight), 1)
 
 
+def _arrays_of(layer: nn.Linear) -> tuple[np.ndarray, np.ndarray]:
+    return layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy()
+
+
 def _applied(layer: nn.Linear, encoding: np.ndarray) -> np.ndarray:
     """Return what a linear layer computes of an array [rows, inputs]."""
-    applied: np.ndarray = encoding @ layer.weight.detach().cpu().numpy().T + layer.bias.detach().cpu().numpy()
+    weight, bias = _arrays_of(layer)
+    applied: np.ndarray = encoding @ weight.T + bias
     return applied

@@ -42,6 +42,10 @@ class SlotNoise:
         self.matrices = np.zeros((0, *self.heads.noise_shape), np.float32)  # [slots, latent features, actions]
         # For each slot, the version of the weights when its matrix was drawn, and the decisions by it so far.
         self.versions, self.ages = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        # Mostly the same agents decide again: `_held` are their matrices, for `_left` decisions, of which `_made` are
+        # not in their ages yet.
+        self._held, self._slots = self.matrices, self.ages
+        self._version, self._left, self._made = -1, 0, 0
 
     def of(self, slots: np.ndarray, version: int, rng: np.random.Generator) -> np.ndarray:
         """Return the matrices [agents, latent features, actions] for the next decision of agents.
@@ -51,6 +55,11 @@ class SlotNoise:
             version: that of the weights.
             rng: the source of randomness.
         """
+        if self._left and version == self._version and len(slots) == len(self._slots) and (slots == self._slots).all():
+            self._left -= 1
+            self._made += 1
+            return self._held
+        self._count_decisions()
         missing = int(slots.max()) + 1 - len(self.ages)
         if missing > 0:
             self.matrices = np.pad(self.matrices, ((0, missing), (0, 0), (0, 0)))
@@ -65,15 +74,25 @@ class SlotNoise:
             self.matrices[new] = self.heads.draw(len(new), rng)
             self.versions[new], self.ages[new] = version, 0
         self.ages[slots] += 1
-        matrices: np.ndarray = self.matrices[slots]
-        return matrices
+        self._held, self._slots, self._version = self.matrices[slots], slots.copy(), version
+        self._left = period - int(self.ages[slots].max())
+        return self._held
+
+    def _count_decisions(self) -> None:
+        """Add the decisions that were made by `_held` to the ages of the matrices."""
+        self.ages[self._slots] += self._made
+        self._left = self._made = 0
 
     def forget(self) -> None:
         """Draw all matrices again before they are used next."""
+        self._count_decisions()
         self.versions.fill(-1)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resume needs."""
+        left = self._left
+        self._count_decisions()
+        self._left = left
         return {"matrices": self.matrices, "versions": self.versions, "ages": self.ages}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -89,4 +108,5 @@ class SlotNoise:
             raise ValueError("the noise of the agents is not finite")
         if not versions.dtype == ages.dtype == np.int64:
             raise ValueError("the numbers of the agents' noise are not whole")
+        self._left = self._made = 0
         self.matrices, self.versions, self.ages = matrices, versions, ages

@@ -51,7 +51,7 @@ def noise_drawn_for_each_decision(patch: Patch) -> None:
 
 @mutant("sac", caught_by="test_noise_of_an_agent_is_held_as_long_as_it_is_told")
 def noise_drawn_once(patch: Patch) -> None:
-    patch.replace(NOISE, "| (self.ages[slots] >= period)", "")
+    patch.replace(NOISE, "self.ages[slots] >= period", "self.ages[slots] < 0")
 
 
 @mutant("a2c", caught_by="test_noise_of_an_agent_is_held_as_long_as_it_is_told")
