@@ -1,8 +1,9 @@
 """How fast is training? mlhooks and other libraries do the same work in alternation on this machine.
 
 `python benchmarks/speed.py ppo_cartpole` (another of `workloads.py`, or several; by default all) installs each peer
-below `benchmarks/.venvs`, runs them `--rounds` times in alternation, and writes `results/ppo_cartpole.json` (every
-single run) and `results/ppo_cartpole.md` (the tables). It needs Linux or macOS. Everything runs on one thread.
+that takes part below `benchmarks/.venvs`, runs them `--rounds` times in alternation, and writes
+`results/ppo_cartpole.json` (every single run) and `results/ppo_cartpole.md` (the tables). It needs Linux or macOS.
+Everything runs on one thread.
 
 - steps/s: environment steps over the seconds of the training loop alone, imports and construction left out. For
   mlhooks that is from the first observation to the end of the last update, statistics written to console, TensorBoard
@@ -21,7 +22,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -148,6 +149,12 @@ def libraries(results: Results) -> str:
     return ", ".join([*(f"{name} {text}" for name, text in versions.items()), *others])
 
 
+def participants(work: Work, names: Sequence[str]) -> Iterator[Peer]:
+    """Yield the peers of these names that do this work."""
+    doing = work.get("peers") or [peer.name for peer in (*PEERS, LIMITS) if peer.name not in ONLY_WHERE_NAMED]
+    yield from (peer for peer in (*PEERS, LIMITS) if peer.name in names and peer.name in doing)
+
+
 def installed(peer: Peer) -> bool:
     """Return whether it can be measured, and say it where not."""
     try:
@@ -171,20 +178,20 @@ def arguments() -> argparse.Namespace:
     unknown = set(args.workloads) - WORKLOADS.keys()
     if unknown:
         parser.error(f"no workload is called {', '.join(sorted(unknown))}; choose from {', '.join(WORKLOADS)}")
+    args.workloads = args.workloads or list(WORKLOADS)
     return args
 
 
 def main() -> None:
     """Measure and write."""
     args = arguments()
-    chosen = [peer for peer in (*PEERS, LIMITS) if peer.name in args.peers and installed(peer)]
-    names = [peer.name for peer in chosen if peer.name not in ONLY_WHERE_NAMED]
+    workloads = {name: WORKLOADS[name] | ({"steps": args.steps} if args.steps else {}) for name in args.workloads}
+    taking_part = {name: [*participants(work, args.peers)] for name, work in workloads.items()}
+    wanted = {peer.name for peers in taking_part.values() for peer in peers}
+    chosen = {peer.name for peer in (*PEERS, LIMITS) if peer.name in wanted and installed(peer)}
     options = ["--rounds", str(args.rounds), *(["--steps", str(args.steps)] if args.steps else [])]
-    for workload in args.workloads or WORKLOADS:
-        work = WORKLOADS[workload] | ({"steps": args.steps} if args.steps else {})
-        results = measure(
-            workload, work, args.rounds, [peer for peer in chosen if peer.name in work.get("peers", names)]
-        )
+    for workload, work in workloads.items():
+        results = measure(workload, work, args.rounds, [p for p in taking_part[workload] if p.name in chosen])
         facts = about(workload, results, work, args.rounds, [*options, "--peers", *results])
         write(args.output, workload, facts, {"settings": work, "runs": results}, tables(work, results))
 
