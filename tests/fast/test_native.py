@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -75,6 +76,45 @@ def test_passes_are_those_of_torch(activation: str, rows: int, sizes: list[int],
         found = [*results, inputs, *(array - 1.0 for sink in sinks for array in sink)]
         for ours, theirs in zip([*found, *made.forward(features)], [*wanted, *wanted[: len(results)]], strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=3e-5, atol=3e-6 * max(10.0, np.abs(theirs).max(initial=0.0)))
+
+
+def of_size(size: int, scale: float = 1.0) -> tuple[Any, np.ndarray]:
+    """Return layers of a size and features for them."""
+    rng = np.random.default_rng(size)
+    hidden, heads = layers(rng, [5, size, size], [3])
+    features = rng.normal(0.0, 1.0, (300, 5)).astype(np.float32)
+    return mlp.MLP([(weight * np.float32(scale), bias) for weight, bias in hidden], heads, "swish"), features
+
+
+def passed(made: Any, features: np.ndarray, size: int) -> list[np.ndarray]:
+    """Return all that the passes of `of_size` compute."""
+    (outputs,), saved = made.record(features)
+    shapes = [(size, 5), (size, size), (3, size)]
+    sinks = [(np.zeros(shape, np.float32), np.zeros(shape[0], np.float32)) for shape in shapes]
+    inputs = np.empty_like(features)
+    made.backward(saved, [outputs], sinks, inputs)
+    made.release(saved)
+    return [outputs, inputs, *(array for sink in sinks for array in sink), *made.forward(features)]
+
+
+@pytest.mark.usefixtures("kind")
+def test_what_other_passes_left_in_their_memory_changes_nothing() -> None:
+    small, features = of_size(37)
+    before = passed(small, features, 37)
+    assert all(np.isfinite(array).all() for array in before)
+    assert np.isnan(passed(*of_size(150, scale=np.nan), 150)[0]).all()
+    for ours, theirs in zip(passed(small, features, 37), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_passes_of_several_threads_do_not_share_memory() -> None:
+    networks = [(*of_size(size), size) for size in (40, 96, 150)]
+    wanted = [passed(*network) for network in networks]
+    with ThreadPoolExecutor(len(networks)) as pool:
+        found = pool.map(lambda network: [passed(*network) for _ in range(20)], networks)
+    for turns, theirs in zip(found, wanted, strict=True):
+        for ours in turns:
+            assert all(map(np.array_equal, ours, theirs))
 
 
 def in_torch(

@@ -19,3 +19,7 @@ cdef class AlignedBuffer:
     cdef void* memory
     cdef float* numbers
     cdef Py_ssize_t size
+
+
+cdef AlignedBuffer borrowed(Py_ssize_t size)
+cdef void returned(AlignedBuffer buffer)

@@ -74,24 +74,59 @@ static void product(long rows, long columns, long runs, long depth, const float 
     }
 }
 
-/* to = from [rows, columns] in panels of PANEL columns, in which rows follow each other without a gap */
+/* to = from [rows, columns] in panels of PANEL columns, in which rows follow each other without a gap; the last vector of
+   a row is filled up with zeros */
 static void pack(long rows, long columns, const float *from, long ldf, float *to)
 {
-    for (long j = 0; j < columns; j += PANEL, to += rows * PANEL)
+    long j = 0;
+    for (; j + PANEL <= columns; j += PANEL, to += rows * PANEL)
         for (long r = 0; r < rows; r++)
-            for (long c = 0; c < PANEL && j + c < columns; c++)
-                to[r * PANEL + c] = from[r * ldf + j + c];
+            for (int v = 0; v < WIDEST; v++)
+                AT(to + r * PANEL + v * WIDTH) = AT(from + r * ldf + j + v * WIDTH);
+    for (long r = 0; j < columns && r < rows; r++)
+        for (long c = 0; c < (columns - j + WIDTH - 1) / WIDTH * WIDTH; c++)
+            to[r * PANEL + c] = j + c < columns ? from[r * ldf + j + c] : 0.0f;
+}
+
+/* WIDTH rows of `to`, each PANEL behind the last = from [WIDTH, WIDTH]^T */
+INLINE void transposed_square(const float *from, long ldf, float *to)
+{
+#if defined(__GNUC__) && !defined(__clang__)
+    /* Riffling vectors of the first half with those of the second moves each index by one bit, in a circle. */
+    vec a[WIDTH], b[WIDTH];
+    ivec low, high;
+    for (int i = 0; i < WIDTH; i++) {
+        low[i] = i / 2 + i % 2 * WIDTH, high[i] = low[i] + WIDTH / 2;
+        a[i] = AT(from + i * ldf);
+    }
+    for (int bit = 1; bit < WIDTH; bit *= 2) {
+        for (int i = 0; i < WIDTH / 2; i++) {
+            b[2 * i] = __builtin_shuffle(a[i], a[i + WIDTH / 2], low);
+            b[2 * i + 1] = __builtin_shuffle(a[i], a[i + WIDTH / 2], high);
+        }
+        memcpy(a, b, sizeof a);
+    }
+    for (int i = 0; i < WIDTH; i++)
+        AT(to + i * PANEL) = a[i];
+#else
+    for (long i = 0; i < WIDTH; i++)
+        for (long j = 0; j < WIDTH; j++)
+            to[i * PANEL + j] = from[j * ldf + i];
+#endif
 }
 
 /* to = from [rows, columns]^T in panels, as `pack` lays them out */
 static void pack_transposed(long rows, long columns, const float *from, long ldf, float *to)
 {
-    enum { SOME = PANEL < 16 ? PANEL : 16 }; /* rows whose lines stay in the cache */
-    for (long some = 0; some < rows; some += SOME) {
-        float *panel = to + some / PANEL * PANEL * columns + some % PANEL;
-        for (long c = 0; c < columns; c++)
-            for (long r = 0; r < SOME && some + r < rows; r++)
-                panel[c * PANEL + r] = from[(some + r) * ldf + c];
+    for (long r = 0; r < rows; r += WIDTH) {
+        float *panel = to + r / PANEL * PANEL * columns + r % PANEL;
+        long c = 0;
+        if (r + WIDTH <= rows)
+            for (; c + WIDTH <= columns; c += WIDTH)
+                transposed_square(from + r * ldf + c, ldf, panel + c * PANEL);
+        for (; c < columns; c++)
+            for (long i = 0; i < WIDTH; i++)
+                panel[c * PANEL + i] = r + i < rows ? from[(r + i) * ldf + c] : 0.0f;
     }
 }
 

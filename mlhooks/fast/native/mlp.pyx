@@ -7,7 +7,7 @@ from libc.string cimport memset
 cimport numpy as cnp
 from mlhooks.fast.native.arrays cimport empty, pointer, plain
 from mlhooks.fast.native.loops cimport ELU, LEAKY_RELU, RELU, SWISH, TANH, loops
-from mlhooks.fast.native.buffers cimport AlignedBuffer, padded, panel_padded
+from mlhooks.fast.native.buffers cimport AlignedBuffer, borrowed, padded, panel_padded, returned
 
 cnp.import_array()
 
@@ -59,14 +59,15 @@ cdef class MLP:
     """
 
     cdef list arrays  # It keeps the parameters' memory.
-    cdef AlignedBuffer buffer, scratch, input_scratch
+    cdef float* scratch  # [block * (2 * widest + panel_padded(widest))]
+    cdef float* input_scratch  # [block, depth of the first layer] behind it
     cdef Layer* layers
-    cdef long hidden, heads, widest, units, block
+    cdef long hidden, heads, widest, units, block, size
     cdef int kind
     cdef list free
 
     def __cinit__(self, hidden, heads, activation):
-        cdef long size, index, total = 0
+        cdef long index
         cdef Layer* layer
         self.arrays = [*hidden, *heads]
         self.hidden, self.heads, self.kind = len(hidden), len(heads), KINDS[activation]
@@ -86,21 +87,26 @@ cdef class MLP:
             self.widest = max(self.widest, layer.width, layer.depth if index else 0)
             if index < self.hidden:
                 self.units += layer.width
-            total += layer.inputs * panel_padded(layer.width) + layer.outputs * panel_padded(layer.depth) + 2 * layer.width
-            total += max(layer.outputs * layer.depth, layer.inputs * layer.width)
         self.block = max(BLOCK // max(self.widest, 1), 96)
-        self.buffer = AlignedBuffer(total)
-        # It holds gradients above and below a layer, or results of two layers, and behind them panels or sigmoids.
-        self.scratch = AlignedBuffer(self.block * (2 * self.widest + panel_padded(self.widest)))
-        cdef float* next = self.buffer.numbers
+        self.size = self._place(NULL)
+
+    cdef long _place(self, float* start) noexcept nogil:
+        """Place what passes compute in, from an address on, and return its size."""
+        cdef float* next = start
+        cdef Layer* layer
         for index in range(self.hidden + self.heads):
             layer = &self.layers[index]
-            layer.transposed = next
-            layer.packed_weight = layer.transposed + layer.inputs * panel_padded(layer.width)
-            layer.start = layer.packed_weight + layer.outputs * panel_padded(layer.depth)
+            # A pass needs only one of the two.
+            layer.transposed = layer.packed_weight = next
+            next += max(layer.inputs * panel_padded(layer.width), layer.outputs * panel_padded(layer.depth))
+            layer.start = next
             layer.bias_gradient = layer.start + layer.width
             layer.gradient = layer.bias_gradient + layer.width
             next = layer.gradient + max(layer.outputs * layer.depth, layer.inputs * layer.width)
+        # It holds gradients above and below a layer, or results of two layers, and behind them panels or sigmoids.
+        self.scratch = next
+        self.input_scratch = self.scratch + self.block * (2 * self.widest + panel_padded(self.widest))
+        return self.input_scratch + self.block * self.layers[0].depth - start
 
     def __dealloc__(self):
         PyMem_Free(self.layers)
@@ -131,6 +137,8 @@ cdef class MLP:
         cdef float* places[64]
         for index in range(len(outputs)):
             places[index] = <float*>cnp.PyArray_DATA(<cnp.ndarray>outputs[index])
+        cdef AlignedBuffer buffer = borrowed(self.size)
+        self._place(buffer.numbers)
         with nogil:
             self._prepare_forward(rows)
             while start < rows:
@@ -138,6 +146,7 @@ cdef class MLP:
                     min(self.block, rows - start), rows, x + start * self.layers[0].inputs, kept, start, places
                 )
                 start += self.block
+        returned(buffer)
         return outputs
 
     cdef const Layer* _outputs_of(self, long index) noexcept nogil:
@@ -150,7 +159,7 @@ cdef class MLP:
             layer = &self.layers[index]
             if not few(rows, layer, index < self.hidden):
                 loops.pack_transposed(layer.outputs, layer.inputs, layer.weight, layer.inputs, layer.transposed)
-                loops.copy(1, layer.outputs, layer.bias, layer.outputs, layer.start, layer.width, 0)
+                loops.pack(1, layer.outputs, layer.bias, layer.outputs, layer.start)
 
     cdef void _forward(
         self, long rows, long all_rows, const float* x, float* kept_rows, long start, float** outputs
@@ -165,8 +174,8 @@ cdef class MLP:
         for index in range(self.hidden):
             layer = &self.layers[index]
             if kept_rows is NULL:
-                y = self.scratch.numbers + (index % 2) * self.block * self.widest
-                sigmoids = self.scratch.numbers + 2 * self.block * self.widest
+                y = self.scratch + (index % 2) * self.block * self.widest
+                sigmoids = self.scratch + 2 * self.block * self.widest
             else:
                 y = behind + start * layer.width
                 sigmoids = y + all_rows * self.units
@@ -189,7 +198,7 @@ cdef class MLP:
         for index in range(self.heads):
             layer = &self.layers[self.hidden + index]
             if not few(all_rows, layer, False):
-                y = self.scratch.numbers + 2 * self.block * self.widest
+                y = self.scratch + 2 * self.block * self.widest
                 loops.product(rows, layer.width, 1, layer.inputs, x, ldx, 0, 1, layer.transposed, layer.inputs,
                               loops.panel, y, layer.width, layer.start, 0)
                 loops.copy(rows, layer.outputs, y, layer.width, outputs[index] + start * layer.outputs, layer.outputs,
@@ -215,8 +224,8 @@ cdef class MLP:
         cdef float* below = NULL if inputs is None else pointer(inputs, rows, layer.inputs)
         cdef float* x = pointer(passed.features, rows, layer.inputs)
         cdef list kept = []  # It keeps the memory at `places` alive.
-        if below is not NULL and self.input_scratch is None:
-            self.input_scratch = AlignedBuffer(self.block * layer.depth)
+        cdef AlignedBuffer buffer = borrowed(self.size)
+        self._place(buffer.numbers)
         for index in range(self.hidden + self.heads):
             layer = &self.layers[index]
             weight = sinks[index][0]
@@ -232,6 +241,7 @@ cdef class MLP:
         if not kept:
             if inputs is not None:
                 inputs.fill(0.0)
+            returned(buffer)
             return
         with nogil:
             self._prepare_backward(below is not NULL)
@@ -255,6 +265,7 @@ cdef class MLP:
             if bias is not None:
                 sink = pointer(bias, 1, layer.outputs)
                 loops.copy(1, layer.outputs, layer.bias_gradient, layer.width, sink, layer.outputs, 1)
+        returned(buffer)
 
     cdef void _prepare_backward(self, bint inputs) noexcept nogil:
         cdef long index
@@ -280,7 +291,7 @@ cdef class MLP:
         cdef const float* prefetched
         cdef const float* results = kept_rows + all_rows * (self.units - last.width) + start * last.width
         cdef const float* y = results
-        cdef float* above = self.scratch.numbers
+        cdef float* above = self.scratch
         cdef float* below = above + self.block * self.widest
         cdef float total
         cdef float* gradient
@@ -328,7 +339,7 @@ cdef class MLP:
                 loops.product(layer.inputs, layer.width, 1, rows, features, 1, 0, layer.inputs, above, 1, layer.width,
                               layer.gradient, layer.width, NULL, 1)
             if inputs is not NULL:
-                below = self.input_scratch.numbers
+                below = self.input_scratch
                 loops.product(rows, layer.depth, 1, layer.outputs, above, layer.width, 0, 1, layer.packed_weight,
                               layer.outputs, loops.panel, below, layer.depth, NULL, 0)
                 loops.copy(rows, layer.inputs, below, layer.depth, inputs, layer.inputs, 0)
