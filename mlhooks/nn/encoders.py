@@ -143,5 +143,10 @@ def make_encoder(layout: FeatureLayout, settings: NetworkSettings, extra: int = 
 def _make_body(size: int, goal: np.ndarray, settings: NetworkSettings, *, learned: bool = False) -> MLP | GoalEncoder:
     """Return plain layers, or goal-conditioned ones where goal signals and settings ask for them."""
     if len(goal) and settings.goal_conditioning_type.value == "hyper":
+        if not settings.layers:
+            raise UnsupportedError(
+                "hidden_layers: [] leaves no layer whose weights a goal signal could make, as goal_conditioning_type: "
+                "hyper asks for. Give it one, or set goal_conditioning_type: none under network_settings."
+            )
         return GoalEncoder(size, goal, settings, learned=learned)
     return MLP(size, settings.layers, settings.activation, settings.initialization)

@@ -25,7 +25,7 @@ CONVOLUTIONS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "simple": ((16, 8, 4), (32, 4, 2)),  # Mnih et al. 2013, https://arxiv.org/abs/1312.5602
     "nature_cnn": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),  # Mnih et al. 2015, https://doi.org/10.1038/nature14236
 }
-"""Channels, kernel size and stride of each convolution; a leaky ReLU follows it."""
+"""Channels, kernel size and stride of each convolution; `visual_activation` follows it."""
 
 STACKS = (16, 32, 32)
 """Channels of the residual stacks of `resnet` (Espeholt et al. 2018, https://arxiv.org/abs/1802.01561, figure 3)."""
@@ -48,6 +48,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         kind, scheme = settings.vis_encode_type.value, settings.initialization.value
         channels, height, width = self.shape = image.shape
+        leaky = settings.visual_activation == "leaky_relu"
         if min(height, width) < SMALLEST[kind]:
             fitting = [name for name, smallest in SMALLEST.items() if smallest <= min(height, width)]
             raise UnsupportedError(
@@ -56,7 +57,7 @@ class ImageEncoder(nn.Module):
                 f"({', '.join(fitting)}), or let the environment show larger images."
             )
         self.layers = nn.Sequential(
-            *(_residual(channels) if kind == "resnet" else _plain(channels, CONVOLUTIONS[kind]))
+            *(_residual(channels) if kind == "resnet" else _plain(channels, CONVOLUTIONS[kind], leaky=leaky))
         )
         gain = 1.0 if scheme == "kaiming_he" else math.sqrt(2.0)
         if scheme != "lecun_normal":
@@ -66,7 +67,7 @@ class ImageEncoder(nn.Module):
         with torch.no_grad():
             size = self.layers(torch.zeros(1, *self.shape)).numel()
         self.dense = linear(size, settings.hidden_units, initialization=scheme, gain=gain)
-        self._activate = functional.relu if kind == "resnet" else functional.leaky_relu
+        self._activate = functional.leaky_relu if leaky and kind != "resnet" else functional.relu
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Encode images to [rows, hidden_units].
@@ -100,13 +101,13 @@ class ImageEncoder(nn.Module):
         return images.reshape(-1, self.dense.in_features)  # Inference engines need a known size.
 
 
-def _plain(channels: int, convolutions: tuple[tuple[int, int, int], ...]) -> Iterator[nn.Module]:
+def _plain(channels: int, convolutions: tuple[tuple[int, int, int], ...], *, leaky: bool) -> Iterator[nn.Module]:
     for number, (outputs, kernel, stride) in enumerate(convolutions, 1):
         yield Convolution(channels, outputs, kernel, stride)
         if number == len(convolutions):
             # It stands before the activation, whose gradient would otherwise mix two memory layouts.
             yield nn.Flatten()
-        yield nn.LeakyReLU(inplace=True)
+        yield nn.LeakyReLU(inplace=True) if leaky else nn.ReLU(inplace=True)
         channels = outputs
 
 

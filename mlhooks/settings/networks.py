@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -51,8 +51,8 @@ class InitializationType(StrEnum):
     TORCH = "torch"
 
 
-Widths = Annotated[list[Annotated[int, Field(ge=1, le=MOST_UNITS)]], Field(min_length=1, max_length=MOST_LAYERS)]
-"""The width of each hidden layer, from the first to the last."""
+Widths = Annotated[list[Annotated[int, Field(ge=1, le=MOST_UNITS)]], Field(max_length=MOST_LAYERS)]
+"""The width of each hidden layer, from the first to the last; there may be none."""
 
 
 MOST_NORMALIZED = 5.0
@@ -98,13 +98,20 @@ class NetworkSettings(SettingsModel):
         ActivationType.SWISH,
         description="Activation function between layers; ML-Agents uses swish. Encoders of images have their own.",
     )
+    visual_activation: Literal["leaky_relu", "relu"] = extension(
+        "leaky_relu",
+        description="Activation function in encoders of images but resnet; ML-Agents' leaky_relu, or relu as SB3's "
+        "NatureCNN.",
+    )
     initialization: InitializationType = extension(
         InitializationType.LECUN_NORMAL,
         description="How weights start; ML-Agents uses what is called lecun_normal here, Stable-Baselines3 (SB3) "
         "orthogonal for ortho_init true and torch for false.",
     )
     hidden_layers: Widths | None = extension(
-        None, description="Width of each hidden layer, in place of num_layers of hidden_units; SB3's net_arch."
+        None,
+        description="Width of each hidden layer, in place of num_layers of hidden_units; SB3's net_arch. [] is none: "
+        "images are then encoded by hidden_units alone.",
     )
     critic_hidden_layers: Widths | None = extension(
         None, description="The same for critics, where they differ from the policy; SB3's net_arch of vf or qf."
@@ -178,6 +185,9 @@ class NetworkSettings(SettingsModel):
         if self.use_sde and self.state_dependent_std:
             message = "use_sde makes deviations depend on the observation in its own way: remove one of both"
             yield Problem(("state_dependent_std",), message)
+        if "visual_activation" in self.model_fields_set and self.vis_encode_type is EncoderType.RESNET:
+            message = "visual_activation has no effect on resnet, which has functions of its own"
+            yield Problem(("visual_activation",), message, "warning")
         for key in ("sde_sample_freq", "full_std"):
             if key in self.model_fields_set and not self.use_sde:
                 yield Problem((key,), f"{key} has no effect without use_sde: true", "warning")

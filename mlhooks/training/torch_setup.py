@@ -110,7 +110,7 @@ class Threads:
     def adapt_to(self, trainer: Trainer) -> None:
         """Use all threads where a trainer's networks are worth it."""
         network = trainer.settings.network_settings
-        large = max(*network.layers, *network.of_critic.layers) > SMALL
+        large = max([0, *network.layers, *network.of_critic.layers]) > SMALL
         if self.asked is None and (large or trainer.policy.layout.vectors < trainer.policy.layout.size):
             self._set(self.available)
 

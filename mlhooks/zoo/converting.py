@@ -120,7 +120,7 @@ def _ppo(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
         if value_range[1]:
             h["value_clip_range_schedule"] = "linear"
     h["num_epoch"] = entry.whole("n_epochs", 10)
-    h |= _of_actor_and_critic(entry, arguments, run, lambd=0.95, normalized=True)
+    h |= _of_actor_and_critic(entry, lambd=0.95, normalized=True)
     h |= optimizer_of(arguments, name="adam", given={"eps": ADAM_EPS})
     target = entry.take("target_kl")
     if target is not None:
@@ -132,7 +132,7 @@ def _a2c(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
     rows = entry.whole("n_steps", 5) * run.copies
     h: dict[str, Any] = {"batch_size": rows, "buffer_size": rows}
     h |= _scheduled(entry, "learning_rate", 7e-4, "learning_rate")
-    h |= _of_actor_and_critic(entry, arguments, run, lambd=1.0, normalized=False)
+    h |= _of_actor_and_critic(entry, lambd=1.0, normalized=False)
     rms, eps = entry.flag("use_rms_prop", default=True), entry.number("rms_prop_eps", 1e-5)
     if rms:
         h |= optimizer_of(arguments, name="rmsprop", given={"alpha": 0.99, "eps": eps})
@@ -141,11 +141,8 @@ def _a2c(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
     return _with_networks(entry, arguments, run, h)
 
 
-def _of_actor_and_critic(
-    entry: Entry, arguments: PolicyArguments, run: Run, *, lambd: float, normalized: bool
-) -> dict[str, Any]:
+def _of_actor_and_critic(entry: Entry, *, lambd: float, normalized: bool) -> dict[str, Any]:
     """Return the hyperparameters that PPO and A2C have in common."""
-    del arguments
     h: dict[str, Any] = {"beta": entry.number("ent_coef", 0.0), "beta_schedule": "constant"}
     h["lambd"] = entry.number("gae_lambda", lambd)
     h["value_coefficient"] = entry.number("vf_coef", 0.5)
@@ -154,18 +151,20 @@ def _of_actor_and_critic(
     normalize = entry.flag("normalize_advantage", default=normalized)
     h["normalize_advantages"] = "minibatch" if normalize else "none"
     h["joint_actions"] = True
-    if run.images:
-        h["shared_critic"] = True
     return h
 
 
 def _with_networks(entry: Entry, arguments: PolicyArguments, run: Run, h: dict[str, Any]) -> dict[str, Any]:
     """Return an entry of behaviors for PPO or A2C."""
     network, rewards = _normalized(entry)
-    network |= _layers(entry, arguments, run, [64, 64], "tanh", orthogonal=True)
+    network |= _layers(arguments, run, [64, 64], "tanh", orthogonal=True)
     network |= exploration_of(entry, arguments, run.found, squashed=False)
     signals = {"extrinsic": {"gamma": entry.number("gamma", 0.99)}}
     hyperparameters = {**h, **rewards}
+    if run.images and not network["hidden_layers"] and "critic_hidden_layers" not in network:
+        hyperparameters["shared_critic"] = True
+    elif run.images:
+        entry.lacks("an encoder of images that policy and critic share before layers of their own; each has one here")
     return {
         "hyperparameters": hyperparameters,
         "network_settings": network,
@@ -191,7 +190,7 @@ def _dqn(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
     h["max_grad_norm"] = None if norm is None else as_number(norm)
     h |= optimizer_of(arguments, name="adam", given={})
     network, rewards = _normalized(entry)
-    network |= _layers(entry, arguments, run, [64, 64], "relu", orthogonal=False)
+    network |= _layers(arguments, run, [64, 64], "relu", orthogonal=False)
     return {"hyperparameters": {**h, **rewards}, "network_settings": network}
 
 
@@ -212,7 +211,7 @@ def _sac(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
         del h["random_steps"]
     h |= optimizer_of(arguments, name="adam", given={})
     network, rewards = _normalized(entry)
-    network |= _layers(entry, arguments, run, [256, 256], "relu", orthogonal=False)
+    network |= _layers(arguments, run, [256, 256], "relu", orthogonal=False)
     network |= exploration_of(entry, arguments, run.found, squashed=True)
     signals = {"extrinsic": {"gamma": entry.number("gamma", 0.99)}}
     return {"hyperparameters": {**h, **rewards}, "network_settings": network, "reward_signals": signals}
@@ -279,27 +278,19 @@ def _normalized(entry: Entry) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _layers(
-    entry: Entry, arguments: PolicyArguments, run: Run, default: list[int], activation: str, *, orthogonal: bool
+    arguments: PolicyArguments, run: Run, default: list[int], activation: str, *, orthogonal: bool
 ) -> dict[str, Any]:
     """Return layers, activation and initial weights of networks."""
     widths, of_critic = layers_of(arguments, [] if run.images else default)
     network: dict[str, Any] = {}
-    if run.images:
-        entry.lacks(
-            f"NatureCNN with ReLU and one layer of {IMAGE_UNITS} units as the encoding: convolutions and that layer "
-            "have leaky ReLU here, and at least one hidden layer follows"
-        )
-        network["vis_encode_type"] = "nature_cnn"
-        widths, of_critic = widths or [IMAGE_UNITS], of_critic or [IMAGE_UNITS]
-        activation = "relu"
-    if len(set(widths)) == 1:
+    if run.images:  # What NatureCNN computes has no further layers by default.
+        network |= {"vis_encode_type": "nature_cnn", "visual_activation": "relu", "hidden_units": IMAGE_UNITS}
+        activation = "relu" if not (widths or of_critic) else activation
+    if widths and len(set(widths)) == 1 and not run.images:
         network |= {"hidden_units": widths[0], "num_layers": len(widths)}
-    elif widths:
-        network["hidden_layers"] = widths
     else:
-        entry.lacks("a network without hidden layers; one of 64 units takes its place")
-        network |= {"hidden_units": 64, "num_layers": 1}
-    if of_critic and of_critic != widths:
+        network["hidden_layers"] = widths
+    if of_critic != widths:
         network["critic_hidden_layers"] = of_critic
     network["activation"] = activation_of(arguments, activation)
     is_orthogonal = arguments.take("ortho_init", orthogonal)

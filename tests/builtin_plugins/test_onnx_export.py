@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from builtin_plugins import onnx_export
 from mlhooks.nn.heads import ActionHeads, ActionParameters, SampledActions
 from mlhooks.settings import MemorySettings, NetworkSettings, TrainerSettings
-from mlhooks.training.policy import ActorPolicy
+from mlhooks.training.policy import ActorPolicy, Policy
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.q_policy import QPolicy
 from mlhooks.training.squashed_policy import SquashedPolicy
@@ -200,6 +200,19 @@ def test_later_operators_compute_the_same(observations: str, opset: int) -> None
     model = onnx_export.as_onnx(policy, opset)
     see_equal(policy, spec, model)
     assert onnx.load_from_string(model).opset_import[0].version == opset
+
+
+@pytest.mark.parametrize("kind", [ActorPolicy, QPolicy])
+@pytest.mark.parametrize("shapes", [[(4,)], [(4, 36, 37)], [(3,), (4, 36, 37)]], ids=["vector", "image", "both"])
+def test_policy_without_hidden_layers_is_exported(shapes: list[tuple[int, ...]], kind: type[Policy]) -> None:
+    spec = spec_of(shapes, ACTIONS["discrete"])
+    settings = {"visual_activation": "relu", "vis_encode_type": "nature_cnn", "hidden_layers": []}
+    policy = policy_of(spec, kind=kind, **settings)
+    see_equal(policy, spec, onnx_export.as_onnx(policy, 9))
+    network = policy.actor if kind is ActorPolicy else policy.network
+    assert network.encoder.output_size == sum(shape[0] for shape in shapes if len(shape) == 1) + 16 * (
+        len(shapes[-1]) == 3
+    )
 
 
 def test_bound_of_normalized_observations_is_exported() -> None:

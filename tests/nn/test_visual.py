@@ -49,6 +49,19 @@ SHAPES = {  # These are the shapes of all weights, for 2 channels, 37 x 44 pixel
 }
 
 
+@pytest.mark.parametrize("kind", STRIDES)
+def test_relu_takes_the_place_of_ml_agents_leaky_one_where_asked(kind: str) -> None:
+    encoder = make(kind, 2, 37, 44, visual_activation="relu")
+    weights = [parameter.detach() for parameter in encoder.parameters()]
+    x = torch.rand(3, 2, 37, 44)
+    pixels = x.permute(0, 2, 3, 1).flatten(1)
+    for stride in STRIDES[kind]:
+        x = functional.relu(functional.conv2d(x, weights.pop(0), weights.pop(0), stride))
+    wanted = functional.relu(functional.linear(x.flatten(1), weights.pop(0), weights.pop(0)))
+    torch.testing.assert_close(encoder(pixels), wanted, rtol=1e-4, atol=1e-5)
+    assert bool((wanted == 0).any())
+
+
 @pytest.mark.parametrize("kind", SHAPES)
 def test_encoder_computes_what_its_layers_do_one_by_one(kind: str) -> None:
     encoder = make(kind, 2, 37, 44)

@@ -39,7 +39,7 @@ def bound_of(name: str) -> float | None:
     if name.startswith("Humanoid"):
         return 0.4
     others = {"Pendulum-v1": 2.0, "InvertedPendulum-v4": 3.0, "CarRacing-v3": None}
-    discrete = name.startswith(("CartPole", "MountainCar-", "Acrobot", "LunarLander-", "Pong"))
+    discrete = name.startswith(("CartPole", "MountainCar-", "Acrobot", "LunarLander-", "Pong", "atari"))
     return others.get(name, 0.0 if discrete else 1.0)
 
 
@@ -49,10 +49,7 @@ def registry() -> SettingsRegistry:
 
 
 MISSING = {
-    ("ppo", "atari"): ["NatureCNN"],
-    ("a2c", "atari"): ["NatureCNN"],
-    ("dqn", "atari"): ["NatureCNN"],
-    ("ppo", "CarRacing-v3"): ["NatureCNN", "actions in the units of the environment"],
+    ("ppo", "CarRacing-v3"): ["an encoder of images that policy and critic share", "actions in the units of the"],
 }
 """The entries that say what no configuration can, and what that is; all others are expressed as a whole."""
 
@@ -167,6 +164,21 @@ def test_sac_with_and_without_a_learned_weight_of_the_entropy() -> None:
     assert "learn_entcoef" not in learned["hyperparameters"]
     assert learned["network_settings"]["hidden_layers"] == [400, 300]
     assert learned["hyperparameters"]["twin_targets"] is True
+
+
+@pytest.mark.usefixtures("all_installed")
+def test_images_are_encoded_by_what_nature_cnn_computes() -> None:
+    found = behavior(converted("ppo", "atari"))
+    assert found["hyperparameters"]["shared_critic"] is True
+    assert found["network_settings"] == {
+        "vis_encode_type": "nature_cnn",
+        "visual_activation": "relu",
+        "hidden_units": 512,
+        "hidden_layers": [],
+        "activation": "relu",
+        "initialization": "orthogonal",
+    }
+    assert behavior(converted("dqn", "atari"))["network_settings"]["initialization"] == "torch"
 
 
 @pytest.mark.usefixtures("all_installed")
