@@ -128,8 +128,14 @@ class Behaviors:
             self.run.write_options()
 
     def warn_of_missing(self) -> None:
-        """Name the behaviors that the configuration has and no environment has shown."""
+        """Name the behaviors that the configuration has and no environment has shown, and a team that plays alone."""
         self.awaited.name_missing([*self.run.options.behaviors, *self.run.trainers])
+        if self.run.evaluation is None and len(self.run.teams.known) == 1:
+            logger.warning(
+                "Behavior %s has self_play, and so far the environment shows a single team: there is nobody to play "
+                "against. Give the other side's agents another team (in Unity, Team Id of Behavior Parameters).",
+                " and ".join(map(repr, self.run.teams.players)),
+            )
         for name, behavior in self.run.curriculum.unmeasured(self.run.trainers).items():
             logger.warning("The lesson of parameter %r waits for behavior %r, which has not appeared.", name, behavior)
 

@@ -98,6 +98,25 @@ def test_several_teams_without_self_play_get_one_warning(tmp_path: Path, caplog:
     assert "several teams" not in caplog.text
 
 
+def test_single_team_is_told_that_it_plays_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = train(config("Corridor", "test:x", self_play=PLAY), tmp_path, Env())
+    assert "'Corridor' has self_play, and so far the environment shows a single team" in caplog.text
+    assert run.trainers["Corridor"].step == 600
+    play = run.trainers["Corridor"].self_play
+    assert play is not None
+    assert play.rating == 1200.0
+
+
+def test_self_play_beside_updates_in_a_thread(tmp_path: Path) -> None:
+    hyperparameters = {"batch_size": 20, "buffer_size": 500, "buffer_init_steps": 50, "steps_per_update": 5}
+    settings = duel(trainer_type="sac", hyperparameters=hyperparameters, threaded=True, max_steps=500)
+    run = train(settings, tmp_path, Games())
+    play = run.trainers["Duel"].self_play
+    assert play is not None
+    assert play.saved_at > 0
+    assert run.trainers["Duel"].updates > 50
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_self_play_may_be_switched_on_and_off_between_checkpoint_and_resume(
     tmp_path: Path, before: bool, caplog: pytest.LogCaptureFixture
