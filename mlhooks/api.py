@@ -18,8 +18,7 @@ from mlhooks.envs.references import reference_to
 from mlhooks.errors import CheckpointError, UsageError
 from mlhooks.example_configs import examples_folder, find_config, is_nothing
 from mlhooks.general_settings import choose, refuse_other_type
-from mlhooks.names import BEST_POLICIES, best_stem, file_name
-from mlhooks.places import shown_path
+from mlhooks.names import best_stem, file_name
 from mlhooks.plugins import PluginManager, load_plugins
 from mlhooks.settings import (
     CheckpointSettings,
@@ -34,7 +33,7 @@ from mlhooks.settings.support import refuse_unsupported
 from mlhooks.state_checks import whole
 from mlhooks.training.admission import admit
 from mlhooks.training.behavior_file import spec_from_dict
-from mlhooks.training.checkpoints import CheckpointFolder, NoCheckpoint, read_state
+from mlhooks.training.checkpoints import read_state
 from mlhooks.training.environment_scheme import make_factory
 from mlhooks.training.exporting import export_models
 from mlhooks.training.named_plugins import name_all_plugins
@@ -43,11 +42,10 @@ from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.provenance import loading_from
 from mlhooks.training.results_folder import check_folder, claimed_folder
 from mlhooks.training.run import Run
-from mlhooks.training.run_files import runs_below
+from mlhooks.training.saved_policies import file_of_behavior, files_of
 from mlhooks.training.spaces import spaces_of_file
 from mlhooks.training.trainer import Trainer
 from mlhooks.training.untrusted import around_import
-from mlhooks.training.which_run import listed, no_run, who_trains
 
 logger = logging.getLogger("mlhooks")
 
@@ -198,7 +196,7 @@ def _opponents(opponent: str | Path, options: RunOptions, plugins: PluginManager
     if not path.exists() and beside.exists():
         path = beside
     policies = {}
-    for file in _files(path, best=False).values():
+    for file in files_of(path, best=False).values():
         with loading_from(file, plugins):
             trainer = _restored(read_state(file), plugins)
         policies[trainer.behavior_name] = trainer.policy
@@ -292,11 +290,11 @@ def load(
     """
     path = Path(path)
     manager = _plugins_beside(path, plugins, plugin_names, plugins_dir)
-    files = _files(path, best)
+    files = files_of(path, best)
     if behavior is None and len(files) == 1:
         (behavior,) = files
     if path.is_dir():
-        path = _of_behavior(files, behavior, path)
+        path = file_of_behavior(files, behavior, path)
     with loading_from(path, manager):
         return _loaded(read_state(path), manager)
 
@@ -332,9 +330,9 @@ def export(
     """
     path = Path(path)
     manager = _plugins_beside(path, plugins, plugin_names, plugins_dir)
-    files = _files(path, best)
+    files = files_of(path, best)
     if behavior is not None and path.is_dir():
-        files = {behavior: _of_behavior(files, behavior, path)}
+        files = {behavior: file_of_behavior(files, behavior, path)}
     trainers: dict[Path, Trainer] = {}
     for file in files.values():
         with loading_from(file, manager):
@@ -362,60 +360,6 @@ def _plugins_beside(
     for plugin in plugins:
         manager.register(plugin)
     return manager
-
-
-def _files(path: Path, best: bool) -> dict[str, Path]:
-    """Return the files of the behaviors in a run's folder by their names, or the one that the path names."""
-    if best and path.is_file():
-        raise UsageError(f"{path} is a file, and best=True chooses among those of a run's folder: leave it out.")
-    if path.is_dir():
-        return _best(path) if best else _newest(path)
-    if not path.exists():
-        raise CheckpointError(_not_there(path))
-    return {"": path}
-
-
-def _of_behavior(files: Mapping[str, Path], behavior: str | None, folder: Path) -> Path:
-    if behavior is None or behavior not in files:
-        raise UsageError(f"{folder} holds the behaviors {', '.join(files)}: name one of them as `behavior`.")
-    return files[behavior]
-
-
-def _not_there(path: Path) -> str:
-    """Say that nothing is at this path, and which run was probably meant."""
-    text = f"There is no checkpoint at {shown_path(path)}"
-    usual = Path(CheckpointSettings().results_dir, path)
-    if usual.exists():
-        return f"{text}. Did you mean {shown_path(usual)}?"
-    if path.suffix != ".pt" and path.parent != Path() and path.parent.is_dir():
-        return f"{text}: {no_run(path.parent, path.name)}"
-    return f"{text}."
-
-
-def _best(folder: Path) -> dict[str, Path]:
-    """Return the best policies of a run's behaviors, also of a run that was killed before its first checkpoint."""
-    found = {str(read_state(path)["mlhooks"].get("behavior")): path for path in sorted(folder.glob(BEST_POLICIES))}
-    if not found:
-        raise CheckpointError(
-            f"{folder} holds no best policy, because no evaluation of a run kept one there: train with --eval-every N "
-            "(eval_every=N), or take the last policy (best=False)."
-        )
-    return found
-
-
-def _newest(folder: Path) -> dict[str, Path]:
-    """Return the checkpoints of a run's behaviors, or say what is there in their place."""
-    checkpoints = CheckpointFolder(folder)
-    if not checkpoints.exists() and (runs := list(runs_below(folder))):
-        raise CheckpointError(
-            f"{folder} is no run, and holds runs: {listed(runs)}. Load one of them, as mlhooks.load("
-            f"{(folder / runs[0]).as_posix()!r})."
-        )
-    try:
-        behaviors: dict[str, Path] = checkpoints.newest()["behaviors"]
-    except NoCheckpoint as error:
-        raise CheckpointError(f"{error} {who_trains(folder)}".rstrip()) from error
-    return behaviors
 
 
 def _loaded(state: Mapping[str, Any], manager: PluginManager) -> LoadedPolicy:
