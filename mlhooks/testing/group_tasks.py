@@ -22,7 +22,7 @@ class Errand(ScriptedEnv):
     learns from what it gets itself learns to stay.
     """
 
-    spec = make_behavior_spec((4,), branches=(2,))
+    spec = make_behavior_spec((5,), branches=(2,))
     enough = 0.9
     LEAVE = 1
 
@@ -34,15 +34,16 @@ class Errand(ScriptedEnv):
         """Begin the episodes of groups that are over; members of others wait for theirs."""
         late = self.state.setdefault("late", np.zeros(self.agents, np.bool_))
         over = self.state.setdefault("over", np.ones(self.agents, np.bool_))
+        left = self.state.setdefault("left", np.zeros(self.agents, np.bool_))
         self.state.setdefault("paid", np.zeros(self.agents, np.float32))
         self.state["_absent"][rows] = GONE
         self.state["_absent"][over] = 0
-        late[over], over[over] = False, False
+        late[over], left[over], over[over] = False, False, False
 
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Return which of both the agent is, and which decision it is, as one-hot."""
-        late = self.state["late"][rows].astype(np.int64)
-        return [np.concatenate([one_hot(rows % 2, 2), one_hot(late, 2)], axis=1)]
+        """Return which of both the agent is, and which decision it is, as one-hot, and whether one of both has left."""
+        late, left = self.state["late"][rows].astype(np.int64), self.state["left"][rows, None]
+        return [np.concatenate([one_hot(rows % 2, 2), one_hot(late, 2), left], axis=1)]
 
     def group_id(self, rows: np.ndarray) -> np.ndarray:
         """Return a group for each two agents."""
@@ -58,6 +59,7 @@ class Errand(ScriptedEnv):
         late, leaves = self.state["late"][rows], action.discrete[:, 0] == self.LEAVE
         left = np.zeros(self.agents, np.bool_)
         left[rows] = ~late & leaves
+        self.state["left"] |= np.repeat(left.reshape(-1, 2).any(1), 2)
         both = np.repeat(left.reshape(-1, 2).all(1), 2)
         alone = np.repeat(np.bincount(rows // 2, minlength=self.agents // 2) == 1, 2)
         self.state["paid"] = (np.isin(np.arange(self.agents), rows[late]) & alone).astype(np.float32)

@@ -325,13 +325,16 @@ TASKS: Mapping[str, type[ScriptedEnv]] = {
 """The environments that `scripted:NAME` makes."""
 
 
-def any_kind(spec: BehaviorSpec, masked: bool = False, in_bytes: bool = False) -> type[ScriptedEnv]:
+def any_kind(
+    spec: BehaviorSpec, masked: bool = False, in_bytes: bool = False, grouped: bool = False
+) -> type[ScriptedEnv]:
     """Return an environment with a given spec and random numbers in it, for what does not depend on what is learned.
 
     Args:
         spec: the observations and actions.
         masked: whether actions are forbidden now and then.
         in_bytes: whether images are handed over as bytes.
+        grouped: whether each two agents are a group.
     """
 
     class AnyKind(ScriptedEnv):
@@ -345,6 +348,9 @@ def any_kind(spec: BehaviorSpec, masked: bool = False, in_bytes: bool = False) -
         def observe(self, rows: np.ndarray) -> list[np.ndarray]:
             seen = [self.state[f"obs{index}"][rows] for index in range(len(spec.observation_specs))]
             return [(40 * np.abs(part)).astype(np.uint8) if in_bytes and part.ndim == 4 else part for part in seen]
+
+        def group_id(self, rows: np.ndarray) -> np.ndarray:
+            return (rows // 2 + 1).astype(np.int32) if grouped else super().group_id(rows)
 
         def group_reward(self, rows: np.ndarray) -> np.ndarray:
             shared: np.ndarray = 0.5 * np.abs(self.state["_reward"][rows])

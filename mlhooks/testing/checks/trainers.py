@@ -121,8 +121,7 @@ def test_trains_on_normalized_observations(trial: Trial) -> None:
 
 def test_every_parameter_changes_by_training(trial: Trial) -> None:
     """Updates change every trainable parameter that a checkpoint holds, and every tensor of a target network."""
-    spec = _widest(trial)
-    play = trial.play(any_kind(spec)())
+    play = trial.play(any_kind(_widest(trial), grouped=trial.kind.supports.groups)())
     before = {name: tensor.clone() for name, tensor in _learned(play).items()}
     play.updates(3 * UPDATES)
     same = [name for name, tensor in _learned(play).items() if tensor.equal(before[name])]
@@ -135,7 +134,7 @@ def test_every_parameter_changes_by_training(trial: Trial) -> None:
 
 def test_gradients_reach_every_parameter(trial: Trial) -> None:
     """Each trainable parameter gets a gradient that is finite and not zero."""
-    play = trial.play(any_kind(_widest(trial))())
+    play = trial.play(any_kind(_widest(trial), grouped=trial.kind.supports.groups)())
     reached: dict[str, float] = {}
     named = parameters(play.trainer)
     for name, parameter in named.items():
