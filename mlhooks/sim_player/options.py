@@ -11,7 +11,10 @@ from typing import NoReturn
 
 from mlhooks.errors import UsageError
 
-SIMULATIONS = ("3DBall", "Basic", "GridWorld", "Recall", "Sorter", "StrikeAndGuard", "Tag")
+SIMULATIONS = (
+    *("3DBall", "Basic", "GridWorld", "PushTogether", "Recall", "Sacrifice", "Sorter"),
+    *("StrikeAndGuard", "Tag"),
+)
 """The names of `mlhooks.sims.SIMULATIONS`, which is imported later."""
 SCENES: dict[str, tuple[str, ...]] = {
     "SoccerTwos": tuple(f"SoccerTwos?team={team}:bare+3x3x3+rays264+rays72+group+stay+contest*2" for team in (0, 1)),
