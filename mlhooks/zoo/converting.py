@@ -22,6 +22,7 @@ from mlhooks.zoo.networks import (
     layers_of,
     optimizer_of,
 )
+from mlhooks.zoo.python_text import Name
 
 LONG = 1_000_000
 """A time horizon that no rollout reaches, because rollouts are what cuts trajectories in Stable-Baselines3."""
@@ -89,8 +90,19 @@ def convert(entry: Entry, trainer_type: str, name: str) -> Converted:
         environment["wrappers"] = wrappers
     if is_atari(name) and not atari:
         entry.assumes("the game needs no preprocessing, because the entry names none")
+    settings, environment = _plain_values(entry, settings), _plain_values(entry, environment)
     configuration = {"behaviors": {behavior_name(found.id): settings}, "env_settings": environment}
     return Converted(entry.title, configuration, entry.missing, entry.assumed)
+
+
+def _plain_values(entry: Entry, value: Any) -> Any:
+    """Return settings with the text of a name in its place, which is noted: no configuration holds names of Python."""
+    if isinstance(value, dict):
+        return {key: _plain_values(entry, item) for key, item in value.items()}
+    if isinstance(value, Name):
+        entry.lacks(f"the value of {value.text}")
+        return value.text
+    return [_plain_values(entry, item) for item in value] if isinstance(value, list) else value
 
 
 @dataclass
@@ -122,9 +134,8 @@ def _ppo(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
     h["num_epoch"] = entry.whole("n_epochs", 10)
     h |= _of_actor_and_critic(entry, lambd=0.95, normalized=True)
     h |= optimizer_of(arguments, name="adam", given={"eps": ADAM_EPS})
-    target = entry.take("target_kl")
-    if target is not None:
-        h["target_kl"] = as_number(target)
+    if (target := entry.number_or_none("target_kl", None)) is not None:
+        h["target_kl"] = target
     return _with_networks(entry, arguments, run, h)
 
 
@@ -146,8 +157,7 @@ def _of_actor_and_critic(entry: Entry, *, lambd: float, normalized: bool) -> dic
     h: dict[str, Any] = {"beta": entry.number("ent_coef", 0.0), "beta_schedule": "constant"}
     h["lambd"] = entry.number("gae_lambda", lambd)
     h["value_coefficient"] = entry.number("vf_coef", 0.5)
-    norm = entry.take("max_grad_norm", 0.5)
-    h["max_grad_norm"] = None if norm is None else as_number(norm)
+    h["max_grad_norm"] = entry.number_or_none("max_grad_norm", 0.5)
     normalize = entry.flag("normalize_advantage", default=normalized)
     h["normalize_advantages"] = "minibatch" if normalize else "none"
     h["joint_actions"] = True
@@ -186,8 +196,7 @@ def _dqn(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
     h["exploration_initial_eps"] = entry.number("exploration_initial_eps", 1.0)
     h["exploration_final_eps"] = entry.number("exploration_final_eps", 0.05)
     h["exploration_steps"] = max(1, round(entry.number("exploration_fraction", 0.1) * run.steps))
-    norm = entry.take("max_grad_norm", 10)
-    h["max_grad_norm"] = None if norm is None else as_number(norm)
+    h["max_grad_norm"] = entry.number_or_none("max_grad_norm", 10)
     h |= optimizer_of(arguments, name="adam", given={})
     network, rewards = _normalized(entry)
     network |= _layers(arguments, run, [64, 64], "relu", orthogonal=False)
@@ -199,11 +208,11 @@ def _sac(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
     h["tau"] = entry.number("tau", 0.005)
     h["twin_targets"] = True
     weight = entry.take("ent_coef", "auto")
-    if isinstance(weight, str) and weight.startswith("auto"):
-        h["init_entcoef"] = as_number(float(weight.partition("_")[2] or 1.0))
-    else:
-        entry_weight = Entry(entry.title, {"ent_coef": weight}).number("ent_coef", 1.0)
-        h |= {"init_entcoef": entry_weight, "learn_entcoef": False}
+    learned = isinstance(weight, str) and weight.startswith("auto")
+    initial = (weight.partition("_")[2] or 1.0) if learned else weight
+    h["init_entcoef"] = Entry(entry.title, {"ent_coef": initial}).number("ent_coef", 1.0)
+    if not learned:
+        h["learn_entcoef"] = False
     for key, default in (("target_update_interval", 1), ("target_entropy", "auto"), ("action_noise", None)):
         if (value := entry.take(key, default)) != default:
             entry.lacks(f"{key}: {plain(value)}")
@@ -262,16 +271,18 @@ def _normalized(entry: Entry) -> tuple[dict[str, Any], dict[str, Any]]:
         raise entry.wrong("normalize", plain(written), "must be true, false or dict(...)")
     network: dict[str, Any] = {}
     rewards: dict[str, Any] = {}
-    clip_obs, clip_reward = given.pop("clip_obs", 10.0), given.pop("clip_reward", 10.0)
-    gamma = given.pop("gamma", None)
+    numbers = Entry(f"{entry.title}: normalize", given)
+    clip_obs, clip_reward = numbers.number("clip_obs", 10.0), numbers.number("clip_reward", 10.0)
+    gamma = numbers.number_or_none("gamma", None)
+    given = {key: value for key, value in given.items() if numbers.has(key)}
     if given.pop("norm_obs", True):
-        network = {"normalize": True, "normalize_clip": as_number(clip_obs)}
+        network = {"normalize": True, "normalize_clip": clip_obs}
     if given.pop("norm_reward", True):
         rewards["normalize_rewards"] = "running"
         if clip_reward != 10.0:
-            rewards["normalize_rewards_clip"] = as_number(clip_reward)
+            rewards["normalize_rewards_clip"] = clip_reward
         if gamma is not None and not entry.has("gamma"):  # The algorithm's own wins in RL Zoo.
-            rewards["normalize_rewards_gamma"] = as_number(gamma)
+            rewards["normalize_rewards_gamma"] = gamma
     for key, value in given.items():
         entry.lacks(f"normalize: {key}: {plain(value)}")
     return network, rewards

@@ -65,6 +65,15 @@ class Entry:
         value = self.take(key, default)
         return as_number(self._plain_number(key, value))
 
+    def number_or_none(self, key: str, default: float | None) -> float | None:
+        """Return a number as `number` does, or None where the entry says null.
+
+        Raises:
+            UsageError: it is neither.
+        """
+        value = self.take(key, default)
+        return None if value is None else as_number(self._plain_number(key, value))
+
     def whole(self, key: str, default: int, least: int = 1) -> int:
         """Return a whole number of at least `least`.
 
@@ -118,16 +127,19 @@ class Entry:
         self._values = {}
 
     def _plain_number(self, key: str, value: Any) -> float:
-        number = value if isinstance(value, str | int | float) and not isinstance(value, bool) else "none"
+        number = value if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
         try:
-            return float(number)
+            found = float(number)
         except (ValueError, OverflowError):
-            raise self.wrong(key, value, "is no number") from None
+            found = math.nan
+        if not math.isfinite(found):
+            raise self.wrong(key, value, "is no number")
+        return found
 
 
 def as_number(value: float) -> float:
     """Return a number as a whole one where it is."""
-    return int(value) if math.isfinite(value) and float(value).is_integer() else float(value)
+    return int(value) if float(value).is_integer() else float(value)
 
 
 def plain(value: Any) -> str:

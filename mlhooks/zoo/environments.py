@@ -121,7 +121,9 @@ def wrappers_of(entry: Entry, *, images: bool | None) -> tuple[list[dict[str, An
     for item in listed:
         named: Mapping[str, Any] = item if isinstance(item, dict) else {str(item): None}
         for path, arguments in named.items():
-            given = dict(arguments) if isinstance(arguments, dict) else {}
+            if arguments is not None and not isinstance(arguments, dict):
+                raise entry.wrong("env_wrapper", plain(arguments), f"must be arguments of {path} by name")
+            given = dict(arguments or {})
             name = str(path).rpartition(".")[2]
             if name == ATARI_WRAPPER:
                 atari = True
@@ -129,7 +131,7 @@ def wrappers_of(entry: Entry, *, images: bool | None) -> tuple[list[dict[str, An
                     entry.lacks(f"env_wrapper {path}: {argument}: {plain(value)}")
             elif (known := _known(entry, str(path), name, given)) is not None:
                 wrappers.append(known)
-    stack = entry.take("frame_stack")
+    stack = entry.whole("frame_stack", 1) if entry.has("frame_stack") else None
     if stack is not None and not (atari and stack == 4):
         if atari:
             entry.lacks(f"frame_stack: {plain(stack)}, where atari: true stacks 4 frames")

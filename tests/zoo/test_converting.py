@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from mlhooks.cli import main
+from mlhooks.errors import UsageError
 from mlhooks.plugins import load_plugins
 from mlhooks.settings import SettingsRegistry, load_run_options, read_configuration
 from mlhooks.zoo import converting, python_text
@@ -214,6 +215,30 @@ def test_what_cannot_be_expressed_is_named(changes: dict[str, Any], said: str) -
     found = converted("ppo", "CartPole-v1", **changes)
     assert len(found.missing) == 1
     assert said in found.missing[0]
+
+
+VALUES = [None, "x", "auto_x", "lin_x", -1, 0.5, True, [1, "episode"], {"a": 1}, "nn.ReLU", [], float("nan")]
+TEXTS = ["dict(a=b)", "dict(log_std_init=a)", "dict(optimizer_kwargs=dict(eps=a))", "dict(net_arch=3)"]
+TEXTS += ["dict(optimizer_class=A)", "dict(clip_obs='x')", "dict(activation_fn=3, ortho_init=None)"]
+
+
+def refusal(algo: str, key: str, value: Any) -> str:
+    """Return what is said against a value; nothing where it is converted, into what a file can hold."""
+    try:
+        found = convert(Entry(algo, {"n_timesteps": 1000, key: value}), algo, "Nowhere-v0")
+    except UsageError as error:
+        return str(error)
+    assert yaml.safe_load(found.as_text()) == found.settings
+    return ""
+
+
+@pytest.mark.parametrize("algo", FILES)
+def test_wrong_values_are_refused_or_named_and_never_fail(algo: str) -> None:
+    keys = {key for entry in FILES[algo].values() for key in entry}
+    keys |= {"target_kl", "clip_range_vf", "ent_coef", "frame_stack", "env_wrapper", "normalize", "n_envs", "tau"}
+    said = {(key, str(value)): refusal(algo, key, value) for key in keys for value in [*VALUES, *TEXTS]}
+    assert all(key in text for (key, _), text in said.items() if text)
+    assert sum(map(bool, said.values())) > 50
 
 
 def test_text_of_python_is_read_and_never_run() -> None:
