@@ -15,11 +15,6 @@ def zoo_interruptions_inverted(patch: Patch) -> None:
     patch.replace(FLAGS, "cut and not ended", "ended")
 
 
-@mutant("pettingzoo_env", caught_by="test_interrupted_are_those_that_a_step_limit_cuts")
-def zoo_truncation_is_terminal(patch: Patch) -> None:
-    patch.replace(FLAGS, "cut and not ended", "False")
-
-
 @mutant("pettingzoo_env", caught_by="test_reset_goes_on_with_the_random_numbers")
 def zoo_seeded_at_every_reset(patch: Patch) -> None:
     patch.replace(f"{COPIES}.reset", "[None] * len(self._copies) if self._begun else self._seeds", "self._seeds")
