@@ -9,7 +9,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from mlhooks.settings.base import PathText, Problem, SettingsModel, derived, extension
 from mlhooks.settings.hyperparameters import HyperparameterSettings, OnPolicyHyperparameters
-from mlhooks.settings.networks import MOST_UNITS, OF_POLICIES, NetworkSettings
+from mlhooks.settings.networks import MOST_UNITS, NetworkSettings, unread
 
 
 class RewardSignalSettings(SettingsModel):
@@ -35,7 +35,7 @@ class LearnedSignalSettings(RewardSignalSettings):
         if self.network_settings.memory is not None:
             message = "networks of reward signals have no memory: this is ignored, as in ML-Agents"
             yield Problem(("network_settings", "memory"), message, "warning")
-        for key in sorted(OF_POLICIES & self.network_settings.model_fields_set):
+        for key in unread(self.network_settings):
             message = f"networks of reward signals have no {key}: this is ignored"
             yield Problem(("network_settings", key), message, "warning")
 
@@ -177,7 +177,9 @@ class TrainerSettings(SettingsModel):
         if memory is not None and memory.sequence_length > batch_size:
             message = f"sequence_length {memory.sequence_length} is larger than batch_size {batch_size}"
             yield Problem(("network_settings", "memory", "sequence_length"), message)
-        if self.network_settings.critic_hidden_layers and getattr(self.hyperparameters, "shared_critic", False):
+        if self.network_settings.critic_hidden_layers is not None and getattr(
+            self.hyperparameters, "shared_critic", False
+        ):
             message = "shared_critic puts the value heads on the actor's layers: remove critic_hidden_layers, or that"
             yield Problem(("network_settings", "critic_hidden_layers"), message)
         if self.even_checkpoints and self.keep_checkpoints < 1:

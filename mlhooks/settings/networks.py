@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mlhooks.settings.base import Problem, SettingsModel, extension
 
@@ -170,9 +170,15 @@ class NetworkSettings(SettingsModel):
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, without a number of layers where `hidden_layers` says it."""
-        plain = super().as_dict()
+        return self._without_number(super().as_dict())
+
+    @model_serializer(mode="wrap")
+    def _dumped(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return self._without_number(handler(self))
+
+    def _without_number(self, plain: dict[str, Any]) -> dict[str, Any]:
         if self.hidden_layers is not None:
-            del plain["num_layers"]
+            plain.pop("num_layers", None)
         return plain
 
     def problems(self) -> Iterator[Problem]:
@@ -185,11 +191,11 @@ class NetworkSettings(SettingsModel):
         if self.use_sde and self.state_dependent_std:
             message = "use_sde makes deviations depend on the observation in its own way: remove one of both"
             yield Problem(("state_dependent_std",), message)
-        if "visual_activation" in self.model_fields_set and self.vis_encode_type is EncoderType.RESNET:
+        if self.visual_activation != "leaky_relu" and self.vis_encode_type is EncoderType.RESNET:
             message = "visual_activation has no effect on resnet, which has functions of its own"
             yield Problem(("visual_activation",), message, "warning")
         for key in ("sde_sample_freq", "full_std"):
-            if key in self.model_fields_set and not self.use_sde:
+            if getattr(self, key) != type(self).model_fields[key].default and not self.use_sde:
                 yield Problem((key,), f"{key} has no effect without use_sde: true", "warning")
 
 

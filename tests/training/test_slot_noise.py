@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import mlhooks
 from mlhooks.errors import UnsupportedError
 from mlhooks.nn.heads import SampledActions
 from mlhooks.plugins import load_plugins
@@ -22,6 +24,7 @@ from mlhooks.training.acting import ActingHalf
 from mlhooks.training.policy import ActorPolicy
 from mlhooks.training.store import ExperienceStore
 from mlhooks.training.trainer import Trainer
+from tests.scripted import QUIET
 
 NETWORK = {"hidden_layers": [16], "activation": "tanh", "use_sde": True, "log_std_init": -1.0}
 ON_POLICY = {"batch_size": 24, "buffer_size": 24, "num_epoch": 1, "learning_rate": 1e-3}
@@ -168,3 +171,23 @@ def test_network_of_a_plugin_does_not_explore_in_silence_otherwise() -> None:
         ActorPolicy(
             "B", Alike.spec, TrainerSettings(network_settings=NETWORK), torch.device("cpu"), torch.nn.Linear(2, 2)
         )
+
+
+@pytest.mark.parametrize("kind", ["ppo", "sac"])
+def test_run_that_explores_by_noise_is_resumed_evaluated_and_loaded(kind: str, tmp_path: Path) -> None:
+    hyperparameters = ON_POLICY if kind == "ppo" else {**REPLAY, "buffer_size": 1000}
+    entry = {"trainer_type": kind, "hyperparameters": hyperparameters, "network_settings": NETWORK, "max_steps": 240}
+    config = {"behaviors": {"3DBall": entry}, "env_settings": {"env_path": "sim:3DBall"}}
+    arguments: dict[str, Any] = {"run_id": "run", "results_dir": tmp_path, "plugin_names": QUIET}
+    policy: Any = mlhooks.train(config, **arguments).trainers["3DBall"].policy
+    longer = {"behaviors.3DBall.max_steps": 480}
+    run = mlhooks.train(None, resume=True, flags=longer, **arguments)
+    policy = run.trainers["3DBall"].policy
+    loaded = mlhooks.load(tmp_path / "run")
+    obs = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
+    likeliest = loaded.predict(obs, raw=True)
+    policy.deterministic = True
+    expected = policy.action_tuple(policy.act([obs], None, np.random.default_rng(0))).continuous
+    np.testing.assert_allclose(likeliest, expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(loaded.predict(obs, raw=True, deterministic=False) - likeliest).min() > 0
+    assert loaded._policy.noise_shape == (16, 2)
