@@ -155,6 +155,9 @@ def general(algo: str, factory: EnvironmentFactory) -> Chosen:
         parts = ["all", *traits(seen), *(key for key in suggested if key in sections)]
         settings = merged([sections[part] for part in parts if part in sections])
         text = f"general ones for {algo}{f', {_listed(parts[1:])}' if parts[1:] else ''}"
+    network = settings.get("network_settings", {})
+    if "hidden_layers" in network:  # That says the number of layers, too.
+        network.pop("num_layers", None)
     areas = settings.pop("num_areas", 1)
     entry = {"trainer_type": algo, **settings}
     names = factory.behavior_names() or list(seen or ())
