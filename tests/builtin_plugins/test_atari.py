@@ -96,7 +96,8 @@ def test_run_without_a_file_has_the_preprocessing_and_settings_for_atari(algo, a
     settings = options.behaviors["Breakout"]
     assert settings.max_steps == 10_000_000
     assert settings.network_settings.vis_encode_type == "nature_cnn"
-    assert getattr(settings.hyperparameters, "normalize_rewards", False) is False
+    assert settings.network_settings.hidden_layers == []
+    assert settings.hyperparameters.as_dict().get("normalize_rewards", "none") == "none"
 
 
 def test_flags_and_own_wrappers_outrank_the_preprocessing():
