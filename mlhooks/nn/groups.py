@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from mlhooks.settings import NetworkSettings
 
 HEADS = 4
-"""The heads of the attention, whose number must divide `hidden_units`."""
+"""The heads of the attention, whose number must divide the size of embeddings."""
+
+
+def embedding_size(settings: NetworkSettings) -> int:
+    """Return the size of embeddings of members: the width of the first hidden layer, as a rule `hidden_units`."""
+    return settings.layers[0] if settings.layers else settings.hidden_units
 
 
 class GroupAttention(SelfAttention):
@@ -95,7 +100,7 @@ class GroupCritic(nn.Module):
     Args:
         layout: layout of the features, which all members have.
         action_spec: the behavior's actions.
-        settings: size, activation and initialization of the network; `hidden_units` is a multiple of 4.
+        settings: size, activation and initialization of the network; the first hidden layer's is a multiple of 4.
         signals: number of reward signals.
 
     Attributes:
@@ -111,7 +116,7 @@ class GroupCritic(nn.Module):
 
     def __init__(self, layout: FeatureLayout, action_spec: ActionSpec, settings: NetworkSettings, signals: int) -> None:
         super().__init__()
-        units, kind, activation = settings.hidden_units, settings.initialization, settings.activation
+        units, kind, activation = embedding_size(settings), settings.initialization, settings.activation
         self.branches = tuple(action_spec.discrete_branches)
         self.observations = ObservationEncoder(layout, settings)
         size = self.observations.encoding_size

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlhooks.nn.groups import HEADS, GroupCritic
+from mlhooks.nn.groups import HEADS, GroupCritic, embedding_size
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
 from mlhooks.training.groups import Cells, after_ends, cells_of, groupmate_rewards, has_groups, is_whole_end
@@ -287,10 +287,14 @@ class GroupTrainer(OnPolicyTrainer):
     def refused_settings(cls, settings: TrainerSettings) -> Iterator[tuple[tuple[str, ...], str]]:
         """Refuse a number of hidden units that the heads of the attention cannot share."""
         yield from super().refused_settings(settings)
-        units = settings.network_settings.hidden_units
-        if units % HEADS:
-            message = f"hidden_units must be a multiple of {HEADS}, the heads of the attention over groups, not {units}"
-            yield ("network_settings", "hidden_units"), message
+        network = settings.network_settings
+        size = embedding_size(network.of_critic)
+        if size % HEADS:
+            given = [key for key in ("critic_hidden_layers", "hidden_layers") if getattr(network, key)]
+            key = given[0] if given else "hidden_units"
+            what = f"the first of {key}" if given else key
+            message = f"{what} must be a multiple of {HEADS}, the heads of the attention over groups, not {size}"
+            yield ("network_settings", key), message
 
 
 def _of_groups(groups: Tensor, _: Tensor, numbers: Tensor) -> Tensor:

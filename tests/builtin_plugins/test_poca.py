@@ -342,6 +342,10 @@ def test_trainers_that_do_not_learn_from_groups_say_so_once(tmp_path: Path, capl
 def test_hidden_units_must_be_shared_by_the_heads(tmp_path: Path) -> None:
     with pytest.raises(MlhooksError, match=r"hidden_units must be a multiple of 4.*not 10"):
         train(configured(network_settings={"hidden_units": 10}), tmp_path)
+    config = configured()
+    config["behaviors"]["Sacrifice"]["network_settings"] = {"hidden_layers": [6, 8]}
+    with pytest.raises(MlhooksError, match=r"the first of hidden_layers must be a multiple of 4.*not 6"):
+        train(config, tmp_path)
 
 
 class Rhythms:

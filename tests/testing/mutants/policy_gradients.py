@@ -7,7 +7,7 @@ from tests.testing.mutants.patch import Patch
 
 A2C = "builtin_plugins.a2c:A2COptimizer.loss"
 CHOSEN = "column(batch.advantages)"
-A2C_TOTAL = "policy_loss + 0.5 * value_loss - self.beta(self.step) * entropy"
+A2C_TOTAL = "policy_loss + self.value_coefficient * value_loss - self.beta(self.step) * entropy"
 A2C_POLICY_LOSS = "-batch.mean(log_probs * advantages)"
 
 REINFORCE = "mlhooks_trainer_reinforce:ReinforceOptimizer.loss"
@@ -38,7 +38,7 @@ def a2c_normalizes_always(patch: Patch) -> None:
 
 @mutant("a2c", caught_by="test_entropy_bonus_raises_the_entropy")
 def a2c_entropy_sign(patch: Patch) -> None:
-    patch.replace(A2C, A2C_TOTAL, "policy_loss + 0.5 * value_loss + self.beta(self.step) * entropy")
+    patch.replace(A2C, A2C_TOTAL, A2C_TOTAL.replace("- self.beta", "+ self.beta"))
 
 
 @mutant("a2c", caught_by="test_entropy_bonus_raises_the_entropy")

@@ -15,8 +15,9 @@ SURROGATE = "torch.min(ratio * advantages, clipped * advantages)"
 RATIO = "torch.exp(log_probs - old_log_probs)"
 CLIPPED = "ratio.clamp(1.0 - epsilon, 1.0 + epsilon)"
 ADVANTAGES = "column(batch.advantages)"
-TOTAL = "policy_loss + 0.5 * value_loss - beta * entropy"
-ERRORS = "clipped_errors(self.values(batch), old_values, batch.returns, epsilon)"
+TOTAL = "policy_loss + self.value_coefficient * value_loss - beta * entropy"
+OLD_VALUES = "batch.values if self.value_clipping else None"
+ERRORS = f"clipped_errors(values, {OLD_VALUES}, batch.returns, epsilon)"
 VALUE_LOSS = "batch.mean(errors)"
 
 
@@ -82,7 +83,7 @@ def ppo_beta_schedule_ignored(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_entropy_bonus_raises_the_entropy")
 def ppo_entropy_sign(patch: Patch) -> None:
-    patch.replace(LOSS, TOTAL, "policy_loss + 0.5 * value_loss + beta * entropy")
+    patch.replace(LOSS, TOTAL, TOTAL.replace("- beta", "+ beta"))
 
 
 @mutant("ppo", caught_by="test_entropy_bonus_raises_the_entropy")
@@ -126,7 +127,7 @@ def ppo_value_error_from_old_values(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_value_loss_pulls_values_to_returns")
 def ppo_value_loss_sign(patch: Patch) -> None:
-    patch.replace(LOSS, TOTAL, "policy_loss - 0.5 * value_loss - beta * entropy")
+    patch.replace(LOSS, TOTAL, TOTAL.replace("policy_loss +", "policy_loss -"))
 
 
 @mutant("ppo", caught_by="test_policy_loss_does_not_train_the_critic")

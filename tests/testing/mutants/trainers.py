@@ -75,8 +75,8 @@ def a2c_three_epochs(patch: Patch) -> None:
 def ppo_epsilon_falls_half_as_fast(patch: Patch) -> None:
     patch.replace(
         f"{PPO}:PPOOptimizer.__init__",
-        "Schedule(h.epsilon_schedule, h.epsilon, 0.1, settings.max_steps)",
-        "Schedule(h.epsilon_schedule, h.epsilon, 0.1, 2 * settings.max_steps)",
+        "Schedule(h.epsilon_schedule, h.epsilon, h.epsilon_final, settings.max_steps)",
+        "Schedule(h.epsilon_schedule, h.epsilon, h.epsilon_final, 2 * settings.max_steps)",
     )
 
 
@@ -138,7 +138,7 @@ def step_not_in_the_state(patch: Patch) -> None:
 def episode_returns_dropped(patch: Patch) -> None:
     patch.drop(
         f"{ACTING}._end_episodes",
-        "self.stats.add_stats(REWARD_KEY, returns, StatsAggregationMethod.HISTOGRAM)",
+        "self.stats.add_stats(REWARD_KEY, own_returns, StatsAggregationMethod.HISTOGRAM)",
     )
 
 
