@@ -43,7 +43,9 @@ def ppo_network_settings_ignored(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_network_settings_are_used")
 def ppo_widths_of_layers_ignored(patch: Patch) -> None:
-    patch.replace("mlhooks.nn.encoders:_make_body", "settings.layers", "[settings.hidden_units] * settings.num_layers")
+    made = "MLP(size, settings.layers, settings.activation, settings.initialization)"
+    same = made.replace("settings.layers", "[settings.hidden_units] * settings.num_layers")
+    patch.replace("mlhooks.nn.encoders:_make_body", made, same)
 
 
 @mutant("ppo", caught_by="test_every_hyperparameter_is_read")
