@@ -158,6 +158,11 @@ class OnPolicyHyperparameters(LearningHyperparameters):
     max_grad_norm: float | None = extension(
         None, gt=0, description="Clip the norm of the gradient to this; null leaves it alone."
     )
+    normalize_before_update: bool = extension(
+        True,
+        description="Let the normalizer see a rollout's observations before the update, as in ML-Agents; false: after "
+        "it, so that the update learns from the features that acted, as in Stable-Baselines3.",
+    )
 
 
 class OffPolicyHyperparameters(LearningHyperparameters):

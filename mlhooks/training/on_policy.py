@@ -62,12 +62,13 @@ class OnPolicyLearning(LearningHalf):
         the rollout stay as they were.
 
         The normalizer comes first, as in ML-Agents: otherwise the update would learn from features that no policy will
-        see again. The observations of the first rollout are in it already, by `update_normalizer`.
+        see again. Without `normalize_before_update` it comes last: the update learns from the features by which the
+        policy acted. The observations of the first rollout are in it already, by `update_normalizer`.
         """
         self.step = step
-        if self.policy.inputs.normalizer is not None and self.updates:
-            rows = store.complete_rows()
-            self.policy.inputs.update([obs[rows] for obs in store.obs])
+        first = getattr(self.settings.hyperparameters, "normalize_before_update", True)
+        if first:
+            self._normalize_by(store)
         self.optimizer.set_step(step)
         for signal in self.signals_that_learn:
             signal.step = step
@@ -81,8 +82,16 @@ class OnPolicyLearning(LearningHalf):
             reported += [checked_update(signal, minibatch) for signal in self.signals_that_learn]
         if self.cloning is not None:
             reported.append(self.cloning.update(step))
+        if not first:
+            self._normalize_by(store)
         self.updates += 1
         return reported
+
+    def _normalize_by(self, store: ExperienceStore) -> None:
+        """Hand a rollout's observations to the normalizer, where these are not in it already."""
+        if self.policy.inputs.normalizer is not None and self.updates:
+            rows = store.complete_rows()
+            self.policy.inputs.update([obs[rows] for obs in store.obs])
 
     def update_normalizer(self, store: ExperienceStore) -> None:
         """Hand the observations of agents that wait for a decision to the normalizer.

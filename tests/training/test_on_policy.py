@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -29,6 +29,41 @@ class Kept:
     def behavior_added(self, trainer: Any) -> None:
         self.trainer, rollout = trainer, trainer.learning.rollout
         trainer.learning.rollout = lambda store: (self.batches.append(rollout(store)), self.batches[-1])[1]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_features_of_a_rollout_are_those_that_acted_where_the_normalizer_comes_last(
+    before: bool, tmp_path: Path
+) -> None:
+    class Ratios:
+        """Keeps how far log-probabilities of rollouts are from those of acting, before anything is learned."""
+
+        found: ClassVar[list[float]] = []
+
+        @hookimpl
+        def behavior_added(self, trainer: Any) -> None:
+            rollout, policy = trainer.learning.rollout, trainer.policy
+
+            def watched(store: Any) -> Any:
+                batch = rollout(store)
+                with torch.no_grad():
+                    self.found.append(float((policy.evaluate(batch)[0] - batch.log_probs).abs().max()))
+                return batch
+
+            trainer.learning.rollout = watched
+
+    settings = config(
+        "3DBall",
+        "sim:3DBall",
+        max_steps=360,
+        hyperparameters={"batch_size": 36, "buffer_size": 36, "normalize_before_update": before},
+        network_settings={"normalize": True},
+    )
+    run = train(settings, tmp_path, Ratios())
+    later = Ratios.found[1:]  # In the first rollout the normalizer sees each observation before it is acted by.
+    assert len(later) >= 8
+    assert (max(later) < 1e-4) is not before
+    assert float(run.trainers["3DBall"].policy.inputs.normalizer.count) >= 360
 
 
 class Paid(Corridor):
