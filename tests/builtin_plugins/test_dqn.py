@@ -248,7 +248,7 @@ def test_updates_follow_the_steps_without_a_burst_after_the_start() -> None:
 def test_continuous_actions_are_refused() -> None:
     told = (
         r"has continuous actions \(2\) and discrete actions \(\[2\]\), and the trainer type 'dqn' takes discrete "
-        r"actions only\. Choose another trainer type that takes them \(a2c, ppo, sac\)"
+        r"actions only\. Choose another trainer type that takes them \(a2c, poca, ppo, sac\)"
     )
     with pytest.raises(UnsupportedError, match=told):
         make_trainer(continuous=2)

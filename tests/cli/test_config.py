@@ -69,10 +69,12 @@ def test_check_tells_what_a_run_would_refuse(write: Path, capsys: pytest.Capture
             return {"plain": Plain}
         """)
     )
-    (write / "far.yaml").write_text("behaviors:\n  A:\n    trainer_type: plain\n    self_play: {}\n")
+    cloning = "behavioral_cloning: {demo_path: x}"
+    (write / "far.yaml").write_text(f"behaviors:\n  A:\n    trainer_type: plain\n    {cloning}\n")
     assert main(["config", "check", "far.yaml", "-p", "plugin.py"]) == 2
     out = capsys.readouterr().out
-    assert "far.yaml:4:5: error: behaviors.A.self_play: the trainer type plain does not support self_play" in out
+    said = "behaviors.A.behavioral_cloning: the trainer type plain does not support behavioral_cloning"
+    assert f"far.yaml:4:5: error: {said}" in out
     assert main(["config", "check", "far.yaml"]) == 2
     assert "did you mean" not in capsys.readouterr().out
 
