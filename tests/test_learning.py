@@ -202,6 +202,7 @@ def evaluate(config: str | None, folder: Path, seed: int, **arguments: Any) -> f
         ("cartpole_ppo", None, 475.0, 475.0),
         ("3dball_ppo", None, 95.0, 95.0),
         ("pendulum_ppo", None, -300.0, -300.0),
+        ("mountaincarcontinuous_ppo", None, 40.0, 80.0),
         ("gridworld_ppo", 300_000, 0.85, 0.85),
         ("acrobot_ppo", 200_000, -105.0, -100.0),
         ("basic_sac", 120_000, 0.85, 0.93),

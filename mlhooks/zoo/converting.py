@@ -171,6 +171,8 @@ def _with_networks(entry: Entry, arguments: PolicyArguments, run: Run, h: dict[s
     network |= exploration_of(entry, arguments, run.found, squashed=False)
     signals = {"extrinsic": {"gamma": entry.number("gamma", 0.99)}}
     hyperparameters = {**h, **rewards}
+    if network.get("normalize"):  # Rollouts of few steps are learned from badly otherwise.
+        hyperparameters["normalize_before_update"] = False
     if run.images and not network["hidden_layers"] and "critic_hidden_layers" not in network:
         hyperparameters["shared_critic"] = True
     elif run.images:

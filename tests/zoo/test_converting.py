@@ -125,7 +125,7 @@ def test_noise_that_depends_on_the_state_and_normalization() -> None:
     assert network["log_std_init"] == -3.29
     assert network["initialization"] == "torch"
     assert network["action_limit"] == 1.0
-    assert (network["normalize"], network["normalize_clip"]) == (True, 10)
+    assert (network["normalize"], network["normalize_clip"], h["normalize_before_update"]) == (True, 10, False)
     assert h["normalize_rewards"] == "running"
     assert (h["batch_size"], h["buffer_size"]) == (8, 8)  # A minibatch is never larger than a rollout.
     assert h["value_coefficient"] == 0.19
