@@ -134,7 +134,7 @@ class FlatParameters:
         if self._grad is None:
             self.grad.zero_()
         else:
-            self._grad.fill(0.0)
+            self._grad.view(np.uint8).fill(0)  # Bytes are filled faster than numbers.
 
     def __iter__(self) -> Iterator[nn.Parameter]:
         """Iterate over the parameters, as torch optimizers do."""
