@@ -50,7 +50,7 @@ def spread_returns(choose: Callable[[Any], Any], seed: int) -> list[float]:
 
 
 def spread(seeds: int, folder: Path) -> None:
-    """Compare POCA with PPO in simple_spread."""
+    """Compare POCA with PPO in simple_spread; the runs of all seeds may be made beside one another before."""
     rng = np.random.default_rng(0)
     random = spread_returns(lambda seen: rng.integers(0, 5, len(seen)), 999)
     deviation = statistics.stdev(random)
@@ -115,11 +115,11 @@ def pistons(seeds: int, folder: Path) -> None:
             seed=seed,
             force=True,
             overrides=[
-                "behaviors.*.hyperparameters.buffer_size=2500",
-                "behaviors.*.max_steps=2600",
-                "behaviors.*.summary_freq=2500",
+                "behaviors.*.hyperparameters.buffer_size=500",
+                "behaviors.*.max_steps=520",
+                "behaviors.*.summary_freq=500",
                 "env_settings.num_areas=1",
-                "env_settings.env_kwargs={max_cycles: 125}",
+                "env_settings.env_kwargs={max_cycles: 25}",
             ],
         )
         (trainer,) = run.trainers.values()
