@@ -71,26 +71,27 @@ def test_matrix_game_comes_near_its_equilibrium_against_earlier_selves(tmp_path:
             "Matrix": {
                 "trainer_type": "ppo",
                 "hyperparameters": {
-                    "batch_size": 512,
-                    "buffer_size": 512,
-                    "learning_rate": 0.002,
-                    "learning_rate_schedule": "constant",
-                    "beta": 0.01,
-                    "num_epoch": 3,
+                    "batch_size": 1024,
+                    "buffer_size": 1024,
+                    "learning_rate": 0.04,
+                    "beta": 0.3,
+                    "epsilon": 0.5,
+                    "num_epoch": 5,
+                    "normalize_advantages": "none",  # They are to vanish where nothing is to be gained.
                 },
                 "network_settings": {"hidden_units": 16, "num_layers": 1},
-                "max_steps": 200_000,
+                "max_steps": 150_000,
                 "summary_freq": 50_000,
                 "self_play": {
-                    "save_steps": 1000,
+                    "save_steps": 256,
                     "team_change": 5000,
-                    "swap_steps": 256,
-                    "window": 50,
+                    "swap_steps": 1,
+                    "window": 1000,  # All that was ever played counts, as in fictitious play.
                     "play_against_latest_model_ratio": 0.0,
                 },
             }
         },
-        "env_settings": {"env_path": "game:Matrix", "num_areas": 16, "seed": seed},
+        "env_settings": {"env_path": "game:Matrix", "num_areas": 8, "seed": seed},
     }
     train(settings, tmp_path, begun, Games())
     half = begun.policies[len(begun.policies) // 2 :]
