@@ -75,7 +75,7 @@ def test_settings_of_the_example_are_used_as_they_are():
     ("env", "algo", "parts", "text"),
     [
         ("gymnasium:MountainCar-v0", "ppo", ["discrete"], "general ones for ppo, discrete actions"),
-        ("gymnasium:BipedalWalker-v3", "ppo", ["continuous"], "general ones for ppo, continuous actions"),
+        ("gymnasium:mlhooks-tests/Walk-v2", "ppo", ["continuous"], "general ones for ppo, continuous actions"),
         ("gymnasium:MountainCarContinuous-v0", "a2c", ["continuous"], "general ones for a2c, continuous actions"),
         ("gymnasium:MountainCarContinuous-v0", "sac", ["continuous"], "general ones for sac, continuous actions"),
         (
