@@ -56,21 +56,21 @@ def trajectories(rows: Rows) -> list[Trajectory]:
     ticks, agents = rows.reward.shape
 
     def status(tick: int, agent: int) -> AgentStatus:
-        action = ActionTuple(rows.continuous[tick, agent][None], rows.discrete[tick, agent][None].astype(np.int32))
+        action = ActionTuple(rows.continuous[tick, agent], rows.discrete[tick, agent].astype(np.int32))
         return AgentStatus([rows.obs[tick, agent]], float(rows.reward[tick, agent]), action, done=False)
 
     def experience(tick: int, agent: int, mates: list[int]) -> AgentExperience:
-        own, log_probs = status(tick, agent), rows.log_probs[tick, agent][None]
+        own, log_probs = status(tick, agent), rows.log_probs[tick, agent]
         return AgentExperience(
             obs=own.obs,
             reward=own.reward,
             done=False,
             action=own.action,
-            action_probs=LogProbsTuple(log_probs[:, :CONTINUOUS], log_probs[:, CONTINUOUS:]),
-            action_mask=[np.zeros((1, BRANCH), np.bool_)],
+            action_probs=LogProbsTuple(log_probs[:CONTINUOUS], log_probs[CONTINUOUS:]),
+            action_mask=[np.zeros(BRANCH, np.bool_)],
             prev_action=np.zeros(1, np.int32),
             interrupted=False,
-            memory=np.zeros(0, np.float32),
+            memory=None,
             group_status=[status(tick, mate) for mate in mates],
             group_reward=float(rows.group_reward[tick, agent]),
         )
