@@ -34,7 +34,9 @@ class A2CSettings(OnPolicyHyperparameters):
     num_epoch: int = Field(1, ge=1, le=1, description="Passes over each rollout: one, as the gradient is on-policy.")
     shared_critic: bool = Field(default=False, description="Put the value heads on the actor's encoder.")
     beta_final: float | None = extension(
-        None, ge=0, description="Beta at max_steps where it is linear; null: ML-Agents' 1e-5 in PPO and 1e-10 in A2C."
+        None,
+        ge=0,
+        description="Beta at max_steps where it is linear; null: ML-Agents' 1e-5 in PPO and POCA, and 1e-10 in A2C.",
     )
     value_coefficient: float = extension(
         0.5, ge=0, description="Weight of the value loss: Stable-Baselines3's `vf_coef`."

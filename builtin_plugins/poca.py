@@ -38,7 +38,9 @@ class POCASettings(OnPolicyHyperparameters):
     lambd: float = Field(0.95, ge=0, le=1, description="Lambda of the returns: 0 trusts the critic, 1 the rewards.")
     num_epoch: int = Field(3, ge=1, description="Passes over each rollout.")
     beta_final: float | None = extension(
-        None, ge=0, description="Beta at max_steps where it is linear; null: ML-Agents' 1e-5 in PPO and 1e-10 in A2C."
+        None,
+        ge=0,
+        description="Beta at max_steps where it is linear; null: ML-Agents' 1e-5 in PPO and POCA, and 1e-10 in A2C.",
     )
     epsilon_final: float = extension(
         0.1, ge=0, description="Epsilon at max_steps where it is linear; in Stable-Baselines3 and RL Zoo it is 0."

@@ -43,7 +43,9 @@ class PPOSettings(OnPolicyHyperparameters):
     num_epoch: int = Field(3, ge=1, description="Passes over each rollout.")
     shared_critic: bool = Field(default=False, description="Put the value heads on the actor's encoder.")
     beta_final: float | None = extension(
-        None, ge=0, description="Beta at max_steps where it is linear; null: ML-Agents' 1e-5 in PPO and 1e-10 in A2C."
+        None,
+        ge=0,
+        description="Beta at max_steps where it is linear; null: ML-Agents' 1e-5 in PPO and POCA, and 1e-10 in A2C.",
     )
     epsilon_final: float = extension(
         0.1, ge=0, description="Epsilon at max_steps where it is linear; in Stable-Baselines3 and RL Zoo it is 0."
@@ -55,11 +57,11 @@ class PPOSettings(OnPolicyHyperparameters):
     value_clip_range: float | None = extension(
         None,
         gt=0,
-        description="Take value estimates no further than this from the old ones into the value loss, where it falls "
-        "by that or not: Stable-Baselines3's `clip_range_vf`; null: no.",
+        description="Clip value estimates in the value loss to this distance from the old ones, even where that lowers "
+        "the loss: Stable-Baselines3's `clip_range_vf`; null: no.",
     )
     value_clip_range_schedule: ScheduleType = extension(
-        ScheduleType.CONSTANT, description="How value_clip_range changes until max_steps; linear: to 0, as RL Zoo."
+        ScheduleType.CONSTANT, description="How value_clip_range changes until max_steps; linear: to 0, as in RL Zoo."
     )
     target_kl: float | None = extension(
         None,
@@ -86,7 +88,7 @@ class PPOSettings(OnPolicyHyperparameters):
         """Refuse two ways to clip value estimates at once."""
         yield from super().problems()
         if self.value_clipping and self.value_clip_range is not None:
-            yield Problem(("value_clip_range",), "value_clipping clips value estimates already: remove one of both")
+            yield Problem(("value_clip_range",), "value_clipping clips value estimates already: remove one of the two")
 
 
 class PPOOptimizer(ActorCriticOptimizer):

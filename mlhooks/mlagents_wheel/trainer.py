@@ -111,7 +111,7 @@ class WheelTrainer(Trainer):
             yield ("onnx_opset",), f"{message}; remove it"
         if settings.evaluation is not None and network.memory is not None:
             message = f"a policy of the trainer type {settings.trainer_type} with a memory cannot be evaluated apart"
-            yield ("evaluation",), f"{message}; remove one of both"
+            yield ("evaluation",), f"{message}; remove one of the two"
 
     @contextlib.contextmanager
     def package(self, doing: str) -> Iterator[None]:

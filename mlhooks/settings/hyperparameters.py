@@ -138,7 +138,7 @@ class LearningHyperparameters(HyperparameterSettings):
     )
 
     def problems(self) -> Iterator[Problem]:
-        """Warn of values at the end of schedules that stay constant, and refuse arguments that are keys themselves."""
+        """Warn of final values of schedules that are constant, and refuse a learning rate among the arguments."""
         yield from super().problems()
         for name in sorted(self.model_fields_set):
             of = name.removesuffix("_final")
@@ -184,7 +184,7 @@ class OffPolicyHyperparameters(LearningHyperparameters):
     random_steps: int = extension(
         0,
         ge=0,
-        description="Steps in the beginning in which actions are uniformly random, as in Stable-Baselines3 until "
+        description="Steps at the beginning in which actions are uniformly random, as in Stable-Baselines3 until "
         "`learning_starts`.",
     )
 

@@ -54,7 +54,6 @@ class InitializationType(StrEnum):
 Widths = Annotated[list[Annotated[int, Field(ge=1, le=MOST_UNITS)]], Field(max_length=MOST_LAYERS)]
 """The width of each hidden layer, from the first to the last; there may be none."""
 
-
 MOST_NORMALIZED = 5.0
 """The bound of normalized observations in ML-Agents."""
 
@@ -100,8 +99,8 @@ class NetworkSettings(SettingsModel):
     )
     visual_activation: Literal["leaky_relu", "relu"] = extension(
         "leaky_relu",
-        description="Activation function in encoders of images but resnet; ML-Agents' leaky_relu, or relu as SB3's "
-        "NatureCNN.",
+        description="Activation function in encoders of images other than resnet; ML-Agents' leaky_relu, or relu as in "
+        "SB3's NatureCNN.",
     )
     initialization: InitializationType = extension(
         InitializationType.LECUN_NORMAL,
@@ -169,27 +168,27 @@ class NetworkSettings(SettingsModel):
         return self.model_copy(update={"hidden_layers": widths, "num_layers": len(widths)})
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, without a number of layers where `hidden_layers` says it."""
-        return self._without_number(super().as_dict())
+        """Return plain values, without `num_layers` where `hidden_layers` says it."""
+        return self._without_num_layers(super().as_dict())
 
     @model_serializer(mode="wrap")
-    def _dumped(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return self._without_number(handler(self))
+    def _serialized(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return self._without_num_layers(handler(self))
 
-    def _without_number(self, plain: dict[str, Any]) -> dict[str, Any]:
+    def _without_num_layers(self, plain: dict[str, Any]) -> dict[str, Any]:
         if self.hidden_layers is not None:
             plain.pop("num_layers", None)
         return plain
 
     def problems(self) -> Iterator[Problem]:
-        """Refuse two ways to say the same, and warn of settings without effect."""
+        """Refuse settings that contradict each other, and warn of those without effect."""
         if self.hidden_layers is not None and "num_layers" in self.model_fields_set:
             message = (
                 "hidden_layers says how many layers there are, by their widths: remove num_layers, or hidden_layers"
             )
             yield Problem(("num_layers",), message)
         if self.use_sde and self.state_dependent_std:
-            message = "use_sde makes deviations depend on the observation in its own way: remove one of both"
+            message = "use_sde makes deviations depend on the observation in its own way: remove one of the two"
             yield Problem(("state_dependent_std",), message)
         if self.visual_activation != "leaky_relu" and self.vis_encode_type is EncoderType.RESNET:
             message = "visual_activation has no effect on resnet, which has functions of its own"

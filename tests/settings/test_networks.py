@@ -85,7 +85,7 @@ def test_widths_hold_for_q_networks_signals_and_goals() -> None:
         ({"hidden_layers": "[64, 3.5]"}, "whole number"),
         ({"hidden_layers": 64}, "list"),
         ({"hidden_layers": "[4000000]"}, "at most 1048576"),
-        ({"use_sde": "true", "state_dependent_std": "true"}, "remove one of both"),
+        ({"use_sde": "true", "state_dependent_std": "true"}, "remove one of the two"),
         ({"sde_sample_freq": -2}, "at least -1"),
         ({"log_std_init": 30}, "at most 2"),
         ({"action_limit": 0}, "above 0"),
