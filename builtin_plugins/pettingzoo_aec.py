@@ -12,16 +12,17 @@ from builtin_plugins.pettingzoo_copy import (
     Ended,
     Moment,
     Waiting,
-    counted,
     group_reward_in,
+    in_words,
     info_of,
     reward_of,
 )
 from mlhooks.errors import WrongAnswer
 
 _EMPTY_EPISODES = 100
-"""So many episodes in a row may pass in which nobody acts."""
+"""The most episodes in a row in which nobody acts."""
 _ROUNDING = 1e-4
+"""The share of an agent's reward by which two sums of it may differ."""
 
 
 class AECCopy(Copy):
@@ -57,8 +58,8 @@ class AECCopy(Copy):
 
     def _collect(self, there: set[Any]) -> None:
         """Add what the step that was just made gave; an agent that left at once may have rewards, too."""
-        counted_in = there | self._acting
-        given = {agent: reward_of(agent, reward) for agent, reward in self.env.rewards.items() if agent in counted_in}
+        takes_part = there | self._acting
+        given = {agent: reward_of(agent, reward) for agent, reward in self.env.rewards.items() if agent in takes_part}
         own, shared = self._shared(given, None)  # Infos of agents that do not act are old; those of `last` count.
         for agent, reward in given.items():
             before, group_before, all_before = self._since.get(agent, (0.0, 0.0, 0.0))
@@ -99,7 +100,7 @@ class AECCopy(Copy):
         if not isinstance(answer, tuple) or len(answer) != 5:
             raise WrongAnswer(
                 "last() must return (observation, reward, termination, truncation, info), and returned "
-                f"{counted(answer)}"
+                f"{in_words(answer)}"
             )
         observation, reward, terminated, truncated, info = answer
         self._compare(agent, reward_of(agent, reward))

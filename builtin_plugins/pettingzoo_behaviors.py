@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from mlhooks.settings import TeamSettings
 
 _MISSING = re.compile(r"unexpected keyword argument '(seed|options)'")
+"""The message of Python where `reset` lacks an argument of the interface."""
 When = Literal["reset", "step", "end"]
+"""The occasion of an observation: after a reset, after a step, or at the end of an episode."""
 
 
 @dataclass
@@ -38,6 +40,7 @@ class _Behavior:
     Args:
         agent: what they see and do.
         spec: the same as ML-Agents has it.
+        decisions, terminals: what is shown of them now.
         waiting: who waits for an action, in the order of the decision steps, each with the index of its copy.
         action: what they are to do, where that was said.
     """
@@ -98,7 +101,7 @@ class PettingZooEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no ty
         self._roles: Roles | None = None
         known = list(getattr(envs[0], "possible_agents", None) or ())
         if known:
-            self._cast(envs[0], known)
+            self._assign_roles(envs[0], known)
             for ids in self._ids:
                 ids.update((agent, self._new_id()) for agent in known)
 
@@ -200,15 +203,15 @@ class PettingZooEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no ty
             raise UnityActionException(f"There is no behavior {name!r} here; there are {', '.join(self._behaviors)}.")
         return self._behaviors[name]
 
-    def _cast(self, env: Any, agents: Sequence[Any]) -> Roles:
-        """Give all agents their roles that may appear, or the first ones that did."""
+    def _assign_roles(self, env: Any, agents: Sequence[Any]) -> Roles:
+        """Give roles to all agents that may appear, or to the first ones that did."""
         described = {agent: describe(env, agent, self._title, self._max_entities) for agent in agents}
         self._roles = Roles(self._title, self._name, self._teams, described)
-        self._know(self._roles)
+        self._add_behaviors(self._roles)
         return self._roles
 
-    def _know(self, roles: Roles) -> None:
-        """Note behaviors that are new."""
+    def _add_behaviors(self, roles: Roles) -> None:
+        """Add behaviors that are new."""
         for name, agent in roles.behaviors().items():
             if name not in self._behaviors:
                 spec = BehaviorSpec(agent.spaces.encode.specs, agent.spaces.decode.spec)
@@ -218,10 +221,10 @@ class PettingZooEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no ty
 
     def _role_of_copy(self, env: Any) -> Callable[[Any], Role]:
         def role_of(agent: Any) -> Role:
-            roles = self._roles or self._cast(env, list(env.agents))
+            roles = self._roles or self._assign_roles(env, list(env.agents))
             if agent not in roles:
                 roles.add(agent, describe(env, agent, self._title, self._max_entities))
-                self._know(roles)
+                self._add_behaviors(roles)
             return roles[agent]
 
         return role_of

@@ -163,8 +163,8 @@ def reward_of(agent: Any, given: Any) -> float:
         ) from None
 
 
-def counted(answer: Any) -> str:
-    """Describe an answer by its parts."""
+def in_words(answer: Any) -> str:
+    """Return what an answer is, by the number and types of its parts."""
     if not isinstance(answer, tuple | list):
         return found(answer)
     return f"{len(answer)} values: {', '.join(type(part).__name__ for part in answer)}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from builtin_plugins.pettingzoo_agents import MASK
-from builtin_plugins.pettingzoo_copy import AgentError, Copy, Ended, Moment, Waiting, counted, info_of, reward_of
+from builtin_plugins.pettingzoo_copy import AgentError, Copy, Ended, Moment, Waiting, in_words, info_of, reward_of
 from mlhooks.errors import WrongAnswer
 
 _RESET = "reset() must return the pair (observations, infos), two dicts by agent"
@@ -22,7 +22,7 @@ class ParallelCopy(Copy):
         answer = self._reset(seed)
         if not _is_dicts(answer, 2):
             hint = f". If that is the observations alone, it is {_OLD}: write `return observations, infos`"
-            raise WrongAnswer(f"{_RESET}, and returned {counted(answer)}{hint}")
+            raise WrongAnswer(f"{_RESET}, and returned {in_words(answer)}{hint}")
         observations, infos = answer
         self._alive = self._agents()
         if not self._alive:
@@ -41,7 +41,7 @@ class ParallelCopy(Copy):
         answer = self.env.step({agent: actions[agent] for agent in self._alive})
         if not _is_dicts(answer, 5):
             hint = f"; with four, it is {_OLD}" if isinstance(answer, tuple) and len(answer) == 4 else ""
-            raise WrongAnswer(f"{_STEP}, and returned {counted(answer)}{hint}")
+            raise WrongAnswer(f"{_STEP}, and returned {in_words(answer)}{hint}")
         observations, given, terminations, truncations, infos = answer
         rewards = {agent: reward_of(agent, _of(given, agent, "rewards")) for agent in self._alive}
         own, shared = self._shared(rewards, infos)
