@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from mlagents_envs.base_env import (
     ActionTuple,
-    BaseEnv,
     BehaviorSpec,
     DecisionSteps,
     ObservationSpec,
@@ -49,7 +48,7 @@ class Simulated:
         seed: int,
         change_ids: bool = False,
     ) -> None:
-        self._simulation: BaseEnv = SIMULATIONS[name](num_agents=agents, num_areas=areas, seed=abs(seed))
+        self._simulation = SIMULATIONS[name](num_agents=agents, num_areas=areas, seed=abs(seed))
         specs = self._simulation.behavior_specs
         names = {own.partition("?")[0] for own in specs}
         if behavior_name is not None and (len(names) > 1 or (len(specs) > 1 and "?" in behavior_name)):
@@ -79,10 +78,8 @@ class Simulated:
         return ()
 
     def set_parameters(self, samplers: Mapping[str, Sampler]) -> None:
-        """Hand them to the simulation, which draws each agent's when its episode begins; games take none."""
-        take = getattr(self._simulation, "set_parameters", None)
-        if take is not None:
-            take(samplers)
+        """Hand them to the simulation, which draws each agent's when its episode begins; games ignore them."""
+        self._simulation.set_parameters(samplers)
 
 
 class _Part:
@@ -106,6 +103,7 @@ class _Part:
         self._ids.clear()
 
     def infos(self, decisions: DecisionSteps, terminals: TerminalSteps) -> list[Infos]:
+        """Return what the behavior's agents send, after those whose episodes ended."""
         lists = []
         if len(terminals):
             mask = self._masks[terminals.agent_id] if self._masked else None
