@@ -182,7 +182,13 @@ def squashed(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tens
 
 
 def squashed_by(mean: Tensor, log_std: Tensor, difference: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what `squashed` does, for samples that differ from the mean by so much [rows, size], with a gradient."""
+    """Return what `squashed` does, for samples that differ from the mean by given amounts.
+
+    Args:
+        mean: [rows, size], as in `squashed`.
+        log_std: [rows, size], likewise.
+        difference: [rows, size], sample minus mean; gradients pass through it.
+    """
     x = mean + difference
     log_slope = 2.0 * (math.log(2.0) - x - nn.functional.softplus(-2.0 * x))
     return torch.tanh(x), gaussian(mean, log_std, x)[0] - log_slope
@@ -267,7 +273,7 @@ def sample(
 ) -> SampledActions:
     """Draw actions from distribution parameters laid out as in `ActionParameters`, as numpy arrays.
 
-    `noise` is what a drawn action differs by from the mean, in deviations, [rows, size]; by default it is drawn here.
+    `noise` [rows, size] is how far a drawn action lies from the mean, in deviations; by default it is drawn here.
     A category is the winner of a race of exponential arrivals at the rates of its branch's weights, which unlike an
     inverse distribution function can never round its way into a forbidden one: that has no weight, and never arrives.
     `mask` is [rows, sum of branch sizes], True where forbidden. With `squash` continuous actions are those of

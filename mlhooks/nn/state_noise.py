@@ -1,9 +1,9 @@
 """Action heads that explore by noise which is a function of the observation: generalized state-dependent exploration.
 
 Raffin et al. 2021, https://arxiv.org/abs/2005.05719, as Stable-Baselines3 has it. An agent holds a matrix of Gaussian
-noise for many decisions, so that it acts alike where it sees alike: its noise is the matrix times the latent features,
-which are what the heads read. To whom does not know the matrix, that noise is Gaussian, with a variance that depends on
-the latent features; log-probabilities and entropies are those of that distribution.
+noise for many decisions, so that it acts the same way where it sees the same: its noise is the matrix times the latent
+features, which are what the heads read. Where the matrix is not known, that noise is Gaussian, with a variance that
+depends on the latent features; log-probabilities and entropies are those of that distribution.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class GroupSimulation(Simulation):
     A member may end before its group; it is gone then, until the group begins again. A group cut by `MAX_STEPS` is
     interrupted. Agents `g * MEMBERS` to `(g + 1) * MEMBERS - 1` are the members of group g, whose id is g + 1.
 
-    Subclasses implement `_play` in place of `_move`; in all arrays, the numbers of agents that are gone are any.
+    Subclasses implement `_play` in place of `_move`; in all arrays, the values of agents that are gone are arbitrary.
 
     Args:
         num_agents: Agents in one area, a multiple of `MEMBERS`; None means one group.

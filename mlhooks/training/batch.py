@@ -47,7 +47,7 @@ class Batch:
         advantages: [rows, 1], over all reward signals: a column, which goes with all dimensions of an action.
         next_features, next_mask: what follows, off-policy; as `features` and `mask`.
         following: [rows] int64, off-policy with a memory, in place of `next_features`: the row of this batch that
-            follows each row, n steps later; any where nothing follows. It is laid out in units already.
+            follows each row, n steps later; arbitrary where nothing follows. It is laid out in units already.
         signal_rewards: [rows, signals], off-policy: what each reward signal gave, over n steps their discounted sum.
         discounts: [rows, signals], factor on the value of what follows; 0 where the episode ended, but for signals that
             ignore ends.
@@ -277,7 +277,7 @@ class Batch:
 
 
 def _on_cpu(rows: Any) -> Any:
-    """Return what says which rows as numpy takes it."""
+    """Return an index of rows as numpy takes it."""
     return rows.cpu().numpy() if isinstance(rows, Tensor) else rows
 
 

@@ -32,7 +32,7 @@ class _Waiting(NamedTuple):
 
 
 class FrozenTeam:
-    """The agents of a team of one behavior, in all workers, which decide by a policy that somebody else sets.
+    """The agents of a team of one behavior, in all workers, which decide by a policy that others give it.
 
     Args:
         acting: the acting half of the behavior's trainer, which gets the lengths of episodes in its statistics.

@@ -117,7 +117,7 @@ class GroupOptimizer(ActorCriticOptimizer):
 
         Args:
             features: [rows, size].
-            continuous: [rows, size], the actions; any where rows wait for one.
+            continuous: [rows, size], the actions; arbitrary where rows wait for one.
             discrete: [rows, branches], likewise.
             finals: [finals, size], of final observations.
             cells: of all rows.
@@ -203,7 +203,7 @@ class GroupLearning(OnPolicyLearning):
         return both, following[places] if len(finals) else following
 
     def _note_size(self, *members: np.ndarray) -> None:
-        """Take note of the largest group, by which the numbers of members are normalized."""
+        """Note the size of the largest group, by which the numbers of members are normalized."""
         most = self.optimizer.critic.most
         most.fill_(max(float(most), *(float((each >= 0).sum(1).max(initial=1)) for each in members)))
 
@@ -280,7 +280,7 @@ class GroupTrainer(OnPolicyTrainer):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        # What an agent's mates got is a part of its return, and the learning half knows it.
+        # What an agent's mates got is a part of its return, which only the learning half knows.
         self.acting.reports_extrinsic = False
 
     @classmethod

@@ -49,7 +49,7 @@ class Cells(NamedTuple):
     def places(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Return for each of `rows` rows the cell in which it decided, and its place among the members of all cells.
 
-        Both are any where it decided in none.
+        Both are arbitrary where it decided in none.
         """
         cell, place = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
         there = self.members >= 0

@@ -101,12 +101,12 @@ class LearningHalf:
 
     @cached_property
     def strengths(self) -> np.ndarray:
-        """The size of each reward signal's strength, [signals] float32."""
+        """The absolute value of each reward signal's strength, [signals] float32."""
         return np.array([abs(signal.strength) for signal in self.reward_signals], np.float32)
 
     @property
     def strengths_or_1(self) -> np.ndarray:
-        """The same, but 1 in the place of 0: what rewards were multiplied by."""
+        """The strengths [signals] with 1 in the place of 0, by which rewards can be divided."""
         return np.where(self.strengths == 0.0, np.float32(1.0), self.strengths)
 
     def make_cloning(self) -> None:

@@ -49,6 +49,9 @@ class Match(Evaluation):
         opponents: behavior name -> the policy that plays the other teams.
         teams: those of the run.
         seed: of the run.
+
+    Attributes:
+        games, opponents: what it was made with.
     """
 
     def __init__(self, games: int, opponents: Mapping[str, Policy], teams: Teams, seed: int) -> None:

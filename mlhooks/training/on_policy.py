@@ -34,7 +34,7 @@ class OnPolicyLearning(LearningHalf):
         super().__init__(**arguments)
         signals = len(self.reward_signals)
         normalization = getattr(self.settings.hyperparameters, "normalize_rewards", RewardNormalization.NONE)
-        follows = normalization in (RewardNormalization.FOLLOWING, True)  # True is in settings of plugins.
+        follows = normalization in (RewardNormalization.FOLLOWING, True)  # Settings of plugins may say True.
         self.following_returns = Normalizer(signals) if follows else None
         self.return_normalizer = self.following_returns
         self.follow_returns(self.gammas)

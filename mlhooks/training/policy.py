@@ -122,7 +122,7 @@ class Policy(ArrayArithmetic, ABC):
     def action_tuple(self, actions: SampledActions) -> ActionTuple:
         """Return what environments get: continuous actions clipped to `action_limit` and divided by it.
 
-        In ML-Agents it is 3.
+        In ML-Agents the limit is 3.
         """
         continuous, limit = actions.continuous, self.action_limit
         if continuous.shape[1]:

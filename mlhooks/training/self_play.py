@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 
 CURRENT = -1
 """The place of the current policy in a behavior's ratings; those before it are of its snapshots."""
+
 COUNTERS = ("saved_at", "swapped_at", "changed_at", "ghost_steps", "next_snapshot")
+"""The counters of `SelfPlay`, which checkpoints hold by the same names."""
 PLAIN = (bool, int, float, str, type(None))
+"""Types of a policy's attributes that its copies take over before each decision."""
 
 Weights = dict[str, dict[str, Tensor]]
 """The states of a policy's modules, by their names."""
@@ -107,7 +110,7 @@ class SelfPlay(Sides):
     def advance(self) -> None:
         """Hand over to the next team, save a snapshot and draw opponents, where that is due; in ML-Agents' order.
 
-        All limits are to be exceeded.
+        As in ML-Agents, each is due once its number of steps is exceeded, and not when it is reached.
         """
         step, settings, teams = self.trainer.step, self.settings, self.teams
         changed = teams.learning != self._learning
@@ -147,7 +150,7 @@ class SelfPlay(Sides):
         _load(side.policy, weights)
 
     def rate(self, games: GamesOver) -> None:
-        """Rate games of the team that learns, for each of its agents, but for those that were interrupted."""
+        """Rate games of the team that learns, for each of its agents, except those that were interrupted."""
         if not self.trainer.training:
             return
         for reward in games.rewards[~games.interrupted].tolist():

@@ -11,6 +11,7 @@ from mlhooks.errors import UnsupportedError
 from mlhooks.training.policy import ActorPolicy
 
 NEVER = np.iinfo(np.int64).max
+"""More decisions than an agent ever makes."""
 
 
 class SlotNoise:
@@ -22,6 +23,13 @@ class SlotNoise:
 
     Args:
         policy: one with `noise_heads`.
+
+    Attributes:
+        heads: what draws the matrices.
+        period: decisions of an agent after which its matrix is drawn again.
+        matrices: [slots, latent features, actions].
+        versions: [slots] the version of the weights when each matrix was drawn, -1 where it is due.
+        ages: [slots] decisions by each matrix, but for those that `_made` counts.
 
     Raises:
         UnsupportedError: the policy overrides `act` and takes no noise.
@@ -39,8 +47,7 @@ class SlotNoise:
         self.heads = policy.noise_heads
         self.period = frequency if frequency > 0 else NEVER
         self._interval: int | None = getattr(policy.settings.hyperparameters, "update_interval", None)
-        self.matrices = np.zeros((0, *self.heads.noise_shape), np.float32)  # [slots, latent features, actions]
-        # For each slot, the version of the weights when its matrix was drawn, and the decisions by it so far.
+        self.matrices = np.zeros((0, *self.heads.noise_shape), np.float32)
         self.versions, self.ages = np.zeros(0, np.int64), np.zeros(0, np.int64)
         # Mostly the same agents decide again: `_held` are their matrices, for `_left` decisions, of which `_made` are
         # not in their ages yet.

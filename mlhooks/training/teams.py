@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mlhooks.training.sides import Sides
 
 WIN, DRAW, LOSS = 1.0, 0.5, 0.0
+"""The scores of a game, as Elo ratings have them."""
 
 
 def team_of(behavior_id: str) -> int:
@@ -48,7 +49,7 @@ class Teams:
     In a match of two runs, one of them plays the team that is called `learning` here.
 
     A team may have several behaviors, and a behavior several teams. The first one that is seen learns first, and the
-    others follow in the order in which they were seen, again and again.
+    others follow in the order in which they were seen, over and over.
 
     Attributes:
         learning: the team that learns; None before the first one is seen.
@@ -63,7 +64,7 @@ class Teams:
         self._owners: dict[int, str] = {}  # These are the behaviors that showed each team first.
 
     def join(self, team: int, player: Sides) -> None:
-        """Take in a team of a behavior that is seen for the first time."""
+        """Add a team of a behavior that is seen for the first time."""
         if team in self._owners:
             return
         self._owners[team] = player.behavior_name
