@@ -62,13 +62,13 @@ def convert(entry: Entry, trainer_type: str, name: str) -> Converted:
         name: the environment.
 
     Raises:
-        UsageError: a value is none that RL Zoo takes, either.
+        UsageError: RL Zoo would not take a value, either.
     """
     found = look_up(name)
     if found.id != name:
         entry.assumes(f"{found.id} stands for {name}, which is not installed")
     elif found.why_not:
-        entry.assumes(f"{name} can be made, which it cannot here: {found.why_not}")
+        entry.assumes(f"{name} can be made elsewhere, because here it cannot: {found.why_not}")
     steps, copies = entry.whole("n_timesteps", 1_000_000), entry.whole("n_envs", 1)
     wrappers, atari = wrappers_of(entry, images=found.images)
     policy = str(entry.take("policy", "MlpPolicy"))
@@ -171,7 +171,7 @@ def _with_networks(entry: Entry, arguments: PolicyArguments, run: Run, h: dict[s
     network |= exploration_of(entry, arguments, run.found, squashed=False)
     signals = {"extrinsic": {"gamma": entry.number("gamma", 0.99)}}
     hyperparameters = {**h, **rewards}
-    if network.get("normalize"):  # Rollouts of few steps are learned from badly otherwise.
+    if network.get("normalize"):  # Otherwise PPO and A2C learn badly from rollouts of few steps.
         hyperparameters["normalize_before_update"] = False
     if run.images and not network["hidden_layers"] and "critic_hidden_layers" not in network:
         hyperparameters["shared_critic"] = True
@@ -248,7 +248,7 @@ def _off_policy(entry: Entry, run: Run, *, batch: int, rate: float, train_freq: 
     h["steps_per_update"] = as_number(1 if updates < 0 else steps / updates)
     h["update_interval"] = steps
     if entry.take("optimize_memory_usage", False):
-        entry.assumes("optimize_memory_usage changes how much memory is needed alone")
+        entry.assumes("optimize_memory_usage changes nothing but how much memory is needed")
     return h
 
 
@@ -296,7 +296,7 @@ def _layers(
     """Return layers, activation and initial weights of networks."""
     widths, of_critic = layers_of(arguments, [] if run.images else default)
     network: dict[str, Any] = {}
-    if run.images:  # What NatureCNN computes has no further layers by default.
+    if run.images:  # By default no layers follow NatureCNN.
         network |= {"vis_encode_type": "nature_cnn", "visual_activation": "relu", "hidden_units": IMAGE_UNITS}
         activation = "relu" if not (widths or of_critic) else activation
     if widths and len(set(widths)) == 1 and not run.images:

@@ -15,7 +15,9 @@ from mlhooks.zoo.entry import ATARI, Entry, plain
 _VERSION = re.compile(r"-v(\d+)$")
 _ATARI = re.compile(r"^(ALE/.+|.+(NoFrameskip|Deterministic)-v\d+)$")
 ATARI_WRAPPER = "AtariWrapper"
+"""Stable-Baselines3's usual preprocessing of Atari games, which is `env_settings.atari`."""
 TIME_FEATURE, FRAME_SKIP = "TimeFeatureWrapper", "FrameSkip"
+"""Wrappers of sb3_contrib and RL Zoo that Gymnasium has by other names and arguments."""
 GYMNASIUMS = {
     "ResizeObservation": "ResizeObservation",
     "GrayScaleObservation": "GrayscaleObservation",
@@ -26,7 +28,7 @@ GYMNASIUMS = {
     "ClipAction": "ClipAction",
     "TimeAwareObservation": "TimeAwareObservation",
 }
-"""Wrappers of gym, and what gymnasium calls them now."""
+"""Wrappers of gym, and what Gymnasium calls them."""
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Found:
     """An environment.
 
     Attributes:
-        id: its name, of the newest version where the one that is asked for is not installed.
+        id: its name, with the newest version where the one that is asked for is not installed.
         bound: the bound of its continuous actions, the same for all; 0 where they are discrete, None where it is not
             known or they have several bounds.
         images: whether it shows images; None where it is not known.
@@ -84,7 +86,7 @@ def look_up(name: str) -> Found:
 def _versions(registry: Mapping[str, Any], name: str) -> list[str]:
     """Return the names that an environment is registered by, that of the version asked for and then the newest first.
 
-    Gymnasium has names of versions that it only says of that they are gone; those come last.
+    Gymnasium also registers versions that are gone, only to say so; those come last.
     """
     base = _VERSION.sub("", name)
     known = {
@@ -113,6 +115,9 @@ def wrappers_of(entry: Entry, *, images: bool | None) -> tuple[list[dict[str, An
     Args:
         entry: the entry.
         images: whether the environment shows images, where that is known.
+
+    Raises:
+        UsageError: the arguments of a wrapper have no names, or the number of stacked frames is no whole number.
     """
     written = entry.take("env_wrapper")
     listed = written if isinstance(written, list) else [] if written is None else [written]

@@ -16,6 +16,7 @@ ACTIVATIONS = {
     "gelu": "gelu",
     "silu": "swish",
 }
+"""Activation functions by the names of their classes in torch, in lower case."""
 IMAGE_UNITS = 512
 """Units of the layer behind the convolutions of Stable-Baselines3's NatureCNN."""
 ADAM_EPS = 1e-5
@@ -52,8 +53,11 @@ def optimizer_of(arguments: PolicyArguments, *, name: str, given: dict[str, Any]
 
     Args:
         arguments: those of the policy.
-        name: what it is where they name none.
+        name: the optimizer where they name none.
         given: its arguments then.
+
+    Raises:
+        UsageError: its arguments are no dict.
     """
     kind, written = arguments.take("optimizer_class"), arguments.take("optimizer_kwargs")
     if written is not None and not isinstance(written, dict):
@@ -73,6 +77,9 @@ def layers_of(arguments: PolicyArguments, default: list[int]) -> tuple[list[int]
     Args:
         arguments: those of the policy.
         default: the widths where they do not say.
+
+    Raises:
+        UsageError: the `net_arch` is in no form that is known.
     """
     written = arguments.take("net_arch")
     if written is None:
@@ -108,7 +115,7 @@ def activation_of(arguments: PolicyArguments, default: str) -> str:
 
 
 def exploration_of(entry: Entry, arguments: PolicyArguments, found: Found, *, squashed: bool) -> dict[str, Any]:
-    """Return what `network_settings` say of the noise on continuous actions.
+    """Return the keys of `network_settings` about the noise on continuous actions.
 
     Args:
         entry: the entry.

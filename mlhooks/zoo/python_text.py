@@ -14,6 +14,7 @@ _ARITHMETIC: dict[type, Any] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
+"""The operations between two numbers that are computed."""
 
 
 class Name(NamedTuple):
