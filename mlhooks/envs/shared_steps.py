@@ -126,14 +126,11 @@ def read_steps(reader: ArrayReader, specs: Specs, message: Message) -> Steps:
         reward, agent_id, group_id, group_reward = _take(arrays, len(_DECISION))
         decisions = DecisionSteps(obs, reward, agent_id, mask, group_id, group_reward)
         ends = _take(arrays, seen), *_take(arrays, len(_TERMINAL))
-        steps[count.behavior_id] = (
-            decisions,
-            (
-                OwnTerms(*ends, own_returns=next(arrays), own_lengths=next(arrays))
-                if count.own
-                else TerminalSteps(*ends)
-            ),
-        )
+        if count.own:
+            terminals = OwnTerms(*ends, own_returns=next(arrays), own_lengths=next(arrays))
+        else:
+            terminals = TerminalSteps(*ends)
+        steps[count.behavior_id] = decisions, terminals
     return steps
 
 

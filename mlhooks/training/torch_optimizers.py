@@ -15,7 +15,7 @@ from mlhooks.settings import HyperparameterSettings, OptimizerType
 from mlhooks.training.descent import GradientStepper
 
 NOT_ARGUMENTS = {"self", "params", "lr", "maximize", "differentiable"}
-"""What torch's optimizers take, and a run gives itself or has no use for: what is minimized is a loss."""
+"""What torch's optimizers take, and a run either gives itself or has no use for, because it minimizes a loss."""
 OF_SHAPES = {OptimizerType.ADAFACTOR}
 """Optimizers whose steps depend on the shapes of parameters; those of all others treat each number by itself."""
 FAST_ARGUMENTS = {"betas", "eps"}
@@ -74,19 +74,19 @@ def _problem_of_fast(betas: Any = (0.9, 0.999), eps: Any = 1e-8) -> str | None:
     if len(pair) != 2 or not all(isinstance(beta, float | int) and 0.0 <= beta < 1.0 for beta in pair):
         return f"betas must be two numbers from 0 to below 1, as in [0.9, 0.999], and not {betas!r:.40}"
     if isinstance(eps, bool) or not isinstance(eps, float | int) or not eps >= 0.0:
-        return f"eps must be a number that is not negative, and not {eps!r:.40}"
+        return f"eps must be a number of at least 0, and not {eps!r:.40}"
     return None
 
 
 def optimizer_class(kind: OptimizerType) -> Callable[..., torch.optim.Optimizer] | None:
     """Return the class of an optimizer; None where the installed torch has none of this name."""
     if kind is OptimizerType.RMSPROP_TF:
-        from mlhooks.training.rmsprop_tf import RMSpropTF  # It imports torch.optim, which few runs need.
+        from mlhooks.training.rmsprop_tf import RMSpropTF  # It imports torch.optim, as below.
 
         return RMSpropTF
-    import torch.optim as found
+    from torch import optim  # It takes long to import, which few runs need.
 
-    classes = {name.lower(): value for name, value in vars(found).items() if isinstance(value, type)}
+    classes = {name.lower(): value for name, value in vars(optim).items() if isinstance(value, type)}
     return classes.get(kind.value)
 
 

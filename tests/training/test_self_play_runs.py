@@ -171,7 +171,7 @@ def test_with_inference_the_policy_plays_all_teams(tmp_path: Path) -> None:
 
 
 class Scored(Duel):
-    """Its first team wins, but for every fourth game, which is a draw."""
+    """Its first team wins, except in every fourth game, which is a draw."""
 
     def _move(self, actions: Any) -> Any:
         gain, over = super()._move(actions)

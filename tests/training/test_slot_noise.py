@@ -32,7 +32,7 @@ REPLAY = {"batch_size": 8, "buffer_size": 500, "buffer_init_steps": 36, "steps_p
 
 
 class Alike(ScriptedEnv):
-    """Three agents that always see the same; rewards are any."""
+    """Three agents that always see the same; rewards are arbitrary."""
 
     spec = make_behavior_spec((2,), continuous=2)
 
