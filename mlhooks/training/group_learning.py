@@ -16,7 +16,7 @@ from mlhooks.training.batch import Batch
 from mlhooks.training.groups import Cells, after_ends, cells_of, groupmate_rewards, has_groups, is_whole_end
 from mlhooks.training.learning import Reported
 from mlhooks.training.on_policy import OnPolicyLearning, OnPolicyTrainer
-from mlhooks.training.optimizer import CHUNK_FEATURES, CHUNK_ROWS, ActorCriticOptimizer
+from mlhooks.training.optimizer import ActorCriticOptimizer, rows_at_once
 from mlhooks.training.policy import ActorPolicy
 from mlhooks.training.recurrent import Recurrence, sequences_of
 from mlhooks.training.signal_returns import SignalReturns
@@ -72,9 +72,8 @@ class GroupOptimizer(ActorCriticOptimizer):
     @torch.no_grad()
     def estimate(self, features: Tensor) -> Tensor:
         """Return the values [rows, signals] of agents that are alone, with memories of zeros, without gradients."""
-        rows = max(1, min(CHUNK_ROWS, CHUNK_FEATURES // features.shape[1]))
         found = []
-        for part in features.split(rows):
+        for part in features.split(rows_at_once(features)):
             _, seen = self.critic.embed(part)
             members = torch.arange(len(part), device=part.device)[:, None]
             encodings = _of_groups(*self.critic.encode(seen, None, members))
@@ -127,7 +126,7 @@ class GroupOptimizer(ActorCriticOptimizer):
             Encodings [rows, critic.output_size] and [ends, critic.output_size].
         """
         critic, device = self.critic, features.device
-        rows = max(1, min(CHUNK_ROWS, CHUNK_FEATURES // features.shape[1]))
+        rows = rows_at_once(features)
         seen, acting = [], []
         for part in zip(features.split(rows), continuous.split(rows), discrete.split(rows), strict=True):
             encodings, embedded = critic.embed(part[0])

@@ -28,6 +28,11 @@ CHUNK_ROWS, CHUNK_FEATURES = 2**14, 2**22
 """The most rows, and numbers in their features, whose values are estimated at once."""
 
 
+def rows_at_once(features: Tensor) -> int:
+    """Return how many of the rows of features [rows, size] are estimated at once, at least one."""
+    return max(1, min(CHUNK_ROWS, CHUNK_FEATURES // features.shape[1]))
+
+
 class Optimizer(ABC):
     """The base of all optimizers: what `create_optimizer` returns, and what improves a policy from batches.
 
@@ -280,7 +285,7 @@ class ActorCriticOptimizer(TorchOptimizer):
         Features may be of rows that no batch has, such as final observations. A subclass that computes values otherwise
         overrides both `values` and `estimate`: for equal features they must agree.
         """
-        rows = max(1, min(CHUNK_ROWS, CHUNK_FEATURES // features.shape[1]))
+        rows = rows_at_once(features)
         with self._scope:
             if len(features) <= rows:
                 values: Tensor = self.critic(features)
