@@ -27,7 +27,7 @@ def _zoo(file: Path, name: str | None, algo: str | None, output: Path | None, fo
         if algo is not None:
             raise UsageError(f"--algo {algo}: settings of {known} can be converted.")
         raise UsageError(
-            f"The name of {file} does not say whose settings these are, as ppo.yml does: say --algo, one of {known}."
+            f"The name of {file} does not say whose settings these are, as ppo.yml does: add --algo, one of {known}."
         )
     converted = convert(find_entry(file, name, is_atari=is_atari(name)), trainer_type, name)
     for what in converted.missing:

@@ -76,7 +76,7 @@ FOR_ONE_RUN = ("force", "resume", "inference")
 
 
 class TeamSettings(SettingsModel):
-    """A team of agents in an environment of PettingZoo: how they act, for whom, and what they share."""
+    """A team of agents in an environment of PettingZoo: their behavior, their side in self-play, and their group."""
 
     agents: list[str] = Field(
         min_length=1, description="Names of agents, in which * stands for any text and ? for one letter."
@@ -94,9 +94,9 @@ class TeamSettings(SettingsModel):
     )
 
     def problems(self) -> Iterator[Problem]:
-        """Refuse a name that would say a team as well."""
+        """Refuse a name of a behavior with a team in it."""
         if self.behavior is not None and "?" in self.behavior:
-            yield Problem(("behavior",), f"{self.behavior} has a question mark; the team stands under team")
+            yield Problem(("behavior",), f"{self.behavior} has a question mark: write the number of the team under the key team")
 
 
 class EnvironmentSettings(SettingsModel):

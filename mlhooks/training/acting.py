@@ -48,7 +48,7 @@ class Weights(NamedTuple):
 
 
 class GamesOver(NamedTuple):
-    """How episodes of agents ended, of whose groups no member is left in one: arrays [agents].
+    """The ends of agents' episodes, once those of their whole groups are over: arrays [agents].
 
     Attributes:
         slots: of the agents.
@@ -76,13 +76,13 @@ class ActingHalf:
     Attributes:
         behavior_name, behavior_spec, settings, policy, store, stats: what it was made with.
         episodes: returns and lengths of the episodes that agents are in; pool: the slots of these agents.
-        noise: what agents explore by, where the policy has them hold it.
+        noise: the noise by which agents explore, where they hold it over many decisions; or None.
         step: agent steps so far, as of the last `observe`.
         prepare: called with the store before each decision, as by a normalizer that has to see it first; or None.
         explore: called with the policy's actions, mask and random numbers, and returns what is done instead; or None.
         version: that of the weights by which the policy decides.
         games_over: called with how episodes of agents ended, once those of their whole groups are over; or None.
-        takes_groups: whether the trainer learns from groups; group rewards that others get are told of once.
+        takes_groups: whether the trainer learns from groups; others warn once of group rewards.
         reports_extrinsic: whether it reports the returns of the reward signal `extrinsic`.
     """
 
@@ -187,13 +187,13 @@ class ActingHalf:
             rewards, shared, slots = rewards[known], shared[known], slots[known]
             rows = None if rows is None else rows[known]
         returns, lengths = self.episodes.take_ended(slots, rewards)
-        whose, own_returns, own_lengths = counted(terminals, known, slots, returns, lengths)
+        counting, own_returns, own_lengths = counted(terminals, known, slots, returns, lengths)
         if store.grouped or self.takes_groups:
             totals = self.episodes.shared_ended(slots, shared)
             returns = returns + totals
             self._tell_of_groups(rows, totals)
-        if len(whose):
-            self.episodes.count(whose, counted(terminals, known, slots, returns, lengths)[1])
+        if len(counting):
+            self.episodes.count(counting, counted(terminals, known, slots, returns, lengths)[1])
             self.stats.add_stats(REWARD_KEY, own_returns, StatsAggregationMethod.HISTOGRAM)
             self.stats.add_stats(LENGTH_KEY, own_lengths)
         if self._extrinsic is not None and self.reports_extrinsic:
@@ -208,7 +208,7 @@ class ActingHalf:
     def _tell_of_groups(self, rows: np.ndarray | None = None, totals: np.ndarray | None = None) -> None:
         """Report what groups gave to members whose episodes end with their groups'.
 
-        Where the trainer does not learn from groups, it warns once of their rewards.
+        Where the trainer does not learn from groups, warn once of their rewards instead.
 
         Args:
             rows: [agents] with which episodes end, -1 for those that never decided.

@@ -1,4 +1,4 @@
-"""Acting without an experience store, as in evaluations and for frozen teams: what policies see, and memories."""
+"""Decisions without an experience store, in evaluations and by frozen teams: what policies see and remember."""
 
 from __future__ import annotations
 

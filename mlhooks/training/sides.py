@@ -69,9 +69,8 @@ class Sides(ABC):
             self.teams.join(team, self)
         return None if team == self.teams.learning else self.sides[team]
 
-    def observed(self, steps: int) -> None:  # noqa: ARG002
-        """Take note of decisions of the other teams whose outcome is known."""
-        return
+    def observed(self, steps: int) -> None:
+        """Note that the outcome of so many decisions of the other teams is known; by default do nothing."""
 
     def act(self) -> Iterator[tuple[int, str, ActionTuple]]:
         """Decide for the agents of all other teams that wait, in one batch for each team."""

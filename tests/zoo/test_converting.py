@@ -307,7 +307,7 @@ def test_command_writes_a_configuration_that_trains(
     ("text", "arguments", "said"),
     [
         (FILE, ["ppo.yml", "CartPole-v0"], "no entry CartPole-v0. Did you mean CartPole-v1?"),
-        (FILE, ["mine.yml", "CartPole-v1"], "say --algo, one of ppo, a2c, dqn, sac"),
+        (FILE, ["mine.yml", "CartPole-v1"], "add --algo, one of ppo, a2c, dqn, sac"),
         (FILE, ["mine.yml", "CartPole-v1", "--algo", "td3"], "--algo td3"),
         (FILE.replace("8", "many", 1), ["ppo.yml", "CartPole-v1"], "n_envs: 'many' is no number"),
         (FILE.replace("dict(", "open(", 1), ["ppo.yml", "CartPole-v1"], "normalize: .* cannot be read"),
