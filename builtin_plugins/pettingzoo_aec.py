@@ -95,7 +95,7 @@ class AECCopy(Copy):
         """Return the selected agent, what it sees, its mask and info, and whether it is over and was interrupted."""
         agent = self.env.agent_selection
         if agent not in agents:
-            raise WrongAnswer(f"its agent_selection is {agent!r}, who is not in its list of agents {agents}")
+            raise WrongAnswer(f"its agent_selection is {agent!r}, which is not in its list of agents {agents}")
         answer = self.env.last()
         if not isinstance(answer, tuple) or len(answer) != 5:
             raise WrongAnswer(
@@ -110,7 +110,7 @@ class AECCopy(Copy):
         return agent, seen, mask, info, self._flags(agent, terminated, truncated)
 
     def _compare(self, agent: Any, told: float) -> None:
-        """Refuse a reward of `last` that is not the sum of the agent's rewards, which would be learned from in vain."""
+        """Refuse a reward of `last` that is not the sum of the agent's rewards, because one of the two is wrong."""
         *_, given = self._since.get(agent, (0.0, 0.0, 0.0))
         if agent in self._acting and not abs(told - given) <= _ROUNDING * max(1.0, abs(given)):
             raise AgentError(

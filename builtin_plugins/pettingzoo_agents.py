@@ -62,12 +62,12 @@ class Agent:
         bits = allowed.dtype.kind in "biuf" and bool(((allowed == 0) | (allowed == 1)).all())
         if allowed.shape != (sum(branches),) or not bits:
             wanted = f"{sum(branches)} zeros and ones" if branches else "left out, because its actions are no choices"
-            raise WrongAnswer(f"gave {found(mask)} as its action mask, which must be {wanted}")
+            raise WrongAnswer(f"its action mask is {found(mask)}, and must be {wanted}")
         split = np.split(allowed == 0, np.cumsum(branches)[:-1])
         for number, part in enumerate(split):
             if part.all():
                 which = f" of branch {number}" if len(split) > 1 else ""
-                raise WrongAnswer(f"gave it a mask that allows no action{which} where it has to act; 1 allows one")
+                raise WrongAnswer(f"its action mask allows no action{which} where it has to act; 1 allows one")
         return [part[None] for part in split]
 
     def all_allowed(self) -> list[npt.NDArray[np.bool_]]:

@@ -305,9 +305,7 @@ class PettingZooEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no ty
                 allowed = wait.mask is None
                 rows.append(behavior.agent.all_allowed() if allowed else behavior.agent.forbidden(wait.mask))
             except WrongAnswer as error:
-                self._fail(
-                    number, "reset" if wait.first else "step", AgentError(wait.agent, f"was shown wrongly: {error}")
-                )
+                self._fail(number, "reset" if wait.first else "step", AgentError(wait.agent, f"cannot act: {error}"))
         return [np.concatenate(branch) for branch in zip(*rows, strict=True)]
 
     def _encode_final(self, number: int, agent: Any, seen: Any) -> list[Encoded]:

@@ -96,7 +96,8 @@ class TeamSettings(SettingsModel):
     def problems(self) -> Iterator[Problem]:
         """Refuse a name of a behavior with a team in it."""
         if self.behavior is not None and "?" in self.behavior:
-            yield Problem(("behavior",), f"{self.behavior} has a question mark: write the number of the team under the key team")
+            message = f"{self.behavior} has a question mark: write the number of the team under the key team"
+            yield Problem(("behavior",), message)
 
 
 class EnvironmentSettings(SettingsModel):

@@ -18,7 +18,7 @@ GONE = 10**6
 class Errand(ScriptedEnv):
     """Groups of two, of whom one must leave at the first decision, so that the other one is paid at the second.
 
-    Who leaves has ended then, and gets nothing. The group gets 1 if one of both is left, and nothing otherwise. Who
+    Who leaves has ended then, and gets nothing. The group gets 1 if exactly one is left, and nothing otherwise. Who
     learns from what it gets itself learns to stay.
     """
 
@@ -41,7 +41,7 @@ class Errand(ScriptedEnv):
         late[over], left[over], over[over] = False, False, False
 
     def observe(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Return which of both the agent is, and which decision it is, as one-hot, and whether one of both has left."""
+        """Return which of the two the agent is and which decision it is, as one-hot, and whether one has left."""
         late, left = self.state["late"][rows].astype(np.int64), self.state["left"][rows, None]
         return [np.concatenate([one_hot(rows % 2, 2), one_hot(late, 2), left], axis=1)]
 

@@ -107,20 +107,20 @@ MASKED = spaces.Dict(observation=NUMBERS, action_mask=spaces.Box(0, 1, (3,), np.
     [
         (np.zeros(3, np.int8), "allows no action where it has to act"),
         (np.ones(4, np.int8), "must be 3 zeros and ones"),
-        (np.array([0, 2, 1]), "gave int64 of shape (3,), [0, 2, 1] as its action mask"),
-        ("all", "gave 'all' (str) as its action mask"),
+        (np.array([0, 2, 1]), "its action mask is int64 of shape (3,), [0, 2, 1], and"),
+        ("all", "its action mask is 'all' (str), and"),
     ],
 )
 def test_wrong_masks_name_the_agent(mask, message):
     said = said_of(lambda: Turns([({}, {})] * 3, observed=MASKED, mask=mask), check="never")
-    assert "agent 'p_0' was shown wrongly: " in said
+    assert "agent 'p_0' cannot act: " in said
     assert message in said
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"selection": "p_9"}, "its agent_selection is 'p_9', who is not in its list of agents ['p_0', 'p_1']"),
+        ({"selection": "p_9"}, "its agent_selection is 'p_9', which is not in its list of agents ['p_0', 'p_1']"),
         ({"forgetful": True}, "agent 'p_0' got 3 by last(), and its rewards since it last acted add up to 1"),
     ],
 )
