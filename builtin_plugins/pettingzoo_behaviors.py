@@ -19,7 +19,7 @@ from builtin_plugins.pettingzoo_copy import AgentError, Copy, Ended, Moment, Wai
 from builtin_plugins.pettingzoo_parallel import ParallelCopy
 from builtin_plugins.pettingzoo_roles import Role, Roles
 from mlhooks.describing import named
-from mlhooks.envs.given_actions import check_action
+from mlhooks.envs.given_actions import check_action, with_action_of
 from mlhooks.errors import WrongAnswer
 from mlhooks.places import defined_at, in_brackets, raised_at
 from mlhooks.plugin import ContractBroken, Encoded, EnvironmentFailure, Misfit, MlhooksError, Spaces
@@ -187,16 +187,8 @@ class PettingZooEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no ty
             UnityActionException: the agent does not wait for an action, or the action does not fit.
         """
         behavior = self._behavior(behavior_name)
-        rows = np.flatnonzero(behavior.decisions.agent_id == agent_id)
-        if len(rows) == 0:
-            raise UnityActionException(f"Agent {agent_id} of {behavior_name} does not wait for an action.")
-        check_action(behavior_name, behavior.spec.action_spec, action, behavior.decisions.agent_id[rows])
-        merged = behavior.spec.action_spec.empty_action(len(behavior.decisions))
-        if behavior.action is not None:
-            # A copy: the arrays of set_actions() belong to the caller.
-            merged.continuous[:], merged.discrete[:] = behavior.action.continuous, behavior.action.discrete
-        merged.continuous[rows], merged.discrete[rows] = action.continuous, action.discrete
-        behavior.action = merged
+        spec, agents = behavior.spec.action_spec, behavior.decisions.agent_id
+        behavior.action = with_action_of(behavior_name, spec, behavior.action, agents, agent_id, action)
 
     def _behavior(self, name: str) -> _Behavior:
         if name not in self._behaviors:

@@ -38,6 +38,39 @@ def check_action(
         )
 
 
+def with_action_of(
+    behavior: str,
+    spec: ActionSpec,
+    given: ActionTuple | None,
+    agents: npt.NDArray[np.int32],
+    agent_id: int,
+    action: ActionTuple,
+) -> ActionTuple:
+    """Return the actions of all agents that wait for one, of which one agent's is new.
+
+    Args:
+        behavior: the name of their behavior.
+        spec: its actions.
+        given: the actions that were set before, of all agents; None for zeros.
+        agents: the ids of all agents that wait.
+        agent_id: of the one agent.
+        action: its action, of one row.
+
+    Raises:
+        UnityActionException: the agent does not wait for an action, or the action does not fit.
+    """
+    rows = np.flatnonzero(agents == agent_id)
+    if len(rows) == 0:
+        raise UnityActionException(f"Agent {agent_id} of {behavior} does not wait for an action.")
+    check_action(behavior, spec, action, agents[rows])
+    merged = spec.empty_action(len(agents))
+    if given is not None:
+        # A copy: the arrays of set_actions() belong to the caller.
+        merged.continuous[:], merged.discrete[:] = given.continuous, given.discrete
+    merged.continuous[rows], merged.discrete[rows] = action.continuous, action.discrete
+    return merged
+
+
 def _check_shape(behavior: str, kind: str, given: npt.NDArray[Any] | None, wanted: tuple[int, int]) -> None:
     if given is None or given.shape != wanted:
         found = "there are none" if given is None else f"their shape is {given.shape}"

@@ -17,7 +17,7 @@ from mlagents_envs.base_env import (
 )
 from mlagents_envs.exception import UnityActionException, UnityEnvironmentException
 
-from mlhooks.envs.given_actions import check_action
+from mlhooks.envs.given_actions import check_action, with_action_of
 
 Observations = Sequence[npt.NDArray[np.float32] | npt.NDArray[np.uint8]]
 """An array [agents, *shape] for each observation."""
@@ -116,19 +116,8 @@ class SingleBehaviorEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships n
         Raises:
             UnityActionException: The agent does not wait for an action, or the action does not fit.
         """
-        waiting, _ = self.get_steps(behavior_name)
-        rows = np.flatnonzero(waiting.agent_id == agent_id)
-        if len(rows) == 0:
-            raise UnityActionException(f"Agent {agent_id} of {behavior_name} does not wait for an action.")
-        check_action(self.behavior_name, self._action_spec, action, waiting.agent_id[rows])
-        merged = self._action_spec.empty_action(len(waiting))
-        if self._action is not None:
-            # A copy: the arrays of set_actions() belong to the caller.
-            merged.continuous[:] = self._action.continuous
-            merged.discrete[:] = self._action.discrete
-        merged.continuous[rows] = action.continuous
-        merged.discrete[rows] = action.discrete
-        self._action = merged
+        agents = self.get_steps(behavior_name)[0].agent_id
+        self._action = with_action_of(behavior_name, self._action_spec, self._action, agents, agent_id, action)
 
     def _decide(
         self,
