@@ -8,6 +8,7 @@ import gymnasium
 
 Step = tuple[Any, Any, bool, bool, dict[str, Any]]
 NOOP, FIRE = 0, 1
+"""Actions of Atari games: to do nothing, and the button, where a game has it."""
 
 
 class EpisodicLife(gymnasium.Wrapper[Any, Any, Any, Any]):

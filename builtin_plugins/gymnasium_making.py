@@ -102,7 +102,7 @@ def make_copies(
 
 @contextlib.contextmanager
 def without_gymnasiums_warnings() -> Iterator[None]:
-    """Leave out what Gymnasium warns authors of environments of, who are not those who train in them."""
+    """Suppress Gymnasium's warnings in the block: they are for authors of environments, not for those who train."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"gymnasium(\.|$)")
         yield

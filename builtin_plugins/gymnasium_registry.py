@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ATARI, ALE = "ALE", "ale_py"
 """The namespace of the Atari games, and the package that registers them when it is imported."""
 _OLD_ATARI = re.compile(r"\w+?(NoFrameskip|Deterministic)?(-ram\w*)?-v[04]")
-"""What ids of Atari games without a namespace look like, of which those without a group may be others'."""
+"""Ids of Atari games from before there was a namespace; where no group matches, an id may be another environment's."""
 
 
 def import_gymnasium(name: str) -> ModuleType:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from builtin_plugins.gymnasium_wrapping import Layer
 
 _TRIED = 3
-"""Steps in which the wrapper is looked for that shows what is not in its space."""
+"""Steps that are made to find the wrapper whose answers are not in its space."""
 
 
 class Meter(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -70,7 +70,7 @@ class Stack:
         self._levels.append((layer, env))
 
     def raised_in(self, error: BaseException) -> Layer | None:
-        """Return the wrapper in whose code an error was raised; None where that was the environment's, or neither's."""
+        """Return the wrapper whose code raised an error; None where it was the environment's, or neither's."""
         step, found = error.__traceback__, None
         while step is not None:
             me = step.tb_frame.f_locals.get("self")

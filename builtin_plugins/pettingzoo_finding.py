@@ -26,6 +26,7 @@ MAKERS = ("parallel_env", "env", "raw_env")
 VERSION = re.compile(r"[-_]v(\d+)$")
 """The version at the end of the name of a module or of a registered id."""
 EXTRA = "mlhooks[pettingzoo]"
+"""What to install for PettingZoo."""
 _BY_EXTRA = {"pettingzoo", "pygame", "pymunk", "mpe2"}
 """Packages that the extra brings."""
 
@@ -45,7 +46,7 @@ def import_pettingzoo(title: str) -> ModuleType:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep back what PettingZoo warns authors of environments of, who are not those who train in them."""
+    """Suppress PettingZoo's warnings in the block: they are for authors of environments, not for those who train."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(pettingzoo|mpe2|pygame|pkg_resources)(\.|$)")
         warnings.filterwarnings("ignore", category=DeprecationWarning)

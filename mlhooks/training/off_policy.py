@@ -137,7 +137,7 @@ class OffPolicyLearning(LearningHalf):
         self.policy.inputs.update([obs[new] for obs in store.obs])
 
     def _follow_rewards(self, store: ReplayBuffer, sums: RunningReturns) -> None:
-        """Bring the rewards of the rows that were completed since the last time into the sums of their episodes."""
+        """Add the rewards of the rows that were completed since the last time to the sums of their episodes."""
         rows = sums.new_rows(store)
         for start in range(0, len(rows), MOST_SUMMED):
             part = rows[start : start + MOST_SUMMED]
@@ -274,11 +274,11 @@ class OffPolicyLearning(LearningHalf):
 def random_actions(
     actions: SampledActions, policy: Policy, mask: np.ndarray | None, rng: np.random.Generator
 ) -> SampledActions:
-    """Return actions with others in their place, which are uniform in what an environment takes and is not forbidden.
+    """Replace actions by uniformly random ones, among those that an environment takes and no mask forbids.
 
     Args:
         actions: what the policy would do; memories stay what they are.
-        policy: the policy, which says of what samples environments get actions between -1 and 1.
+        policy: the policy, which tells the samples of which it makes given actions between -1 and 1.
         mask: [agents, sum of branch sizes], True where forbidden, or None.
         rng: the source of randomness.
     """
