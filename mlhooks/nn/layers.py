@@ -23,7 +23,7 @@ SCALE = 1 / 255
 
 
 def linear(inputs: int, outputs: int, *, initialization: str, gain: float) -> nn.Linear:
-    """Return a linear layer, whose bias is zero if torch's own initialization is not asked for.
+    """Return a linear layer, whose bias is zero unless torch's own initialization is asked for.
 
     Args:
         inputs: features in.
@@ -31,7 +31,7 @@ def linear(inputs: int, outputs: int, *, initialization: str, gain: float) -> nn
         initialization: `lecun_normal` (normal with variance 1 / inputs; LeCun et al. 1998, section 4.6), `kaiming_he`
             (normal with variance 2 / inputs; He et al. 2015), `orthogonal` (Saxe et al. 2014), or `torch`: torch's own
             default, uniform up to 1 / sqrt(inputs), biases too.
-        gain: factor on the initial weights, but for `torch`.
+        gain: factor on the initial weights; without effect for `torch`.
     """
     layer = nn.Linear(inputs, outputs)
     initialize(layer, initialization, gain)

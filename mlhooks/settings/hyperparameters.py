@@ -1,4 +1,4 @@
-"""Hyperparameters: those of ML-Agents, those of all of mlhooks' algorithms, and of the two kinds of them."""
+"""Hyperparameters: ML-Agents' own, and those of all algorithms of mlhooks, of on-policy and of off-policy ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _SwitchedOn(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        word = str(value).lower()  # YAML's true and false may come as they were written.
+        word = str(value).lower()  # True and false may come as the text that YAML has.
         first, *_, last = cls
         return first if word in ("true", "yes", "on") else last if word in ("false", "no", "off") else None
 

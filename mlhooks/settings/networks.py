@@ -11,7 +11,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from mlhooks.settings.base import Problem, SettingsModel, extension
 
 MOST_UNITS, MOST_LAYERS = 2**20, 1000
-"""Far more than any network that learns has; a typing error here would fill the machine's memory."""
+"""Far more than any network that learns has; a typo here would fill the machine's memory."""
 
 
 class EncoderType(StrEnum):
