@@ -260,7 +260,7 @@ class GroupLearning(OnPolicyLearning):
         return batch.with_rows(known)
 
     def update(self, store: ExperienceStore, step: int) -> Reported:
-        """Learn as every on-policy trainer, and keep for rows that stay open what their mates got so far."""
+        """Learn as every on-policy trainer does, and keep for rows that stay open what their mates got so far."""
         reported = super().update(store, step)
         if has_groups(store):
             waiting = store.open_row[store.open_row >= 0]

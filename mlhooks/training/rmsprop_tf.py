@@ -1,4 +1,4 @@
-"""RMSprop as TensorFlow 1 computes it, of which Stable-Baselines3 has a copy for settings from before torch."""
+"""RMSprop as TensorFlow 1 computes it, of which Stable-Baselines3 has a copy for settings that were tuned with it."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Table:
         raise AssertionError(f"with {len(TEAMS)} teams, trainer.step stays at {self.trainer.step}")
 
     def until_learned(self) -> None:
-        """Play until the trainer's weights have changed, or it is late for that."""
+        """Play until the trainer's weights have changed, but for no more than `FIRST_UPDATE` steps."""
         initial = weights(self.trainer)
         while self.trainer.step < FIRST_UPDATE and not differing(weights(self.trainer), initial):
             self.until(self.trainer.step + 1)
