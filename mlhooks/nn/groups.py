@@ -54,24 +54,27 @@ class GroupAttention(SelfAttention):
         if width == 1:  # A member without mates looks at nothing but what its group looks at.
             group = self(seen, absent)
             return group, group.unsqueeze(1)
-        seen, acting = self._normalized(seen), self._normalized(acting)
-        (query, key, value), (asks, shown, given) = self._projected(seen), self._projected(acting)
+        both = self._normalized(torch.cat([acting, seen], 1))  # [groups, 2 * width, size]
+        query, key, value = self._projected(both)
+        scores = query @ key.transpose(2, 3)  # [groups, heads, 2 * width, 2 * width]
+        (acting_acting, acting_seen), (seen_acting, seen_seen) = (half.chunk(2, 3) for half in scores.chunk(2, 2))
         hidden = absent[:, None, None, :]  # [groups, 1, 1, width], of the keys
-        scores = query @ key.transpose(2, 3)  # [groups, heads, width, width]
-        group = self._mean(self._mixed(self._attention(scores, hidden) @ value, 2) + seen, absent)
+        mixed = self._attention(seen_seen, hidden) @ value.chunk(2, 2)[1]
+        group = self._mean(self._mixed(mixed) + both.chunk(2, 1)[1], absent)
 
         # Among the scores of member i, [groups, heads, i, query, key], row and column i are of its own observation.
         own = torch.eye(width, dtype=torch.bool, device=seen.device)
         is_query, is_key = own[:, :, None], own[:, None, :]
-        key, shown = key.transpose(2, 3), shown.transpose(2, 3)
-        others = torch.where(is_query, (query @ shown)[:, :, None], (asks @ shown)[:, :, None])
-        column = torch.where(is_query, scores[:, :, None], (asks @ key)[:, :, None])
+        others = torch.where(is_query, seen_acting[:, :, None], acting_acting[:, :, None])
+        column = torch.where(is_query, seen_seen[:, :, None], acting_seen[:, :, None])
         attention = self._attention(torch.where(is_key, column, others), hidden.unsqueeze(3))
-        mixed = (attention.flatten(2, 3) @ given).unflatten(2, (width, width))
-        on_itself = attention.diagonal(dim1=2, dim2=4).transpose(2, 3).unsqueeze(4)  # [groups, heads, i, query, 1]
-        mixed = mixed + on_itself * (value - given).unsqueeze(3)
-        entities = torch.where(own[:, :, None], seen[:, None], acting[:, None])  # [groups, i, width, size]
-        members = self._mean(self._mixed(mixed, 3) + entities, absent[:, None])
+        # One product takes what members do, and in the second half of its depth what member i itself observes.
+        weights = torch.cat([attention.masked_fill(is_key, 0.0), attention.masked_fill(~is_key, 0.0)], 4)
+        same = own[None]  # Each query of member i is one of both kinds of embeddings: [i * query, 2 * width].
+        chosen = torch.cat([same & ~is_query, same & is_query], 2).flatten(0, 1).to(seen.dtype)
+        output = self._mixed(weights.flatten(2, 3) @ value)  # [groups, i * query, size]
+        entities = torch.baddbmm(output, chosen.expand(len(both), -1, -1), both)
+        members = self._mean(entities.unflatten(1, (width, width)), absent[:, None])
         return group, members
 
     def _projected(self, entities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -83,14 +86,14 @@ class GroupAttention(SelfAttention):
     def _attention(self, scores: Tensor, hidden: Tensor) -> Tensor:
         return torch.softmax((1 - hidden) * scores + hidden * MASKED, dim=-1)
 
-    def _mixed(self, mixed: Tensor, place: int) -> Tensor:
-        """Return the output layer's result for values of heads, which are in dimension 1 and move to `place`."""
-        return self.output(mixed.movedim(1, place).flatten(place))  # type: ignore[no-any-return]
+    def _mixed(self, mixed: Tensor) -> Tensor:
+        """Return the output layer's result [groups, rows, size] for values of heads."""
+        return self.output(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def _mean(self, entities: Tensor, absent: Tensor) -> Tensor:
         """Return the mean of normalized entities [..., width, size] over those that are there."""
         present = 1 - absent
-        total = (self._normalized(entities) * present.unsqueeze(-1)).sum(-2)
+        total = (present.unsqueeze(-2) @ self._normalized(entities)).squeeze(-2)
         return total / (present.sum(-1, keepdim=True) + EPSILON)
 
 

@@ -29,7 +29,8 @@ def only_who_decides_is_a_member(patch: Patch) -> None:
 
 @mutant("poca", caught_by="test_baselines_do_not_depend_on_ones_own_action")
 def baseline_sees_its_own_action(patch: Patch) -> None:
-    patch.replace(ATTENTION, "torch.where(own[:, :, None], seen[:, None], acting[:, None])", "acting[:, None]")
+    always_acting = "torch.cat([same | is_query & same, same & is_query & ~is_query], 2)"
+    patch.replace(ATTENTION, "torch.cat([same & ~is_query, same & is_query], 2)", always_acting)
 
 
 @mutant("poca", caught_by="test_baselines_do_not_depend_on_ones_own_action")
