@@ -185,6 +185,7 @@ def test_many_copies_are_single_ones_where_there_are_wrappers():
 
 
 def test_atari_is_refused_for_what_is_none():
+    pytest.importorskip("cv2")
     with pytest.raises(UsageError, match=r"env_settings\.atari is for Atari games, and gymnasium:CartPole-v1 is none"):
         gymnasium_env.check("CartPole-v1", options_of(atari=True))
     with pytest.raises(UsageError, match=r"env_settings\.atari is for Atari games.*CartPole-v1 is none"):
@@ -223,7 +224,7 @@ def test_own_terms_reach_another_process():
     writer.close()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_training_evaluation_and_inference_tell_whole_games_in_their_own_points(tmp_path, workers, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     settings = config("Game", f"gymnasium:{HERE}:{GAME}", max_steps=400, evaluation={"interval": 400, "episodes": 3})
@@ -248,7 +249,9 @@ def test_training_evaluation_and_inference_tell_whole_games_in_their_own_points(
     assert watched.evaluation.returns["Game"] == [45.0] * 3
 
 
-def test_inference_plays_whole_games_with_gymnasiums_preprocessing_too(monkeypatch):
+def test_inference_plays_whole_games_with_gymnasiums_preprocessing_too():
+    pytest.importorskip("cv2")
+
     def arguments(**settings):
         layers = gymnasium_env.layers_of(gymnasium, options_of(wrappers=wrappers).env_settings, **settings)
         return [dict(layer.arguments) for layer in layers]

@@ -281,7 +281,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", ["memory", pytest.param("signals", marks=pytest.mark.slow)])
 def test_run_reports_finite_losses_and_resumes_bit_for_bit(tmp_path: Path, name: str) -> None:
     config = configured(**VARIANTS[name])
     short = configured(**VARIANTS[name], max_steps=280)

@@ -31,6 +31,7 @@ def duel(*, behaviors: tuple[str, ...] = ("Duel",), env: str = "game:Duel", **se
 SIEGE = duel(behaviors=("Castle", "Tower"), env="game:Siege")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "behavior"), [(duel(), "Duel"), (SIEGE, "Tower")])
 def test_run_that_was_killed_or_interrupted_ends_with_the_weights_of_one_that_was_never_stopped(
     tmp_path: Path, settings: dict[str, Any], behavior: str

@@ -173,7 +173,7 @@ def test_network_of_a_plugin_does_not_explore_in_silence_otherwise() -> None:
         )
 
 
-@pytest.mark.parametrize("kind", ["ppo", "sac"])
+@pytest.mark.parametrize("kind", ["ppo", pytest.param("sac", marks=pytest.mark.slow)])
 def test_run_that_explores_by_noise_is_resumed_evaluated_and_loaded(kind: str, tmp_path: Path) -> None:
     hyperparameters = ON_POLICY if kind == "ppo" else {**REPLAY, "buffer_size": 1000}
     entry = {"trainer_type": kind, "hyperparameters": hyperparameters, "network_settings": NETWORK, "max_steps": 240}
