@@ -54,7 +54,10 @@ def test_run_ids(here):
 
 
 def test_environments(here):
-    assert offered("run", "--env", "") == ["gymnasium:", "sim:", "Builds/", "maze.py:", "my.yaml", "results/"]
+    assert offered("run", "--env", "") == [
+        *("gymnasium:", "pettingzoo:", "sim:"),
+        *("Builds/", "maze.py:", "my.yaml", "results/"),
+    ]
     assert offered("run", "--env", "sim:3") == ["sim:3DBall"]
     assert "gymnasium:CartPole-v1" in offered("run", "--env", "gymnasium:Cart")
     assert offered("run", "--env", "maze.py:M") == ["maze.py:Maze"]
@@ -64,7 +67,7 @@ def test_environments(here):
 def test_trainer_types_and_plugins(here):
     assert offered("run", "--algo", "") == ["a2c", "dqn", "poca", "ppo", "sac"]
     Path("mine.py").write_text("def get_trainer_types():\n    return {'mine': Mine}\n", encoding="utf-8")
-    assert offered("run", "-p", "mine.py", "--algo", "") == ["a2c", "dqn", "mine", "ppo", "sac"]
+    assert offered("run", "-p", "mine.py", "--algo", "") == ["a2c", "dqn", "mine", "poca", "ppo", "sac"]
     assert offered("run", "-p", "no:ten") == ["no:tensorboard"]
     assert "mine.py" in offered("run", "-p", "m")
 

@@ -57,6 +57,7 @@ def test_without_flags_the_configuration_decides_everything(api, tmp_path):
         "trace_hooks": False,
         "episodes": None,
         "policy": "last",
+        "opponent": None,
     }
 
 

@@ -27,7 +27,7 @@ def test_plugin_that_makes_the_optimizer_of_ppo_is_tried_as_ppo(tmp_path: Path) 
 
 def test_plugin_that_fails_for_a_trainer_type_is_tried_as_that(tmp_path: Path) -> None:
     careless = ALTERS_PPO.replace("if isinstance(trainer, PPOTrainer) else None", "")
-    assert sorted(trainer_types(target_of(tmp_path, careless))) == ["a2c", "dqn", "ppo", "sac"]
+    assert sorted(trainer_types(target_of(tmp_path, careless))) == ["a2c", "dqn", "poca", "ppo", "sac"]
 
 
 def test_plugin_is_tried_as_the_trainer_types_that_it_offers(tmp_path: Path) -> None:

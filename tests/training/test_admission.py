@@ -37,7 +37,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         changed(reward_signals={"curiosity": {"strength": 0}}),
         "a strength of 0 lets the signal learn and reward nothing",
     ),
-    "trainer": (changed(trainer_type="poca"), "the trainer type poca is one of ML-Agents' own package"),
+    "trainer": (changed(trainer_type="poka"), "no installed plugin provides this trainer type"),
     "device": ({**BASIC, "torch_settings": {"device": "gpu:0"}}, "The device 'gpu:0' cannot be used"),
     "no data": ({**BASIC, "torch_settings": {"device": "meta"}}, "The device 'meta' cannot be used"),
     "simulation": (with_env(env_path="sim:Basik"), "There is no simulation"),

@@ -161,5 +161,5 @@ def rows_learned_from_again(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_trains_on_normalized_observations")
 def normalizer_never_updated(patch: Patch) -> None:
-    patch.drop(f"{ON_POLICY}.update", "self.policy.inputs.update([obs[rows] for obs in store.obs])")
+    patch.drop(f"{ON_POLICY}._normalize_by", "self.policy.inputs.update([obs[rows] for obs in store.obs])")
     patch.drop(f"{ON_POLICY}.update_normalizer", "self.policy.inputs.update([obs[new] for obs in store.obs])")
