@@ -36,9 +36,15 @@ class Agent:
     alone: bool = False
 
     def split(self, shown: Any) -> tuple[Any, Any]:
-        """Return what it sees, and the mask or None, of an observation as the environment shows it."""
-        if not self.masked or not isinstance(shown, Mapping) or MASK not in shown:
-            return shown, None  # Where the mask is missing, the encoder says what was found instead.
+        """Return what it sees, and the mask or None, of an observation as the environment shows it.
+
+        Raises:
+            WrongAnswer: it is a dict without the mask that its space has.
+        """
+        if not self.masked or not isinstance(shown, Mapping):
+            return shown, None  # Where it is no dict, the encoder says what was found instead.
+        if MASK not in shown:
+            raise WrongAnswer(f"an observation lacks {MASK!r}, which its observation_space has: {found(shown)}")
         if self.alone:
             return shown.get(OBSERVATION), shown[MASK]
         return {key: part for key, part in shown.items() if key != MASK}, shown[MASK]

@@ -130,6 +130,26 @@ def test_wrong_turns_are_refused(wrong, message):
     assert message in said
 
 
+def test_mask_that_the_space_has_and_an_observation_lacks_is_named():
+    class Unmasked(Turns):
+        def observe(self, agent):
+            return {"observation": super().observe(agent)["observation"]}
+
+    said = said_of(lambda: Unmasked([({}, {})] * 3, observed=MASKED, mask=np.ones(3, np.int8)))
+    assert "an observation lacks 'action_mask', which its observation_space has: a dict with the keys 'obs" in said
+
+
+def test_reward_that_is_nan_where_agents_take_turns_is_no_fault_of_the_sums():
+    env = zoo(lambda: Turns([({"p_0": float("nan")}, {}), ({}, {}), ({}, {})]))
+    env.reset()
+    (name,) = env.behavior_specs
+    for _ in range(2):
+        decisions, _ = env.get_steps(name)
+        env.set_actions(name, env.behavior_specs[name].action_spec.empty_action(len(decisions)))
+        env.step()
+    assert np.isnan(env.get_steps(name)[0].reward).all()
+
+
 def test_turns_that_never_begin_are_refused():
     class Over(Turns):
         def reset(self, seed=None, options=None):
