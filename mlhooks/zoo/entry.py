@@ -95,7 +95,10 @@ class Entry:
         if value is None or (not isinstance(value, str) and self._plain_number(key, value) < 0):
             return None
         kind, _, initial = value.rpartition("_") if isinstance(value, str) else ("", "", value)
-        return as_number(self._plain_number(key, initial)), bool(kind)
+        number = self._plain_number(key, initial)
+        if number < 0:
+            raise self.wrong(key, value, "must not be negative")
+        return as_number(number), bool(kind)
 
     def flag(self, key: str, default: bool) -> bool:
         """Return true or false.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlhooks.settings.hyperparameters import OptimizerType
 from mlhooks.zoo.entry import Entry, plain
 from mlhooks.zoo.environments import Found
 from mlhooks.zoo.python_text import Name
@@ -68,6 +69,9 @@ def optimizer_of(arguments: PolicyArguments, *, name: str, given: dict[str, Any]
     if written is not None and not (kind is None and name == "rmsprop"):  # A2C puts its own in their place.
         given = written
     name = "rmsprop_tf" if name == "rmsproptflike" else name
+    if name not in set(OptimizerType):
+        arguments.entry.lacks(f"policy_kwargs: optimizer_class={plain(kind)}, with its optimizer_kwargs")
+        return {}
     return ({} if name == "adam" else {"optimizer": name}) | ({"optimizer_kwargs": given} if given else {})
 
 

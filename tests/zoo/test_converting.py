@@ -209,12 +209,19 @@ def test_wrappers_and_stacks_around_images() -> None:
         ({"env_wrapper": "rl_zoo3.wrappers.HistoryWrapper"}, "env_wrapper rl_zoo3.wrappers.HistoryWrapper"),
         ({"normalize": {"norm_obs": True, "epsilon": 1e-3}}, "normalize: epsilon: 0.001"),
         ({"policy": "Mine"}, "policy: Mine"),
+        ({"policy_kwargs": "dict(optimizer_class=th.optim.Mine)"}, "policy_kwargs: optimizer_class=th.optim.Mine"),
     ],
 )
 def test_what_cannot_be_expressed_is_named(changes: dict[str, Any], said: str) -> None:
     found = converted("ppo", "CartPole-v1", **changes)
     assert len(found.missing) == 1
     assert said in found.missing[0]
+    assert "Mine" not in str(found.settings)
+
+
+def test_schedule_from_a_negative_number_is_refused() -> None:
+    with pytest.raises(UsageError, match="learning_rate: 'lin_-3' must not be negative"):
+        converted("ppo", "CartPole-v1", learning_rate="lin_-3")
 
 
 VALUES = [None, "x", "auto_x", "lin_x", -1, 0.5, True, [1, "episode"], {"a": 1}, "nn.ReLU", [], float("nan")]
