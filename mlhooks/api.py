@@ -46,6 +46,7 @@ from mlhooks.training.saved_policies import file_of_behavior, files_of
 from mlhooks.training.spaces import spaces_of_file
 from mlhooks.training.trainer import Trainer
 from mlhooks.training.untrusted import around_import
+from mlhooks.training.which_run import no_run
 
 logger = logging.getLogger("mlhooks")
 
@@ -190,10 +191,13 @@ def _opponents(opponent: str | Path, options: RunOptions, plugins: PluginManager
         plugins: those of this run.
 
     Raises:
+        UsageError: neither a file nor a run is there.
         CheckpointError: there is no checkpoint there, or it is damaged.
     """
     path, beside = Path(opponent), Path(options.checkpoint_settings.results_dir, opponent)
-    if not path.exists() and beside.exists():
+    if not path.exists():
+        if not beside.exists():
+            raise UsageError(f"--opponent: {no_run(beside.parent, beside.name)}")
         path = beside
     policies = {}
     for file in files_of(path, best=False).values():

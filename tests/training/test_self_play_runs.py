@@ -231,7 +231,7 @@ def test_matches_that_cannot_be_played_are_refused(tmp_path: Path) -> None:
         train(settings, tmp_path, Games(), flags=flags, opponent="corridor")
     with pytest.raises(UsageError, match="shows a single team"):
         train(other, tmp_path, Env(), run_id="corridor", flags=flags, opponent="corridor", episodes=4)
-    with pytest.raises(Exception, match="There is no checkpoint at"):
+    with pytest.raises(UsageError, match=r"--opponent: there is no run .nobody"):
         train(settings, tmp_path, Games(), flags=flags, opponent="nobody")
 
 
