@@ -170,7 +170,11 @@ class LearningHalf:
         modules = {f"optimizer.{name}": module for name, module in self.optimizer.modules().items()}
         for signal in self.reward_signals:
             modules |= {f"{signal.name}.{name}": module for name, module in signal.modules().items()}
-        return modules if self.return_normalizer is None else {**modules, "return_normalizer": self.return_normalizer}
+        if self.return_normalizer is None:
+            return modules
+        # The two kinds of statistics are of other sums, so that a resume must not take one for the other.
+        name = "return_normalizer" if self.running_returns is None else "running_returns"
+        return {**modules, name: self.return_normalizer}
 
     def state_dict(self) -> dict[str, Any]:
         """Return all state that a resume needs beyond modules."""

@@ -12,7 +12,7 @@ import pytest
 
 from builtin_plugins.dqn import DQNSettings
 from mlhooks import hookimpl
-from mlhooks.errors import SettingsError
+from mlhooks.errors import CheckpointError, SettingsError
 from mlhooks.plugins import load_plugins
 from mlhooks.settings import SettingsRegistry, load_run_options
 from tests.scripted import Corridor, Env, config, train
@@ -167,3 +167,14 @@ def test_run_with_settings_of_stable_baselines3_resumes_exactly(tmp_path: Path) 
     train(asked, tmp_path / "whole", Snapshot(tmp_path / "killed"))
     train(asked, tmp_path / "killed", resume=True)
     assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
+
+
+def test_resume_does_not_take_statistics_of_other_sums(tmp_path: Path) -> None:
+    hyperparameters = {"batch_size": 60, "buffer_size": 300, "normalize_rewards": "running"}
+    network = {"hidden_units": 8, "num_layers": 1}
+    asked = config("3DBall", "sim:3DBall", max_steps=300, hyperparameters=hyperparameters, network_settings=network)
+    train(asked, tmp_path)
+    asked["behaviors"]["3DBall"]["max_steps"] = 600
+    asked["behaviors"]["3DBall"]["hyperparameters"]["normalize_rewards"] = "following"
+    with pytest.raises(CheckpointError, match="running_returns"):
+        train(asked, tmp_path, resume=True)
