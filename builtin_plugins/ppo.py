@@ -104,9 +104,8 @@ class PPOOptimizer(ActorCriticOptimizer):
         assert isinstance(h, PPOSettings)
         self.epsilon = Schedule(h.epsilon_schedule, h.epsilon, h.epsilon_final, settings.max_steps)
         self.value_clipping, self.value_coefficient, self.target_kl = h.value_clipping, h.value_coefficient, h.target_kl
-        self.value_clip_range: Schedule | None = None
-        if h.value_clip_range is not None:
-            self.value_clip_range = Schedule(h.value_clip_range_schedule, h.value_clip_range, 0.0, settings.max_steps)
+        limit = Schedule(h.value_clip_range_schedule, h.value_clip_range or 0.0, 0.0, settings.max_steps)
+        self.value_clip_range = None if h.value_clip_range is None else limit
         self.normalizes_minibatches = h.normalize_advantages is AdvantageNormalization.MINIBATCH
         self.joint_actions = h.joint_actions
         self.actions = policy.behavior_spec.action_spec

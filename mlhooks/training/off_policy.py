@@ -45,6 +45,7 @@ class OffPolicyLearning(LearningHalf):
         assert isinstance(self.settings.hyperparameters, OffPolicyHyperparameters)
         self.hyperparameters = self.settings.hyperparameters
         self._powers = (self.gammas ** np.arange(self.n_step + 1)[:, None]).astype(np.float32)  # [n + 1, signals]
+        self._burn_in = int(getattr(self.hyperparameters, "burn_in", 0))
         self._thread: ThreadPoolExecutor | None = None
         self._round: Future[Reported] | None = None  # It holds the updates that run now.
         self._unreported: Reported = []
@@ -192,7 +193,7 @@ class OffPolicyLearning(LearningHalf):
         """
         network = self.settings.network_settings.memory
         assert network is not None
-        burn_in, n = int(getattr(self.hyperparameters, "burn_in", 0)), self.n_step
+        burn_in, n = self._burn_in, self.n_step
         first = store.draw_sequences(max(1, size // network.sequence_length), self.rng)
         found = find_sequences(store, first, burn_in + network.sequence_length + n - 1)
         rows, width = found.rows.ravel(), found.rows.shape[1]
