@@ -3,57 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mlhooks.plugin import (
-    ActorCriticOptimizer,
     ActorPolicy,
-    AdvantageNormalization,
     Batch,
     Field,
-    OnPolicyHyperparameters,
     OnPolicyTrainer,
     Problem,
     Schedule,
     ScheduleType,
     Supports,
+    SurrogateHyperparameters,
+    SurrogateOptimizer,
     Trainer,
     TrainerSettings,
     clipped_errors,
     clipped_surrogate,
     column,
     counted_entropies,
-    derived,
     extension,
     hookimpl,
-    surrogate_diagnostics,
     whole_actions,
 )
 
 
-class PPOSettings(OnPolicyHyperparameters):
+class PPOSettings(SurrogateHyperparameters):
     """Hyperparameters of `trainer_type: ppo`; names and defaults are ML-Agents'."""
 
-    beta: float = Field(5e-3, ge=0, description="Weight of the entropy bonus.")
-    epsilon: float = Field(0.2, gt=0, description="How far the probability ratio may move from 1 in one update.")
-    lambd: float = Field(0.95, ge=0, le=1, description="GAE's lambda: 0 trusts the critic, 1 the returns.")
-    num_epoch: int = Field(3, ge=1, description="Passes over each rollout.")
     shared_critic: bool = Field(default=False, description="Put the value heads on the actor's encoder.")
-    beta_final: float | None = extension(
-        None,
-        ge=0,
-        description="Beta at max_steps where it is linear; null: ML-Agents' 1e-5 in PPO and POCA, and 1e-10 in A2C.",
-    )
-    epsilon_final: float = extension(
-        0.1, ge=0, description="Epsilon at max_steps where it is linear; in Stable-Baselines3 and RL Zoo it is 0."
-    )
-    value_coefficient: float = extension(
-        0.5, ge=0, description="Weight of the value loss: Stable-Baselines3's `vf_coef`."
-    )
-    value_clipping: bool = extension(False, description="Keep value estimates within epsilon of the old ones.")
     value_clip_range: float | None = extension(
         None,
         gt=0,
@@ -69,20 +49,6 @@ class PPOSettings(OnPolicyHyperparameters):
         description="End the passes over a rollout at a minibatch whose KL divergence from the policy that acted is "
         "above 1.5 times this, as in Stable-Baselines3; null: never.",
     )
-    normalize_advantages: AdvantageNormalization = extension(
-        AdvantageNormalization.ROLLOUT, description="Rows over which advantages are brought to mean 0 and deviation 1."
-    )
-    joint_actions: bool = extension(
-        False, description="Take probability ratios and entropies of whole actions, not of each of their dimensions."
-    )
-    beta_schedule: ScheduleType = derived(
-        lambda settings: settings.learning_rate_schedule,
-        description="How beta changes until max_steps; by default as the learning rate.",
-    )
-    epsilon_schedule: ScheduleType = derived(
-        lambda settings: settings.learning_rate_schedule,
-        description="How epsilon changes until max_steps; by default as the learning rate.",
-    )
 
     def problems(self) -> Iterator[Problem]:
         """Refuse two ways to clip value estimates at once."""
@@ -91,10 +57,9 @@ class PPOSettings(OnPolicyHyperparameters):
             yield Problem(("value_clip_range",), "value_clipping clips value estimates already: remove one of the two")
 
 
-class PPOOptimizer(ActorCriticOptimizer):
+class PPOOptimizer(SurrogateOptimizer):
     """The clipped surrogate objective with a clipped value loss and an entropy bonus."""
 
-    policy: ActorPolicy
     reads_bytes = True
     array_arithmetic = True
 
@@ -102,18 +67,9 @@ class PPOOptimizer(ActorCriticOptimizer):
         super().__init__(policy, settings)
         h = settings.hyperparameters
         assert isinstance(h, PPOSettings)
-        self.epsilon = Schedule(h.epsilon_schedule, h.epsilon, h.epsilon_final, settings.max_steps)
-        self.value_clipping, self.value_coefficient, self.target_kl = h.value_clipping, h.value_coefficient, h.target_kl
         limit = Schedule(h.value_clip_range_schedule, h.value_clip_range or 0.0, 0.0, settings.max_steps)
         self.value_clip_range = None if h.value_clip_range is None else limit
-        self.normalizes_minibatches = h.normalize_advantages is AdvantageNormalization.MINIBATCH
-        self.joint_actions = h.joint_actions
-        self.actions = policy.behavior_spec.action_spec
-        self.has_dimensions = self.actions.continuous_size + self.actions.discrete_size > 1
-        self.last: tuple[Batch, Tensor] | None = None  # Diagnostics read the last minibatch and its ratios.
-        self.resumed_diagnostics: dict[str, float] = {}
-        final = 1e-5 if h.beta_final is None else h.beta_final
-        self.beta = Schedule(h.beta_schedule, h.beta, final, settings.max_steps)
+        self.target_kl = h.target_kl
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the negative of the paper's equation 9 on a minibatch.
@@ -163,21 +119,6 @@ class PPOOptimizer(ActorCriticOptimizer):
         log_ratios = whole_actions(self.policy.evaluate(batch)[0] - batch.log_probs)
         return float(batch.mean(torch.exp(log_ratios) - 1.0 - log_ratios))
 
-    def diagnostics(self) -> dict[str, float]:
-        """Return how far the last minibatch moved the policy, and how well the critic predicted its returns."""
-        if self.last is None:
-            return self.resumed_diagnostics
-        return surrogate_diagnostics(*self.last, self.epsilon(self.step))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the torch optimizer's state and the diagnostics."""
-        return {**super().state_dict(), "diagnostics": self.diagnostics()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        super().load_state_dict(state)
-        self.last, self.resumed_diagnostics = None, state["diagnostics"]
-
 
 class PPOTrainer(OnPolicyTrainer):
     """Several epochs of minibatches over each rollout."""
@@ -199,11 +140,4 @@ def get_trainer_types() -> dict[str, type[Trainer]]:
 def summary_stats(trainer: Trainer, step: int) -> dict[str, float]:
     """Report schedules and diagnostics."""
     optimizer = trainer.optimizer
-    if not isinstance(optimizer, PPOOptimizer):
-        return {}
-    schedules = {
-        "Policy/Learning Rate": optimizer.learning_rate(step),
-        "Policy/Epsilon": optimizer.epsilon(step),
-        "Policy/Beta": optimizer.beta(step),
-    }
-    return schedules | optimizer.diagnostics()
+    return optimizer.summary_stats(step) if isinstance(optimizer, PPOOptimizer) else {}

@@ -77,11 +77,13 @@ if TYPE_CHECKING:
     from mlhooks.settings import NetworkSettings as NetworkSettings
     from mlhooks.settings import OffPolicyHyperparameters as OffPolicyHyperparameters
     from mlhooks.settings import OnPolicyHyperparameters as OnPolicyHyperparameters
+    from mlhooks.settings import PolicyGradientHyperparameters as PolicyGradientHyperparameters
     from mlhooks.settings import Problem as Problem
     from mlhooks.settings import RewardSignalSettings as RewardSignalSettings
     from mlhooks.settings import RunOptions as RunOptions
     from mlhooks.settings import ScheduleType as ScheduleType
     from mlhooks.settings import SettingsModel as SettingsModel
+    from mlhooks.settings import SurrogateHyperparameters as SurrogateHyperparameters
     from mlhooks.settings import TrainerSettings as TrainerSettings
     from mlhooks.settings import derived as derived
     from mlhooks.settings import extension as extension
@@ -113,6 +115,8 @@ if TYPE_CHECKING:
     from mlhooks.training.outcome import RunOutcome as RunOutcome
     from mlhooks.training.policy import ActorPolicy as ActorPolicy
     from mlhooks.training.policy import Policy as Policy
+    from mlhooks.training.policy_gradients import PolicyGradientOptimizer as PolicyGradientOptimizer
+    from mlhooks.training.policy_gradients import SurrogateOptimizer as SurrogateOptimizer
     from mlhooks.training.q_policy import QPolicy as QPolicy
     from mlhooks.training.replay import ReplayBuffer as ReplayBuffer
     from mlhooks.training.reward_signals import RewardSignal as RewardSignal
@@ -146,10 +150,10 @@ _NAMES = {
     "mlhooks.nn.networks": "Actor Critic QNetwork",
     "mlhooks.nn.schedules": "Schedule",
     "mlhooks.plugins": "PluginManager",
-    "mlhooks.settings": "AdvantageNormalization EnvironmentSettings HyperparameterSettings"
-    " LearnedSignalSettings NetworkSettings"
-    " OffPolicyHyperparameters OnPolicyHyperparameters Problem RewardSignalSettings RunOptions ScheduleType"
-    " SettingsModel TrainerSettings derived extension",
+    "mlhooks.settings": "AdvantageNormalization EnvironmentSettings HyperparameterSettings LearnedSignalSettings"
+    " NetworkSettings OffPolicyHyperparameters OnPolicyHyperparameters PolicyGradientHyperparameters Problem"
+    " RewardSignalSettings RunOptions ScheduleType SettingsModel SurrogateHyperparameters TrainerSettings derived"
+    " extension",
     "mlhooks.stats": "StatsAggregationMethod StatsPropertyType StatsReporter StatsSummary",
     "mlhooks.fast.adam": "FlatParameters in_one_piece",
     "mlhooks.fast.networks": "parameter_like",
@@ -166,6 +170,7 @@ _NAMES = {
     "mlhooks.training.optimizer": "ActorCriticOptimizer Optimizer TorchOptimizer",
     "mlhooks.training.outcome": "RunOutcome",
     "mlhooks.training.policy": "ActorPolicy Policy",
+    "mlhooks.training.policy_gradients": "PolicyGradientOptimizer SurrogateOptimizer",
     "mlhooks.training.q_policy": "QPolicy",
     "mlhooks.training.replay": "ReplayBuffer",
     "mlhooks.training.reward_signals": "RewardSignal",

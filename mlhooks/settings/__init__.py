@@ -32,8 +32,10 @@ from mlhooks.settings.hyperparameters import (
     OffPolicyHyperparameters,
     OnPolicyHyperparameters,
     OptimizerType,
+    PolicyGradientHyperparameters,
     RewardNormalization,
     ScheduleType,
+    SurrogateHyperparameters,
 )
 from mlhooks.settings.networks import (
     ActivationType,
@@ -88,6 +90,7 @@ __all__ = [
     "ParameterRandomizationSettings",
     "PathText",
     "PluginsSettings",
+    "PolicyGradientHyperparameters",
     "Problem",
     "RNDSettings",
     "RewardNormalization",
@@ -97,6 +100,7 @@ __all__ = [
     "SelfPlaySettings",
     "SettingsModel",
     "SettingsRegistry",
+    "SurrogateHyperparameters",
     "TeamSettings",
     "TorchSettings",
     "TrainerSettings",

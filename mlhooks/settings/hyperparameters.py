@@ -165,6 +165,49 @@ class OnPolicyHyperparameters(LearningHyperparameters):
     )
 
 
+class PolicyGradientHyperparameters(OnPolicyHyperparameters):
+    """Shared by algorithms whose loss has a policy gradient, an error of values and an entropy bonus."""
+
+    BETA_FINAL: ClassVar[float] = 1e-5
+    """Beta at max_steps where it is linear and the settings do not say."""
+
+    beta: float = Field(5e-3, ge=0, description="Weight of the entropy bonus.")
+    lambd: float = Field(0.95, ge=0, le=1, description="GAE's lambda: 0 trusts the critic, 1 the returns.")
+    beta_final: float | None = extension(
+        None,
+        ge=0,
+        description="Beta at max_steps where it is linear; null: ML-Agents' 1e-5 in PPO and POCA, and 1e-10 in A2C.",
+    )
+    value_coefficient: float = extension(
+        0.5, ge=0, description="Weight of the value loss: Stable-Baselines3's `vf_coef`."
+    )
+    normalize_advantages: AdvantageNormalization = extension(
+        AdvantageNormalization.ROLLOUT, description="Rows over which advantages are brought to mean 0 and deviation 1."
+    )
+    joint_actions: bool = extension(
+        False, description="Take probability ratios and entropies of whole actions, not of each of their dimensions."
+    )
+    beta_schedule: ScheduleType = derived(
+        lambda settings: settings.learning_rate_schedule,
+        description="How beta changes until max_steps; by default as the learning rate.",
+    )
+
+
+class SurrogateHyperparameters(PolicyGradientHyperparameters):
+    """Shared by algorithms that take several epochs over a rollout, by the clipped surrogate objective of PPO."""
+
+    epsilon: float = Field(0.2, gt=0, description="How far the probability ratio may move from 1 in one update.")
+    num_epoch: int = Field(3, ge=1, description="Passes over each rollout.")
+    epsilon_final: float = extension(
+        0.1, ge=0, description="Epsilon at max_steps where it is linear; in Stable-Baselines3 and RL Zoo it is 0."
+    )
+    value_clipping: bool = extension(False, description="Keep value estimates within epsilon of the old ones.")
+    epsilon_schedule: ScheduleType = derived(
+        lambda settings: settings.learning_rate_schedule,
+        description="How epsilon changes until max_steps; by default as the learning rate.",
+    )
+
+
 class OffPolicyHyperparameters(LearningHyperparameters):
     """Shared by algorithms that learn from a replay buffer."""
 

@@ -11,6 +11,9 @@ from tests.testing.mutants.mutant import mutant
 from tests.testing.mutants.patch import Patch
 
 PPO = "builtin_plugins.ppo"
+SHARED_SETTINGS = "mlhooks.settings.hyperparameters:PolicyGradientHyperparameters"
+SURROGATE = "mlhooks.training.policy_gradients:SurrogateOptimizer"
+SCHEDULES = "mlhooks.training.policy_gradients:PolicyGradientOptimizer.summary_stats"
 OPTIMIZER = "mlhooks.training.optimizer:TorchOptimizer"
 DESCENT = "mlhooks.training.descent:Descent"
 TRAINER = "mlhooks.training.trainer:Trainer"
@@ -26,7 +29,7 @@ def ppo_typos_ignored(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_settings_defaults_are_valid_and_survive_yaml")
 def ppo_default_out_of_range(patch: Patch) -> None:
-    patch.replace(f"{PPO}:PPOSettings", "5e-3", "-5e-3")
+    patch.replace(SHARED_SETTINGS, "5e-3", "-5e-3")
 
 
 @mutant("ppo", caught_by="test_network_settings_are_used")
@@ -50,12 +53,12 @@ def ppo_widths_of_layers_ignored(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_every_hyperparameter_is_read")
 def ppo_epsilon_not_read(patch: Patch) -> None:
-    patch.replace(f"{PPO}:PPOOptimizer.__init__", "h.epsilon", "0.2")
+    patch.replace(f"{SURROGATE}.__init__", "h.epsilon", "0.2")
 
 
 @mutant("ppo", caught_by="test_every_hyperparameter_is_read")
 def ppo_value_clipping_not_read(patch: Patch) -> None:
-    patch.replace(f"{PPO}:PPOOptimizer.__init__", "h.value_clipping", "True")
+    patch.replace(f"{SURROGATE}.__init__", "h.value_clipping", "True")
 
 
 @mutant("ppo", caught_by="test_every_hyperparameter_is_read")
@@ -76,7 +79,7 @@ def a2c_three_epochs(patch: Patch) -> None:
 @mutant("ppo", caught_by="test_reported_schedules_are_those_in_force")
 def ppo_epsilon_falls_half_as_fast(patch: Patch) -> None:
     patch.replace(
-        f"{PPO}:PPOOptimizer.__init__",
+        f"{SURROGATE}.__init__",
         "Schedule(h.epsilon_schedule, h.epsilon, h.epsilon_final, settings.max_steps)",
         "Schedule(h.epsilon_schedule, h.epsilon, h.epsilon_final, 2 * settings.max_steps)",
     )
@@ -84,12 +87,12 @@ def ppo_epsilon_falls_half_as_fast(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_reported_schedules_are_those_in_force")
 def ppo_reports_the_first_learning_rate(patch: Patch) -> None:
-    patch.replace(f"{PPO}:summary_stats", "optimizer.learning_rate(step)", "optimizer.learning_rate(0)")
+    patch.replace(SCHEDULES, "self.learning_rate(step)", "self.learning_rate(0)")
 
 
 @mutant("ppo", caught_by="test_reported_schedules_are_those_in_force")
 def ppo_reports_beta_as_epsilon(patch: Patch) -> None:
-    patch.replace(f"{PPO}:summary_stats", "optimizer.epsilon(step)", "optimizer.beta(step)")
+    patch.replace(f"{SURROGATE}.summary_stats", "self.epsilon(step)", "self.beta(step)")
 
 
 @mutant("ppo", caught_by="test_same_seed_gives_the_same_weights")
@@ -112,14 +115,14 @@ def ppo_step_doubled(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_saved_state_goes_on_as_if_never_saved")
 def ppo_state_dict_without_the_optimizer(patch: Patch) -> None:
-    @patch.around(f"{PPO}:PPOOptimizer.state_dict")
+    @patch.around(f"{SURROGATE}.state_dict")
     def state_dict(original: Any, self: Any) -> dict[str, Any]:
         return {"torch_optimizer": self.create_torch_optimizer(self.flat).state_dict(), "diagnostics": {}}
 
 
 @mutant("ppo", caught_by="test_saved_state_goes_on_as_if_never_saved")
 def ppo_optimizer_state_not_loaded(patch: Patch) -> None:
-    patch.drop(f"{PPO}:PPOOptimizer.load_state_dict", "super().load_state_dict(state)")
+    patch.drop(f"{SURROGATE}.load_state_dict", "super().load_state_dict(state)")
 
 
 @mutant("ppo", caught_by="test_saved_state_goes_on_as_if_never_saved")
