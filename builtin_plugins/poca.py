@@ -13,10 +13,12 @@ from mlhooks.plugin import (
     SurrogateHyperparameters,
     SurrogateOptimizer,
     Trainer,
+    TrainerSettings,
     clipped_errors,
     clipped_surrogate,
     column,
     counted_entropies,
+    extension,
     hookimpl,
     whole_actions,
 )
@@ -26,6 +28,10 @@ class POCASettings(SurrogateHyperparameters):
     """Hyperparameters of `trainer_type: poca`; names and defaults are ML-Agents'."""
 
     epsilon: float = Field(0.2, gt=0, description="How far probability ratio and baseline may move in one update.")
+    baseline_clipping: bool = extension(
+        True,
+        description="Keep baselines within epsilon of the old ones, as ML-Agents does; too near for large returns.",
+    )
 
 
 class POCAOptimizer(SurrogateOptimizer, GroupOptimizer):
@@ -34,6 +40,11 @@ class POCAOptimizer(SurrogateOptimizer, GroupOptimizer):
     The critic reads what all members of a group observe. The baseline of a member reads of the others what they observe
     and do, and of the member what it observes, so that the advantage tells what its own action added to the return.
     """
+
+    def __init__(self, policy: ActorPolicy, settings: TrainerSettings) -> None:
+        super().__init__(policy, settings)
+        assert isinstance(settings.hyperparameters, POCASettings)
+        self.baseline_clipping = settings.hyperparameters.baseline_clipping
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a minibatch: policy + 0.5 * (value + 0.5 * baseline) - beta * entropy, as in ML-Agents.
@@ -56,7 +67,8 @@ class POCAOptimizer(SurrogateOptimizer, GroupOptimizer):
         values, baselines = self.group_values(batch)  # [rows, signals]
         old_values = batch.values if self.value_clipping else None
         value_loss = batch.mean(clipped_errors(values, old_values, batch.returns, epsilon))
-        baseline_loss = batch.mean(clipped_errors(baselines, batch.baselines, batch.returns, epsilon))
+        old_baselines = batch.baselines if self.baseline_clipping else None
+        baseline_loss = batch.mean(clipped_errors(baselines, old_baselines, batch.returns, epsilon))
 
         entropy = batch.mean(entropies)
         self.last = batch, ratio.detach()

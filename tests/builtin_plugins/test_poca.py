@@ -193,10 +193,13 @@ def grouped_batch(spec: BehaviorSpec, seed: int = 1) -> Batch:
     )
 
 
-@pytest.mark.parametrize(("continuous", "branches"), [(2, ()), (0, (3, 2)), (2, (3,))])
-def test_loss_is_that_of_the_formulas(continuous: int, branches: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("continuous", "branches", "clips"), [(2, (), True), (0, (3, 2), True), (2, (3,), True), (2, (3,), False)]
+)
+def test_loss_is_that_of_the_formulas(continuous: int, branches: tuple[int, ...], clips: bool) -> None:
     spec = make_spec(3, continuous, branches)
-    optimizer, batch = make_optimizer(spec), grouped_batch(spec)
+    assert POCASettings().baseline_clipping
+    optimizer, batch = make_optimizer(spec, baseline_clipping=clips), grouped_batch(spec)
     found = optimizer.loss(batch)
     log_probs, entropies = optimizer.policy.evaluate(batch)
     critic = optimizer.critic
@@ -208,7 +211,8 @@ def test_loss_is_that_of_the_formulas(continuous: int, branches: tuple[int, ...]
         others = torch.stack([seen[row], *(acting[mate] for mate in mates)])[None]
         number = torch.tensor([[2.0 * (1 + len(mates)) - 1.0]])
         nobody = torch.zeros(1, 1 + len(mates))
-        for entities, old, into in ((everybody, None, value), (others, batch.baselines[row], baseline)):
+        old_baselines = batch.baselines[row] if clips else None
+        for entities, old, into in ((everybody, None, value), (others, old_baselines, baseline)):
             heads = critic.heads(torch.cat([critic.body(critic.attention(entities, nobody)), number], 1))[0]
             for signal in range(2):
                 target = batch.returns[row, signal]
