@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 WRAPPERS, ATARI = "env_settings.wrappers", "env_settings.atari"
 KEYS = frozenset({"wrappers", "atari"})
 """The keys of `env_settings` that put wrappers around environments."""
-OURS = {name: f"builtin_plugins.gymnasium_atari:{name}" for name in ("EpisodicLife", "FireReset")}
+OURS = {
+    "EpisodicLife": "builtin_plugins.gymnasium_atari:EpisodicLife",
+    "FireReset": "builtin_plugins.gymnasium_atari:FireReset",
+    "MaskVelocity": "builtin_plugins.gymnasium_masking:MaskVelocity",
+}
 """Wrappers that Gymnasium lacks, by the names that a configuration may use beside Gymnasium's."""
 ATARI_WRAPPERS: tuple[Mapping[str, Mapping[str, Any]], ...] = (
     {"AtariPreprocessing": {"noop_max": 30, "frame_skip": 4, "screen_size": 84, "grayscale_obs": True}},

@@ -16,8 +16,8 @@ _VERSION = re.compile(r"-v(\d+)$")
 _ATARI = re.compile(r"^(ALE/.+|.+(NoFrameskip|Deterministic)-v\d+)$")
 ATARI_WRAPPER = "AtariWrapper"
 """Stable-Baselines3's usual preprocessing of Atari games, which is `env_settings.atari`."""
-TIME_FEATURE, FRAME_SKIP = "TimeFeatureWrapper", "FrameSkip"
-"""Wrappers of sb3_contrib and RL Zoo that Gymnasium has by other names and arguments."""
+TIME_FEATURE, FRAME_SKIP, MASK = "TimeFeatureWrapper", "FrameSkip", "MaskVelocityWrapper"
+"""Wrappers of sb3_contrib and RL Zoo that Gymnasium, or mlhooks, has by other names and arguments."""
 GYMNASIUMS = {
     "ResizeObservation": "ResizeObservation",
     "GrayScaleObservation": "GrayscaleObservation",
@@ -172,6 +172,8 @@ def _known(entry: Entry, path: str, name: str, given: dict[str, Any]) -> dict[st
         return {"TimeAwareObservation": {"flatten": True, "normalize_time": True}}
     if name == FRAME_SKIP and given.keys() <= {"skip"}:
         return {"RepeatAction": {"num_repeats": given.get("skip", 4)}}
+    if name == MASK and not given:
+        return {"MaskVelocity": {}}
     if name in GYMNASIUMS and path.startswith(("gym.", "gymnasium.")):
         if name == "ResizeObservation" and isinstance(given.get("shape"), int):
             given = {**given, "shape": [given["shape"], given["shape"]]}

@@ -292,6 +292,48 @@ def test_fire_reset_presses_the_button_of_games_that_have_one(button, pressed):
         FireReset(gymnasium.make("CartPole-v1"))
 
 
+@pytest.mark.parametrize(
+    ("env_id", "wrapper", "hidden"),
+    [
+        ("CartPole-v1", "MaskVelocity", [1, 3]),
+        ("Pendulum-v1", {"MaskVelocity": {}}, [2]),
+        ("Acrobot-v1", "MaskVelocity", [4, 5]),
+        ("CartPole-v1", {"MaskVelocity": {"indices": [2]}}, [2]),
+    ],
+)
+def test_velocities_are_masked_and_the_rest_is_shown(env_id, wrapper, hidden):
+    masked, plain = (
+        make(env_id, {"vectorization_mode": "sync"}, num_areas=2, seed=3, wrappers=w) for w in ([wrapper], None)
+    )
+    (name,) = masked.behavior_specs
+    shows = []
+    for env in (masked, plain):
+        env.reset()
+        for _ in range(4):
+            decisions, _ = env.get_steps(name)
+            env.set_actions(name, env.behavior_specs[name].action_spec.empty_action(len(decisions)))
+            env.step()
+        shows.append(env.get_steps(name)[0].obs[0])
+    seen, whole = shows
+    assert np.all(seen[:, hidden] == 0)
+    assert np.all(whole[:, hidden] != 0)
+    others = np.setdiff1d(np.arange(whole.shape[1]), hidden)
+    np.testing.assert_array_equal(seen[:, others], whole[:, others])
+
+
+@pytest.mark.parametrize(
+    ("env_id", "wrapper", "message"),
+    [
+        ("FrozenLake-v1", "MaskVelocity", "it hides parts of a vector, and observations are Discrete"),
+        ("CartPole-v1", {"MaskVelocity": {"indices": [4]}}, r"indices \[4\] are not all from 0 to 3"),
+        (GAME, {"MaskVelocity": {}}, "it is not known where Game shows velocities: give indices"),
+    ],
+)
+def test_velocities_that_are_not_there_are_refused(env_id, wrapper, message):
+    with pytest.raises(UsageError, match=rf"MaskVelocity \(env_settings\.wrappers\[0\]\) cannot .*{message}"):
+        make(env_id, wrappers=[wrapper])
+
+
 def test_the_page_has_the_wrappers_that_atari_stands_for():
     text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
     for entry in ATARI_WRAPPERS:

@@ -196,6 +196,12 @@ def test_wrappers_and_stacks_around_images() -> None:
     assert vectors == [{"FrameStackObservation": {"stack_size": 3}}, {"FlattenObservation": {}}]
 
 
+def test_masked_velocities_are_masked_here_too() -> None:
+    found = converted("ppo", "CartPole-v1", env_wrapper="rl_zoo3.wrappers.MaskVelocityWrapper")
+    assert found.settings["env_settings"]["wrappers"] == [{"MaskVelocity": {}}]
+    assert not found.missing
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
