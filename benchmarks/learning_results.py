@@ -101,6 +101,9 @@ TARGETS: dict[str, list[Target]] = {
     "mountaincarcontinuous_ppo": [Target("evaluation", 85)],
     "basic_ppo": [Target("evaluation", 0.93, 0.93, digits=3)],
     "recall_ppo": [Target("evaluation", 0.93, 0.93, digits=3)],
+    "recall_sac": [Target("evaluation", 0.93, 0.93, digits=3)],
+    "cartpole_positions_ppo": [Target("training", 475, 475), Target("evaluation", 475, 475)],
+    "sorter_ppo": [Target("training", 0.9, 0.9, digits=3), Target("evaluation", 0.95, 0.95, digits=3)],
     "sacrifice_poca": [Target("training", 0.6, 0.6, digits=3)],
     "gridworld_ppo": [Target("evaluation", *[round(0.95 * grid_world_optimum(), 3)] * 2, digits=3)],
     "lunarlander_ppo": [Target("evaluation", beside="median")],
@@ -124,6 +127,9 @@ GAMES = 200
 PLAYERS = {"3dball_ppo_mlagents": ("3DBall", "12"), "basic_dqn_player": ("Basic", "10")}
 """Configurations that are trained over the Unity protocol: what the stand-in of a player plays, and its areas."""
 SB3 = peers.Peer("stable-baselines3", "learning_sb3.py", peers.SB3)
+SB3_CONTRIB = peers.Peer("sb3-contrib", "learning_sb3_contrib.py", ("sb3-contrib==2.9.2", *peers.SB3))
+RECURRENT = frozenset({"cartpole_positions_ppo"})
+"""Configurations of networks with a memory, for which Stable-Baselines3 means SB3-Contrib's RecurrentPPO."""
 
 
 def measure(config: str, seed: int, folder: Path) -> dict[str, Any]:
@@ -177,9 +183,14 @@ def _won(run: Sequence[str], seed: int) -> float:
 def measure_sb3(config: str, seed: int) -> dict[str, Any]:
     """Train Stable-Baselines3 with the settings of a configuration, and score it in the same way."""
     options = json.loads(mlhooks("config", "show", config, "--json"))
-    result = SB3.run({"options": options, "seed": seed, "episodes": EPISODES})
+    result = sb3_of(config).run({"options": options, "seed": seed, "episodes": EPISODES})
     print(f"{config}  SB3  {'  '.join(f'{key} {value}' for key, value in result.items())}", flush=True)
     return result
+
+
+def sb3_of(config: str) -> peers.Peer:
+    """Return who trains a configuration in the name of Stable-Baselines3."""
+    return SB3_CONTRIB if config in RECURRENT else SB3
 
 
 def mlhooks(*arguments: str) -> str:
@@ -199,19 +210,24 @@ def _found(pattern: str, text: str) -> tuple[str, ...]:
     return found.groups()
 
 
-def measure_all(config: str, seeds: Sequence[int], jobs: int, known: dict[str, Any]) -> dict[str, Any]:
-    """Return the runs of a configuration over all seeds, with date, machine and versions; known ones of SB3 stay."""
+def measure_all(
+    config: str, seeds: Sequence[int], jobs: int, known: dict[str, Any], *, sb3: bool = False
+) -> dict[str, Any]:
+    """Return the runs of a configuration over all seeds, with date, machine and versions; known ones of SB3 stay.
+
+    SB3 is measured where a target is beside it, and with `sb3` elsewhere, too.
+    """
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
-        beside = any(target.beside for target in TARGETS[config])
+        beside = sb3 or any(target.beside for target in TARGETS[config])
         peer: dict[str, Any] = {}
         if beside and [run["seed"] for run in known.get("sb3", ())] == list(seeds):
             peer = {"sb3": known["sb3"], "sb3_measured": known.get("sb3_measured") or place_and_time(known)}
         elif beside:
-            SB3.python()  # It is installed before the runs that are timed.
-        sb3 = [pool.submit(measure_sb3, config, seed) for seed in seeds if beside and not peer]
+            sb3_of(config).python()  # It is installed before the runs that are timed.
+        peer_runs = [pool.submit(measure_sb3, config, seed) for seed in seeds if beside and not peer]
         runs = list(pool.map(lambda seed: measure(config, seed, Path(folder)), seeds))
-        if sb3:
-            peer = {"sb3": [run.result() for run in sb3]}
+        if peer_runs:
+            peer = {"sb3": [run.result() for run in peer_runs]}
     return {**facts(jobs), "runs": runs, **peer}
 
 
@@ -238,7 +254,7 @@ def table(results: dict[str, Any]) -> str:
     for config, result in results.items():
         for target in TARGETS[config]:
             lines.append(row(config, result["runs"], target, result.get("sb3", [])))
-            if target.beside:
+            if "sb3" in result:
                 lines.append(row(f"{config}, SB3", result["sb3"], target))
     return "\n".join([*lines, "", *measured_on(results)])
 
@@ -306,6 +322,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="default: 1 2 3 4 5")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
     parser.add_argument("--known-sb3", action="store_true", help="keep Stable-Baselines3's runs of the same seeds")
+    parser.add_argument("--sb3", action="store_true", help="train Stable-Baselines3 where no target says so, too")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write here instead of benchmarks/ and docs/")
     args = parser.parse_args()
     unknown = set(args.configs) - TARGETS.keys()
@@ -320,7 +337,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     known = read((args.output or HERE) / "learning_results.json") if args.known_sb3 else {}
     for config in args.configs or TARGETS:
-        results[config] = measure_all(config, args.seeds, args.jobs, known.get(config, {}))
+        results[config] = measure_all(config, args.seeds, args.jobs, known.get(config, {}), sb3=args.sb3)
         write({config: results[config]}, args.output)
     print(f"\n{table(results)}")
 

@@ -132,8 +132,9 @@ def tuned_example(env_path: str, algo: str) -> str | None:
     for name in example_names():
         if not name.endswith(f"_{algo}"):
             continue
-        document = read_yaml(examples_folder() / f"{name}.yaml").value
-        if VERSION.sub("", document[ENVIRONMENT]["env_path"]) == VERSION.sub("", env_path):
+        environment = read_yaml(examples_folder() / f"{name}.yaml").value[ENVIRONMENT]
+        is_it = VERSION.sub("", environment["env_path"]) == VERSION.sub("", env_path)
+        if is_it and "wrappers" not in environment:  # With wrappers it is another task.
             return name
     return None
 

@@ -199,6 +199,8 @@ def evaluate(config: str | None, folder: Path, seed: int, **arguments: Any) -> f
     [
         ("basic_ppo", None, 0.92, 0.93),
         ("recall_ppo", None, 0.9, 0.93),
+        ("recall_sac", None, 0.85, 0.93),
+        ("cartpole_positions_ppo", None, 475.0, 475.0),
         ("cartpole_ppo", None, 475.0, 475.0),
         ("3dball_ppo", None, 95.0, 95.0),
         ("pendulum_ppo", None, -300.0, -300.0),

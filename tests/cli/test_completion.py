@@ -43,7 +43,7 @@ def test_commands(here):
 
 def test_examples_and_files_of_configurations(here):
     assert offered("run", "") == [*example_names(), "Builds/", "my.yaml", "results/"]
-    assert offered("run", "cartpole_") == ["cartpole_a2c", "cartpole_dqn", "cartpole_ppo"]
+    assert offered("run", "cartpole_") == ["cartpole_a2c", "cartpole_dqn", "cartpole_positions_ppo", "cartpole_ppo"]
     assert offered("config", "show", "my") == ["my.yaml"]
 
 
