@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from mlhooks.envs.pixels import to_floats
 from mlhooks.errors import UnsupportedError
-from mlhooks.nn.normalizer import CLIP, Normalizer
+from mlhooks.nn.normalizer import Normalizer
+from mlhooks.settings.networks import MOST_NORMALIZED
 
 ENTITIES = (DimensionProperty.VARIABLE_SIZE, DimensionProperty.NONE)
 """The kinds of dimensions by which ML-Agents knows an observation of variable length."""
@@ -160,7 +161,7 @@ class FeatureInput(nn.Module):
             features takes bytes. Else they become floats.
     """
 
-    def __init__(self, layout: FeatureLayout, *, normalize: bool, clip: float = CLIP) -> None:
+    def __init__(self, layout: FeatureLayout, *, normalize: bool, clip: float = MOST_NORMALIZED) -> None:
         super().__init__()
         self.layout = layout
         self.normalizer = Normalizer(layout.vectors, clip) if normalize and layout.vectors else None

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-CLIP = 5.0
-"""The bound of normalized features in ML-Agents."""
+from mlhooks.settings.networks import MOST_NORMALIZED
 
 
 class Normalizer(nn.Module):
@@ -28,7 +27,7 @@ class Normalizer(nn.Module):
     mean: Tensor
     m2: Tensor
 
-    def __init__(self, size: int, clip: float = CLIP) -> None:
+    def __init__(self, size: int, clip: float = MOST_NORMALIZED) -> None:
         super().__init__()
         self.clip = clip
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))

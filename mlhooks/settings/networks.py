@@ -56,6 +56,8 @@ Widths = Annotated[list[Annotated[int, Field(ge=1, le=MOST_UNITS)]], Field(max_l
 
 MOST_NORMALIZED = 5.0
 """The bound of normalized observations in ML-Agents."""
+ACTION_LIMIT = 3.0
+"""The number to which ML-Agents clips continuous actions, and by which it divides them."""
 
 
 class MemorySettings(SettingsModel):
@@ -142,7 +144,7 @@ class NetworkSettings(SettingsModel):
         True, description="Give that noise a deviation for each pair of latent feature and action; SB3's full_std."
     )
     action_limit: float = extension(
-        3.0,
+        ACTION_LIMIT,
         gt=0,
         description="Clip continuous actions to this and divide them by it; ML-Agents' is 3. SB3 clips to the bounds "
         "of the space, so that for [-2, 2] it is 2.",

@@ -15,6 +15,7 @@ from mlhooks.testing.tasks import any_kind
 from mlhooks.testing.trainer_loop import Play
 from mlhooks.testing.trainer_trial import Trial
 from mlhooks.training.batch import Batch
+from mlhooks.training.hyperparameters import hyperparameter
 from mlhooks.training.on_policy import OnPolicyTrainer
 from mlhooks.training.optimizer import ActorCriticOptimizer, TorchOptimizer
 from mlhooks.training.policy import ActorPolicy
@@ -48,7 +49,7 @@ class VariedLoss:
         self.optimizer.set_step(0)
         self.batch: Batch = trainer.learning.rollout(trainer.store)
         self.actor = list(self.policy.actor.parameters())
-        shared = getattr(trainer.settings.hyperparameters, "shared_critic", False)
+        shared = hyperparameter(trainer.settings, "shared_critic")
         critic = self.optimizer.critic if isinstance(self.optimizer, ActorCriticOptimizer) and not shared else None
         self.critic = [] if critic is None else list(critic.parameters())
 

@@ -20,6 +20,7 @@ from mlhooks.stats import StatsReporter
 from mlhooks.training.acting import Weights
 from mlhooks.training.cloning import BehavioralCloning
 from mlhooks.training.device import to_device
+from mlhooks.training.hyperparameters import hyperparameter
 from mlhooks.training.optimizer import Optimizer
 from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal, all_read, ignoring_ends
@@ -84,20 +85,19 @@ class LearningHalf:
         Args:
             gammas: [signals], the discount factors where `normalize_rewards_gamma` is null.
         """
-        h = self.settings.hyperparameters
-        if getattr(h, "normalize_rewards", None) is RewardNormalization.RUNNING:
+        if hyperparameter(self.settings, "normalize_rewards") is RewardNormalization.RUNNING:
             self.running_returns = RunningReturns(self.normalizing_gammas(gammas))
             self.return_normalizer = self.running_returns.statistics.to(self.device)
 
     def normalizing_gammas(self, gammas: np.ndarray) -> np.ndarray:
         """Return the discount factors [signals] of the sums by which rewards are normalized."""
-        common = getattr(self.settings.hyperparameters, "normalize_rewards_gamma", None)
+        common = hyperparameter(self.settings, "normalize_rewards_gamma")
         return gammas if common is None else np.full_like(gammas, common)
 
     @property
     def most_reward(self) -> float:
         """The bound of normalized rewards, before they are multiplied by the strength of their signal."""
-        return float(getattr(self.settings.hyperparameters, "normalize_rewards_clip", 10.0))
+        return float(hyperparameter(self.settings, "normalize_rewards_clip"))
 
     @cached_property
     def strengths(self) -> np.ndarray:

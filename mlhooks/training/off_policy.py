@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mlhooks.nn.heads import SampledActions, branch_slices
 from mlhooks.settings import OffPolicyHyperparameters, TrainerSettings
 from mlhooks.state_checks import number, whole
 from mlhooks.training.batch import Batch
+from mlhooks.training.hyperparameters import hyperparameter
 from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.policy import Policy
 from mlhooks.training.replay import ReplayBuffer, find_sequences
@@ -45,7 +47,7 @@ class OffPolicyLearning(LearningHalf):
         assert isinstance(self.settings.hyperparameters, OffPolicyHyperparameters)
         self.hyperparameters = self.settings.hyperparameters
         self._powers = (self.gammas ** np.arange(self.n_step + 1)[:, None]).astype(np.float32)  # [n + 1, signals]
-        self._burn_in = int(getattr(self.hyperparameters, "burn_in", 0))
+        self._burn_in = int(hyperparameter(self.settings, "burn_in"))
         self._thread: ThreadPoolExecutor | None = None
         self._round: Future[Reported] | None = None  # It holds the updates that run now.
         self._unreported: Reported = []
@@ -54,15 +56,15 @@ class OffPolicyLearning(LearningHalf):
         self.follow_returns(self.gammas)
         self.make_cloning()
 
-    @property
+    @cached_property
     def n_step(self) -> int:
         """Rewards in a return before the bootstrapped value."""
-        return int(getattr(self.hyperparameters, "n_step", 1))
+        return int(hyperparameter(self.settings, "n_step"))
 
     @property
     def gammas(self) -> np.ndarray:
         """The discount factor for each reward signal [signals]: the hyperparameter `gamma`, or else their own."""
-        common = getattr(self.hyperparameters, "gamma", None)
+        common = hyperparameter(self.settings, "gamma")
         return np.array([signal.gamma if common is None else common for signal in self.reward_signals], np.float64)
 
     def ready(self, store: ReplayBuffer, step: int) -> bool:  # type: ignore[override]
@@ -303,7 +305,7 @@ class OffPolicyTrainer(Trainer):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.random_steps: int = getattr(self.settings.hyperparameters, "random_steps", 0)
+        self.random_steps: int = hyperparameter(self.settings, "random_steps")
         if self.random_steps:
             self.acting.explore = self._act_at_random
 

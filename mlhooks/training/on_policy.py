@@ -16,6 +16,7 @@ from mlhooks.nn.normalizer import Normalizer
 from mlhooks.settings import AdvantageNormalization, RewardNormalization, TrainerSettings
 from mlhooks.training.advantages import generalized_advantages, needs_finals, next_values
 from mlhooks.training.batch import Batch
+from mlhooks.training.hyperparameters import hyperparameter
 from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.optimizer import ActorCriticOptimizer
 from mlhooks.training.part_checks import check_values
@@ -33,7 +34,7 @@ class OnPolicyLearning(LearningHalf):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         signals = len(self.reward_signals)
-        normalization = getattr(self.settings.hyperparameters, "normalize_rewards", RewardNormalization.NONE)
+        normalization = hyperparameter(self.settings, "normalize_rewards")
         follows = normalization in (RewardNormalization.FOLLOWING, True)  # Settings of plugins may say True.
         self.following_returns = Normalizer(signals) if follows else None
         self.return_normalizer = self.following_returns
@@ -44,12 +45,12 @@ class OnPolicyLearning(LearningHalf):
     @property
     def epochs(self) -> int:
         """How often an update passes over the rollout."""
-        return int(getattr(self.settings.hyperparameters, "num_epoch", 1))
+        return int(hyperparameter(self.settings, "num_epoch"))
 
     @property
     def lambd(self) -> float:
         """GAE's lambda."""
-        return float(getattr(self.settings.hyperparameters, "lambd", 1.0))
+        return float(hyperparameter(self.settings, "lambd"))
 
     def ready(self, store: ExperienceStore, step: int) -> bool:  # noqa: ARG002
         """Return whether a rollout is complete."""
@@ -66,7 +67,7 @@ class OnPolicyLearning(LearningHalf):
         policy acted. The observations of the first rollout are in it already, by `update_normalizer`.
         """
         self.step = step
-        first = getattr(self.settings.hyperparameters, "normalize_before_update", True)
+        first = hyperparameter(self.settings, "normalize_before_update")
         if first:
             self._normalize_by(store)
         self.optimizer.set_step(step)
@@ -145,7 +146,7 @@ class OnPolicyLearning(LearningHalf):
 
     def normalized_advantages(self, rollout: Batch) -> Batch:
         """Return a rollout with standardized advantages, where `normalize_advantages` says `rollout`."""
-        if getattr(self.settings.hyperparameters, "normalize_advantages", None) is not AdvantageNormalization.ROLLOUT:
+        if hyperparameter(self.settings, "normalize_advantages") is not AdvantageNormalization.ROLLOUT:
             return rollout
         return replace(rollout, advantages=rollout.standardize(rollout.advantages))
 

@@ -20,6 +20,7 @@ from mlhooks.nn.schedules import Schedule
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
 from mlhooks.training.descent import Descent, GradientStepper
+from mlhooks.training.hyperparameters import hyperparameter
 from mlhooks.training.optimizer_checks import check_losses, check_torch_optimizer, checked_update
 from mlhooks.training.policy import ActorPolicy, Policy
 from mlhooks.training.torch_optimizers import NamedOptimizer, make_torch_optimizer
@@ -103,8 +104,8 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
         super().__init__(policy, settings)
         self.step = 0
         h = settings.hyperparameters
-        self.max_grad_norm: float | None = getattr(h, "max_grad_norm", None)
-        final = getattr(h, "learning_rate_final", 1e-10)
+        self.max_grad_norm: float | None = hyperparameter(settings, "max_grad_norm")
+        final = hyperparameter(settings, "learning_rate_final")
         self.learning_rate = Schedule(h.learning_rate_schedule, h.learning_rate, final, settings.max_steps)
         self._flat: FlatParameters | None = None
         self._descent: Descent | None = None
@@ -258,7 +259,7 @@ class ActorCriticOptimizer(TorchOptimizer):
                 f"{own.__name__} overrides `estimate`, and the values of a critic with a memory, for which "
                 "network_settings.memory asks, come from `estimate_units`: it must be overridden, too."
             )
-        actor, shared = policy.actor, getattr(settings.hyperparameters, "shared_critic", False)
+        actor, shared = policy.actor, hyperparameter(settings, "shared_critic")
         encoder, memory = (actor.encoder, actor.memory) if shared and isinstance(actor, Actor) else (None, None)
         signals = len(settings.reward_signals)
         network = settings.network_settings.of_critic

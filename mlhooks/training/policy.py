@@ -21,6 +21,7 @@ from mlhooks.nn.heads import ActionParameters, SampledActions, branch_slices, ev
 from mlhooks.nn.networks import Actor, Network, exported_step, reads_unjoined
 from mlhooks.nn.state_noise import StateNoiseHeads
 from mlhooks.settings import TrainerSettings
+from mlhooks.settings.networks import ACTION_LIMIT
 from mlhooks.training.batch import Batch
 from mlhooks.training.device import to_device
 
@@ -54,7 +55,7 @@ class Policy(ArrayArithmetic, ABC):
     memory_size = 0
     noise_shape: tuple[int, int] | None = None
     network_keys: ClassVar[frozenset[str]] = frozenset()
-    action_limit = 3.0
+    action_limit = ACTION_LIMIT
     OUTSIDE_LOSSES = frozenset(
         {
             "act",

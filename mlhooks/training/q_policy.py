@@ -15,6 +15,7 @@ from mlhooks.nn.heads import MASKED_LOGIT, SampledActions
 from mlhooks.nn.networks import QNetwork, exported_step, reads_unjoined
 from mlhooks.settings import TrainerSettings
 from mlhooks.training.device import to_device
+from mlhooks.training.hyperparameters import hyperparameter
 from mlhooks.training.policy import Policy
 
 
@@ -39,11 +40,10 @@ class QPolicy(Policy):
         self, behavior_name: str, behavior_spec: BehaviorSpec, settings: TrainerSettings, device: torch.device
     ) -> None:
         super().__init__(behavior_name, behavior_spec, settings, device)
-        h, network = settings.hyperparameters, settings.network_settings
-        dueling = getattr(h, "dueling", False)
+        network, dueling = settings.network_settings, hyperparameter(settings, "dueling")
         self.network = QNetwork(self.layout, behavior_spec.action_spec, network, dueling=dueling).to(device)
         self.memory_size = self.network.memory_size
-        self.epsilon: float = getattr(h, "exploration_initial_eps", 0.0)
+        self.epsilon: float = hyperparameter(settings, "exploration_initial_eps")
 
     def act(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlhooks.errors import UnsupportedError
+from mlhooks.training.hyperparameters import hyperparameter
 from mlhooks.training.policy import ActorPolicy
 
 NEVER = np.iinfo(np.int64).max
@@ -46,7 +47,7 @@ class SlotNoise:
         assert policy.noise_heads is not None
         self.heads = policy.noise_heads
         self.period = frequency if frequency > 0 else NEVER
-        self._interval: int | None = getattr(policy.settings.hyperparameters, "update_interval", None)
+        self._interval: int | None = hyperparameter(policy.settings, "update_interval")
         self.matrices = np.zeros((0, *self.heads.noise_shape), np.float32)
         self.versions, self.ages = np.zeros(0, np.int64), np.zeros(0, np.int64)
         # Mostly the same agents decide again: `_held` are their matrices, for `_left` decisions, of which `_made` are

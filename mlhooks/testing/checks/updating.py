@@ -20,6 +20,7 @@ from mlhooks.testing.tasks import Aim, OneStep, any_kind
 from mlhooks.testing.trainer_loop import Play, parameters
 from mlhooks.testing.trainer_trial import FIRST_UPDATE, Trial
 from mlhooks.training.batch import Batch
+from mlhooks.training.hyperparameters import hyperparameter
 from mlhooks.training.off_policy import OffPolicyTrainer
 from mlhooks.training.on_policy import OnPolicyTrainer
 from mlhooks.training.trainer import Trainer
@@ -111,7 +112,7 @@ def test_every_row_of_a_rollout_is_learned_from_equally_often(trial: Trial) -> N
     play = Play(trainer, env).until_ready()
     rows, seen = sorted(trainer.learning.rollout(trainer.store).features[:, 0].tolist()), _watched(trainer)
     play.trainer.update()
-    epochs = int(getattr(trainer.settings.hyperparameters, "num_epoch", 1))
+    epochs = int(hyperparameter(trainer.settings, "num_epoch"))
     learned = sorted(name for _, batch in seen for name in batch.features[:, 0].tolist())
     demand(
         learned == sorted(rows * epochs),

@@ -126,7 +126,7 @@ def dqn_learns_the_best_action_instead_of_the_taken(patch: Patch) -> None:
 
 @mutant("dqn", caught_by="test_every_hyperparameter_is_read")
 def dqn_dueling_not_read(patch: Patch) -> None:
-    patch.replace(f"{POLICY}.__init__", "getattr(h, 'dueling', False)", "False")
+    patch.replace(f"{POLICY}.__init__", "hyperparameter(settings, 'dueling')", "False")
 
 
 @mutant("dqn", caught_by="test_never_takes_a_forbidden_action")

@@ -19,7 +19,7 @@ DESCENT = "mlhooks.training.descent:Descent"
 TRAINER = "mlhooks.training.trainer:Trainer"
 ACTING = "mlhooks.training.acting:ActingHalf"
 ON_POLICY = "mlhooks.training.on_policy:OnPolicyLearning"
-EPOCHS = "getattr(self.settings.hyperparameters, 'num_epoch', 1)"
+EPOCHS = "hyperparameter(self.settings, 'num_epoch')"
 
 
 @mutant("ppo", caught_by="test_settings_refuse_typos")
@@ -63,7 +63,7 @@ def ppo_value_clipping_not_read(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_every_hyperparameter_is_read")
 def ppo_lambd_not_read(patch: Patch) -> None:
-    patch.replace(f"{ON_POLICY}.lambd", "getattr(self.settings.hyperparameters, 'lambd', 1.0)", "0.95")
+    patch.replace(f"{ON_POLICY}.lambd", "hyperparameter(self.settings, 'lambd')", "0.95")
 
 
 @mutant("ppo", caught_by="test_every_row_of_a_rollout_is_learned_from_equally_often")
