@@ -21,7 +21,7 @@ from mlhooks.places import defined_at, in_brackets, raised_at
 from mlhooks.plugin import ActionDecoder, ContractBroken, EnvironmentFailure, Misfit, Spaces
 
 if TYPE_CHECKING:
-    from builtin_plugins.gymnasium_wrapping import Layer
+    from builtin_plugins.gymnasium_wrapping import ConfiguredWrapper
 
 Check = Literal["first", "always", "never"]
 When = Literal["reset", "step", "end"]
@@ -117,17 +117,16 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         which = copy if copy is not None and copy < len(self._opened) else 0
         if not isinstance(error, WrongAnswer | Misfit):
             what = by_our_extras(named(error))
-            if layer := self._raised_in(error, which):
-                return EnvironmentFailure(
-                    f"The wrapper {layer} of {failed}: {what}{in_brackets(raised_at(error) or defined_at(layer.maker))}"
-                )
+            if wrapper := self._raised_in(error, which):
+                place = in_brackets(raised_at(error) or defined_at(wrapper.maker))
+                return EnvironmentFailure(f"The wrapper {wrapper} of {failed}: {what}{place}")
             if why := interface_hint(error):
                 return ContractBroken(f"{failed}: {what}{in_brackets(self._place_of(which, method))}. {why}")
             return EnvironmentFailure(f"{failed}: {what}{in_brackets(raised_at(error))}")
-        if layer := self._shows_unfit(error, which):
-            made = in_brackets(defined_at(layer.maker))
+        if wrapper := self._shows_unfit(error, which):
+            made = in_brackets(defined_at(wrapper.maker))
             return ContractBroken(
-                f"{failed}: {error}. The wrapper {layer} makes it so: correct what it returns, or its spaces{made}."
+                f"{failed}: {error}. The wrapper {wrapper} makes it so: correct what it returns, or its spaces{made}."
             )
         place = in_brackets(self._place_of(which, method))
         if isinstance(error, WrongAnswer):
@@ -142,10 +141,10 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         """Return a copy without the wrappers of the configuration, or the vector environment."""
         return self._opened[copy]
 
-    def _raised_in(self, error: Exception, copy: int) -> Layer | None:  # noqa: ARG002
+    def _raised_in(self, error: Exception, copy: int) -> ConfiguredWrapper | None:  # noqa: ARG002
         """Return the wrapper of a copy in whose code an error was raised; None where it was the environment's."""
         return None
 
-    def _shows_unfit(self, error: Exception, copy: int) -> Layer | None:  # noqa: ARG002
+    def _shows_unfit(self, error: Exception, copy: int) -> ConfiguredWrapper | None:  # noqa: ARG002
         """Return the wrapper of a copy that makes its answers unfit; None where that is the environment, or unknown."""
         return None

@@ -17,7 +17,7 @@ from mlhooks.plugin import Encoded, EnvironmentFailure, Misfit
 
 if TYPE_CHECKING:
     from builtin_plugins.gymnasium_stack import Stack
-    from builtin_plugins.gymnasium_wrapping import Layer
+    from builtin_plugins.gymnasium_wrapping import ConfiguredWrapper
 
 
 class GymnasiumCopies(GymnasiumBehavior):
@@ -130,10 +130,10 @@ class GymnasiumCopies(GymnasiumBehavior):
         """Return a copy without the wrappers of the configuration."""
         return self._stacks[copy].meter.env if self._stacks else self._envs[copy]
 
-    def _raised_in(self, error: Exception, copy: int) -> Layer | None:
+    def _raised_in(self, error: Exception, copy: int) -> ConfiguredWrapper | None:
         return self._stacks[copy].raised_in(error) if self._stacks else None
 
-    def _shows_unfit(self, error: Exception, copy: int) -> Layer | None:
+    def _shows_unfit(self, error: Exception, copy: int) -> ConfiguredWrapper | None:
         if not self._stacks or self._stacks[copy].is_environments(error):
             return None
         return self._stacks[copy].unfit(self._max_entities)

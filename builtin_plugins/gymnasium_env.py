@@ -16,7 +16,7 @@ from builtin_plugins.gymnasium_registry import (
     is_atari,
     newest_version,
 )
-from builtin_plugins.gymnasium_wrapping import KEYS, layers_of
+from builtin_plugins.gymnasium_wrapping import KEYS, wrappers_of
 from mlhooks.envs.closing import close
 from mlhooks.envs.parameters import refuse_parameters
 from mlhooks.plugin import EnvironmentKind, UsageError, hookimpl
@@ -62,13 +62,12 @@ def check(name: str, options: RunOptions) -> None:
     """
     gymnasium = import_gymnasium(name)
     spec = find_spec(gymnasium, name)
-    layers = layers_of(gymnasium, options.env_settings)
-    check_arguments(spec, dict(options.env_settings.env_kwargs or {}), wrapped=bool(layers))
+    wrappers = wrappers_of(gymnasium, options.env_settings)
+    check_arguments(spec, dict(options.env_settings.env_kwargs or {}), wrapped=bool(wrappers))
     check_packages(gymnasium, spec)
     if options.env_settings.atari and not is_atari(spec):
         raise UsageError(f"env_settings.atari is for Atari games, and gymnasium:{spec.id} is none: remove it.")
-    if options.environment_parameters:
-        refuse_parameters(options.environment_parameters, f"gymnasium:{spec.id}")
+    refuse_parameters(options.environment_parameters, f"gymnasium:{spec.id}")
 
 
 def behavior_names(name: str, options: RunOptions) -> list[str]:  # noqa: ARG001  (every kind gets them)

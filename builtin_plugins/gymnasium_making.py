@@ -9,9 +9,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from builtin_plugins.gymnasium_registry import is_atari, missing_package
-from mlhooks.describing import described
 from mlhooks.envs.closing import close
-from mlhooks.plugin import EnvironmentFailure, MlhooksError, UsageError
+from mlhooks.envs.own import starting
+from mlhooks.plugin import UsageError
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
@@ -113,18 +113,8 @@ def _starting(
     gymnasium: ModuleType, spec: EnvSpec, arguments: Mapping[str, Any], title: str, hint: str = ""
 ) -> Iterator[None]:
     """Turn what goes wrong while environments are made in the block into errors for the person who chose them."""
-    try:
-        with without_gymnasiums_warnings():
+    with starting(title, arguments, hint), without_gymnasiums_warnings():
+        try:
             yield
-    except MlhooksError:
-        raise
-    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
-        raise missing_package(title, spec, error) from error
-    except TypeError as error:
-        if not arguments:
-            raise EnvironmentFailure(f"{title} does not start: {described(error)}") from error
-        raise UsageError(
-            f"{title} does not take the env_settings.env_kwargs {dict(arguments)}: {described(error)}{hint}"
-        ) from error
-    except Exception as error:
-        raise EnvironmentFailure(f"{title} does not start: {described(error)}") from error
+        except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+            raise missing_package(title, spec, error) from error

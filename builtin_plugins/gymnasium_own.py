@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from builtin_plugins.gymnasium_making import make_copies
 from builtin_plugins.gymnasium_registry import import_gymnasium, spec_of
-from builtin_plugins.gymnasium_wrapping import KEYS, blamed, layers_of, wrap_all
+from builtin_plugins.gymnasium_wrapping import KEYS, blamed, wrap_all, wrappers_of
 from mlhooks.envs.closing import close
-from mlhooks.envs.own import accepts, fail
+from mlhooks.envs.own import accepts, call
 from mlhooks.envs.parameters import refuse_parameters
 from mlhooks.places import defined_at, in_brackets
-from mlhooks.plugin import ContractBroken, Interface, MlhooksError
+from mlhooks.plugin import ContractBroken, Interface
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -79,7 +79,7 @@ def copies_of(gymnasium: ModuleType, envs: Sequence[Any], options: RunOptions, *
     try:
         if wanted.wrappers or wanted.atari:
             whole = wanted.whole_episodes or options.checkpoint_settings.inference
-            stacks = wrap_all(gymnasium, envs, layers_of(gymnasium, wanted, whole_episodes=whole), title)
+            stacks = wrap_all(gymnasium, envs, wrappers_of(gymnasium, wanted, whole_episodes=whole), title)
             envs = [stack.env for stack in stacks]
         return GymnasiumCopies(*envs, stacks=stacks, **settings, **settings_of(options))
     except Exception as error:
@@ -109,12 +109,7 @@ def adapt_vector(
     arguments = dict(options.env_settings.env_kwargs or {})
     if num_areas > 1 and accepts(maker, "num_envs"):
         arguments.setdefault("num_envs", num_areas)
-    try:
-        env = maker(**arguments)
-    except (MlhooksError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        fail(title, error, maker)
+    env = call(title, maker, arguments)
     settings = {"seed": seed, "worker_id": worker_id, **settings_of(options)}
     try:
         return GymnasiumVector(env, behavior_name=behavior_name or name_of(env), title=title, **settings)
@@ -135,9 +130,8 @@ def name_of(env: Any) -> str:
 
 
 def _check_own(title: str, options: RunOptions) -> None:
-    if options.environment_parameters:
-        refuse_parameters(options.environment_parameters, title)
-    layers_of(import_gymnasium(title), options.env_settings)
+    refuse_parameters(options.environment_parameters, title)
+    wrappers_of(import_gymnasium(title), options.env_settings)
 
 
 INTERFACES = (

@@ -8,7 +8,6 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -58,24 +57,14 @@ def find_spec(gymnasium: ModuleType, name: str) -> EnvSpec:
     package, _, env_id = name.rpartition(":")
     if env_id.startswith(f"{ATARI}/"):
         _register_atari(gymnasium, name)
-    if package.endswith(".py"):
-        package = references.load_file(Path(package)).__name__
-    elif package:
-        if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))  # Users keep modules there, and worker processes inherit the path.
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise UsageError(
-                f'"gymnasium:{name}" needs the package "{package}", which does not import: {error}'
-            ) from error
+    module = references.load(package) if package else None
     registry: dict[str, EnvSpec] = gymnasium.registry
     spec = registry.get(env_id) or (None if VERSION.search(env_id) else newest_version(registry, env_id))
     if spec is None and not package:
         spec = _old_atari_spec(gymnasium, env_id)
     if spec is not None:
         return spec
-    own = getattr(sys.modules.get(package), env_id, None) if package else None
+    own = getattr(module, env_id, None)
     if isinstance(own, type) and issubclass(own, gymnasium.Env):
         return spec_of(gymnasium, own, env_id)
     ids = {known.casefold(): known for known in sorted(registry)}

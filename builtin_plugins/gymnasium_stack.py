@@ -13,7 +13,7 @@ from builtin_plugins.gymnasium_spaces import describe_spaces
 from mlhooks.plugin import UnsupportedError
 
 if TYPE_CHECKING:
-    from builtin_plugins.gymnasium_wrapping import Layer
+    from builtin_plugins.gymnasium_wrapping import ConfiguredWrapper
 
 _TRIED = 3
 """Steps that are made to find the wrapper whose answers are not in its space."""
@@ -62,21 +62,21 @@ class Stack:
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         self.env: gymnasium.Env[Any, Any] = Meter(env)
         self.meter = self.env
-        self._levels: list[tuple[Layer, gymnasium.Env[Any, Any]]] = []
+        self._levels: list[tuple[ConfiguredWrapper, gymnasium.Env[Any, Any]]] = []
 
-    def add(self, layer: Layer, env: gymnasium.Env[Any, Any]) -> None:
+    def add(self, wrapper: ConfiguredWrapper, env: gymnasium.Env[Any, Any]) -> None:
         """Note what a wrapper has made of the environment so far."""
         self.env = env
-        self._levels.append((layer, env))
+        self._levels.append((wrapper, env))
 
-    def raised_in(self, error: BaseException) -> Layer | None:
+    def raised_in(self, error: BaseException) -> ConfiguredWrapper | None:
         """Return the wrapper whose code raised an error; None where it was the environment's, or neither's."""
         step, found = error.__traceback__, None
         while step is not None:
             me = step.tb_frame.f_locals.get("self")
             if me is self.meter:
                 return None
-            found = next((layer for layer, env in self._levels if env is me), found)
+            found = next((wrapper for wrapper, env in self._levels if env is me), found)
             step = step.tb_next
         return found
 
@@ -89,22 +89,22 @@ class Stack:
             step = step.tb_next
         return False
 
-    def unfit(self, max_entities: int | None) -> Layer | None:
+    def unfit(self, max_entities: int | None) -> ConfiguredWrapper | None:
         """Return the innermost wrapper whose answers are not what its spaces say; None where that is not found.
 
         The environment and then each wrapper are reset and stepped for this, so that nothing can go on afterwards.
         """
         if not _answers_fit(self.meter, max_entities):
             return None
-        return next((layer for layer, env in self._levels if not _answers_fit(env, max_entities)), None)
+        return next((wrapper for wrapper, env in self._levels if not _answers_fit(env, max_entities)), None)
 
-    def unsupported(self) -> Layer | None:
+    def unsupported(self) -> ConfiguredWrapper | None:
         """Return the wrapper that made spaces which cannot be used; None where they are the environment's own."""
         found = None
-        for layer, env in reversed(self._levels):
+        for wrapper, env in reversed(self._levels):
             if _has_known_spaces(env):
                 return found
-            found = layer
+            found = wrapper
         return found if _has_known_spaces(self.meter) else None
 
 

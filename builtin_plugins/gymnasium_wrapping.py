@@ -56,7 +56,7 @@ NEEDS = {
 
 
 @dataclass(frozen=True)
-class Layer:
+class ConfiguredWrapper:
     """A wrapper of a configuration.
 
     Attributes:
@@ -75,7 +75,9 @@ class Layer:
         return f"{self.name} ({self.key})"
 
 
-def layers_of(gymnasium: ModuleType, settings: EnvironmentSettings, *, whole_episodes: bool = False) -> list[Layer]:
+def wrappers_of(
+    gymnasium: ModuleType, settings: EnvironmentSettings, *, whole_episodes: bool = False
+) -> list[ConfiguredWrapper]:
     """Return the wrappers of a configuration, the innermost first.
 
     Args:
@@ -90,13 +92,15 @@ def layers_of(gymnasium: ModuleType, settings: EnvironmentSettings, *, whole_epi
     entries = [(ATARI, item) for entry in ATARI_WRAPPERS if settings.atari for item in entry.items()]
     for index, entry in enumerate(settings.wrappers or ()):
         entries += ((f"{WRAPPERS}[{index}]", item) for item in entry.items())
-    layers = [_layer(gymnasium, key, name, arguments) for key, (name, arguments) in entries]
+    wrappers = [_configured(gymnasium, key, name, arguments) for key, (name, arguments) in entries]
     if whole_episodes:
-        layers = [_without_lives(gymnasium, layer) for layer in layers]
-    return layers
+        wrappers = [_without_lives(gymnasium, wrapper) for wrapper in wrappers]
+    return wrappers
 
 
-def wrap_all(gymnasium: ModuleType, envs: Sequence[Any], layers: Sequence[Layer], title: str) -> list[Stack]:
+def wrap_all(
+    gymnasium: ModuleType, envs: Sequence[Any], wrappers: Sequence[ConfiguredWrapper], title: str
+) -> list[Stack]:
     """Put the wrappers around each copy of an environment.
 
     Raises:
@@ -107,22 +111,22 @@ def wrap_all(gymnasium: ModuleType, envs: Sequence[Any], layers: Sequence[Layer]
     stacks = [Stack(env) for env in envs]
     with without_gymnasiums_warnings():
         for stack in stacks:
-            for layer in layers:
-                stack.add(layer, _wrapped(gymnasium, stack.env, layer, title))
+            for wrapper in wrappers:
+                stack.add(wrapper, _wrapped(gymnasium, stack.env, wrapper, title))
     return stacks
 
 
 def blamed(stacks: Sequence[Stack], error: Exception) -> Exception:
     """Return an error about the spaces of wrapped environments with the wrapper that made such spaces."""
-    layer = stacks[0].unsupported() if stacks and isinstance(error, UnsupportedError) else None
-    return error if layer is None else UnsupportedError(f"{error} The wrapper {layer} makes it so.")
+    wrapper = stacks[0].unsupported() if stacks and isinstance(error, UnsupportedError) else None
+    return error if wrapper is None else UnsupportedError(f"{error} The wrapper {wrapper} makes it so.")
 
 
-def _layer(gymnasium: ModuleType, key: str, name: str, arguments: Mapping[str, Any]) -> Layer:
+def _configured(gymnasium: ModuleType, key: str, name: str, arguments: Mapping[str, Any]) -> ConfiguredWrapper:
     maker = _maker(gymnasium, key, name)
     signature = signature_of(maker)
     if signature is None:
-        return Layer(name, key, maker, arguments)
+        return ConfiguredWrapper(name, key, maker, arguments)
     parameters = dict(list(signature.parameters.items())[1:])  # The first one is the environment.
     for parameter in parameters.values():
         if "Callable" in str(parameter.annotation):
@@ -147,7 +151,7 @@ def _layer(gymnasium: ModuleType, key: str, name: str, arguments: Mapping[str, A
         argument: _fitted(value, str(parameters[argument].annotation) if argument in parameters else "")
         for argument, value in arguments.items()
     }
-    return Layer(name, key, maker, fitted)
+    return ConfiguredWrapper(name, key, maker, fitted)
 
 
 def _place(maker: Callable[..., Any]) -> str:
@@ -204,32 +208,31 @@ def _meant(gymnasium: ModuleType, name: str) -> str:
     return f"{hint}{listed} A class of your own, or of another package, is named {own}."
 
 
-def _wrapped(gymnasium: ModuleType, env: Any, layer: Layer, title: str) -> Any:
-    if layer.key == ATARI and not hasattr(env.unwrapped, "ale"):
+def _wrapped(gymnasium: ModuleType, env: Any, wrapper: ConfiguredWrapper, title: str) -> Any:
+    if wrapper.key == ATARI and not hasattr(env.unwrapped, "ale"):
         raise UsageError(f"{ATARI} is for Atari games, such as gymnasium:ALE/Pong-v5, and {title} is none: remove it.")
-    around = f"The wrapper {layer} cannot be put around {title}"
+    around = f"The wrapper {wrapper} cannot be put around {title}"
     try:
-        made = layer.maker(env, **layer.arguments)
+        made = wrapper.maker(env, **wrapper.arguments)
     except (MlhooksError, KeyboardInterrupt):
         raise
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         lacks = by_our_extras(str(error))
-        raise UsageError(f"The wrapper {layer} needs a package that is not installed: {lacks}") from error
+        raise UsageError(f"The wrapper {wrapper} needs a package that is not installed: {lacks}") from error
     except BaseException as error:
         hint = ""
         if hasattr(env.unwrapped, "ale") and "frame-skipping" in str(error):
             hint = " Atari games of -v5 skip frames themselves: set env_settings.env_kwargs to {frameskip: 1}."
-        place = in_brackets(raised_at(error) or _place(layer.maker))
-        said = f"{dict(layer.arguments)}: {named(error)}"
+        place = in_brackets(raised_at(error) or _place(wrapper.maker))
+        said = f"{dict(wrapper.arguments)}: {named(error)}"
         raise UsageError(f"{around} with the arguments {said}{place}.{hint}") from error
     if not isinstance(made, gymnasium.Env):
-        raise UsageError(
-            f"{around}: it must make a gymnasium.Env, and made {with_article(made)}{in_brackets(_place(layer.maker))}."
-        )
+        place = in_brackets(_place(wrapper.maker))
+        raise UsageError(f"{around}: it must make a gymnasium.Env, and made {with_article(made)}{place}.")
     return made
 
 
-def _without_lives(gymnasium: ModuleType, layer: Layer) -> Layer:
-    if layer.maker is gymnasium.wrappers.AtariPreprocessing and "terminal_on_life_loss" in layer.arguments:
-        return replace(layer, arguments={**layer.arguments, "terminal_on_life_loss": False})
-    return layer
+def _without_lives(gymnasium: ModuleType, wrapper: ConfiguredWrapper) -> ConfiguredWrapper:
+    if wrapper.maker is gymnasium.wrappers.AtariPreprocessing and "terminal_on_life_loss" in wrapper.arguments:
+        return replace(wrapper, arguments={**wrapper.arguments, "terminal_on_life_loss": False})
+    return wrapper

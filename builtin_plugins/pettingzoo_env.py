@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlhooks.plugin import RunOptions
 
 
-conformance_environments = tuple(f"pettingzoo:builtin_plugins.pettingzoo_tried:{name}" for name in ("Hunt", "Nim"))
+conformance_environments = tuple(f"pettingzoo:builtin_plugins.pettingzoo_samples:{name}" for name in ("Hunt", "Nim"))
 """The environments with which `mlhooks plugins check` tries this plugin; PettingZoo's own need more packages."""
 
 
@@ -47,8 +47,7 @@ def check(name: str, options: RunOptions) -> None:
             the configuration sets environment parameters.
     """
     find_maker(name)
-    if options.environment_parameters:
-        refuse_parameters(options.environment_parameters, f"pettingzoo:{name}")
+    refuse_parameters(options.environment_parameters, f"pettingzoo:{name}")
 
 
 def behavior_names(name: str, options: RunOptions) -> list[str] | None:

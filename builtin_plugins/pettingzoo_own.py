@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from builtin_plugins.pettingzoo_finding import VERSION, import_pettingzoo, made
-from mlhooks.describing import described, with_article
+from mlhooks.describing import with_article
 from mlhooks.envs.closing import close
+from mlhooks.envs.own import starting
 from mlhooks.envs.parameters import refuse_parameters
 from mlhooks.places import defined_at, in_brackets
-from mlhooks.plugin import ContractBroken, EnvironmentFailure, Interface, MlhooksError, UsageError
+from mlhooks.plugin import ContractBroken, Interface
 
 if TYPE_CHECKING:
     from mlagents_envs.base_env import BaseEnv
@@ -63,18 +64,8 @@ def adapt(
 def _make(maker: Callable[..., Any], title: str, arguments: dict[str, Any]) -> Any:
     from pettingzoo import AECEnv, ParallelEnv
 
-    try:
+    with starting(title, arguments):
         env = made(title, maker, arguments)
-    except MlhooksError:
-        raise
-    except TypeError as error:
-        if not arguments:
-            raise EnvironmentFailure(f"{title} does not start: {described(error)}") from error
-        raise UsageError(
-            f"{title} does not take the env_settings.env_kwargs {arguments}: {described(error)}"
-        ) from error
-    except Exception as error:
-        raise EnvironmentFailure(f"{title} does not start: {described(error)}") from error
     if not isinstance(env, AECEnv | ParallelEnv):
         raise ContractBroken(
             f"{title} makes {with_article(env)}{in_brackets(defined_at(env))}, which is neither a "
@@ -90,8 +81,7 @@ def name_of(env: Any) -> str:
 
 
 def _check_own(title: str, options: RunOptions) -> None:
-    if options.environment_parameters:
-        refuse_parameters(options.environment_parameters, title)
+    refuse_parameters(options.environment_parameters, title)
 
 
 KEYS = frozenset({"teams"})

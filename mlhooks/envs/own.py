@@ -10,11 +10,11 @@ import contextlib
 import inspect
 import sys
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from mlhooks.describing import named, with_article
+from mlhooks.describing import described, named, with_article
 from mlhooks.envs.closing import close
 from mlhooks.envs.references import find
 from mlhooks.errors import EnvironmentFailure, MlhooksError, UsageError
@@ -208,12 +208,7 @@ class OwnEnvironments:
         given = dict(options.env_settings.env_kwargs or {})
         arguments = {key: value for key, value in given.items() if key not in others or accepts(maker, key)}
         self._check_arguments(maker, arguments)
-        try:
-            made = maker(**arguments)
-        except (MlhooksError, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            fail(self.title, error, maker)
+        made = call(self.title, maker, arguments)
         return made, self._interface(made)
 
     def _arguments(self, maker: Callable[..., Any], interface: Interface, options: RunOptions) -> Mapping[str, Any]:
@@ -273,14 +268,46 @@ def accepts(maker: Callable[..., Any], argument: str) -> bool:
     return signature is not None and argument in signature.parameters
 
 
-def fail(title: str, error: BaseException, maker: Callable[..., Any]) -> NoReturn:
-    """Raise what says that a constructor failed, and where.
+def call(title: str, maker: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Return what a class or function of users makes.
 
     Raises:
-        EnvironmentFailure: always.
+        EnvironmentFailure: it fails, with the line.
     """
-    where = in_brackets(raised_at(error) or defined_at(maker))
-    raise EnvironmentFailure(f"{title} cannot be made: {named(error)}{where}.") from error
+    try:
+        return maker(**arguments)
+    except (MlhooksError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        where = in_brackets(raised_at(error) or defined_at(maker))
+        raise EnvironmentFailure(f"{title} cannot be made: {named(error)}{where}.") from error
+
+
+@contextlib.contextmanager
+def starting(title: str, arguments: Mapping[str, Any], hint: str = "") -> Iterator[None]:
+    """Turn what goes wrong while an environment is made in the block into errors for the person who chose it.
+
+    Args:
+        title: what messages call it.
+        arguments: what it gets from `env_settings.env_kwargs`.
+        hint: the end of a message about these.
+
+    Raises:
+        UsageError: it does not take the arguments.
+        EnvironmentFailure: it does not start.
+    """
+    try:
+        yield
+    except MlhooksError:
+        raise
+    except TypeError as error:
+        if not arguments:
+            raise EnvironmentFailure(f"{title} does not start: {described(error)}") from error
+        raise UsageError(
+            f"{title} does not take the env_settings.env_kwargs {dict(arguments)}: {described(error)}{hint}"
+        ) from error
+    except Exception as error:
+        raise EnvironmentFailure(f"{title} does not start: {described(error)}") from error
 
 
 def _after(first: Any, maker: Callable[..., Any]) -> Callable[..., Any]:
@@ -315,12 +342,7 @@ def adapt_base_env(
             f"{title} takes no argument num_areas, so that there cannot be {num_areas} areas in it; --num-envs makes "
             "several of it, in a process each."
         )
-    try:
-        made: BaseEnv = maker(**{**given, **(options.env_settings.env_kwargs or {})})
-    except (MlhooksError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        fail(title, error, maker)
+    made: BaseEnv = call(title, maker, given | (options.env_settings.env_kwargs or {}))
     return made
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,16 +55,17 @@ class Sampler:
         self._rng.bit_generator.state = dict(state)
 
 
-def refuse_parameters(parameters: Iterable[str], name: str) -> NoReturn:
-    """Refuse environment parameters for an environment that takes none.
+def refuse_parameters(parameters: Iterable[str] | None, name: str) -> None:
+    """Refuse environment parameters, where there are any, for an environment that takes none.
 
     Raises:
         UsageError: names the environment and the parameters.
     """
-    raise UsageError(
-        f"{name} takes no environment parameters, and environment_parameters of the configuration sets "
-        f"{', '.join(parameters)}. Remove this section, or run an environment that takes them."
-    )
+    if parameters:
+        raise UsageError(
+            f"{name} takes no environment parameters, and environment_parameters of the configuration sets "
+            f"{', '.join(parameters)}. Remove this section, or run an environment that takes them."
+        )
 
 
 def set_parameters(env: BaseEnv, parameters: Parameters, worker_id: int, name: str = "This environment") -> None:
@@ -81,7 +82,6 @@ def set_parameters(env: BaseEnv, parameters: Parameters, worker_id: int, name: s
     """
     if not parameters:
         return
-    take = getattr(env, "set_parameters", None)
-    if take is None:
+    if not hasattr(env, "set_parameters"):
         refuse_parameters(parameters, name)
-    take({key: Sampler(value, worker_id) for key, value in parameters.items()})
+    env.set_parameters({key: Sampler(value, worker_id) for key, value in parameters.items()})

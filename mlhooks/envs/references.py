@@ -50,12 +50,8 @@ def find(reference: str) -> Callable[..., Any]:
             of a class or function.
     """
     match = _FILE.fullmatch(reference)
-    if match is not None:
-        place, name = match[1], match[2]
-        module = load_file(Path(place))
-    else:
-        place, _, name = reference.partition(":")
-        module = load_module(place)
+    place, _, name = reference.partition(":") if match is None else (match[1], "", match[2])
+    module = load(place)
     if "<" in name:
         raise UsageError(
             f"The environment {reference} was handed to mlhooks.train and has no name by which it could be made again. "
@@ -92,6 +88,15 @@ def classes_of(path: Path) -> list[str]:
     except (OSError, ValueError, SyntaxError):
         return []
     return [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+
+
+def load(place: str) -> ModuleType:
+    """Import what stands in front of a name: `FILE.py` or `MODULE`.
+
+    Raises:
+        UsageError: there is no such file or module, or it does not import.
+    """
+    return load_file(Path(place)) if place.endswith(".py") else load_module(place)
 
 
 def load_file(path: Path) -> ModuleType:

@@ -253,8 +253,8 @@ def test_inference_plays_whole_games_with_gymnasiums_preprocessing_too():
     pytest.importorskip("cv2")
 
     def arguments(**settings):
-        layers = gymnasium_env.layers_of(gymnasium, options_of(wrappers=wrappers).env_settings, **settings)
-        return [dict(layer.arguments) for layer in layers]
+        made = gymnasium_env.wrappers_of(gymnasium, options_of(wrappers=wrappers).env_settings, **settings)
+        return [dict(wrapper.arguments) for wrapper in made]
 
     wrappers = [{"AtariPreprocessing": {"terminal_on_life_loss": True, "noop_max": 3}}]
     assert arguments(whole_episodes=False) == [{"terminal_on_life_loss": True, "noop_max": 3}]

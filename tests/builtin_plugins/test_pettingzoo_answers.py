@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 from builtin_plugins import pettingzoo_env
 from builtin_plugins.pettingzoo_finding import find_maker, missing_package, names
-from builtin_plugins.pettingzoo_tried import Hunt
+from builtin_plugins.pettingzoo_samples import Hunt
 from mlhooks.errors import ContractBroken, EnvironmentFailure, UnsupportedError, UsageError
 from mlhooks.settings import RunOptions
 from tests.builtin_plugins.zoo_envs import NUMBERS, Told, Turns, zoo
@@ -214,7 +214,7 @@ def test_environment_of_another_kind_is_refused():
 @pytest.mark.parametrize(
     "name",
     [
-        "builtin_plugins.pettingzoo_tried:Hunt",
+        "builtin_plugins.pettingzoo_samples:Hunt",
         "tests.builtin_plugins.zoo_module",
         "tests/builtin_plugins/zoo_module.py:Own",
     ],
@@ -226,7 +226,7 @@ def test_environments_are_found_by_module_class_and_file(name):
 def test_registered_ids_are_found_with_and_without_version_and_namespace():
     import pettingzoo
 
-    pettingzoo.register("parallel", "tried/hunt_v3", entry_point="builtin_plugins.pettingzoo_tried:Hunt")
+    pettingzoo.register("parallel", "tried/hunt_v3", entry_point="builtin_plugins.pettingzoo_samples:Hunt")
     try:
         for name in ("tried/hunt-v3", "tried/hunt_v3", "hunt_v3", "tried/hunt", "hunt"):
             env = find_maker(name)(hounds=3)
@@ -243,7 +243,7 @@ def test_registered_ids_are_found_with_and_without_version_and_namespace():
             "tests.builtin_plugins.zoo_envs",
             r"has no parallel_env or env.* Name one of: pettingzoo:tests.*:Told, .*:Turns",
         ),
-        ("builtin_plugins.pettingzoo_tried:Hund", 'has no class or function "Hund".*It has: Hunt, Nim'),
+        ("builtin_plugins.pettingzoo_samples:Hund", 'has no class or function "Hund".*It has: Hunt, Nim'),
         ("nosuch.py:Hunt", "There is no file nosuch.py"),
     ],
 )
@@ -269,4 +269,4 @@ def test_environment_parameters_are_refused():
     options = RunOptions.model_validate({"environment_parameters": {}})
     options.environment_parameters = {"mass": None}
     with pytest.raises(UsageError, match="takes no environment parameters"):
-        pettingzoo_env.check("builtin_plugins.pettingzoo_tried:Hunt", options)
+        pettingzoo_env.check("builtin_plugins.pettingzoo_samples:Hunt", options)

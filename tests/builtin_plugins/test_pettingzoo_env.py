@@ -9,7 +9,7 @@ from mlagents_envs.base_env import ActionTuple
 from pettingzoo import ParallelEnv
 from pettingzoo.utils import aec_to_parallel, parallel_to_aec
 
-from builtin_plugins.pettingzoo_tried import Hunt, Nim
+from builtin_plugins.pettingzoo_samples import Hunt, Nim
 from mlhooks.errors import UsageError
 from tests.builtin_plugins.zoo_envs import Told, Turns, shown, zoo
 

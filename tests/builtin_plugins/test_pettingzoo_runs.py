@@ -14,7 +14,7 @@ from mlhooks.plugins import load_plugins
 from mlhooks.settings import RunOptions
 from mlhooks.training.environment_scheme import make_factory
 
-NIM, HUNT = ("pettingzoo:builtin_plugins.pettingzoo_tried:" + name for name in ("Nim", "Hunt"))
+NIM, HUNT = ("pettingzoo:builtin_plugins.pettingzoo_samples:" + name for name in ("Nim", "Hunt"))
 SHORT = [
     f"--set=behaviors.*.{key}={value}"
     for key, value in {
@@ -28,7 +28,7 @@ SHORT = [
 SHORT += ["--seed=1", *(f"-pno:{plugin}" for plugin in ("tensorboard", "curve", "onnx_export"))]
 
 OWN = """
-    from builtin_plugins.pettingzoo_tried import Hunt
+    from builtin_plugins.pettingzoo_samples import Hunt
 
     class Chase(Hunt):
         def __init__(self, hounds=3):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from builtin_plugins.pettingzoo_tried import Hunt, Nim
+from builtin_plugins.pettingzoo_samples import Hunt, Nim
 from mlhooks.errors import SettingsError, UsageError
 from mlhooks.plugins import load_plugins
 from mlhooks.settings import RunOptions, SettingsRegistry, load_run_options

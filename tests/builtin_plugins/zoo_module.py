@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builtin_plugins.pettingzoo_tried import Hunt
+from builtin_plugins.pettingzoo_samples import Hunt
 
 
 class Own(Hunt):
