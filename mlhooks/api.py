@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from mlhooks.describing import with_article
 from mlhooks.envs.references import reference_to
-from mlhooks.errors import CheckpointError, UsageError
+from mlhooks.errors import UsageError
 from mlhooks.example_configs import examples_folder, find_config, is_nothing
 from mlhooks.general_settings import choose, refuse_other_type
 from mlhooks.names import best_stem, file_name
@@ -24,29 +21,22 @@ from mlhooks.settings import (
     CheckpointSettings,
     LoadedOptions,
     RunOptions,
-    SettingsRegistry,
-    load_run_options,
     read_configuration,
 )
 from mlhooks.settings.findings import lines
-from mlhooks.settings.support import refuse_unsupported
-from mlhooks.state_checks import whole
 from mlhooks.training.admission import admit
-from mlhooks.training.behavior_file import spec_from_dict
 from mlhooks.training.checkpoints import read_state
 from mlhooks.training.environment_scheme import make_factory
 from mlhooks.training.exporting import export_models
 from mlhooks.training.named_plugins import name_all_plugins
-from mlhooks.training.policy import Policy
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.provenance import loading_from
+from mlhooks.training.restoring import policies_of, restored
 from mlhooks.training.results_folder import check_folder, claimed_folder
 from mlhooks.training.run import Run
 from mlhooks.training.saved_policies import file_of_behavior, files_of
-from mlhooks.training.spaces import spaces_of_file
 from mlhooks.training.trainer import Trainer
 from mlhooks.training.untrusted import around_import
-from mlhooks.training.which_run import no_run
 
 logger = logging.getLogger("mlhooks")
 
@@ -164,7 +154,7 @@ def train(
     if opponent is not None and not options.checkpoint_settings.inference:
         raise UsageError("--opponent is for --inference; in training, self_play lets earlier policies play.")
     with claimed_folder(options) as folder:
-        opponents = None if opponent is None else _opponents(opponent, options, manager)
+        opponents = None if opponent is None else policies_of(opponent, options, manager)
         make_factory(options, manager).check()  # Nothing is written yet, nor removed by --force.
         check_folder(options, folder)
         manager.configure(options)
@@ -180,31 +170,6 @@ def train(
         run.configuration = described
         run.execute()
     return run
-
-
-def _opponents(opponent: str | Path, options: RunOptions, plugins: PluginManager) -> dict[str, Policy]:
-    """Return the policies of another run, by their behaviors.
-
-    Args:
-        opponent: a run's folder, a `.pt` file that a run wrote, or the name of a run beside this one.
-        options: of this run.
-        plugins: those of this run.
-
-    Raises:
-        UsageError: neither a file nor a run is there.
-        CheckpointError: there is no checkpoint there, or it is damaged.
-    """
-    path, beside = Path(opponent), Path(options.checkpoint_settings.results_dir, opponent)
-    if not path.exists():
-        if not beside.exists():
-            raise UsageError(f"--opponent: {no_run(beside.parent, beside.name)}")
-        path = beside
-    policies = {}
-    for file in files_of(path, best=False).values():
-        with loading_from(file, plugins):
-            trainer = _restored(read_state(file), plugins)
-        policies[trainer.behavior_name] = trainer.policy
-    return policies
 
 
 def _texts(names: Sequence[str | Path] | Path) -> list[str]:
@@ -246,14 +211,6 @@ def _configuration_of_run(flags: Mapping[str, Any]) -> tuple[Path | None, Mappin
     logger.info("Going on with the configuration of the run, %s.", path)
     place = {"run_id": settings.run_id, "results_dir": settings.results_dir}  # It may have been moved.
     return path, {f"checkpoint_settings.{key}": value for key, value in place.items()} | dict(flags)
-
-
-def _options(config: Mapping[str, Any], plugins: PluginManager, flags: Mapping[str, Any]) -> RunOptions:
-    # A policy file holds no settings of plugins, and no run begins that needs them.
-    registry = replace(SettingsRegistry.from_plugins(plugins), plugin_settings={})
-    loaded = load_run_options(config, registry, flags=flags)
-    refuse_unsupported(loaded, registry)
-    return _seeded(LoadedOptions(loaded.options, []))  # The warnings are about training, and its run gave them.
 
 
 def _seeded(loaded: LoadedOptions) -> RunOptions:
@@ -300,7 +257,8 @@ def load(
     if path.is_dir():
         path = file_of_behavior(files, behavior, path)
     with loading_from(path, manager):
-        return _loaded(read_state(path), manager)
+        trainer = restored(read_state(path), manager)
+        return LoadedPolicy(trainer.behavior_name, trainer.behavior_spec, trainer.policy, trainer.spaces)
 
 
 def export(
@@ -340,7 +298,7 @@ def export(
     trainers: dict[Path, Trainer] = {}
     for file in files.values():
         with loading_from(file, manager):
-            trainer = _restored(read_state(file), manager)
+            trainer = restored(read_state(file), manager)
         if opset is not None:
             trainer.settings.onnx_opset = opset
         name = file_name(trainer.behavior_name)
@@ -364,39 +322,3 @@ def _plugins_beside(
     for plugin in plugins:
         manager.register(plugin)
     return manager
-
-
-def _loaded(state: Mapping[str, Any], manager: PluginManager) -> LoadedPolicy:
-    trainer = _restored(state, manager)
-    return LoadedPolicy(trainer.behavior_name, trainer.behavior_spec, trainer.policy, trainer.spaces)
-
-
-def _restored(state: Mapping[str, Any], manager: PluginManager) -> Trainer:
-    """Return a trainer with the weights of a checkpoint, on the CPU."""
-    header = state["mlhooks"]
-    if not isinstance(header["behavior"], str):
-        raise CheckpointError("the name of its behavior is no text.")
-    spec = spec_from_dict(header["spec"])
-    spaces = spaces_of_file(header, spec)
-    if "spaces" not in header:
-        logger.warning(
-            "The file of behavior %r does not know the spaces of its environment, because an older mlhooks wrote it. "
-            "`predict` takes and gives what ML-Agents does: discrete actions from 0 on, continuous ones in [-1, 1].",
-            header["behavior"],
-        )
-    settings = {"behaviors": {header["behavior"]: json.loads(header["settings"])}}
-    options = _options(settings, manager, {"torch_settings.device": "cpu"})
-    trainer_type: type[Trainer] = manager.collect_mapping("get_trainer_types")[
-        options.settings_for(header["behavior"]).trainer_type
-    ]
-    trainer = trainer_type(
-        behavior_name=header["behavior"],
-        behavior_spec=spec,
-        settings=options.settings_for(header["behavior"]),
-        plugins=manager,
-        device=torch.device("cpu"),
-        seed=0,
-    )
-    trainer.load_modules(state["modules"])
-    trainer.spaces, trainer.step = spaces, whole(state["step"], "step")
-    return trainer

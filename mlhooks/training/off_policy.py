@@ -16,13 +16,13 @@ from mlhooks.nn.heads import SampledActions, branch_slices
 from mlhooks.settings import OffPolicyHyperparameters, TrainerSettings
 from mlhooks.state_checks import number, whole
 from mlhooks.training.batch import Batch
+from mlhooks.training.columns import take
 from mlhooks.training.hyperparameters import hyperparameter
 from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.policy import Policy
 from mlhooks.training.replay import ReplayBuffer, find_sequences
 from mlhooks.training.reward_signals import checked_update
 from mlhooks.training.running_returns import RunningReturns
-from mlhooks.training.store import take
 from mlhooks.training.trainer import Trainer
 
 logger = logging.getLogger("mlhooks")

@@ -27,11 +27,9 @@ from mlhooks.errors import (
     MlhooksError,
     NonFiniteError,
     PluginError,
-    ResultsError,
 )
 from mlhooks.fast.switch import plain
 from mlhooks.names import file_name
-from mlhooks.places import shown_path
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import RunOptions
 from mlhooks.stats import StatsAggregationMethod
@@ -43,7 +41,7 @@ from mlhooks.training.environment_scheme import environment_name, make_factory
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.evaluations import Evaluations
 from mlhooks.training.match import GAMES, Match
-from mlhooks.training.outcome import RunOutcome
+from mlhooks.training.outcome import RunOutcome, nothing_left
 from mlhooks.training.part_checks import check_update
 from mlhooks.training.persistence import Persistence
 from mlhooks.training.policy import Policy
@@ -143,7 +141,8 @@ class Run:
                     self.behaviors.awaited.await_behaviors(self.trainers)
                     self.persistence.restore_curriculum()
                 if self._done():
-                    self._tell_that_it_is_complete()
+                    logger.info("%s", nothing_left(self.trainers, self.evaluations.why_over))
+                    self.persistence.write_models()
                 else:
                     self._start_environments()
                     self._loop()
@@ -174,7 +173,7 @@ class Run:
             finally:
                 self.outcome.elapsed = time.perf_counter() - started
                 self.plugins.hook.run_finished(run=self, outcome=self.outcome)
-                self._restore_earlier_results()
+                self._folder.put_back(self.started_in)
         if self.plugins.disabled:
             logger.warning("Taken out in this run: %s.", ", ".join(str(each.origin) for each in self.plugins.disabled))
         if self.outcome.restarts:
@@ -194,16 +193,6 @@ class Run:
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         self.write_options()
-
-    def _restore_earlier_results(self) -> None:
-        """Put earlier results back where this run, which was to replace them, has saved nothing."""
-        try:
-            if self._folder.restore_earlier_results():
-                logger.info("%s holds the earlier results, as before.", shown_path(self.path, self.started_in))
-        except ResultsError as error:
-            logger.warning(
-                "The earlier results could not be put back yet; the next run in this folder tries again. %s", error
-            )
 
     def note_file(self, path: str | os.PathLike[str]) -> Path:
         """Note that a file in the run's folder is the run's, so that `--force` may remove it, and return its path.
@@ -229,19 +218,6 @@ class Run:
         if self.resumed and not self._stage.saves:
             return
         write_durably(self.path / "configuration.yaml", self.options.to_store().to_yaml().encode())
-
-    def _tell_that_it_is_complete(self) -> None:
-        steps = [f"{name!r} is at step {t.step:,} of {t.settings.max_steps:,}" for name, t in self.trainers.items()]
-        reasons = [why for name in self.trainers if (why := self.evaluations.why_over(name))]
-        logger.info(
-            "There is nothing left to train: %s%s. To go on, raise %s, as by --set behaviors.%s.%s=N.",
-            ", ".join(steps),
-            f" ({'; '.join(reasons)})" if reasons else "",
-            "what ended it" if reasons else "max_steps",
-            next(iter(self.trainers)),
-            "evaluation.stop_at" if reasons else "max_steps",
-        )
-        self.persistence.write_models()
 
     def _start_environments(self) -> None:
         self.curriculum.announce()

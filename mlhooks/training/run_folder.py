@@ -169,6 +169,20 @@ class RunFolder:
             shutil.rmtree(self._replacing)
         return True
 
+    def put_back(self, seen_from: Path) -> None:
+        """Restore earlier results where the run that was to replace them has saved nothing, and say so.
+
+        Args:
+            seen_from: the folder from which people read paths.
+        """
+        try:
+            if self.restore_earlier_results():
+                logger.info("%s holds the earlier results, as before.", shown_path(self.path, seen_from))
+        except ResultsError as error:
+            logger.warning(
+                "The earlier results could not be put back yet; the next run in this folder tries again. %s", error
+            )
+
     def _is_newer_log(self, name: str) -> bool:
         return name.endswith(".log") and (self.path / name).exists()
 

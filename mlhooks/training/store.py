@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from mlagents_envs.base_env import BehaviorSpec, DecisionSteps, TerminalSteps
 
-from mlhooks.envs.pixels import blank, to_floats
+from mlhooks.envs.pixels import to_floats
 from mlhooks.fast.switch import kernel
 from mlhooks.nn.heads import SampledActions
+from mlhooks.training.columns import grown, move_to_front, put, take
 from mlhooks.training.store_state import check_state, completed
 
 
@@ -235,7 +235,7 @@ class ExperienceStore:
         start, stop = self.finals, self.finals + len(obs[0])
         if stop > len(self.final_obs[0]):
             grow = max(stop, 2 * len(self.final_obs[0]), 64)
-            self.final_obs = [_grown(column, grow) for column in self.final_obs]
+            self.final_obs = [grown(column, grow) for column in self.final_obs]
         for column, final in zip(self.final_obs, obs, strict=True):
             column[start:stop] = final
         self.finals = stop
@@ -356,17 +356,17 @@ class ExperienceStore:
     def reserve(self, slots: int) -> None:
         """Make room for slots."""
         if slots > len(self.open_row):
-            self.open_row = _grown(self.open_row, slots, -1)
-            self.slot_trajectory = _grown(self.slot_trajectory, slots)
-            self.slot_length = _grown(self.slot_length, slots)
-            self.slot_memory = _grown(self.slot_memory, slots)
+            self.open_row = grown(self.open_row, slots, -1)
+            self.slot_trajectory = grown(self.slot_trajectory, slots)
+            self.slot_length = grown(self.slot_length, slots)
+            self.slot_memory = grown(self.slot_memory, slots)
 
     def _grow(self, agents: int) -> None:
         # There may be `rows` complete rows, every agent's open row, and those that one more tick completes.
         rows = max(self.rows + 2 * len(self.open_row), self.size + agents)
-        self.obs = [_grown(column, rows) for column in self.obs]
+        self.obs = [grown(column, rows) for column in self.obs]
         for name in COLUMNS:
-            setattr(self, name, _grown(getattr(self, name), rows, FILLS.get(name, 0)))
+            setattr(self, name, grown(getattr(self, name), rows, FILLS.get(name, 0)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return all rows in use and the state of all slots."""
@@ -391,36 +391,3 @@ class ExperienceStore:
             setattr(self, name, state[name])
         self.memory_size = self.memory.shape[1]
         self.obs, self.final_obs = list(state["obs"]), list(state["final_obs"])
-
-
-@kernel("experience")
-def put(columns: Sequence[np.ndarray], rows: slice, arrays: Sequence[np.ndarray]) -> None:
-    """Write an array [rows, ...] into these rows of each column."""
-    for column, array in zip(columns, arrays, strict=True):
-        column[rows] = array
-
-
-@kernel("experience")
-def move_to_front(columns: Sequence[np.ndarray], start: int, rows: int) -> None:
-    """Copy so many rows of each column, from `start` on, to its beginning."""
-    for column in columns:
-        column[:rows] = column[start : start + rows]
-
-
-@kernel("experience")
-def take(columns: Sequence[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
-    """Return copies of some rows of each column; -1 gives the last row."""
-    # `ndarray.take` is faster, but would first copy all images to the layout with channels first.
-    return [column[rows] if column.ndim == 4 else column.take(rows, 0) for column in columns]
-
-
-def _grown(array: np.ndarray, rows: int, fill: int = 0) -> np.ndarray:
-    """Return the array with more rows; images [rows, channels, height, width] get channels last in memory."""
-    if array.ndim == 4:
-        grown = blank(rows, array.shape[1:], array.dtype)
-    elif fill:
-        grown = np.full((rows, *array.shape[1:]), fill, array.dtype)
-    else:
-        grown = np.zeros((rows, *array.shape[1:]), array.dtype)
-    grown[: len(array)] = array
-    return grown

@@ -8,9 +8,10 @@ from mlagents_envs.base_env import ActionSpec, BehaviorSpec, DimensionProperty, 
 
 from mlhooks.fast.switch import native
 from mlhooks.nn.heads import SampledActions
+from mlhooks.training.columns import put, take
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.replay import ReplayBuffer
-from mlhooks.training.store import End, ExperienceStore, put, take
+from mlhooks.training.store import End, ExperienceStore
 from tests.steps import decisions, make_spec, terminals
 
 pytestmark = pytest.mark.usefixtures("each_way")
