@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import tempfile
 from pathlib import Path
@@ -55,3 +56,4 @@ def compile_native(root: Path) -> None:
         command.run()
         for extension in extensions:
             shutil.copy(command.get_ext_fullpath(extension.name), root / NATIVE)
+    runpy.run_path(str(root / NATIVE / "__init__.py"))["note_build"]()

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 
 from mlhooks import __version__
 from mlhooks.doctor.check import Check
+from mlhooks.fast.native import is_outdated
 from mlhooks.fast.switch import VARIABLE, is_plain, native
 
 NAMED = ("torch", "numpy", "grpcio", "protobuf", "mlagents-envs")
@@ -27,6 +28,9 @@ def versions() -> Iterator[Check]:
     yield Check("mlhooks", "ok", __version__)
     if is_plain():
         yield Check("native extension", "ok", f"switched off by {VARIABLE}: all is plain torch and numpy")
+    elif is_outdated():
+        advice = "Install mlhooks here again: pip install -c constraints.txt -e ."
+        yield Check("native extension", "warning", "built of other sources than there are now", advice)
     elif loops := native("loops"):
         yield Check("native extension", "ok", f"installed, for {loops.kinds()[0]}")
     else:

@@ -13,6 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from mlhooks.doctor import Check, Questions, examine, machine, plugins, software, unity
+from mlhooks.fast.native import is_outdated, note_build
 from mlhooks.unity import ports, schema
 from tests.unity.client import free_port
 
@@ -26,6 +27,25 @@ def test_names_and_versions_of_what_is_installed() -> None:
     assert found["Python"].text.startswith(".".join(map(str, sys.version_info[:3])))
     assert found["torch"] == Check("torch", "ok", metadata.version("torch"))
     assert {check.state for check in found.values()} == {"ok"}
+
+
+def test_native_extension_that_is_older_than_its_sources_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, module = tmp_path / "loops.pyx", tmp_path / "loops.so"
+    source.write_text("def kinds(): return []")
+    module.write_bytes(b"built")
+    assert not is_outdated(tmp_path)  # Nobody has noted of what it was built.
+    note_build(tmp_path)
+    assert not is_outdated(tmp_path)
+    source.write_text("def kinds(): return ['any']")
+    assert is_outdated(tmp_path)
+    monkeypatch.setattr(software, "is_plain", lambda: False)
+    monkeypatch.setattr(software, "is_outdated", lambda: is_outdated(tmp_path))
+    found = by_name([*software.versions()])["native extension"]
+    assert (found.state, found.text) == ("warning", "built of other sources than there are now")
+    module.write_bytes(b"from elsewhere")
+    assert not is_outdated(tmp_path)
 
 
 def test_package_that_is_missing_or_too_old_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
