@@ -7,6 +7,7 @@ import pkgutil
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -46,16 +47,20 @@ def names() -> Iterator[str]:
         yield from (f"{module}.{name}" for name in own if name.endswith(BASES))
 
 
+@cache
+def attributes_of(kind: type) -> set[str]:
+    """Return the attributes that a class itself annotates or sets."""
+    return {*inspect.get_annotations(kind), *re.findall(r"self\.([a-z]\w*)", inspect.getsource(kind))}
+
+
 def members() -> Iterator[str]:
     """Yield what the classes of `mlhooks.plugin` have and a plugin may use: methods, and attributes that are set."""
     for name in plugin.__all__:
         kind = getattr(plugin, name)
         if not inspect.isclass(kind):
             continue
-        own = [each for each in kind.__mro__ if each.__module__.startswith("mlhooks")]
-        sources = "".join(map(inspect.getsource, own))
-        annotated = {attribute for each in own for attribute in inspect.get_annotations(each)}
-        for attribute in {*dir(kind), *annotated, *re.findall(r"self\.([a-z]\w*)", sources)}:
+        own = (attributes_of(each) for each in kind.__mro__ if each.__module__.startswith("mlhooks"))
+        for attribute in set(dir(kind)).union(*own):
             if not attribute.startswith("_"):
                 yield f"{name}.{attribute}"
 
