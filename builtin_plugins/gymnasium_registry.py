@@ -57,7 +57,11 @@ def find_spec(gymnasium: ModuleType, name: str) -> EnvSpec:
     package, _, env_id = name.rpartition(":")
     if env_id.startswith(f"{ATARI}/"):
         _register_atari(gymnasium, name)
-    module = references.load(package) if package else None
+    try:
+        module = references.load(package) if package else None
+    except UsageError as error:
+        what = "file" if package.endswith(".py") else "package"
+        raise UsageError(f'"gymnasium:{name}" needs the {what} "{package}". {error}') from error
     registry: dict[str, EnvSpec] = gymnasium.registry
     spec = registry.get(env_id) or (None if VERSION.search(env_id) else newest_version(registry, env_id))
     if spec is None and not package:
