@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).with_suffix(".yaml")
 """The general settings, with their sources."""
+_PETTINGZOO = re.compile(
+    r"pettingzoo:(?:(?:pettingzoo\.)?(?:atari|butterfly|classic|sisl|mpe2)[./])?(\w+?)(?:[-_]v\d+)?"
+)
+"""Environments that PettingZoo and MPE2 bring, as their own modules or by the short names of these."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +138,16 @@ def tuned_example(env_path: str, algo: str) -> str | None:
         if not name.endswith(f"_{algo}"):
             continue
         environment = read_yaml(examples_folder() / f"{name}.yaml").value[ENVIRONMENT]
-        is_it = VERSION.sub("", environment["env_path"]) == VERSION.sub("", env_path)
+        is_it = _without_version(environment["env_path"]) == _without_version(env_path)
         if is_it and "wrappers" not in environment:  # With wrappers it is another task.
             return name
     return None
+
+
+def _without_version(env_path: str) -> str:
+    """Return one name for all versions of an environment, and all ways to write where PettingZoo and MPE2 have it."""
+    match = _PETTINGZOO.fullmatch(env_path)
+    return f"pettingzoo:{match[1]}" if match else VERSION.sub("", env_path)
 
 
 def general(algo: str, factory: EnvironmentFactory) -> Chosen:

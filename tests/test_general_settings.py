@@ -38,6 +38,10 @@ def chosen(
     [
         ("gymnasium:CartPole-v1", None, "cartpole_ppo"),
         ("gymnasium:CartPole", "dqn", "cartpole_dqn"),
+        ("pettingzoo:simple_spread", "poca", "simple_spread_poca"),
+        ("pettingzoo:mpe2.simple_spread_v3", "poca", "simple_spread_poca"),
+        ("pettingzoo:pettingzoo.classic.connect_four_v3", None, "connect_four_ppo"),
+        ("pettingzoo:mine.connect_four_v3", None, None),
         ("gymnasium:CartPole-v1", "a2c", "cartpole_a2c"),
         ("gymnasium:Acrobot-v1", "dqn", "acrobot_dqn"),
         ("gymnasium:Pendulum-v1", "sac", "pendulum_sac"),

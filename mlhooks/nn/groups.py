@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from mlhooks.nn.attention import EPSILON, MASKED, EntityEmbedding, ObservationEncoder, SelfAttention
 from mlhooks.nn.features import FeatureLayout
-from mlhooks.nn.layers import MLP, linear
+from mlhooks.nn.layers import MLP, initialize, linear
 from mlhooks.nn.memory import make_memory
 
 if TYPE_CHECKING:
@@ -132,15 +132,22 @@ class GroupCritic(nn.Module):
         self.memory = make_memory(self.size, settings)
         read = self.size if self.memory is None else self.memory.output_size
         self.heads = linear(read + 1, signals, initialization=kind, gain=1.0)
-        with torch.no_grad():
-            for layer in self.body.layers:  # As small as the weights of the attention, for the same reason.
-                assert isinstance(layer, nn.Linear)
-                layer.weight.mul_(math.sqrt(0.125 / layer.out_features))
-            if kind == "lecun_normal":  # ML-Agents draws the weights of each signal's value head like this.
-                for weight in self.heads.weight.split(1):
-                    nn.init.xavier_uniform_(weight)
+        if kind == "lecun_normal":
+            self._initialize_as_mlagents()
+        else:  # Embeddings of small weights are linear, and their normalization then hides how large observations are.
+            for embedding in (self.seen, self.acting):
+                initialize(embedding.layer, kind, math.sqrt(2.0) if kind == "orthogonal" else 1.0)
         self.register_buffer("most", torch.ones(()))
         self.output_size = 2 * self.size + 1
+
+    @torch.no_grad()
+    def _initialize_as_mlagents(self) -> None:
+        """Draw weights of the body as small as those of the attention, and those of each signal's value head apart."""
+        for layer in self.body.layers:
+            assert isinstance(layer, nn.Linear)
+            layer.weight.mul_(math.sqrt(0.125 / layer.out_features))
+        for weight in self.heads.weight.split(1):
+            nn.init.xavier_uniform_(weight)
 
     @property
     def memory_size(self) -> int:

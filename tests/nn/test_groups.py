@@ -169,6 +169,21 @@ def test_weights_have_the_sizes_and_deviations_of_mlagents() -> None:
     assert made.heads.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
 
 
+def test_embeddings_and_body_start_as_asked_for() -> None:
+    torch.manual_seed(0)
+    spec = BehaviorSpec([vector_spec("v", 5)], ActionSpec(2, (3, 2)))
+    settings = NetworkSettings(hidden_units=32, num_layers=2, initialization="orthogonal")
+    made = GroupCritic(FeatureLayout("B", spec), spec.action_spec, settings, signals=2)
+    for layer in (made.seen.layer, made.acting.layer, *made.body.layers):
+        stretched = torch.linalg.svdvals(layer.weight)
+        torch.testing.assert_close(stretched, torch.full_like(stretched, math.sqrt(2)))
+    torch.testing.assert_close(torch.linalg.svdvals(made.heads.weight), torch.ones(2))
+    # What is twice as large looks different to the members of a group, although embeddings are normalized.
+    features = torch.randn(3, 5)
+    small, large = (made.attention._normalized(made.embed(seen)[1]) for seen in (features, 2 * features))
+    assert (small - large).abs().max() > 0.3
+
+
 def test_memory_of_units_equals_that_of_single_steps() -> None:
     made = critic(memory=True)
     assert made.memory_size == 12
