@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 CONSTRAINTS = ROOT / "constraints.txt"
 ATARI = ("ale-py", "opencv-python-headless")
-SB3 = ("stable-baselines3==2.9.2", "gymnasium[box2d]", *ATARI)
+SB3 = ("stable-baselines3==2.9.2", "gymnasium[box2d,mujoco]", *ATARI)
 SHARED = ("torch", "numpy", "gymnasium", "Box2D", *ATARI)
 """What has the version of `constraints.txt` in every peer's environment."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
