@@ -3,10 +3,10 @@
 `python benchmarks/signals.py` trains `sac_pendulum` and `ppo_pendulum` of `workloads.py` each way, `--rounds` times in
 alternation, each run in a process and on one thread, and writes `results/signals.json` and `results/signals.md`.
 Signals have ML-Agents' default settings: two layers of 128 units. It takes the environment that it runs in, which needs
-mlhooks with the extra `gymnasium`. The machine should be idle; then it takes some five minutes.
+mlhooks with the extra `gymnasium`. On an idle machine it takes some five minutes.
 
-- an update: of the policy and of the signal, by one minibatch of 256 steps, with all that acting and rewards take; so
-  many ms are the seconds of the training loop over all updates.
+- an update: of the policy and of the signal, by one minibatch of 256 steps, with all that acting and rewards take. Its
+  ms are those that the process computed in the training loop, over all updates.
 - in addition: the median, less that without signals.
 """
 
@@ -73,7 +73,7 @@ def main() -> None:
             for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
                 for name, work in WORK.items():
                     run = peer.run(settings(work, WAYS[way], demo, number + 1))
-                    results[name][way].append(run | {"ms": 1000 * run["loop_seconds"] / updates(work)})
+                    results[name][way].append(run | {"ms": 1000 * run["loop_cpu_seconds"] / updates(work)})
                     print(name, number, way, f"{results[name][way][-1]['ms']:.2f}", flush=True)
     rows = []
     for name, found in results.items():
@@ -87,7 +87,7 @@ def main() -> None:
         "machine": machine(),
         "command": f"python benchmarks/signals.py --rounds {args.rounds}",
     }
-    write(args.output, "signals", facts, results, table(["training", "signal", "ms an update", "in addition"], rows))
+    write(args.output, "signals", facts, results, table(["training", "signal", "ms of an update", "in addition"], rows))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from adapter import script
@@ -25,18 +25,18 @@ from mlhooks.training.trainer import Trainer
 class Stopwatch:
     """Times the training loop: from the first observation, with everything built, to the end of the last update."""
 
-    started = ended = 0.0
+    started = ended = computed_before = computed = 0.0
     steps = 0
 
     @hookimpl
     def behavior_added(self) -> None:
         """Start."""
-        self.started = perf_counter()
+        self.started, self.computed_before = perf_counter(), process_time()
 
     @hookimpl(trylast=True)
     def update_finished(self, step: int) -> None:
         """Stop, for now."""
-        self.ended, self.steps = perf_counter(), step
+        self.ended, self.computed, self.steps = perf_counter(), process_time(), step
 
 
 class Goal:
@@ -214,6 +214,7 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
     return {
         "steps": stopwatch.steps,
         "loop_seconds": stopwatch.ended - stopwatch.started,
+        "loop_cpu_seconds": stopwatch.computed - stopwatch.computed_before,
         "mean_return": trainer.mean_reward,
         "mib": memory.mib,
         "timers": {name: timer["total"] for name, timer in timers.items()},
