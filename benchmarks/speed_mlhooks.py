@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import mlhooks.fast  # It comes before torch, as in the command line, so that torch's objects are in huge pages, too.
+
+# isort: split
 import multiprocessing
 from itertools import pairwise
 from pathlib import Path

@@ -6,7 +6,12 @@ replaced from here, unless that is switched off (`switch`) or the native extensi
 
 - `kernel` replaces a function on rows of experience by a native one of the same name;
 - `networks` computes small multilayer perceptrons and convolutions without torch, inside its autograd;
-- `arrays` computes losses that opt in to array arithmetic.
+- `arrays` computes losses that opt in to array arithmetic;
+- `memory` asks the system for huge pages, as soon as this package is imported.
 
 `docs/fast.md` says what is replaced when, and how its equality is tested.
 """
+
+from mlhooks.fast.memory import use_huge_pages
+
+use_huge_pages()  # What is allocated before lies in small pages for good, so that nothing waits for a run.

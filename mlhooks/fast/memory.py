@@ -1,4 +1,4 @@
-"""Memory that stays with the process, and objects that the garbage collector need not visit."""
+"""Memory in huge pages, memory that stays with the process, and objects that the garbage collector need not visit."""
 
 from __future__ import annotations
 
@@ -8,11 +8,26 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mlhooks.fast.switch import is_plain
+from mlhooks.fast.switch import is_plain, native
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # These are parameters of glibc's mallopt(3).
 LARGEST = 2**25  # This is the highest threshold that mallopt accepts, in bytes.
 ENDLESS = 2**31 - 1
+HEAP = 2**28
+"""Bytes by which the heap grows at once; what nobody writes to takes no memory."""
+
+
+def use_huge_pages() -> bool:
+    """Ask the system for huge pages for what the process allocates from now on.
+
+    A step of an agent touches objects all over the memory of the process, and the processor knows the places of only
+    some thousand pages at a time: with pages of 4 KiB it looks many of them up at every step, with 2 MiB it need not.
+
+    Returns:
+        Whether it could ask; only Linux is asked, with the native extension, and where not everything is to be plain.
+    """
+    pages = native("pages")
+    return not is_plain() and pages is not None and any(pages.use_huge_pages(HEAP))
 
 
 def keep_freed() -> bool:

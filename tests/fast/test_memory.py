@@ -1,12 +1,16 @@
-"""Memory that is kept."""
+"""Memory that is kept, and memory in huge pages."""
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from mlhooks.fast.switch import VARIABLE, native
 
 COUNT_FAULTS = """
 import ctypes, resource, sys
@@ -34,3 +38,33 @@ def test_what_is_freed_is_used_again_without_the_system() -> None:
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     assert faults("kept") < 100 < faults("given back")
+
+
+ADVISED = """
+import ctypes, json, os, re, sys
+import mlhooks.fast
+kept = [bytearray(100) for _ in range(2 * 10**5)]  # They are small objects, with their bytes in the heap of the C library.
+advised, places = set(), [id(kept[-1]), ctypes.addressof(ctypes.c_char.from_buffer(kept[-1]))]
+for line in open("/proc/self/smaps", encoding="utf-8"):
+    if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+        first, last = (int(number, 16) for number in found.groups())
+    elif line.startswith("VmFlags:") and " hg" in line:
+        advised.update(place for place in places if first <= place < last)
+print(json.dumps([place in advised for place in places]))
+"""
+
+
+def advised(**environment: str) -> str:
+    """Return whether small objects, and the heap of the C library, lie where huge pages were asked for."""
+    command = [sys.executable, "-c", ADVISED]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+    return ran.stdout.strip()
+
+
+@pytest.mark.skipif(native("pages") is None, reason="the native extension asks for them")
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the system has none")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc says how its heap grows")
+def test_huge_pages_are_asked_for_unless_everything_is_plain() -> None:
+    """Both small objects and the heap lie in such memory; in a plain process neither does."""
+    assert advised(**{VARIABLE: ""}) == "[true, true]"
+    assert advised(**{VARIABLE: "1"}) == "[false, false]"
