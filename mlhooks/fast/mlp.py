@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from mlhooks.fast.structure import Structure, may_do_more
+from mlhooks.fast.structure import Structure, has_hooks, may_do_more
 from mlhooks.fast.switch import is_plain, native
 from mlhooks.nn.encoders import MixedEncoder
 from mlhooks.nn.layers import ACTIVATIONS, MLP
@@ -296,6 +296,13 @@ class NetworkMLP:
             self.images = network.encoder if isinstance(network.encoder, MixedEncoder) else None
             self.mlp, self._structure = mlp, Structure(parts, self._called(network, mlp), deciding, mlp.parameters)
         return mlp
+
+    def computes_alike(self, network: Network) -> bool:
+        """Return whether nothing of a network has changed since `find`, and no hook waits, also for gradients."""
+        structure, mlp = self._structure, self.mlp
+        if structure is None or mlp is None or not structure.is_same or mlp.has_gradient_hooks:
+            return False
+        return network.array_arithmetic and not has_hooks(network)
 
     def _parts(self, network: Network) -> tuple[nn.Module, Sequence[nn.Linear]] | None:
         return dense_part(network.encoder), network.linear_heads()

@@ -58,6 +58,7 @@ class _Networks:
     def __init__(self, kind: type[NetworkMLP]) -> None:
         self._kind = kind
         self._mlps: dict[Network, NetworkMLP] = {}
+        self._before: dict[Network, _Known] = {}  # This was known before `invalidate` was called.
         self.known: dict[Network, _Known] = {}
 
     def passes_of(self, network: Network) -> tuple[FastMLP | None, MixedEncoder | None]:
@@ -67,12 +68,20 @@ class _Networks:
         mlp = self._mlps[network].find(network)
         return mlp, self._mlps[network].images
 
+    def still_known(self, network: Network) -> _Known | None:
+        """Return what was known of a network that is computed without torch, where nothing of it has changed."""
+        known = self._before.get(network)
+        if known is None or not known.is_simple or not self._mlps[network].computes_alike(network):
+            return None
+        self.known[network] = known
+        return known
+
     def invalidate(self) -> None:
         """Look at networks again when they are computed next, and forget those that were not since the last time."""
         if self.known:
             if len(self.known) < len(self._mlps):
                 self._mlps = {network: self._mlps[network] for network in self.known}
-            self.known = {}
+            self._before, self.known = self.known, {}
 
 
 class LossScope:
@@ -269,7 +278,7 @@ class LossScope:
 
     def _known(self, networks: _Networks, network: Network) -> _Known:
         """Return what the scope knows about a network; it looks again where that may have changed."""
-        known = networks.known.get(network)
+        known = networks.known.get(network) or networks.still_known(network)
         if known is None or not known.may_be_arrays:
             mlp, images = networks.passes_of(network)
             # What is behind the memory of a network is torch's where its encoder is computed alone.

@@ -57,7 +57,9 @@ class Structure:
 
 def has_hooks(module: nn.Module) -> bool:
     """Return whether something waits for a module to be called, or for gradients to pass it."""
-    return any(hooks_of(module))
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
 
 
 def hooks_of(module: nn.Module) -> tuple[Any, ...]:

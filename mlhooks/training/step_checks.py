@@ -33,7 +33,7 @@ def check_values(half: ActingHalf, worker: int, steps: Steps, *more: np.ndarray)
         ValueError: a column has more or fewer entries than there are agents.
     """
     columns = (*steps.obs, steps.reward, steps.group_reward)
-    if set(map(len, (*columns, *more))) != {len(steps)}:
+    if not have_rows((*columns, *more), len(steps)):
         raise ValueError("there are not as many agents as observations, rewards and other values")
     if not all_finite(columns):
         _refuse_not_finite(half, worker, steps, columns)
@@ -41,6 +41,12 @@ def check_values(half: ActingHalf, worker: int, steps: Steps, *more: np.ndarray)
         for index, obs in enumerate(steps.obs):
             if obs.ndim == 2 and not np.vdot(obs, obs) <= FLOAT32_MAX:
                 _refuse_huge(half, worker, steps, index)
+
+
+@kernel("experience")
+def have_rows(columns: Sequence[np.ndarray], rows: int) -> bool:
+    """Return whether each of some arrays has so many rows."""
+    return all(len(column) == rows for column in columns)
 
 
 @kernel("experience")
