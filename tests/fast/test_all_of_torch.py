@@ -314,6 +314,34 @@ def test_hooks_on_networks_get_tensors() -> None:
     assert kinds == [Tensor]
 
 
+def opted_out(critic: Any) -> None:
+    critic.array_arithmetic = False
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        opted_out,
+        lambda critic: critic.register_forward_hook(lambda *_: None),
+        lambda critic: critic.encoder.register_forward_hook(lambda *_: None),
+        lambda critic: critic.heads.weight.register_hook(lambda slope: slope),
+        lambda critic: critic.heads.register_forward_pre_hook(lambda *_: None),
+        lambda critic: setattr(critic, "heads", torch.nn.Sequential(critic.heads)),
+    ],
+    ids=["opted out", "hook", "hook of the encoder", "hook of a gradient", "hook of a head", "other head"],
+)
+def test_scope_sees_what_changed_of_a_network_that_it_knows(change: Callable[[Any], object]) -> None:
+    n, scope = Networks("tanh"), LossScope(arrays=True)
+    kinds = []
+    for changes in (False, False, True):
+        if changes:
+            change(n.critic)
+        scope.invalidate()
+        with scope:
+            kinds.append(type(n.critic(X)))
+    assert kinds == [ArrayTensor, ArrayTensor, Tensor]
+
+
 def test_scope_forgets_networks_that_are_there_no_more() -> None:
     n, scope = Networks("tanh"), LossScope()
     for _ in range(3):
