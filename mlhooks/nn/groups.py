@@ -36,11 +36,11 @@ def embedding_size(settings: NetworkSettings) -> int:
 class GroupAttention(SelfAttention):
     """Self-attention over what all members observe, and for each member over what the others do, in one pass."""
 
-    def of_groups(self, seen: Tensor, acting: Tensor, absent: Tensor) -> tuple[Tensor, Tensor]:
-        """Combine embeddings of members as `forward` does, once for each group and once for each member.
+    def of_groups(self, seen: Tensor, acting: Tensor, absent: Tensor) -> Tensor:
+        """Combine sets of embeddings as `forward` does: one of each group, and one of each member.
 
-        For member i, its own embedding is that in `seen`, and those of the others are in `acting`. What is linear in
-        an embedding is computed once for it, and not once for each member that looks at it.
+        In the set of a group, all embeddings are those in `seen`. In that of member i, its own is, and those of the
+        others are in `acting`. What is linear in an embedding is computed once for it, and not once for each set.
 
         Args:
             seen: [groups, width, size], of what members observe.
@@ -48,53 +48,38 @@ class GroupAttention(SelfAttention):
             absent: [groups, width] 1 for padding, else 0.
 
         Returns:
-            [groups, size] of the groups, and [groups, width, size] of the members.
+            [groups, 1 + width, size] of the groups, and behind them of the members.
         """
         width = seen.shape[1]
         if width == 1:  # A member without mates looks at nothing but what its group looks at.
-            group = self(seen, absent)
-            return group, group.unsqueeze(1)
+            group: Tensor = self(seen, absent)
+            return group[:, None].expand(-1, 2, -1)
         both = self._normalized(torch.cat([acting, seen], 1))  # [groups, 2 * width, size]
-        query, key, value = self._projected(both)
-        scores = query @ key.transpose(2, 3)  # [groups, heads, 2 * width, 2 * width]
-        (acting_acting, acting_seen), (seen_acting, seen_seen) = (half.chunk(2, 3) for half in scores.chunk(2, 2))
-        hidden = absent[:, None, None, :]  # [groups, 1, 1, width], of the keys
-        mixed = self._attention(seen_seen, hidden) @ value.chunk(2, 2)[1]
-        group = self._mean(self._mixed(mixed) + both.chunk(2, 1)[1], absent)
-
-        # Among the scores of member i, [groups, heads, i, query, key], row and column i are of its own observation.
-        own = torch.eye(width, dtype=torch.bool, device=seen.device)
-        is_query, is_key = own[:, :, None], own[:, None, :]
-        others = torch.where(is_query, seen_acting[:, :, None], acting_acting[:, :, None])
-        column = torch.where(is_query, seen_seen[:, :, None], acting_seen[:, :, None])
-        attention = self._attention(torch.where(is_key, column, others), hidden.unsqueeze(3))
-        # One product takes what members do, and in the second half of its depth what member i itself observes.
-        weights = torch.cat([attention.masked_fill(is_key, 0.0), attention.masked_fill(~is_key, 0.0)], 4)
-        same = own[None]  # Each query of member i is one of both kinds of embeddings: [i * query, 2 * width].
-        chosen = torch.cat([same & ~is_query, same & is_query], 2).flatten(0, 1).to(seen.dtype)
-        output = self._mixed(weights.flatten(2, 3) @ value)  # [groups, i * query, size]
-        entities = torch.baddbmm(output, chosen.expand(len(both), -1, -1), both)
-        members = self._mean(entities.unflatten(1, (width, width)), absent[:, None])
-        return group, members
-
-    def _projected(self, entities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, scaled keys and values [groups, heads, width, size / heads]."""
-        most = entities.shape[1]
-        query, key, value = (self._split(layer(entities), most) for layer in (self.query, self.key, self.value))
-        return query, key / math.sqrt(self.size), value
-
-    def _attention(self, scores: Tensor, hidden: Tensor) -> Tensor:
-        return torch.softmax((1 - hidden) * scores + hidden * MASKED, dim=-1)
-
-    def _mixed(self, mixed: Tensor) -> Tensor:
-        """Return the output layer's result [groups, rows, size] for values of heads."""
-        return self.output(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
-
-    def _mean(self, entities: Tensor, absent: Tensor) -> Tensor:
-        """Return the mean of normalized entities [..., width, size] over those that are there."""
+        query, key, value = self._projected(both)  # [groups, heads, 2 * width, size / heads]
+        sees = torch.cat([seen.new_ones(1, width), torch.eye(width, dtype=seen.dtype, device=seen.device)])
+        holds = torch.cat([1 - sees, sees], 1)  # [sets, 2 * width], which embeddings are in which set
+        places = torch.eye(width, dtype=seen.dtype, device=seen.device).repeat(1, 2)
+        chosen = (holds[:, None] * places).flatten(0, 1)  # [sets * width, 2 * width], each entity as one of them
+        # Keys come first and the queries of all sets last, which are many: so the softmax works on whole vectors.
+        scores = key @ query.transpose(2, 3) @ (chosen.T / math.sqrt(self.size))
+        hidden = torch.maximum(absent.repeat(1, 2)[:, :, None], (1 - holds).repeat_interleave(width, 0).T)
+        attention = torch.softmax(scores + (hidden * MASKED)[:, None], 2)  # [groups, heads, 2 * width, sets * width]
+        mixed = (attention.transpose(2, 3) @ value).transpose(1, 2).flatten(2)
+        # The bias is added before an embedding stands in several sets, together with which it is added to the product.
+        entities = (chosen @ (both + self.output.bias)).flatten(0, 1)
+        entities = torch.addmm(entities, mixed.flatten(0, 1), self.output.weight.T).view_as(mixed)
         present = 1 - absent
-        total = (present.unsqueeze(-2) @ self._normalized(entities)).squeeze(-2)
-        return total / (present.sum(-1, keepdim=True) + EPSILON)
+        shares = present / (present.sum(1, keepdim=True) + EPSILON)
+        means = torch.eye(1 + width, dtype=seen.dtype, device=seen.device)[:, :, None] * shares[:, None, None]
+        return means.flatten(2) @ self._normalized(entities)
+
+    def _projected(self, entities: Tensor) -> tuple[Tensor, ...]:
+        """Return queries, keys and values [groups, heads, width, size / heads] of entities, in one product."""
+        layers = self.query, self.key, self.value
+        weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
+        projected = functional.linear(entities, weight, bias)
+        parts: tuple[Tensor, ...] = projected.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        return parts
 
 
 class GroupCritic(nn.Module):
@@ -167,8 +152,8 @@ class GroupCritic(nn.Module):
         embedded: Tensor = self.acting(torch.cat([encodings, continuous, *choices], 1))
         return embedded
 
-    def encode(self, seen: Tensor, acting: Tensor | None, members: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what the body makes of groups and of their members, in the order of `members`.
+    def encode(self, seen: Tensor, acting: Tensor | None, members: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the body makes of groups and of their members.
 
         Args:
             seen: [rows, units] embeddings of what was observed.
@@ -176,29 +161,30 @@ class GroupCritic(nn.Module):
             members: [groups, width] rows of each group's members, -1 behind the last one.
 
         Returns:
-            Encodings [groups, size] and [members, size], and the normalized number of members of each group [groups,
-            1]: -1 for none, 1 for the largest number that there ever was.
+            Encodings [groups, 1 + width, size] of groups, and behind each of them of its members, or [groups, 1, size];
+            and the normalized number of members of each group [groups, 1]: -1 for none, 1 for the largest number that
+            there ever was.
         """
         present = members >= 0
         absent = (~present).to(seen.dtype)
         rows = members.clamp(min=0)
         if acting is None:
-            groups, others = self.attention(seen[rows], absent), seen[:0]
-        else:
-            groups, of_members = self.attention.of_groups(seen[rows], acting[rows], absent)
-            others = of_members[present]
+            attended = self.attention(functional.embedding(rows, seen), absent)[:, None]
+        else:  # These are indices, of which `embedding` has the faster gradient.
+            both = functional.embedding(rows, seen), functional.embedding(rows, acting)
+            attended = self.attention.of_groups(*both, absent)
         numbers = present.sum(1, keepdim=True).to(seen.dtype)
-        encoded = self.body(torch.cat([groups, others]))
-        return encoded[: len(groups)], encoded[len(groups) :], numbers * 2.0 / self.most - 1.0
+        return self.body(attended), numbers * 2.0 / self.most - 1.0
 
-    def read(self, encodings: Tensor) -> tuple[Tensor, Tensor]:
-        """Return values and baselines [rows, signals] by a critic without a memory.
+    def read(self, encodings: Tensor, numbers: Tensor) -> Tensor:
+        """Return values or baselines [..., signals].
 
         Args:
-            encodings: [rows, output_size]: of the row's group, of its agent, and the number of members.
+            encodings: [..., size], of groups or members; with a memory, what comes out of it.
+            numbers: [..., 1], of the members of each group.
         """
-        group, member, number = encodings.split([self.size, self.size, 1], 1)
-        return self.heads(torch.cat([group, number], 1)), self.heads(torch.cat([member, number], 1))
+        weight = self.heads.weight
+        return functional.linear(encodings, weight[:, :-1], self.heads.bias) + numbers * weight[:, -1]
 
     def unroll(
         self, encodings: Tensor, memory: Tensor | None = None, width: int = 1, lengths: Tensor | None = None
@@ -206,7 +192,7 @@ class GroupCritic(nn.Module):
         """Pass through units of an agent's consecutive rows by a critic with a memory, as `Memory.forward` does.
 
         Args:
-            encodings: [units * width, output_size], as `read` takes them.
+            encodings: [units * width, output_size]: of the row's group, of its agent, and the number of members.
             memory: [units, memory_size] or [units * width, memory_size], before each unit; None for zeros.
             width: rows of a unit.
             lengths: [units] int64, how many rows of each unit are no padding; by default all.
@@ -220,5 +206,5 @@ class GroupCritic(nn.Module):
         memories = (None, None) if memory is None else (memory[:, :size].contiguous(), memory[:, size:].contiguous())
         on_cpu = None if lengths is None else lengths.cpu()
         passed = [self.memory(*pair, width, on_cpu) for pair in zip(parts, memories, strict=True)]
-        values, baselines = (self.heads(torch.cat([output, number], 1)) for output, _ in passed)
+        values, baselines = (self.read(output, number) for output, _ in passed)
         return values, baselines, torch.cat([after for _, after in passed], 1)

@@ -48,22 +48,17 @@ class GroupOptimizer(ActorCriticOptimizer):
 
     def group_values(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return values and baselines [rows, signals] of a batch's rows, with gradients, for losses."""
-        cells = batch.cells or _alone(len(batch))
-        encodings = self._encoded(batch, cells)
-        if not self.critic.memory_size:
-            values, baselines = self.critic.read(encodings)
-        else:
-            values, baselines, _ = self.critic.unroll(encodings, batch.critic_memory, batch.width, batch.lengths)
-        return values, baselines
-
-    def _encoded(self, batch: Batch, cells: Cells) -> Tensor:
-        """Return what values and baselines are read from: [rows, critic.output_size]."""
-        critic, device = self.critic, batch.features.device
+        cells, critic, device = batch.cells or _alone(len(batch)), self.critic, batch.features.device
         encodings, seen = critic.embed(batch.features)
         acting = critic.embed_actions(encodings, batch.continuous, batch.discrete)
-        groups, members, numbers = critic.encode(seen, acting, torch.from_numpy(cells.members).to(device))
-        cell, place = (torch.from_numpy(index).to(device) for index in cells.places(len(batch)))
-        return torch.cat([groups[cell], members[place], numbers[cell]], 1)
+        encoded, numbers = critic.encode(seen, acting, torch.from_numpy(cells.members).to(device))
+        cell, column = (torch.from_numpy(index).to(device) for index in cells.places(len(batch)))
+        if not critic.memory_size:
+            outputs = critic.read(encoded, numbers[:, None])
+            return outputs[cell, 0], outputs[cell, 1 + column]
+        rows = _of_rows(encoded, numbers, cell, column)
+        values, baselines, _ = critic.unroll(rows, batch.critic_memory, batch.width, batch.lengths)
+        return values, baselines
 
     def values(self, batch: Batch) -> Tensor:
         """Return the values [rows, signals] of the groups of a batch's rows, with gradients."""
@@ -77,8 +72,15 @@ class GroupOptimizer(ActorCriticOptimizer):
             _, seen = self.critic.embed(part)
             members = torch.arange(len(part), device=part.device)[:, None]
             encodings = _of_groups(*self.critic.encode(seen, None, members))
-            found.append((self.critic.unroll if self.critic.memory_size else self.critic.read)(encodings)[0])
+            found.append(self._outputs(encodings)[0])
         return torch.cat(found)
+
+    def _outputs(self, encodings: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values and baselines [rows, signals] of encodings [rows, output_size], with memories of zeros."""
+        if self.critic.memory_size:
+            return self.critic.unroll(encodings)[:2]  # type: ignore[no-any-return]
+        group, member, number = encodings.split([self.critic.size, self.critic.size, 1], 1)
+        return self.critic.read(group, number), self.critic.read(member, number)
 
     @torch.no_grad()
     def estimate_units(
@@ -98,7 +100,7 @@ class GroupOptimizer(ActorCriticOptimizer):
     @torch.no_grad()
     def estimate_encoded(self, encodings: Tensor) -> Tensor:
         """Return values and baselines side by side [rows, 2 * signals] by a critic without a memory."""
-        return torch.cat(self.critic.read(encodings), 1)
+        return torch.cat(self._outputs(encodings), 1)
 
     @torch.no_grad()
     def encode_rollout(
@@ -135,9 +137,10 @@ class GroupOptimizer(ActorCriticOptimizer):
         of_finals = [] if finals is None else [critic.embed(part)[1] for part in finals.split(rows)]
         everything, acted = torch.cat([*seen, *of_finals]), torch.cat(acting)
         found = [critic.encode(everything, acted, part) for part in _chunks(cells.members, device)]
-        groups, members, numbers = (torch.cat(parts) for parts in zip(*found, strict=True))
-        cell, place = (torch.from_numpy(index).to(device) for index in cells.places(len(features)))
-        of_rows = torch.cat([groups[cell], members[place], numbers[cell]], 1)
+        encoded, numbers = (torch.cat(parts) for parts in zip(*found, strict=True))
+        of_rows = _of_rows(
+            encoded, numbers, *(torch.from_numpy(index).to(device) for index in cells.places(len(features)))
+        )
         ends = [_of_groups(*critic.encode(everything, None, part)) for part in _chunks(after, device)]
         return of_rows, torch.cat(ends) if ends else of_rows[:0]
 
@@ -296,9 +299,14 @@ class GroupTrainer(OnPolicyTrainer):
             yield ("network_settings", key), message
 
 
-def _of_groups(groups: Tensor, _: Tensor, numbers: Tensor) -> Tensor:
+def _of_rows(encoded: Tensor, numbers: Tensor, cell: Tensor, column: Tensor) -> Tensor:
+    """Return what values and baselines are read from, [rows, output_size], of rows by their places in cells."""
+    return torch.cat([encoded[cell, 0], encoded[cell, 1 + column], numbers[cell]], 1)
+
+
+def _of_groups(encoded: Tensor, numbers: Tensor) -> Tensor:
     """Return encodings of which only values are read."""
-    return torch.cat([groups, groups, numbers], 1)
+    return torch.cat([encoded[:, 0], encoded[:, 0], numbers], 1)
 
 
 def _alone(rows: int) -> Cells:

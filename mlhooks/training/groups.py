@@ -47,16 +47,13 @@ class Cells(NamedTuple):
         return _to_the_left(members[left], decided[left])
 
     def places(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each of `rows` rows the cell in which it decided, and its place among the members of all cells.
+        """Return for each of `rows` rows the cell in which it decided, and its column there.
 
-        Both are arbitrary where it decided in none.
+        Both are 0 where it decided in none.
         """
-        cell, place = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
-        there = self.members >= 0
-        numbers = np.cumsum(there).reshape(there.shape) - 1
-        who = self.members[self.decided]
-        cell[who], place[who] = np.nonzero(self.decided)[0], numbers[self.decided]
-        return cell, place
+        places = np.zeros((2, rows), np.int64)
+        places[:, self.members[self.decided]] = np.nonzero(self.decided)
+        return places[0], places[1]
 
 
 def has_groups(store: ExperienceStore) -> bool:

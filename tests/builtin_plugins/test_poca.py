@@ -66,8 +66,7 @@ def value_of(trainer: POCATrainer, *observations: float) -> float:
     critic = trainer.optimizer.critic
     with torch.no_grad():
         _, seen = critic.embed(torch.tensor(observations).view(-1, 1))
-        groups, _, numbers = critic.encode(seen, None, torch.arange(len(observations))[None])
-        return critic.read(torch.cat([groups, groups, numbers], 1))[0].item()
+        return critic.read(*critic.encode(seen, None, torch.arange(len(observations))[None])).item()
 
 
 def test_returns_and_advantages_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

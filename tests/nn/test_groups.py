@@ -40,7 +40,8 @@ def attention(seed: int = 0) -> GroupAttention:
 @pytest.mark.parametrize("width", [1, 2, 4])
 def test_one_pass_equals_attention_for_each_member_by_itself(width: int) -> None:
     made, (seen, acting, absent) = attention(), embeddings(1, width=width)
-    group, members = made.of_groups(seen, acting, absent)
+    found = made.of_groups(seen, acting, absent)
+    group, members = found[:, 0], found[:, 1:]
     torch.testing.assert_close(group, SelfAttention.forward(made, seen, absent))
     for index in range(width):
         entities = acting.clone()
@@ -62,7 +63,7 @@ def test_gradients_are_those_of_attention_for_each_member_by_itself() -> None:
             hidden = absent[:, None].expand(3, 4, 4).reshape(12, 4)
             members = SelfAttention.forward(made, entities.reshape(12, 4, SIZE), hidden).view(3, 4, SIZE)
         else:
-            _, members = made.of_groups(*inputs, absent)
+            members = made.of_groups(*inputs, absent)[:, 1:]
         into += torch.autograd.grad((members * weights).sum(), [*inputs, *made.parameters()])
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
@@ -96,11 +97,9 @@ def valued(made: GroupCritic, data: tuple[Tensor, Tensor, Tensor], members: Tens
     """Return values [groups, signals] and baselines [members, signals]."""
     features, continuous, discrete = data
     encodings, seen = made.embed(features)
-    groups, of_members, numbers = made.encode(seen, made.embed_actions(encodings, continuous, discrete), members)
-    which = (members >= 0).nonzero()[:, 0]
-    _, baselines = made.read(torch.cat([groups[which], of_members, numbers[which]], 1))
-    values, _ = made.read(torch.cat([groups, groups, numbers], 1))
-    return values, baselines
+    encoded, numbers = made.encode(seen, made.embed_actions(encodings, continuous, discrete), members)
+    outputs = made.read(encoded, numbers[:, None])
+    return outputs[:, 0], outputs[:, 1:][members >= 0]
 
 
 def test_order_of_members_changes_nothing() -> None:
@@ -143,10 +142,10 @@ def test_what_stands_in_the_place_of_a_missing_mate_changes_nothing() -> None:
 def test_number_of_members_is_normalized_by_the_largest_group() -> None:
     made, (features, _, _) = critic(), rows(0)
     _, seen = made.embed(features)
-    alone = made.encode(seen, None, torch.tensor([[0]]))[2]
+    alone = made.encode(seen, None, torch.tensor([[0]]))[1]
     assert alone.item() == 1.0  # One of one.
     made.most.fill_(4.0)
-    counts = made.encode(seen, None, torch.tensor([[0, 1, -1, -1], [2, 3, 4, 5]]))[2]
+    counts = made.encode(seen, None, torch.tensor([[0, 1, -1, -1], [2, 3, 4, 5]]))[1]
     assert counts.flatten().tolist() == [0.0, 1.0]
     assert "most" in made.state_dict()
 

@@ -174,9 +174,9 @@ def test_cells_of_chosen_rows_are_renumbered() -> None:
     assert rows.tolist() == [3, 4, 1, 2]
     assert chosen.members.tolist() == [[0, 1, 2], [3, -1, -1]]
     assert chosen.decided.tolist() == [[True, True, False], [True, False, False]]
-    cell, place = cells.places(5)
-    assert cell.tolist() == [0, 0, 1, 2, 2]
-    assert place.tolist() == [0, 1, 2, 3, 4]
+    cell, column = cells.places(6)
+    assert cell.tolist() == [0, 0, 1, 2, 2, 0]
+    assert column.tolist() == [0, 1, 0, 0, 1, 0]
     left = cells.moved(np.array([-1, 0, -1, 1, 2]))  # The rows 0 and 2 are gone.
     assert left.members.tolist() == [[0, -1, -1], [1, 2, 0]]
     assert left.decided.tolist() == [[True, False, False], [True, True, False]]

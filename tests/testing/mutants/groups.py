@@ -29,13 +29,12 @@ def only_who_decides_is_a_member(patch: Patch) -> None:
 
 @mutant("poca", caught_by="test_baselines_do_not_depend_on_ones_own_action")
 def baseline_sees_its_own_action(patch: Patch) -> None:
-    always_acting = "torch.cat([same | is_query & same, same & is_query & ~is_query], 2)"
-    patch.replace(ATTENTION, "torch.cat([same & ~is_query, same & is_query], 2)", always_acting)
+    patch.replace(ATTENTION, "torch.cat([1 - sees, sees], 1)", "torch.cat([torch.ones_like(sees), 0 * sees], 1)")
 
 
 @mutant("poca", caught_by="test_baselines_do_not_depend_on_ones_own_action")
 def baseline_sees_nobodys_action(patch: Patch) -> None:
-    patch.replace(f"{CRITIC}.encode", "acting[rows]", "seen[rows]")
+    patch.replace(f"{CRITIC}.encode", "functional.embedding(rows, acting)", "functional.embedding(rows, seen)")
 
 
 @mutant("poca", caught_by="test_values_depend_on_members_alone")
