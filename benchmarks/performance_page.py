@@ -1,7 +1,8 @@
-"""Writes the tables of `benchmarks/results` into `benchmarks/RESULTS.md`: `python benchmarks/performance_page.py`.
+"""Writes the tables of `benchmarks/results` into pages: `python benchmarks/performance_page.py`.
 
-What stands there between `<!-- NAME -->` and `<!-- end of NAME -->` becomes the content of `results/NAME.md` without
-its title; places whose results are missing stay as they are, and are named.
+The pages are `benchmarks/RESULTS.md` and `docs/many_agents.md`. What stands there between `<!-- NAME -->` and
+`<!-- end of NAME -->` becomes the content of `results/NAME.md` without its title; places whose results are missing stay
+as they are, and are named.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 
 from peers import HERE, ROOT
 
-PAGE = HERE / "RESULTS.md"
+PAGES = HERE / "RESULTS.md", ROOT / "docs" / "many_agents.md"
 PLACE = re.compile(r"<!-- (?P<name>\w+) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL)
 
 
@@ -26,4 +27,5 @@ def content(place: re.Match[str]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(PLACE.sub(content, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(PLACE.sub(content, page.read_text(encoding="utf-8")), encoding="utf-8")

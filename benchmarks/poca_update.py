@@ -2,9 +2,10 @@
 
 `python benchmarks/poca_update.py` gives each trainer the same 10,240 rows of 16 groups of 4 agents, which all decide
 together, and times its updates, from the rows to the weights: values and returns, and 3 passes of minibatches. Each
-runs in a process and on one thread, `--rounds` times in alternation. `plain` is with `MLHOOKS_PLAIN=1`. It writes
-`results/poca_update.json` and `results/poca_update.md`. mlhooks takes the environment that it runs in; ML-Agents gets
-one of its own, as `peers.py` makes it (`--without mlagents` leaves it out). The machine should be idle.
+runs in a process and on one thread, `--rounds` times in alternation, and its seconds are the processor's. `plain` is
+with `MLHOOKS_PLAIN=1`. It writes `results/poca_update.json` and `results/poca_update.md`, which `performance_page.py`
+puts into docs/many_agents.md. mlhooks takes the environment that it runs in; ML-Agents gets one of its own, as
+`peers.py` makes it (`--without mlagents` leaves it out). The machine should be idle.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -93,13 +93,13 @@ def main() -> None:
     valuing, updating = [], []
     for _ in range(settings["updates"] + 1):
         made = trajectories(rows)
-        started = perf_counter()
+        started = process_time()
         for trajectory in made:
             trainer._process_trajectory(trajectory)
-        valued = perf_counter()
+        valued = process_time()
         trainer._update_policy()
         valuing.append(valued - started)
-        updating.append(perf_counter() - valued)
+        updating.append(process_time() - valued)
     seconds = [a + b for a, b in zip(valuing[1:], updating[1:], strict=True)]
     report = {"seconds": seconds, "valuing": valuing[1:], "updating": updating[1:]}
     Path(sys.argv[2]).write_text(json.dumps(report), encoding="utf-8")

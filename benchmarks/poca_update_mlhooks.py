@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -61,9 +61,9 @@ def main() -> None:
         for _ in range(settings["updates"] + 1):
             fill(trainer)
             assert trainer.ready_to_update()
-            started = perf_counter()
+            started = process_time()
             trainer.update()
-            seconds.append(perf_counter() - started)
+            seconds.append(process_time() - started)
             trainer.environments_restarted()
             trainer.store.keep_open()
     Path(sys.argv[2]).write_text(json.dumps({"seconds": seconds[1:]}), encoding="utf-8")

@@ -112,11 +112,12 @@ def returns_after(trainer: POCATrainer) -> dict[float, float]:
 def test_member_that_ends_alone_is_followed_by_its_group() -> None:
     trainer = make(make_spec())
     observe(trainer, {0: 1.0, 1: 2.0})
-    observe(trainer, {1: 4.0}, {0: 3.0}, rewards={0: 0.25})
+    # It ends in the very step in which its group is rewarded, which counts once in each member's row.
+    observe(trainer, {1: 4.0}, {0: 3.0}, rewards={0: 0.25}, shared={0: 2.0, 1: 2.0})
     found = returns_after(trainer)
-    assert found[1.0] == pytest.approx(0.25 + 0.9 * value_of(trainer, 3.0, 4.0), rel=1e-4)
+    assert found[1.0] == pytest.approx(2.25 + 0.9 * value_of(trainer, 3.0, 4.0), rel=1e-4)
     # The row of the one that goes on is followed by the value of those that are left, and got its mate's reward.
-    assert found[2.0] == pytest.approx(0.25 + 0.9 * value_of(trainer, 4.0), rel=1e-4)
+    assert found[2.0] == pytest.approx(2.25 + 0.9 * value_of(trainer, 4.0), rel=1e-4)
 
 
 def test_nothing_follows_where_the_whole_group_ends() -> None:
