@@ -61,3 +61,10 @@ def dqn_learns_without_the_memory(patch: Patch) -> None:
     patch.replace(
         "builtin_plugins.dqn:DQNOptimizer.loss", "(batch.memory, batch.width, batch.lengths)", "(None, 1, None)"
     )
+
+
+@mutant("sac", caught_by="test_learns_what_was_seen_before")
+def sac_policy_learns_without_the_memory(patch: Patch) -> None:
+    decide = "self.policy.decide(features, batch.mask, noise[0], {})"
+    with_memory, without = decide.format("batch.memory, width"), decide.format("None, 1")
+    patch.replace("builtin_plugins.sac:SACOptimizer.loss", with_memory, without)
