@@ -116,6 +116,8 @@ TARGETS: dict[str, list[Target]] = {
     "lunarlander_dqn": [Target("evaluation", beside="median")],
     "basic_dqn": [Target("evaluation", 0.93, 0.93, digits=3)],
     "pendulum_sac": [Target("evaluation", -180, -180)],
+    "lunarlandercontinuous_sac": [Target("evaluation", beside="median")],
+    "halfcheetah_sac": [Target("evaluation", beside="median")],
     "basic_sac": [Target("evaluation", 0.93, 0.93, digits=3)],
     "3dball_sac": [Target("evaluation", 95, 95)],
     "3dball_ppo_mlagents": [Target("training", 95), Target("evaluation", 95, 95)],
