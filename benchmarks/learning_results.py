@@ -49,14 +49,15 @@ LIBRARIES = ("mlhooks", "torch", "numpy", "gymnasium")
 class Target:
     """The target of a configuration: `measure` in the median over seeds and in the worst of them.
 
-    `beside` names what must be no worse than with Stable-Baselines3, on the same settings and seeds.
+    `beside` names what must be no worse than with Stable-Baselines3, on the same settings and seeds; "spread": neither
+    library is better on each of its seeds than the other on all of its own.
     """
 
     measure: str
     median: float = -math.inf
     worst: float = -math.inf
     digits: int = 1
-    beside: Literal["median", "worst"] | None = None
+    beside: Literal["median", "worst", "spread"] | None = None
 
     def text(self) -> str:
         """Return the value as text for the table."""
@@ -67,14 +68,20 @@ class Target:
             parts.append(f"median at least {self.median:g}")
             if self.worst > -math.inf:
                 parts.append(f"none below {self.worst:g}")
-        if self.beside:
+        if self.beside == "spread":
+            parts.append("range of seeds meets SB3's")
+        elif self.beside:
             parts.append(f"{self.beside} at least SB3's")
         return ", ".join(parts) or "none"
 
     def met(self, values: list[float], peer: list[float]) -> bool:
         """Return whether our values over the seeds suffice, beside the peer's."""
-        beside = {"median": median, "worst": min, None: None}[self.beside]
-        as_good = beside is None or (bool(peer) and beside(values) >= beside(peer))
+        as_good = self.beside is None or bool(peer)
+        if peer and self.beside == "spread":
+            as_good = min(values) <= max(peer) and min(peer) <= max(values)
+        elif peer and self.beside:
+            beside = {"median": median, "worst": min}[self.beside]
+            as_good = beside(values) >= beside(peer)
         return as_good and median(values) >= self.median and min(values) >= self.worst
 
 
@@ -93,6 +100,8 @@ def grid_world_optimum() -> float:
     return 1.0 - 0.01 * sum(lengths) / len(lengths)
 
 
+ZOO = ("zoo_acrobot_a2c", "zoo_lunarlander_ppo", "zoo_bipedalwalker_ppo")
+"""Entries of RL Baselines3 Zoo as `mlhooks zoo` converts them, which are measured beside Stable-Baselines3."""
 TARGETS: dict[str, list[Target]] = {
     "3dball_ppo": [Target("training", 95, 95), Target("evaluation", 95, 95)],
     "cartpole_ppo": [Target("training", 475, 475)],
@@ -123,7 +132,11 @@ TARGETS: dict[str, list[Target]] = {
     "3dball_ppo_mlagents": [Target("training", 95), Target("evaluation", 95, 95)],
     "basic_dqn_player": [Target("evaluation", 0.93, 0.93, digits=3)],
     "tag_ppo": [Target("won", 80, 80), Target("elo", 1200, 1200)],
+    **{name: [Target("evaluation", beside="spread")] for name in ZOO},
 }
+SEEDS = dict.fromkeys(ZOO, (1, 2))
+"""Seeds of configurations that are measured over others than `ALL_SEEDS`."""
+ALL_SEEDS = (1, 2, 3, 4, 5)
 GAMES = 200
 """Games in which an example of self-play, whose target names `won`, meets the policy that it began with."""
 PLAYERS = {"3dball_ppo_mlagents": ("3DBall", "12"), "basic_dqn_player": ("Basic", "10")}
@@ -137,8 +150,7 @@ RECURRENT = frozenset({"cartpole_positions_ppo"})
 def measure(config: str, seed: int, folder: Path) -> dict[str, Any]:
     """Train with one seed and score the final policy with another."""
     run: tuple[str, ...] = ("--run-id", f"{config}-{seed}", "--results-dir", str(folder))
-    own = HERE / f"{config}.yaml"  # It is no example.
-    file = str(own) if own.exists() else config.removesuffix("_player")
+    file = configuration(config)
     if config in PLAYERS:
         name, areas = PLAYERS[config]
         player = folder / f"{name}-{seed}"
@@ -146,6 +158,12 @@ def measure(config: str, seed: int, folder: Path) -> dict[str, Any]:
         port = 5500 + 10 * seed
         run += ("--env", str(player), "--no-graphics", "--base-port", str(port))
     return train_and_score(config, (file, *run), seed)
+
+
+def configuration(config: str) -> str:
+    """Return what the command line calls a configuration: one of the examples, or a file beside this one."""
+    own = HERE / f"{config}.yaml"
+    return str(own) if own.exists() else config.removesuffix("_player")
 
 
 def train_and_score(name: str, run: Sequence[str], seed: int) -> dict[str, Any]:
@@ -184,7 +202,7 @@ def _won(run: Sequence[str], seed: int) -> float:
 
 def measure_sb3(config: str, seed: int) -> dict[str, Any]:
     """Train Stable-Baselines3 with the settings of a configuration, and score it in the same way."""
-    options = json.loads(mlhooks("config", "show", config, "--json"))
+    options = json.loads(mlhooks("config", "show", configuration(config), "--json"))
     result = sb3_of(config).run({"options": options, "seed": seed, "episodes": EPISODES})
     print(f"{config}  SB3  {'  '.join(f'{key} {value}' for key, value in result.items())}", flush=True)
     return result
@@ -321,7 +339,7 @@ def arguments() -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="*", metavar="CONFIG", help=f"any of {', '.join(TARGETS)} (default: all)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="default: 1 2 3 4 5")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: 1 2 3 4 5, or 1 2 for converted files")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
     parser.add_argument("--known-sb3", action="store_true", help="keep Stable-Baselines3's runs of the same seeds")
     parser.add_argument("--sb3", action="store_true", help="train Stable-Baselines3 where no target says so, too")
@@ -339,7 +357,8 @@ def main() -> None:
     results: dict[str, Any] = {}
     known = read((args.output or HERE) / "learning_results.json") if args.known_sb3 else {}
     for config in args.configs or TARGETS:
-        results[config] = measure_all(config, args.seeds, args.jobs, known.get(config, {}), sb3=args.sb3)
+        seeds = args.seeds or SEEDS.get(config, ALL_SEEDS)
+        results[config] = measure_all(config, seeds, args.jobs, known.get(config, {}), sb3=args.sb3)
         write({config: results[config]}, args.output)
     print(f"\n{table(results)}")
 
