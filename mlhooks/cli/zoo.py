@@ -21,6 +21,7 @@ def _zoo(file: Path, name: str | None, algo: str | None, output: Path | None, fo
     if name is None:
         click.echo("\n".join(entries_of(file)))
         return
+    entry = find_entry(file, name, is_atari=is_atari(name))
     trainer_type = algo or file.stem.lower()
     if trainer_type not in ALGORITHMS:
         known = ", ".join(ALGORITHMS)
@@ -29,7 +30,7 @@ def _zoo(file: Path, name: str | None, algo: str | None, output: Path | None, fo
         raise UsageError(
             f"The name of {file} does not say whose settings these are, as ppo.yml does: add --algo, one of {known}."
         )
-    converted = convert(find_entry(file, name, is_atari=is_atari(name)), trainer_type, name)
+    converted = convert(entry, trainer_type, name)
     for what in converted.missing:
         logger.warning("%s: not expressed: %s", converted.title, what)
     for what in converted.assumed:

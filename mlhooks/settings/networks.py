@@ -200,6 +200,8 @@ class NetworkSettings(SettingsModel):
                 yield Problem((key,), f"{key} has no effect without use_sde: true", "warning")
 
 
+INSTEAD = {"hidden_layers": "num_layers", "num_layers": "hidden_layers"}
+"""Keys of which one says what the other says; where both are in one section, nobody knows which is meant."""
 OF_POLICIES = {
     "critic_hidden_layers",
     "state_dependent_std",
@@ -210,6 +212,11 @@ OF_POLICIES = {
     "action_limit",
 }
 """The network settings that only some policies and optimizers read, those whose `network_keys` name them."""
+
+
+def replaced_by(path: tuple[Any, ...]) -> str | None:
+    """Return the key beside the one at the end of a path that goes where this one is set over it; None for none."""
+    return INSTEAD.get(path[-1]) if path[-2:-1] == ("network_settings",) else None
 
 
 def unread(network: NetworkSettings, *parts: object) -> list[str]:

@@ -12,6 +12,7 @@ from mlhooks.settings.base import copied
 from mlhooks.settings.behaviors import DEFAULT_TRAINER_TYPE
 from mlhooks.settings.building import Report, build
 from mlhooks.settings.findings import KeyPath, Origin, dotted, nearest
+from mlhooks.settings.networks import replaced_by
 from mlhooks.settings.run_options import EnvironmentSettings, RunOptions
 from mlhooks.settings.yaml_source import MAX_DEPTH, Document, parse_yaml
 
@@ -23,6 +24,7 @@ _FLAGS = {
 }
 EVERY = "*"
 """In the place of a behavior name: every behavior of the file, and default_settings."""
+DEFAULTS = "default_settings"
 
 
 def apply_flags(raw: dict[str, Any], flags: Mapping[str, Any], report: Report) -> None:
@@ -49,6 +51,8 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str], report: Repor
             continue
         report.findings.extend(document.findings)
         _set(raw, path, document.value, label, report, document)
+        if path[0] == DEFAULTS:
+            _warn_of_own_keys(raw, path[1:], document.value, label, report)
 
 
 def _split_path(text: str) -> tuple[KeyPath, str]:
@@ -116,6 +120,32 @@ def _is_of_a_behavior(raw: Mapping[str, Any], path: KeyPath, label: str, report:
     return may_be
 
 
+def _warn_of_own_keys(raw: Mapping[str, Any], path: KeyPath, value: Any, label: str, report: Report) -> None:
+    """Warn of behaviors that have a key of their own, which counts, where `default_settings` gets another value."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            _warn_of_own_keys(raw, (*path, key), item, label, report)
+        return
+    behaviors = raw.get("behaviors")
+    entries = behaviors.items() if isinstance(behaviors, Mapping) and path else ()
+    own = {str(name): key for name, entry in entries if (key := _own_key(entry, path)) is not None}
+    if own:
+        one, key = len(own) == 1, " or ".join(dict.fromkeys(own.values()))
+        has = f"has its own {key}, which counts" if one else f"have their own {key}, which count"
+        instead = dotted(("behaviors", *own, *path) if one else ("behaviors", EVERY, *path))
+        message = f"{' and '.join(own)} {has} there; write {instead}=... to change that"
+        finding = Finding(severity="warning", option=label, key=dotted((DEFAULTS, *path)), message=message)
+        report.findings.append(finding)
+
+
+def _own_key(entry: Any, path: KeyPath) -> str | None:
+    """Return the key at a path below a section, or the one that goes where it is set; None where both are missing."""
+    for part in path[:-1]:
+        entry = entry.get(part) if isinstance(entry, Mapping) else None
+    keys = (path[-1], replaced_by(path)) if isinstance(entry, Mapping) else ()
+    return next((str(key) for key in keys if key in entry), None)
+
+
 def _set(raw: dict[str, Any], path: KeyPath, value: Any, label: str, report: Report, document: Document | None) -> None:
     if path[:2] == ("behaviors", EVERY):
         if not raw.get("behaviors") and not raw.get("default_settings"):
@@ -141,6 +171,8 @@ def _set(raw: dict[str, Any], path: KeyPath, value: Any, label: str, report: Rep
             _error(report, label, f"{dotted(path[:depth])} has no keys below it")
             return
         if depth == len(path) - 1:
+            if value is not None and isinstance(section, dict):
+                section.pop(replaced_by(path), None)
             section[key] = value
         elif isinstance(section, dict) and section.get(key) is None:
             section[key] = {}

@@ -27,6 +27,7 @@ from mlhooks.settings.environment_parameters import (
 )
 from mlhooks.settings.findings import KeyPath, nearest, shown
 from mlhooks.settings.hyperparameters import HyperparameterSettings
+from mlhooks.settings.networks import replaced_by
 from mlhooks.settings.run_options import BlockedSettings, PluginsSettings
 from mlhooks.settings.schema import SettingsRegistry
 
@@ -181,13 +182,15 @@ def _reward_signal(
     return settings
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with the values of `over`; mappings in both are merged."""
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any], path: KeyPath = ()) -> dict[str, Any]:
+    """Return `base` with the values of `over`, which are at a path; mappings in both are merged."""
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
         if isinstance(below, Mapping) and isinstance(value, Mapping):
-            value = _merged(below, value)
+            value = _merged(below, value, (*path, key))
+        elif value is not None and (other := replaced_by((*path, key))) not in over:
+            result.pop(other, None)
         result[key] = value
     return result
 

@@ -150,9 +150,8 @@ class Descent:
             self.torch_optimizer.load_state_dict(state)
         except (ValueError, KeyError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else error
-            raise CheckpointError(
-                f"the torch optimizer's state does not fit {type(self.torch_optimizer).__name__}: {reason}."
-            ) from error
+            title = getattr(self.torch_optimizer, "title", type(self.torch_optimizer).__name__)
+            raise CheckpointError(f"the torch optimizer's state does not fit {title}: {reason}.") from error
 
 
 def _all_finite(state: Any) -> bool:

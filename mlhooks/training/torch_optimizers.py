@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 from mlhooks.errors import UnsupportedError
 from mlhooks.fast.adam import Adam, FlatParameters
 from mlhooks.settings import HyperparameterSettings, OptimizerType
+from mlhooks.settings.findings import shown
 from mlhooks.training.descent import GradientStepper
 
-NOT_ARGUMENTS = {"self", "params", "lr", "maximize", "differentiable"}
-"""What torch's optimizers take, and a run either gives itself or has no use for, because it minimizes a loss."""
+NOT_ARGUMENTS = {"self", "params", "lr", "maximize", "differentiable", "capturable"}
+"""What torch's optimizers take, and a run either gives itself or has no use for: it minimizes a loss, step by step."""
 OF_SHAPES = {OptimizerType.ADAFACTOR}
 """Optimizers whose steps depend on the shapes of parameters; those of all others treat each number by itself."""
 FAST_ARGUMENTS = {"betas", "eps"}
@@ -56,25 +58,51 @@ def problems(settings: HyperparameterSettings) -> Iterator[tuple[tuple[str, ...]
     if made is None:
         yield ("optimizer",), f"optimizer: torch {torch.__version__} has no {kind.value}"
         return
-    known = [name for name in inspect.signature(made).parameters if name not in NOT_ARGUMENTS]
-    unknown = [name for name in arguments if name not in known]
-    for name in unknown:
-        message = f"optimizer_kwargs: {kind.value} takes no argument {name}; it takes {', '.join(known)}"
-        yield ("optimizer_kwargs", name), message
-    if not unknown:
+    defaults = {
+        name: each.default for name, each in inspect.signature(made).parameters.items() if name not in NOT_ARGUMENTS
+    }
+    wrong = {name: problem for name, value in arguments.items() if (problem := _problem_of(name, value, defaults))}
+    for name, problem in wrong.items():
+        yield ("optimizer_kwargs", name), f"optimizer_kwargs: {kind.value}{problem}"
+    if not wrong:
         try:
             made([nn.Parameter(torch.zeros(1))], lr=1.0, **arguments)
         except (TypeError, ValueError, IndexError, RuntimeError) as error:
             yield ("optimizer_kwargs",), f"optimizer_kwargs: {kind.value} refuses them: {error}"
 
 
+def _problem_of(name: str, value: Any, defaults: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with an argument of an optimizer of torch, whose defaults tell of what kind values are."""
+    if name not in defaults:
+        return f" takes no argument {name}; it takes {', '.join(defaults)}"
+    default = defaults[name]
+    if default is None or isinstance(default, bool):
+        wanted = "true or false" if default is not None else "true, false or null"
+        fits = isinstance(value, bool) or value is default
+    elif isinstance(default, tuple):
+        wanted = f"a list of {len(default)} numbers, as in {_in_yaml(default)}"
+        fits = isinstance(value, tuple) and len(value) == len(default)
+        fits = fits and all(_is_number(n) or n is usual is None for n, usual in zip(value, default, strict=True))
+    else:
+        wanted, fits = "a number", _is_number(value)
+    return None if fits else f": {name} must be {wanted}, and not {_in_yaml(value)}"
+
+
+def _in_yaml(value: Any) -> str:
+    return f"[{', '.join(map(_in_yaml, value))}]" if isinstance(value, tuple) else shown(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool) and not math.isnan(value)
+
+
 def _problem_of_fast(betas: Any = (0.9, 0.999), eps: Any = 1e-8) -> str | None:
     """Say what is wrong with arguments of mlhooks' own Adam, without torch's, which takes long to import."""
     pair = betas if isinstance(betas, tuple) else ()
-    if len(pair) != 2 or not all(isinstance(beta, float | int) and 0.0 <= beta < 1.0 for beta in pair):
-        return f"betas must be two numbers from 0 to below 1, as in [0.9, 0.999], and not {betas!r:.40}"
-    if isinstance(eps, bool) or not isinstance(eps, float | int) or not eps >= 0.0:
-        return f"eps must be a number of at least 0, and not {eps!r:.40}"
+    if len(pair) != 2 or not all(_is_number(beta) and 0.0 <= beta < 1.0 for beta in pair):
+        return f"betas must be two numbers from 0 to below 1, as in [0.9, 0.999], and not {_in_yaml(betas):.60}"
+    if not _is_number(eps) or eps < 0.0:
+        return f"eps must be a number of at least 0, and not {_in_yaml(eps):.60}"
     return None
 
 
@@ -103,12 +131,14 @@ class NamedOptimizer:
 
     Attributes:
         param_groups: its options, of which `lr` follows the schedule.
+        title: what messages call it.
     """
 
     def __init__(
         self, parameters: FlatParameters, kind: OptimizerType, lr: float, arguments: Mapping[str, Any]
     ) -> None:
         self.parameters, self.kind, self.arguments = parameters, kind, dict(arguments)
+        self.title = kind.value
         self._targets: list[Tensor] = [*parameters.parameters]
         if kind not in OF_SHAPES:
             whole = nn.Parameter(parameters.data, requires_grad=False)

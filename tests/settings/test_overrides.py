@@ -159,3 +159,63 @@ def test_a_key_of_another_tool_gets_its_name_here(load: Load, refuse: Refuse, pa
     override = f"behaviors.A.{path}=1"
     findings = load(text, overrides=[override]).warnings if "network" in path else refuse(text, overrides=[override])
     assert [finding.nearest for finding in findings] == [meant]
+
+
+DEFAULTS = """\
+default_settings: {max_steps: 5, network_settings: {num_layers: 3}}
+behaviors:
+  A: {max_steps: 7, network_settings: {num_layers: 1}}
+  B: {trainer_type: ppo}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "default_settings.max_steps=50",
+            "A has its own max_steps, which counts there; write behaviors.A.max_steps=... to change that",
+        ),
+        ("default_settings={max_steps: 50, time_horizon: 9}", "A has its own max_steps"),
+        ("default_settings.network_settings.num_layers=4", "A has its own num_layers"),
+        ("default_settings.network_settings.hidden_layers=[4]", "A has its own num_layers"),
+        ("default_settings.network_settings.hidden_units=4", ""),
+        ("behaviors.*.max_steps=50", ""),
+    ],
+)
+def test_default_that_a_behavior_does_not_take_is_said(load: Load, text: str, said: str) -> None:
+    warnings = load(DEFAULTS, overrides=[text]).warnings
+    assert [(each.option, said in each.message) for each in warnings] == ([(f"--set {text}", True)] if said else [])
+
+
+def test_all_behaviors_that_do_not_take_a_default_are_said(load: Load) -> None:
+    text = DEFAULTS.replace("{trainer_type: ppo}", "{max_steps: 9}")
+    (warning,) = load(text, overrides=["default_settings.max_steps=50"]).warnings
+    assert warning.message == (
+        "A and B have their own max_steps, which count there; write behaviors.*.max_steps=... to change that"
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "layers"),
+    [
+        (["behaviors.A.network_settings.hidden_layers=[4, 5]"], [4, 5]),
+        (["behaviors.B.network_settings.hidden_layers=[4, 5]"], [4, 5]),
+        (["behaviors.*.network_settings.hidden_layers=[4, 5]"], [4, 5]),
+        (["default_settings.network_settings.hidden_layers=[4, 5]"], [4, 5]),
+        (["behaviors.B.network_settings.hidden_layers=[4]", "behaviors.*.network_settings.num_layers=2"], [128, 128]),
+        (["behaviors.*.network_settings.hidden_layers=null"], [128, 128, 128]),
+    ],
+)
+def test_widths_and_the_number_of_layers_replace_each_other(load: Load, texts: list[str], layers: list[int]) -> None:
+    options = load(DEFAULTS, overrides=texts).options
+    chosen = "A" if ".A." in texts[0] else "B"
+    assert options.behaviors[chosen].network_settings.layers == layers
+
+
+def test_number_of_layers_replaces_the_widths_of_the_file_and_of_its_defaults(load: Load) -> None:
+    text = "default_settings: {network_settings: {hidden_layers: [4, 5]}}\nbehaviors: {A: {}, B: {}}\n"
+    text = text.replace("B: {}", "B: {network_settings: {num_layers: 1}}")
+    options = load(text, overrides=["behaviors.A.network_settings.num_layers=3"]).options
+    widths = {name: each.network_settings.layers for name, each in options.behaviors.items()}
+    assert widths == {"A": [128] * 3, "B": [128]}

@@ -75,6 +75,14 @@ def test_plain_settings_raise_no_complaint(load: Load, registry: SettingsRegistr
     )
 
 
+@pytest.mark.parametrize(("behaviors", "count"), [("{A: {max_steps: 9e5}}", 0), ("{A: {}}", 1), ("{}", 1)])
+def test_default_settings_are_looked_at_through_the_behaviors_that_are_listed(
+    load: Load, registry: SettingsRegistry, behaviors: str, count: int
+) -> None:
+    findings = unsupported(load(f"default_settings: {{max_steps: 50}}\nbehaviors: {behaviors}\n"), registry)
+    assert [str(finding).count("the run ends at max_steps 50") for finding in findings] == [1] * count
+
+
 @pytest.mark.parametrize(
     ("trainer", "settings", "line", "message"),
     [

@@ -327,7 +327,11 @@ def test_command_writes_a_configuration_that_trains(
         ("behaviors: {A: {}}", ["ppo.yml", "CartPole-v1"], "holds no settings of RL Zoo"),
         ("- 1", ["ppo.yml"], "holds no settings of RL Zoo"),
         ("a: [", ["ppo.yml"], "ppo.yml"),
-        (None, ["ppo.yml", "CartPole-v1"], "ppo.yml"),
+        (None, ["ppo.yml", "CartPole-v1"], "ppo.yml: there is no such file"),
+        (None, ["mine.yml", "CartPole-v1"], "mine.yml: there is no such file"),
+        (None, ["mine.yml", "CartPole-v1", "--algo", "td3"], "mine.yml: there is no such file"),
+        ("behaviors: {A: {}}", ["mine.yml", "CartPole-v1"], "holds no settings of RL Zoo"),
+        (FILE, ["mine.yml", "CartPole-v0"], "no entry CartPole-v0. Did you mean CartPole-v1?"),
     ],
 )
 def test_mistakes_are_said_without_a_traceback(
