@@ -214,9 +214,9 @@ OF_POLICIES = {
 """The network settings that only some policies and optimizers read, those whose `network_keys` name them."""
 
 
-def replaced_by(path: tuple[Any, ...]) -> str | None:
-    """Return the key beside the one at the end of a path that goes where this one is set over it; None for none."""
-    return INSTEAD.get(path[-1]) if path[-2:-1] == ("network_settings",) else None
+def replaced_by(path: tuple[Any, ...]) -> str:
+    """Return the key beside the one at the end of a path that goes where this one is set over it; "" for none."""
+    return INSTEAD.get(path[-1], "") if path[-2:-1] == ("network_settings",) else ""
 
 
 def unread(network: NetworkSettings, *parts: object) -> list[str]:
