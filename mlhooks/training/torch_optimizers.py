@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -93,7 +94,9 @@ def _in_yaml(value: Any) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, float | int) and not isinstance(value, bool) and not math.isnan(value)
+    if isinstance(value, bool) or not isinstance(value, float | int):
+        return False
+    return value == math.inf or abs(value) <= sys.float_info.max  # Whole numbers may be too large for torch.
 
 
 def _problem_of_fast(betas: Any = (0.9, 0.999), eps: Any = 1e-8) -> str | None:

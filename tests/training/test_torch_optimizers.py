@@ -195,6 +195,8 @@ def test_state_of_another_optimizer_is_refused_by_its_name(saved: str, asked: st
         ("adam", {"betas": ["x", 0.9]}, "numbers from 0 to below 1, as in [0.9, 0.999], and not ['x', 0.9]"),
         ("rmsprop_tf", {"alpha": "much"}, "rmsprop_tf: alpha must be a number, and not 'much'"),
         ("rmsprop", {"eps": math.nan}, "eps must be a number, and not nan"),
+        ("sgd", {"weight_decay": 10**400}, "weight_decay must be a number, and not 1000"),
+        ("adam", {"eps": 10**400}, "adam refuses them: eps must be a number"),
         ("sgd", {"momentum": True}, "momentum must be a number, and not true"),
         ("adamw", {"amsgrad": 3}, "adamw: amsgrad must be true or false, and not 3"),
         ("adam", {"foreach": "yes"}, "foreach must be true, false or null, and not 'yes'"),
