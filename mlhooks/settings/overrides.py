@@ -139,11 +139,12 @@ def _warn_of_own_keys(raw: Mapping[str, Any], path: KeyPath, value: Any, label: 
 
 
 def _own_key(entry: Any, path: KeyPath) -> str | None:
-    """Return the key at a path below a section, or the one that goes where it is set; None where both are missing."""
+    """Return the key at a path below an entry, or the one that says the same; None where it has neither."""
     for part in path[:-1]:
         entry = entry.get(part) if isinstance(entry, Mapping) else None
     keys = (path[-1], replaced_by(path)) if isinstance(entry, Mapping) else ()
-    return next((str(key) for key in keys if key in entry), None)
+    # What says the same counts only where it is set, as a null leaves the other key's value in force.
+    return next((str(key) for key in keys if key in entry and (key == path[-1] or entry[key] is not None)), None)
 
 
 def _set(raw: dict[str, Any], path: KeyPath, value: Any, label: str, report: Report, document: Document | None) -> None:

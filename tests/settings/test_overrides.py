@@ -188,6 +188,13 @@ def test_default_that_a_behavior_does_not_take_is_said(load: Load, text: str, sa
     assert [(each.option, said in each.message) for each in warnings] == ([(f"--set {text}", True)] if said else [])
 
 
+def test_widths_that_are_null_leave_a_default_number_of_layers_in_force(load: Load) -> None:
+    text = "default_settings: {max_steps: 5}\nbehaviors: {A: {network_settings: {hidden_layers: null}}}\n"
+    loaded = load(text, overrides=["default_settings.network_settings.num_layers=4"])
+    assert not loaded.warnings
+    assert loaded.options.behaviors["A"].network_settings.layers == [128] * 4
+
+
 def test_all_behaviors_that_do_not_take_a_default_are_said(load: Load) -> None:
     text = DEFAULTS.replace("{trainer_type: ppo}", "{max_steps: 9}")
     (warning,) = load(text, overrides=["default_settings.max_steps=50"]).warnings
