@@ -57,7 +57,7 @@ class PolicyGradientOptimizer(ActorCriticOptimizer):
         if not isinstance(h, kind):
             raise PluginError(
                 f"{type(self).__name__} needs hyperparameters of mlhooks.plugin.{kind.__name__}, and those of trainer "
-                f"type {self.settings.trainer_type!r} are {type(h).__name__}: let its hyperparameters_type be of it."
+                f"type {self.settings.trainer_type!r} are {type(h).__name__}: set hyperparameters_type to a subclass."
             )
         return h
 

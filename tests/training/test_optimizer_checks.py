@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from builtin_plugins.a2c import A2CSettings
 from builtin_plugins.ppo import PPOOptimizer, PPOSettings
 from mlhooks import hookimpl
 from mlhooks.errors import NonFiniteError, PluginError
@@ -133,6 +134,16 @@ def test_optimizer_whose_base_was_not_initialized_is_refused(tmp_path: Path) -> 
     with pytest.raises(PluginError, match=r"`Forgetful.__init__` \(.*\) must call super\(\).__init__") as caught:
         run_with(Forgetful, tmp_path)
     assert line_of(Forgetful.__init__) in str(caught.value)
+
+
+def test_hyperparameters_that_a_base_cannot_read_are_named() -> None:
+    asked = TrainerSettings(trainer_type="mine", hyperparameters=A2CSettings())
+    with pytest.raises(
+        PluginError,
+        match=r"PPOOptimizer needs hyperparameters of mlhooks\.plugin\.SurrogateHyperparameters, and those of trainer "
+        r"type 'mine' are A2CSettings: set hyperparameters_type to a subclass",
+    ):
+        PPOOptimizer(ActorPolicy("B", make_spec(observation=3), asked, torch.device("cpu")), asked)
 
 
 def test_torch_optimizer_takes_the_flat_parameters_as_they_are(tmp_path: Path) -> None:
