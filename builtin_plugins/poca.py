@@ -30,7 +30,7 @@ class POCASettings(SurrogateHyperparameters):
     epsilon: float = Field(0.2, gt=0, description="How far probability ratio and baseline may move in one update.")
     baseline_clipping: bool = extension(
         True,
-        description="Keep baselines within epsilon of the old ones, as ML-Agents does; too near for large returns.",
+        description="Keep baselines within epsilon of the old ones, as ML-Agents does; large returns need false.",
     )
 
 

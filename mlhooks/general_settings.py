@@ -32,7 +32,7 @@ FILE = Path(__file__).with_suffix(".yaml")
 _PETTINGZOO = re.compile(
     r"pettingzoo:(?:(?:pettingzoo\.)?(?:atari|butterfly|classic|sisl|mpe2)[./])?(\w+?)(?:[-_]v\d+)?"
 )
-"""Environments that PettingZoo and MPE2 bring, as their own modules or by the short names of these."""
+"""Names of environments that PettingZoo and MPE2 bring: those of their modules, and the short forms of these."""
 
 
 @dataclass(frozen=True)

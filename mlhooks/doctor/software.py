@@ -30,7 +30,7 @@ def versions() -> Iterator[Check]:
         yield Check("native extension", "ok", f"switched off by {VARIABLE}: all is plain torch and numpy")
     elif is_outdated():
         advice = "Install mlhooks here again: pip install -c constraints.txt -e ."
-        yield Check("native extension", "warning", "built of other sources than there are now", advice)
+        yield Check("native extension", "warning", "built from other sources than there are now", advice)
     elif loops := native("loops"):
         yield Check("native extension", "ok", f"installed, for {loops.kinds()[0]}")
     else:

@@ -201,7 +201,7 @@ class NetworkSettings(SettingsModel):
 
 
 INSTEAD = {"hidden_layers": "num_layers", "num_layers": "hidden_layers"}
-"""Keys of which one says what the other says; where both are in one section, nobody knows which is meant."""
+"""Two keys for the same thing; where both are in one section, nobody knows which is meant."""
 OF_POLICIES = {
     "critic_hidden_layers",
     "state_dependent_std",
@@ -215,7 +215,7 @@ OF_POLICIES = {
 
 
 def replaced_by(path: tuple[Any, ...]) -> str:
-    """Return the key beside the one at the end of a path that goes where this one is set over it; "" for none."""
+    """Return the key that has to go where a value is set at a path, because it says the same; "" for none."""
     return INSTEAD.get(path[-1], "") if path[-2:-1] == ("network_settings",) else ""
 
 

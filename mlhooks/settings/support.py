@@ -57,7 +57,7 @@ def _complaints(
         entries["default_settings",] = options.default_settings
     for path, settings in entries.items():
         yield from _of_behavior(settings, path, trainer_types, reward_signals)
-        # Behaviors that are listed take from default_settings what their entries lack, and are looked at themselves.
+        # Listed behaviors have these defaults in their own settings, and each is to be warned of once.
         if not options.checkpoint_settings.inference and (path[0] == "behaviors" or not options.behaviors):
             yield from _hardly_updated(settings, path)
         if hasattr(trainer_types.get(settings.trainer_type), "own_reward_signals"):

@@ -54,7 +54,12 @@ def policies_of(opponent: str | Path, options: RunOptions, plugins: PluginManage
 
 
 def restored(state: Mapping[str, Any], manager: PluginManager) -> Trainer:
-    """Return a trainer with the weights of a checkpoint, on the CPU."""
+    """Return a trainer with the weights of a checkpoint, on the CPU.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+        SettingsError, UnsupportedError: its settings do not fit the plugins that are installed.
+    """
     header = state["mlhooks"]
     if not isinstance(header["behavior"], str):
         raise CheckpointError("the name of its behavior is no text.")

@@ -43,7 +43,7 @@ def test_native_extension_that_is_older_than_its_sources_is_a_warning(
     monkeypatch.setattr(software, "is_plain", lambda: False)
     monkeypatch.setattr(software, "is_outdated", lambda: is_outdated(tmp_path))
     found = by_name([*software.versions()])["native extension"]
-    assert (found.state, found.text) == ("warning", "built of other sources than there are now")
+    assert (found.state, found.text) == ("warning", "built from other sources than there are now")
     module.write_bytes(b"from elsewhere")
     assert not is_outdated(tmp_path)
 

@@ -43,7 +43,7 @@ def test_what_is_freed_is_used_again_without_the_system() -> None:
 ADVISED = """
 import ctypes, json, os, re, sys
 import mlhooks.fast
-kept = [bytearray(100) for _ in range(2 * 10**5)]  # Small objects, with bytes in the heap of the C library
+kept = [bytearray(100) for _ in range(2 * 10**5)]  # These are small objects, whose bytes are in the C library's heap.
 advised, places = set(), [id(kept[-1]), ctypes.addressof(ctypes.c_char.from_buffer(kept[-1]))]
 for line in open("/proc/self/smaps", encoding="utf-8"):
     if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
