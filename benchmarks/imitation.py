@@ -1,6 +1,6 @@
 """What do demonstrations give? Records experts, imitates them over several seeds by the command line, and scores.
 
-`python benchmarks/imitation.py` measures over seeds 1 to 5, one run at a time, and takes some half an hour. It writes
+`python benchmarks/imitation.py` measures over seeds 1 to 5, one run at a time, and takes about half an hour. It writes
 `imitation.json` (every run) beside this file and the table of `docs/results.md`. `python benchmarks/imitation.py "GAIL
 alone, Basic" --seeds 11 12 --output FOLDER` measures one case on other seeds and writes both into FOLDER instead.
 

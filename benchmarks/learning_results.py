@@ -235,7 +235,7 @@ def measure_all(
 ) -> dict[str, Any]:
     """Return the runs of a configuration over all seeds, with date, machine and versions; known ones of SB3 stay.
 
-    SB3 is measured where a target is beside it, and with `sb3` elsewhere, too.
+    SB3 is measured where a target compares with it, and with `sb3` everywhere.
     """
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         beside = sb3 or any(target.beside for target in TARGETS[config])
@@ -339,10 +339,10 @@ def arguments() -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="*", metavar="CONFIG", help=f"any of {', '.join(TARGETS)} (default: all)")
-    parser.add_argument("--seeds", type=int, nargs="+", help="default: 1 2 3 4 5, or 1 2 for converted files")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: 1 2 3 4 5, or 1 2 for those in SEEDS")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
     parser.add_argument("--known-sb3", action="store_true", help="keep Stable-Baselines3's runs of the same seeds")
-    parser.add_argument("--sb3", action="store_true", help="train Stable-Baselines3 where no target says so, too")
+    parser.add_argument("--sb3", action="store_true", help="also train Stable-Baselines3 where no target asks for it")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write here instead of benchmarks/ and docs/")
     args = parser.parse_args()
     unknown = set(args.configs) - TARGETS.keys()

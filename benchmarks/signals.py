@@ -3,7 +3,7 @@
 `python benchmarks/signals.py` trains `sac_pendulum` and `ppo_pendulum` of `workloads.py` each way, `--rounds` times in
 alternation, each run in a process and on one thread, and writes `results/signals.json` and `results/signals.md`.
 Signals have ML-Agents' default settings: two layers of 128 units. It takes the environment that it runs in, which needs
-mlhooks with the extra `gymnasium`. On an idle machine it takes some five minutes.
+mlhooks with the extra `gymnasium`. On an idle machine it takes about five minutes.
 
 - an update: of the policy and of the signal, by one minibatch of 256 steps, with all that acting and rewards take. Its
   ms are those that the process computed in the training loop, over all updates.
