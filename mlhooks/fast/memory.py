@@ -27,7 +27,12 @@ def use_huge_pages() -> bool:
         Whether it could ask; only Linux is asked, with the native extension, and where not everything is to be plain.
     """
     pages = native("pages")
-    return not is_plain() and pages is not None and any(pages.use_huge_pages(HEAP))
+    if is_plain() or pages is None:
+        return False
+    # Once it is told how its heap is to grow, glibc no longer adapts these two: it would return the unused part of the
+    # heap at the first chance, and each array of more than 128 KiB when it is freed, to get it back page by page.
+    _keep(2 * HEAP)
+    return any(pages.use_huge_pages(HEAP))
 
 
 def keep_freed() -> bool:
@@ -39,10 +44,13 @@ def keep_freed() -> bool:
     A forward pass through convolutions allocates arrays of many megabytes, which glibc returns to the system when they
     are freed. Getting them back page by page takes a tenth of the time of an update.
     """
-    if is_plain() or not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and bool(mallopt(TRIM_THRESHOLD, ENDLESS) and mallopt(MMAP_THRESHOLD, LARGEST))
+    return not is_plain() and _keep(ENDLESS)
+
+
+def _keep(unused: int) -> bool:
+    """Let glibc keep so many unused bytes at the end of the heap, and take blocks up to `LARGEST` from it."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
+    return mallopt is not None and bool(mallopt(TRIM_THRESHOLD, unused) and mallopt(MMAP_THRESHOLD, LARGEST))
 
 
 @contextmanager
