@@ -30,7 +30,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Run the tests in which agents learn, which takes an hour; `-- --share 0.34` a third of them."""
+    """Run the tests in which agents learn, which takes an hour; `-- --share 0.25` a quarter of them."""
     install(session, "-e", ".[dev]")
     session.run("pytest", "-m", "slow", *session.posargs)
 
