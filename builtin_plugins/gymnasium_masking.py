@@ -44,8 +44,9 @@ class MaskVelocity(gymnasium.ObservationWrapper[Any, Any, Any]):
             if name not in VELOCITIES:
                 raise ValueError(f"it is not known where {name or 'the environment'} shows velocities: give indices")
             indices = VELOCITIES[name]
-        if not set(indices) <= set(range(*space.shape)):
-            raise ValueError(f"indices {list(indices)} are not all from 0 to {space.shape[0] - 1}")
+        (size,) = space.shape
+        if not isinstance(indices, (list, tuple)) or any(type(i) is not int or not 0 <= i < size for i in indices):
+            raise ValueError(f"indices must be a list of whole numbers from 0 to {size - 1}, and are {indices!r}")
         self._hidden = np.array(indices, np.intp)
         low, high = space.low.copy(), space.high.copy()
         low[self._hidden] = high[self._hidden] = 0

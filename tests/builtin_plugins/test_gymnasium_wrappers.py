@@ -325,7 +325,9 @@ def test_velocities_are_masked_and_the_rest_is_shown(env_id, wrapper, hidden):
     ("env_id", "wrapper", "message"),
     [
         ("FrozenLake-v1", "MaskVelocity", "it hides parts of a vector, and observations are Discrete"),
-        ("CartPole-v1", {"MaskVelocity": {"indices": [4]}}, r"indices \[4\] are not all from 0 to 3"),
+        ("CartPole-v1", {"MaskVelocity": {"indices": [4]}}, r"list of whole numbers from 0 to 3, and are \[4\]"),
+        ("CartPole-v1", {"MaskVelocity": {"indices": 3}}, r"list of whole numbers from 0 to 3, and are 3"),
+        ("CartPole-v1", {"MaskVelocity": {"indices": [1.0]}}, r"list of whole numbers from 0 to 3, and are \[1.0\]"),
         (GAME, {"MaskVelocity": {}}, "it is not known where Game shows velocities: give indices"),
     ],
 )

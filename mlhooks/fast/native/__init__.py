@@ -13,7 +13,7 @@ from pathlib import Path
 
 SOURCES, MODULES = ("*.pyx", "*.pxd", "*.h", "*.c"), ("*.so", "*.pyd")
 RECORD = "built.txt"
-"""The file that says which modules were built of which sources; wheels have none."""
+"""The file that says which modules were built from which sources; wheels have none."""
 _HERE = Path(__file__).parent
 
 
