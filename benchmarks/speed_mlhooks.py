@@ -147,6 +147,7 @@ def sac(settings: dict[str, Any]) -> dict[str, Any]:
     copied = "batch_size", "buffer_size", "steps_per_update", "tau"
     return {name: settings[name] for name in copied} | {
         "buffer_init_steps": settings["learning_starts"],
+        "random_steps": settings["learning_starts"],
         "twin_targets": True,
     }
 
@@ -177,7 +178,7 @@ def configuration(settings: dict[str, Any]) -> dict[str, Any]:
                 "hidden_units": settings["layers"][0],
                 "num_layers": len(settings["layers"]),
                 "activation": settings["activation"],
-                "initialization": "kaiming_he" if algorithm == "sac" else "orthogonal",
+                "initialization": "torch" if algorithm == "sac" else "orthogonal",
                 "vis_encode_type": "nature_cnn",
                 "memory": memory_of(settings),
             },

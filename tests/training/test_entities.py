@@ -71,11 +71,13 @@ class Blind(Sorter):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("kind", "least", "most"), [(Sorter, 0.9, 1.0), (Blind, -1.0, 0.0)])
+@pytest.mark.parametrize(
+    ("kind", "steps", "least", "most"), [(Sorter, 150_000, 0.9, 1.0), (Blind, 60_000, -1.0, 0.0)]
+)
 def test_order_of_entities_is_learned_by_attention_and_not_without_seeing_them(
-    kind: type[Sorter], least: float, most: float, tmp_path: Path
+    kind: type[Sorter], steps: int, least: float, most: float, tmp_path: Path
 ) -> None:
-    changes = {"env_settings.env_path": "test:Sorter", "behaviors.Sorter.max_steps": 60_000}
+    changes = {"env_settings.env_path": "test:Sorter", "behaviors.Sorter.max_steps": steps}
     env = Env(lambda: kind(num_areas=4, seed=3))
     run = mlhooks.train(
         "sorter_ppo", plugins=[env], plugin_names=QUIET, results_dir=tmp_path, run_id="run", seed=3, flags=changes
