@@ -71,9 +71,7 @@ class Blind(Sorter):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    ("kind", "steps", "least", "most"), [(Sorter, 150_000, 0.9, 1.0), (Blind, 60_000, -1.0, 0.0)]
-)
+@pytest.mark.parametrize(("kind", "steps", "least", "most"), [(Sorter, 150_000, 0.9, 1.0), (Blind, 60_000, -1.0, 0.0)])
 def test_order_of_entities_is_learned_by_attention_and_not_without_seeing_them(
     kind: type[Sorter], steps: int, least: float, most: float, tmp_path: Path
 ) -> None:
