@@ -6,7 +6,7 @@ Stable-Baselines3 (https://stable-baselines3.readthedocs.io).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from mlhooks.settings.yaml_source import dump_yaml
 from mlhooks.zoo.entry import Entry, as_number, plain
 from mlhooks.zoo.environments import Found, behavior_name, is_atari, look_up, wrappers_of
 from mlhooks.zoo.networks import (
-    ADAM_EPS,
+    ADAM,
     IMAGE_UNITS,
     PolicyArguments,
     activation_of,
@@ -77,6 +77,8 @@ def convert(entry: Entry, trainer_type: str, name: str) -> Converted:
         entry.lacks(f"policy: {policy}")
     arguments = PolicyArguments(entry)
     behavior = ALGORITHMS[trainer_type](entry, arguments, Run(steps, copies, found, images=images))
+    if behavior["network_settings"].get("normalize") and any("FrameStackObservation" in each for each in wrappers):
+        entry.assumes("stacks of observations can be normalized as well as the observations that are stacked")
     arguments.rest()
     entry.rest()
     summary = max(1000, steps // SUMMARIES)
@@ -133,7 +135,7 @@ def _ppo(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
             h["value_clip_range_schedule"] = "linear"
     h["num_epoch"] = entry.whole("n_epochs", 10)
     h |= _of_actor_and_critic(entry, lambd=0.95, normalized=True)
-    h |= optimizer_of(arguments, name="adam", given={"eps": ADAM_EPS})
+    h |= optimizer_of(arguments, name="adam", given=ADAM)
     if (target := entry.number_or_none("target_kl", None)) is not None:
         h["target_kl"] = target
     return _with_networks(entry, arguments, run, h)
@@ -146,9 +148,9 @@ def _a2c(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
     h |= _of_actor_and_critic(entry, lambd=1.0, normalized=False)
     rms, eps = entry.flag("use_rms_prop", default=True), entry.number("rms_prop_eps", 1e-5)
     if rms:
-        h |= optimizer_of(arguments, name="rmsprop", given={"alpha": 0.99, "eps": eps})
+        h |= optimizer_of(arguments, name="rmsprop", given={"alpha": 0.99, "eps": eps}, adam=ADAM)
     else:
-        h |= optimizer_of(arguments, name="adam", given={"eps": ADAM_EPS})
+        h |= optimizer_of(arguments, name="adam", given=ADAM)
     return _with_networks(entry, arguments, run, h)
 
 
@@ -186,6 +188,7 @@ def _with_networks(entry: Entry, arguments: PolicyArguments, run: Run, h: dict[s
 
 
 def _dqn(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
+    network, rewards = _normalized(entry)
     h = _off_policy(entry, run, batch=32, rate=1e-4, train_freq=4)
     h["gamma"] = entry.number("gamma", 0.99)
     h["tau"] = entry.number("tau", 1.0)
@@ -200,7 +203,6 @@ def _dqn(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
     h["exploration_steps"] = max(1, round(entry.number("exploration_fraction", 0.1) * run.steps))
     h["max_grad_norm"] = entry.number_or_none("max_grad_norm", 10)
     h |= optimizer_of(arguments, name="adam", given={})
-    network, rewards = _normalized(entry)
     network |= _layers(arguments, run, [64, 64], "relu", orthogonal=False)
     return {"hyperparameters": {**h, **rewards}, "network_settings": network}
 
@@ -218,12 +220,13 @@ def _sac(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
     for key, default in (("target_update_interval", 1), ("target_entropy", "auto"), ("action_noise", None)):
         if (value := entry.take(key, default)) != default:
             entry.lacks(f"{key}: {plain(value)}")
-    if entry.flag("use_sde_at_warmup", default=False):
-        del h["random_steps"]
+    by_noise = entry.flag("use_sde_at_warmup", default=False)
     h |= optimizer_of(arguments, name="adam", given={})
     network, rewards = _normalized(entry)
-    network |= _layers(arguments, run, [256, 256], "relu", orthogonal=False)
+    network |= _layers(arguments, run, [256, 256], "relu", orthogonal=False, of_images=[256, 256])
     network |= exploration_of(entry, arguments, run.found, squashed=True)
+    if by_noise and network.get("use_sde"):
+        del h["random_steps"]
     signals = {"extrinsic": {"gamma": entry.number("gamma", 0.99)}}
     return {"hyperparameters": {**h, **rewards}, "network_settings": network, "reward_signals": signals}
 
@@ -238,15 +241,18 @@ def _off_policy(entry: Entry, run: Run, *, batch: int, rate: float, train_freq: 
     h["buffer_init_steps"] = h["random_steps"] = entry.whole("learning_starts", 100, least=0)
     written = entry.take("train_freq", train_freq)
     count, unit = written if isinstance(written, list) and len(written) == 2 else (written, "step")
-    if unit != "step":
-        entry.lacks(f"train_freq: {plain(written)}; updates come after every {train_freq} steps instead")
-        count = train_freq
-    steps = Entry(entry.title, {"train_freq": count}).whole("train_freq", train_freq) * run.copies
     updates = entry.whole("gradient_steps", 1, least=-1)
     if updates == 0:
         raise entry.wrong("gradient_steps", 0, "lets nothing be learned")
+    if unit != "step":
+        several = "" if updates < 0 else f" and gradient_steps: {updates}"
+        entry.lacks(f"train_freq: {plain(written)}{several}; there is one update for each step instead")
+        count, updates = train_freq, -1
+    steps = Entry(entry.title, {"train_freq": count}).whole("train_freq", train_freq) * run.copies
     h["steps_per_update"] = as_number(1 if updates < 0 else steps / updates)
     h["update_interval"] = steps
+    if (rewards := entry.whole("n_steps", 1)) > 1:
+        h["n_step"] = rewards
     if entry.take("optimize_memory_usage", False):
         entry.assumes("optimize_memory_usage changes nothing but how much memory is needed")
     return h
@@ -291,12 +297,18 @@ def _normalized(entry: Entry) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _layers(
-    arguments: PolicyArguments, run: Run, default: list[int], activation: str, *, orthogonal: bool
+    arguments: PolicyArguments,
+    run: Run,
+    default: list[int],
+    activation: str,
+    *,
+    orthogonal: bool,
+    of_images: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Return layers, activation and initial weights of networks."""
-    widths, of_critic = layers_of(arguments, [] if run.images else default)
+    """Return layers, activation and initial weights of networks, with `of_images` as the default behind NatureCNN."""
+    widths, of_critic = layers_of(arguments, [*of_images] if run.images else default)
     network: dict[str, Any] = {}
-    if run.images:  # By default no layers follow NatureCNN.
+    if run.images:
         network |= {"vis_encode_type": "nature_cnn", "visual_activation": "relu", "hidden_units": IMAGE_UNITS}
         activation = "relu" if not (widths or of_critic) else activation
     if widths and len(set(widths)) == 1 and not run.images:

@@ -17,6 +17,7 @@ _ATARI = re.compile(r"^(ALE/.+|.+(NoFrameskip|Deterministic)-v\d+)$")
 ATARI_WRAPPER = "AtariWrapper"
 """Stable-Baselines3's usual preprocessing of Atari games, which is `env_settings.atari`."""
 TIME_FEATURE, FRAME_SKIP, MASK = "TimeFeatureWrapper", "FrameSkip", "MaskVelocityWrapper"
+RESIZE = "YAMLCompatResizeObservation"
 """Wrappers of sb3_contrib and RL Zoo that Gymnasium, or mlhooks, has by other names and arguments."""
 GYMNASIUMS = {
     "ResizeObservation": "ResizeObservation",
@@ -148,9 +149,9 @@ def wrappers_of(entry: Entry, *, images: bool | None) -> tuple[list[dict[str, An
 
 
 def _stacked(entry: Entry, wrappers: list[dict[str, Any]], stack: Any, *, images: bool | None) -> list[dict[str, Any]]:
-    """Return what stacks observations along their last axis, as Stable-Baselines3's VecFrameStack does."""
+    """Return what stacks observations along their last axis behind zeros, as Stable-Baselines3's VecFrameStack does."""
     gray = next((each["GrayscaleObservation"] for each in wrappers if "GrayscaleObservation" in each), None)
-    stacking: list[dict[str, Any]] = [{"FrameStackObservation": {"stack_size": stack}}]
+    stacking: list[dict[str, Any]] = [{"FrameStackObservation": {"stack_size": stack, "padding_type": "zero"}}]
     if gray is not None:
         gray.pop("keep_dim", None)  # The frames of a stack are the channels then.
         return stacking
@@ -172,6 +173,8 @@ def _known(entry: Entry, path: str, name: str, given: dict[str, Any]) -> dict[st
         return {"TimeAwareObservation": {"flatten": True, "normalize_time": True}}
     if name == FRAME_SKIP and given.keys() <= {"skip"}:
         return {"RepeatAction": {"num_repeats": given.get("skip", 4)}}
+    if name == RESIZE and given.keys() == {"shape"}:
+        return {"ResizeObservation": given}
     if name == MASK and not given:
         return {"MaskVelocity": {}}
     if name in GYMNASIUMS and path.startswith(("gym.", "gymnasium.")):

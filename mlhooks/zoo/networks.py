@@ -20,8 +20,8 @@ ACTIVATIONS = {
 """Activation functions by the names of their classes in torch, in lower case."""
 IMAGE_UNITS = 512
 """Units of the layer behind the convolutions of Stable-Baselines3's NatureCNN."""
-ADAM_EPS = 1e-5
-"""The epsilon of Adam in Stable-Baselines3's policies of actor and critic."""
+ADAM = {"eps": 1e-5}
+"""Arguments of Adam in Stable-Baselines3's policies of actor and critic, where an entry has none."""
 
 
 class PolicyArguments:
@@ -49,13 +49,16 @@ class PolicyArguments:
         self.values = {}
 
 
-def optimizer_of(arguments: PolicyArguments, *, name: str, given: dict[str, Any]) -> dict[str, Any]:
+def optimizer_of(
+    arguments: PolicyArguments, *, name: str, given: dict[str, Any], adam: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the keys of the torch optimizer.
 
     Args:
         arguments: those of the policy.
         name: the optimizer where they name none.
         given: its arguments then.
+        adam: arguments of Adam where they name that one and none for it; None for `given` where that is Adam's.
 
     Raises:
         UsageError: its arguments are no dict.
@@ -65,7 +68,8 @@ def optimizer_of(arguments: PolicyArguments, *, name: str, given: dict[str, Any]
         raise arguments.entry.wrong("policy_kwargs", plain(written), "as optimizer_kwargs must be dict(...)")
     if kind is not None:
         named = kind.last if isinstance(kind, Name) else str(kind).lower()
-        given, name = (given if named == name == "adam" else {}), named
+        usual = given if name == "adam" else adam
+        given, name = (usual or {}) if named == "adam" else {}, named
     if written is not None and not (kind is None and name == "rmsprop"):  # A2C puts its own in their place.
         given = written
     name = "rmsprop_tf" if name == "rmsproptflike" else name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 import yaml
 
@@ -141,6 +142,8 @@ def test_a2c_by_rmsprop_and_by_what_an_entry_asks_for() -> None:
     assert (games["optimizer"], games["optimizer_kwargs"]) == ("rmsprop_tf", {"eps": 1e-5})
     adam = behavior(converted("a2c", "CartPole-v1", use_rms_prop=False))["hyperparameters"]
     assert (adam.get("optimizer"), adam["optimizer_kwargs"]) == (None, {"eps": 1e-5})
+    named = {"policy_kwargs": "dict(optimizer_class=th.optim.Adam)"}  # Policies of actor and critic give it that, too.
+    assert behavior(converted("a2c", "CartPole-v1", **named))["hyperparameters"]["optimizer_kwargs"] == {"eps": 1e-5}
 
 
 def test_updates_of_dqn_and_its_exploration() -> None:
@@ -154,6 +157,19 @@ def test_updates_of_dqn_and_its_exploration() -> None:
     assert (every["update_interval"], every["steps_per_update"]) == (4, 1)  # gradient_steps is -1.
     several = behavior(converted("dqn", "MountainCar-v0", n_envs=2))["hyperparameters"]
     assert (several["update_interval"], several["steps_per_update"]) == (32, 4)
+    assert behavior(converted("dqn", "MountainCar-v0", n_steps=3))["hyperparameters"]["n_step"] == 3
+    discounts = {"gamma": 0.98, "normalize": {"gamma": 0.9}}  # The algorithm's own is taken for rewards, too.
+    assert "normalize_rewards_gamma" not in behavior(converted("dqn", "MountainCar-v0", **discounts))["hyperparameters"]
+
+
+@pytest.mark.parametrize("updates", [-1, 64])
+def test_rounds_of_whole_episodes_become_an_update_for_each_step(updates: int) -> None:
+    changes = {"train_freq": [1, "episode"], "gradient_steps": updates}
+    found = converted("sac", "MountainCarContinuous-v0", **changes)
+    h = behavior(found)["hyperparameters"]
+    assert (h["update_interval"], h["steps_per_update"]) == (1, 1)
+    assert len(found.missing) == 1
+    assert ("gradient_steps: 64" in found.missing[0]) == (updates == 64)
 
 
 def test_sac_with_and_without_a_learned_weight_of_the_entropy() -> None:
@@ -165,6 +181,8 @@ def test_sac_with_and_without_a_learned_weight_of_the_entropy() -> None:
     assert "learn_entcoef" not in learned["hyperparameters"]
     assert learned["network_settings"]["hidden_layers"] == [400, 300]
     assert learned["hyperparameters"]["twin_targets"] is True
+    plain = behavior(converted("sac", "Pendulum-v1", use_sde=False, use_sde_at_warmup=True, learning_starts=300))
+    assert plain["hyperparameters"]["random_steps"] == 300  # There is no noise of the state to begin by.
 
 
 @pytest.mark.usefixtures("all_installed")
@@ -180,6 +198,8 @@ def test_images_are_encoded_by_what_nature_cnn_computes() -> None:
         "initialization": "orthogonal",
     }
     assert behavior(converted("dqn", "atari"))["network_settings"]["initialization"] == "torch"
+    images = behavior(converted("sac", "Pendulum-v1", policy="CnnPolicy", policy_kwargs=None))
+    assert images["network_settings"]["hidden_layers"] == [256, 256]  # Only PPO's, A2C's and DQN's are empty.
 
 
 @pytest.mark.usefixtures("all_installed")
@@ -189,11 +209,25 @@ def test_wrappers_and_stacks_around_images() -> None:
         {"RepeatAction": {"num_repeats": 2}},
         {"ResizeObservation": {"shape": [64, 64]}},
         {"GrayscaleObservation": {}},
-        {"FrameStackObservation": {"stack_size": 2}},
+        {"FrameStackObservation": {"stack_size": 2, "padding_type": "zero"}},
     ]
+    resized = {"env_wrapper": [{"rl_zoo3.wrappers.YAMLCompatResizeObservation": {"shape": [64, 48]}}]}
+    found = converted("ppo", "CartPole-v1", **resized)
+    assert found.settings["env_settings"]["wrappers"] == [{"ResizeObservation": {"shape": [64, 48]}}]
+    assert not found.missing
     assert converted("dqn", "atari").settings["env_settings"]["atari"] is True
     vectors = converted("ppo", "CartPole-v1", frame_stack=3).settings["env_settings"]["wrappers"]
-    assert vectors == [{"FrameStackObservation": {"stack_size": 3}}, {"FlattenObservation": {}}]
+    assert vectors == [{"FrameStackObservation": {"stack_size": 3, "padding_type": "zero"}}, {"FlattenObservation": {}}]
+
+
+def test_stacks_of_vectors_begin_with_zeros_and_end_with_the_newest() -> None:
+    stacks = converted("ppo", "CartPole-v1", frame_stack=3).settings["env_settings"]["wrappers"]
+    env: Any = gymnasium.make("CartPole-v1")
+    for wrapper in stacks:
+        ((name, arguments),) = wrapper.items()
+        env = getattr(gymnasium.wrappers, name)(env, **arguments)
+    first, _ = env.reset(seed=3)
+    assert first.tolist() == [0.0] * 8 + env.unwrapped.state.astype("f4").tolist()
 
 
 def test_masked_velocities_are_masked_here_too() -> None:
