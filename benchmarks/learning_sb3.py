@@ -297,30 +297,56 @@ class Run:
         return given | {"ent_coef": f"auto_{entropy}" if h.take("learn_entcoef", True) else entropy}
 
 
-def main(settings: dict[str, Any]) -> dict[str, Any]:
-    """Train and score."""
-    torch.set_num_threads(1)
-    run = Run(settings["options"], settings["seed"])
-    learner = run.model()
+def train_and_score(
+    learner: BaseAlgorithm, steps: int, for_evaluation: Callable[[int], VecEnv], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Train a learner and score its final policy.
+
+    Args:
+        learner: before training.
+        steps: how many it trains.
+        for_evaluation: called after training with a seed, returns the environment in which the policy is scored.
+        settings: `seed`, and `episodes` of the evaluation.
+
+    Returns:
+        What is reported of a run, without the version of the library.
+    """
     started = perf_counter()
-    learner.learn(run.steps)
+    learner.learn(steps)
     seconds = perf_counter() - started
     training = [episode["r"] for episode in learner.ep_info_buffer]  # These are of the last 100 episodes.
-    scoring = run.for_evaluation(run.seed + 1000)
+    scoring = for_evaluation(settings["seed"] + 1000)
     returns, _ = evaluate_policy(
         learner, scoring, n_eval_episodes=settings["episodes"], deterministic=True, return_episode_rewards=True
     )
     return {
-        "seed": run.seed,
+        "seed": settings["seed"],
         "steps": learner.num_timesteps,
         "training": round(float(np.mean(training)), 3),
         "evaluation": round(float(np.mean(returns)), 3),
         "deviation": round(float(np.std(returns)), 3),
         "minimum": round(float(np.min(returns)), 3),
         "seconds": round(seconds, 1),
-        "version": version("stable-baselines3"),
     }
 
 
+def script(run: Callable[[dict[str, Any]], dict[str, Any]], library: str) -> None:
+    """Make the run that the first argument describes, and write its result to the file that the second one names.
+
+    Args:
+        run: makes it.
+        library: the distribution whose version is reported.
+    """
+    torch.set_num_threads(1)
+    result = run(json.loads(sys.argv[1])) | {"version": version(library)}
+    Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
+
+
+def main(settings: dict[str, Any]) -> dict[str, Any]:
+    """Train and score."""
+    run = Run(settings["options"], settings["seed"])
+    return train_and_score(run.model(), run.steps, run.for_evaluation, settings)
+
+
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(json.dumps(main(json.loads(sys.argv[1]))), encoding="utf-8")
+    script(main, "stable-baselines3")

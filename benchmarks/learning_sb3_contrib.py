@@ -5,28 +5,21 @@ Networks differ where the two libraries do: the layers are before the LSTM in ml
 
 from __future__ import annotations
 
-import json
 import math
 import sys
-from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import gymnasium
-import numpy as np
-import torch
 from gymnasium.wrappers import TransformReward
+from learning_sb3 import ACTIVATIONS, script, train_and_score
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize, sync_envs_normalization
 
 sys.path.append(str(Path(__file__).parents[1]))
 
 from builtin_plugins.gymnasium_masking import MaskVelocity  # It needs nothing of mlhooks.
-
-ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 
 
 def environments(options: dict[str, Any], count: int, seed: int) -> VecNormalize:
@@ -86,31 +79,18 @@ def model(options: dict[str, Any], seed: int) -> RecurrentPPO:
 
 def main(settings: dict[str, Any]) -> dict[str, Any]:
     """Train and score."""
-    torch.set_num_threads(1)
     options, seed = settings["options"], settings["seed"]
     learner = model(options, seed)
     (behavior,) = options["behaviors"].values()
-    started = perf_counter()
-    learner.learn(behavior["max_steps"])
-    seconds = perf_counter() - started
-    training = [episode["r"] for episode in learner.ep_info_buffer]  # These are of the last 100 episodes.
-    scoring = environments(options, 1, seed + 1000)
-    scoring.training = False
-    sync_envs_normalization(learner.get_env(), scoring)
-    returns, _ = evaluate_policy(
-        learner, scoring, n_eval_episodes=settings["episodes"], deterministic=True, return_episode_rewards=True
-    )
-    return {
-        "seed": seed,
-        "steps": learner.num_timesteps,
-        "training": round(float(np.mean(training)), 3),
-        "evaluation": round(float(np.mean(returns)), 3),
-        "deviation": round(float(np.std(returns)), 3),
-        "minimum": round(float(np.min(returns)), 3),
-        "seconds": round(seconds, 1),
-        "version": version("sb3-contrib"),
-    }
+
+    def for_evaluation(seed: int) -> VecNormalize:
+        scoring = environments(options, 1, seed)
+        scoring.training = False
+        sync_envs_normalization(learner.get_env(), scoring)
+        return scoring
+
+    return train_and_score(learner, behavior["max_steps"], for_evaluation, settings)
 
 
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(json.dumps(main(json.loads(sys.argv[1]))), encoding="utf-8")
+    script(main, "sb3-contrib")
