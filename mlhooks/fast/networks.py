@@ -186,15 +186,11 @@ class LossScope:
         known = None if is_traced() else self._known(self._heads, network)
         if beside is not None or known is None or not known.is_simple or features.requires_grad:
             return self._computed(self._heads, network, features, beside)
-        if (rows := _rows(features)) is None:
+        mlp, rows = cast("FastMLP", known.mlp), _rows(features)
+        learns, record = torch.is_grad_enabled(), self._record
+        if rows is None or _is_large(len(rows), mlp) or (learns and record is None):
             return self._computed(self._heads, network, features)
-        mlp, record = cast("FastMLP", known.mlp), self._record
-        if _is_large(len(rows), mlp):
-            return self._computed(self._heads, network, features)
-        learns = torch.is_grad_enabled()
         if record is None:
-            if learns:
-                return self._computed(self._heads, network, features)
             return [torch.from_numpy(output) for output in mlp(rows)]
         if not learns or mlp.is_frozen:
             return cast("list[Tensor]", [ArrayTensor(output, constant=True) for output in mlp(rows)])
