@@ -1,13 +1,10 @@
-"""Only what a run wrote is ever removed, and only one run at a time holds its folder."""
+"""Only what a run wrote is ever removed."""
 
 from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +13,7 @@ import pytest
 from mlhooks import hookimpl
 from mlhooks.cli import main
 from mlhooks.errors import UsageError
-from mlhooks.settings import base as paths
 from mlhooks.training.checkpoints import CheckpointFolder
-from mlhooks.training.folder_lock import LOCK
 from mlhooks.training.run import Run
 from mlhooks.training.run_files import contents
 from mlhooks.training.run_folder import RunFolder
@@ -291,126 +286,10 @@ def test_what_a_killed_run_left_is_known_by_its_names(tmp_path: Path) -> None:
     assert not (tmp_path / "first" / "run" / ".configuration.yaml.part").exists()
 
 
-HOLDER = """
-import sys
-from pathlib import Path
-from mlhooks.training.run_folder import RunFolder
-with RunFolder(Path(sys.argv[1]), "run").hold():
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.mark.parametrize("arguments", [{}, {"resume": True}, {"force": True}], ids=["fresh", "resume", "force"])
-def test_run_beside_a_live_one_is_refused_with_its_process_and_host(tmp_path: Path, arguments: dict[str, bool]) -> None:
-    train(SETTINGS, tmp_path, Env())
-    held = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path / "run")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
-        assert held.stdout is not None
-        assert held.stdout.readline() == b"held\n"
-        holder = f"process {held.pid} on {socket.gethostname()}"
-        refused(tmp_path, rf"held by a run that goes on: {holder}\.", **arguments)
-        watched = train(SETTINGS, tmp_path, Env(), flags={"checkpoint_settings.inference": True}, episodes=4)
-        assert watched.outcome.status == "finished"
-    finally:
-        held.kill()  # The lock is released by that.
-        held.communicate()
-    more = config("Corridor", "test:x", max_steps=200)
-    assert train(more, tmp_path, Env(), resume=True).trainers["Corridor"].step == 200
-    assert not (tmp_path / "run" / LOCK).exists()
-
-
-def test_second_run_of_one_process_is_refused_too(tmp_path: Path) -> None:
-    refusals = []
-
-    class Again:
-        @hookimpl
-        def behavior_added(self) -> None:
-            def start() -> None:
-                with pytest.raises(UsageError, match=rf"process {os.getpid()} \(this one\)") as caught:
-                    train(SETTINGS, tmp_path, Env(), force=True)
-                refusals.append(caught.value)
-
-            start()
-            thread = threading.Thread(target=start)
-            thread.start()
-            thread.join()
-
-    assert train(SETTINGS, tmp_path, Env(), Again(), strict_plugins=True).trainers["Corridor"].step == 100
-    assert len(refusals) == 2
-
-
 def test_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     write(tmp_path, "taken")
     for where in ({"run_id": "taken"}, {"results_dir": tmp_path / "taken"}, {"run_id": "taken/deep/er"}):
         refused(tmp_path, "taken is no folder", **where)
-
-
-@pytest.mark.parametrize(
-    ("run_id", "message"),
-    [
-        ("..", "leads out"),
-        (".", "leads out"),
-        ("../precious", "leads out"),
-        ("a/../../precious", "leads out"),
-        ("..\\precious", "leads out"),
-        ("/precious", "an absolute path: give only .* as in 'precious'"),
-        ("\\\\host\\share", "leads out"),
-        ("C:\\precious", "an absolute path: give only .* as in 'precious'"),
-        ("C:precious", "leads out"),
-        ("a//b", "a slash too many"),
-        ("a/", "a slash too many"),
-        ("a\nb", "control character"),
-        ("a\\b", "has a backslash"),
-    ],
-)
-@pytest.mark.parametrize("by", ["flag", "file"])
-def test_run_id_stays_below_the_results_folder(tmp_path: Path, run_id: str, message: str, by: str) -> None:
-    write(tmp_path, "precious/a.txt", "results/precious/a.txt")
-    settings = {**SETTINGS, "checkpoint_settings": {"run_id": run_id}} if by == "file" else SETTINGS
-    given = {"run_id": None if by == "file" else run_id}
-    before = files(tmp_path)
-    with pytest.raises(UsageError, match=message):
-        train(settings, tmp_path / "results", Env(), force=True, **given)
-    assert files(tmp_path) == before
-
-
-@pytest.mark.parametrize("run_id", ["con", "x/LPT1.txt", "why?", "12:30", "end.", "a /b"])
-def test_run_id_is_a_name_that_the_system_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_id: str) -> None:
-    monkeypatch.setattr(paths, "_ON_WINDOWS", True)
-    with pytest.raises(UsageError, match="which Windows does not take for a name"):
-        train(SETTINGS, tmp_path, Env(), run_id=run_id)
-    monkeypatch.setattr(paths, "_ON_WINDOWS", False)
-    if sys.platform != "win32":
-        assert train(SETTINGS, tmp_path, Env(), run_id=run_id).path == tmp_path / run_id
-
-
-def test_run_id_with_a_slash_and_a_percent_sign_is_fine(tmp_path: Path) -> None:
-    run = train(SETTINGS, tmp_path, Env(), run_id="lr/50%")
-    assert run.path == tmp_path / "lr" / "50%"
-    again = train(None, tmp_path, Env(), run_id="lr/50%", resume=True, overrides=["behaviors.Corridor.max_steps=200"])
-    assert (again.run_id, again.path) == ("lr/50%", run.path)
-
-
-@pytest.mark.parametrize(
-    ("run_id", "behavior", "message"),
-    [
-        ("x" * 300, "Corridor", r"'x{20}\.\.\.x{17}' is too long .*: it has 300 bytes, and a name may have 255"),
-        ("a/" + "ä" * 200, "Corridor", "it has 400 bytes"),
-        ("/".join(["x" * 200] * 25), "Corridor", "a path may have 4095"),
-        ("run", "y" * 240, "its files' names would have"),
-    ],
-    ids=["name", "name in bytes", "path", "behavior"],
-)
-@pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
-def test_names_that_are_too_long_are_refused_before_training(
-    tmp_path: Path, run_id: str, behavior: str, message: str
-) -> None:
-    with pytest.raises(UsageError, match=message):
-        train(config(behavior, "test:x"), tmp_path, Env(), run_id=run_id)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("force", [False, True])
