@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from mlhooks.unity.environment import UnityPlayer
+from mlhooks.unity.http2 import Connection
 from tests.unity.client import ScriptedPlayer, empty, free_port, hello
+from tests.unity.test_http2 import greeted
 
 
 @pytest.fixture
@@ -37,3 +39,8 @@ def script(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def connection() -> Connection:
+    return greeted()
