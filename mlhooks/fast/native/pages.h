@@ -12,24 +12,35 @@
 #define BLOCKS 4096
 
 static PyObjectArenaAllocator original;
-static char *unused = NULL, *end = NULL;
+static char *unused = NULL, *end = NULL, in_use = 0;
 
-/* Arenas lie side by side in memory that is reserved; the system gives a page when it is first written to. */
+static void reserve_arenas(void)
+{
+    char *memory = mmap(NULL, AT_ONCE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return;
+    unused = (char *)(((uintptr_t)memory + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
+    end = memory + AT_ONCE;
+    madvise(unused, (size_t)(end - unused), MADV_HUGEPAGE);
+}
+
+/* Arenas lie side by side in memory that is reserved; the system gives a page when it is first written to. All
+   interpreters of the process call this, also those with a GIL of their own. A caller that finds another one in here
+   gets an arena of Python's own, because waiting would never end in a process that was forked in the meantime. */
 static void *new_arena(void *context, size_t size)
 {
+    char *arena = NULL;
     (void)context;
-    if ((size_t)(end - unused) < size) {
-        char *memory = size > AT_ONCE / 2 ? MAP_FAILED
-            : mmap(NULL, AT_ONCE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (memory == MAP_FAILED)
-            return original.alloc(original.ctx, size);
-        unused = (char *)(((uintptr_t)memory + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
-        end = memory + AT_ONCE;
-        madvise(unused, (size_t)(end - unused), MADV_HUGEPAGE);
+    if (!__atomic_test_and_set(&in_use, __ATOMIC_ACQUIRE)) {
+        if ((size_t)(end - unused) < size && size <= AT_ONCE / 2)
+            reserve_arenas();
+        if ((size_t)(end - unused) >= size) {
+            arena = unused;
+            unused += size;
+        }
+        __atomic_clear(&in_use, __ATOMIC_RELEASE);
     }
-    char *arena = unused;
-    unused += size;
-    return arena;
+    return arena != NULL ? arena : original.alloc(original.ctx, size);
 }
 
 /* Python's own arenas are from mmap as well, so that what it does to give one back is right for both. */
