@@ -4,8 +4,8 @@
 `imitation.json` (every run) beside this file and the table of `docs/results.md`. `python benchmarks/imitation.py "GAIL
 alone, Basic" --seeds 11 12 --output FOLDER` measures one case on other seeds and writes both into FOLDER instead.
 
-- evaluation is what `learning_results.py` calls so.
-- steps to 90 are the agent steps at the first summary whose mean return is at least 90.
+- evaluation: as in `learning_results.py`.
+- steps to 90: the agent steps at the first summary whose mean return is at least 90.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Case:
 
     Attributes:
         file: the configuration in this folder; behavior: its one behavior.
-        more: what else stands behind `mlhooks run`.
+        more: further arguments of `mlhooks run`.
         imitates: the section of the behavior that takes the demonstration, if any does.
         good: the evaluation that imitation is to reach on every seed, and that must be out of reach without one.
     """

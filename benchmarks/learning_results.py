@@ -135,7 +135,7 @@ TARGETS: dict[str, list[Target]] = {
     **{name: [Target("evaluation", beside="spread")] for name in ZOO},
 }
 SEEDS = dict.fromkeys((*ZOO, "lunarlandercontinuous_sac", "halfcheetah_sac"), (1, 2))
-"""Seeds of configurations that are measured over others than `ALL_SEEDS`."""
+"""Seeds of configurations that are not measured over `ALL_SEEDS`."""
 ALL_SEEDS = (1, 2, 3, 4, 5)
 GAMES = 200
 """Games in which an example of self-play, whose target names `won`, meets the policy that it began with."""
@@ -209,7 +209,7 @@ def measure_sb3(config: str, seed: int) -> dict[str, Any]:
 
 
 def sb3_of(config: str) -> peers.Peer:
-    """Return who trains a configuration in the name of Stable-Baselines3."""
+    """Return the peer that trains a configuration where Stable-Baselines3 is asked for."""
     return SB3_CONTRIB if config in RECURRENT else SB3
 
 

@@ -1,7 +1,8 @@
 """One run of Stable-Baselines3 for `learning_results.py`: the settings of an mlhooks configuration, in its words.
 
-What has no equal there is refused. Three things are each library's own: how weights of DQN and SAC begin, what DQN and
-SAC do until `learning_starts`, where Stable-Baselines3 acts at random, and that its runs end with a whole rollout.
+A setting without an equivalent there is refused. Three things differ all the same: the initial weights of DQN and SAC,
+what the two do until `learning_starts`, where Stable-Baselines3 acts at random, and that its runs end with a whole
+rollout.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ OF_THE_RUN |= {"restarts_rate_limit_period_s", "seed", "timeout_wait", "check"}
 OF_THE_RUN |= {"checkpoint_interval", "even_checkpoints", "keep_checkpoints", "summary_freq", "threaded"}
 OF_THE_RUN |= {"trainer_type", "max_steps", "hyperparameters", "network_settings", "reward_signals", "time_horizon"}
 OF_THE_RUN |= {"goal_conditioning_type", "vis_encode_type", "save_replay_buffer", "reward_signal_steps_per_update"}
-"""Keys that change nothing of what is learned from one vector, or that are read where they are."""
+"""Keys that have no influence on what is learned from vector observations, or that `Run` reads by itself."""
 
 
 class Section:
-    """The keys of a section, of which each is taken once, so that what nothing has taken can be refused.
+    """The keys of a section, each of which is taken once, so that a key that nobody took can be refused.
 
     Args:
-        name: what messages call it.
+        name: for messages.
         values: by key.
     """
 
@@ -60,7 +61,7 @@ class Section:
         return self.values.pop(key, default)
 
     def must(self, key: str, default: Any, *same: Any) -> Any:
-        """Return a value that must be one of those that mean the same there."""
+        """Return a value, which must be one of those that mean the same in both libraries."""
         if (value := self.take(key, default)) not in same:
             raise self.different(f"{key} {value}")
         return value
@@ -72,17 +73,17 @@ class Section:
         return value if kind == "constant" else lambda remaining: final + (value - final) * max(remaining, 0.0)
 
     def rest(self) -> None:
-        """Refuse what nothing has taken, but for what is off.
+        """Refuse keys that nobody took, except those that are off.
 
         Raises:
-            ValueError: a setting has no equal there.
+            ValueError: a setting has no equivalent there.
         """
         on = {key: value for key, value in self.values.items() if value not in (None, False, [], {})}
         if on:
             raise self.different(str(on))
 
     def different(self, what: str) -> ValueError:
-        """Return the error about settings that have no equal."""
+        """Return the error about settings that have no equivalent."""
         return ValueError(f"not the same settings in Stable-Baselines3: {self.name}: {what}")
 
 
@@ -94,7 +95,7 @@ class Run:
         seed: of environments and algorithm.
 
     Raises:
-        ValueError: a setting has no equal there.
+        ValueError: a setting has no equivalent there.
     """
 
     def __init__(self, options: dict[str, Any], seed: int) -> None:
@@ -151,7 +152,7 @@ class Run:
         """Return the algorithm.
 
         Raises:
-            ValueError: a setting has no equal there.
+            ValueError: a setting has no equivalent there.
         """
         kinds: dict[str, tuple[type[BaseAlgorithm], Callable[[], dict[str, Any]]]] = {
             "ppo": (PPO, self.ppo),
@@ -218,7 +219,7 @@ class Run:
         return given
 
     def noise(self) -> dict[str, Any]:
-        """Return the arguments of noise that depends on the state."""
+        """Return the arguments of state-dependent exploration."""
         use = self.network.take("use_sde", False)
         given = {"use_sde": use, "sde_sample_freq": self.network.take("sde_sample_freq", -1)}
         self.network.must("full_std", True, True)

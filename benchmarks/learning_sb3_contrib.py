@@ -25,10 +25,10 @@ from builtin_plugins.gymnasium_masking import MaskVelocity  # It needs nothing o
 def environments(options: dict[str, Any], count: int, seed: int) -> VecNormalize:
     """Return environments, with rewards scaled and observations normalized as the configuration says.
 
-    The returns that are told are those of the environments themselves, which Monitor measures inside.
+    The returns that are reported are those of the environments themselves: Monitor measures them below these wrappers.
 
     Raises:
-        ValueError: it has other wrappers, or does not normalize observations.
+        ValueError: the configuration has other wrappers, or does not normalize observations.
     """
     settings, (behavior,) = options["env_settings"], options["behaviors"].values()
     network, strength = behavior["network_settings"], behavior["reward_signals"]["extrinsic"]["strength"]
@@ -47,7 +47,7 @@ def model(options: dict[str, Any], seed: int) -> RecurrentPPO:
     """Return the algorithm with the settings of the configuration's one behavior.
 
     Raises:
-        ValueError: a setting has no equal there.
+        ValueError: a setting has no equivalent there.
     """
     (behavior,) = options["behaviors"].values()
     h, network, areas = behavior["hyperparameters"], behavior["network_settings"], options["env_settings"]["num_areas"]

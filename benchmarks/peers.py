@@ -28,11 +28,11 @@ class Peer:
     """One of the programs that are compared.
 
     Attributes:
-        name: how it is called in results.
+        name: its name in results.
         script: the script under `benchmarks/` that makes one run; it takes a JSON object of settings as its first
             argument and writes a JSON object to the file that its second argument names.
         requirements: what pip installs for it, besides torch.
-        title: how it is called in tables, if otherwise.
+        title: its name in tables, if that is another one.
         environment: the peer whose virtual environment it uses, if not its own.
         installs: what each of several calls of `pip install` is told, in place of requirements, for a peer that needs
             other versions than those of `constraints.txt`.

@@ -5,8 +5,8 @@ alternation, each run in a process and on one thread, and writes `results/signal
 Signals have ML-Agents' default settings: two layers of 128 units. It takes the environment that it runs in, which needs
 mlhooks with the extra `gymnasium`. On an idle machine it takes about five minutes.
 
-- an update: of the policy and of the signal, by one minibatch of 256 steps, with all that acting and rewards take. Its
-  ms are those that the process computed in the training loop, over all updates.
+- an update: of the policy and of the signal, by one minibatch of 256 steps, with all that acting and rewards take, in
+  processor time of the training loop, divided by the number of updates.
 - in addition: the median, less that without signals.
 """
 
