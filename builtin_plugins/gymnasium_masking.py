@@ -22,7 +22,7 @@ VELOCITIES = {
 
 
 class MaskVelocity(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Shows 0 in the place of velocities, which a policy then has to work out from what it saw before.
+    """Shows 0 in place of velocities, which a policy then has to work out from what it saw before.
 
     This is `MaskVelocityWrapper` of RL Baselines3 Zoo.
 

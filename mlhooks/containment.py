@@ -188,7 +188,7 @@ class Guard:
         given = self.keeper.given
         if self.first and result is None:
             if kept is not None:
-                raise WrongAnswer(f"it returned None in the place of {shown(kept)}, which it was given")
+                raise WrongAnswer(f"it returned None in place of {shown(kept)}, which it was given")
             return None
         if self.first:
             return answers.checked(self.hook_name, result, given)

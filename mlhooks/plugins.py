@@ -213,7 +213,7 @@ class PluginManager(pluggy.PluginManager):
             hook_name: the hook.
             last: the implementation.
             origin: the plugin to which it belongs.
-            where: what messages call it, in place of the hook.
+            where: what messages name in place of the hook.
             kwargs: the arguments of the hook.
         """
         caller = getattr(self.hook, hook_name)

@@ -277,7 +277,7 @@ def test_wrapper_that_takes_an_answer_away_is_named(hook, options):
     manager = PluginManager()
     manager.register(plugin_with(hook, lambda _: ANSWERS[hook][0]), "right")
     manager.register(wrapper(hook, lambda answer: None, **options), "culprit", origin=ORIGIN)
-    with pytest.raises(PluginError, match=rf"'culprit' .* failed in its hook {hook}: it returned None in the place of"):
+    with pytest.raises(PluginError, match=rf"'culprit' .* failed in its hook {hook}: it returned None in place of"):
         call(manager, hook)
 
 

@@ -26,7 +26,7 @@ COMMANDS = {
     "help": "mlhooks --help",
     "tensorboard": "tensorboard --logdir results, a program of its own",
 }
-"""Words in the place of a command, and what to type instead."""
+"""Words that are typed in place of a command, and what to type instead."""
 
 FLAGS = {
     **dict.fromkeys(("env-id", "environment", "environment-id", "gym-id", "task", "env-name", "game"), "--env"),

@@ -71,7 +71,7 @@ class OwnEnvironments:
     Pickled without a `maker`, it holds the reference alone.
 
     Args:
-        title: the reference, or what messages call the maker.
+        title: the reference, or the name of the maker in messages.
         interfaces: the interfaces of all environment kinds, and `BaseEnv`.
         maker: the class or function, where it was handed over and not named.
     """
@@ -239,7 +239,7 @@ def names_of(make: Callable[..., BaseEnv], name: str | None, options: RunOptions
         make: the factory of the environment kind.
         name: what it gets as the name.
         options: of the run.
-        title: what messages call the environment.
+        title: the name of the environment in messages.
 
     Raises:
         UsageError: it cannot be made as the options say.
@@ -288,7 +288,7 @@ def starting(title: str, arguments: Mapping[str, Any], hint: str = "") -> Iterat
     """Turn what goes wrong while an environment is made in the block into errors for the person who chose it.
 
     Args:
-        title: what messages call it.
+        title: its name in messages.
         arguments: what it gets from `env_settings.env_kwargs`.
         hint: the end of a message about these.
 

@@ -75,7 +75,7 @@ def set_parameters(env: BaseEnv, parameters: Parameters, worker_id: int, name: s
         env: the environment.
         parameters: all of them.
         worker_id: whose environment it is.
-        name: what it is called in messages.
+        name: its name in messages.
 
     Raises:
         UsageError: it has no `set_parameters`.

@@ -14,4 +14,4 @@ replaced from here, unless that is switched off (`switch`) or the native extensi
 
 from mlhooks.fast.memory import use_huge_pages
 
-use_huge_pages()  # What is allocated before lies in small pages for good, so that nothing waits for a run.
+use_huge_pages()  # It does not wait for a run, because objects that are allocated earlier stay in small pages.

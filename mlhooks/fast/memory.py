@@ -21,10 +21,10 @@ def use_huge_pages() -> bool:
     """Ask the system for huge pages for what the process allocates from now on.
 
     A step of an agent touches objects all over the memory of the process, and the processor knows the places of only
-    some thousand pages at a time: with pages of 4 KiB it looks many of them up at every step, with 2 MiB it need not.
+    a few thousand pages at a time: with pages of 4 KiB it looks many of them up at every step, with 2 MiB it need not.
 
     Returns:
-        Whether it could ask; only Linux is asked, with the native extension, and where not everything is to be plain.
+        Whether it asked, which it does on Linux alone, with the native extension, and unless everything is to be plain.
     """
     pages = native("pages")
     if is_plain() or pages is None:

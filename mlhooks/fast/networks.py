@@ -94,7 +94,7 @@ class LossScope:
     Args:
         arrays: whether the code of the loss may get arrays for tensors.
         opted_in: the networks that may be arrays; None for all that opt in themselves.
-        name: what messages call the loss.
+        name: the name of the loss in messages.
 
     Attributes:
         fallbacks: how often a loss on arrays left something to torch, by what that was: functions, attributes,

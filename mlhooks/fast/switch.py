@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, TypeVar, cast
 
 VARIABLE = "MLHOOKS_PLAIN"
-"""The environment variable that switches the wing off for a whole process, and those that it starts."""
+"""The environment variable that switches this package off for a whole process, and for those that it starts."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

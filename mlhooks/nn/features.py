@@ -24,7 +24,7 @@ class Image(NamedTuple):
     """An image among the observations.
 
     Attributes:
-        title: what messages call it.
+        title: its name in messages.
         shape: (channels, height, width).
         columns: where its numbers lie in the features, as [height, width, channels].
         is_goal: whether it is a goal signal.
@@ -40,7 +40,7 @@ class Entities(NamedTuple):
     """An observation of variable length, as ML-Agents' buffer sensors show it: entities, and zeros in place of others.
 
     Attributes:
-        title: what messages call it.
+        title: its name in messages.
         most: how many entities there are at most.
         size: numbers of an entity.
         columns: where its numbers lie in the features, entity after entity.

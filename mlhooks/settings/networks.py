@@ -201,7 +201,7 @@ class NetworkSettings(SettingsModel):
 
 
 INSTEAD = {"hidden_layers": "num_layers", "num_layers": "hidden_layers"}
-"""Two keys for the same thing; where both are in one section, nobody knows which is meant."""
+"""Two keys for the same thing; where both are in one section, it is unclear which one is meant."""
 OF_POLICIES = {
     "critic_hidden_layers",
     "state_dependent_std",

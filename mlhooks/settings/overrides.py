@@ -23,7 +23,7 @@ _FLAGS = {
     "torch_settings.device": "--torch-device",
 }
 EVERY = "*"
-"""In the place of a behavior name: every behavior of the file, and default_settings."""
+"""Stands in place of a behavior name, for every behavior of the file and default_settings."""
 DEFAULTS = "default_settings"
 
 
@@ -139,11 +139,11 @@ def _warn_of_own_keys(raw: Mapping[str, Any], path: KeyPath, value: Any, label: 
 
 
 def _own_key(entry: Any, path: KeyPath) -> str | None:
-    """Return the key at a path below an entry, or the one that says the same; None where it has neither."""
+    """Return the key at a path below an entry, or its equivalent; None where it has neither."""
     for part in path[:-1]:
         entry = entry.get(part) if isinstance(entry, Mapping) else None
     keys = (path[-1], replaced_by(path)) if isinstance(entry, Mapping) else ()
-    # What says the same counts only where it is set, as a null leaves the other key's value in force.
+    # The equivalent counts only where it is set, as a null leaves the other key's value in force.
     return next((str(key) for key in keys if key in entry and (key == path[-1] or entry[key] is not None)), None)
 
 

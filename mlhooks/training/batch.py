@@ -140,7 +140,7 @@ class Batch:
                 yield name, column
 
     def _alike(self, columns: dict[str, Any], **layout: Any) -> Batch:
-        """Return a batch with other tensors in the place of those that `_columns` yields."""
+        """Return a batch with other tensors in place of those that `_columns` yields."""
         if self.obs is self.features:
             columns["obs"] = columns["features"]
         return Batch(**columns, **layout)

@@ -106,7 +106,7 @@ class LearningHalf:
 
     @property
     def strengths_or_1(self) -> np.ndarray:
-        """The strengths [signals] with 1 in the place of 0, by which rewards can be divided."""
+        """The strengths [signals] with 1 in place of 0, by which rewards can be divided."""
         return np.where(self.strengths == 0.0, np.float32(1.0), self.strengths)
 
     def make_cloning(self) -> None:

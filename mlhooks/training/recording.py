@@ -107,7 +107,7 @@ class Scripted:
 
     Args:
         function: the function.
-        title: what messages call it.
+        title: its name in messages.
         spec: the behavior's observations and actions.
         spaces: those of the environment, or None.
     """

@@ -18,9 +18,9 @@ from mlhooks.settings.findings import shown
 from mlhooks.training.descent import GradientStepper
 
 NOT_ARGUMENTS = {"self", "params", "lr", "maximize", "differentiable", "capturable"}
-"""What torch's optimizers take, and a run either gives itself or has no use for: it minimizes a loss, step by step."""
+"""Arguments of torch's optimizers that a run gives itself or has no use for, as it minimizes a loss step by step."""
 OF_SHAPES = {OptimizerType.ADAFACTOR}
-"""Optimizers whose steps depend on the shapes of parameters; those of all others treat each number by itself."""
+"""Optimizers whose steps depend on the shapes of parameters; all others work elementwise."""
 FAST_ARGUMENTS = {"betas", "eps"}
 """The arguments of Adam that mlhooks' own has as well."""
 
@@ -73,7 +73,7 @@ def problems(settings: HyperparameterSettings) -> Iterator[tuple[tuple[str, ...]
 
 
 def _problem_of(name: str, value: Any, defaults: Mapping[str, Any]) -> str | None:
-    """Say what is wrong with an argument of an optimizer of torch, whose defaults tell of what kind values are."""
+    """Say what is wrong with an argument of one of torch's optimizers, of which the default tells the type."""
     if name not in defaults:
         return f" takes no argument {name}; it takes {', '.join(defaults)}"
     default = defaults[name]
@@ -124,8 +124,8 @@ def optimizer_class(kind: OptimizerType) -> Callable[..., torch.optim.Optimizer]
 class NamedOptimizer:
     """An optimizer of `torch.optim` on flat parameters.
 
-    One that treats each number by itself gets all parameters as a single one, so that its step is a handful of
-    operations whatever the number of layers.
+    One that works elementwise gets all parameters as a single one, so that its step is a handful of operations whatever
+    the number of layers.
 
     Args:
         parameters: what it steps on.
@@ -134,7 +134,7 @@ class NamedOptimizer:
 
     Attributes:
         param_groups: its options, of which `lr` follows the schedule.
-        title: what messages call it.
+        title: its name in messages.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class NamedOptimizer:
 
 
 def _shapes(state: Any) -> Any:
-    """Return a state with the shape in the place of each tensor, and the type in the place of everything else."""
+    """Return a state with the shape in place of each tensor, and the type in place of everything else."""
     if isinstance(state, dict):
         return {key: _shapes(value) for key, value in state.items()}
     return list(state.shape) if isinstance(state, Tensor) else type(state).__name__

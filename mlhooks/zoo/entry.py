@@ -23,7 +23,7 @@ class Entry:
     """The values of an entry.
 
     Args:
-        title: what messages call it.
+        title: its name in messages.
         values: by key, as YAML has them.
 
     Attributes:

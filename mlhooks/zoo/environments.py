@@ -149,7 +149,7 @@ def wrappers_of(entry: Entry, *, images: bool | None) -> tuple[list[dict[str, An
 
 
 def _stacked(entry: Entry, wrappers: list[dict[str, Any]], stack: Any, *, images: bool | None) -> list[dict[str, Any]]:
-    """Return what stacks observations along their last axis behind zeros, as Stable-Baselines3's VecFrameStack does."""
+    """Return wrappers that stack observations along their last axis behind zeros, as SB3's VecFrameStack does."""
     gray = next((each["GrayscaleObservation"] for each in wrappers if "GrayscaleObservation" in each), None)
     stacking: list[dict[str, Any]] = [{"FrameStackObservation": {"stack_size": stack, "padding_type": "zero"}}]
     if gray is not None:

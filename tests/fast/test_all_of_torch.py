@@ -1,4 +1,4 @@
-"""What losses may do with networks and parameters besides calling them: as torch does it without the wing."""
+"""What losses may do with networks and parameters besides calling them: as torch does it without `mlhooks.fast`."""
 
 from __future__ import annotations
 

@@ -253,7 +253,7 @@ def test_loss_on_arrays_may_have_torch_transform_networks_after_calling_them() -
 
 
 class Replaces(Own):
-    """Puts other gradients in the place of those that were found."""
+    """Puts other gradients in place of those that were found."""
 
     def gradients_ready(self, losses: dict[str, Tensor]) -> None:
         for parameter in self.flat:

@@ -94,7 +94,7 @@ def test_best_policy_of_a_killed_run_is_that_of_the_checkpoint_from_which_it_goe
 
 
 class Scripted:
-    """Evaluations that have given mean rewards, in the place of played ones."""
+    """Evaluations that have given mean rewards, in place of played ones."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *means: float) -> None:
         waiting = iter(means)

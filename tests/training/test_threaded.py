@@ -29,7 +29,7 @@ def settings(max_steps: int = 400, **more: Any) -> dict[str, Any]:
 
 
 class Optimizers:
-    """Puts an optimizer in the place of DQN's."""
+    """Puts an optimizer in place of DQN's."""
 
     def __init__(self, kind: type[DQNOptimizer]) -> None:
         self.kind = kind

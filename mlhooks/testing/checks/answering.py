@@ -45,7 +45,7 @@ def test_answers_for_its_own_trainers_only(trial: Trial, other: str) -> None:
 
 
 def test_lets_others_answer_first(trial: Trial) -> None:
-    """A plugin that was registered earlier can put its own policy and optimizer in the place of the trainer's."""
+    """A plugin that was registered earlier can put its own policy and optimizer in place of the trainer's."""
     others = make_manager(blocked={*WRITERS, trial.target.name}).collect_mapping("get_trainer_types").values()
     if any(issubclass(trial.kind, other) for other in others):
         pytest.skip("it builds upon another trainer type, whose plugin it must answer before")

@@ -38,7 +38,7 @@ class Patch:
         return self.rewritings.keys() | self.surroundings.keys()
 
     def replace(self, place: str, old: str, new: str) -> None:
-        """Put an expression in the place of another, or statements in the place of statements that stand together."""
+        """Put an expression in place of another, or statements in place of statements that stand together."""
 
         def change(scope: Scope) -> int:
             old_statements, new_statements = _parsed(old), _parsed(new)
@@ -78,7 +78,7 @@ class Patch:
         self._rewrite(place, old, change)
 
     def around(self, place: str) -> Callable[[Changed], Changed]:
-        """Have the decorated function called in the place of another one, which is its first argument."""
+        """Have the decorated function called in place of another one, which is its first argument."""
 
         def decorate(changed: Changed) -> Changed:
             module, _, name = place.partition(":")
