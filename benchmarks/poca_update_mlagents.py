@@ -59,7 +59,7 @@ def trajectories(rows: Rows) -> list[Trajectory]:
         action = ActionTuple(rows.continuous[tick, agent], rows.discrete[tick, agent].astype(np.int32))
         return AgentStatus([rows.obs[tick, agent]], float(rows.reward[tick, agent]), action, done=False)
 
-    def experience(tick: int, agent: int, mates: list[int]) -> AgentExperience:
+    def experience(tick: int, agent: int, groupmates: list[int]) -> AgentExperience:
         own, log_probs = status(tick, agent), rows.log_probs[tick, agent]
         return AgentExperience(
             obs=own.obs,
@@ -71,7 +71,7 @@ def trajectories(rows: Rows) -> list[Trajectory]:
             prev_action=np.zeros(1, np.int32),
             interrupted=False,
             memory=None,
-            group_status=[status(tick, mate) for mate in mates],
+            group_status=[status(tick, groupmate) for groupmate in groupmates],
             group_reward=float(rows.group_reward[tick, agent]),
         )
 
@@ -79,9 +79,9 @@ def trajectories(rows: Rows) -> list[Trajectory]:
         end = min(start + horizon, ticks)
         for agent in range(agents):
             first = agent // members * members
-            mates = [mate for mate in range(first, first + members) if mate != agent]
-            steps = [experience(tick, agent, mates) for tick in range(start, end)]
-            after = [[rows.obs[end, mate]] for mate in mates]
+            groupmates = [groupmate for groupmate in range(first, first + members) if groupmate != agent]
+            steps = [experience(tick, agent, groupmates) for tick in range(start, end)]
+            after = [[rows.obs[end, groupmate]] for groupmate in groupmates]
             made.append(Trajectory(steps, [rows.obs[end, agent]], after, f"agent_{agent}", NAME))
     return made
 

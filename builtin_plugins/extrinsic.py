@@ -8,7 +8,7 @@ from mlhooks.plugin import Batch, RewardSignal, RewardSignalSettings, hookimpl
 
 
 class ExtrinsicReward(RewardSignal):
-    """The agent's own reward plus its group's, and where a trainer learns from groups, what its mates got."""
+    """The agent's own reward plus its group's, and where a trainer learns from groups, what its groupmates got."""
 
     reads_bytes = True
 

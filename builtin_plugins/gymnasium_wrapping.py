@@ -60,7 +60,7 @@ class ConfiguredWrapper:
     """A wrapper of a configuration.
 
     Attributes:
-        name: how the configuration calls it.
+        name: its name in the configuration.
         key: where it stands there.
         maker: the class, or a function, called with an environment and `arguments`.
         arguments: its keyword arguments.

@@ -22,7 +22,7 @@ def close(opened: Closable, name: str) -> bool:
 
     Args:
         opened: what is to be closed.
-        name: how the warning calls it.
+        name: its name in the warning.
 
     Returns:
         Whether it was closed.

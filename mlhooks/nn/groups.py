@@ -51,7 +51,7 @@ class GroupAttention(SelfAttention):
             [groups, 1 + width, size] of the groups, and behind them of the members.
         """
         width = seen.shape[1]
-        if width == 1:  # A member without mates looks at nothing but what its group looks at.
+        if width == 1:  # A member without groupmates looks at nothing but what its group looks at.
             group: Tensor = self(seen, absent)
             return group[:, None].expand(-1, 2, -1)
         both = self._normalized(torch.cat([acting, seen], 1))  # [groups, 2 * width, size]

@@ -171,7 +171,7 @@ class Account:
     def _complete(self, found: Decided, tick: int, steps: DecisionSteps | TerminalSteps, row: int) -> None:
         found.until, found.reward, found.shared = tick, float(steps.reward[row]), float(steps.group_reward[row])
 
-    def mates(self, one: Decided) -> Iterator[Decided]:
+    def groupmates(self, one: Decided) -> Iterator[Decided]:
         """Yield all decisions of other members of a decision's group."""
         if one.group is not None:
             found = (other for other in self.decided.values() if other.group == one.group)
@@ -179,14 +179,14 @@ class Account:
 
     def members(self, one: Decided) -> set[bytes]:
         """Return what the members of a decision's group saw last when it was made."""
-        there = (o for o in self.mates(one) if o.tick <= one.tick and (o.until is None or o.until > one.tick))
+        there = (o for o in self.groupmates(one) if o.tick <= one.tick and (o.until is None or o.until > one.tick))
         return {one.name, *(other.name for other in there)}
 
     def after(self, one: Decided) -> set[bytes]:
         """Return what was seen last by those who are there after a decision that ended an episode."""
         assert one.until is not None
         found: dict[tuple[int, int], bytes] = {}
-        for other in self.mates(one):
+        for other in self.groupmates(one):
             if other.end != GOES_ON and other.until == one.until:
                 found.setdefault(other.agent, other.final)
             is_there = other.tick <= one.until and (other.until is None or other.until > one.until)
@@ -195,7 +195,7 @@ class Account:
         return {one.final, *found.values()}
 
     def reward(self, one: Decided) -> float:
-        """Return what a decision was paid: its own reward, its mates' that came meanwhile, and its group's."""
+        """Return what a decision was paid: its own reward, its groupmates' that came meanwhile, and its group's."""
         assert one.until is not None
-        mates = (o.reward for o in self.mates(one) if o.until is not None and one.tick < o.until <= one.until)
-        return one.reward + one.shared + sum(mates)
+        groupmates = (o.reward for o in self.groupmates(one) if o.until is not None and one.tick < o.until <= one.until)
+        return one.reward + one.shared + sum(groupmates)

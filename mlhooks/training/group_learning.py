@@ -248,7 +248,7 @@ class GroupLearning(OnPolicyLearning):
         together = None
         if batch.units is not None:
             first = rows[batch.units[:, 0]]
-            # Agents that are in no group have no mates to stay together with.
+            # Agents that are in no group have no groupmates to stay together with.
             keys = np.stack([store.group[first], store.tick[first], np.where(store.group[first], 0, first)])
             together = np.unique(keys, axis=1, return_inverse=True)[1].ravel()
         return replace(batch, cells=cells.moved(places), together=together)
@@ -263,7 +263,7 @@ class GroupLearning(OnPolicyLearning):
         return batch.with_rows(known)
 
     def update(self, store: ExperienceStore, step: int) -> Reported:
-        """Learn as every on-policy trainer does, and keep for rows that stay open what their mates got so far."""
+        """Learn as every on-policy trainer does, and keep for rows that stay open what their groupmates got so far."""
         reported = super().update(store, step)
         if has_groups(store):
             waiting = store.open_row[store.open_row >= 0]
@@ -282,7 +282,7 @@ class GroupTrainer(OnPolicyTrainer):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        # What an agent's mates got is a part of its return, which only the learning half knows.
+        # What an agent's groupmates got is a part of its return, which only the learning half knows.
         self.acting.reports_extrinsic = False
 
     @classmethod

@@ -111,10 +111,10 @@ def after_ends(store: ExperienceStore, rows: np.ndarray) -> np.ndarray:
     current = np.where(stays, current, -1)
     # Members are in the same columns in both, so that one that is there again replaces its final observation.
     ended = (over >= 0) & (store.slot[over] != slot) & ~stays
-    mates = np.where(ended, n + store.final[over], current)
-    everybody = np.full((len(rows), 1 + mates.shape[1]), -1, np.int64)
+    groupmates = np.where(ended, n + store.final[over], current)
+    everybody = np.full((len(rows), 1 + groupmates.shape[1]), -1, np.int64)
     everybody[:, :1] = own
-    everybody[grouped, 1:] = mates
+    everybody[grouped, 1:] = groupmates
     return _to_the_left(everybody, everybody >= 0).members
 
 

@@ -116,7 +116,7 @@ def test_member_that_ends_alone_is_followed_by_its_group() -> None:
     observe(trainer, {1: 4.0}, {0: 3.0}, rewards={0: 0.25}, shared={0: 2.0, 1: 2.0})
     found = returns_after(trainer)
     assert found[1.0] == pytest.approx(2.25 + 0.9 * value_of(trainer, 3.0, 4.0), rel=1e-4)
-    # The row of the one that goes on is followed by the value of those that are left, and got its mate's reward.
+    # The row of the one that goes on is followed by the value of those that are left, and got its groupmate's reward.
     assert found[2.0] == pytest.approx(2.25 + 0.9 * value_of(trainer, 4.0), rel=1e-4)
 
 
@@ -196,11 +196,11 @@ def test_loss_is_that_of_the_formulas(continuous: int, branches: tuple[int, ...]
     encodings, seen = critic.embed(batch.features)
     acting = critic.embed_actions(encodings, batch.continuous, batch.discrete)
     policy, value, baseline, entropy = [], [], [], []
-    for row, mates in {0: [1, 2], 1: [0, 2], 3: [4], 4: [3], 5: []}.items():
-        everybody = torch.stack([seen[row], *(seen[mate] for mate in mates)])[None]
-        others = torch.stack([seen[row], *(acting[mate] for mate in mates)])[None]
-        number = torch.tensor([[2.0 * (1 + len(mates)) - 1.0]])
-        nobody = torch.zeros(1, 1 + len(mates))
+    for row, groupmates in {0: [1, 2], 1: [0, 2], 3: [4], 4: [3], 5: []}.items():
+        everybody = torch.stack([seen[row], *(seen[groupmate] for groupmate in groupmates)])[None]
+        others = torch.stack([seen[row], *(acting[groupmate] for groupmate in groupmates)])[None]
+        number = torch.tensor([[2.0 * (1 + len(groupmates)) - 1.0]])
+        nobody = torch.zeros(1, 1 + len(groupmates))
         old_baselines = batch.baselines[row] if clips else None
         for entities, old, into in ((everybody, None, value), (others, old_baselines, baseline)):
             heads = critic.heads(torch.cat([critic.body(critic.attention(entities, nobody)), number], 1))[0]

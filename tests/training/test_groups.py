@@ -122,15 +122,15 @@ def test_after_an_end_there_are_the_others_and_ones_own_final_observation(tale: 
     for row, found in zip(rows.tolist(), after_ends(store, rows), strict=True):
         (number,) = tale.names(np.array([row]))
         own = tale.decisions[number]
-        mates = {}
+        groupmates = {}
         for d in tale.decisions:
             if not own.group or d.key != own.key or d.agent == own.agent:
                 continue
             if d.ended and d.until == own.until:
-                mates.setdefault(d.agent, FINAL + d.number)
+                groupmates.setdefault(d.agent, FINAL + d.number)
             elif d.tick <= own.until < d.until and (not own.whole or d.continues or d.tick < own.until):
-                mates[d.agent] = d.number
-        assert sorted(tale.names(found)) == sorted([FINAL + number, *mates.values()])
+                groupmates[d.agent] = d.number
+        assert sorted(tale.names(found)) == sorted([FINAL + number, *groupmates.values()])
         assert bool(store.group_ended[row]) == own.whole or not own.group
 
 

@@ -131,9 +131,9 @@ class History:
                 before = {agent: self.alive.pop(agent) for agent in ending}
                 for agent, paid in zip(ending, steps.group_reward.tolist(), strict=True):
                     group = before[agent]
-                    mates = [mate for mate in everyone if self.alive.get(mate) == group]
+                    groupmates = [groupmate for groupmate in everyone if self.alive.get(groupmate) == group]
                     self.rewards[self.last[agent]] = paid
-                    self.ends[self.last.pop(agent)] = group == 0 or not mates
+                    self.ends[self.last.pop(agent)] = group == 0 or not groupmates
                 for store in stores:
                     store.end_episodes(np.array(ending), steps)
             deciding = [agent for agent in everyone if self.rng.random() < 0.6]

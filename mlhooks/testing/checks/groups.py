@@ -152,7 +152,7 @@ def test_values_follow_ends_of_members(trial: Trial) -> None:
         demand(
             abs(returned - right) < TOLERANCE * max(1.0, abs(right)),
             f"The return of a row that ends an episode is {returned:.4f}, and must be {right:.4f}: the member's own "
-            f"reward, its mates' and its group's, once each, and {'nothing' if nothing else 'the value of what'} "
+            f"reward, its groupmates' and its group's, once each, and {'nothing' if nothing else 'the value of what'} "
             "follows.",
         )
 
@@ -179,14 +179,14 @@ def test_baselines_do_not_depend_on_ones_own_action(trial: Trial) -> None:
             other = replace(batch, continuous=continuous, discrete=discrete)
             now = played.optimizer.group_values(other)
             moved_values, moved = _moved(now[0], values), _moved(now[1], baselines)
-            mates = members[decided & (members != row)]
+            groupmates = members[decided & (members != row)]
             demand(float(moved[row]) < 1e-5, "A member's baseline changes with its own action.")
             demand(
                 float(moved_values.max()) < 1e-5, "Values change with actions, which are not known where they count."
             )
             demand(
-                not len(mates) or float(moved[mates].min()) > 1e-6,
-                "A member's baseline does not change with what its mates do.",
+                not len(groupmates) or float(moved[groupmates].min()) > 1e-6,
+                "A member's baseline does not change with what its groupmates do.",
             )
 
 
@@ -202,13 +202,13 @@ def test_values_depend_on_members_alone(trial: Trial) -> None:
             after = played.optimizer.group_values(replace(batch, features=features))
             moved = torch.maximum(_moved(after[0], before[0]), _moved(after[1], before[1]))
             with_it = (cells.members == row).any(1)
-            mates = {int(member) for member in cells.members[with_it][cells.decided[with_it]]}
+            expected = {int(member) for member in cells.members[with_it][cells.decided[with_it]]}
             everybody = {int(member) for member in cells.members[cells.decided]}
             changed = set(torch.nonzero(moved > 1e-6).flatten().tolist()) & everybody
             demand(
-                changed == mates,
-                f"When an observation changes, so do the values of {len(changed - mates)} rows that are in no cell "
-                f"with it, and those of {len(mates - changed)} rows that are do not: mask members that are not there.",
+                changed == expected,
+                f"When an observation changes, so do the values of {len(changed - expected)} rows that are in no cell "
+                f"with it, and those of {len(expected - changed)} that are do not: mask members that are not there.",
             )
 
 
