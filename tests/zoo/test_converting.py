@@ -182,7 +182,7 @@ def test_sac_with_and_without_a_learned_weight_of_the_entropy() -> None:
     assert learned["network_settings"]["hidden_layers"] == [400, 300]
     assert learned["hyperparameters"]["twin_targets"] is True
     plain = behavior(converted("sac", "Pendulum-v1", use_sde=False, use_sde_at_warmup=True, learning_starts=300))
-    assert plain["hyperparameters"]["random_steps"] == 300  # There is no noise of the state to begin by.
+    assert plain["hyperparameters"]["random_steps"] == 300  # There is no state-dependent noise to begin with.
 
 
 @pytest.mark.usefixtures("all_installed")
