@@ -129,6 +129,7 @@ TARGETS: dict[str, list[Target]] = {
     "halfcheetah_sac": [Target("evaluation", beside="spread")],
     "basic_sac": [Target("evaluation", 0.93, 0.93, digits=3)],
     "3dball_sac": [Target("evaluation", 95, 95)],
+    "3dball_curriculum": [Target("training", 95, 95), Target("evaluation", 95, 95)],
     "3dball_ppo_mlagents": [Target("training", 95), Target("evaluation", 95, 95)],
     "basic_dqn_player": [Target("evaluation", 0.93, 0.93, digits=3)],
     "tag_ppo": [Target("won", 80, 80), Target("elo", 1200, 1200)],
