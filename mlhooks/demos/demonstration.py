@@ -98,7 +98,9 @@ def demo_files(path: Path) -> list[Path]:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.iterdir() if file.suffix == SUFFIX and file.is_file())
+    # Systems put files of their own beside others, such as macOS "._NAME.demo", and hide them by a dot.
+    shown = (file for file in folder.iterdir() if not file.name.startswith("."))
+    files = sorted(file for file in shown if file.suffix == SUFFIX and file.is_file())
     if not files:
         raise DemonstrationError(f"The folder {folder} holds no demonstrations: there are no {SUFFIX} files in it.")
     return files

@@ -65,7 +65,7 @@ class GAILSettings(_EncodedSettings):
 
     use_actions: bool = Field(default=False, description="Judge actions as well as observations.")
     use_vail: bool = Field(default=False, description="Put a variational bottleneck into the discriminator.")
-    demo_path: PathText = Field(description="A .demo file, or a folder of them.")
+    demo_path: PathText = Field(min_length=1, description="A .demo file, or a folder of them.")
 
 
 MLAGENTS_REWARD_SIGNALS: Mapping[str, type[RewardSignalSettings]] = {
@@ -116,7 +116,7 @@ class BehavioralCloningSettings(SettingsModel):
 
     ignores_unknown_keys: ClassVar[bool] = True
 
-    demo_path: PathText = Field(description="A .demo file, or a folder of them.")
+    demo_path: PathText = Field(min_length=1, description="A .demo file, or a folder of them.")
     steps: int = Field(default=0, ge=0, description="Steps until imitation has faded out; 0 keeps it on.")
     strength: float = Field(default=1.0, ge=0, description="Learning rate of imitation relative to the policy's.")
     samples_per_update: int = Field(default=0, ge=0, description="Demonstration samples in each update; 0 for all.")

@@ -16,7 +16,6 @@ from mlhooks.envs.spaces.inverse import ActionMisfit, action_of, observation_of
 from mlhooks.envs.specs import in_words, same_shape
 from mlhooks.envs.told import check_spec, spaces_of, stats_of, steps_of
 from mlhooks.errors import EnvironmentFailure, MlhooksError, NonFiniteError, UsageError
-from mlhooks.places import in_brackets, raised_at
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.step_checks import all_finite
 
@@ -119,7 +118,7 @@ class Scripted:
         """Ask the function for each agent."""
         action = self.spec.empty_action(len(decisions))
         for row in range(len(decisions)):
-            obs = [array[row] for array in decisions.obs]
+            obs = [array[row].copy() for array in decisions.obs]  # The function may change what it gets.
             answer = self._ask(self._shown(obs))
             try:
                 action.continuous[row], action.discrete[row] = self._read(answer)
@@ -138,7 +137,7 @@ class Scripted:
         except (MlhooksError, KeyboardInterrupt):
             raise
         except BaseException as error:
-            raise UsageError(f"{self.title} failed: {described(error)}{in_brackets(raised_at(error))}.") from error
+            raise UsageError(f"{self.title} failed: {described(error)}.") from error
 
     def _read(self, answer: Any) -> tuple[np.ndarray, np.ndarray]:
         continuous, discrete = self.spec.continuous_size, self.spec.discrete_size

@@ -63,6 +63,7 @@ def test_new_file_has_no_transition_from_a_final_observation(new):
 
 def test_folder_is_one_demonstration_without_a_transition_between_files(tmp_path, old, new):
     (tmp_path / "notes.txt").write_text("no demonstration")
+    (tmp_path / f"._{new.name}").write_text("of a system, beside that file")
     demonstration = load_demonstration(tmp_path)
     assert demonstration.obs()[0][:, 0].tolist() == [10, 11, 10, 9, 20, 21, 30]
     assert demonstration.next_obs()[0][:, 0].tolist() == [11, 10, 9, 8, 21, 22, 31]

@@ -325,6 +325,13 @@ class TestRewardSignals:
         assert (values["gail"]["use_actions"], values["gail"]["encoding_size"]) == (False, None)
         assert values["wonder"]["curiosity"] == 2.0
 
+    @pytest.mark.parametrize(
+        "section", ["reward_signals: {gail: {demo_path: ''}}", "behavioral_cloning: {demo_path: ''}"]
+    )
+    def test_demonstration_without_a_path_is_not_the_folder_of_the_shell(self, load: Load, section: str) -> None:
+        with pytest.raises(SettingsError, match=r"demo_path.*allowed: text that is not empty"):
+            load(f"behaviors:\n  A:\n    {section}\n")
+
     def test_encoding_size_stands_in_for_hidden_units_with_a_warning(self, load: Load) -> None:
         loaded = load("behaviors:\n  A:\n    reward_signals:\n      curiosity:\n        encoding_size: 64\n")
         signal = loaded.options.behaviors["A"].reward_signals["curiosity"]

@@ -89,6 +89,14 @@ def test_function_gets_arrays_and_gives_pairs_of_hybrid_behaviors():
     assert records.discrete[records.acts].tolist() == [[2, 0], [2, 1], [2, 1]]
 
 
+def test_function_that_changes_what_it_gets_changes_nothing_that_is_recorded():
+    def zeroed(seen: Any) -> int:
+        seen[:] = 0.0
+        return 2
+
+    assert record(Basic(), zeroed, 1).obs[0].argmax(1).tolist() == [10, 11, 12, 13, 14, 15, 16, 17]
+
+
 @pytest.mark.parametrize("answer", [2, -1, 0.5, [0, 1], None, "left"])
 def test_function_that_returns_no_action_is_named(answer):
     with pytest.raises(UsageError, match=r"mine\.py:act returned .*, which is no action of"):
@@ -96,8 +104,9 @@ def test_function_that_returns_no_action_is_named(answer):
 
 
 def test_function_that_fails_is_named():
-    with pytest.raises(UsageError, match=r"mine\.py:act failed: .*ZeroDivisionError.*test_recording\.py"):
+    with pytest.raises(UsageError, match=r"mine\.py:act failed: .*ZeroDivisionError.*test_recording\.py") as failed:
         record(Uneven(), lambda seen: 1 / 0, 1)
+    assert str(failed.value).count("test_recording.py") == 1
 
 
 def test_nan_of_the_environment_is_refused():
