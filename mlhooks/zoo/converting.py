@@ -79,11 +79,16 @@ def convert(entry: Entry, trainer_type: str, name: str) -> Converted:
     behavior = ALGORITHMS[trainer_type](entry, arguments, Run(steps, copies, found, images=images))
     if behavior["network_settings"].get("normalize") and any("FrameStackObservation" in each for each in wrappers):
         entry.assumes("stacks of observations can be normalized as well as the observations that are stacked")
+    kwargs = entry.take("env_kwargs", {})
+    if not isinstance(kwargs, dict):
+        raise entry.wrong("env_kwargs", kwargs, "must be a mapping from names to values")
     arguments.rest()
     entry.rest()
     summary = max(1000, steps // SUMMARIES)
     settings = {"trainer_type": trainer_type, **behavior, "max_steps": steps, "summary_freq": summary}
     environment: dict[str, Any] = {"env_path": f"gymnasium:{found.id}"}
+    if kwargs:
+        environment["env_kwargs"] = kwargs
     if copies > 1:
         environment["num_areas"] = copies
     if atari:
@@ -214,7 +219,11 @@ def _sac(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
     weight = entry.take("ent_coef", "auto")
     learned = isinstance(weight, str) and weight.startswith("auto")
     initial = (weight.partition("_")[2] or 1.0) if learned else weight
-    h["init_entcoef"] = Entry(entry.title, {"ent_coef": initial}).number("ent_coef", 1.0)
+    coefficient = Entry(entry.title, {"ent_coef": initial}).number("ent_coef", 1.0)
+    if coefficient > 0:
+        h["init_entcoef"] = coefficient
+    else:  # A configuration holds its logarithm.
+        entry.lacks(f"ent_coef: {plain(weight)}")
     if not learned:
         h["learn_entcoef"] = False
     for key, default in (("target_update_interval", 1), ("target_entropy", "auto"), ("action_noise", None)):

@@ -172,6 +172,20 @@ def test_rounds_of_whole_episodes_become_an_update_for_each_step(updates: int) -
     assert ("gradient_steps: 64" in found.missing[0]) == (updates == 64)
 
 
+def test_arguments_of_the_environment_are_its_keyword_arguments() -> None:
+    found = converted("sac", "MountainCarContinuous-v0", env_kwargs="dict(goal_velocity=0.01)")
+    assert found.settings["env_settings"]["env_kwargs"] == {"goal_velocity": 0.01}
+    assert not found.missing
+    with pytest.raises(UsageError, match="env_kwargs.*must be a mapping"):
+        converted("sac", "MountainCarContinuous-v0", env_kwargs=[0.01])
+
+
+def test_sac_without_entropy_is_named_as_missing() -> None:
+    found = converted("sac", "MountainCarContinuous-v0", ent_coef=0.0)
+    assert found.missing == ["ent_coef: 0.0"]
+    assert "init_entcoef" not in behavior(found)["hyperparameters"]
+
+
 def test_sac_with_and_without_a_learned_weight_of_the_entropy() -> None:
     fixed = behavior(converted("sac", "MountainCarContinuous-v0"))
     assert (fixed["hyperparameters"]["init_entcoef"], fixed["hyperparameters"]["learn_entcoef"]) == (0.1, False)
