@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlhooks.errors import NonFiniteError
 from mlhooks.nn.heads import SampledActions, branch_slices
 from mlhooks.settings import OffPolicyHyperparameters, TrainerSettings
 from mlhooks.state_checks import number, whole
@@ -107,10 +108,23 @@ class OffPolicyLearning(LearningHalf):
         """Update the policy on each batch, then the reward signals on theirs, and return all that they report."""
         reported = []
         for batch in batches:
-            reported.append(self.optimizer.update(batch))
+            try:
+                reported.append(self.optimizer.update(batch))
+            except NonFiniteError as error:
+                self._name_non_finite_signal(batch, error)
+                raise
             if self.cloning is not None:
                 reported.append(self.cloning.update(self.step))
         return reported + [checked_update(signal, batch) for batch in for_signals for signal in self.signals_that_learn]
+
+    def _name_non_finite_signal(self, batch: Batch, error: NonFiniteError) -> None:
+        """Say that a reward signal is why an update of its minibatch is not finite, where it is."""
+        for signal, rewards in zip(self.reward_signals, batch.signal_rewards.unbind(1), strict=True):
+            if not rewards.isfinite().all():
+                raise NonFiniteError(
+                    f"Behavior {self.behavior_name!r}: the reward of reward signal {signal.name!r} is NaN or infinite, "
+                    f"at step {self.step:,}. No parameter was changed by it."
+                ) from error
 
     def _finish_round(self) -> Reported:
         """Wait for the updates that run, and return all reports that were not returned before."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from mlhooks.nn.heads import SampledActions
 from mlhooks.places import defined_at, in_brackets
 
 if TYPE_CHECKING:
+    from mlhooks.training.batch import Batch
     from mlhooks.training.optimizer import Optimizer
     from mlhooks.training.policy import Policy
     from mlhooks.training.reward_signals import RewardSignal
@@ -111,6 +112,24 @@ def check_rewards(signal: RewardSignal, rewards: object, rows: int) -> None:
         f"{_named(signal, 'evaluate')} must return a Tensor with a reward for each of the {rows} rows of the batch; it "
         f"returned {with_article(rewards)}{shape}."
     )
+
+
+def written(batch: Batch, reads: Iterable[str]) -> list[int]:
+    """Return how often somebody wrote to the environment's rewards in a batch, and to what a reward signal reads."""
+    columns = (getattr(batch, name) for name in ("rewards", *reads))
+    return [0 if column is None else column._version for column in columns]
+
+
+def check_unwritten(signal: RewardSignal, method: str, batch: Batch, before: list[int]) -> None:
+    """Refuse a reward signal that wrote to a batch, of which others read the same memory.
+
+    Raises:
+        PluginError: names the function and the column.
+    """
+    if (after := written(batch, signal.reads)) != before:
+        changed = zip(("rewards", *signal.reads), before, after, strict=True)
+        columns = " and ".join(f"`batch.{name}`" for name, *versions in changed if versions[0] != versions[1])
+        raise PluginError(f"{_named(signal, method)} wrote to {columns}, which others read as well: change a copy.")
 
 
 def check_reported(part: RewardSignal | Optimizer, reported: object) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 from mlagents_envs.base_env import BehaviorSpec
 from torch import Tensor, nn
 
 from mlhooks.settings import RewardSignalSettings
 from mlhooks.training.batch import Batch
-from mlhooks.training.part_checks import check_reads, check_reported, check_rewards
+from mlhooks.training.part_checks import check_reads, check_reported, check_rewards, check_unwritten, written
 
 if TYPE_CHECKING:
     from mlhooks.training.policy import Policy
@@ -60,15 +61,19 @@ class RewardSignal(ABC):
         """Return rewards [rows] of a batch, before `strength`."""
 
     def rewards(self, batch: Batch) -> Tensor:
-        """Return rewards [rows] of a batch, times `strength`, without their graph.
+        """Return rewards [rows] float32 of a batch, times `strength`, without their graph.
 
         Raises:
-            PluginError: `evaluate` returned something else.
+            PluginError: `evaluate` returned something else, or wrote to the batch.
         """
+        before = written(batch, self.reads)
         rewards = self.evaluate(batch)
         check_rewards(self, rewards, len(batch))
+        check_unwritten(self, "evaluate", batch, before)
         if rewards.requires_grad:  # Else a loss would train the signal by what it rewards.
             rewards = rewards.detach()
+        if rewards.dtype is not torch.float32:  # A loss would become what the rewards are.
+            rewards = rewards.float()
         return rewards if self.strength == 1.0 else self.strength * rewards
 
     @property
@@ -118,8 +123,10 @@ def checked_update(signal: RewardSignal, batch: Batch) -> dict[str, Tensor]:
     """Let a signal learn from a minibatch, and return what it reports.
 
     Raises:
-        PluginError: its `update` returned something else.
+        PluginError: its `update` returned something else, or wrote to the batch.
     """
+    before = written(batch, signal.reads)
     reported = signal.update(batch)
     check_reported(signal, reported)
+    check_unwritten(signal, "update", batch, before)
     return reported

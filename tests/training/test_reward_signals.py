@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from mlhooks import hookimpl
-from mlhooks.errors import PluginError
+from mlhooks.errors import NonFiniteError, PluginError
 from mlhooks.settings import RewardSignalSettings
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.training.batch import Batch
 from mlhooks.training.reward_signals import RewardSignal
+from mlhooks.training.run import Run
 from tests.scripted import Corridor, Env, config, train
 
 LENGTH = 5
@@ -256,3 +257,61 @@ def test_off_policy_signals_learn_from_their_own_minibatches_as_often_as_told(
     assert (order.count("policy"), order.count("signal")) == (12, times)
     assert order[0] == "policy"
     assert {len(batch) for batch in Looking.learned} == {20}
+
+
+def run_with(evaluate: Any, folder: Path, trainer_type: str) -> Run:
+    """Return a run with a signal that answers as a function does."""
+
+    class Answering(RewardSignal):
+        reads = frozenset({"obs"})
+
+        def evaluate(self, batch: Batch) -> torch.Tensor:
+            rewards: torch.Tensor = evaluate(batch)
+            return rewards
+
+    class Offer:
+        @hookimpl
+        def get_reward_signals(self) -> Any:
+            return {"answering": (Answering, RewardSignalSettings)}
+
+    settings = config(
+        "Corridor",
+        "test:x",
+        max_steps=200,
+        trainer_type=trainer_type,
+        hyperparameters={"batch_size": 16} | ({"buffer_size": 64} if trainer_type == "ppo" else {}),
+        reward_signals={"extrinsic": {"gamma": GAMMA}, "answering": {"gamma": GAMMA}},
+        network_settings={"hidden_units": 8, "num_layers": 1},
+    )
+    return train(settings, folder, Env(Counting), Offer())
+
+
+TRAINERS = pytest.mark.parametrize("trainer_type", ["ppo", "dqn", "sac"])
+
+
+@TRAINERS
+@pytest.mark.parametrize("column", ["obs", "rewards"])
+def test_signals_that_write_to_what_others_read_are_named(trainer_type: str, column: str, tmp_path: Path) -> None:
+    def evaluate(batch: Batch) -> torch.Tensor:
+        getattr(batch, column).zero_()
+        return torch.zeros(len(batch))
+
+    with pytest.raises(PluginError, match=rf"`Answering.evaluate` .*wrote to `batch.{column}`, .*change a copy"):
+        run_with(evaluate, tmp_path, trainer_type)
+
+
+@TRAINERS
+def test_signals_that_are_not_finite_are_named(trainer_type: str, tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match="the reward of reward signal 'answering' is NaN or infinite"):
+        run_with(lambda batch: torch.full((len(batch),), torch.nan), tmp_path, trainer_type)
+
+
+@TRAINERS
+def test_rewards_of_double_precision_are_learned_from_in_single_precision(trainer_type: str, tmp_path: Path) -> None:
+    weights = []
+    for kind in (torch.float32, torch.float64):
+        run = run_with(lambda batch, kind=kind: torch.ones(len(batch), dtype=kind), tmp_path / str(kind), trainer_type)
+        modules = run.trainers["Corridor"].policy.modules().values()
+        weights.append(torch.cat([weight.flatten() for module in modules for weight in module.state_dict().values()]))
+    assert weights[0].dtype == torch.float32
+    assert torch.equal(*weights)
