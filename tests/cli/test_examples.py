@@ -35,8 +35,8 @@ def test_example_reaches_what_the_page_of_results_says(row):
 def test_example_that_nobody_measured_says_so(capsys):
     assert main(["examples"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "3dball_curriculum Balance balls" in out
-    assert "ppo in sim:3DBall; what it reaches is not measured." in out
+    assert "pong_ppo Play Pong" in out
+    assert "ppo in gymnasium:ALE/Pong-v5; what it reaches is not measured." in out
 
 
 def test_every_example_is_described_as_its_file_is(capsys):

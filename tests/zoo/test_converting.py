@@ -176,7 +176,7 @@ def test_arguments_of_the_environment_are_its_keyword_arguments() -> None:
     found = converted("sac", "MountainCarContinuous-v0", env_kwargs="dict(goal_velocity=0.01)")
     assert found.settings["env_settings"]["env_kwargs"] == {"goal_velocity": 0.01}
     assert not found.missing
-    with pytest.raises(UsageError, match="env_kwargs.*must be a mapping"):
+    with pytest.raises(UsageError, match=r"env_kwargs.*must be a mapping"):
         converted("sac", "MountainCarContinuous-v0", env_kwargs=[0.01])
 
 
