@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +24,8 @@ from mlhooks.plugin import ActionDecoder, ContractBroken, EnvironmentFailure, Mi
 if TYPE_CHECKING:
     from builtin_plugins.gymnasium_wrapping import ConfiguredWrapper
 
+logger = logging.getLogger("mlhooks")
+
 Check = Literal["first", "always", "never"]
 When = Literal["reset", "step", "end"]
 
@@ -39,7 +42,7 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         seed: With `worker_id`, gives the seeds of the first reset.
         worker_id: Workers with one seed get independent seeds.
         check: Which observations are looked at in full: of each copy the first after a reset, after a step and at an
-            episode's end; all; or none.
+            episode's end, where bounds are only warned of; all; or none.
         max_entities: How many members a Sequence has at most that does not say so itself.
 
     Attributes:
@@ -96,6 +99,9 @@ class GymnasiumBehavior(SingleBehaviorEnv):
     def _check(self, when: When, method: str, copies: Sequence[int], shown: Iterable[Any]) -> None:
         """Look at the observations of copies in full, where that is still to be done.
 
+        An observation beyond its bounds at the first end of an episode is only warned of, because that is late, and
+        even environments of Gymnasium show such ones where something falls.
+
         Raises:
             EnvironmentFailure: One is not in its space.
         """
@@ -107,7 +113,10 @@ class GymnasiumBehavior(SingleBehaviorEnv):
                     if self._check_ends:
                         due.discard(copy)
         except Misfit as misfit:
-            raise self._failed(method, misfit) from misfit
+            if not (misfit.strict and when == "end" and self._check_ends):
+                raise self._failed(method, misfit) from misfit
+            due.clear()
+            logger.warning("%s: at the end of an episode %s. Training goes on with it.", self._title, misfit)
 
     def _failed(self, method: str, error: Exception, copy: int | None = None) -> EnvironmentFailure:
         """Return what to raise when a method of an environment, or of one copy, failed or gave a wrong answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from mlhooks.plugin import ContractBroken, Encoded, EnvironmentFailure, Misfit, 
 
 if TYPE_CHECKING:
     from mlhooks.settings import TeamSettings
+
+logger = logging.getLogger("mlhooks")
 
 _MISSING = re.compile(r"unexpected keyword argument '(seed|options)'")
 """The message of Python where `reset` lacks an argument of the interface."""
@@ -91,6 +94,7 @@ class PettingZooEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no ty
         self._title, self._name, self._teams = title, name, teams
         self._check, self._max_entities = check, max_entities
         self._checked: set[tuple[When, int, Any]] = set()
+        self._warned = False
         self._behaviors: dict[str, _Behavior] = {}
         self._specs: dict[str, BehaviorSpec] = {}
         self._spaces: dict[str, Spaces] = {}
@@ -315,7 +319,13 @@ class PettingZooEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no ty
         try:
             self._role(agent).agent.spaces.encode.check(seen)
         except Misfit as misfit:
-            self._fail(number, "reset" if when == "reset" else "step", misfit, agent)
+            if not (misfit.strict and when == "end" and self._check == "first"):
+                self._fail(number, "reset" if when == "reset" else "step", misfit, agent)
+            if not self._warned:
+                self._warned = True
+                logger.warning(
+                    "%s: at the end of an episode of agent %r %s. Training goes on with it.", self._title, agent, misfit
+                )
         if self._check == "first":
             self._checked.add((when, number, agent))
 

@@ -133,8 +133,8 @@ class EnvironmentSettings(SettingsModel):
     )
     check: Literal["first", "always", "never"] = extension(
         "first",
-        description="Which observations of each copy must be within the bounds of their space: the first ones, all, "
-        "or none.",
+        description="Which observations of each copy must be within the bounds of their space: the first ones, but "
+        "with only a warning at the end of an episode; all; or none.",
     )
     max_entities: int | None = extension(
         None,

@@ -137,7 +137,18 @@ STRICT = {
 }
 
 
-@pytest.mark.parametrize("where", ["first", "then", "last"])
+@pytest.mark.parametrize(("space", "bad", "good", "found"), STRICT.values(), ids=STRICT)
+def test_what_is_not_bent_is_warned_of_once_at_the_ends_of_episodes(space, bad, good, found, caplog):
+    play(copies(Scripted(space, good, last=bad), Scripted(space, good, length=2, last=bad)), steps=8)
+    (said,) = caplog.messages
+    assert said.startswith("gymnasium:Told-v0: at the end of an episode the observation is not in its space. Found: ")
+    assert found in said
+    assert said.endswith(". Training goes on with it.")
+    with pytest.raises(EnvironmentFailure, match=r"in step\(\) of copy 1: the observation is not in its space"):
+        play(copies(*[Scripted(space, good), Scripted(space, good, last=bad)], check="always"))
+
+
+@pytest.mark.parametrize("where", ["first", "then"])
 @pytest.mark.parametrize(("space", "bad", "good", "found"), STRICT.values(), ids=STRICT)
 def test_what_is_not_bent_is_refused_when_observations_are_looked_at_in_full(space, bad, good, found, where):
     said = said_of(bad, space, good=good, where=where)
@@ -332,7 +343,7 @@ FLEET = {
 
 @pytest.mark.parametrize(("answers", "said"), FLEET.values(), ids=FLEET)
 def test_vector_environments_are_looked_at_alike(answers, said):
-    env = GymnasiumVector(Fleet(**answers), behavior_name="Told", title="gymnasium:Told-v0", seed=1)
+    env = GymnasiumVector(Fleet(**answers), behavior_name="Told", title="gymnasium:Told-v0", seed=1, check="always")
     with pytest.raises(EnvironmentFailure, match=said):
         play(env)
 

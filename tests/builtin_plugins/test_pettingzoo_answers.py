@@ -150,6 +150,21 @@ def test_reward_that_is_nan_where_agents_take_turns_is_no_fault_of_the_sums():
     assert np.isnan(env.get_steps(name)[0].reward).all()
 
 
+def test_observations_beyond_bounds_at_the_ends_of_episodes_are_warned_of_once(caplog):
+    beyond = np.array([0, 500])
+    for check, warnings in (("never", 0), ("first", 1)):
+        env = zoo(lambda: Told([ON] * 3), check=check)
+        env.reset()
+        for agent in ("a_0", "a_1"):
+            env._look_at("end", 0, agent, beyond)
+        assert len(caplog.messages) == warnings
+    assert "at the end of an episode of agent 'a_0' the observation is not in its space" in caplog.text
+    always = zoo(lambda: Told([ON] * 3), check="always")
+    always.reset()
+    with pytest.raises(EnvironmentFailure, match="agent 'a_0': the observation is not in its space"):
+        always._look_at("end", 0, "a_0", beyond)
+
+
 def test_turns_that_never_begin_are_refused():
     class Over(Turns):
         def reset(self, seed=None, options=None):
