@@ -56,7 +56,7 @@ def compile_native(root: Path) -> None:
         command.run()
         for extension in extensions:
             built = Path(command.get_ext_fullpath(extension.name))
-            # Writing to a module that a running process has mapped would crash it, replacing the file does not.
+            # Writing to a module that a running process has mapped would crash it; replacing the file does not.
             beside = Path(shutil.copy(built, root / NATIVE / f"{built.name}.new"))
             beside.replace(root / NATIVE / built.name)
     runpy.run_path(str(root / NATIVE / "__init__.py"))["note_build"]()

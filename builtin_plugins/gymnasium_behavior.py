@@ -72,7 +72,7 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         self._opened = opened
         self._title, self._max_entities = title, max_entities
         self._first_seeds: list[int] = np.random.SeedSequence([seed, worker_id]).generate_state(agents).tolist()
-        self._check_ends = check == "first"
+        self._check_ends, self._warned = check == "first", False
         self._to_check: dict[When, set[int]] = {
             when: set() if check == "never" else set(range(agents)) for when in ("reset", "step", "end")
         }
@@ -99,24 +99,26 @@ class GymnasiumBehavior(SingleBehaviorEnv):
     def _check(self, when: When, method: str, copies: Sequence[int], shown: Iterable[Any]) -> None:
         """Look at the observations of copies in full, where that is still to be done.
 
-        An observation beyond its bounds at the first end of an episode is only warned of, because that is late, and
-        even environments of Gymnasium show such ones where something falls.
+        At the first end of an episode one that is not bent, such as beyond its bounds, is only warned of, because that
+        is late, and even environments of Gymnasium show such observations where something falls.
 
         Raises:
             EnvironmentFailure: One is not in its space.
         """
         due = self._to_check[when]
-        try:
-            for copy, observation in zip(copies, shown, strict=True):
-                if copy in due:
-                    self._encode.check(observation, copy)
-                    if self._check_ends:
-                        due.discard(copy)
-        except Misfit as misfit:
-            if not (misfit.strict and when == "end" and self._check_ends):
-                raise self._failed(method, misfit) from misfit
-            due.clear()
-            logger.warning("%s: at the end of an episode %s. Training goes on with it.", self._title, misfit)
+        for copy, observation in zip(copies, shown, strict=True):
+            if copy not in due:
+                continue
+            try:
+                self._encode.check(observation, copy)
+            except Misfit as misfit:
+                if not (misfit.strict and when == "end" and self._check_ends):
+                    raise self._failed(method, misfit) from misfit
+                if not self._warned:
+                    self._warned = True
+                    logger.warning("%s: at the end of an episode %s. Training goes on with it.", self._title, misfit)
+            if self._check_ends:
+                due.discard(copy)
 
     def _failed(self, method: str, error: Exception, copy: int | None = None) -> EnvironmentFailure:
         """Return what to raise when a method of an environment, or of one copy, failed or gave a wrong answer."""

@@ -114,9 +114,13 @@ def check_rewards(signal: RewardSignal, rewards: object, rows: int) -> None:
     )
 
 
+WATCHED = ("rewards", "continuous", "discrete")
+"""What all reward signals may read, beside what they say."""
+
+
 def written(batch: Batch, reads: Iterable[str]) -> list[int]:
-    """Return how often somebody wrote to the environment's rewards in a batch, and to what a reward signal reads."""
-    columns = (getattr(batch, name) for name in ("rewards", *reads))
+    """Return how often torch wrote to each column that a reward signal reads; `.numpy()` and `.data` escape it."""
+    columns = (getattr(batch, name) for name in (*WATCHED, *reads))
     return [0 if column is None else column._version for column in columns]
 
 
@@ -127,7 +131,7 @@ def check_unwritten(signal: RewardSignal, method: str, batch: Batch, before: lis
         PluginError: names the function and the column.
     """
     if (after := written(batch, signal.reads)) != before:
-        changed = zip(("rewards", *signal.reads), before, after, strict=True)
+        changed = zip((*WATCHED, *signal.reads), before, after, strict=True)
         columns = " and ".join(f"`batch.{name}`" for name, *versions in changed if versions[0] != versions[1])
         raise PluginError(f"{_named(signal, method)} wrote to {columns}, which others read as well: change a copy.")
 

@@ -64,7 +64,10 @@ def convert(entry: Entry, trainer_type: str, name: str) -> Converted:
     Raises:
         UsageError: RL Zoo would not take a value, either.
     """
-    found = look_up(name)
+    kwargs = entry.take("env_kwargs") or {}
+    if not isinstance(kwargs, dict):
+        raise entry.wrong("env_kwargs", plain(kwargs), "must be a mapping from names to values")
+    found = look_up(name, kwargs)
     if found.id != name:
         entry.assumes(f"{found.id} stands for {name}, which is not installed")
     elif found.why_not:
@@ -79,9 +82,6 @@ def convert(entry: Entry, trainer_type: str, name: str) -> Converted:
     behavior = ALGORITHMS[trainer_type](entry, arguments, Run(steps, copies, found, images=images))
     if behavior["network_settings"].get("normalize") and any("FrameStackObservation" in each for each in wrappers):
         entry.assumes("stacks of observations can be normalized as well as the observations that are stacked")
-    kwargs = entry.take("env_kwargs", {})
-    if not isinstance(kwargs, dict):
-        raise entry.wrong("env_kwargs", kwargs, "must be a mapping from names to values")
     arguments.rest()
     entry.rest()
     summary = max(1000, steps // SUMMARIES)
@@ -220,10 +220,11 @@ def _sac(entry: Entry, arguments: PolicyArguments, run: Run) -> dict[str, Any]:
     learned = isinstance(weight, str) and weight.startswith("auto")
     initial = (weight.partition("_")[2] or 1.0) if learned else weight
     coefficient = Entry(entry.title, {"ent_coef": initial}).number("ent_coef", 1.0)
-    if coefficient > 0:
-        h["init_entcoef"] = coefficient
-    else:  # A configuration holds its logarithm.
-        entry.lacks(f"ent_coef: {plain(weight)}")
+    if coefficient < 0 or (learned and not coefficient):
+        raise entry.wrong("ent_coef", plain(weight), "must be greater than 0")
+    if not coefficient:  # SAC takes the logarithm of init_entcoef, so that it cannot be 0.
+        entry.assumes("an entropy coefficient of 1e-8 is as good as 0")
+    h["init_entcoef"] = coefficient or 1e-8
     if not learned:
         h["learn_entcoef"] = False
     for key, default in (("target_update_interval", 1), ("target_entropy", "auto"), ("action_noise", None)):

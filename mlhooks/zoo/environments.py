@@ -60,8 +60,8 @@ def behavior_name(env_id: str) -> str:
     return _VERSION.sub("", env_id.rpartition("/")[2])
 
 
-def look_up(name: str) -> Found:
-    """Return the installed environment that a name of RL Zoo means, and its spaces."""
+def look_up(name: str, arguments: Mapping[str, Any]) -> Found:
+    """Return the installed environment that a name of RL Zoo means, and its spaces with these keyword arguments."""
     try:
         gymnasium: Any = import_module("gymnasium")
     except ImportError:
@@ -74,7 +74,7 @@ def look_up(name: str) -> Found:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                env = gymnasium.make(candidate)
+                env = gymnasium.make(candidate, **arguments)
             try:
                 return Found(candidate, _bound(gymnasium, env.action_space), _images(env.observation_space))
             finally:

@@ -290,7 +290,7 @@ TRAINERS = pytest.mark.parametrize("trainer_type", ["ppo", "dqn", "sac"])
 
 
 @TRAINERS
-@pytest.mark.parametrize("column", ["obs", "rewards"])
+@pytest.mark.parametrize("column", ["obs", "rewards", "discrete"])
 def test_signals_that_write_to_what_others_read_are_named(trainer_type: str, column: str, tmp_path: Path) -> None:
     def evaluate(batch: Batch) -> torch.Tensor:
         getattr(batch, column).zero_()

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 import yaml
+from gymnasium import spaces
 
 from mlhooks.cli import main
 from mlhooks.errors import UsageError
@@ -16,7 +18,7 @@ from mlhooks.settings import SettingsRegistry, load_run_options, read_configurat
 from mlhooks.zoo import converting, python_text
 from mlhooks.zoo.converting import Converted, convert
 from mlhooks.zoo.entry import Entry
-from mlhooks.zoo.environments import Found
+from mlhooks.zoo.environments import Found, look_up
 from mlhooks.zoo.python_text import Name
 from tests.zoo.entries import FILES
 
@@ -33,7 +35,7 @@ def behavior(found: Converted) -> dict[str, Any]:
 @pytest.fixture
 def all_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let environments of packages that are not installed be known, by their bounds."""
-    monkeypatch.setattr(converting, "look_up", lambda name: Found(name, bound_of(name), name == "CarRacing-v3"))
+    monkeypatch.setattr(converting, "look_up", lambda name, _: Found(name, bound_of(name), name == "CarRacing-v3"))
 
 
 def bound_of(name: str) -> float | None:
@@ -180,10 +182,36 @@ def test_arguments_of_the_environment_are_its_keyword_arguments() -> None:
         converted("sac", "MountainCarContinuous-v0", env_kwargs=[0.01])
 
 
-def test_sac_without_entropy_is_named_as_missing() -> None:
+def test_sac_without_entropy_has_a_coefficient_that_is_as_good_as_0() -> None:
     found = converted("sac", "MountainCarContinuous-v0", ent_coef=0.0)
-    assert found.missing == ["ent_coef: 0.0"]
-    assert "init_entcoef" not in behavior(found)["hyperparameters"]
+    h = behavior(found)["hyperparameters"]
+    assert (h["init_entcoef"], h["learn_entcoef"]) == (1e-8, False)
+    assert any("1e-8" in each for each in found.assumed)
+    for wrong in ("auto_0", -0.1):
+        with pytest.raises(UsageError, match=r"ent_coef.*must be greater than 0"):
+            converted("sac", "MountainCarContinuous-v0", ent_coef=wrong)
+
+
+class Either(gymnasium.Env[Any, Any]):
+    """An environment whose actions are continuous where it is told so."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self, continuous: bool = False) -> None:
+        self.action_space = spaces.Box(-2, 2, (1,), np.float32) if continuous else spaces.Discrete(2)
+
+
+def test_arguments_of_the_environment_decide_about_its_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gymnasium, "registry", dict(gymnasium.registry))
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", gymnasium.registry)
+    gymnasium.register("Either-v0", entry_point=Either)
+    assert look_up("Either-v0", {}).bound == 0.0
+    assert look_up("Either-v0", {"continuous": True}).bound == 2.0
+    assert "odd" in look_up("Either-v0", {"odd": 1}).why_not
+    values = {"policy": "MlpPolicy", "env_kwargs": "dict(continuous=True)", "use_sde": True}
+    found = convert(Entry("sac", values), "sac", "Either-v0")
+    assert behavior(found)["network_settings"]["use_sde"] is True
+    assert found.settings["env_settings"]["env_kwargs"] == {"continuous": True}
 
 
 def test_sac_with_and_without_a_learned_weight_of_the_entropy() -> None:
