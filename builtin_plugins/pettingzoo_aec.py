@@ -60,7 +60,8 @@ class AECCopy(Copy):
     def _collect(self, there: set[Any]) -> None:
         """Add what the step that was just made gave; an agent that left at once may have rewards, too."""
         takes_part = there | self._acting
-        given = {agent: reward_of(agent, reward) for agent, reward in self.env.rewards.items() if agent in takes_part}
+        told = self._told_by_agent("rewards")
+        given = {agent: reward_of(agent, reward) for agent, reward in told.items() if agent in takes_part}
         own, shared = self._shared(given, None)  # Infos of agents that do not act are old; those of `last` count.
         for agent, reward in given.items():
             before, group_before, all_before = self._since.get(agent, (0.0, 0.0, 0.0))
@@ -94,10 +95,16 @@ class AECCopy(Copy):
 
     def _selected(self, agents: list[Any]) -> tuple[Any, Any, Any, Any, tuple[bool, bool]]:
         """Return the selected agent, what it sees, its mask and info, and whether it is over and was interrupted."""
-        agent = self.env.agent_selection
+        agent = self._told("agent_selection")
         if agent not in agents:
             raise WrongAnswer(f"its agent_selection is {agent!r}, which is not in its list of agents {agents}")
-        answer = self.env.last()
+        try:
+            answer = self.env.last()
+        except (AttributeError, KeyError, TypeError):
+            for name in ("_cumulative_rewards", "terminations", "truncations", "infos"):
+                if agent not in self._told_by_agent(name):
+                    raise AgentError(agent, f"is missing from the {name}") from None
+            raise
         if not isinstance(answer, tuple) or len(answer) != 5:
             raise WrongAnswer(
                 "last() must return (observation, reward, termination, truncation, info), and returned "
@@ -134,7 +141,7 @@ class AECCopy(Copy):
     def _gone(self, there: set[Any]) -> Iterator[Ended]:
         """Yield the ends of agents that left without a last step(None)."""
         for agent in [agent for agent in self._acting if agent not in there]:
-            flags = [getattr(self.env, kind, {}).get(agent, False) for kind in ("terminations", "truncations")]
+            flags = [self._told_by_agent(kind).get(agent, False) for kind in ("terminations", "truncations")]
             over, interrupted = self._flags(agent, *flags)
             if not over:
                 raise AgentError(agent, "is gone from its list of agents, and was neither terminated nor truncated")

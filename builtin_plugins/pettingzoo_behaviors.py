@@ -16,11 +16,12 @@ from mlagents_envs.exception import UnityActionException, UnityEnvironmentExcept
 
 from builtin_plugins.pettingzoo_aec import AECCopy
 from builtin_plugins.pettingzoo_agents import Agent, describe
-from builtin_plugins.pettingzoo_copy import AgentError, Copy, Ended, Moment, Waiting
+from builtin_plugins.pettingzoo_copy import AgentError, Copy, Ended, Moment, Waiting, names_in
 from builtin_plugins.pettingzoo_parallel import ParallelCopy
 from builtin_plugins.pettingzoo_roles import Role, Roles
 from mlhooks.describing import named
 from mlhooks.envs.given_actions import check_action, with_action_of
+from mlhooks.envs.spaces import found
 from mlhooks.errors import WrongAnswer
 from mlhooks.places import defined_at, in_brackets, raised_at
 from mlhooks.plugin import ContractBroken, Encoded, EnvironmentFailure, Misfit, MlhooksError, Spaces
@@ -103,11 +104,22 @@ class PettingZooEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no ty
         self._seeds: list[int] = np.random.SeedSequence([seed, worker_id]).generate_state(len(envs)).tolist()
         self._copies = [self._copy(number, env) for number, env in enumerate(envs)]
         self._roles: Roles | None = None
-        known = list(getattr(envs[0], "possible_agents", None) or ())
+        known = self._possible_agents(envs[0])
         if known:
-            self._assign_roles(envs[0], known)
+            self._assign_roles(envs[0], known, all_known=True)
             for ids in self._ids:
                 ids.update((agent, self._new_id()) for agent in known)
+
+    def _possible_agents(self, env: Any) -> list[Any]:
+        """Return the agents that an environment says may appear; empty where it does not say."""
+        told = getattr(env, "possible_agents", None)
+        agents = names_in(() if told is None else told)
+        if agents is None:
+            raise ContractBroken(
+                f"{self._title}: its possible_agents are {found(told)}, which must be a list of names"
+                f"{in_brackets(_place_of(env, '__init__'))}."
+            )
+        return agents
 
     def _copy(self, number: int, env: Any) -> Copy:
         from pettingzoo import ParallelEnv
@@ -199,16 +211,16 @@ class PettingZooEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no ty
             raise UnityActionException(f"There is no behavior {name!r} here; there are {', '.join(self._behaviors)}.")
         return self._behaviors[name]
 
-    def _assign_roles(self, env: Any, agents: Sequence[Any]) -> Roles:
+    def _assign_roles(self, env: Any, agents: Sequence[Any], *, all_known: bool = False) -> Roles:
         """Give roles to all agents that may appear, or to the first ones that did."""
         described = {agent: describe(env, agent, self._title, self._max_entities) for agent in agents}
-        self._roles = Roles(self._title, self._name, self._teams, described)
-        self._add_behaviors(self._roles)
+        self._roles = Roles(self._title, self._name, self._teams, described, all_known=all_known)
+        self._add_behaviors(self._roles.behaviors())
         return self._roles
 
-    def _add_behaviors(self, roles: Roles) -> None:
+    def _add_behaviors(self, behaviors: Mapping[str, Agent]) -> None:
         """Add behaviors that are new."""
-        for name, agent in roles.behaviors().items():
+        for name, agent in behaviors.items():
             if name not in self._behaviors:
                 spec = BehaviorSpec(agent.spaces.encode.specs, agent.spaces.decode.spec)
                 empty = DecisionSteps.empty(spec), TerminalSteps.empty(spec)
@@ -220,7 +232,7 @@ class PettingZooEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no ty
             roles = self._roles or self._assign_roles(env, list(env.agents))
             if agent not in roles:
                 roles.add(agent, describe(env, agent, self._title, self._max_entities))
-                self._add_behaviors(roles)
+                self._add_behaviors({roles[agent].behavior_id: roles[agent].agent})
             return roles[agent]
 
         return role_of

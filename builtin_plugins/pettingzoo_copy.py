@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from builtin_plugins import gymnasium_answers as answers
 from builtin_plugins.pettingzoo_roles import Role
+from mlhooks.describing import named
 from mlhooks.envs.spaces import found
 from mlhooks.errors import WrongAnswer
 from mlhooks.plugin import Encoded
@@ -89,15 +90,30 @@ class Copy(ABC):
         self.doing = "reset"
         return self.env.reset() if seed is None else self.env.reset(seed=seed)
 
+    def _told(self, name: str) -> Any:
+        """Return an attribute that methods of the environment set."""
+        try:
+            return getattr(self.env, name)
+        except AttributeError as error:
+            raise WrongAnswer(f"it has no {name}, which reset() and step() must set ({named(error)})") from error
+
+    def _told_by_agent(self, name: str) -> Mapping[Any, Any]:
+        """Return an attribute that is a dict by agent."""
+        told = self._told(name)
+        if not isinstance(told, Mapping):
+            raise WrongAnswer(f"its {name} are {found(told)}, which must be a dict by agent")
+        return told
+
     def _agents(self) -> list[Any]:
         """Return the agents that the environment has now."""
-        agents = self.env.agents
-        if not isinstance(agents, Sequence) or isinstance(agents, str):
-            raise WrongAnswer(f"its agents are {found(agents)}, which must be a list of names")
+        told = self._told("agents")
+        agents = names_in(told) if isinstance(told, Sequence) else None
+        if agents is None:
+            raise WrongAnswer(f"its agents are {found(told)}, which must be a list of names")
         if len(set(agents)) < len(agents):
             twice = next(agent for agent in agents if agents.count(agent) > 1)
             raise AgentError(twice, "is twice in its list of agents")
-        return list(agents)
+        return agents
 
     def _shared(self, rewards: Mapping[Any, float], infos: Any) -> tuple[Mapping[Any, float], dict[Any, float]]:
         """Return what agents get for a step, each for itself and as members of their groups.
@@ -130,6 +146,16 @@ class Copy(ABC):
         except WrongAnswer as error:
             raise AgentError(agent, f"cannot go on: {error}") from error
         return ended or cut, cut and not ended
+
+
+def names_in(told: Any) -> list[Any] | None:
+    """Return the agents that an environment lists; None where that is no list of what can be the keys of a dict."""
+    try:
+        agents = None if isinstance(told, str) else list(told)
+        set(agents or ())
+    except TypeError:
+        return None
+    return agents
 
 
 def info_of(infos: Any, agent: Any) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from mlhooks.plugin import UsageError
 
 if TYPE_CHECKING:
     from mlhooks.settings import TeamSettings
+
+logger = logging.getLogger("mlhooks")
 
 _NUMBER = re.compile(r"[_\W]*\d+$")
 """The number at the end of an agent's name."""
@@ -46,6 +49,7 @@ class Roles:
         name: what a behavior of all agents is called.
         teams: the settings `env_settings.teams`.
         agents: the agents that may appear, with what they see and do.
+        all_known: whether these are all of them; where others may come, a team of none of these is only warned of.
 
     Attributes:
         groups: how many groups there are in a copy.
@@ -54,13 +58,17 @@ class Roles:
         UsageError: the settings do not fit the agents.
     """
 
-    def __init__(self, title: str, name: str, teams: Sequence[TeamSettings], agents: Mapping[Any, Agent]) -> None:
+    def __init__(
+        self, title: str, name: str, teams: Sequence[TeamSettings], agents: Mapping[Any, Agent], *, all_known: bool
+    ) -> None:
         self._title, self._teams = title, teams
         self.groups = sum(team.group is not None for team in teams)
         self._roles: dict[Any, Role] = {}
+        self._first: dict[str, tuple[Any, Agent]] = {}
+        """The first agent of each behavior, by the behavior's name."""
         self._names: list[tuple[str, Agent]] = []
         """The names of behaviors by spaces."""
-        self._refuse_unmatched(agents)
+        self._look_for_unmatched(agents, all_known=all_known)
         self._name_sets(name, agents)
         named = [self._name(agent, seen) for agent, seen in agents.items()]
         self._with_teams = {called for called, team in named if team is not None and team.team is not None}
@@ -85,7 +93,7 @@ class Roles:
             UsageError: two teams claim it, or its behavior has other spaces.
         """
         name, team = self._name(agent, seen)
-        self._refuse_other_spaces(agent, name, seen)
+        seen = self._with_first(agent, name, seen)
         number = None if team is None else team.team
         if number is None and name in self._with_teams:
             number = 0
@@ -109,23 +117,27 @@ class Roles:
         team = self._teams[claims[0]] if claims else None
         return (team and team.behavior) or self._name_by_spaces(agent, seen), team
 
-    def _refuse_unmatched(self, agents: Mapping[Any, Agent]) -> None:
+    def _look_for_unmatched(self, agents: Mapping[Any, Agent], *, all_known: bool) -> None:
         for index, team in enumerate(self._teams):
             for place, pattern in enumerate(team.agents):
-                if agents and not any(fnmatchcase(str(agent), pattern) for agent in agents):
-                    raise UsageError(
-                        f"{self._title} has no agent {pattern!r}, which env_settings.teams[{index}].agents[{place}] "
-                        f"names; there are: {', '.join(map(str, agents))}."
-                    )
+                if any(fnmatchcase(str(agent), pattern) for agent in agents):
+                    continue
+                which = f"agent {pattern!r}, which env_settings.teams[{index}].agents[{place}] names; there are: "
+                which += ", ".join(map(str, agents))
+                if all_known:
+                    raise UsageError(f"{self._title} has no {which}.")
+                logger.warning("%s begins without the %s. It has no possible_agents.", self._title, which)
 
-    def _refuse_other_spaces(self, agent: Any, name: str, seen: Agent) -> None:
-        for other, role in self._roles.items():
-            if role.behavior_id.partition("?")[0] == name and role.agent != seen:
-                raise UsageError(
-                    f"{self._title}: agents {other!r} and {agent!r} cannot both act by the behavior {name!r}, because "
-                    f"their spaces differ: {_in_words(role.agent)}, and {_in_words(seen)}. Name another behavior in "
-                    "env_settings.teams for one of them."
-                )
+    def _with_first(self, agent: Any, name: str, seen: Agent) -> Agent:
+        """Return what the first agent of a behavior sees and does, of which all others have the same."""
+        other, first = self._first.setdefault(name, (agent, seen))
+        if first != seen:
+            raise UsageError(
+                f"{self._title}: agents {other!r} and {agent!r} cannot both act by the behavior {name!r}, because "
+                f"their spaces differ: {_in_words(first)}, and {_in_words(seen)}. Name another behavior in "
+                "env_settings.teams for one of them."
+            )
+        return first
 
     def _name_sets(self, name: str, agents: Mapping[Any, Agent]) -> None:
         """Name the sets of agents with equal spaces."""
@@ -136,7 +148,7 @@ class Roles:
                 sets.append((seen, [str(agent)]))
             else:
                 members.append(str(agent))
-        stems = [name] if len(sets) == 1 else [_stem(members) for _, members in sets]
+        stems = [_plain(name)] if len(sets) == 1 else [_stem(members) for _, members in sets]
         for stem, (seen, members) in zip(stems, sets, strict=True):
             self._names.append((stem if stems.count(stem) == 1 else _plain(members[0]), seen))
 
@@ -162,8 +174,8 @@ def _stem(agents: Sequence[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a name without ?, behind which a behavior's team stands."""
-    return name.replace("?", "_")
+    """Return a name that is not empty and without ?, behind which a behavior's team stands."""
+    return name.replace("?", "_") or "_"
 
 
 def _in_words(agent: Agent) -> str:

@@ -81,6 +81,47 @@ def test_list_of_agents_must_fit_the_flags(script, message):
     assert message in said_of(lambda: Told(script * 2))
 
 
+@pytest.mark.parametrize("agents", [3, "abc", [["a"], ["b"]], len])
+def test_possible_agents_that_are_no_list_of_names_are_refused(agents):
+    class Odd(Told):
+        possible_agents = agents
+
+    with pytest.raises(ContractBroken, match=r"its possible_agents are .*must be a list of names \(.*zoo_envs.py:\d+"):
+        zoo(lambda: Odd([ON], possible=False))
+
+
+def test_agents_may_be_listed_in_an_array_and_have_empty_names():
+    class Numbered(Told):
+        possible_agents = np.arange(2)
+
+    assert list(zoo(lambda: Numbered([ON], possible=False)).behavior_specs) == ["told"]
+    assert list(zoo(lambda: Told([ON]), name="").behavior_specs) == ["_"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "message"),
+    [
+        ("agents", None, "it has no agents, which reset() and step() must set (AttributeError: "),
+        ("agents", [["p_0"]], "its agents are str32 of shape (1, 1), [['p_0']], given as a list, which must be a list"),
+        ("agent_selection", None, "it has no agent_selection, which"),
+        ("rewards", None, "it has no rewards, which"),
+        ("rewards", [1, 2], "its rewards are int64 of shape (2,), [1, 2], given as a list, which must be a dict by ag"),
+        ("terminations", {}, "agent 'p_1' is missing from the terminations"),
+        ("truncations", [False], "its truncations are bool of shape (1,), [False], given as a list, which must be a d"),
+    ],
+)
+def test_wrong_attributes_of_those_that_take_turns_are_named(name, told, message):
+    class Odd(Turns):
+        def step(self, action):
+            super().step(action)
+            if told is None:
+                delattr(self, name)
+            else:
+                setattr(self, name, told)
+
+    assert message in said_of(lambda: Odd([({}, {})] * 3))
+
+
 def test_nobody_after_a_reset_is_refused():
     assert "its list of agents is empty after reset()" in said_of(lambda: Told([ON], first=[], possible=["a_0"]))
 

@@ -87,6 +87,23 @@ def test_agents_nobody_knew_of_before_get_a_behavior_by_their_spaces():
     assert env.get_steps("b")[0].agent_id.tolist() == [1]
 
 
+def test_agents_whose_names_never_return_share_what_their_behavior_sees():
+    class Traffic(Told):
+        """Cars drive for a step each, under ever new names."""
+
+        def see(self, agent):
+            return np.zeros(2, np.float32)
+
+    script = [({f"car_{n}": (n, "terminated")}, [f"car_{n + 1}"]) for n in range(50)]
+    env = zoo(lambda: Traffic(script, first=["car_0"], possible=False))
+    env.reset()
+    for number in range(49):
+        env.step()
+        assert env.get_steps("told")[1].reward.tolist() == [number]
+    agents = {id(env._roles[f"car_{number}"].agent) for number in range(50)}
+    assert agents == {id(env._behaviors["told"].agent)}  # Each is compared with one, not with all before it.
+
+
 @pytest.mark.parametrize("kind", ["dicts", "mappings"])
 def test_spaces_may_be_dicts_of_the_older_interface(kind):
     class Old(Told):

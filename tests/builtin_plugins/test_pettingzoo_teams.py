@@ -129,6 +129,15 @@ def test_teams_that_do_not_fit_the_agents_are_refused(entries, message):
         zoo(told(), teams=entries)
 
 
+def test_team_of_agents_that_come_later_is_warned_of_and_waits_for_them(caplog):
+    entries = teams({"agents": ["a_1"], "behavior": "late"})
+    env = zoo(lambda: Told([({"a_0": (1, None)}, ["a_0", "a_1"])], first=["a_0"], possible=False), teams=entries)
+    env.reset()
+    assert "begins without the agent 'a_1', which env_settings.teams[0].agents[0] names; there are: a_0" in caplog.text
+    env.step()
+    assert env.get_steps("late")[0].agent_id.tolist() == [1]
+
+
 def test_one_behavior_of_agents_with_different_spaces_is_refused():
     with pytest.raises(UsageError, match=r"'hound_0' and 'hare' cannot both act by the behavior 'All'.*MultiDiscrete"):
         zoo(Hunt, teams=teams({"agents": ["*"], "behavior": "All"}))
