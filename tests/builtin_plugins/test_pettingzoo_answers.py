@@ -90,19 +90,21 @@ def test_possible_agents_that_are_no_list_of_names_are_refused(agents):
         zoo(lambda: Odd([ON], possible=False))
 
 
-def test_agents_may_be_listed_in_an_array_and_have_empty_names():
+def test_agents_may_be_listed_in_an_array_and_environments_called_anything():
     class Numbered(Told):
         possible_agents = np.arange(2)
+        metadata = {"name": "what?_v1"}  # noqa: RUF012
 
-    assert list(zoo(lambda: Numbered([ON], possible=False)).behavior_specs) == ["told"]
-    assert list(zoo(lambda: Told([ON]), name="").behavior_specs) == ["_"]
+    assert list(zoo(lambda: Numbered([ON], possible=False)).behavior_specs) == ["what_"]
+    Numbered.metadata = {"name": "_v1"}
+    assert list(zoo(lambda: Numbered([ON], possible=False)).behavior_specs) == ["_"]
 
 
 @pytest.mark.parametrize(
     ("name", "told", "message"),
     [
         ("agents", None, "it has no agents, which reset() and step() must set (AttributeError: "),
-        ("agents", [["p_0"]], "its agents are str32 of shape (1, 1), [['p_0']], given as a list, which must be a list"),
+        ("agents", [["p_0"]], "of shape (1, 1), given as a list, which must be a list of names"),
         ("agent_selection", None, "it has no agent_selection, which"),
         ("rewards", None, "it has no rewards, which"),
         ("rewards", [1, 2], "its rewards are int64 of shape (2,), [1, 2], given as a list, which must be a dict by ag"),
