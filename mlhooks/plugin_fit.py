@@ -16,6 +16,9 @@ from mlhooks.plugin_sources import Origin, nearest
 
 _NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
+LISTS = ("export_model", "register_side_channels")
+"""Hooks that return any number of things, and so may yield them."""
+
 
 def check_fit(manager: pluggy.PluginManager, plugin: object, origin: Origin) -> None:
     """Raise PluginUnfit unless `plugin` implements hooks, all of them known and with arguments that they have."""
@@ -94,6 +97,13 @@ def _misfit(
             return f"wraps {hook_name}, which cannot be wrapped, because it is called again for late plugins"
         if not inspect.isgeneratorfunction(function):
             return f"marks {hook_name} as a wrapper, but the function does not yield"
+    elif inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        return f"writes {hook_name} as an async function, which nobody awaits: nothing of it would run; write `def`"
+    elif inspect.isgeneratorfunction(function) and hook_name not in LISTS:
+        return (
+            f"yields in {hook_name}, of which nothing would run, because nobody asks for the values: return them, or "
+            "mark a wrapper by @hookimpl(wrapper=True)"
+        )
     return None
 
 

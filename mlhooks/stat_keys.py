@@ -10,3 +10,7 @@ EVALUATED_REWARD_KEY, EVALUATED_LENGTH_KEY = "Evaluation/Cumulative Reward", "Ev
 """Those of evaluations."""
 ELO_KEY = "Self-play/ELO"
 """The rating of a behavior that plays against itself, after each of its games."""
+RUN_KEYS = frozenset(
+    {REWARD_KEY, LENGTH_KEY, GROUP_REWARD_KEY, EVALUATED_REWARD_KEY, EVALUATED_LENGTH_KEY, ELO_KEY, "Is Training"}
+)
+"""What the run itself reports, so that nothing that learns may."""

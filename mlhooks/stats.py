@@ -120,7 +120,15 @@ class StatsReporter:
     def add_stat(
         self, key: str, value: float, aggregation: StatsAggregationMethod = StatsAggregationMethod.AVERAGE
     ) -> None:
-        """Emit one value; under `MOST_RECENT` it takes the place of the earlier ones."""
+        """Emit one value; under `MOST_RECENT` it takes the place of the earlier ones.
+
+        Raises:
+            TypeError: the key is no text, or the aggregation no `StatsAggregationMethod`.
+        """
+        if not (isinstance(key, str) and isinstance(aggregation, StatsAggregationMethod)):
+            raise TypeError(
+                f"a statistic has a text as its key and a StatsAggregationMethod; these are {key!r} and {aggregation!r}"
+            )
         values = self._values.get(key)
         if values is None or aggregation is StatsAggregationMethod.MOST_RECENT:
             self._values[key] = array("d", (value,))

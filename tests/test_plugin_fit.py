@@ -56,6 +56,17 @@ BROKEN = {
         f"{HOOK}def get_env_types(options): ...",
         "'options' in get_env_types.*It has: no arguments",
     ),
+    "coroutine": ("broken_plugin", f"{HOOK}async def run_started(run): ...", "run_started as an async"),
+    "generator": (
+        "broken_plugin",
+        f"{HOOK}def write_stats(values):\n    yield",
+        "yields in write_stats, of",
+    ),
+    "generator of a policy": (
+        "broken_plugin",
+        f"{HOOK}def create_policy(trainer):\n    yield",
+        r"return them",
+    ),
     "wrapper that does not yield": (
         "broken_plugin",
         "from mlhooks import hookimpl\n@hookimpl(wrapper=True)\ndef write_stats(): ...",

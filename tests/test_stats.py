@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,3 +218,11 @@ def test_summary_cannot_be_changed() -> None:
         with pytest.raises(AttributeError, match=name):
             setattr(summary, name, 9.0)
     assert (summary.full_dist, summary.mean, summary.sum) == ([1.0, 2.0], 1.5, 3.0)
+
+
+@pytest.mark.parametrize(("key", "aggregation"), [(("X",), Method.SUM), (None, Method.AVERAGE), ("X", "sum")])
+def test_statistic_without_a_text_or_a_method_is_refused(key: Any, aggregation: Any) -> None:
+    reporter = StatsReporter("3DBall")
+    with pytest.raises(TypeError, match="a text as its key and a StatsAggregationMethod"):
+        reporter.add_stat(key, 1.0, aggregation)
+    assert reporter.state_dict() == {}

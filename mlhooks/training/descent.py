@@ -122,6 +122,11 @@ class Descent:
             self.flat.scale(self.max_grad_norm / (norm + 1e-6))
 
     def _name_non_finite(self, losses: Losses, norm: float) -> str:
+        if spoiled := not_finite(self.modules):
+            return (
+                f"{_first(spoiled)} had values that are NaN or infinite before this update, at step {self.at_step:,}. "
+                "A step of the optimizer wrote them, as with a learning rate that is none, or code of a plugin did."
+            )
         values = {name: float(value) for name, value in losses.items()}
         bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
         if bad:
@@ -154,6 +159,31 @@ class Descent:
             raise CheckpointError(f"the torch optimizer's state does not fit {title}: {reason}.") from error
 
 
+def not_finite(modules: Mapping[str, nn.Module]) -> list[str]:
+    """Return the names of trainable parameters that have values which are NaN or infinite."""
+    named = ((f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters())
+    return [name for name, p in named if p.requires_grad and not torch.isfinite(p).all()]
+
+
+def check_finite(modules: Mapping[str, nn.Module], behavior: str, step: int) -> None:
+    """Refuse to save weights that could never be loaded.
+
+    Raises:
+        NonFiniteError: names the parameters.
+    """
+    if spoiled := not_finite(modules):
+        raise NonFiniteError(
+            f"Behavior {behavior!r}: {_first(spoiled)} became NaN or infinite by step {step:,}, so that no checkpoint "
+            "was written: the one before, if there is one, is still the newest. A step of an optimizer wrote them, as "
+            "with a learning rate that is none, or code of a plugin did."
+        )
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
+
+
 def _all_finite(state: Any) -> bool:
     if isinstance(state, torch.Tensor):
         return bool(torch.isfinite(state).all())
@@ -165,8 +195,7 @@ def _worst_gradients(gradients: Mapping[str, Tensor], norm: float) -> str:
     """Name the gradients that are not finite, or the largest ones where only their norm is not finite."""
     bad = [name for name, gradient in gradients.items() if not torch.isfinite(gradient).all()]
     if bad:
-        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        return f"gradients became NaN or infinite in {', '.join(bad[:NAMED])}{more}"
+        return f"gradients became NaN or infinite in {_first(bad)}"
     largest = {name: float(gradient.abs().max()) for name, gradient in gradients.items() if gradient.numel()}
     names = sorted(largest, key=lambda name: -largest[name])[:NAMED]
     sizes = ", ".join(f"{largest[name]:.1e} in {name}" for name in names)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from mlhooks.describing import with_article
+from mlhooks.describing import shown_with_type, with_article
 from mlhooks.errors import PluginError
 from mlhooks.nn.heads import SampledActions
 from mlhooks.places import defined_at, in_brackets
+from mlhooks.stat_keys import RUN_KEYS
 
 if TYPE_CHECKING:
     from mlhooks.training.batch import Batch
@@ -137,7 +138,7 @@ def check_unwritten(signal: RewardSignal, method: str, batch: Batch, before: lis
 
 
 def check_reported(part: RewardSignal | Optimizer, reported: object) -> None:
-    """Refuse what `update` of a reward signal or an optimizer returned where it is no mapping of scalars.
+    """Refuse what `update` of a reward signal or an optimizer returned where it is no mapping of scalars by name.
 
     Raises:
         PluginError: names the function, and says what is wrong.
@@ -147,7 +148,11 @@ def check_reported(part: RewardSignal | Optimizer, reported: object) -> None:
         problem = f"it returned {with_article(reported)}"
     else:
         for name, value in reported.items():
-            if not isinstance(value, Tensor):
+            if not isinstance(name, str):
+                problem = f"it has the key {shown_with_type(name)}"
+            elif name in RUN_KEYS:
+                problem = f"the run itself reports {name!r}, so that it needs another name"
+            elif not isinstance(value, Tensor):
                 problem = f"its {name!r} is {with_article(value)}"
             elif value.numel() != 1:
                 problem = f"its {name!r} has the shape {tuple(value.shape)}"

@@ -21,6 +21,7 @@ from mlhooks.places import shown_path
 from mlhooks.state_checks import whole
 from mlhooks.training.behavior_file import as_behavior_file, spec_from_dict
 from mlhooks.training.checkpoints import Checkpoint, CheckpointFolder, pack, read_state
+from mlhooks.training.descent import check_finite
 from mlhooks.training.durable import cannot_write, writing
 from mlhooks.training.provenance import loading_from
 from mlhooks.training.run_folder import RunFolder
@@ -65,16 +66,23 @@ class Persistence:
                 return
 
     def save(self) -> None:
-        """Write a checkpoint of everything, at a moment at which every action is still to be made."""
+        """Write a checkpoint of everything, at a moment at which every action is still to be made.
+
+        Raises:
+            NonFiniteError: weights are NaN or infinite; the checkpoint before stays the newest.
+        """
         run = self.run
         trainers, files = run.trainers, run.outcome.files
+        states = {name: as_behavior_file(trainer, trainer.state_dict()) for name, trainer in trainers.items()}
+        for name, trainer in trainers.items():
+            check_finite(trainer.modules(), name, trainer.step)
         self.folder.note_lessons(run.curriculum.lessons)
         self.folder.note_ratings({name: play.rating for name, play in run.teams.players.items()})
         self.folder.note_plugins(self._plugins)
         with run.timers("checkpoint"):
             write = partial(
                 self.folder.save,
-                {name: as_behavior_file(trainer, trainer.state_dict()) for name, trainer in trainers.items()},
+                states,
                 self._run_state(),
                 {name: trainer.mean_reward for name, trainer in trainers.items()},
                 max(trainer.settings.keep_checkpoints for trainer in trainers.values()),

@@ -18,6 +18,7 @@ from mlhooks.envs.slots import SlotPool
 from mlhooks.envs.spaces import Spaces
 from mlhooks.errors import UnsupportedError
 from mlhooks.settings import HyperparameterSettings, TrainerSettings
+from mlhooks.stat_keys import RUN_KEYS
 from mlhooks.state_checks import whole
 from mlhooks.stats import StatsPropertyType, StatsReporter
 from mlhooks.training.acting import ActingHalf
@@ -310,12 +311,17 @@ class Trainer(ABC):
         try:
             losses = self._means(reported)
         except Exception:
-            for scalars in reported:  # Those of reward signals were checked before.
-                check_reported(self.optimizer, scalars)
+            self._check_reported(reported)
             raise
+        if not (RUN_KEYS.isdisjoint(losses) and all(isinstance(name, str) for name in losses)):
+            self._check_reported(reported)
         for name, mean in losses.items():
             self.stats.add_stat(name, mean)
         return losses
+
+    def _check_reported(self, reported: list[dict[str, Tensor]]) -> None:
+        for scalars in reported:  # Those of reward signals were checked before.
+            check_reported(self.optimizer, scalars)
 
     def _means(self, reported: list[dict[str, Tensor]]) -> dict[str, float]:
         columns: dict[str, list[Tensor]] = {}

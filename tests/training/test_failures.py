@@ -193,3 +193,28 @@ def test_numbers_that_become_infinite_while_learning_are_told(
     with pytest.raises(NonFiniteError) as caught:
         train(settings, tmp_path, Env(lambda: Corridor(corrupt=enlarge)))
     assert said in str(caught.value)
+
+
+class Spoiling(PPOOptimizer):
+    """Takes steps of a learning rate that is no number, once a checkpoint is there."""
+
+    def set_step(self, step: int) -> None:
+        super().set_step(step)
+        if step > 300:
+            self.torch_optimizer.param_groups[0]["lr"] = math.nan
+
+
+class Spoiler:
+    @hookimpl
+    def create_optimizer(self, trainer: Any, policy: Any) -> Any:
+        return Spoiling(policy, trainer.settings)
+
+
+def test_weights_that_became_nan_take_no_checkpoint_s_place(tmp_path: Path) -> None:
+    settings = config("Corridor", "test:x", checkpoint_interval=200)
+    with pytest.raises(NonFiniteError, match=r"actor.* had values that are NaN or infinite before this update"):
+        train(settings, tmp_path, Env(), Spoiler())
+    saved = sorted(path.name for path in (tmp_path / "run" / "Corridor").glob("*.pt"))
+    assert saved == ["Corridor-200.policy.pt", "Corridor-200.pt"]
+    assert mlhooks.load(tmp_path / "run").predict(np.zeros(3)) in (0, 1)
+    assert train(settings, tmp_path, Env(), resume=True).trainers["Corridor"].step == 600

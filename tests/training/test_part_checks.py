@@ -182,6 +182,11 @@ WRONG_REPORTS = pytest.mark.parametrize(
         (None, "it returned None."),
         ({"Losses/X": 1.0}, "its 'Losses/X' is a float."),
         ({"Losses/X": torch.zeros(2)}, "its 'Losses/X' has the shape (2,)."),
+        ({3: torch.zeros(())}, "it has the key 3, an int."),
+        (
+            {"Environment/Cumulative Reward": torch.zeros(())},
+            "the run itself reports 'Environment/Cumulative Reward', so that it needs another name.",
+        ),
     ],
 )
 
