@@ -185,6 +185,12 @@ def test_loading_a_misnamed_run_names_the_one_that_was_meant(tmp_path: Path, mon
         mlhooks.load("first")
     with pytest.raises(CheckpointError, match=r"there is no run 'frist' in results; did you mean first\?"):
         mlhooks.load("results/frist")
+    with pytest.raises(CheckpointError, match=r"results.first.Corridor is a folder of the run results.first: name the"):
+        mlhooks.load("results/first/Corridor")
+    for file in Path("results/first/Corridor").iterdir():
+        file.write_bytes(b"cut")
+    with pytest.raises(CheckpointError, match=r"can still be used alone, .*results.first.Corridor\.policy\.pt"):
+        mlhooks.load("results/first")
 
 
 def test_loading_repeats_no_warning_about_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -90,4 +90,7 @@ def restored(state: Mapping[str, Any], manager: PluginManager) -> Trainer:
     )
     trainer.load_modules(state["modules"])
     trainer.spaces, trainer.step = spaces, whole(state["step"], "step")
+    list(
+        trainer.act()
+    )  # Nobody waits, but the policy gets what follows from the step, such as its share of random actions.
     return trainer

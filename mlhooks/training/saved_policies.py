@@ -75,6 +75,8 @@ def _newest(folder: Path) -> dict[str, Path]:
             f"{folder} is no run, and holds runs: {listed(runs)}. Load one of them, as mlhooks.load("
             f"{(folder / runs[0]).as_posix()!r})."
         )
+    if not checkpoints.exists() and CheckpointFolder(folder.parent).exists():
+        raise CheckpointError(f"{folder} is a folder of the run {folder.parent}: name the run, or a file in it.")
     try:
         behaviors: dict[str, Path] = checkpoints.newest()["behaviors"]
     except NoCheckpoint as error:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlhooks.names import BEST_POLICIES
 from mlhooks.places import path_below, shown_path
 from mlhooks.training.folder_lock import FolderLock
 from mlhooks.training.run_files import runs_below
@@ -86,8 +85,8 @@ def still_usable(folder: Path, manifest: Mapping[str, Any]) -> str:
     """
     entries = reversed(manifest["mlhooks"])
     saved = [[*(file["path"] for file in entry["behaviors"].values()), *entry["exported"]] for entry in entries]
-    best = [path.name for path in sorted(folder.glob(BEST_POLICIES))]
-    for names in [*saved, best, manifest["metadata"].get("files", [])]:
+    policies = [path.name for path in sorted(folder.glob("*.policy.pt"))]
+    for names in [*saved, policies, manifest["metadata"].get("files", [])]:
         if whole := [folder / name for name in names if name.endswith(".pt") and _is_whole(folder / name)]:
             files = " and ".join(shown_path(path) for path in whole[:3])
             return f"What can still be used alone, by init_path or mlhooks.load: {files}."

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import mlhooks
 from builtin_plugins.dqn import DQNOptimizer, DQNSettings, DQNTrainer, QPolicy
 from mlhooks.errors import UnsupportedError
 from mlhooks.nn.networks import QNetwork
@@ -312,3 +313,17 @@ def test_learns_which_action_is_rewarded(tmp_path: Path) -> None:
     settings["behaviors"]["Corridor"]["hyperparameters"] |= {"exploration_initial_eps": 0.5}
     run = train(settings, tmp_path, Env())
     assert run.trainers["Corridor"].mean_reward == pytest.approx(5.0, abs=0.4)
+
+
+def test_loaded_policies_explore_as_at_their_step_and_not_as_at_the_first(tmp_path: Path) -> None:
+    settings = config("Corridor", "test:x", max_steps=100, **DQN)
+    settings["behaviors"]["Corridor"]["hyperparameters"] |= {
+        "exploration_initial_eps": 1.0,
+        "exploration_final_eps": 0.0,
+        "exploration_steps": 50,
+    }
+    train(settings, tmp_path, Env())
+    policy = mlhooks.load(tmp_path / "run")
+    seen = np.zeros((64, *policy.behavior_spec.observation_specs[0].shape), np.float32)
+    moves = np.asarray(policy.predict(seen, deterministic=False))
+    assert np.ptp(moves) == 0  # 64 random actions are not all alike.
