@@ -145,6 +145,8 @@ class Match(Evaluation):
 class _Opponents(Sides):
     """The other teams of a behavior, which another run's policy plays."""
 
+    hands_over = False  # Each team has its share of the games.
+
     def __init__(
         self, trainer: Trainer, opponent: Policy, match: Match, teams: Teams, rng: np.random.Generator
     ) -> None:

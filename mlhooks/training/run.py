@@ -267,8 +267,8 @@ class Run:
                 self.curriculum.start_due_lessons(trainers, manager, steps)
             if awaited.names:
                 awaited.count_steps(steps, self._busy())
-            if self._silence.count_steps(steps):
-                self._silence.check(self._busy())
+            if self._silence.count_steps(steps) and self._silence.check(self._busy(), self.teams):
+                self._restart_environments(manager)
             self.evaluations.evaluate_if_due()
             if self._stage.saves:
                 self.persistence.save_if_due()
@@ -306,7 +306,7 @@ class Run:
             trainer = self.behaviors.trainer_of.get(behavior_id) or self.behaviors.appear(behavior_id, step)
             try:
                 trainer.observe(step.worker.index, behavior_id, decisions, terminals)
-                if len(decisions.agent_id):
+                if len(decisions.agent_id) and (trainer.sides is None or trainer.sides.heard(behavior_id)):
                     self._silence.note_decision(trainer.behavior_name)
             except (NonFiniteError, ContractBroken) as error:
                 self._lose(manager.fail(step.worker, error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from mlagents_envs.base_env import ActionTuple
@@ -29,6 +29,9 @@ class Sides(ABC):
         behavior_name, trainer, teams, rng: what it was made with, and the trainer's behavior.
         sides: team -> what decides for it while the trainer does not, in the order in which teams were seen.
     """
+
+    hands_over: ClassVar[bool] = True
+    """Whether a team whose agents ask for nothing loses its turn to the next one."""
 
     def __init__(self, trainer: Trainer, teams: Teams, rng: np.random.Generator) -> None:
         self.behavior_name, self.trainer, self.teams, self.rng = trainer.behavior_name, trainer, teams, rng
@@ -68,6 +71,12 @@ class Sides(ABC):
                 self.sides[team] = self.make_side(team)
             self.teams.join(team, self)
         return None if team == self.teams.learning else self.sides[team]
+
+    def heard(self, behavior_id: str) -> bool:
+        """Note that agents of a behavior id ask for decisions, and return whether the trainer decides for them."""
+        team = self._team_of[behavior_id]
+        self.teams.absent.discard(team)
+        return team == self.teams.learning
 
     def observed(self, steps: int) -> None:
         """Note that the outcome of so many decisions of the other teams is known; by default do nothing."""

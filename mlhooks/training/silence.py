@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from mlhooks.errors import EnvironmentFailure
+from mlhooks.training.teams import Teams
 
 logger = logging.getLogger("mlhooks")
 
@@ -24,7 +25,8 @@ class Silence:
     def __init__(self, env_name: str) -> None:
         self._env_name = env_name
         self._steps = self._looked = 0
-        self._heard: dict[str, int] = {}  # Agents of a behavior decided last at this step.
+        self._heard: dict[str, int] = {}  # Agents that learn decided last at this step.
+        self._passed = 0  # A team was passed over at this step.
 
     def note_decision(self, name: str) -> None:
         """Note that agents of a behavior ask for decisions."""
@@ -35,27 +37,38 @@ class Silence:
         self._steps += steps
         return self._steps - self._looked >= SOON
 
-    def check(self, busy: Sequence[str]) -> None:
-        """Say that nobody decides, or end the run.
+    def check(self, busy: Sequence[str], teams: Teams) -> bool:
+        """Say that nobody decides, or end the run; where it is the team that learns, let another one learn.
 
         Args:
             busy: the behaviors that are not done.
+            teams: those of the run.
+
+        Returns:
+            Whether another team learns from now on.
 
         Raises:
             EnvironmentFailure: there was no decision of theirs for too long.
         """
         before, self._looked = self._looked, self._steps
-        silent = self._steps - max((self._heard.get(name, 0) for name in busy), default=0)
+        silent = self._steps - max([self._passed, *(self._heard.get(name, 0) for name in busy)])
         if silent < SOON:
-            return
+            return False
         who = (
             f"no agent of {', '.join(map(repr, busy))} has asked for a decision" if busy else "it has shown no behavior"
         )
+        if teams.learning is not None:
+            who += f" in team {teams.learning}"
         said = f"{self._env_name}: in the last {silent:,} steps {who}"
         if silent >= LATE:
             raise EnvironmentFailure(
                 f"{said}. The run ends, which would wait for ever: agents must ask for decisions until they end, and "
                 "others must come after them."
             )
+        if teams.pass_over():
+            self._passed = self._steps
+            logger.warning("%s. Team %d learns in its place, until its agents decide.", said, teams.learning)
+            return True
         if silent - (self._steps - before) < SOON:  # It is said once.
             logger.warning("%s. The run waits for that.", said)
+        return False

@@ -55,12 +55,14 @@ class Teams:
         learning: the team that learns; None before the first one is seen.
         queue: the other teams, the next one first.
         players: behavior name -> what plays its teams.
+        absent: teams that were passed over because their agents asked for nothing, and still do.
     """
 
     def __init__(self) -> None:
         self.learning: int | None = None
         self.queue: list[int] = []
         self.players: dict[str, Sides] = {}
+        self.absent: set[int] = set()
         self._owners: dict[int, str] = {}  # These are the behaviors that showed each team first.
 
     def join(self, team: int, player: Sides) -> None:
@@ -74,7 +76,7 @@ class Teams:
             self.queue.append(team)
 
     def rotate(self) -> None:
-        """Let the next team learn; teams whose behaviors have all reached `max_steps` are passed over."""
+        """Let the next team learn; absent ones, and those whose behaviors reached `max_steps`, are passed over."""
         for _ in range(len(self.queue) + 1):
             assert self.learning is not None
             self.queue.append(self.learning)
@@ -82,8 +84,21 @@ class Teams:
             if self._can_learn(self.learning):
                 return
 
+    def pass_over(self) -> bool:
+        """Let the next team learn, because the agents of the one that does ask for nothing; return whether one can."""
+        silent = self.learning
+        if silent is None or not all(player.hands_over for player in self.players.values()):
+            return False
+        self.absent.add(silent)
+        self.rotate()
+        if self.learning == silent:
+            self.absent.remove(silent)
+        return self.learning != silent
+
     def _can_learn(self, team: int) -> bool:
-        return any(team in player.sides and player.has_turns for player in self.players.values())
+        return team not in self.absent and any(
+            team in player.sides and player.has_turns for player in self.players.values()
+        )
 
     def advance(self) -> bool:
         """Let all behaviors save, swap and hand over what is due, and return whether another team learns from now on.
@@ -108,7 +123,12 @@ class Teams:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
-        return {"learning": self.learning, "queue": list(self.queue), "owners": dict(self._owners)}
+        return {
+            "learning": self.learning,
+            "queue": list(self.queue),
+            "owners": dict(self._owners),
+            "absent": sorted(self.absent),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, where `players` are all that were there.
@@ -121,3 +141,4 @@ class Teams:
         if sorted(turns) != sorted(owners) or not set(owners.values()) <= self.players.keys():
             raise ValueError(f"the teams that learn in turns, {turns!r:.60}, are not those of the behaviors")
         self.learning, self.queue, self._owners = state["learning"], list(state["queue"]), owners
+        self.absent = {team for team in owners if team in state.get("absent", ())}  # Older checkpoints name none.

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlagents_envs.base_env import DecisionSteps, TerminalSteps
 
 from mlhooks import hookimpl
 from mlhooks.errors import EnvironmentFailure, UsageError
 from mlhooks.stats import StatsPropertyType
+from mlhooks.training import silence
 from mlhooks.training.match import Match, interval
+from mlhooks.training.teams import Teams
 from tests.scripted import QUIET, Env, config, train
 from tests.training.duels import Duel, Games
 from tests.training.test_resume import Snapshots, StopAfter, digest
@@ -106,6 +109,56 @@ def test_single_team_is_told_that_it_plays_alone(tmp_path: Path, caplog: pytest.
     play = run.trainers["Corridor"].self_play
     assert play is not None
     assert play.rating == 1200.0
+
+
+class Absent(Duel):
+    """Agents of its second team ask for nothing before a time."""
+
+    moves, there = 0, 10**6
+
+    def get_steps(self, behavior_name: str) -> Any:
+        decisions, terminals = super().get_steps(behavior_name)
+        if behavior_name.endswith("1") and self.moves < self.there:
+            spec = self.behavior_specs[behavior_name]
+            return DecisionSteps.empty(spec), TerminalSteps.empty(spec)
+        return decisions, terminals
+
+    time = 0
+
+    def step(self) -> None:
+        self.moves += 1
+        super().step()
+
+
+def test_team_whose_agents_never_come_is_passed_over_and_ends_a_match(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "SOON", 40)
+    monkeypatch.setattr(silence, "LATE", 200)
+    env, settings = Env(lambda: Absent(num_agents=4)), duel(env="test:x")
+    run = train(settings, tmp_path, env)
+    assert run.trainers["Duel"].step >= 1000
+    assert (run.teams.learning, run.teams.queue, run.teams.absent) == (0, [1], {1})
+    assert caplog.text.count("steps no agent of 'Duel' has asked for a decision in team 1. Team 0 learns in its") == 1
+    kept = Teams()
+    kept.players = run.teams.players
+    kept.load_state_dict(run.teams.state_dict())
+    assert kept.absent == {1}
+    flags = {"checkpoint_settings.inference": True}
+    with pytest.raises(EnvironmentFailure, match=r"no agent of 'Duel' has asked for a decision in team 1\. The run"):
+        train(settings, tmp_path, env, flags=flags, episodes=20, opponent="run")
+
+
+def test_team_that_comes_back_has_its_turns_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(Absent):
+        there = 200
+
+    monkeypatch.setattr(silence, "SOON", 40)
+    run = train(duel(env="test:x", max_steps=1500), tmp_path, Env(lambda: Late(num_agents=4)))
+    assert not run.teams.absent
+    play = run.trainers["Duel"].self_play
+    assert play is not None
+    assert play.ghost_steps > 500
 
 
 def test_self_play_beside_updates_in_a_thread(tmp_path: Path) -> None:

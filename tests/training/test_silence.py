@@ -11,6 +11,7 @@ from mlagents_envs.base_env import ActionTuple, DecisionSteps
 from mlhooks.errors import EnvironmentFailure
 from mlhooks.training import silence
 from mlhooks.training.silence import LATE, SOON, Silence
+from mlhooks.training.teams import Teams
 from tests.scripted import Corridor, Env, config, train
 
 
@@ -27,7 +28,7 @@ class Deserted(Corridor):
 def play(quiet: Silence, steps: int, busy: list[str]) -> None:
     for _ in range(steps):
         if quiet.count_steps(1):
-            quiet.check(busy)
+            quiet.check(busy, Teams())
 
 
 def test_pause_is_said_once_and_again_after_decisions(caplog: pytest.LogCaptureFixture) -> None:
