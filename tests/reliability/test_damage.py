@@ -130,11 +130,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(SHORT, tmp_path_factory.mktemp("trained")).path
 
 
-def damage(run: Path, rng: random.Random) -> str:
-    """Damage one file of a run's folder in one of many ways; says which and how."""
-    files = [path for path in sorted(run.rglob("*")) if path.is_file()]
+def damage(run: Path, rng: random.Random, damaged: set[Path]) -> str:
+    """Damage one more file of a run's folder in one of many ways; says which and how."""
+    files = [path for path in sorted(run.rglob("*")) if path.is_file() and path not in damaged]
     likely = [path for path in files if path.name in ("training_status.json", "configuration.yaml", "stats.jsonl")]
     path = rng.choice(likely if rng.random() < 0.5 else files)
+    damaged.add(path)
     ways: dict[str, Callable[[], Any]] = {
         "flipped": lambda: path.write_bytes(flip(path.read_bytes(), rng)),
         "cut": lambda: path.write_bytes(path.read_bytes()[: rng.randrange(path.stat().st_size + 1)]),
@@ -187,8 +188,9 @@ def test_damaged_results_are_used_or_refused_with_sentences(
         rng = random.Random(case)
         shutil.rmtree(results, ignore_errors=True)
         shutil.copytree(trained, results / "run")
+        damaged: set[Path] = set()
         told = f"--reliability-seed {case}: " + " and ".join(
-            damage(results / "run", rng) for _ in range(rng.choice([1, 1, 2]))
+            damage(results / "run", rng, damaged) for _ in range(rng.choice([1, 1, 2]))
         )
         own = [] if rng.random() < 0.5 else [str(tmp_path / "config.yaml")]
         try:
