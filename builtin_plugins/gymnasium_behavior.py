@@ -14,7 +14,7 @@ from mlagents_envs.base_env import BehaviorSpec
 
 from builtin_plugins.gymnasium_answers import interface_hint, place_of
 from builtin_plugins.gymnasium_extras import by_our_extras
-from builtin_plugins.gymnasium_spaces import describe_spaces
+from builtin_plugins.gymnasium_spaces import AS_DECLARED, Reading, describe_spaces
 from mlhooks.describing import named
 from mlhooks.envs.single_behavior import SingleBehaviorEnv
 from mlhooks.errors import WrongAnswer
@@ -43,7 +43,7 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         worker_id: Workers with one seed get independent seeds.
         check: Which observations are looked at in full: of each copy the first after a reset, after a step and at an
             episode's end, where bounds are only warned of; all; or none.
-        max_entities: How many members a Sequence has at most that does not say so itself.
+        reading: What the configuration says about observations.
 
     Attributes:
         behavior_spaces: The spaces under the behavior's name.
@@ -63,14 +63,14 @@ class GymnasiumBehavior(SingleBehaviorEnv):
         seed: int,
         worker_id: int = 0,
         check: Check = "first",
-        max_entities: int | None = None,
+        reading: Reading = AS_DECLARED,
     ) -> None:
-        known = describe_spaces(*spaces, title, max_entities)
+        known = describe_spaces(*spaces, title, reading)
         self.behavior_spaces: Mapping[str, Spaces] = MappingProxyType({behavior_name: known})
         self._encode, self._decode = known.encode, ActionDecoder(known.action, agents)
         super().__init__(behavior_name, BehaviorSpec(self._encode.specs, self._decode.spec), agents)
         self._opened = opened
-        self._title, self._max_entities = title, max_entities
+        self._title, self._reading = title, reading
         self._first_seeds: list[int] = np.random.SeedSequence([seed, worker_id]).generate_state(agents).tolist()
         self._check_ends, self._warned = check == "first", False
         self._to_check: dict[When, set[int]] = {

@@ -136,4 +136,4 @@ class GymnasiumCopies(GymnasiumBehavior):
     def _shows_unfit(self, error: Exception, copy: int) -> ConfiguredWrapper | None:
         if not self._stacks or self._stacks[copy].is_environments(error):
             return None
-        return self._stacks[copy].unfit(self._max_entities)
+        return self._stacks[copy].unfit(self._reading)

@@ -120,7 +120,9 @@ def adapt_vector(
 
 def settings_of(options: RunOptions) -> dict[str, Any]:
     """Return the settings of a run that `GymnasiumBehavior` takes."""
-    return {"check": options.env_settings.check, "max_entities": options.env_settings.max_entities}
+    from builtin_plugins.gymnasium_spaces import Reading
+
+    return {"check": options.env_settings.check, "reading": Reading.of(options)}
 
 
 def name_of(env: Any) -> str:
@@ -138,6 +140,12 @@ INTERFACES = (
     Interface(
         "gymnasium.Env", adapt, name_of, frozenset({"max_episode_steps", "disable_env_checker"}), _check_own, KEYS
     ),
-    Interface("gymnasium.vector.VectorEnv", adapt_vector, name_of, check=_check_own),
+    Interface(
+        "gymnasium.vector.VectorEnv",
+        adapt_vector,
+        name_of,
+        check=_check_own,
+        settings=frozenset({"grid_observations"}),
+    ),
 )
 """The interfaces of classes that this kind runs."""

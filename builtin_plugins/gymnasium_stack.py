@@ -9,7 +9,7 @@ import gymnasium
 
 from builtin_plugins import gymnasium_answers as answers
 from builtin_plugins.gymnasium_answers import NUMBERS
-from builtin_plugins.gymnasium_spaces import describe_spaces
+from builtin_plugins.gymnasium_spaces import Reading, describe_spaces
 from mlhooks.plugin import UnsupportedError
 
 if TYPE_CHECKING:
@@ -89,14 +89,14 @@ class Stack:
             step = step.tb_next
         return False
 
-    def unfit(self, max_entities: int | None) -> ConfiguredWrapper | None:
+    def unfit(self, reading: Reading) -> ConfiguredWrapper | None:
         """Return the innermost wrapper whose answers are not what its spaces say; None where that is not found.
 
         The environment and then each wrapper are reset and stepped for this, so that nothing can go on afterwards.
         """
-        if not _answers_fit(self.meter, max_entities):
+        if not _answers_fit(self.meter, reading):
             return None
-        return next((wrapper for wrapper, env in self._levels if not _answers_fit(env, max_entities)), None)
+        return next((wrapper for wrapper, env in self._levels if not _answers_fit(env, reading)), None)
 
     def unsupported(self) -> ConfiguredWrapper | None:
         """Return the wrapper that made spaces which cannot be used; None where they are the environment's own."""
@@ -116,9 +116,9 @@ def _has_known_spaces(env: gymnasium.Env[Any, Any]) -> bool:
     return True
 
 
-def _answers_fit(env: gymnasium.Env[Any, Any], max_entities: int | None) -> bool:
+def _answers_fit(env: gymnasium.Env[Any, Any], reading: Reading) -> bool:
     try:
-        spaces = describe_spaces(env.observation_space, env.action_space, "", max_entities)
+        spaces = describe_spaces(env.observation_space, env.action_space, "", reading)
     except UnsupportedError:
         return True  # Another wrapper may make a space of it that is known.
     try:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from mlhooks.settings import EnvironmentSettings
 
 WRAPPERS, ATARI = "env_settings.wrappers", "env_settings.atari"
-KEYS = frozenset({"wrappers", "atari"})
-"""The keys of `env_settings` that put wrappers around environments."""
+KEYS = frozenset({"wrappers", "atari", "grid_observations"})
+"""The keys of `env_settings` that single environments obey beside those that all kinds do."""
 OURS = {
     "EpisodicLife": "builtin_plugins.gymnasium_atari:EpisodicLife",
     "FireReset": "builtin_plugins.gymnasium_atari:FireReset",

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from builtin_plugins.gymnasium_spaces import describe_spaces
+from builtin_plugins.gymnasium_spaces import AS_DECLARED, Reading, describe_spaces
 from mlhooks.envs.spaces import found
 from mlhooks.errors import WrongAnswer
 from mlhooks.places import defined_at, in_brackets
@@ -81,14 +81,14 @@ class Agent:
         return [np.zeros((1, size), dtype=np.bool_) for size in self.spaces.decode.spec.discrete_branches]
 
 
-def describe(env: Any, agent: Any, title: str, max_entities: int | None = None) -> Agent:
+def describe(env: Any, agent: Any, title: str, reading: Reading = AS_DECLARED) -> Agent:
     """Describe an agent by its spaces.
 
     Args:
         env: an AECEnv or ParallelEnv.
         agent: its name there.
         title: how errors call the environment.
-        max_entities: how many members a Sequence has at most that has no `max_length`.
+        reading: what the configuration says about observations.
 
     Raises:
         ContractBroken: the environment has no space for it.
@@ -103,7 +103,7 @@ def describe(env: Any, agent: Any, title: str, max_entities: int | None = None) 
         if rest:
             masked, alone = True, rest.keys() == {OBSERVATION}
             seen = rest[OBSERVATION] if alone else spaces.Dict(rest)
-    return Agent(describe_spaces(seen, acts, f"agent {agent!r} of {title}", max_entities), masked, alone)
+    return Agent(describe_spaces(seen, acts, f"agent {agent!r} of {title}", reading), masked, alone)
 
 
 def _space(env: Any, kind: str, agent: Any, title: str) -> spaces.Space[Any]:

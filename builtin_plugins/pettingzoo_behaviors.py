@@ -14,6 +14,7 @@ import numpy.typing as npt
 from mlagents_envs.base_env import ActionTuple, BaseEnv, BehaviorSpec, DecisionSteps, TerminalSteps
 from mlagents_envs.exception import UnityActionException, UnityEnvironmentException
 
+from builtin_plugins.gymnasium_spaces import AS_DECLARED, Reading
 from builtin_plugins.pettingzoo_aec import AECCopy
 from builtin_plugins.pettingzoo_agents import Agent, describe
 from builtin_plugins.pettingzoo_copy import AgentError, Copy, Ended, Moment, Waiting, names_in
@@ -72,7 +73,7 @@ class PettingZooEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no ty
         teams: the settings `env_settings.teams`.
         check: which observations are looked at in full: of each agent the first after a reset, after a step and at an
             episode's end; all; or none.
-        max_entities: how many members a Sequence has at most that has no `max_length`.
+        reading: what the configuration says about observations.
 
     Raises:
         UnsupportedError: a space cannot be learned from or acted in.
@@ -90,10 +91,10 @@ class PettingZooEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no ty
         worker_id: int = 0,
         teams: Sequence[TeamSettings] = (),
         check: Literal["first", "always", "never"] = "first",
-        max_entities: int | None = None,
+        reading: Reading = AS_DECLARED,
     ) -> None:
         self._title, self._name, self._teams = title, name, teams
-        self._check, self._max_entities = check, max_entities
+        self._check, self._reading = check, reading
         self._checked: set[tuple[When, int, Any]] = set()
         self._warned = False
         self._behaviors: dict[str, _Behavior] = {}
@@ -213,7 +214,7 @@ class PettingZooEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no ty
 
     def _assign_roles(self, env: Any, agents: Sequence[Any], *, all_known: bool = False) -> Roles:
         """Give roles to all agents that may appear, or to the first ones that did."""
-        described = {agent: describe(env, agent, self._title, self._max_entities) for agent in agents}
+        described = {agent: describe(env, agent, self._title, self._reading) for agent in agents}
         self._roles = Roles(self._title, self._name, self._teams, described, all_known=all_known)
         self._add_behaviors(self._roles.behaviors())
         return self._roles
@@ -231,7 +232,7 @@ class PettingZooEnv(BaseEnv):  # type: ignore[misc]  # mlagents_envs ships no ty
         def role_of(agent: Any) -> Role:
             roles = self._roles or self._assign_roles(env, list(env.agents))
             if agent not in roles:
-                roles.add(agent, describe(env, agent, self._title, self._max_entities))
+                roles.add(agent, describe(env, agent, self._title, self._reading))
                 self._add_behaviors({roles[agent].behavior_id: roles[agent].agent})
             return roles[agent]
 

@@ -39,6 +39,7 @@ def adapt(
         EnvironmentFailure: it does not start, or is no environment of PettingZoo.
     """
     import_pettingzoo(title)
+    from builtin_plugins.gymnasium_spaces import Reading
     from builtin_plugins.pettingzoo_behaviors import PettingZooEnv
 
     settings = options.env_settings
@@ -53,7 +54,7 @@ def adapt(
             worker_id=worker_id,
             teams=settings.teams or (),
             check=settings.check,
-            max_entities=settings.max_entities,
+            reading=Reading.of(options),
         )
     except BaseException:
         for env in envs:
@@ -84,7 +85,7 @@ def _check_own(title: str, options: RunOptions) -> None:
     refuse_parameters(options.environment_parameters, title)
 
 
-KEYS = frozenset({"teams"})
+KEYS = frozenset({"teams", "grid_observations"})
 """The keys of `env_settings` that environments of PettingZoo obey beside those that all do."""
 INTERFACES = tuple(
     Interface(f"pettingzoo.{kind}", adapt, check=_check_own, settings=KEYS, names_when_made=True)

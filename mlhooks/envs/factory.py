@@ -34,7 +34,12 @@ _USED = ("behavior_specs", "reset", "step", "get_steps", "set_actions", "close")
 """What a run uses of a `BaseEnv`."""
 
 _GYMNASIUM = "single Gymnasium environments"
-OF_SOME_KINDS = {"wrappers": _GYMNASIUM, "atari": _GYMNASIUM, "teams": "environments of PettingZoo"}
+OF_SOME_KINDS = {
+    "wrappers": _GYMNASIUM,
+    "atari": _GYMNASIUM,
+    "teams": "environments of PettingZoo",
+    "grid_observations": "environments of Gymnasium and PettingZoo",
+}
 """Keys of `env_settings` that an environment has to obey and not every kind knows, and what they are for."""
 
 MOST_AREAS = 16

@@ -142,6 +142,11 @@ class EnvironmentSettings(SettingsModel):
         le=10**6,
         description="Members that a Gymnasium Sequence has at most where its space has no max_length.",
     )
+    grid_observations: bool = extension(
+        False,
+        description="Read Boxes of three or four dimensions that are no images, such as boards, by the encoder of "
+        "images, as ML-Agents reads grid sensors, and not as vectors.",
+    )
     teams: list[TeamSettings] | None = extension(
         None, description="Behaviors, teams and groups of a PettingZoo environment's agents; null: by spaces alone."
     )

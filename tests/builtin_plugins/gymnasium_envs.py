@@ -154,7 +154,14 @@ for mode in AutoresetMode:  # There are no single copies of it, so that few copi
 def options_of(env_kwargs=None, *, inference=False, **settings):
     """Return options of a run that say these settings of the environment."""
     wrappers = EnvironmentSettings(wrappers=settings.pop("wrappers", None)).wrappers
-    said = {"check": "first", "max_entities": None, "atari": False, "whole_episodes": False, **settings}
+    said = {
+        "check": "first",
+        "max_entities": None,
+        "grid_observations": False,
+        "atari": False,
+        "whole_episodes": False,
+        **settings,
+    }
     return SimpleNamespace(
         env_settings=SimpleNamespace(env_kwargs=env_kwargs or {}, wrappers=wrappers, **said),
         checkpoint_settings=SimpleNamespace(inference=inference),

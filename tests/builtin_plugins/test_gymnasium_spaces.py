@@ -20,9 +20,9 @@ def members(env):
     return [member.unwrapped for member in (opened[0].envs if isinstance(opened[0], VectorEnv) else opened)]
 
 
-def encoded(space, name=SPACES):
+def encoded(space, name=SPACES, **settings):
     """Return specs, and pairs of what the adapter gave and what each of two copies had shown, over ten steps."""
-    env = make(name, {"observation_space": space}, num_areas=2)
+    env = make(name, {"observation_space": space}, num_areas=2, **settings)
     (behavior,) = env.behavior_specs
     env.reset()
     pairs = []
@@ -98,6 +98,44 @@ def test_boxes_of_bytes_become_images_with_channels_first(shape, channels_first)
         expected = (shown if shape == channels_first else shown.transpose(axes)).reshape(channels_first)
         assert given.dtype == np.uint8
         np.testing.assert_array_equal(given, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float64, bool])
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        ((6, 7, 2), (2, 0, 1)),
+        ((2, 6, 7), (0, 1, 2)),
+        ((3, 3, 5), (2, 0, 1)),  # The channels of a small board outnumber its sides.
+        ((5, 3, 3), (0, 1, 2)),
+        ((2, 4, 3, 2), (0, 3, 1, 2)),
+    ],
+)
+def test_boards_become_grids_with_channels_first_where_the_settings_say_so(shape, axes, dtype):
+    space = spaces.Dict({"board": spaces.Box(0, 1, shape, dtype), "speed": spaces.Box(-1, 1, (2,))})
+    flat, _ = encoded(space)
+    assert [spec.shape for spec in flat] == [(np.prod(shape),), (2,)]
+    (spec, speed), pairs = encoded(space, grid_observations=True)
+    moves = DimensionProperty.TRANSLATIONAL_EQUIVARIANCE
+    assert spec.dimension_property == (DimensionProperty.NONE, moves, moves)
+    assert speed.shape == (2,)
+    for (given, _), shown in pairs:
+        assert given.dtype == np.float32
+        assert given.shape == spec.shape
+        np.testing.assert_array_equal(given, shown["board"].transpose(axes).reshape(spec.shape).astype(np.float32))
+
+
+def test_images_vectors_and_members_of_sequences_are_no_grids():
+    space = spaces.Dict(
+        {
+            "camera": spaces.Box(0, 255, (6, 5, 3), np.uint8),
+            "near": Short(spaces.Box(-1, 1, (2, 1, 1))),
+            "table": spaces.Box(-1, 1, (4, 3)),
+        }
+    )
+    specs, pairs = encoded(space, grid_observations=True)
+    assert [spec.shape for spec in specs] == [(3, 6, 5), (3, 2), (12,)]
+    assert pairs[0][0][0].dtype == np.uint8
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 3), (4, 6, 6), (6, 5), (2, 6, 5, 3)])

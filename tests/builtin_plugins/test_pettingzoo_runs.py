@@ -57,6 +57,49 @@ def test_every_set_of_agents_trains_without_a_file(folder, capsys):
     }
 
 
+BOARD = """
+    import numpy as np
+    from gymnasium.spaces import Box, Discrete
+    from pettingzoo import ParallelEnv
+
+    class Board(ParallelEnv):
+        metadata = {"name": "board_v0"}
+        possible_agents = ["one", "two"]
+
+        def observation_space(self, agent):
+            return Box(0, 1, (6, 7, 2), np.int8)
+
+        def action_space(self, agent):
+            return Discrete(7)
+
+        def show(self):
+            return {agent: np.ones((6, 7, 2), np.int8) for agent in self.agents}, {agent: {} for agent in self.agents}
+
+        def reset(self, seed=None, options=None):
+            self.agents = self.possible_agents[:]
+            return self.show()
+
+        def step(self, actions):
+            seen, infos = self.show()
+            ends = {agent: True for agent in self.agents}
+            self.agents = []
+            return seen, {agent: float(actions[agent] == 3) for agent in seen}, ends, dict.fromkeys(ends, False), infos
+"""
+
+
+@pytest.mark.parametrize("grids", [True, False])
+def test_board_is_a_grid_for_encoders_of_images_where_the_settings_say_so(folder, capsys, grids):
+    (folder / "board.py").write_text(dedent(BOARD), encoding="utf-8")
+    flags = ["--set=env_settings.grid_observations=true"] if grids else []
+    flags += ["--set=behaviors.*.network_settings.vis_encode_type=match3"]
+    assert main(["run", "--env", "board.py:Board", "--run-id", "board", *SHORT, *flags]) == 0
+    assert ("observations 2 x 6 x 7" if grids else "observations 84") in capsys.readouterr().out
+    policy = mlhooks.load("results/board")
+    board = np.zeros((6, 7, 2), np.int8)
+    assert policy.predict(board) in range(7)
+    assert policy.predict(np.stack([board, board])).shape == (2,)
+
+
 def test_policy_takes_what_the_agent_sees_and_the_mask(folder):
     assert main(["run", "--env", NIM, "--run-id", "nim", "--num-areas", "4", *SHORT]) == 0
     policy = mlhooks.load("results/nim")

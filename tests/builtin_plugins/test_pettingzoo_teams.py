@@ -168,6 +168,12 @@ def test_teams_are_refused_where_they_mean_nothing(env_path):
         make_factory(options, load_plugins(autoload=False)).check()
 
 
+def test_grids_are_refused_where_nothing_has_boxes():
+    options = RunOptions.model_validate({"env_settings": {"env_path": "sim:Basic", "grid_observations": True}})
+    with pytest.raises(UsageError, match=r"grid_observations is for environments of Gymnasium and PettingZoo, and sim"):
+        make_factory(options, load_plugins(autoload=False)).check()
+
+
 def test_teams_are_stored_and_read_again():
     options = RunOptions.model_validate({"env_settings": {"teams": [{"agents": ["a"], "group": "mean", "team": 1}]}})
     (team,) = options.as_dict()["env_settings"]["teams"]

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlagents_envs.base_env import ActionTuple
 
-from builtin_plugins.gymnasium_spaces import describe_spaces
+from builtin_plugins.gymnasium_spaces import Reading, describe_spaces
 from mlhooks.envs.spaces import (
     ActionDecoder,
     Box,
@@ -65,9 +65,10 @@ MULTI_DISCRETE = st.builds(
     st.sampled_from([np.int64, np.int32]),
 )
 PIXELS = st.sampled_from([(6, 5, 3), (4, 6, 6), (6, 5), (2, 6, 5, 3)]).map(lambda s: spaces.Box(0, 255, s, np.uint8))
+GRIDS = st.sampled_from([(6, 5, 3), (4, 6, 6), (2, 6, 5, 3)]).map(lambda s: spaces.Box(-1, 1, s))
 VECTORS = st.one_of(boxes(), DISCRETE, MULTI_DISCRETE, SHAPES.filter(len).map(spaces.MultiBinary))
 SEEN: st.SearchStrategy[spaces.Space[Any]] = st.recursive(
-    st.one_of(VECTORS, PIXELS, VECTORS.map(Short), VECTORS.map(lambda part: Short(part, stack=True))),
+    st.one_of(VECTORS, PIXELS, GRIDS, VECTORS.map(Short), VECTORS.map(lambda part: Short(part, stack=True))),
     lambda parts: st.one_of(
         st.lists(parts, min_size=1, max_size=3).map(spaces.Tuple),
         st.dictionaries(st.text("abc/", max_size=3), parts, min_size=1, max_size=3).map(spaces.Dict),
@@ -82,7 +83,7 @@ TAKEN = st.one_of(boxes((np.float32, np.float64)), DISCRETE, MULTI_DISCRETE)
 def test_every_space_keeps_its_meaning_in_a_file_and_on_the_way_to_another_process(
     seen: Any, taken: Any, seed: int
 ) -> None:
-    known = describe_spaces(seen, taken, "it")
+    known = describe_spaces(seen, taken, "it", Reading(grids=seed % 2 == 0))
     data = json.loads(json.dumps(known.to_data()))
     for again in (Spaces.from_data(data), pickle.loads(pickle.dumps(known))):
         assert again == known

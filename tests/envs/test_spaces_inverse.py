@@ -29,6 +29,9 @@ def pixels(*shape: int) -> tuple[Box, np.ndarray]:
         pixels(6, 5, 3),
         pixels(2, 6, 5, 3),
         pixels(4, 6, 5),
+        (Box(0, 1, (6, 7, 2), np.int8, grid=True), RNG.integers(0, 2, (6, 7, 2)).astype(np.int8)),
+        (Box(0, 1, (5, 3, 3), bool, grid=True), RNG.integers(0, 2, (5, 3, 3)).astype(bool)),
+        (Box(-1, 1, (2, 4, 3, 2), grid=True), RNG.uniform(-1, 1, (2, 4, 3, 2)).astype(np.float32)),
     ],
     ids=str,
 )

@@ -3,6 +3,7 @@
 Their plain form, of `to_data`, is made of dicts, lists, numbers and texts:
 
     {"space": "Box", "shape": [2], "dtype": "float32", "low": -1.0, "high": [1.0, 2.0]}
+    {"space": "Box", "shape": [6, 7, 2], "dtype": "int8", "low": 0, "high": 1, "grid": true}
     {"space": "Discrete", "n": 3, "start": 5, "dtype": "int64"}
     {"space": "MultiDiscrete", "shape": [2], "nvec": [2, 3], "start": 0, "dtype": "int64"}
     {"space": "MultiBinary", "shape": [4]}
@@ -107,26 +108,55 @@ class _Array(Elementary):
 
 
 class Box(_Array):
-    """Arrays of numbers between bounds, which may be infinite."""
+    """Arrays of numbers between bounds, which may be infinite.
+
+    Args:
+        low, high: the bounds, a number for all or one for each.
+        shape: of a member.
+        dtype: of a member.
+        grid: whether networks are to read members as they read images, where these have three or four dimensions.
+    """
 
     def __init__(
-        self, low: ArrayLike, high: ArrayLike, shape: abc.Sequence[int], dtype: DTypeLike = np.float32
+        self,
+        low: ArrayLike,
+        high: ArrayLike,
+        shape: abc.Sequence[int],
+        dtype: DTypeLike = np.float32,
+        *,
+        grid: bool = False,
     ) -> None:
         super().__init__(shape, dtype, _NUMBERS)
         self.low, self.high = self._spread("low", low, self.dtype), self._spread("high", high, self.dtype)
         if not (self.low <= self.high).all():
             raise SpaceError("low of Box is above its high, or NaN")
+        self.is_grid = grid and len(self.shape) in (3, 4) and self.size > 0 and not self.is_image
 
     def to_data(self) -> dict[str, Any]:
         """Return the plain form."""
         bounds = {"low": _packed(self.low), "high": _packed(self.high)}
-        return {"space": "Box", "shape": list(self.shape), "dtype": self.dtype.name, **bounds}
+        grid = {"grid": True} if self.is_grid else {}
+        return {"space": "Box", "shape": list(self.shape), "dtype": self.dtype.name, **bounds, **grid}
 
     @property
     def is_image(self) -> bool:
         """Whether its members are pixels: two to four dimensions of bytes from 0 to 255."""
         pixels = self.dtype == np.uint8 and len(self.shape) in (2, 3, 4)
         return pixels and bool((self.low == 0).all() and (self.high == 255).all())
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether channels come before height and width in an image or grid of three or four dimensions.
+
+        The axis that differs from two equal ones holds the channels. Otherwise these are few: they come last, except
+        in stacks of gray frames, where frames are channels and come first.
+        """
+        if len(self.shape) < 3:
+            return False
+        first, middle, last = self.shape[-3:]
+        if first != last and middle in (first, last):
+            return middle == last
+        return first < last
 
     def __str__(self) -> str:
         low, high = (_range(bound) for bound in (self.low, self.high))
@@ -191,7 +221,7 @@ class Sequence(Elementary):
     """Tuples of some members of another space, of which there are more or fewer, up to a maximum."""
 
     def __init__(self, part: Space, max_length: int) -> None:
-        if not isinstance(part, Elementary) or isinstance(part, Sequence) or (isinstance(part, Box) and part.is_image):
+        if not isinstance(part, Elementary) or isinstance(part, Sequence) or _is_spatial(part):
             raise SpaceError(f"Sequence of {part}, which is no vector")
         self.part, self.max_length = part, _whole("max_length", max_length, least=1)
         self.shape, self.dtype = (self.max_length, *part.shape), part.dtype
@@ -247,6 +277,10 @@ class Dict(Space):
         return f"Dict({', '.join(f'{key}: {part}' for key, part in self.parts.items())})"
 
 
+def _is_spatial(space: Space) -> bool:
+    return isinstance(space, Box) and (space.is_image or space.is_grid)
+
+
 def _packed(array: np.ndarray) -> Any:
     """Return the numbers of an array, or a single one where all are equal."""
     numbers = array.ravel()
@@ -275,7 +309,7 @@ def _from_data(data: Any, depth: int) -> Space:
         raise SpaceError(f"spaces in one another, more than {_DEEPEST} levels deep")
     match data:
         case {"space": "Box", "shape": shape, "dtype": str(dtype), "low": low, "high": high}:
-            return Box(_numbers(low), _numbers(high), _shape(shape), _dtype(dtype))
+            return Box(_numbers(low), _numbers(high), _shape(shape), _dtype(dtype), grid=data.get("grid") is True)
         case {"space": "Discrete", "n": n, "start": start, "dtype": str(dtype)}:
             return Discrete(n, start, _dtype(dtype))
         case {"space": "MultiDiscrete", "shape": shape, "nvec": nvec, "start": start, "dtype": str(dtype)}:

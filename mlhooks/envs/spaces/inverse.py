@@ -31,8 +31,8 @@ def _member(space: Space, parts: Iterator[np.ndarray]) -> Any:
             return {key: _member(part, parts) for key, part in space.parts.items()}
         case Tuple():
             return tuple(_member(part, parts) for part in space.parts)
-        case Box(is_image=True):
-            return _pixels(space.shape, next(parts))
+        case Box() if space.is_image or space.is_grid:
+            return _planes(space, next(parts))
         case Box() | MultiBinary():
             return next(parts).reshape(space.shape).astype(space.dtype)
         case Discrete():
@@ -44,10 +44,12 @@ def _member(space: Space, parts: Iterator[np.ndarray]) -> Any:
     return next(parts)
 
 
-def _pixels(shape: tuple[int, ...], image: np.ndarray) -> np.ndarray:
-    """Return an image [channels, height, width] in the order of the axes of its space."""
-    pixels = image if image.dtype == np.uint8 else np.rint(image * 255).astype(np.uint8)
-    if len(shape) == 2 or shape[-3] < shape[-1]:  # Stacks of gray frames have their channels first.
+def _planes(space: Box, planes: np.ndarray) -> np.ndarray:
+    """Return an image or grid [channels, height, width] in the order of the axes of its space."""
+    if space.is_image and planes.dtype != np.uint8:
+        planes = np.rint(planes * 255)
+    shape, pixels = space.shape, planes.astype(space.dtype, copy=False)
+    if len(shape) == 2 or space.channels_first:
         return pixels.reshape(shape)
     height, width = shape[-3:-1]
     last = np.moveaxis(pixels, 0, -1).reshape(height, width, *shape[:-3], shape[-1])

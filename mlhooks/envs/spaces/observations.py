@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import abc
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +41,8 @@ class ObservationEncoder:
     """Turns batches of a space's observations into newly made arrays, one per elementary space.
 
     Boxes, whatever their type, become vectors of float32; boxes of two to four dimensions with bytes from 0 to 255
-    become images of shape [channels, height, width] and stay bytes, the frames of a stack as channels. Discrete becomes
+    become images of shape [channels, height, width] and stay bytes, the frames of a stack as channels; boxes that are
+    grids become such images of float32, with the numbers that they hold. Discrete becomes
     one-hot, MultiDiscrete its one-hots side by side, MultiBinary a vector of zeros and ones. Sequences of any of these
     but images become observations of variable length, [max_length, size], with zeros behind what is there. The parts of
     Dict and Tuple spaces become observations of their own, in the space's order, named by their keys (`camera/left`).
@@ -213,7 +213,7 @@ def _encoding(space: Elementary) -> tuple[tuple[int, ...], Encode]:
     """Return the shape of one encoded observation, and what encodes a batch of them."""
     match space:
         case Box():
-            return _image(space.shape) if space.is_image else _vector(space)
+            return _image(space) if space.is_image else _grid(space) if space.is_grid else _vector(space)
         case MultiBinary():
             return _zeros_and_ones(space)
         case Discrete():
@@ -250,33 +250,46 @@ def _holds(space: Box, array: np.ndarray) -> bool:
     return bool(((array >= space.low) & (array <= space.high)).all())
 
 
-def _image(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Encode]:
-    declared = shape
-    if len(shape) == 2:
-        shape = (*shape, 1)
-    # Channels are few and come last, except in stacks of gray frames, where frames are channels and come first.
-    first = shape[-3] < shape[-1]
-    height, width = shape[-2:] if first else shape[-3:-1]
-    channels = math.prod(shape) // (height * width)
+def _image(space: Box) -> tuple[tuple[int, ...], Encode]:
+    shape, arrange = _planes(space)
 
     def encode(batch: Any, count: int) -> Encoded:
         pixels = np.asarray(batch)
-        if pixels.shape != (count, *declared):
+        if pixels.shape != (count, *space.shape):
             raise _Unfit
         # Whole floats are refused, too, because nobody knows which of zeros and ones is white.
         if pixels.dtype != np.uint8:
             if pixels.dtype.kind not in "iub" or pixels.min() < 0 or pixels.max() > 255:
                 raise _Unfit
             pixels = pixels.astype(np.uint8)
-        pixels = pixels.reshape(count, *shape)
+        return arrange(pixels)
+
+    return shape, encode
+
+
+def _grid(space: Box) -> tuple[tuple[int, ...], Encode]:
+    shape, arrange = _planes(space)
+    _, numbers = _vector(space)
+    return shape, lambda batch, count: arrange(numbers(batch, count))
+
+
+def _planes(space: Box) -> tuple[tuple[int, ...], Callable[[np.ndarray], Encoded]]:
+    """Return [channels, height, width] of an image or grid, and what brings members of the space into that order."""
+    shape = (*space.shape, 1) if len(space.shape) == 2 else space.shape
+    first = space.channels_first
+    height, width = shape[-2:] if first else shape[-3:-1]
+    channels = space.size // (height * width)
+
+    def arrange(members: np.ndarray) -> Encoded:
         # The result has its channels first, but last in memory, as experience is kept.
         if first:  # Copying plane by plane takes a quarter of the time of a copy that numpy transposes.
-            last = np.stack([*pixels.reshape(-1, channels, height, width).swapaxes(0, 1)], axis=-1)
+            last = np.stack([*members.reshape(-1, channels, height, width).swapaxes(0, 1)], axis=-1)
         else:
-            last = np.array(np.moveaxis(pixels, (-3, -2), (1, 2)), order="C").reshape(-1, height, width, channels)
+            ordered = np.moveaxis(members.reshape(-1, *shape), (-3, -2), (1, 2))
+            last = np.array(ordered, order="C").reshape(-1, height, width, channels)
         return np.moveaxis(last, -1, 1)
 
-    return (channels, height, width), encode
+    return (channels, height, width), arrange
 
 
 def _sequence(space: Sequence) -> tuple[tuple[int, ...], Encode]:
