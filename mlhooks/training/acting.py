@@ -24,6 +24,7 @@ from mlhooks.stat_keys import GROUP_REWARD_KEY, LENGTH_KEY, REWARD_KEY
 from mlhooks.state_checks import whole
 from mlhooks.stats import StatsAggregationMethod, StatsReporter
 from mlhooks.training.episodes import Episodes
+from mlhooks.training.network_checks import check_network
 from mlhooks.training.part_checks import check_actions
 from mlhooks.training.policy import ActorPolicy, Policy
 from mlhooks.training.signal_returns import EXTRINSIC, reward_key
@@ -241,6 +242,8 @@ class ActingHalf:
         if not self.policy.reads_bytes:
             seen = [to_floats(obs) for obs in seen]
         memory: Any = (store.memory[rows],) if store.memory_size else ()
+        if not self._acted:
+            check_network(self.policy, seen, *memory)
         if self.noise is None:
             actions = self.policy.act(seen, mask, rng, *memory)
         else:

@@ -22,6 +22,7 @@ from mlhooks.training.cloning import BehavioralCloning
 from mlhooks.training.device import to_device
 from mlhooks.training.hyperparameters import hyperparameter
 from mlhooks.training.optimizer import Optimizer
+from mlhooks.training.part_checks import check_state
 from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal, all_read, ignoring_ends
 from mlhooks.training.running_returns import RunningReturns
@@ -184,9 +185,9 @@ class LearningHalf:
             **cloning,
             **following,
             "updates": self.updates,
-            "signals": {signal.name: signal.state_dict() for signal in self.reward_signals},
+            "signals": {s.name: check_state(s, s.state_dict()) for s in self.reward_signals},
             "signal_returns": self.signal_returns.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": check_state(self.optimizer, self.optimizer.state_dict()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

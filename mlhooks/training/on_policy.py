@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlhooks.errors import NonFiniteError
+from mlhooks.errors import NonFiniteError, PluginError
 from mlhooks.nn.normalizer import Normalizer
 from mlhooks.settings import AdvantageNormalization, RewardNormalization, TrainerSettings
 from mlhooks.training.advantages import generalized_advantages, needs_finals, next_values
@@ -165,8 +165,11 @@ class OnPolicyLearning(LearningHalf):
             estimated, of_finals = recurrence.estimate(features, finals)
         else:
             estimated = self._estimated(store, features)
-            check_values(self.optimizer, estimated, store.size, len(self.reward_signals))
-            of_finals = estimated[:0] if finals is None else self.optimizer.estimate(finals)
+            signals = len(self.reward_signals)
+            estimated = check_values(self.optimizer, estimated, store.size, signals)
+            of_finals = estimated[:0]
+            if finals is not None:
+                of_finals = check_values(self.optimizer, self.optimizer.estimate(finals), len(finals), signals)
         values, final_values = estimated.cpu().numpy(), of_finals.cpu().numpy()
         return values, next_values(store, values, final_values, ignores_ends)
 
@@ -290,6 +293,15 @@ class OnPolicyTrainer(Trainer):
             self.acting.prepare = None
         elif self.training:
             self.learning.update_normalizer(store)
+
+    def check_acted(self) -> None:
+        """Do as the base, and let the rollout go that a resumed run would fail on again."""
+        try:
+            super().check_acted()
+        except PluginError:
+            self.store.drop_trajectories(np.flatnonzero(self.store.open_row >= 0))
+            self.store.keep_open()
+            raise
 
     def update(self) -> dict[str, float] | None:
         """Learn from the rollout, and let it go."""

@@ -21,7 +21,7 @@ from mlhooks.settings import TrainerSettings
 from mlhooks.training.batch import Batch
 from mlhooks.training.descent import Descent, GradientStepper
 from mlhooks.training.hyperparameters import hyperparameter
-from mlhooks.training.optimizer_checks import check_losses, check_torch_optimizer, checked_update
+from mlhooks.training.optimizer_checks import check_kinds, check_losses, check_torch_optimizer, checked_update
 from mlhooks.training.policy import ActorPolicy, Policy
 from mlhooks.training.torch_optimizers import NamedOptimizer, make_torch_optimizer
 
@@ -146,6 +146,7 @@ class TorchOptimizer(ArrayArithmetic, Optimizer):
     def flat(self) -> FlatParameters:
         """All trainable parameters of policy and optimizer, in one piece."""
         if self._flat is None:
+            check_kinds(self.policy.behavior_name, self.parts())
             parts, scope = self.parts().values(), self._scope
             self._flat = FlatParameters(p for part in parts for p in part.parameters())
             self.policy.weights_changed()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mlhooks.describing import named, with_article
@@ -17,8 +17,9 @@ from mlhooks.errors import PluginError, UnsupportedError
 from mlhooks.fast.arrays import ArrayTensor
 from mlhooks.fast.networks import LossScope
 from mlhooks.fast.switch import is_plain
-from mlhooks.places import defined_at, in_brackets, raised_at
+from mlhooks.places import defined_at, in_brackets, is_others, raised_at
 from mlhooks.training.descent import NAMED
+from mlhooks.training.part_checks import check_values
 
 if TYPE_CHECKING:
     from mlhooks.fast.adam import FlatParameters
@@ -41,6 +42,25 @@ def check_made(optimizer: TorchOptimizer) -> None:
     """
     if "_checked" not in vars(optimizer):
         raise PluginError(f"{_named(optimizer, '__init__')} must call super().__init__(policy, settings).")
+
+
+def check_kinds(behavior: str, parts: Mapping[str, nn.Module]) -> None:
+    """Refuse parameters of several types or on several devices, which cannot be moved into one piece.
+
+    Raises:
+        PluginError: names one of each.
+    """
+    kinds: dict[tuple[torch.dtype, torch.device], str] = {}
+    for part, module in parts.items():
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                kinds.setdefault((parameter.dtype, parameter.device), f"{part}.{name}")
+    if len(kinds) > 1:
+        listed = " and ".join(f"{name} is {kind} on {device}" for (kind, device), name in kinds.items())
+        raise PluginError(
+            f"Behavior {behavior!r}: parameters that learn together must be of one type and on one device, and "
+            f"{listed}. Make networks of torch.float32 on policy.device."
+        )
 
 
 def check_losses(optimizer: TorchOptimizer, losses: object) -> None:
@@ -81,6 +101,7 @@ def checked_update(optimizer: TorchOptimizer, batch: Batch) -> dict[str, Tensor]
         NonFiniteError: as `TorchOptimizer.gradients_ready`.
     """
     descent = optimizer.descent
+    _check_values(optimizer, batch)
     wanted = _gradient_of_tensors(optimizer, batch) if descent.scope.arrays else None
 
     def loss() -> dict[str, Tensor]:
@@ -94,6 +115,19 @@ def checked_update(optimizer: TorchOptimizer, batch: Batch) -> dict[str, Tensor]
         optimizer.gradients_ready(losses)
 
     return descent.step(loss, gradients_ready=gradients_ready)
+
+
+def _check_values(optimizer: Any, batch: Batch) -> None:
+    """Refuse values of a plugin that would be taken with returns of another shape.
+
+    Raises:
+        PluginError: with the function and what is wrong with its result.
+    """
+    values = getattr(optimizer, "values", None)
+    if values is None or batch.returns is None or not is_others(getattr(values, "__module__", "mlhooks")):
+        return
+    with torch.no_grad(), optimizer._scope:
+        check_values(optimizer, values(batch), *batch.returns.shape, method="values")
 
 
 def _gradient_of_tensors(optimizer: TorchOptimizer, batch: Batch) -> Tensor | None:

@@ -32,7 +32,7 @@ def check_actions(policy: Policy, actions: object, agents: int) -> None:
     """
     problem = _problem(policy, actions, agents)
     if problem is not None:
-        raise PluginError(f"{_named(policy, 'act')} must return SampledActions for all agents that wait; {problem}.")
+        raise PluginError(f"{called(policy, 'act')} must return SampledActions for all agents that wait; {problem}.")
 
 
 def _problem(policy: Policy, actions: object, agents: int) -> str | None:
@@ -61,20 +61,33 @@ def _problem(policy: Policy, actions: object, agents: int) -> str | None:
     return None
 
 
-def check_values(optimizer: Optimizer, values: object, rows: int, signals: int) -> None:
-    """Refuse what `estimate` returned where it is not one value for each row and reward signal.
+def check_values(optimizer: Optimizer, values: object, rows: int, signals: int, *, method: str = "estimate") -> Tensor:
+    """Return values without their graph; refuse what is not one value for each row and reward signal.
 
     Raises:
         PluginError: names the function, and says what is wrong.
     """
-    if isinstance(values, Tensor) and values.shape == (rows, signals):
-        return
-    given = with_article(values)
-    problem = f"it has the shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"it returned {given}"
+    if isinstance(values, Tensor) and values.shape == (rows, signals) and values.is_floating_point():
+        return values.detach()
+    problem = f"it returned {with_article(values)}"
+    if isinstance(values, Tensor):
+        problem = f"it has the shape {tuple(values.shape)} and the type {values.dtype}"
     raise PluginError(
-        f"{_named(optimizer, 'estimate')} must return a tensor of values [rows, reward signals], here "
-        f"{(rows, signals)}; {problem}."
+        f"{called(optimizer, method)} must return a tensor of values [rows, reward signals], here "
+        f"{(rows, signals)}, floats; {problem}."
     )
+
+
+def check_state(part: Any, state: object) -> Any:
+    """Return what `state_dict` returned; refuse what `load_state_dict` could not read.
+
+    Raises:
+        PluginError: names the function.
+    """
+    if isinstance(state, dict):
+        return state
+    given = with_article(state)
+    raise PluginError(f"{called(part, 'state_dict')} must return a dict, which may be empty; it returned {given}.")
 
 
 READABLE = frozenset({"obs", "next_obs"})
@@ -110,7 +123,7 @@ def check_rewards(signal: RewardSignal, rewards: object, rows: int) -> None:
         return
     shape = f" of shape {tuple(rewards.shape)}" if isinstance(rewards, Tensor) else ""
     raise PluginError(
-        f"{_named(signal, 'evaluate')} must return a Tensor with a reward for each of the {rows} rows of the batch; it "
+        f"{called(signal, 'evaluate')} must return a Tensor with a reward for each of the {rows} rows of the batch; it "
         f"returned {with_article(rewards)}{shape}."
     )
 
@@ -134,7 +147,7 @@ def check_unwritten(signal: RewardSignal, method: str, batch: Batch, before: lis
     if (after := written(batch, signal.reads)) != before:
         changed = zip((*WATCHED, *signal.reads), before, after, strict=True)
         columns = " and ".join(f"`batch.{name}`" for name, *versions in changed if versions[0] != versions[1])
-        raise PluginError(f"{_named(signal, method)} wrote to {columns}, which others read as well: change a copy.")
+        raise PluginError(f"{called(signal, method)} wrote to {columns}, which others read as well: change a copy.")
 
 
 def check_reported(part: RewardSignal | Optimizer, reported: object) -> None:
@@ -158,7 +171,7 @@ def check_reported(part: RewardSignal | Optimizer, reported: object) -> None:
                 problem = f"its {name!r} has the shape {tuple(value.shape)}"
     if problem is not None:
         raise PluginError(
-            f"{_named(part, 'update')} must return a mapping of scalar tensors by statistics key, which may be empty; "
+            f"{called(part, 'update')} must return a mapping of scalar tensors by statistics key, which may be empty; "
             f"{problem}."
         )
 
@@ -196,10 +209,11 @@ def check_update(trainer: Trainer, losses: object) -> None:
                 problem = f"its {name!r} is {with_article(value)}"
     if problem is not None:
         raise PluginError(
-            f"{_named(trainer, 'update')} must return a mapping of numbers by statistics key, or None; {problem}."
+            f"{called(trainer, 'update')} must return a mapping of numbers by statistics key, or None; {problem}."
         )
 
 
-def _named(part: Any, method: str) -> str:
+def called(part: Any, method: str) -> str:
+    """Return the name of a part's method for messages, with its file and line."""
     function = inspect.unwrap(getattr(part, method))
     return f"`{type(part).__name__}.{method}`{in_brackets(defined_at(function))}"

@@ -335,6 +335,7 @@ class Run:
     def _lose(self, lost: WorkerLost) -> None:
         """Drop what a worker leaves unfinished that is being started again, or waits for a person to start it."""
         for trainer in self.trainers.values():
+            trainer.check_acted()
             trainer.worker_failed(lost.worker.index)
         if lost.paused:
             logger.info("%s The run waits, and goes on when it is started again; Ctrl-C saves and ends.", lost.error)
@@ -364,7 +365,11 @@ class Run:
             return
         if trainer.ready_to_update():
             with self.timers("update"):
-                losses = trainer.update()
+                try:
+                    losses = trainer.update()
+                except NonFiniteError:
+                    trainer.check_acted()
+                    raise
             check_update(trainer, losses)
             self._report(trainer, losses)
         self.summaries.write_if_due(trainer)

@@ -27,6 +27,7 @@ from mlhooks.training.device import CPU, to_device
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.making import make_optimizer, make_policy
+from mlhooks.training.network_checks import Movement, check_acted, check_modules
 from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.optimizer_checks import check_made
 from mlhooks.training.part_checks import check_learning_type, check_reported
@@ -115,6 +116,7 @@ class Trainer(ABC):
         self.plugins, self.device = plugins, device
         self.training, self.step = True, 0
         self.sides: Sides | None = None
+        self._movement: Movement | None = None  # It is there from the first update on.
         self._run_seed = seed
         self._refuse_unsupported_actions()
         self.rng = np.random.default_rng([seed, zlib.crc32(behavior_name.encode())])
@@ -132,6 +134,7 @@ class Trainer(ABC):
         self.optimizer: Optimizer = make_optimizer(self)
         if isinstance(self.optimizer, TorchOptimizer):
             check_made(self.optimizer)
+        check_modules(self.policy, self.optimizer)
         check_learning_type(self)
         self.learning = self.learning_type(
             settings=settings,
@@ -213,6 +216,8 @@ class Trainer(ABC):
 
         The result is None where nothing is done yet, because the update goes on beside the environments' steps.
         """
+        if self._movement is None:
+            self._movement = Movement(self)
         return self._learned(self.learning.update(self.store, self.step))
 
     def finish_update(self) -> dict[str, float] | None:
@@ -221,6 +226,8 @@ class Trainer(ABC):
 
     def _learned(self, reported: Reported) -> dict[str, float] | None:
         self.weights_changed()
+        if self._movement is not None and not self._movement.done:
+            self._movement.count(len(reported))
         return self.report(reported) if reported else None
 
     def tensor(self, array: np.ndarray) -> Tensor:
@@ -281,6 +288,14 @@ class Trainer(ABC):
         """
         acting = self.acting.act(self.rng)
         return acting if self.sides is None else chain(acting, self.sides.act())
+
+    def check_acted(self) -> None:
+        """Blame the policy where its decisions were not finite, because something has failed.
+
+        Raises:
+            PluginError: names its `act`.
+        """
+        check_acted(self.policy, self.store)
 
     def discard(self) -> None:
         """Let go of complete rows that nothing will be learned from, when there are many."""

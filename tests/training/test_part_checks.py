@@ -108,7 +108,8 @@ def test_wrong_rewards_are_named(tmp_path: Path, spoil: Callable[[torch.Tensor],
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (lambda values: values[:, 0], "it has the shape (100,)."),
+        (lambda values: values[:, 0], "it has the shape (100,) and the type torch.float32."),
+        (lambda values: values.long(), "it has the shape (100, 1) and the type torch.int64."),
         (lambda values: values.numpy(), "it returned a ndarray."),
         (lambda values: None, "it returned None."),
     ],
@@ -124,6 +125,57 @@ def test_wrong_value_estimates_are_named(tmp_path: Path, spoil: Callable[[torch.
             return Wrong(policy, trainer.settings)
 
     assert refused(tmp_path, Offer(), Wrong.estimate) == problem
+
+
+def test_finals_are_estimated_as_rows_are_and_gradients_are_left(tmp_path: Path) -> None:
+    class Short(PPOOptimizer):
+        def estimate(self, features: Any) -> Any:
+            values = self.critic(features)  # This has gradients.
+            return values if len(features) >= 100 else values[:1]
+
+    class Goes(ExtrinsicReward):
+        ignores_ends = True  # So that the value of final observations follows.
+
+    class Offer:
+        @hookimpl
+        def get_reward_signals(self) -> Any:
+            return {"goes": (Goes, RewardSignalSettings)}
+
+        @hookimpl
+        def create_optimizer(self, trainer: Any, policy: Any) -> Any:
+            return Short(policy, trainer.settings)
+
+    assert "it has the shape (1, 1) and" in refused(tmp_path, Offer(), Short.estimate, reward_signals={"goes": {}})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "shape"),
+    [(lambda values: values.mean(0)[:, None], "(1, 1)"), (lambda values: values[:, 0], "(20,)")],
+)
+def test_wrong_values_of_a_loss_are_named(tmp_path: Path, spoil: Callable[[torch.Tensor], Any], shape: str) -> None:
+    class Wrong(PPOOptimizer):
+        def values(self, batch: Batch) -> Any:
+            return spoil(super().values(batch))
+
+    class Offer:
+        @hookimpl
+        def create_optimizer(self, trainer: Any, policy: Any) -> Any:
+            return Wrong(policy, trainer.settings)
+
+    assert refused(tmp_path, Offer(), Wrong.values) == f"it has the shape {shape} and the type torch.float32."
+
+
+def test_state_that_is_none_is_named_when_it_is_to_be_saved(tmp_path: Path) -> None:
+    class Wrong(PPOOptimizer):
+        def state_dict(self) -> Any:
+            super().state_dict()
+
+    class Offer:
+        @hookimpl
+        def create_optimizer(self, trainer: Any, policy: Any) -> Any:
+            return Wrong(policy, trainer.settings)
+
+    assert refused(tmp_path, Offer(), Wrong.state_dict) == "it returned None."
 
 
 @pytest.mark.parametrize(

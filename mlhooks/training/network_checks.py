@@ -1,0 +1,337 @@
+"""Checks of a plugin's networks before they decide for the first time, and of whether they are learned."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mlhooks.describing import described, with_article
+from mlhooks.errors import MlhooksError, PluginError
+from mlhooks.fast.structure import computes_as
+from mlhooks.nn.heads import ActionParameters
+from mlhooks.nn.networks import Actor, QNetwork
+from mlhooks.places import is_others
+from mlhooks.training.device import to_device
+from mlhooks.training.part_checks import called
+from mlhooks.training.policy import ActorPolicy, Policy
+from mlhooks.training.q_policy import QPolicy
+
+if TYPE_CHECKING:
+    from mlhooks.training.optimizer import Optimizer
+    from mlhooks.training.store import ExperienceStore
+    from mlhooks.training.trainer import Trainer
+
+logger = logging.getLogger("mlhooks")
+
+SETTLED = 32
+"""Reports of updates after which every parameter has changed that is learned."""
+NAMED = 4
+"""The number of parameters that a warning names."""
+Outputs = list[tuple[str, Tensor]]
+
+
+def check_network(policy: Policy, obs: Sequence[np.ndarray], memory: np.ndarray | None = None) -> None:
+    """Try a plugin's network on the first observations; mlhooks' own networks are not tried.
+
+    A copy of the network is called, so that nothing of the run changes.
+
+    Args:
+        policy: which decides by the network.
+        obs: a list of [agents, *shape], as `Policy.act` gets them.
+        memory: [agents, memory_size], where agents carry one.
+
+    Raises:
+        PluginError: the network fails, returns something else than it must, or writes to its features.
+    """
+    if isinstance(policy, ActorPolicy) and type(policy).act is ActorPolicy.act:
+        network, is_own = policy.actor, computes_as(policy.actor, Actor)
+    elif isinstance(policy, QPolicy) and type(policy).act is QPolicy.act:
+        network, is_own = policy.network, computes_as(policy.network, QNetwork)
+    else:
+        return
+    if is_own:
+        return
+    state = torch.get_rng_state()
+    try:
+        _try(_Tried(policy, network), to_device(policy.inputs.features(obs), policy.device), memory)
+    finally:
+        torch.set_rng_state(state)
+
+
+class _Tried:
+    """A copy of a policy's network, and what is known of it."""
+
+    def __init__(self, policy: Policy, network: nn.Module) -> None:
+        self.policy = policy
+        self.method = "step" if policy.memory_size else "forward"
+        if not hasattr(network, self.method):
+            raise PluginError(
+                f"{type(network).__name__} says by memory_size = {policy.memory_size} that it has a memory, and has no "
+                "method `step(features, memory)` like that of mlhooks.plugin.Actor, by which agents act: write it, or "
+                "leave out memory_size."
+            )
+        self.name = called(network, self.method)
+        try:
+            self.network: Any = copy.deepcopy(network)
+        except Exception:  # A network need not be one that can be copied.
+            self.network = network
+
+    def __call__(self, features: Tensor, memory: Tensor | None) -> Outputs:
+        try:
+            result = self.network(features) if memory is None else self.network.step(features, memory)
+        except MlhooksError:
+            raise
+        except Exception as error:
+            shape = f"[{features.shape[0]}, {features.shape[1]}]"
+            raise PluginError(f"{self.name} fails for features {shape}: {described(error)}.") from error
+        return list(self._checked(result, features, memory))
+
+    def _checked(self, result: Any, features: Tensor, memory: Tensor | None) -> Iterator[tuple[str, Tensor]]:
+        if memory is not None:
+            if not isinstance(result, tuple) or len(result) != 2 or isinstance(result, ActionParameters):
+                self._refuse(f"it returned {with_article(result)}, and must return a pair with the memories after it")
+            result, after = result
+            yield self._tensor("memory", after, memory.shape)
+        rows, spec = len(features), self.policy.behavior_spec.action_spec
+        if isinstance(self.policy, QPolicy):
+            yield self._tensor("result", result, (rows, sum(spec.discrete_branches)))
+            return
+        if not isinstance(result, ActionParameters):
+            self._refuse(f"it returned {with_article(result)}, and must return ActionParameters")
+        size = spec.continuous_size
+        wanted = {"mean": (rows, size), "log_std": (rows, size), "logits": (rows, sum(spec.discrete_branches))}
+        for name, shape in wanted.items():
+            part = getattr(result, name)
+            if shape[1]:
+                yield self._tensor(name, part, shape)
+            elif part is not None:
+                self._refuse(f"its {name} is {with_article(part)}, and this behavior has no such actions: None")
+
+    def _tensor(self, name: str, part: Any, shape: Sequence[int]) -> tuple[str, Tensor]:
+        if not isinstance(part, Tensor) or not part.is_floating_point():
+            kind = f"a Tensor of {part.dtype}" if isinstance(part, Tensor) else with_article(part)
+            self._refuse(f"its {name} is {kind}, and must be a Tensor of floats")
+        good = part.shape == tuple(shape)
+        if name == "log_std" and not good:  # One for all rows will do.
+            good = tuple(part.shape) in ((shape[1],), (1, shape[1]), (1,), ())
+        if not good:
+            self._refuse(f"its {name} has the shape {tuple(part.shape)}, and must have {tuple(shape)}")
+        if part.isnan().any():
+            self._refuse(f"its {name} holds NaN")
+        return name, part.detach()
+
+    def _refuse(self, problem: str) -> None:
+        raise PluginError(f"{self.name} does not return what a policy needs: {problem}.")
+
+
+def _try(tried: _Tried, features: Tensor, memory: np.ndarray | None) -> None:
+    given = features.clone()
+    kept = None if memory is None else to_device(memory, features.device).clone()
+    version = given._version
+    with torch.no_grad():
+        first = tried(given, kept)
+        if given._version != version or not torch.equal(given, features):
+            raise PluginError(
+                f"{tried.name} writes to its features, which others read as well: change a copy, as by `x = x * 2` in "
+                "place of `x *= 2`."
+            )
+        again = tried(given, kept)
+        # Rows are observations that there are: a network need not take others.
+        more = tried(torch.cat([given, given[:1].expand_as(given)]), None if kept is None else torch.cat([kept, kept]))
+    with torch.enable_grad():
+        learning = tried(given, kept)
+    rows = len(features)
+    if not _equal(first, again):
+        if isinstance(tried.policy, QPolicy):
+            return  # Noise in a network is a way to explore.
+        problem = (
+            "when it is called again with the same features, as dropout, noise and what is kept between calls make it",
+            "Leave that out; what a network remembers belongs into a memory (memory_size)",
+        )
+    elif not _equal(first, [(name, part[:rows] if len(part) == 2 * rows else part) for name, part in more]):
+        problem = (
+            "when its batch has more rows, as batch normalization in training mode does",
+            "Use nn.LayerNorm, or call .eval() on the layer",
+        )
+    elif not _equal(first, learning):
+        problem = "with gradients than without", "Compute the same in both cases"
+    else:
+        return
+    logger.warning(
+        "Behavior %r: %s gives other outputs %s. An update then learns from other ones than those by which agents "
+        "acted. %s.",
+        tried.policy.behavior_name,
+        tried.name,
+        *problem,
+    )
+
+
+def _equal(first: Outputs, second: Outputs) -> bool:
+    return all(torch.allclose(a.float(), b.float(), 1e-3, 1e-4) for (_, a), (_, b) in zip(first, second, strict=True))
+
+
+def check_modules(policy: Policy, optimizer: Optimizer) -> None:
+    """Refuse parts whose `modules` are no modules by name, and warn of networks that are not among them.
+
+    Raises:
+        PluginError: names the method, and says what is wrong.
+    """
+    found: dict[str, nn.Module] = {}
+    for part in (policy, optimizer):
+        modules = part.modules()
+        problem = None if isinstance(modules, Mapping) else f"it returned {with_article(modules)}"
+        for name, module in modules.items() if problem is None else ():
+            if not isinstance(name, str) or not isinstance(module, nn.Module):
+                problem = f"its {name!r} is {with_article(module)}; nn.ParameterDict holds such alone"
+        if problem is not None:
+            raise PluginError(f"{called(part, 'modules')} must return torch modules by name; {problem}.")
+        found |= {f"{type(part).__name__}.{name}": module for name, module in modules.items()}
+    for name, module in found.items():
+        _check_saved(name, module)
+    inside = [inner for module in found.values() for inner in module.modules()]
+    known = {id(parameter) for module in inside for parameter in module.parameters(recurse=False)}
+    for owner in dict.fromkeys([policy, optimizer, *inside]):
+        for attribute, value in vars(owner).items():
+            if attribute not in _OF_TORCH and any(id(p) not in known for p in _learnable(value)):
+                kind = type(owner).__name__
+                logger.warning(
+                    "Behavior %r: `%s.%s` has parameters that require gradients and that no module of `modules()` has, "
+                    "so that they are neither learned nor saved. Name it in `modules()` of policy or optimizer; within "
+                    "a network, use nn.ModuleList or nn.Parameter. What is not to be learned gets "
+                    "requires_grad_(False).",
+                    policy.behavior_name,
+                    kind,
+                    attribute,
+                )
+
+
+_SAVING = ("state_dict", "load_state_dict", "_save_to_state_dict", "_load_from_state_dict")
+"""Methods by which a module is saved and restored."""
+
+
+def _check_saved(name: str, module: nn.Module) -> None:
+    """Refuse a module whose own methods of saving lose what it has learned.
+
+    Raises:
+        PluginError: names the module.
+    """
+    kinds = {type(inner) for inner in module.modules()}
+    own = [kind for kind in kinds if any(_of_a_plugin(getattr(kind, method)) for method in _SAVING)]
+    if not own:
+        return
+    problem = None
+    try:
+        other = copy.deepcopy(module)
+    except Exception:  # A module need not be one that can be copied.
+        return
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1.0)
+    try:
+        other.load_state_dict(module.state_dict())
+    except Exception as error:
+        problem = f"fails: {described(error)}"
+    else:
+        pairs = zip(module.named_parameters(), other.parameters(), strict=True)
+        lost = [inner for (inner, wanted), found in pairs if wanted.requires_grad and not torch.equal(wanted, found)]
+        if lost:
+            problem = f"does not bring back {', '.join(lost[:NAMED])}"
+    if problem is not None:
+        kind = own[0].__name__
+        raise PluginError(
+            f"A checkpoint would lose {name}: what `{kind}.load_state_dict` does with the result of its `state_dict` "
+            f"{problem}. Leave both to torch.nn.Module, which has a get_extra_state for what is no tensor."
+        )
+
+
+_OF_TORCH = ("_modules", "_parameters", "_buffers")
+
+
+def _learnable(value: object) -> Iterator[Tensor]:
+    """Yield the parameters in an attribute: a module, a tensor that learns, or several of these in a list or dict."""
+    inside: Iterable[Any] = (value,)
+    if isinstance(value, list | tuple | dict):
+        inside = value.values() if isinstance(value, dict) else value
+    for each in inside:
+        if isinstance(each, nn.Module):
+            yield from (parameter for parameter in each.parameters() if parameter.requires_grad)
+        elif isinstance(each, Tensor) and each.requires_grad and each.is_leaf:
+            yield each
+
+
+def check_acted(policy: Policy, store: ExperienceStore) -> None:
+    """Refuse a plugin's policy whose decisions were not finite, where something else has failed because of that.
+
+    Raises:
+        PluginError: names the function.
+    """
+    acted = slice(0, store.waiting)
+    if not _kinds_of_plugins(policy, *policy.modules().values()):
+        return  # Observations that are too large do that to mlhooks' own.
+    if np.isfinite(store.continuous[acted]).all() and np.isfinite(store.log_prob[acted]).all():
+        return
+    raise PluginError(
+        f"Behavior {policy.behavior_name!r}: {called(policy, 'act')} returned actions or log-probabilities that are "
+        "NaN or infinite. Look at what its network computes for what was observed then."
+    )
+
+
+class Movement:
+    """Warns once of parameters that no update has changed, where a plugin brings the network or what learns it.
+
+    Args:
+        trainer: the trainer, before an update.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        policy, optimizer = trainer.policy, trainer.optimizer
+        modules = policy.modules()
+        if isinstance(critic := getattr(optimizer, "critic", None), nn.Module):
+            modules = {**modules, "critic": critic}
+        kinds = _kinds_of_plugins(policy, optimizer, trainer, trainer.learning, *modules.values())
+        self._left = SETTLED if kinds else 0
+        named = ((f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters())
+        self._before = {n: (p, p.detach().clone()) for n, p in named if self._left and p.requires_grad}
+        self._frozen = not any(p.requires_grad for module in policy.modules().values() for p in module.parameters())
+        self._kinds = ", ".join(sorted(kind.__name__ for kind in kinds))
+        self._behavior = policy.behavior_name
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing more to compare."""
+        return self._left <= 0
+
+    def count(self, reports: int) -> None:
+        """Take note of so many more updates of minibatches."""
+        if self.done:
+            return
+        self._left -= reports
+        if not self.done:
+            return
+        same = [name for name, (parameter, before) in self._before.items() if torch.equal(parameter, before)]
+        if same or self._frozen:
+            more = f" and {len(same) - NAMED} more" if len(same) > NAMED else ""
+            logger.warning(
+                "Behavior %r, with %s of a plugin: %d updates have changed nothing in %s. Parameters are not learned "
+                "behind a `detach()`, `no_grad()` or numpy in a network or a loss, with `requires_grad_(False)`, and "
+                "by an update or a torch optimizer that takes no step on them.",
+                *(self._behavior, self._kinds, SETTLED),
+                "the policy" if self._frozen else f"{', '.join(same[:NAMED])}{more}",
+            )
+        self._before = {}
+
+
+def _kinds_of_plugins(*parts: object) -> set[type]:
+    """Return the classes of parts that come from plugins; of networks with the modules in them."""
+    inside = (each for part in parts for each in (part.modules() if isinstance(part, nn.Module) else (part,)))
+    return {type(each) for each in inside if _of_a_plugin(type(each))}
+
+
+def _of_a_plugin(kind: Any) -> bool:
+    return is_others(kind.__module__) and not kind.__module__.startswith("builtin_plugins.")
