@@ -107,6 +107,8 @@ class Guard:
             function = self._answering(function)
         if self.hook_name == "run_finished":
             function = self._adding(function, arguments)
+        if self.hook_name == "export_model" and origin.distribution != "mlhooks":
+            function = self._lending(function, arguments)
         function = self._copying(function, arguments)
 
         @functools.wraps(function)
@@ -295,6 +297,35 @@ class Guard:
                         files.update(made)
 
         return adding
+
+    def _lending(self, function: Callable[..., Any], arguments: Sequence[str]) -> Callable[..., Any]:
+        """Put the policy back that an exporter has changed, because training goes on with it."""
+        if "trainer" not in arguments:
+            return function
+        at = list(arguments).index("trainer")
+
+        @functools.wraps(function)
+        def lending(*args: Any) -> Any:
+            if not hasattr(args[at], "policy"):
+                return function(*args)
+            from mlhooks.training.lent import Lent  # Whoever has a trainer has imported torch.
+
+            lent, changed = Lent(args[at]), ""
+            try:
+                answer = function(*args)
+            finally:
+                changed = lent.put_back()
+            if changed:
+                raise _placed(
+                    WrongAnswer(
+                        f"it changed {changed} of the policy, which were put back: export a copy, as by "
+                        "copy.deepcopy(trainer.policy)"
+                    ),
+                    function,
+                )
+            return answer
+
+        return lending
 
     def _answering(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)

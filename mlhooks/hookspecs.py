@@ -237,6 +237,7 @@ def export_model(trainer: Trainer, path: Path) -> Iterable[Path]:
     """Write a deployable model and return the files written; `path` is their stem, without a suffix.
 
     The files lie beside `path` or elsewhere in the run's folder; none of them may be the checkpoint, `path` with `.pt`.
+    The policy goes on to learn: change a copy of it. What was changed is put back, and changed weights are a failure.
 
     Collect: called beside every checkpoint, once its files are durable and the manifest names them, and at the end of
     the run. During training a failure is contained as an observer's. `mlhooks export` calls it without a run, and so

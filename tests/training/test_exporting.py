@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import mlhooks
 from mlhooks import hookimpl
@@ -110,3 +111,42 @@ def test_checkpoint_that_an_exporter_writes_over_is_saved_again(
     assert mlhooks.load(tmp_path / "run").behavior_name == "Corridor"
     assert "damaged" not in caplog.text
     assert CheckpointFolder(tmp_path / "run").newest()["run"].name == "state-600.pt"
+
+
+class Careless:
+    """Exports in ways that change the policy, one after the other."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    @hookimpl
+    def export_model(self, trainer: Any, path: Path) -> list[Path]:
+        policy, self.asked = trainer.policy, self.asked + 1
+        if self.asked == 1:
+            policy.actor.eval().requires_grad_(False)
+            policy.deterministic = True
+            torch.set_grad_enabled(False)
+            torch.set_default_dtype(torch.float64)
+        elif self.asked == 2:
+            policy.actor.half()
+        elif self.asked == 3:
+            policy.actor = torch.nn.Linear(3, 2)
+        file = path.with_suffix(".txt")
+        file.write_text("weights")
+        return [file]
+
+
+def test_what_exporters_do_to_the_policy_is_undone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plain = train(CONFIG, tmp_path / "plain", Env()).trainers["Corridor"].policy
+    exporter = Careless()
+    policy = train(CONFIG, tmp_path, Env(), exporter).trainers["Corridor"].policy
+    told = [record.getMessage() for record in caplog.records if "Careless" in record.getMessage()]
+    assert len(told) == 1  # Of the modes nothing is said, and of one cause once.
+    assert "it changed actor.encoder.layers.0.weight, actor.encoder.layers.0.bias, actor.heads." in told[0]
+    assert "put back: export a copy, as by copy.deepcopy(trainer.policy) (" in told[0]
+    assert exporter.asked == 4
+    assert policy.actor.training
+    assert not policy.deterministic
+    wanted = plain.actor.state_dict()
+    assert all(torch.equal(found, wanted[name]) for name, found in policy.actor.state_dict().items())
+    assert all(parameter.requires_grad for parameter in policy.actor.parameters())

@@ -1,0 +1,62 @@
+"""A policy that is lent to an exporter: afterwards it is what it was, so that training goes on with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mlhooks.training.policy import Policy
+
+NAMED = 3
+"""The number of parameters that are named."""
+
+
+class Lent:
+    """Remembers the policy of a trainer, and puts it back.
+
+    Modes that exporters set, such as that of evaluation, `requires_grad` and torch's own, are put back without a word.
+
+    Args:
+        trainer: the trainer.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        policy: Policy = trainer.policy
+        self._policy, modules = policy, policy.modules()
+        self._own = {k: v for k, v in vars(policy).items() if k == "deterministic" or isinstance(v, nn.Module)}
+        self._tensors: list[tuple[str, Tensor, Tensor, Tensor, bool]] = []
+        for name, module in modules.items():
+            for inner, tensor in (*module.named_parameters(), *module.named_buffers()):
+                if tensor.is_floating_point():
+                    kept = f"{name}.{inner}", tensor, tensor.data, tensor.detach().clone(), tensor.requires_grad
+                    self._tensors.append(kept)
+        self._training = [(inner, inner.training) for module in modules.values() for inner in module.modules()]
+        self._torch = torch.is_grad_enabled(), torch.get_default_dtype()
+
+    def put_back(self) -> str:
+        """Make the policy what it was, and return which of its weights and networks had been changed, if any."""
+        changed = []
+        torch.set_grad_enabled(self._torch[0])
+        torch.set_default_dtype(self._torch[1])
+        for attribute, value in self._own.items():
+            if getattr(self._policy, attribute, None) is not value:
+                setattr(self._policy, attribute, value)
+                changed += [attribute] if isinstance(value, nn.Module) else []
+        for inner, training in self._training:
+            inner.training = training
+        for name, tensor, memory, before, learns in self._tensors:
+            if tensor.dtype != before.dtype or tensor.device != before.device or not _equal(tensor, before):
+                changed.append(name)
+                tensor.data = memory
+                memory.copy_(before)
+            if tensor.requires_grad != learns:
+                tensor.requires_grad_(learns)
+        if changed:
+            self._policy.weights_changed()
+        return ", ".join(changed[:NAMED]) + (f" and {len(changed) - NAMED} more" if len(changed) > NAMED else "")
+
+
+def _equal(tensor: Tensor, before: Tensor) -> bool:
+    return tensor.shape == before.shape and torch.allclose(tensor, before, 0.0, 0.0, equal_nan=True)
