@@ -14,7 +14,7 @@ logger = logging.getLogger("mlhooks")
 
 
 def _zoo(file: Path, name: str | None, algo: str | None, output: Path | None, force: bool) -> None:
-    from mlhooks.zoo.converting import ALGORITHMS, convert
+    from mlhooks.zoo.converting import ALGORITHMS, OTHERS, convert
     from mlhooks.zoo.entry import entries_of, find_entry
     from mlhooks.zoo.environments import is_atari
 
@@ -22,14 +22,19 @@ def _zoo(file: Path, name: str | None, algo: str | None, output: Path | None, fo
         click.echo("\n".join(entries_of(file)))
         return
     entry = find_entry(file, name, is_atari=is_atari(name))
-    trainer_type = algo or file.stem.lower()
+    of_file = file.stem.lower()
+    trainer_type = of_file if algo is None else algo.lower()
     if trainer_type not in ALGORITHMS:
         known = ", ".join(ALGORITHMS)
         if algo is not None:
             raise UsageError(f"--algo {algo}: settings of {known} can be converted.")
+        if of_file in OTHERS:
+            raise UsageError(f"{file} has settings of {of_file}, and only those of {known} can be converted.")
         raise UsageError(
             f"The name of {file} does not say whose settings these are, as ppo.yml does: add --algo, one of {known}."
         )
+    if trainer_type != of_file and of_file in (*ALGORITHMS, *OTHERS):
+        entry.assumes(f"settings of {of_file} do for {trainer_type}, whose defaults stand for those that it leaves out")
     converted = convert(entry, trainer_type, name)
     for what in converted.missing:
         logger.warning("%s: not expressed: %s", converted.title, what)

@@ -270,9 +270,10 @@ def _off_policy(entry: Entry, run: Run, *, batch: int, rate: float, train_freq: 
 
 def _scheduled(entry: Entry, key: str, default: float, name: str) -> dict[str, Any]:
     """Return a value and its schedule, which falls to 0 where it is linear."""
+    written = entry.written(key)
     value = entry.schedule(key, default)
     if value is None:
-        raise entry.wrong(key, value, "must be a number that is not negative")
+        raise entry.wrong(key, written, "must be a number that is not negative")
     number, is_linear = value
     if not is_linear:
         return {name: number, f"{name}_schedule": "constant"}
@@ -340,3 +341,5 @@ ALGORITHMS: Mapping[str, Callable[[Entry, PolicyArguments, Run], dict[str, Any]]
     "sac": _sac,
 }
 """The trainer types into which entries can be converted, which RL Zoo calls the same."""
+OTHERS = ("ars", "crossq", "ddpg", "her", "ppo_lstm", "qrdqn", "td3", "tqc", "trpo")
+"""The algorithms of RL Zoo's other files."""

@@ -56,6 +56,10 @@ class Entry:
         """Return whether a value is there and was not taken yet."""
         return key in self._values
 
+    def written(self, key: str) -> Any:
+        """Return a value as the entry has it, without taking it; None where it has none."""
+        return self._values.get(key)
+
     def number(self, key: str, default: float) -> float:
         """Return a number, whole where it is one, which may be written as text, as YAML reads 1e-4.
 
@@ -95,6 +99,8 @@ class Entry:
         if value is None or (not isinstance(value, str) and self._plain_number(key, value) < 0):
             return None
         kind, _, initial = value.rpartition("_") if isinstance(value, str) else ("", "", value)
+        if "_" in kind:
+            raise self.wrong(key, value, "is no schedule, which is a kind and a number, as in lin_0.001")
         number = self._plain_number(key, initial)
         if number < 0:
             raise self.wrong(key, value, "must not be negative")
@@ -160,11 +166,7 @@ def entries_of(file: Path) -> dict[str, dict[str, Any]]:
     Raises:
         SettingsError: it cannot be read, or is no such file.
     """
-    document = read_yaml(file)
-    if document.findings:
-        raise error_from(UsageError, document.findings)
-    value = document.value
-    found = value if isinstance(value, dict) else {}
+    found = _document(file)
     entries = {name: entry for name, entry in found.items() if isinstance(entry, dict) and "n_timesteps" in entry}
     if not entries:
         raise UsageError(
@@ -172,6 +174,13 @@ def entries_of(file: Path) -> dict[str, dict[str, Any]]:
             "hyperparameters below it, as in hyperparams/ppo.yml."
         )
     return entries
+
+
+def _document(file: Path) -> dict[str, Any]:
+    document = read_yaml(file)
+    if document.findings:
+        raise error_from(UsageError, document.findings)
+    return document.value if isinstance(document.value, dict) else {}
 
 
 def find_entry(file: Path, name: str, *, is_atari: bool) -> Entry:
@@ -182,6 +191,8 @@ def find_entry(file: Path, name: str, *, is_atari: bool) -> Entry:
     """
     entries = entries_of(file)
     found = name if name in entries else ATARI if is_atari and ATARI in entries else None
+    if found is None and name in _document(file):
+        raise UsageError(f"{file}: the entry {name} has no n_timesteps. Say there how many steps it trains for.")
     if found is None:
         near = difflib.get_close_matches(name, entries, 3, 0.6)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"It has {', '.join(entries)}."

@@ -118,14 +118,16 @@ def wrappers_of(entry: Entry, *, images: bool | None) -> tuple[list[dict[str, An
         images: whether the environment shows images, where that is known.
 
     Raises:
-        UsageError: the arguments of a wrapper have no names, or the number of stacked frames is no whole number.
+        UsageError: a wrapper or its arguments have no names, or the number of stacked frames is no whole number.
     """
     written = entry.take("env_wrapper")
     listed = written if isinstance(written, list) else [] if written is None else [written]
     wrappers: list[dict[str, Any]] = []
     atari = False
     for item in listed:
-        named: Mapping[str, Any] = item if isinstance(item, dict) else {str(item): None}
+        if not isinstance(item, str | dict):
+            raise entry.wrong("env_wrapper", plain(item), "must be the name of a wrapper, or names with arguments")
+        named: Mapping[str, Any] = item if isinstance(item, dict) else {item: None}
         for path, arguments in named.items():
             if arguments is not None and not isinstance(arguments, dict):
                 raise entry.wrong("env_wrapper", plain(arguments), f"must be arguments of {path} by name")

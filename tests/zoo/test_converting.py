@@ -301,9 +301,18 @@ def test_what_cannot_be_expressed_is_named(changes: dict[str, Any], said: str) -
     assert "Mine" not in str(found.settings)
 
 
-def test_schedule_from_a_negative_number_is_refused() -> None:
-    with pytest.raises(UsageError, match="learning_rate: 'lin_-3' must not be negative"):
-        converted("ppo", "CartPole-v1", learning_rate="lin_-3")
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("learning_rate", "lin_-3", "learning_rate: 'lin_-3' must not be negative"),
+        ("learning_rate", -3, "learning_rate: -3 must be a number that is not negative"),
+        ("clip_range", "lin_0.3_0.1", "clip_range: 'lin_0.3_0.1' is no schedule"),
+        ("env_wrapper", [["Mine"]], r"env_wrapper: '\[Mine\]' must be the name of a wrapper"),
+    ],
+)
+def test_values_that_rl_zoo_cannot_read_are_refused(key: str, value: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        converted("ppo", "CartPole-v1", **{key: value})
 
 
 VALUES = [None, "x", "auto_x", "lin_x", -1, 0.5, True, [1, "episode"], {"a": 1}, "nn.ReLU", [], float("nan")]
@@ -390,6 +399,8 @@ def test_command_writes_a_configuration_that_trains(
     assert main(["config", "check", "--strict", "mine.yaml"]) == 0
     assert main(["zoo", "ppo.yml", "CartPole-v1", "-o", "mine.yaml"]) == 2
     assert "mine.yaml is there already" in capsys.readouterr().err
+    assert main(["zoo", "ppo.yml", "CartPole-v1", "--algo", "A2C"]) == 0
+    assert "# Assumed: settings of ppo do for a2c, whose defaults stand" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -398,6 +409,8 @@ def test_command_writes_a_configuration_that_trains(
         (FILE, ["ppo.yml", "CartPole-v0"], "no entry CartPole-v0. Did you mean CartPole-v1?"),
         (FILE, ["mine.yml", "CartPole-v1"], "add --algo, one of ppo, a2c, dqn, sac"),
         (FILE, ["mine.yml", "CartPole-v1", "--algo", "td3"], "--algo td3"),
+        (FILE, ["td3.yml", "CartPole-v1"], "td3.yml has settings of td3, and only those of ppo, a2c, dqn, sac can be"),
+        (f"{FILE}A-v0: {{gamma: 1}}", ["ppo.yml", "A-v0"], "ppo.yml: the entry A-v0 has no n_timesteps"),
         (FILE.replace("8", "many", 1), ["ppo.yml", "CartPole-v1"], "n_envs: 'many' is no number"),
         (FILE.replace("dict(", "open(", 1), ["ppo.yml", "CartPole-v1"], "normalize: .* cannot be read"),
         ("behaviors: {A: {}}", ["ppo.yml", "CartPole-v1"], "holds no settings of RL Zoo"),
