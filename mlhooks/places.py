@@ -6,12 +6,13 @@ import contextlib
 import inspect
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
 _BENEATH = {"mlhooks", "mlagents_envs", "numpy", "torch", "click", "pluggy", "_pytest", *sys.stdlib_module_names}
 """What other people's code is called by, and calls: an error that comes through it is theirs all the same."""
-_KEPT, _KEPT_BY = "_mlhooks_raised_at", "_mlhooks_raised_by"
+_KEPT, _KEPT_BY, _KEPT_WITH = "_mlhooks_raised_at", "_mlhooks_raised_by", "_mlhooks_raised_with"
 
 
 def is_others(module: str) -> bool:
@@ -49,6 +50,17 @@ def _module(step: TracebackType) -> str:
 def keep_place(error: BaseException) -> None:
     """Let an error remember where it was raised, because its traceback gets lost on the way to another process."""
     error.__dict__.update({_KEPT: raised_at(error), _KEPT_BY: raised_by(error)})
+
+
+def keep_classes(error: BaseException, classes: Iterable[type]) -> None:
+    """Let an error remember which classes of other people's took part, because it may be one of them that is wrong."""
+    named = sorted(f"{kind.__name__}{in_brackets(defined_at(kind))}" for kind in classes)
+    error.__dict__.setdefault(_KEPT_WITH, ", ".join(named))
+
+
+def classes_with(error: BaseException) -> str:
+    """Return what `keep_classes` kept, as text; empty where nothing was."""
+    return str(error.__dict__.get(_KEPT_WITH, ""))
 
 
 def defined_at(thing: object) -> str:

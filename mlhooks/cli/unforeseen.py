@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from mlhooks import __version__
 from mlhooks.describing import is_shortage, named, text_of
-from mlhooks.places import in_brackets, raised_at, raised_by
+from mlhooks.places import classes_with, in_brackets, raised_at, raised_by
 
 _PACKAGES = ("torch", "numpy", "pluggy", "pydantic", "gymnasium", "mlagents-envs", "protobuf")
 _REFUSALS = (
@@ -72,6 +72,8 @@ def _defect(error: BaseException) -> str:
 def _whose(error: BaseException) -> str:
     """Say where to look first: at a defect of mlhooks, or at other people's code, which the error came through."""
     if raised_by(error).partition(".")[0] in ("", "builtin_plugins"):
+        if classes := classes_with(error):
+            return f"A plugin takes part in it by {classes}: look first at what that returns and changes."
         return "This is a defect of mlhooks."
     return "It came out of a plugin or an environment, so look at that line first."
 

@@ -13,6 +13,7 @@ from mlhooks.envs.told import check_spec
 from mlhooks.errors import UsageError
 from mlhooks.training.awaited_behaviors import Awaited
 from mlhooks.training.device import device_named
+from mlhooks.training.making import make_trainer
 from mlhooks.training.name_limits import refuse_long_behavior
 from mlhooks.training.spaces import set_spaces
 from mlhooks.training.torch_setup import Computing, Threads
@@ -76,7 +77,8 @@ class Behaviors:
         """Make the trainer that the settings ask for."""
         settings = self.run.options.settings_for(name)
         trainer_type: type[Trainer] = self._trainer_types[settings.trainer_type]
-        trainer = trainer_type(
+        trainer = make_trainer(
+            trainer_type,
             behavior_name=name,
             behavior_spec=spec,
             settings=settings,

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 from mlagents_envs.base_env import BehaviorSpec
 
 from mlhooks.errors import PluginError, UnsupportedError
+from mlhooks.places import keep_classes
 from mlhooks.plugin_sources import Origin
 from mlhooks.settings.networks import unread
+from mlhooks.training.network_checks import of_a_plugin
 from mlhooks.training.optimizer import Optimizer
+from mlhooks.training.part_checks import called
 from mlhooks.training.policy import Policy
 
 if TYPE_CHECKING:
@@ -17,6 +20,23 @@ if TYPE_CHECKING:
 
 NAMED = {"create_policy": "policy_type", "create_optimizer": "optimizer_type"}
 """The hooks that make a trainer's parts, with the attribute of its class that names one where no plugin answers."""
+
+
+def make_trainer(kind: type[Trainer], **arguments: Any) -> Trainer:
+    """Make a trainer of a class, with the arguments of `Trainer`.
+
+    Raises:
+        PluginError: it cannot be made of them, or leaves out the base's `__init__`.
+    """
+    try:
+        trainer = kind(**arguments)
+    except Exception as error:
+        if of_a_plugin(kind):
+            keep_classes(error, [kind])
+        raise
+    if "learning" not in vars(trainer):
+        raise PluginError(f"{called(trainer, '__init__')} must call super().__init__(**arguments), with all it gets.")
+    return trainer
 
 
 def make_policy(trainer: Trainer) -> Policy:

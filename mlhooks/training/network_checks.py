@@ -192,6 +192,11 @@ def check_modules(policy: Policy, optimizer: Optimizer) -> None:
         if problem is not None:
             raise PluginError(f"{called(part, 'modules')} must return torch modules by name; {problem}.")
         found |= {f"{type(part).__name__}.{name}": module for name, module in modules.items()}
+    if getattr(optimizer, "policy", policy) is not policy:
+        raise PluginError(
+            f"Behavior {policy.behavior_name!r}: {type(optimizer).__name__} was made with another policy than the one "
+            "that acts, and would improve it in vain: hand over the argument `policy` of create_optimizer."
+        )
     for name, module in found.items():
         _check_saved(name, module)
     inside = [inner for module in found.values() for inner in module.modules()]
@@ -222,7 +227,7 @@ def _check_saved(name: str, module: nn.Module) -> None:
         PluginError: names the module.
     """
     kinds = {type(inner) for inner in module.modules()}
-    own = [kind for kind in kinds if any(_of_a_plugin(getattr(kind, method)) for method in _SAVING)]
+    own = [kind for kind in kinds if any(of_a_plugin(getattr(kind, method)) for method in _SAVING)]
     if not own:
         return
     problem = None
@@ -272,7 +277,7 @@ def check_acted(policy: Policy, store: ExperienceStore) -> None:
         PluginError: names the function.
     """
     acted = slice(0, store.waiting)
-    if not _kinds_of_plugins(policy, *policy.modules().values()):
+    if not kinds_of_plugins(policy, *policy.modules().values()):
         return  # Observations that are too large do that to mlhooks' own.
     if np.isfinite(store.continuous[acted]).all() and np.isfinite(store.log_prob[acted]).all():
         return
@@ -280,6 +285,16 @@ def check_acted(policy: Policy, store: ExperienceStore) -> None:
         f"Behavior {policy.behavior_name!r}: {called(policy, 'act')} returned actions or log-probabilities that are "
         "NaN or infinite. Look at what its network computes for what was observed then."
     )
+
+
+def warn_of_no_update(trainer: Trainer) -> None:
+    """Warn where a plugin's trainer is done and has never learned."""
+    if not trainer.updates and any(map(of_a_plugin, (type(trainer), type(trainer.learning)))):
+        logger.warning(
+            "Behavior %r: no update was counted in %d steps: %s never said that there is enough to learn from, or the "
+            "`update` beside it does not add 1 to `self.updates`.",
+            *(trainer.behavior_name, trainer.step, called(trainer.learning, "ready")),
+        )
 
 
 class Movement:
@@ -294,7 +309,7 @@ class Movement:
         modules = policy.modules()
         if isinstance(critic := getattr(optimizer, "critic", None), nn.Module):
             modules = {**modules, "critic": critic}
-        kinds = _kinds_of_plugins(policy, optimizer, trainer, trainer.learning, *modules.values())
+        kinds = kinds_of_plugins(*parts_of(trainer))
         self._left = SETTLED if kinds else 0
         named = ((f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters())
         self._before = {n: (p, p.detach().clone()) for n, p in named if self._left and p.requires_grad}
@@ -311,7 +326,7 @@ class Movement:
         """Take note of so many more updates of minibatches."""
         if self.done:
             return
-        self._left -= reports
+        self._left -= max(1, reports)
         if not self.done:
             return
         same = [name for name, (parameter, before) in self._before.items() if torch.equal(parameter, before)]
@@ -327,11 +342,19 @@ class Movement:
         self._before = {}
 
 
-def _kinds_of_plugins(*parts: object) -> set[type]:
+def parts_of(trainer: Trainer) -> list[object]:
+    """Return a trainer and its parts, with the networks of its policy and critic."""
+    parts = [trainer, trainer.learning, trainer.policy, trainer.optimizer, *trainer.reward_signals]
+    networks = [*trainer.policy.modules().values(), getattr(trainer.optimizer, "critic", None)]
+    return [*parts, *(network for network in networks if network is not None)]
+
+
+def kinds_of_plugins(*parts: object) -> set[type]:
     """Return the classes of parts that come from plugins; of networks with the modules in them."""
     inside = (each for part in parts for each in (part.modules() if isinstance(part, nn.Module) else (part,)))
-    return {type(each) for each in inside if _of_a_plugin(type(each))}
+    return {type(each) for each in inside if of_a_plugin(type(each))}
 
 
-def _of_a_plugin(kind: Any) -> bool:
+def of_a_plugin(kind: Any) -> bool:
+    """Return whether a class or function is of a plugin, and did not come with mlhooks."""
     return is_others(kind.__module__) and not kind.__module__.startswith("builtin_plugins.")

@@ -19,7 +19,7 @@ from mlhooks.training.batch import Batch
 from mlhooks.training.hyperparameters import hyperparameter
 from mlhooks.training.learning import LearningHalf, Reported
 from mlhooks.training.optimizer import ActorCriticOptimizer
-from mlhooks.training.part_checks import check_values
+from mlhooks.training.part_checks import called, check_values
 from mlhooks.training.recurrent import Recurrence, sequences_of
 from mlhooks.training.reward_signals import checked_update
 from mlhooks.training.store import ExperienceStore
@@ -66,6 +66,8 @@ class OnPolicyLearning(LearningHalf):
         see again. Without `normalize_before_update` it comes last: the update learns from the features by which the
         policy acted. The observations of the first rollout are in it already, by `update_normalizer`.
         """
+        if not store.complete:
+            raise PluginError(f"{called(self, 'ready')} said that there is enough to learn from; no row is complete.")
         self.step = step
         first = hyperparameter(self.settings, "normalize_before_update")
         if first:

@@ -176,6 +176,37 @@ def check_reported(part: RewardSignal | Optimizer, reported: object) -> None:
         )
 
 
+def checked_rows(trainer: Trainer) -> int:
+    """Return what `store_rows` says, which must be a number of rows.
+
+    Raises:
+        PluginError: names the function.
+    """
+    rows = trainer.store_rows(trainer.settings)
+    if isinstance(rows, int | np.integer) and rows >= 1:
+        return int(rows)
+    raise PluginError(
+        f"{called(trainer, 'store_rows')} must return a whole number of rows, 1 at least; it returned "
+        f"{shown_with_type(rows)}."
+    )
+
+
+def check_trainer(trainer: Trainer) -> None:
+    """Refuse a trainer whose `modules` lack what its policy and optimizer have, which a checkpoint would lose.
+
+    Raises:
+        PluginError: names the function.
+    """
+    wanted = [f"policy.{name}" for name in trainer.policy.modules()]
+    wanted += [f"optimizer.{name}" for name in trainer.optimizer.modules()]
+    modules = trainer.modules()
+    if lost := [name for name in wanted if not isinstance(modules, Mapping) or name not in modules]:
+        raise PluginError(
+            f"{called(trainer, 'modules')} must return all that a checkpoint holds, and lacks {', '.join(lost)}: add "
+            "yours to those of the base, {**super().modules(), ...}."
+        )
+
+
 def check_learning_type(trainer: Trainer) -> None:
     """Refuse a `learning_type` that is no learning half, or not of the kind that the trainer's bases have.
 

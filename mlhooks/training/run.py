@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,7 @@ from mlhooks.errors import (
 )
 from mlhooks.fast.switch import plain
 from mlhooks.names import file_name
+from mlhooks.places import keep_classes
 from mlhooks.plugins import PluginManager
 from mlhooks.settings import RunOptions
 from mlhooks.stats import StatsAggregationMethod
@@ -41,6 +42,7 @@ from mlhooks.training.environment_scheme import environment_name, make_factory
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.evaluations import Evaluations
 from mlhooks.training.match import GAMES, Match
+from mlhooks.training.network_checks import kinds_of_plugins, parts_of, warn_of_no_update
 from mlhooks.training.outcome import RunOutcome, nothing_left
 from mlhooks.training.part_checks import check_update
 from mlhooks.training.persistence import Persistence
@@ -157,6 +159,7 @@ class Run:
                 with contextlib.suppress(PluginError):  # A strict run has failed already.
                     self.plugins.hook.env_failed(worker=lost.worker, error=lost.error, will_restart=False)
             except Exception as error:
+                keep_classes(error, kinds_of_plugins(*chain.from_iterable(map(parts_of, self.trainers.values()))))
                 self.outcome.fail(error)
             except BaseException as error:  # Code of others may call sys.exit(), which is no end of a run.
                 failure = MlhooksError(f"The run was ended by {described(error)}; only Ctrl-C and signals may end it.")
@@ -374,6 +377,8 @@ class Run:
             self._report(trainer, losses)
         self.summaries.write_if_due(trainer)
         trainer.training = not trainer.done
+        if not trainer.training:
+            warn_of_no_update(trainer)
 
     def _report(self, trainer: Trainer, losses: dict[str, float] | None) -> None:
         if losses is not None:

@@ -30,7 +30,7 @@ from mlhooks.training.making import make_optimizer, make_policy
 from mlhooks.training.network_checks import Movement, check_acted, check_modules
 from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.optimizer_checks import check_made
-from mlhooks.training.part_checks import check_learning_type, check_reported
+from mlhooks.training.part_checks import check_learning_type, check_reported, check_trainer, checked_rows
 from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.self_play import SelfPlay
@@ -128,7 +128,7 @@ class Trainer(ABC):
         self.policy: Policy = make_policy(self)
         for signal in self.reward_signals:
             signal.attach(self.policy)
-        store = self.store_type(behavior_spec, self.store_rows(settings), settings.time_horizon)
+        store = self.store_type(behavior_spec, checked_rows(self), settings.time_horizon)
         self.acting = ActingHalf(behavior_spec, settings, self.policy, store, self.stats)
         self.acting.takes_groups = self.supports.groups
         self.optimizer: Optimizer = make_optimizer(self)
@@ -145,6 +145,7 @@ class Trainer(ABC):
             rng=self.rng,
             device=device,
         )
+        check_trainer(self)
         readers: list[Any] = [self.policy, self.optimizer, *self.reward_signals]
         self.policy.inputs.keeps_bytes = all(reader.reads_bytes for reader in readers)
 
