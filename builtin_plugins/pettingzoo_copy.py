@@ -170,10 +170,14 @@ def group_reward_in(info: Any, agent: Any) -> float:
     Raises:
         AgentError: it is not a single number.
     """
-    return reward_of(agent, info[GROUP_REWARD]) if isinstance(info, Mapping) and GROUP_REWARD in info else 0.0
+    return (
+        reward_of(agent, info[GROUP_REWARD], "group reward")
+        if isinstance(info, Mapping) and GROUP_REWARD in info
+        else 0.0
+    )
 
 
-def reward_of(agent: Any, given: Any) -> float:
+def reward_of(agent: Any, given: Any, what: str = "reward") -> float:
     """Return an agent's reward as a float.
 
     Raises:
@@ -185,7 +189,7 @@ def reward_of(agent: Any, given: Any) -> float:
         return answers.reward(given)
     except WrongAnswer:
         raise AgentError(
-            agent, f"got the reward {found(given)}; a reward must be a single number, as float(reward) makes it"
+            agent, f"got the {what} {found(given)}; a reward must be a single number, as float(reward) makes it"
         ) from None
 
 

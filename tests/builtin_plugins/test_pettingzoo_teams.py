@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from builtin_plugins.pettingzoo_samples import Hunt, Nim
-from mlhooks.errors import SettingsError, UsageError
+from mlhooks.errors import ContractBroken, SettingsError, UsageError
 from mlhooks.plugins import load_plugins
 from mlhooks.settings import RunOptions, SettingsRegistry, load_run_options
 from mlhooks.training.environment_scheme import make_factory
@@ -100,6 +100,16 @@ def test_infos_may_bring_rewards_of_the_group():
     env.reset()
     env.step()
     assert rewards(env)[0] == {0: (1, 10), 1: (2, 10), 2: (6, 10), 3: (5, 0)}
+
+
+def test_group_reward_that_is_no_number_is_called_so():
+    env = zoo(
+        told(ALL_ON, infos=lambda *_: {"a_0": {"group_reward": "much"}}),
+        teams=teams({"agents": ["a_*"], "group": "own"}),
+    )
+    env.reset()
+    with pytest.raises(ContractBroken, match=r"agent 'a_0' got the group reward 'much' \(str\)"):
+        env.step()
 
 
 def test_group_that_takes_turns_gets_what_came_since_the_member_s_last_turn():
