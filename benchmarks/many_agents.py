@@ -1,14 +1,15 @@
 """Train in environments of PettingZoo, and play the policies that come of it: the figures of docs/results.md.
 
 `python benchmarks/many_agents.py spread --seeds 5` trains `simple_spread_poca` and `simple_spread_ppo`, and plays both
-and a random policy for 200 episodes each; `four` trains `connect_four_ppo`, and plays 200 games against a player that
-takes any column that is not full, half of them as the second player; `pistons` trains by images in pistonball for one
-update. Runs are kept in `--folder`, and are not made again that are complete there.
+and a random policy for 200 episodes each; `four` trains `connect_four_ppo`, plays 200 games against a player that takes
+any column that is not full, half of them as the second player, and shows its ELO, too; `pistons` trains by images in
+pistonball for one update. Runs are kept in `--folder`, and are not made again that are complete there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -101,7 +102,9 @@ def four(seeds: int, folder: Path) -> None:
     for seed in range(1, seeds + 1):
         path = trained("four", "connect_four_ppo", seed, folder)
         wins, draws, losses = four_score(mlhooks.load(path), seed)
-        print(f"| connect_four_ppo | {seed} | {wins} wins, {draws} draws, {losses} losses of {GAMES} |", flush=True)
+        status = json.loads((path / "run_logs" / "training_status.json").read_text(encoding="utf-8"))
+        rating = status["connect_four"]["elo"]
+        print(f"| connect_four_ppo | {seed} | {wins} wins, {draws} draws, {losses} losses of {GAMES} | {rating:,.0f} |")
 
 
 def pistons(seeds: int, folder: Path) -> None:

@@ -90,7 +90,6 @@ def restored(state: Mapping[str, Any], manager: PluginManager) -> Trainer:
     )
     trainer.load_modules(state["modules"])
     trainer.spaces, trainer.step = spaces, whole(state["step"], "step")
-    list(
-        trainer.act()
-    )  # Nobody waits, but the policy gets what follows from the step, such as its share of random actions.
+    # Nobody waits, but before they act trainers tell policies what follows from the step, as DQN its epsilon.
+    assert not list(trainer.act())
     return trainer
