@@ -151,7 +151,9 @@ class Copy(ABC):
 def names_in(told: Any) -> list[Any] | None:
     """Return the agents that an environment lists; None where that is no list of what can be the keys of a dict."""
     try:
-        agents = None if isinstance(told, str) else list(told)
+        agents = (
+            None if isinstance(told, str | set | frozenset) else list(told)
+        )  # Sets have another order in each process.
         set(agents or ())
     except TypeError:
         return None

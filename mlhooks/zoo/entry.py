@@ -187,9 +187,11 @@ def find_entry(file: Path, name: str, *, is_atari: bool) -> Entry:
     """Return the entry of an environment, or that of all Atari games for one of these.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or it is that of all Atari games.
     """
     entries = entries_of(file)
+    if name == ATARI and name in entries:
+        raise UsageError(f"{file}: the entry {ATARI} is for all Atari games. Name one, such as PongNoFrameskip-v4.")
     found = name if name in entries else ATARI if is_atari and ATARI in entries else None
     if found is None and name in _document(file):
         raise UsageError(f"{file}: the entry {name} has no n_timesteps. Say there how many steps it trains for.")

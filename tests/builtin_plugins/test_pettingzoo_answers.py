@@ -81,7 +81,7 @@ def test_list_of_agents_must_fit_the_flags(script, message):
     assert message in said_of(lambda: Told(script * 2))
 
 
-@pytest.mark.parametrize("agents", [3, "abc", [["a"], ["b"]], len])
+@pytest.mark.parametrize("agents", [3, "abc", [["a"], ["b"]], len, {"a_0", "a_1"}])
 def test_possible_agents_that_are_no_list_of_names_are_refused(agents):
     class Odd(Told):
         possible_agents = agents

@@ -409,6 +409,7 @@ def test_command_writes_a_configuration_that_trains(
         (FILE, ["ppo.yml", "CartPole-v0"], "no entry CartPole-v0. Did you mean CartPole-v1?"),
         (FILE, ["mine.yml", "CartPole-v1"], "add --algo, one of ppo, a2c, dqn, sac"),
         (FILE, ["mine.yml", "CartPole-v1", "--algo", "td3"], "--algo td3"),
+        (f"{FILE}atari: {{n_timesteps: 1}}", ["ppo.yml", "atari"], "for all Atari games. Name one, such as PongNo"),
         (FILE, ["td3.yml", "CartPole-v1"], "td3.yml has settings of td3, and only those of ppo, a2c, dqn, sac can be"),
         (f"{FILE}A-v0: {{gamma: 1}}", ["ppo.yml", "A-v0"], "ppo.yml: the entry A-v0 has no n_timesteps"),
         (FILE.replace("8", "many", 1), ["ppo.yml", "CartPole-v1"], "n_envs: 'many' is no number"),
