@@ -10,7 +10,7 @@ from mlhooks.errors import PluginError, UnsupportedError
 from mlhooks.places import keep_classes
 from mlhooks.plugin_sources import Origin
 from mlhooks.settings.networks import unread
-from mlhooks.training.network_checks import of_a_plugin
+from mlhooks.training.learning_checks import of_a_plugin
 from mlhooks.training.optimizer import Optimizer
 from mlhooks.training.part_checks import called
 from mlhooks.training.policy import Policy
@@ -46,6 +46,11 @@ def make_policy(trainer: Trainer) -> Policy:
         PluginError: there is neither, or it cannot be made.
     """
     policy: Policy = _made(trainer, "create_policy", _named_policy, behavior_spec=trainer.behavior_spec)
+    if policy.behavior_spec.action_spec != trainer.behavior_spec.action_spec:
+        raise PluginError(
+            f"Behavior {trainer.behavior_name!r}: {type(policy).__name__} was made for other actions than the behavior "
+            "has: hand over the argument `behavior_spec` of create_policy."
+        )
     return policy
 
 

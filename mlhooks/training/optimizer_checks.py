@@ -19,6 +19,7 @@ from mlhooks.fast.networks import LossScope
 from mlhooks.fast.switch import is_plain
 from mlhooks.places import defined_at, in_brackets, is_others, raised_at
 from mlhooks.training.descent import NAMED
+from mlhooks.training.learning_checks import check_probabilities
 from mlhooks.training.part_checks import check_values
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def checked_update(optimizer: TorchOptimizer, batch: Batch) -> dict[str, Tensor]
     """
     descent = optimizer.descent
     _check_values(optimizer, batch)
+    check_probabilities(optimizer.policy, batch)
     wanted = _gradient_of_tensors(optimizer, batch) if descent.scope.arrays else None
 
     def loss() -> dict[str, Tensor]:

@@ -41,8 +41,8 @@ from mlhooks.training.durable import write_durably, writing
 from mlhooks.training.environment_scheme import environment_name, make_factory
 from mlhooks.training.evaluation import Evaluation
 from mlhooks.training.evaluations import Evaluations
+from mlhooks.training.learning_checks import kinds_of_plugins, parts_of, warn_of_no_update
 from mlhooks.training.match import GAMES, Match
-from mlhooks.training.network_checks import kinds_of_plugins, parts_of, warn_of_no_update
 from mlhooks.training.outcome import RunOutcome, nothing_left
 from mlhooks.training.part_checks import check_update
 from mlhooks.training.persistence import Persistence

@@ -26,8 +26,8 @@ from mlhooks.training.checkpoints import load_modules
 from mlhooks.training.device import CPU, to_device
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.learning import LearningHalf, Reported
+from mlhooks.training.learning_checks import Movement, check_acted, check_modules
 from mlhooks.training.making import make_optimizer, make_policy
-from mlhooks.training.network_checks import Movement, check_acted, check_modules
 from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.optimizer_checks import check_made
 from mlhooks.training.part_checks import check_learning_type, check_reported, check_trainer, checked_rows

@@ -17,6 +17,7 @@ from mlhooks import hookimpl
 from mlhooks.errors import PluginError
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.heads import ActionHeads, ActionParameters
+from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.training.policy import ActorPolicy
 from tests.scripted import Corridor, Env, config, train
 
@@ -281,6 +282,52 @@ def test_actions_that_are_no_numbers_are_the_policys_and_not_the_environments(tm
         train(settings, tmp_path, Env(), Offers(policy=Breaks))
     resumed = train(settings, tmp_path, Env(), resume=True)  # Without the plugin, nothing of it is in the way.
     assert resumed.trainers["Corridor"].step == 204
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda log_probs: log_probs[:1], r"log-probabilities of .*, here \(10, 1\); they have the shape \(1, 1\)\."),
+        (lambda log_probs: log_probs.sum(1), r"here \(10, 1\); they have the shape \(10,\)\."),
+    ],
+)
+def test_log_probabilities_of_a_wrong_shape_are_named(tmp_path: Path, spoil: Any, problem: str) -> None:
+    class Mine(ActorPolicy):
+        def evaluate(self, batch: Any) -> Any:
+            log_probs, entropies = super().evaluate(batch)
+            return spoil(log_probs), entropies
+
+    with pytest.raises(PluginError, match=problem) as caught:
+        run(tmp_path, Offers(policy=Mine))
+    assert str(caught.value).startswith("`Mine.evaluate` (")
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_acting_and_learning_by_other_probabilities_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: bool
+) -> None:
+    class Mine(ActorPolicy):
+        def act(self, *arguments: Any) -> Any:
+            actions = super().act(*arguments)
+            return actions._replace(log_prob=actions.log_prob * np.float32(0.5 if wrong else 1.0))
+
+    run(tmp_path, Offers(policy=Mine), network_settings={"normalize": False})
+    assert ("gives other log-probabilities than `act` did for the same decisions" in caplog.text) is wrong
+
+
+def test_features_of_other_rows_and_policies_for_other_actions_are_named(tmp_path: Path) -> None:
+    class One(ActorPolicy):
+        def features(self, obs: Any) -> Any:
+            return super().features(obs)[:1]
+
+    class Wider(ActorPolicy):
+        def __init__(self, name: str, spec: Any, *arguments: Any) -> None:
+            super().__init__(name, make_behavior_spec((3,), branches=(4,)), *arguments)
+
+    with pytest.raises(PluginError, match=r"`One\.features` \(.*\) must .*; for 4 rows it is of shape \(1, 3\)\."):
+        run(tmp_path / "a", Offers(policy=One))
+    with pytest.raises(PluginError, match="Wider was made for other actions than the behavior has: hand over"):
+        run(tmp_path / "c", Offers(policy=Wider))
 
 
 def test_environment_that_fails_by_wrong_actions_is_not_blamed(tmp_path: Path) -> None:
