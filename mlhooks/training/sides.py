@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from mlagents_envs.base_env import ActionTuple
 
+from mlhooks.errors import PluginError
+from mlhooks.places import defined_at, in_brackets
 from mlhooks.training.acting import GamesOver
 from mlhooks.training.frozen_team import FrozenTeam
 from mlhooks.training.teams import Teams, team_of
@@ -73,8 +75,18 @@ class Sides(ABC):
         return None if team == self.teams.learning else self.sides[team]
 
     def heard(self, behavior_id: str) -> bool:
-        """Note that agents of a behavior id ask for decisions, and return whether the trainer decides for them."""
-        team = self._team_of[behavior_id]
+        """Note that agents of a behavior id ask for decisions, and return whether the trainer decides for them.
+
+        Raises:
+            PluginError: the trainer has observed them by itself.
+        """
+        team = self._team_of.get(behavior_id)
+        if team is None:
+            kind = type(self.trainer)
+            raise PluginError(
+                f"{kind.__name__}.observe(){in_brackets(defined_at(kind.observe))} does not call super().observe(), by "
+                "which self-play, and a match of two runs, learn of teams."
+            )
         self.teams.absent.discard(team)
         return team == self.teams.learning
 

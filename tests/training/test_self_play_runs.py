@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from mlagents_envs.base_env import DecisionSteps, TerminalSteps
 
+from builtin_plugins.ppo import PPOTrainer
 from mlhooks import hookimpl
-from mlhooks.errors import EnvironmentFailure, UsageError
+from mlhooks.errors import EnvironmentFailure, PluginError, UsageError
 from mlhooks.stats import StatsPropertyType
 from mlhooks.training import silence
 from mlhooks.training.match import Match, interval
@@ -159,6 +160,21 @@ def test_team_that_comes_back_has_its_turns_again(tmp_path: Path, monkeypatch: p
     play = run.trainers["Duel"].self_play
     assert play is not None
     assert play.ghost_steps > 500
+
+
+class Unaware(PPOTrainer):
+    def observe(self, worker: int, behavior_id: str, decisions: DecisionSteps, terminals: TerminalSteps) -> None:
+        self.step += self.acting.observe(worker, behavior_id, decisions, terminals, self.step)
+
+
+def test_trainer_that_observes_by_itself_is_told_what_self_play_needs(tmp_path: Path) -> None:
+    class Offered:
+        @hookimpl
+        def get_trainer_types(self) -> dict[str, Any]:
+            return {"unaware": Unaware}
+
+    with pytest.raises(PluginError, match=r"Unaware.observe\(\) \(.*runs.py:\d+\) does not call super\(\).observe\(\)"):
+        train(duel(trainer_type="unaware"), tmp_path, Games(), Offered())
 
 
 def test_self_play_beside_updates_in_a_thread(tmp_path: Path) -> None:
