@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +20,6 @@ from mlhooks.training.device import to_device
 from mlhooks.training.part_checks import called
 from mlhooks.training.policy import ActorPolicy, Policy
 from mlhooks.training.q_policy import QPolicy
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger("mlhooks")
 
@@ -56,11 +53,8 @@ def check_network(policy: Policy, obs: Sequence[np.ndarray], memory: np.ndarray 
         return
     if is_own:
         return
-    state = torch.get_rng_state()
-    try:
+    with torch.random.fork_rng([policy.device] if policy.device.type == "cuda" else []):
         _try(_Tried(policy, network), to_device(policy.inputs.features(obs), policy.device), memory)
-    finally:
-        torch.set_rng_state(state)
 
 
 class _Tried:
@@ -145,7 +139,6 @@ def _try(tried: _Tried, features: Tensor, memory: np.ndarray | None) -> None:
         more = tried(torch.cat([given, given[:1].expand_as(given)]), None if kept is None else torch.cat([kept, kept]))
     with torch.enable_grad():
         learning = tried(given, kept)
-    rows = len(features)
     if not _equal(first, again):
         if isinstance(tried.policy, QPolicy):
             return  # Noise in a network is a way to explore.
@@ -153,7 +146,7 @@ def _try(tried: _Tried, features: Tensor, memory: np.ndarray | None) -> None:
             "when it is called again with the same features, as dropout, noise and what is kept between calls make it",
             "Leave that out; what a network remembers belongs into a memory (memory_size)",
         )
-    elif not _equal(first, [(name, part[:rows] if len(part) == 2 * rows else part) for name, part in more]):
+    elif not _equal(first, more):
         problem = (
             "when its batch has more rows, as batch normalization in training mode does",
             "Use nn.LayerNorm, or call .eval() on the layer",
@@ -172,4 +165,10 @@ def _try(tried: _Tried, features: Tensor, memory: np.ndarray | None) -> None:
 
 
 def _equal(first: Outputs, second: Outputs) -> bool:
-    return all(torch.allclose(a.float(), b.float(), 1e-3, 1e-4) for (_, a), (_, b) in zip(first, second, strict=True))
+    """Return whether outputs are nearly equal, where those of a larger batch are cut to the rows of the first one."""
+    for (_, one), (_, other) in zip(first, second, strict=True):
+        # A deviation that is one for all rows has the same shape in both, whatever the number of rows is.
+        rows = other if other.shape == one.shape else other[: len(one)]
+        if not torch.allclose(one.float(), rows.float(), 1e-3, 1e-4):
+            return False
+    return True

@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from builtin_plugins.ppo import PPOOptimizer
+from builtin_plugins.ppo import PPOOptimizer, PPOSettings
 from mlhooks import hookimpl
 from mlhooks.errors import PluginError
 from mlhooks.nn.features import FeatureLayout
 from mlhooks.nn.heads import ActionHeads, ActionParameters
+from mlhooks.settings import TrainerSettings
 from mlhooks.testing.specs import make_behavior_spec
+from mlhooks.training.network_checks import check_network
 from mlhooks.training.policy import ActorPolicy
 from tests.scripted import Corridor, Env, config, train
 
@@ -147,6 +149,18 @@ def test_other_outputs_than_those_of_acting_are_told_once(
     assert len(found) == 1
     assert "`Mine.forward` (" in found[0]
     assert told in found[0]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (1, 2)])
+def test_deviation_that_is_one_for_all_rows_is_no_other_output(shape: tuple[int, ...], caplog: Any) -> None:
+    class Wide(nn.Module):
+        def forward(self, features: Tensor) -> ActionParameters:
+            return ActionParameters(features[:, :2], torch.arange(2.0)[: int(np.prod(shape))].reshape(shape), None)
+
+    settings = TrainerSettings(trainer_type="ppo", hyperparameters=PPOSettings())
+    policy = ActorPolicy("A", make_behavior_spec((3,), continuous=2), settings, torch.device("cpu"), Wide())
+    check_network(policy, [np.ones((1, 3), np.float32)])
+    assert not caplog.records
 
 
 def test_trying_a_network_changes_nothing(tmp_path: Path) -> None:
