@@ -124,7 +124,7 @@ class Run:
         self.behaviors = Behaviors(self)
         self.persistence = Persistence(self, self._folder)
         self.summaries = Summaries(self)
-        self._silence = Silence(self.env_name)
+        self._silence = Silence(self.env_name, options.env_settings.num_envs)
         self._stage = Stage.STARTING
 
     def execute(self) -> RunOutcome:
@@ -159,8 +159,9 @@ class Run:
                 with contextlib.suppress(PluginError):  # A strict run has failed already.
                     self.plugins.hook.env_failed(worker=lost.worker, error=lost.error, will_restart=False)
             except Exception as error:
-                keep_classes(error, kinds_of_plugins(*chain.from_iterable(map(parts_of, self.trainers.values()))))
                 self.outcome.fail(error)
+                with contextlib.suppress(Exception):  # It asks parts of plugins, and one of these may be what failed.
+                    keep_classes(error, kinds_of_plugins(*chain.from_iterable(map(parts_of, self.trainers.values()))))
             except BaseException as error:  # Code of others may call sys.exit(), which is no end of a run.
                 failure = MlhooksError(f"The run was ended by {described(error)}; only Ctrl-C and signals may end it.")
                 failure.__cause__ = error

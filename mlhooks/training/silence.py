@@ -20,13 +20,15 @@ class Silence:
 
     Args:
         env_name: what the environment is called in messages.
+        workers: the number of workers, which share the steps that are counted.
     """
 
-    def __init__(self, env_name: str) -> None:
+    def __init__(self, env_name: str, workers: int = 1) -> None:
         self._env_name = env_name
+        self._turn = min(workers * SOON, LATE // 2)  # Each environment gets time to begin before a team is passed over.
         self._steps = self._looked = 0
-        self._heard: dict[str, int] = {}  # Agents that learn decided last at this step.
-        self._passed = 0  # A team was passed over at this step.
+        self._heard: dict[str, int] = {}  # This is the step at which agents that learn decided last.
+        self._passed = 0  # This is the step at which a team was passed over last.
 
     def note_decision(self, name: str) -> None:
         """Note that agents of a behavior ask for decisions."""
@@ -65,7 +67,7 @@ class Silence:
                 f"{said}. The run ends, which would wait for ever: agents must ask for decisions until they end, and "
                 "others must come after them."
             )
-        if teams.pass_over():
+        if silent >= self._turn and teams.pass_over():
             self._passed = self._steps
             logger.warning("%s. Team %d learns in its place, until its agents decide.", said, teams.learning)
             return True

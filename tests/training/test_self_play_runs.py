@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from mlagents_envs.base_env import DecisionSteps, TerminalSteps
@@ -124,8 +124,6 @@ class Absent(Duel):
             return DecisionSteps.empty(spec), TerminalSteps.empty(spec)
         return decisions, terminals
 
-    time = 0
-
     def step(self) -> None:
         self.moves += 1
         super().step()
@@ -154,12 +152,21 @@ def test_team_that_comes_back_has_its_turns_again(tmp_path: Path, monkeypatch: p
     class Late(Absent):
         there = 200
 
+    class Turns:
+        learned: ClassVar[list[int | None]] = []
+
+        @hookimpl
+        def run_started(self, run: Any) -> None:
+            self.teams = run.teams
+
+        @hookimpl
+        def update_finished(self) -> None:
+            self.learned.append(self.teams.learning)
+
     monkeypatch.setattr(silence, "SOON", 40)
-    run = train(duel(env="test:x", max_steps=1500), tmp_path, Env(lambda: Late(num_agents=4)))
+    run = train(duel(env="test:x", max_steps=1500), tmp_path, Env(lambda: Late(num_agents=4)), Turns())
     assert not run.teams.absent
-    play = run.trainers["Duel"].self_play
-    assert play is not None
-    assert play.ghost_steps > 500
+    assert set(Turns.learned) == {0, 1}
 
 
 class Unaware(PPOTrainer):

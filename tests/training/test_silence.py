@@ -59,6 +59,20 @@ def test_one_behavior_that_decides_is_enough(caplog: pytest.LogCaptureFixture) -
     assert not caplog.records
 
 
+def test_each_environment_has_its_steps_before_a_team_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    class Two(Teams):
+        def pass_over(self) -> bool:
+            self.learning = 0
+            return True
+
+    for workers, steps in [(1, SOON), (16, 16 * SOON), (1000, LATE // 2)]:
+        quiet, teams = Silence("test:x", workers), Two()
+        teams.learning = 1
+        passed = [step + 1 for step in range(steps) if quiet.count_steps(1) and quiet.check(["A"], teams)]
+        assert passed == [steps]
+    assert "in the last 16,000 steps no agent of 'A' has asked for a decision in team 1. Team 0 learns" in caplog.text
+
+
 def test_no_behavior_at_all_is_named() -> None:
     with pytest.raises(EnvironmentFailure, match="in the last 100,000 steps it has shown no behavior"):
         play(Silence("test:x"), LATE, [])
