@@ -32,25 +32,38 @@ class Lent:
                 if tensor.is_floating_point():
                     kept = f"{name}.{inner}", tensor, tensor.data, tensor.detach().clone(), tensor.requires_grad
                     self._tensors.append(kept)
-        self._training = [(inner, inner.training) for module in modules.values() for inner in module.modules()]
+        inside = [
+            (f"{name}.{path}", inner) for name, module in modules.items() for path, inner in module.named_modules()
+        ]
+        self._parts = [
+            (name.rstrip("."), parts, dict(parts))
+            for name, inner in inside
+            for parts in (inner._modules, inner._parameters, inner._buffers)
+        ]
+        self._training = [(inner, inner.training) for _, inner in inside]
         self._torch = torch.is_grad_enabled(), torch.get_default_dtype()
 
     def put_back(self) -> str:
         """Make the policy what it was, and return which of its weights and networks had been changed, if any."""
-        changed = []
+        changed: list[str] = []
         torch.set_grad_enabled(self._torch[0])
         torch.set_default_dtype(self._torch[1])
         for attribute, value in self._own.items():
             if getattr(self._policy, attribute, None) is not value:
                 setattr(self._policy, attribute, value)
                 changed += [attribute] if isinstance(value, nn.Module) else []
+        for name, parts, before in self._parts:
+            if parts.keys() != before.keys() or any(parts[key] is not part for key, part in before.items()):
+                changed.append(name)
+                parts.clear()
+                parts.update(before)
         for inner, training in self._training:
             inner.training = training
-        for name, tensor, memory, before, learns in self._tensors:
-            if tensor.dtype != before.dtype or tensor.device != before.device or not _equal(tensor, before):
+        for name, tensor, memory, values, learns in self._tensors:
+            if tensor.dtype != values.dtype or tensor.device != values.device or not _equal(tensor, values):
                 changed.append(name)
                 tensor.data = memory
-                memory.copy_(before)
+                memory.copy_(values)
             if tensor.requires_grad != learns:
                 tensor.requires_grad_(learns)
         if changed:

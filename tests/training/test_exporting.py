@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 import mlhooks
+from builtin_plugins.ppo import PPOSettings
 from mlhooks import hookimpl
 from mlhooks.errors import PluginError
 from mlhooks.names import MANIFEST
+from mlhooks.settings import TrainerSettings
+from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.training.checkpoints import CheckpointFolder
+from mlhooks.training.lent import Lent
+from mlhooks.training.policy import ActorPolicy
 from tests.scripted import Env, config, train
 
 CONFIG = config("Corridor", "test:x")  # 600 steps, a checkpoint every 200
@@ -150,3 +156,16 @@ def test_what_exporters_do_to_the_policy_is_undone(tmp_path: Path, caplog: pytes
     wanted = plain.actor.state_dict()
     assert all(torch.equal(found, wanted[name]) for name, found in policy.actor.state_dict().items())
     assert all(parameter.requires_grad for parameter in policy.actor.parameters())
+
+
+def test_layers_that_exporters_replace_or_remove_are_put_back() -> None:
+    settings = TrainerSettings(trainer_type="ppo", hyperparameters=PPOSettings())
+    policy = ActorPolicy("A", make_behavior_spec(branches=(2,)), settings, torch.device("cpu"))
+    actor, encoder, weight = policy.actor, policy.actor.encoder, policy.actor.heads.logits.weight
+    lent = Lent(SimpleNamespace(policy=policy))
+    assert not lent.put_back()
+    actor.encoder = torch.nn.Identity()
+    del actor.heads.logits.weight
+    assert lent.put_back() == "actor, actor.heads.logits"
+    assert policy.actor.encoder is encoder
+    assert policy.actor.heads.logits.weight is weight
