@@ -65,8 +65,12 @@ def check_steps(behavior_id: str, spec: BehaviorSpec, decisions: DecisionSteps, 
             raise ContractBroken(f"Behavior {behavior_id!r}: {with_article(steps)} among its steps has no {lacks[0]}.")
         for name, values in (
             *((f"observation {index}", obs) for index, obs in enumerate(steps.obs)),
-            ("reward", steps.reward),
+            *((name, getattr(steps, name)) for name, _ in fields),
         ):
+            if isinstance(values, list | tuple):
+                raise ContractBroken(
+                    f"Behavior {behavior_id!r}: the {name} is {with_article(values)}, and not a numpy array."
+                )
             if (dtype := np.asarray(values).dtype).kind not in "fiub":
                 raise ContractBroken(f"Behavior {behavior_id!r}: the {name} consists of {dtype}, and not of numbers.")
     write_steps(_Scratch(), {behavior_id: spec}, {behavior_id: (decisions, terminals)})

@@ -121,7 +121,7 @@ class ExperienceStore:
         new = slice(self.size, self.size + agents)
         put(self.obs, new, seen)  # This comes first, because a wrong shape must fail before anything else changes.
         if steps.action_mask is not None:
-            np.concatenate(steps.action_mask, axis=1, out=self.mask[new])
+            np.concatenate(steps.action_mask, axis=1, out=self.mask[new], casting="unsafe")  # Zeros and ones will do.
             self.masked = True
         elif self.masked:
             self.mask[new] = False

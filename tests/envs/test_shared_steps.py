@@ -34,6 +34,17 @@ def test_numbers_that_would_become_others_are_refused(parts: dict[str, Any], sai
         check_steps("Numbers", spec(), steps(**parts), TerminalSteps.empty(spec()))
 
 
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [({"reward": [0.0, 1.0]}, "the reward is a list"), ({"obs": [[[0.0] * 4] * 2]}, "the observation 0 is a list")],
+)
+def test_lists_in_place_of_arrays_are_named(parts: dict[str, Any], said: str) -> None:
+    given = steps()
+    vars(given).update(parts)
+    with pytest.raises(ContractBroken, match=f"'Numbers': {said}, and not a numpy array"):
+        check_steps("Numbers", spec(), given, TerminalSteps.empty(spec()))
+
+
 def test_numbers_of_other_types_that_stay_what_they_are_pass() -> None:
     mask = [np.array([[0.0, 1.0], [1.0, 0.0]]), np.zeros((2, 3), np.int8)]
     check_steps("Numbers", spec(), steps(action_mask=mask), TerminalSteps.empty(spec()))

@@ -362,3 +362,10 @@ def test_returns_of_episodes_may_lie_in_memory_as_they_like() -> None:
     episodes.load_state_dict(state)
     episodes.decided(slots(0, 2), np.array([1.0, 2.0], np.float32))
     assert state["return"].tolist() == [1.0, 0.0, 2.0]
+
+
+def test_masks_of_zeros_and_ones_are_masks() -> None:
+    store = ExperienceStore(make_spec(continuous=0, branches=(2, 3)), rows=8, time_horizon=99)
+    store.reserve(6)
+    store.open_rows(slots(0), decisions([0], [0.0], [0.0], [np.array([[1, 0]]), np.array([[0.0, 1.0, 1.0]])]))
+    assert store.mask[0].tolist() == [True, False, False, True, True]
