@@ -150,11 +150,11 @@ class Copy(ABC):
 
 def names_in(told: Any) -> list[Any] | None:
     """Return the agents that an environment lists; None where that is no list of what can be the keys of a dict."""
+    if isinstance(told, str | set | frozenset):  # Sets have another order in each process.
+        return None
     try:
-        agents = (
-            None if isinstance(told, str | set | frozenset) else list(told)
-        )  # Sets have another order in each process.
-        set(agents or ())
+        agents = list(told)
+        set(agents)
     except TypeError:
         return None
     return agents

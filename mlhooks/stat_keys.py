@@ -13,4 +13,4 @@ ELO_KEY = "Self-play/ELO"
 RUN_KEYS = frozenset(
     {REWARD_KEY, LENGTH_KEY, GROUP_REWARD_KEY, EVALUATED_REWARD_KEY, EVALUATED_LENGTH_KEY, ELO_KEY, "Is Training"}
 )
-"""What the run itself reports, so that nothing that learns may."""
+"""The keys under which the run itself reports, so that nothing that learns may use them."""

@@ -34,7 +34,7 @@ def _zoo(file: Path, name: str | None, algo: str | None, output: Path | None, fo
             f"The name of {file} does not say whose settings these are, as ppo.yml does: add --algo, one of {known}."
         )
     if trainer_type != of_file and of_file in (*ALGORITHMS, *OTHERS):
-        entry.assumes(f"settings of {of_file} do for {trainer_type}, whose defaults stand for those that it leaves out")
+        entry.assumes(f"settings of {of_file} suit {trainer_type}, whose defaults are taken for what they leave out")
     converted = convert(entry, trainer_type, name)
     for what in converted.missing:
         logger.warning("%s: not expressed: %s", converted.title, what)

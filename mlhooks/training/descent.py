@@ -125,7 +125,7 @@ class Descent:
         if spoiled := not_finite(self.modules):
             return (
                 f"{_first(spoiled)} had values that are NaN or infinite before this update, at step {self.at_step:,}. "
-                "A step of the optimizer wrote them, as with a learning rate that is none, or code of a plugin did."
+                "A step of the optimizer wrote them, as with a learning rate that is NaN, or code of a plugin did."
             )
         values = {name: float(value) for name, value in losses.items()}
         bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
@@ -175,7 +175,7 @@ def check_finite(modules: Mapping[str, nn.Module], behavior: str, step: int) -> 
         raise NonFiniteError(
             f"Behavior {behavior!r}: {_first(spoiled)} became NaN or infinite by step {step:,}, so that no checkpoint "
             "was written: the one before, if there is one, is still the newest. A step of an optimizer wrote them, as "
-            "with a learning rate that is none, or code of a plugin did."
+            "with a learning rate that is NaN, or code of a plugin did."
         )
 
 

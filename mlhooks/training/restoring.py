@@ -18,6 +18,7 @@ from mlhooks.settings.support import refuse_unsupported
 from mlhooks.state_checks import whole
 from mlhooks.training.behavior_file import spec_from_dict
 from mlhooks.training.checkpoints import read_state
+from mlhooks.training.making import make_trainer
 from mlhooks.training.policy import Policy
 from mlhooks.training.provenance import loading_from
 from mlhooks.training.saved_policies import files_of
@@ -80,7 +81,8 @@ def restored(state: Mapping[str, Any], manager: PluginManager) -> Trainer:
     trainer_type: type[Trainer] = manager.collect_mapping("get_trainer_types")[
         options.settings_for(header["behavior"]).trainer_type
     ]
-    trainer = trainer_type(
+    trainer = make_trainer(
+        trainer_type,
         behavior_name=header["behavior"],
         behavior_spec=spec,
         settings=options.settings_for(header["behavior"]),

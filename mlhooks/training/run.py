@@ -21,13 +21,7 @@ from mlhooks.envs.closing import close
 from mlhooks.envs.manager import EnvManager, Worker, WorkerFailure, WorkerLost, WorkerStep
 from mlhooks.envs.restarts import restart_report
 from mlhooks.envs.shared_steps import check_steps
-from mlhooks.errors import (
-    ContractBroken,
-    EnvironmentFailure,
-    MlhooksError,
-    NonFiniteError,
-    PluginError,
-)
+from mlhooks.errors import ContractBroken, EnvironmentFailure, MlhooksError, NonFiniteError, PluginError
 from mlhooks.fast.switch import plain
 from mlhooks.names import file_name
 from mlhooks.places import keep_classes

@@ -85,7 +85,14 @@ def test_parts_of_nested_spaces_are_observations_named_by_their_path(name):
 
 @pytest.mark.parametrize(
     ("shape", "channels_first"),
-    [((6, 5, 3), (3, 6, 5)), ((4, 6, 6), (4, 6, 6)), ((6, 5), (1, 6, 5)), ((2, 6, 5, 3), (6, 6, 5))],
+    [
+        ((6, 5, 3), (3, 6, 5)),
+        ((4, 6, 6), (4, 6, 6)),
+        ((6, 5), (1, 6, 5)),
+        ((2, 6, 5, 3), (6, 6, 5)),
+        ((4, 4, 6), (6, 4, 4)),  # There are more channels than a side has pixels.
+        ((6, 4, 4), (6, 4, 4)),
+    ],
 )
 def test_boxes_of_bytes_become_images_with_channels_first(shape, channels_first):
     (spec,), pairs = encoded(spaces.Box(0, 255, shape, np.uint8))

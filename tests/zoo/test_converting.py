@@ -400,7 +400,7 @@ def test_command_writes_a_configuration_that_trains(
     assert main(["zoo", "ppo.yml", "CartPole-v1", "-o", "mine.yaml"]) == 2
     assert "mine.yaml is there already" in capsys.readouterr().err
     assert main(["zoo", "ppo.yml", "CartPole-v1", "--algo", "A2C"]) == 0
-    assert "# Assumed: settings of ppo do for a2c, whose defaults stand" in capsys.readouterr().out
+    assert "# Assumed: settings of ppo suit a2c, whose defaults are taken" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -148,8 +148,8 @@ class Box(_Array):
     def channels_first(self) -> bool:
         """Whether channels come before height and width in an image or grid of three or four dimensions.
 
-        The axis that differs from two equal ones holds the channels. Otherwise these are few: they come last, except
-        in stacks of gray frames, where frames are channels and come first.
+        Where two neighboring axes are equal, they are height and width, and the third one holds the channels. Elsewhere
+        channels are few: they come last, except in stacks of gray frames, where frames are channels and come first.
         """
         if len(self.shape) < 3:
             return False
