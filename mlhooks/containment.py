@@ -108,7 +108,7 @@ class Guard:
         if self.hook_name == "run_finished":
             function = self._adding(function, arguments)
         if self.hook_name == "export_model" and origin.distribution != "mlhooks":
-            function = self._lending(function, arguments)
+            function = self._restoring_policy(function, arguments)
         function = self._copying(function, arguments)
 
         @functools.wraps(function)
@@ -298,23 +298,23 @@ class Guard:
 
         return adding
 
-    def _lending(self, function: Callable[..., Any], arguments: Sequence[str]) -> Callable[..., Any]:
+    def _restoring_policy(self, function: Callable[..., Any], arguments: Sequence[str]) -> Callable[..., Any]:
         """Put the policy back that an exporter has changed, because training goes on with it."""
         if "trainer" not in arguments:
             return function
         at = list(arguments).index("trainer")
 
         @functools.wraps(function)
-        def lending(*args: Any) -> Any:
+        def restoring(*args: Any) -> Any:
             if not hasattr(args[at], "policy"):
                 return function(*args)
-            from mlhooks.training.lent import Lent  # Whoever has a trainer has imported torch.
+            from mlhooks.training.policy_backup import PolicyBackup  # Whoever has a trainer has imported torch.
 
-            lent, changed = Lent(args[at]), ""
+            backup, changed = PolicyBackup(args[at]), ""
             try:
                 answer = function(*args)
             finally:
-                changed = lent.put_back()
+                changed = backup.restore()
             if changed:
                 raise _placed(
                     WrongAnswer(
@@ -325,7 +325,7 @@ class Guard:
                 )
             return answer
 
-        return lending
+        return restoring
 
     def _answering(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mlhooks")
 
 SETTLED = 32
-"""Reports of updates after which every parameter has changed that is learned."""
+"""The number of updates, each of a minibatch, by which every parameter that is learned has changed."""
 NAMED = 4
 """The number of parameters that a warning names."""
 
@@ -92,7 +92,7 @@ def _check_saved(name: str, module: nn.Module) -> None:
         return
     with torch.no_grad():
         for parameter in other.parameters():
-            parameter.add_(1.0)
+            parameter.add_(1)  # It may be one of whole numbers.
     try:
         other.load_state_dict(module.state_dict())
     except Exception as error:

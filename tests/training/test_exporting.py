@@ -18,8 +18,8 @@ from mlhooks.names import MANIFEST
 from mlhooks.settings import TrainerSettings
 from mlhooks.testing.specs import make_behavior_spec
 from mlhooks.training.checkpoints import CheckpointFolder
-from mlhooks.training.lent import Lent
 from mlhooks.training.policy import ActorPolicy
+from mlhooks.training.policy_backup import PolicyBackup
 from tests.scripted import Env, config, train
 
 CONFIG = config("Corridor", "test:x")  # 600 steps, a checkpoint every 200
@@ -162,10 +162,10 @@ def test_layers_that_exporters_replace_or_remove_are_put_back() -> None:
     settings = TrainerSettings(trainer_type="ppo", hyperparameters=PPOSettings())
     policy = ActorPolicy("A", make_behavior_spec(branches=(2,)), settings, torch.device("cpu"))
     actor, encoder, weight = policy.actor, policy.actor.encoder, policy.actor.heads.logits.weight
-    lent = Lent(SimpleNamespace(policy=policy))
-    assert not lent.put_back()
+    backup = PolicyBackup(SimpleNamespace(policy=policy))
+    assert not backup.restore()
     actor.encoder = torch.nn.Identity()
     del actor.heads.logits.weight
-    assert lent.put_back() == "actor, actor.heads.logits"
+    assert backup.restore() == "actor, actor.heads.logits"
     assert policy.actor.encoder is encoder
     assert policy.actor.heads.logits.weight is weight

@@ -344,6 +344,23 @@ def test_features_of_other_rows_and_policies_for_other_actions_are_named(tmp_pat
         run(tmp_path / "c", Offers(policy=Wider))
 
 
+def test_run_that_a_plugin_ends_twice_is_told_the_first_reason_and_closes_its_environments(tmp_path: Path) -> None:
+    class Broken(ActorPolicy):
+        def act(self, *arguments: Any) -> Any:
+            self.modules = None
+            raise ValueError("first")
+
+    closed = []
+
+    class Watched(Corridor):
+        def close(self) -> None:
+            closed.append(self)
+
+    with pytest.raises(ValueError, match="first"):
+        train(config("Corridor", "test:x"), tmp_path, Env(Watched), Offers(policy=Broken))
+    assert closed
+
+
 def test_environment_that_fails_by_wrong_actions_is_not_blamed(tmp_path: Path) -> None:
     class Breaks(ActorPolicy):
         def act(self, *arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A policy that is lent to an exporter: afterwards it is what it was, so that training goes on with it."""
+"""A backup of a policy that an exporter gets, from which it is restored, so that training goes on with it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ NAMED = 3
 """The number of parameters that are named."""
 
 
-class Lent:
-    """Remembers the policy of a trainer, and puts it back.
+class PolicyBackup:
+    """The policy of a trainer as it is now, to be restored later.
 
-    Modes that exporters set, such as that of evaluation, `requires_grad` and torch's own, are put back without a word.
+    Modes that exporters set, such as that of evaluation, `requires_grad` and torch's own, are restored without a word.
 
     Args:
         trainer: the trainer.
@@ -43,7 +43,7 @@ class Lent:
         self._training = [(inner, inner.training) for _, inner in inside]
         self._torch = torch.is_grad_enabled(), torch.get_default_dtype()
 
-    def put_back(self) -> str:
+    def restore(self) -> str:
         """Make the policy what it was, and return which of its weights and networks had been changed, if any."""
         changed: list[str] = []
         torch.set_grad_enabled(self._torch[0])
