@@ -210,7 +210,7 @@ class Spoiler:
         return Spoiling(policy, trainer.settings)
 
 
-def test_weights_that_became_nan_take_no_checkpoint_s_place(tmp_path: Path) -> None:
+def test_weights_that_became_nan_are_not_saved(tmp_path: Path) -> None:
     settings = config("Corridor", "test:x", checkpoint_interval=200)
     with pytest.raises(NonFiniteError, match=r"actor.* had values that are NaN or infinite before this update"):
         train(settings, tmp_path, Env(), Spoiler())
