@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 
 import numpy as np
 
 from mlhooks.training.trainer import Trainer
 
+logger = logging.getLogger("mlhooks")
+
+PATIENCE = 20
+"""Times the episodes that are wanted: how many are left out, of agents that have had their share, before they count."""
+
 
 class Evaluation:
     """Collects the returns of finished episodes, of each behavior for itself, until there are enough.
 
     The first episodes of every agent count, in equal shares: taking whichever finish first would favour short ones.
+    Where an agent does not end its share, because it is gone or its episodes never end, others fill it in the end.
 
     Args:
         episodes: how many to collect of each behavior; None collects until the run is stopped.
@@ -28,6 +35,7 @@ class Evaluation:
         self.lengths: dict[str, list[int]] = {}
         self._counted: Counter[tuple[str, int]] = Counter()
         self._agents: dict[str, int] = {}
+        self._left_out: Counter[str] = Counter()
 
     def watch(self, trainer: Trainer) -> None:
         """Count the episodes of a trainer's agents."""
@@ -54,11 +62,24 @@ class Evaluation:
         agents = self._agents.setdefault(name, agents)
         for index, slot in enumerate(slots.tolist()):
             share = None if self.episodes is None else (self.episodes + agents - 1 - slot) // agents
-            if share is None or self._counted[name, slot] < share:
-                self._counted[name, slot] += 1
-                self.returns[name].append(float(returns[index]))
-                if lengths is not None:
-                    self.lengths[name].append(int(lengths[index]))
+            if share is not None and self._counted[name, slot] >= share and not self._fills_in(name):
+                continue
+            self._counted[name, slot] += 1
+            self.returns[name].append(float(returns[index]))
+            if lengths is not None:
+                self.lengths[name].append(int(lengths[index]))
+
+    def _fills_in(self, name: str) -> bool:
+        """Return whether an episode counts that is not among its agent's share, because others end none of theirs."""
+        wanted = self.episodes or 0
+        self._left_out[name] += 1
+        if self._left_out[name] == PATIENCE * wanted + 1 and len(self.returns[name]) < wanted:
+            logger.warning(
+                "Behavior %r: %d episodes count, and %s more ended of agents that have had their share, while others "
+                "end none. More of these count in place of what is missing.",
+                *(name, len(self.returns[name]), f"{self._left_out[name]:,}"),
+            )
+        return self._left_out[name] > PATIENCE * wanted and len(self.returns[name]) < wanted
 
     def __str__(self) -> str:
         """Return one line for each behavior."""

@@ -176,6 +176,22 @@ def test_inference_runs_the_asked_episodes_and_changes_nothing(tmp_path: Path) -
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_agents_that_end_no_more_episodes_leave_their_share_to_others(caplog: pytest.LogCaptureFixture) -> None:
+    evaluation = Evaluation(4)
+    evaluation.expect("A")
+    evaluation.ended("A", 2, np.array([0, 1]), np.array([1.0, 2.0]))
+    for number in range(1 + 20 * 4):  # The second agent is gone, and the first has had its two.
+        evaluation.ended("A", 2, np.array([0]), np.array([10.0 + number]))
+    assert evaluation.returns["A"] == [1.0, 2.0, 10.0]
+    assert not caplog.records
+    evaluation.ended("A", 2, np.array([0]), np.array([-1.0]))
+    assert evaluation.returns["A"] == [1.0, 2.0, 10.0, -1.0]
+    assert evaluation.complete()
+    assert "'A': 3 episodes count, and 81 more ended of agents that have had their share" in caplog.text
+    evaluation.ended("A", 2, np.array([0]), np.array([-2.0]))
+    assert len(evaluation.returns["A"]) == 4
+
+
 @pytest.mark.parametrize(("count", "words"), [(1, "1 episode: mean"), (125_183, "125,183 episodes: mean")])
 def test_evaluation_writes_its_count_for_people(count: int, words: str) -> None:
     evaluation = Evaluation(None)
