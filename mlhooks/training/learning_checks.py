@@ -47,6 +47,7 @@ def check_modules(policy: Policy, optimizer: Optimizer) -> None:
         if problem is not None:
             raise PluginError(f"{called(part, 'modules')} must return torch modules by name; {problem}.")
         found |= {f"{type(part).__name__}.{name}": module for name, module in modules.items()}
+        _warn_of_left_out(policy.behavior_name, part, modules)
     if getattr(optimizer, "policy", policy) is not policy:
         raise PluginError(
             f"Behavior {policy.behavior_name!r}: {type(optimizer).__name__} was made with another policy than the one "
@@ -69,6 +70,24 @@ def check_modules(policy: Policy, optimizer: Optimizer) -> None:
                     kind,
                     attribute,
                 )
+
+
+def _warn_of_left_out(behavior: str, part: Policy | Optimizer, modules: Mapping[str, nn.Module]) -> None:
+    """Warn where a plugin's `modules` leave out what nobody else would miss, such as a target network."""
+    base: Any = next(kind for kind in type(part).__mro__ if not of_a_plugin(kind))
+    try:
+        of_base = base.modules(part)
+    except AttributeError:  # A plugin may do without the networks of the base.
+        return
+    learned = {id(parameter) for module in modules.values() for parameter in module.parameters()}
+    for name, module in of_base.items():
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad or id(p) in learned for p in parameters):
+            logger.warning(
+                "Behavior %r: %s leaves out %r, which %s has and no checkpoint will have: add yours to those of the "
+                "base, {**super().modules(), ...}.",
+                *(behavior, called(part, "modules"), name, base.__name__),
+            )
 
 
 _SAVING = ("state_dict", "load_state_dict", "_save_to_state_dict", "_load_from_state_dict")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from builtin_plugins.dqn import DQNOptimizer
 from builtin_plugins.ppo import PPOOptimizer, PPOSettings
 from mlhooks import hookimpl
 from mlhooks.errors import PluginError
@@ -230,6 +231,22 @@ def test_network_that_learns_is_told_nothing(tmp_path: Path, caplog: pytest.LogC
         run(tmp_path, Offers(Net), 120)
     assert "Net" not in caplog.text
     assert "nothing" not in caplog.text
+
+
+def test_target_network_that_no_checkpoint_would_have_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Mine(DQNOptimizer):
+        def modules(self) -> Any:
+            return {"own": nn.Identity()}
+
+    class Offer:
+        @hookimpl
+        def create_optimizer(self, trainer: Any, policy: Any) -> Any:
+            return Mine(policy, trainer.settings)
+
+    settings = config("Corridor", "test:x", max_steps=20)
+    settings["behaviors"]["Corridor"] |= {"trainer_type": "dqn", "hyperparameters": {}}
+    train(settings, tmp_path, Env(), Offer())
+    assert "leaves out 'target', which DQNOptimizer has and no checkpoint will have: add yours" in caplog.text
 
 
 @pytest.mark.parametrize(
