@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,8 +17,11 @@ from mlhooks.envs.spaces.inverse import ActionMisfit, action_of, observation_of
 from mlhooks.envs.specs import in_words, same_shape
 from mlhooks.envs.told import check_spec, spaces_of, stats_of, steps_of
 from mlhooks.errors import EnvironmentFailure, MlhooksError, NonFiniteError, UsageError
+from mlhooks.training.evaluation import PATIENCE
 from mlhooks.training.prediction import LoadedPolicy
 from mlhooks.training.step_checks import all_finite
+
+logger = logging.getLogger("mlhooks")
 
 TOO_LONG = 1_000_000
 """Recording fails after this many steps of the environment in which no episode ends."""
@@ -158,7 +162,7 @@ class Scripted:
         return read
 
 
-@dataclass
+@dataclass(eq=False)
 class _Recording:
     """The records of one episode; each is what an agent saw, was given and did, and which actions were forbidden."""
 
@@ -179,7 +183,8 @@ class _Recording:
 class Recorder:
     """Plays episodes in an environment, and records those of one behavior.
 
-    Of several agents, the episodes that begin first are recorded. Those that end first would be the short ones.
+    Of several agents, the episodes that begin first are recorded. Those that end first would be the short ones. One
+    that does not end, while many others do, is left out in the end.
 
     Args:
         env: the environment, which the caller closes.
@@ -192,7 +197,7 @@ class Recorder:
         self._actors: dict[str, Actor] = {}
         self._open: dict[tuple[str, int], _Recording | None] = {}  # These are by behavior id and agent.
         self._episodes: list[_Recording] = []
-        self._wanted = 0
+        self._wanted = self._unrecorded = 0
         self.spec: BehaviorSpec | None = None
 
     def record(self, episodes: int) -> Records:
@@ -203,7 +208,7 @@ class Recorder:
             NonFiniteError: the environment shows NaN or an infinite number.
             EnvironmentFailure: the environment fails, or no episode ends.
         """
-        self._wanted = episodes
+        self._wanted, self._unrecorded = episodes, 0
         self.env.reset()
         waited = 0
         while True:
@@ -214,6 +219,8 @@ class Recorder:
             stats_of(self.env)  # They are taken out, because nobody reads them here.
             if len(self._episodes) == episodes and all(episode.ended for episode in self._episodes):
                 return self._records()
+            if self._unrecorded > PATIENCE * episodes:
+                self._leave_out_endless()
             waited = 0 if ended else waited + 1
             if waited > TOO_LONG:
                 raise EnvironmentFailure(f"No episode has ended in {TOO_LONG:,} steps of the environment.")
@@ -256,10 +263,23 @@ class Recorder:
 
     def _end(self, agent: tuple[str, int], terminals: TerminalSteps, row: int) -> None:
         episode = self._open.pop(agent, None)
-        if episode is not None:
+        if episode is None:
+            self._unrecorded += 1
+        else:
             reward = float(terminals.reward[row] + terminals.group_reward[row])
             episode.add([array[row] for array in terminals.obs], reward)
             episode.ended, episode.interrupted = True, bool(terminals.interrupted[row])
+
+    def _leave_out_endless(self) -> None:
+        """Let go of episodes that have not ended while many others did, so that others are recorded."""
+        endless = [episode for episode in self._episodes if not episode.ended]
+        logger.warning(
+            "%d of the recorded episodes did not end while %s others did: they are left out, and others recorded.",
+            *(len(endless), f"{self._unrecorded:,}"),
+        )
+        self._episodes = [episode for episode in self._episodes if episode.ended]
+        self._open = {key: None if episode in endless else episode for key, episode in self._open.items()}
+        self._unrecorded = 0
 
     def _keep(self, behavior_id: str, decisions: DecisionSteps, action: ActionTuple) -> None:
         masks = None if decisions.action_mask is None else np.concatenate(decisions.action_mask, axis=1)

@@ -82,6 +82,17 @@ def test_episodes_that_began_first_are_recorded_whoever_ends_first():
     assert records.reward.tolist() == [0, 0, 0, 0, 1, 0, 0, 1, 0]
 
 
+def test_episode_that_never_ends_is_left_out_and_another_recorded(caplog):
+    class Endless(Uneven):
+        def _advance(self, action):
+            self.ages[0] = -1  # Its first agent is at its first decision again and again.
+            super()._advance(action)
+
+    records = record(Endless(agents=2), lambda seen: 0, 2)
+    assert records.obs[0].tolist() == [[1, 0], [1, 1], [1, 2]] * 2
+    assert "1 of the recorded episodes did not end while 41 others did: they are left out" in caplog.text
+
+
 def test_function_gets_arrays_and_gives_pairs_of_hybrid_behaviors():
     env = Uneven(agents=2, actions=ActionSpec(2, (3, 2)))
     records = record(env, lambda seen: ([0.5, -0.25], [2, int(seen[0])]), 2)
