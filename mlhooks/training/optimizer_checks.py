@@ -6,6 +6,7 @@ import inspect
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -187,11 +188,12 @@ def _loss_of_columns(optimizer: TorchOptimizer, batch: Batch) -> dict[str, Tenso
     """Compute a loss with tensors, in which numbers of rows are columns beside those of action dimensions.
 
     Raises:
-        PluginError: numbers of rows are no column, with the line.
+        PluginError: numbers of rows are no column, with the line, or the loss wrote to the batch.
     """
+    before = _versions(batch)
     try:
         with _Columns(len(batch)):
-            return optimizer.loss(batch)
+            losses = optimizer.loss(batch)
     except _PairsError as error:
         raise PluginError(
             f"{_named(optimizer, 'loss')} takes numbers of the shapes {error} together{in_brackets(raised_at(error))}, "
@@ -199,6 +201,18 @@ def _loss_of_columns(optimizer: TorchOptimizer, batch: Batch) -> dict[str, Tenso
             "each action dimension, [rows, dimensions], and advantages are a column, [rows, 1]: `whole_actions(x)` "
             "of mlhooks.plugin adds dimensions up to one column, and `column(x)` makes one of numbers [rows]."
         ) from error
+    if changed := [name for name, version in _versions(batch).items() if version != before[name]]:
+        columns = " and ".join(f"`batch.{name}`" for name in changed)
+        raise PluginError(
+            f"{_named(optimizer, 'loss')} wrote to {columns}, which the next epoch may read again: change a copy."
+        )
+    return losses
+
+
+def _versions(batch: Batch) -> dict[str, int]:
+    """Return how often torch wrote to each column."""
+    columns = ((field.name, getattr(batch, field.name)) for field in fields(batch))
+    return {name: column._version for name, column in columns if isinstance(column, Tensor)}
 
 
 def _loss_on_arrays(optimizer: TorchOptimizer, batch: Batch) -> dict[str, Tensor]:

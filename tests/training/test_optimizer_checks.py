@@ -194,6 +194,16 @@ def test_modules_that_are_frozen_may_be_left_out(tmp_path: Path, caplog: pytest.
     assert "leaves out" not in caplog.text
 
 
+def test_loss_that_writes_to_its_batch_is_named(tmp_path: Path) -> None:
+    class Writes(PPOOptimizer):
+        def loss(self, batch: Any) -> Any:
+            batch.returns.mul_(0.5)
+            return super().loss(batch)
+
+    with pytest.raises(PluginError, match=r"`Writes\.loss` \(.*\) wrote to `batch\.returns`, which the next epoch may"):
+        run_with(Writes, tmp_path)
+
+
 @pytest.mark.parametrize("scale", [1e21, float("inf")])
 def test_gradients_that_cannot_be_applied_are_named(tmp_path: Path, scale: float) -> None:
     class Steep(PPOOptimizer):
