@@ -125,11 +125,11 @@ class StatsReporter:
         Raises:
             TypeError: the key is no text, or the aggregation no `StatsAggregationMethod`.
         """
-        if not (isinstance(key, str) and isinstance(aggregation, StatsAggregationMethod)):
+        values = self._values.get(key)
+        if values is None and not (isinstance(key, str) and isinstance(aggregation, StatsAggregationMethod)):
             raise TypeError(
                 f"a statistic has a text as its key and a StatsAggregationMethod; these are {key!r} and {aggregation!r}"
             )
-        values = self._values.get(key)
         if values is None or aggregation is StatsAggregationMethod.MOST_RECENT:
             self._values[key] = array("d", (value,))
         else:

@@ -18,7 +18,6 @@ from mlhooks.envs.slots import SlotPool
 from mlhooks.envs.spaces import Spaces
 from mlhooks.errors import UnsupportedError
 from mlhooks.settings import HyperparameterSettings, TrainerSettings
-from mlhooks.stat_keys import RUN_KEYS
 from mlhooks.state_checks import whole
 from mlhooks.stats import StatsPropertyType, StatsReporter
 from mlhooks.training.acting import ActingHalf
@@ -116,6 +115,7 @@ class Trainer(ABC):
         self.plugins, self.device = plugins, device
         self.training, self.step = True, 0
         self.sides: Sides | None = None
+        self._checked_keys: set[str] = set()  # Those under which optimizer and signals reported before.
         self._movement: Movement | None = None  # It is there from the first update on.
         self._run_seed = seed
         self._refuse_unsupported_actions()
@@ -329,8 +329,9 @@ class Trainer(ABC):
         except Exception:
             self._check_reported(reported)
             raise
-        if not (RUN_KEYS.isdisjoint(losses) and all(isinstance(name, str) for name in losses)):
+        if losses.keys() != self._checked_keys:
             self._check_reported(reported)
+            self._checked_keys = set(losses)
         for name, mean in losses.items():
             self.stats.add_stat(name, mean)
         return losses
