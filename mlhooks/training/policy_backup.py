@@ -32,6 +32,9 @@ class PolicyBackup:
                 if tensor.is_floating_point():
                     kept = f"{name}.{inner}", tensor, tensor.data, tensor.detach().clone(), tensor.requires_grad
                     self._tensors.append(kept)
+        grads = ((tensor, tensor.grad) for _, tensor, *_ in self._tensors if isinstance(tensor, nn.Parameter))
+        self._grads = [(tensor, grad, None if grad is None else grad.data) for tensor, grad in grads]
+        """Gradients, whose memory the torch optimizer may have in one piece."""
         inside = [
             (f"{name}.{path}", inner) for name, module in modules.items() for path, inner in module.named_modules()
         ]
@@ -66,6 +69,11 @@ class PolicyBackup:
                 memory.copy_(values)
             if tensor.requires_grad != learns:
                 tensor.requires_grad_(learns)
+        for tensor, grad, data in self._grads:
+            tensor.grad = None  # A gradient must have the type of its tensor at any moment.
+            if grad is not None and data is not None:
+                grad.data = data
+                tensor.grad = grad
         if changed:
             self._policy.weights_changed()
         return ", ".join(changed[:NAMED]) + (f" and {len(changed) - NAMED} more" if len(changed) > NAMED else "")
