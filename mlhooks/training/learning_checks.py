@@ -218,7 +218,8 @@ class Movement:
         self._left = SETTLED if kinds else 0
         named = ((f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters())
         self._before = {n: (p, p.detach().clone()) for n, p in named if self._left and p.requires_grad}
-        self._frozen = not any(p.requires_grad for module in policy.modules().values() for p in module.parameters())
+        of_policy = [p.requires_grad for module in policy.modules().values() for p in module.parameters()]
+        self._frozen = bool(of_policy) and not any(of_policy)  # A table in numpy has no parameters.
         self._kinds = ", ".join(sorted(kind.__name__ for kind in kinds))
         self._behavior = policy.behavior_name
 

@@ -12,7 +12,7 @@ from mlhooks.plugin_sources import Origin
 from mlhooks.settings.networks import unread
 from mlhooks.training.learning_checks import of_a_plugin
 from mlhooks.training.optimizer import Optimizer
-from mlhooks.training.part_checks import called
+from mlhooks.training.part_checks import called, check_trainer
 from mlhooks.training.policy import Policy
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def make_trainer(kind: type[Trainer], **arguments: Any) -> Trainer:
     """Make a trainer of a class, with the arguments of `Trainer`.
 
     Raises:
-        PluginError: it cannot be made of them, or leaves out the base's `__init__`.
+        PluginError: it cannot be made of them, leaves out the base's `__init__`, or `modules` of its parts.
     """
     try:
         trainer = kind(**arguments)
@@ -36,6 +36,7 @@ def make_trainer(kind: type[Trainer], **arguments: Any) -> Trainer:
         raise
     if "learning" not in vars(trainer):
         raise PluginError(f"{called(trainer, '__init__')} must call super().__init__(**arguments), with all it gets.")
+    check_trainer(trainer)  # Only now has a class set what its `modules` may need.
     return trainer
 
 

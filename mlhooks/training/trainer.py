@@ -29,7 +29,7 @@ from mlhooks.training.learning_checks import Movement, check_acted, check_module
 from mlhooks.training.making import make_optimizer, make_policy
 from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.optimizer_checks import check_made
-from mlhooks.training.part_checks import check_learning_type, check_reported, check_trainer, checked_rows
+from mlhooks.training.part_checks import check_learning_type, check_reported, checked_rows
 from mlhooks.training.policy import Policy
 from mlhooks.training.reward_signals import RewardSignal
 from mlhooks.training.self_play import SelfPlay
@@ -145,7 +145,6 @@ class Trainer(ABC):
             rng=self.rng,
             device=device,
         )
-        check_trainer(self)
         readers: list[Any] = [self.policy, self.optimizer, *self.reward_signals]
         self.policy.inputs.keeps_bytes = all(reader.reads_bytes for reader in readers)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch import nn
 
 from builtin_plugins.ppo import PPOOptimizer, PPOTrainer
 from mlhooks import hookimpl
 from mlhooks.cli.unforeseen import explained
 from mlhooks.errors import PluginError
 from mlhooks.places import classes_with
+from mlhooks.training.learning_checks import SETTLED, Movement
 from mlhooks.training.on_policy import OnPolicyLearning
 from mlhooks.training.policy import ActorPolicy
 from tests.scripted import Env, config, train
@@ -52,6 +55,34 @@ def test_wrong_trainers_are_named(tmp_path: Path, members: dict[str, Any], probl
         run(tmp_path, members)
     assert str(caught.value).startswith("`Mine.")
     assert "test_trainer_checks.py:" in str(caught.value)
+
+
+def test_modules_may_need_what_a_class_sets_after_its_base(tmp_path: Path) -> None:
+    def make_more(self: Any, **arguments: Any) -> None:
+        PPOTrainer.__init__(self, **arguments)
+        self.more = nn.Linear(1, 1)
+
+    def modules(self: Any) -> dict[str, nn.Module]:
+        return {**PPOTrainer.modules(self), "more": self.more}
+
+    trainer = run(tmp_path, {"__init__": make_more, "modules": modules}).trainers["Corridor"]
+    assert trainer.updates
+    assert "more" in trainer.state_dict()["modules"]
+
+
+def test_policy_without_parameters_is_not_called_frozen(caplog: pytest.LogCaptureFixture) -> None:
+    class Table:
+        behavior_name = "Corridor"
+
+        def modules(self) -> dict[str, nn.Module]:
+            return {}
+
+    parts: Any = SimpleNamespace(policy=Table(), optimizer=Table(), learning=None, reward_signals=[])
+    movement = Movement(parts)
+    assert not movement.done
+    movement.count(SETTLED)
+    assert movement.done
+    assert not caplog.records
 
 
 def test_ready_without_any_row_is_named(tmp_path: Path) -> None:
