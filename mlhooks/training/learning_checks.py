@@ -202,7 +202,7 @@ def warn_of_no_update(trainer: Trainer) -> None:
         )
 
 
-class Movement:
+class ParameterChanges:
     """Warns once of parameters that no update has changed, where a plugin brings the network or what learns it.
 
     Args:
@@ -214,7 +214,8 @@ class Movement:
         modules = policy.modules()
         if isinstance(critic := getattr(optimizer, "critic", None), nn.Module):
             modules = {**modules, "critic": critic}
-        kinds = kinds_of_plugins(*parts_of(trainer))
+        signals = {id(signal) for signal in trainer.reward_signals}  # They do not decide what is learned.
+        kinds = kinds_of_plugins(*(part for part in parts_of(trainer) if id(part) not in signals))
         self._left = SETTLED if kinds else 0
         named = ((f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters())
         self._before = {n: (p, p.detach().clone()) for n, p in named if self._left and p.requires_grad}

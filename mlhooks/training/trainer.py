@@ -25,7 +25,7 @@ from mlhooks.training.checkpoints import load_modules
 from mlhooks.training.device import CPU, to_device
 from mlhooks.training.episodes import Episodes
 from mlhooks.training.learning import LearningHalf, Reported
-from mlhooks.training.learning_checks import Movement, check_acted, check_modules
+from mlhooks.training.learning_checks import ParameterChanges, check_acted, check_modules
 from mlhooks.training.making import make_optimizer, make_policy
 from mlhooks.training.optimizer import Optimizer, TorchOptimizer
 from mlhooks.training.optimizer_checks import check_made
@@ -116,7 +116,7 @@ class Trainer(ABC):
         self.training, self.step = True, 0
         self.sides: Sides | None = None
         self._checked_keys: set[str] = set()  # Those under which optimizer and signals reported before.
-        self._movement: Movement | None = None  # It is there from the first update on.
+        self._changes: ParameterChanges | None = None  # It is there from the first update on.
         self._run_seed = seed
         self._refuse_unsupported_actions()
         self.rng = np.random.default_rng([seed, zlib.crc32(behavior_name.encode())])
@@ -216,8 +216,8 @@ class Trainer(ABC):
 
         The result is None where nothing is done yet, because the update goes on beside the environments' steps.
         """
-        if self._movement is None:
-            self._movement = Movement(self)
+        if self._changes is None:
+            self._changes = ParameterChanges(self)
         return self._learned(self.learning.update(self.store, self.step))
 
     def finish_update(self) -> dict[str, float] | None:
@@ -226,8 +226,8 @@ class Trainer(ABC):
 
     def _learned(self, reported: Reported) -> dict[str, float] | None:
         self.weights_changed()
-        if self._movement is not None and not self._movement.done:
-            self._movement.count(len(reported))
+        if self._changes is not None and not self._changes.done:
+            self._changes.count(len(reported))
         return self.report(reported) if reported else None
 
     def tensor(self, array: np.ndarray) -> Tensor:

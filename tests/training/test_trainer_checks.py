@@ -14,7 +14,7 @@ from mlhooks import hookimpl
 from mlhooks.cli.unforeseen import explained
 from mlhooks.errors import PluginError
 from mlhooks.places import classes_with
-from mlhooks.training.learning_checks import SETTLED, Movement
+from mlhooks.training.learning_checks import SETTLED, ParameterChanges
 from mlhooks.training.on_policy import OnPolicyLearning
 from mlhooks.training.policy import ActorPolicy
 from tests.scripted import Env, config, train
@@ -78,11 +78,20 @@ def test_policy_without_parameters_is_not_called_frozen(caplog: pytest.LogCaptur
             return {}
 
     parts: Any = SimpleNamespace(policy=Table(), optimizer=Table(), learning=None, reward_signals=[])
-    movement = Movement(parts)
-    assert not movement.done
-    movement.count(SETTLED)
-    assert movement.done
+    changes = ParameterChanges(parts)
+    assert not changes.done
+    changes.count(SETTLED)
+    assert changes.done
     assert not caplog.records
+
+
+def test_networks_of_mlhooks_are_not_watched_for_a_reward_signal_of_a_plugin() -> None:
+    class Signal:
+        pass
+
+    own: Any = SimpleNamespace(modules=lambda: {"actor": nn.Linear(1, 1)}, behavior_name="Corridor")
+    parts: Any = SimpleNamespace(policy=own, optimizer=own, learning=None, reward_signals=[Signal()])
+    assert ParameterChanges(parts).done
 
 
 def test_ready_without_any_row_is_named(tmp_path: Path) -> None:
