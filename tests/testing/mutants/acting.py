@@ -46,7 +46,7 @@ def deterministic_ignored(patch: Patch) -> None:
 
 @mutant("ppo", caught_by="test_noise_of_an_agent_is_held_as_long_as_it_is_told")
 def noise_drawn_for_each_decision(patch: Patch) -> None:
-    patch.replace(NOISE, "self.ages[slots] >= period", "self.ages[slots] >= 1")
+    patch.replace(NOISE, "period = self.period", "period = 1")
 
 
 @mutant("sac", caught_by="test_noise_of_an_agent_is_held_as_long_as_it_is_told")

@@ -87,13 +87,12 @@ def dqn_double_q_inverted(patch: Patch) -> None:
 
 @mutant("dqn", caught_by="test_learns_one_step")
 def dqn_sign_of_the_reward(patch: Patch) -> None:
-    rewards = "batch.signal_rewards.sum(1)"
-    patch.replace(f"{OPTIMIZER}.targets", rewards, f"-{rewards}")
+    patch.replace(f"{OPTIMIZER}.targets", "batch.signal_rewards.view(-1)", "-batch.signal_rewards.view(-1)")
 
 
 @mutant("dqn", caught_by="test_values_are_the_true_ones")
 def dqn_discount_forgotten(patch: Patch) -> None:
-    patch.replace(f"{OPTIMIZER}.targets", "batch.discounts.amin(1)", "(batch.discounts[:, 0] > 0).float()")
+    patch.replace(f"{OPTIMIZER}.targets", "batch.discounts.view(-1)", "(batch.discounts[:, 0] > 0).float()")
 
 
 @mutant("dqn", caught_by="test_learns_several_branches")
